@@ -1,0 +1,3 @@
+//! The binary `inborn`.
+
+fn main() {}

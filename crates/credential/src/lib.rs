@@ -1,0 +1,1 @@
+//! Credentials derived from an epoch: mint, seal, open, cut off; stored nowhere.

@@ -1,0 +1,1 @@
+//! What runs beside the guests: attachments, metadata listeners, credential rotation, the sealed pocket of inborn run.

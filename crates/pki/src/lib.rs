@@ -1,0 +1,1 @@
+//! Certificate authority and TLS configuration: the only crate that touches CA keys.

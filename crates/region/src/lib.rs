@@ -1,0 +1,1 @@
+//! A region server: listeners, authentication, the operation table, STS and EC2, audit.
