@@ -1,0 +1,24 @@
+//! What an encrypted connection negotiated, in the words of the audit record.
+
+/// The facts of `tlsDetails` in a CloudTrail record.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TlsFacts {
+    /// As in `TLSv1.3`.
+    pub version: &'static str,
+    /// As in `TLS_AES_128_GCM_SHA256`.
+    pub cipher_suite: String,
+}
+
+impl TlsFacts {
+    pub(crate) fn of(connection: &rustls::ServerConnection) -> Self {
+        let version = match connection.protocol_version() {
+            Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
+            Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3",
+            _ => "unknown",
+        };
+        let suite = connection.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str());
+        // rustls names the suites of TLS 1.3 TLS13_…; the registry, and so CloudTrail, says TLS_….
+        let cipher_suite = suite.unwrap_or("unknown").replacen("TLS13_", "TLS_", 1);
+        Self { version, cipher_suite }
+    }
+}
