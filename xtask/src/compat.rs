@@ -1,0 +1,34 @@
+//! The real clients of `compat/` against the real binary.
+
+use crate::python;
+use crate::shell::{Step, target_directory};
+use crate::tally::Tally;
+use anyhow::Result;
+use std::path::Path;
+
+/// Builds the binary, prepares the Python environment and runs pytest; `extra` goes to pytest as it is.
+pub(crate) fn run(root: &Path, release: bool, extra: &[String]) -> Result<Tally> {
+    let python = python::environment(root)?;
+    let mut build = Step::cargo(root).args(["build", "--locked", "--package", "inborn"]);
+    if release {
+        build = build.arg("--release");
+    }
+    build.run()?;
+    let binary = target_directory(root).join(if release { "release" } else { "debug" }).join("inborn");
+
+    let directory = root.join("compat");
+    Step::new(&python, &directory).args(["-m", "ruff", "check", "--quiet", "."]).run()?;
+    let mut tests = Step::new(&python, &directory)
+        .args(["-m", "pytest", "--color=no"])
+        .args(extra)
+        .env("INBORN_BIN", &binary)
+        .env("PYTHONDONTWRITEBYTECODE", "1");
+    // A developer's own AWS settings must not reach a test: they could point it at a real account.
+    for (name, _) in std::env::vars_os() {
+        match name.to_str() {
+            Some(name) if name.starts_with("AWS_") || name == "INBORN_DATA" => tests = tests.env_remove(name),
+            _ => {}
+        }
+    }
+    tests.run_counting()
+}
