@@ -1,0 +1,101 @@
+//! What the service knows about one instance.
+
+use std::net::Ipv4Addr;
+
+use inborn_identity::{AccountId, InstanceId, MetadataOptions, Partition, Region, UnixTime, Zone};
+
+use crate::PreparedCredentials;
+
+/// The facts of one instance that stay the same from one start to the next.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Facts {
+    /// The account it was launched in.
+    pub account: AccountId,
+    /// `services/partition`.
+    pub partition: Partition,
+    /// `placement/region`.
+    pub region: Region,
+    /// `placement/availability-zone`.
+    pub zone: Zone,
+    /// `placement/availability-zone-id`, as in `use1-az1`.
+    pub zone_id: String,
+    /// `services/domain`, as in `amazonaws.com`.
+    pub domain: String,
+    /// `ami-id`, as in `ami-0123456789abcdef0`.
+    pub image_id: String,
+    /// `instance-type`, as in `t3.micro`.
+    pub instance_type: String,
+    /// `architecture` of the identity document: `x86_64` or `arm64`.
+    pub architecture: String,
+    /// `ami-launch-index`: its place among the instances of one launch, from 0.
+    pub launch_index: u32,
+    /// `reservation-id`, as in `r-0123456789abcdef0`.
+    pub reservation_id: String,
+    /// `hostname` and `local-hostname`, as in `ip-10-0-0-5.ec2.internal`.
+    pub local_hostname: String,
+    /// `local-ipv4`. A machine attached by a loopback port has none.
+    pub private_ip: Option<Ipv4Addr>,
+    /// `mac`, as in `02:29:96:8f:6a:2d`.
+    pub mac: Option<String>,
+    /// `security-groups`: names, one per line.
+    pub security_groups: Vec<String>,
+    /// The key pair named at launch: `public-keys/`.
+    pub key_pair: Option<KeyPair>,
+    /// `user-data`, decoded. Empty is the same as none, as at launch.
+    pub user_data: Option<Vec<u8>>,
+    /// When it was last started: `pendingTime` of the identity document, `Last-Modified` of the tree.
+    pub launch_time: UnixTime,
+}
+
+/// An SSH key pair, of which only the public half is known here.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KeyPair {
+    /// Its name.
+    pub name: String,
+    /// One line in the form of `authorized_keys`. A final newline may be there or not; it is served with one.
+    pub openssh_key: String,
+}
+
+/// Everything an answer may be made of: one instance as it is now. Built for the connection that asks, by whoever
+/// accepted it.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    /// Which instance this is. Tokens are bound to it.
+    pub instance: InstanceId,
+    /// What `ModifyInstanceMetadataOptions` set.
+    pub options: MetadataOptions,
+    /// Its tags, key and value, in any order. Served only when `options.tags` is on.
+    pub tags: &'a [(String, String)],
+    /// What does not change while it runs.
+    pub facts: &'a Facts,
+    /// The identity document, made by [`crate::identity_document`] when it started.
+    pub document: &'a str,
+    /// The credentials of the present generation. `None` until the first is there: the paths below
+    /// `identity-credentials` then answer 503, which clients try again, and are not listed.
+    pub credentials: Option<&'a PreparedCredentials>,
+}
+
+/// Whether a tag key may be served as `tags/instance/KEY`. One that may not is neither listed nor answered; an
+/// instance whose metadata shows tags should not be given one.
+///
+/// Source: EC2 user guide, "View tags for your EC2 instances using instance metadata".
+#[must_use]
+pub fn tag_key_fits_a_path(key: &str) -> bool {
+    !matches!(key, "" | "." | ".." | "_index")
+        && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-=.,_:@".contains(&b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tag_keys_that_fit_a_path() {
+        for key in ["Name", "a", "aws:autoscaling:groupName", "+-=.,_:@", "...", "_Index"] {
+            assert!(tag_key_fits_a_path(key), "{key}");
+        }
+        for key in ["", ".", "..", "_index", "a b", "a/b", "a\n", "ключ", "a%", "a?"] {
+            assert!(!tag_key_fits_a_path(key), "{key}");
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! The tree: a table of leaves, from which the listings follow, so that what is listed and what answers cannot differ.
+
+use std::borrow::Cow;
+
+use inborn_credential::Delivery;
+use inborn_identity::UnixTime;
+
+use crate::path::{spells, split_first};
+use crate::version::{VERSIONS, is_version};
+use crate::{Class, KeyPair, View, tag_key_fits_a_path};
+
+/// What is at a path.
+pub(crate) enum Found<'a> {
+    /// A value or a listing.
+    Leaf(Leaf<'a>),
+    /// It will be there shortly.
+    NotYet,
+    /// Nothing.
+    Absent,
+}
+
+/// Something to send.
+pub(crate) struct Leaf<'a> {
+    pub(crate) class: Class,
+    pub(crate) content_type: &'static str,
+    pub(crate) body: Cow<'a, [u8]>,
+    pub(crate) modified: UnixTime,
+    pub(crate) accept_ranges: &'static str,
+}
+
+/// What a row of the table holds.
+enum Node {
+    /// A text; `None` where this instance has no such leaf.
+    Text(for<'a> fn(&View<'a>) -> Option<Cow<'a, str>>),
+    /// The identity document.
+    Document,
+    /// `info` of the credentials.
+    CredentialInfo,
+    /// The credentials.
+    Credentials,
+    /// The directory `public-keys`.
+    PublicKeys,
+    /// The directory `tags/instance`.
+    Tags,
+    /// User data.
+    UserData,
+}
+
+struct Row {
+    path: &'static str,
+    node: Node,
+}
+
+const fn row(path: &'static str, node: Node) -> Row {
+    Row { path, node }
+}
+
+const fn text(path: &'static str, value: for<'a> fn(&View<'a>) -> Option<Cow<'a, str>>) -> Row {
+    row(path, Node::Text(value))
+}
+
+/// Every leaf below a version, in the order of their bytes. To add one, add a row.
+static ROWS: [Row; 26] = [
+    row("dynamic/instance-identity/document", Node::Document),
+    text("meta-data/ami-id", |v| some(&v.facts.image_id)),
+    text("meta-data/ami-launch-index", |v| Some(Cow::Owned(v.facts.launch_index.to_string()))),
+    // What EC2 says of every image that is not kept in S3.
+    text("meta-data/ami-manifest-path", |_| some("(unknown)")),
+    text("meta-data/hostname", |v| some(&v.facts.local_hostname)),
+    row("meta-data/identity-credentials/ec2/info", Node::CredentialInfo),
+    row("meta-data/identity-credentials/ec2/security-credentials/ec2-instance", Node::Credentials),
+    text("meta-data/instance-action", |_| some("none")),
+    text("meta-data/instance-id", |v| Some(Cow::Owned(v.instance.to_string()))),
+    text("meta-data/instance-life-cycle", |_| some("on-demand")),
+    text("meta-data/instance-type", |v| some(&v.facts.instance_type)),
+    text("meta-data/local-hostname", |v| some(&v.facts.local_hostname)),
+    text("meta-data/local-ipv4", |v| v.facts.private_ip.map(|address| Cow::Owned(address.to_string()))),
+    text("meta-data/mac", |v| v.facts.mac.as_deref().map(Cow::Borrowed)),
+    text("meta-data/placement/availability-zone", |v| some(v.facts.zone.as_str())),
+    text("meta-data/placement/availability-zone-id", |v| some(&v.facts.zone_id)),
+    text("meta-data/placement/region", |v| some(v.facts.region.as_str())),
+    text("meta-data/profile", |_| some("default-hvm")),
+    row("meta-data/public-keys", Node::PublicKeys),
+    text("meta-data/reservation-id", |v| some(&v.facts.reservation_id)),
+    text("meta-data/security-groups", |v| {
+        let groups = &v.facts.security_groups;
+        (!groups.is_empty()).then(|| Cow::Owned(groups.join("\n")))
+    }),
+    text("meta-data/services/domain", |v| some(&v.facts.domain)),
+    text("meta-data/services/partition", |v| some(v.facts.partition.id())),
+    text("meta-data/system", |_| some("nitro")),
+    row("meta-data/tags/instance", Node::Tags),
+    row("user-data", Node::UserData),
+];
+
+fn some(value: &str) -> Option<Cow<'_, str>> {
+    Some(Cow::Borrowed(value))
+}
+
+/// What is at `path`, whose slashes are folded.
+pub(crate) fn find<'a>(path: &[u8], view: &View<'a>, delivery: Delivery) -> Found<'a> {
+    if path.is_empty() {
+        return listing(view, VERSIONS.join("\n"));
+    }
+    let (version, path) = split_first(path);
+    if !is_version(version) {
+        return Found::Absent;
+    }
+    match ROWS.binary_search_by(|row| row.path.as_bytes().cmp(path)) {
+        Ok(at) => ROWS.get(at).map_or(Found::Absent, |row| row.node.read(view, delivery)),
+        Err(_) => below_a_row(path, view).unwrap_or_else(|| directory(path, view)),
+    }
+}
+
+/// What is at a path below one of the rows that are directories with entries of their own.
+fn below_a_row<'a>(path: &[u8], view: &View<'a>) -> Option<Found<'a>> {
+    ROWS.iter().filter(|row| row.node.is_directory()).find_map(|row| {
+        let inner = path.strip_prefix(row.path.as_bytes())?.strip_prefix(b"/")?;
+        Some(match row.node {
+            Node::PublicKeys => public_key(inner, view),
+            _ => tag(inner, view),
+        })
+    })
+}
+
+/// The listing of the directory `path`, made of the rows below it that answer.
+fn directory<'a>(path: &[u8], view: &View<'a>) -> Found<'a> {
+    let mut entries = String::new();
+    let mut last = "";
+    let mut awaited = false;
+    for row in &ROWS {
+        let Some(rest) = below(row.path, path) else { continue };
+        match row.node.state(view) {
+            State::Absent => continue,
+            State::Awaited => awaited = true,
+            State::Present => {
+                let (name, is_directory) = match rest.split_once('/') {
+                    Some((name, _)) => (name, true),
+                    None => (rest, row.node.is_directory()),
+                };
+                if name == last {
+                    continue;
+                }
+                last = name;
+                push_line(&mut entries, name);
+                // The names directly below a version have no slash, in every capture; all others do.
+                if is_directory && !path.is_empty() {
+                    entries.push('/');
+                }
+            }
+        }
+    }
+    match (entries.is_empty(), awaited) {
+        (false, _) => listing(view, entries),
+        (true, true) => Found::NotYet,
+        (true, false) => Found::Absent,
+    }
+}
+
+fn below<'r>(row: &'r str, directory: &[u8]) -> Option<&'r str> {
+    if directory.is_empty() {
+        return Some(row);
+    }
+    row.strip_prefix(core::str::from_utf8(directory).ok()?)?.strip_prefix('/')
+}
+
+fn push_line(lines: &mut String, line: &str) {
+    if !lines.is_empty() {
+        lines.push('\n');
+    }
+    lines.push_str(line);
+}
+
+enum State {
+    Present,
+    Awaited,
+    Absent,
+}
+
+impl Node {
+    const fn is_directory(&self) -> bool {
+        matches!(self, Self::PublicKeys | Self::Tags)
+    }
+
+    /// Whether reading it would give something. Says what [`Node::read`] does; a test walks both.
+    fn state(&self, view: &View<'_>) -> State {
+        let present = match self {
+            Self::Text(value) => value(view).is_some(),
+            Self::Document => true,
+            Self::CredentialInfo | Self::Credentials if view.credentials.is_none() => return State::Awaited,
+            Self::CredentialInfo | Self::Credentials => true,
+            Self::PublicKeys => view.facts.key_pair.is_some(),
+            Self::Tags => shown_tags(view).next().is_some(),
+            Self::UserData => user_data(view).is_some(),
+        };
+        if present { State::Present } else { State::Absent }
+    }
+
+    fn read<'a>(&self, view: &View<'a>, delivery: Delivery) -> Found<'a> {
+        let launched = view.facts.launch_time;
+        match self {
+            Self::Text(value) => value(view).map_or(Found::Absent, |value| plain(Class::Leaf, value, launched)),
+            Self::Document => dynamic(view.document, launched),
+            Self::CredentialInfo => view.credentials.map_or(Found::NotYet, |credentials| {
+                plain(Class::Leaf, Cow::Borrowed(credentials.info()), credentials.issued_at())
+            }),
+            Self::Credentials => view.credentials.map_or(Found::NotYet, |credentials| {
+                plain(Class::Credentials, Cow::Borrowed(credentials.document(delivery)), credentials.issued_at())
+            }),
+            Self::PublicKeys => view
+                .facts
+                .key_pair
+                .as_ref()
+                .map_or(Found::Absent, |key_pair| listing(view, format!("0={}", key_pair.name))),
+            Self::Tags => {
+                let mut keys: Vec<&str> = shown_tags(view).map(|(key, _)| key).collect();
+                keys.sort_unstable();
+                if keys.is_empty() { Found::Absent } else { listing(view, keys.join("\n")) }
+            }
+            Self::UserData => user_data(view).map_or(Found::Absent, |bytes| {
+                Found::Leaf(Leaf {
+                    class: Class::UserData,
+                    content_type: "application/octet-stream",
+                    body: Cow::Borrowed(bytes),
+                    modified: launched,
+                    accept_ranges: "bytes",
+                })
+            }),
+        }
+    }
+}
+
+fn plain(class: Class, value: Cow<'_, str>, modified: UnixTime) -> Found<'_> {
+    let body = match value {
+        Cow::Borrowed(value) => Cow::Borrowed(value.as_bytes()),
+        Cow::Owned(value) => Cow::Owned(value.into_bytes()),
+    };
+    Found::Leaf(Leaf { class, content_type: "text/plain", body, modified, accept_ranges: "none" })
+}
+
+fn listing<'a>(view: &View<'a>, lines: String) -> Found<'a> {
+    plain(Class::Listing, Cow::Owned(lines), view.facts.launch_time)
+}
+
+/// Files that EC2 keeps as files say that they can be read in ranges, though nothing there has to honour one.
+fn dynamic(document: &str, modified: UnixTime) -> Found<'_> {
+    Found::Leaf(Leaf {
+        class: Class::Dynamic,
+        content_type: "text/plain",
+        body: Cow::Borrowed(document.as_bytes()),
+        modified,
+        accept_ranges: "bytes",
+    })
+}
+
+fn user_data<'a>(view: &View<'a>) -> Option<&'a [u8]> {
+    view.facts.user_data.as_deref().filter(|bytes| !bytes.is_empty())
+}
+
+/// `public-keys/0` and `public-keys/0/openssh-key`. The directory above lists `0=NAME`, which is not a path.
+fn public_key<'a>(inner: &[u8], view: &View<'a>) -> Found<'a> {
+    match (inner, &view.facts.key_pair) {
+        (b"0", Some(_)) => listing(view, "openssh-key".to_owned()),
+        (b"0/openssh-key", Some(KeyPair { openssh_key, .. })) => {
+            // The one value with a newline at its end.
+            let line = if openssh_key.ends_with('\n') {
+                Cow::Borrowed(openssh_key.as_str())
+            } else {
+                Cow::Owned(format!("{openssh_key}\n"))
+            };
+            plain(Class::Leaf, line, view.facts.launch_time)
+        }
+        _ => Found::Absent,
+    }
+}
+
+fn shown_tags<'a>(view: &View<'a>) -> impl Iterator<Item = (&'a str, &'a str)> {
+    let tags = if view.options.tags { view.tags } else { &[] };
+    tags.iter().map(|(key, value)| (key.as_str(), value.as_str())).filter(|(key, _)| tag_key_fits_a_path(key))
+}
+
+fn tag<'a>(segment: &[u8], view: &View<'a>) -> Found<'a> {
+    shown_tags(view)
+        .find(|(key, _)| spells(segment, key))
+        .map_or(Found::Absent, |(_, value)| plain(Class::Leaf, Cow::Borrowed(value), view.facts.launch_time))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The binary search and the listings want it.
+    #[test]
+    fn rows_are_in_order() {
+        assert!(ROWS.is_sorted_by(|a, b| a.path.as_bytes() < b.path.as_bytes()));
+    }
+
+    #[test]
+    fn no_row_is_below_another() {
+        for row in &ROWS {
+            assert!(!ROWS.iter().any(|other| other.path.starts_with(&format!("{}/", row.path))), "{}", row.path);
+        }
+    }
+}
