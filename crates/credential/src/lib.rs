@@ -6,10 +6,10 @@
 //! ```text
 //! EpochRoot ─HKDF-SHA-256, bound to the partition─▶ K_token  K_nonce  K_id  K_secret
 //!
-//! claims         who, where, from when to when, how it was fetched             (64–177 bytes, see `claims`)
+//! claims         who, where, from when to when, how it was fetched             (64–179 bytes, see `claims`)
 //! access key id  ASIA + base32(1 ‖ account ‖ 39 bits of HMAC(K_id, claims))    (20 characters)
 //! secret         base64(30 bytes of HMAC(K_secret, access key id ‖ claims))    (40 characters)
-//! token          base64url("inb1" ‖ epoch ‖ nonce ‖ AES-256-GCM-SIV(K_token, claims))   (132–283 characters)
+//! token          base64url("inb1" ‖ epoch ‖ nonce ‖ AES-256-GCM-SIV(K_token, claims))   (132–286 characters)
 //!                nonce = HMAC(K_nonce, claims), associated data = "inb1" ‖ epoch ‖ access key id
 //! ```
 //!

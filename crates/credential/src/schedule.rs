@@ -75,9 +75,9 @@ mod tests {
         let instance = "i-0123456789abcdef0".parse().unwrap();
         let (boot, at) = (UnixTime::from_secs(1_790_000_000), UnixTime::from_secs(1_790_010_000));
         let held = generation(instance, boot, at);
-        let (phase, jitter) = offsets(instance);
-        assert_eq!((phase, jitter), (0, 0));
-        assert_eq!(held.issued_at.as_secs(), 0);
+        assert_eq!(offsets(instance), (2679, 1887));
+        let times = [held.issued_at, held.expires_at, held.next_at].map(UnixTime::as_secs);
+        assert_eq!(times, [1_790_009_079, 1_790_032_566, 1_790_012_679]);
     }
 
     #[test]

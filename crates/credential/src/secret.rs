@@ -63,7 +63,7 @@ impl fmt::Debug for SecretAccessKey {
     }
 }
 
-/// A session token: 132–283 characters of `A-Z a-z 0-9 - _`, so that it survives a shell, a URL and a printf format.
+/// A session token: 132–286 characters of `A-Z a-z 0-9 - _`, so that it survives a shell, a URL and a printf format.
 ///
 /// It proves nothing without the secret, but together with a leaked secret it does: it is kept like one.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
