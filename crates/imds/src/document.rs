@@ -8,7 +8,7 @@
 use core::fmt::{self, Write as _};
 use std::net::Ipv4Addr;
 
-use inborn_credential::Delivery;
+use inborn_credential::{Credential, Delivery};
 use inborn_identity::{AccountId, InstanceId, UnixTime};
 use zeroize::Zeroizing;
 
@@ -23,7 +23,7 @@ pub struct PreparedCredential {
 
 /// Characters of a credentials document beside its values: names, quotes, blanks. Checked by a test, so that the buffer
 /// with the secret never has to grow, which would leave a copy of it behind.
-const CREDENTIAL_FRAME: usize = 216;
+const CREDENTIAL_FRAME: usize = 194;
 
 impl PreparedCredential {
     /// Renders `identity-credentials/ec2/security-credentials/ec2-instance`.
@@ -54,6 +54,18 @@ impl PreparedCredential {
     #[must_use]
     pub const fn expires_at(&self) -> UnixTime {
         self.expires_at
+    }
+}
+
+impl From<&Credential> for PreparedCredential {
+    fn from(credential: &Credential) -> Self {
+        Self::render(
+            credential.access_key_id.as_str(),
+            credential.secret_access_key.expose(),
+            credential.session_token.expose(),
+            credential.issued_at,
+            credential.expires_at,
+        )
     }
 }
 
@@ -196,6 +208,7 @@ mod tests {
         let at = UnixTime::from_secs(1_795_000_000);
         let prepared = PreparedCredential::render("ASIA", "secret", "token", at, at);
         assert_eq!(prepared.document.len(), CREDENTIAL_FRAME + "ASIA".len() + "secret".len() + "token".len());
+        assert_eq!(prepared.document.capacity(), prepared.document.len());
     }
 
     #[test]

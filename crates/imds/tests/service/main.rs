@@ -1,0 +1,9 @@
+//! The service as its clients see it: requests and answers as values, no sockets.
+#![cfg(test)]
+
+mod documents;
+mod lab;
+mod no_panic;
+mod refusals;
+mod tokens;
+mod tree;

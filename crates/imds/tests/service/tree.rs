@@ -1,0 +1,202 @@
+//! The tree: values, listings, slashes, versions, HEAD.
+
+use inborn_imds::VERSIONS;
+
+use crate::lab::{Lab, full_lab, lab};
+
+const DATES: &str = "last-modified: Wed, 18 Nov 2026 10:06:40 GMT\naccept-ranges: none\n";
+
+#[test]
+fn values() {
+    for (leaf, expected) in [
+        ("ami-id", "ami-0123456789abcdef0"),
+        ("ami-launch-index", "0"),
+        ("ami-manifest-path", "(unknown)"),
+        ("hostname", "ip-10-0-0-5.ec2.internal"),
+        ("instance-action", "none"),
+        ("instance-id", "i-0123456789abcdef0"),
+        ("instance-life-cycle", "on-demand"),
+        ("instance-type", "t3.micro"),
+        ("local-hostname", "ip-10-0-0-5.ec2.internal"),
+        ("local-ipv4", "10.0.0.5"),
+        ("mac", "02:29:96:8f:6a:2d"),
+        ("placement/availability-zone", "us-east-1a"),
+        ("placement/availability-zone-id", "use1-az1"),
+        ("placement/region", "us-east-1"),
+        ("profile", "default-hvm"),
+        ("public-keys/0/openssh-key", "ssh-ed25519 AAAA laptop\n"),
+        ("reservation-id", "r-0123456789abcdef0"),
+        ("security-groups", "default\nweb"),
+        ("services/domain", "amazonaws.com"),
+        ("services/partition", "aws"),
+        ("system", "nitro"),
+        ("tags/instance/Name", "web 1"),
+        ("tags/instance/empty", ""),
+        ("tags/instance/a@b=c", "é"),
+        ("tags/instance/a%40b%3Dc", "é"),
+    ] {
+        let path = format!("/latest/meta-data/{leaf}");
+        full_lab().check(&format!("GET {path}"), &format!("200 text/plain\n{DATES}\n{expected}"));
+    }
+    for leaf in ["tags/instance/not/shown", "tags/instance/not%2Fshown", "tags/instance/name", "public-keys/0=laptop"] {
+        assert_eq!(full_lab().status(&format!("GET /latest/meta-data/{leaf}")), 404, "{leaf}");
+    }
+}
+
+#[test]
+fn listings() {
+    for (path, expected) in [
+        ("/latest", "dynamic\nmeta-data"),
+        ("/latest/dynamic", "instance-identity/"),
+        ("/latest/dynamic/instance-identity", "document"),
+        (
+            "/latest/meta-data",
+            "ami-id\nami-launch-index\nami-manifest-path\nhostname\nidentity-credentials/\ninstance-action\n\
+             instance-id\ninstance-life-cycle\ninstance-type\nlocal-hostname\nlocal-ipv4\nmac\nplacement/\nprofile\n\
+             reservation-id\nsecurity-groups\nservices/\nsystem",
+        ),
+        ("/latest/meta-data/identity-credentials", "ec2/"),
+        ("/latest/meta-data/identity-credentials/ec2", "info\nsecurity-credentials/"),
+        ("/latest/meta-data/identity-credentials/ec2/security-credentials", "ec2-instance"),
+        ("/latest/meta-data/placement", "availability-zone\navailability-zone-id\nregion"),
+        ("/latest/meta-data/services", "domain\npartition"),
+    ] {
+        for path in [path.to_owned(), format!("{path}/")] {
+            lab().check(&format!("GET {path}"), &format!("200 text/plain\n{DATES}\n{expected}"));
+        }
+    }
+    for path in ["/", "//"] {
+        lab().check(&format!("GET {path}"), &format!("200 text/plain\n{DATES}\n{}", VERSIONS.join("\n")));
+    }
+}
+
+#[test]
+fn listings_of_what_an_instance_may_have() {
+    for (path, expected) in [
+        ("/latest", "dynamic\nmeta-data\nuser-data"),
+        ("/latest/meta-data/public-keys", "0=laptop"),
+        ("/latest/meta-data/public-keys/0", "openssh-key"),
+        ("/latest/meta-data/tags", "instance/"),
+        ("/latest/meta-data/tags/instance", "Name\na@b=c\nempty"),
+    ] {
+        assert_eq!(full_lab().get(path), expected);
+        assert_eq!(full_lab().get(&format!("{path}/")), expected);
+    }
+    let top = full_lab().get("/latest/meta-data/");
+    assert!(top.contains("profile\npublic-keys/\nreservation-id") && top.ends_with("system\ntags/"), "{top}");
+}
+
+#[test]
+fn what_is_absent_is_not_listed() {
+    let mut bare = lab();
+    bare.facts.private_ip = None;
+    bare.facts.mac = None;
+    bare.facts.security_groups.clear();
+    bare.facts.user_data = Some(Vec::new());
+    bare.options.tags = true;
+    let top = bare.get("/latest/meta-data/");
+    for leaf in ["local-ipv4", "mac", "security-groups", "tags", "public-keys", "iam"] {
+        assert_eq!(bare.status(&format!("GET /latest/meta-data/{leaf}")), 404, "{leaf}");
+        assert!(!top.lines().any(|line| line.trim_end_matches('/') == leaf), "{leaf}");
+    }
+    assert_eq!(bare.status("GET /latest/user-data"), 404);
+    assert_eq!(bare.get("/latest"), "dynamic\nmeta-data");
+    let mut off = full_lab();
+    off.options.tags = false;
+    for path in ["tags", "tags/instance", "tags/instance/Name"] {
+        assert_eq!(off.status(&format!("GET /latest/meta-data/{path}")), 404, "{path}");
+    }
+}
+
+#[test]
+fn user_data_is_raw_bytes() {
+    full_lab().ask("GET /latest/user-data", |response| {
+        assert_eq!((response.status, response.content_type), (200, "application/octet-stream"));
+        assert_eq!((&*response.body, response.accept_ranges), (&b"#!/bin/sh\n\xff"[..], Some("bytes")));
+    });
+}
+
+#[test]
+fn a_key_that_ends_its_line_gets_no_second_newline() {
+    let mut lab = full_lab();
+    lab.facts.key_pair.as_mut().unwrap().openssh_key.push('\n');
+    assert_eq!(lab.get("/latest/meta-data/public-keys/0/openssh-key"), "ssh-ed25519 AAAA laptop\n");
+}
+
+#[test]
+fn slashes() {
+    for path in [
+        "/latest/meta-data/placement/availability-zone",
+        "/latest/meta-data/placement/availability-zone/",
+        "/latest/meta-data/placement/availability-zone//",
+        "/latest/meta-data/placement//availability-zone",
+        "/latest//meta-data///placement/availability-zone",
+        "//latest/meta-data/placement/availability-zone/",
+    ] {
+        assert_eq!(lab().get(path), "us-east-1a", "{path}");
+    }
+}
+
+#[test]
+fn every_version_is_the_same_tree() {
+    let lab = full_lab();
+    for version in VERSIONS {
+        for path in ["", "/meta-data/", "/meta-data/instance-id", "/dynamic/instance-identity/document", "/user-data"] {
+            assert_eq!(lab.get(&format!("/{version}{path}")), lab.get(&format!("/latest{path}")), "{version}{path}");
+        }
+    }
+    for version in ["2", "1.1", "2009-04-05", "2099-01-01", "latest2", "meta-data", "0"] {
+        assert_eq!(lab.status(&format!("GET /{version}/meta-data/")), 404, "{version}");
+        assert_eq!(lab.status(&format!("GET /{version}")), 404, "{version}");
+    }
+}
+
+/// Every path that the listings lead to, directories with their slash.
+fn crawl(lab: &Lab) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut open = vec!["/".to_owned()];
+    while let Some(directory) = open.pop() {
+        let listing = lab.get(&directory);
+        assert!(!listing.is_empty() && !listing.ends_with('\n'), "{directory}");
+        for entry in listing.lines() {
+            // Names at the top and of the parts of a version carry no slash; a key pair is listed by number and name.
+            let unmarked = directory == "/" || ["dynamic", "meta-data"].contains(&entry);
+            let path = match entry.split_once('=') {
+                Some((number, _)) if directory.ends_with("public-keys/") => format!("{directory}{number}/"),
+                _ if unmarked => format!("{directory}{entry}/"),
+                _ => format!("{directory}{entry}"),
+            };
+            if path.ends_with('/') {
+                open.push(path.clone());
+            }
+            found.push(path);
+        }
+    }
+    found
+}
+
+#[test]
+fn all_that_is_listed_answers_to_get_and_head_with_and_without_slash() {
+    for (lab, leaves_of_a_version) in [(lab(), 23), (full_lab(), 28)] {
+        let found = crawl(&lab);
+        let leaves = found.iter().filter(|path| !path.ends_with('/')).count();
+        assert_eq!(leaves, leaves_of_a_version * VERSIONS.len());
+        for path in found.iter().filter(|path| path.starts_with("/latest") || path.starts_with("/2018-09-24")) {
+            let bare = path.trim_end_matches('/');
+            for path in [bare.to_owned(), format!("{bare}/")] {
+                let (body, headers) = lab.ask(&format!("GET {path}"), |get| {
+                    assert_eq!(get.status, 200, "{path}");
+                    (get.body.to_vec(), (get.content_type, get.content_length, get.last_modified, get.accept_ranges))
+                });
+                lab.ask(&format!("HEAD {path}"), |head| {
+                    assert_eq!((head.status, head.body.len()), (200, 0), "{path}");
+                    assert_eq!(
+                        (head.content_type, head.content_length, head.last_modified, head.accept_ranges),
+                        headers
+                    );
+                    assert_eq!(head.content_length, body.len(), "{path}");
+                });
+            }
+        }
+    }
+}
