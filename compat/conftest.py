@@ -1,0 +1,48 @@
+"""Fixtures: a shared region for tests that leave no trace, and fresh ones for those that stop, kill or fill it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from harness import Region, scratch
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory of this test, with a `home` in it."""
+    with scratch() as path:
+        (path / "home").mkdir(mode=0o755)
+        yield path
+
+
+@pytest.fixture(scope="module")
+def region() -> Iterator[Region]:
+    """A running region that the tests of one file share."""
+    with scratch() as path:
+        (path / "home").mkdir()
+        shared = Region(path / "data", path / "home").start()
+        yield shared
+        shared.stop()
+
+
+@pytest.fixture
+def make_region(place: Path) -> Iterator[Callable[..., Region]]:
+    """Makes regions that this test may treat badly: `make_region("name", "--flag", …)`, not yet started."""
+    made: list[Region] = []
+
+    def make(name: str = "data", *flags: str, data: Path | None = None) -> Region:
+        made.append(Region(data or place / name, place / "home", *flags))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.kill()
+
+
+@pytest.fixture
+def fresh(make_region: Callable[..., Region]) -> Region:
+    """A running region of this test's own."""
+    return make_region().start()
