@@ -1,1 +1,26 @@
-//! What a region remembers: the Store trait, its conformance suite and the SQLite store.
+//! What a region remembers: the [`Store`] trait, its conformance suite and the SQLite store.
+//!
+//! The trait has about a dozen verbs, each one atomic and durable when it has answered. Records are plain values
+//! over the `identity` types; the crate knows nothing of HTTP, of who is asking, or of how secrets are sealed.
+//! Credentials are never stored.
+#![forbid(unsafe_code)]
+
+mod change;
+#[cfg(feature = "conformance")]
+pub mod conformance;
+mod cut_off;
+mod epoch;
+mod error;
+mod instance;
+mod operator;
+mod sqlite;
+mod store;
+
+pub use change::{Change, ChangeRequest, Changed, MetadataOptionsChange, TagRemoval};
+pub use cut_off::{CutOff, CutOffScope, RecordedCutOff};
+pub use epoch::{EpochState, Sealed, SealedEpoch};
+pub use error::{Conflict, StoreError};
+pub use instance::{Attachment, Instance, InstanceState, StateReason, UserData, UserDataError};
+pub use operator::Operator;
+pub use sqlite::{SqliteOptions, SqliteStore, Statistics};
+pub use store::{Future, InstancePage, InstanceQuery, LaunchOutcome, LaunchRequest, PURGE_MAX, SettingChange, Store};

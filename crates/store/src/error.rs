@@ -1,0 +1,88 @@
+//! Why a store could not do what it was asked, and what to do next.
+
+use inborn_identity::InstanceId;
+
+use crate::InstanceState;
+
+/// The store is well, but what it holds does not allow the change. Nothing was changed.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Conflict {
+    /// The instance is in a state from which this change is not possible.
+    #[error("instance {instance} is {state}, which does not allow {change}")]
+    WrongState {
+        /// The first instance that stood in the way.
+        instance: InstanceId,
+        /// The state it is in.
+        state: InstanceState,
+        /// The change, in a word: `start`, `reboot`, …
+        change: &'static str,
+    },
+    /// There is such a record already, and records of this kind are never replaced.
+    #[error("there is already {0} with this key: use another key, or read the one that is there")]
+    Exists(&'static str),
+    /// The attachment belongs to another instance.
+    #[error("the attachment is another instance's: choose another port")]
+    AttachmentTaken,
+    /// The setting no longer has the value that the writer expected.
+    #[error("setting {0} was changed by somebody else: read it and decide again")]
+    SettingChanged(String),
+}
+
+/// Why a store could not do what it was asked.
+///
+/// After [`StoreError::Io`] and [`StoreError::Closed`] a write may or may not have taken effect (a launch with a
+/// client token can be repeated safely). After every other error it has not.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// No room for the write. Reads, and writes that need no more room, still work.
+    #[error("the disk is full or the store has reached its size limit: free some space and try again")]
+    Full,
+    /// Another program has the store locked.
+    #[error("another program keeps the store locked: end its transaction, or try again")]
+    Busy,
+    /// What the store holds does not allow the change.
+    #[error(transparent)]
+    Conflict(#[from] Conflict),
+    /// There are no such instances in the account; all that are missing, in the order asked.
+    #[error("no such instances in this account: {0:?}")]
+    NotFound(Vec<InstanceId>),
+    /// The request itself makes no sense to a store, whatever it holds: a mistake in the calling program.
+    #[error("the store cannot take this: {0}")]
+    Invalid(&'static str),
+    /// What was read is not what was written. The store takes no more writes.
+    #[error("the store is damaged ({0}): stop, keep a copy of the files, and restore the last backup")]
+    Corrupt(String),
+    /// The store was written by a later version of this program.
+    #[error(
+        "the store has schema version {found} and this program knows versions up to {known}: use the newer program, \
+         or restore a backup from before it was upgraded"
+    )]
+    Newer {
+        /// The version in the file.
+        found: u32,
+        /// The highest version this program knows.
+        known: u32,
+    },
+    /// The file is a database, but not one of ours.
+    #[error("{0} is a database of another program: name another path")]
+    Foreign(String),
+    /// Another process, or another part of this one, has the store open.
+    #[error("{0} is in use: another `inborn up` runs on this data; stop it, or name another data directory")]
+    InUse(String),
+    /// The medium, the file system or its permissions failed.
+    #[error("the store's files cannot be read or written ({0}): check the disk and the permissions, then try again")]
+    Io(String),
+    /// The store was closed, or its thread ended.
+    #[error("the store is closed: start the program again")]
+    Closed,
+}
+
+impl StoreError {
+    /// Whether the same request may succeed a little later without anybody doing anything about it.
+    #[must_use]
+    pub const fn is_transient(&self) -> bool {
+        matches!(self, Self::Busy)
+    }
+}

@@ -1,0 +1,117 @@
+//! Files and connections: how they are made, locked and set.
+
+use core::time::Duration;
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::fault::{self, Outcome};
+use crate::StoreError;
+
+/// Only the owner: launches hold user data, and sealed keys are still keys.
+const MODE: u32 = 0o600;
+/// How long another program (`sqlite3`, a backup) may keep us waiting.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Statements kept prepared in each connection: more than there are.
+const STATEMENTS_MAX: usize = 64;
+/// What is left of the log file after a checkpoint, in bytes: a burst of writes does not keep the disk for ever.
+const LOG_BYTES_MAX: i64 = 16 * 1024 * 1024;
+/// Each connection's page cache, in KiB. The state of a region is small, and `up` is to be a small process.
+const CACHE_KIB: i64 = 1024;
+
+/// Takes the lock that keeps a second writer out. A file of its own: closing any descriptor of the database file would
+/// drop the locks that SQLite holds on it.
+pub(super) fn lock(path: &Path) -> Outcome<File> {
+    let mut name = OsString::from(path);
+    name.push(".lock");
+    let name = PathBuf::from(name);
+    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(MODE).open(&name);
+    let file = file.map_err(|error| at(&name, &error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::InUse(path.display().to_string())),
+        Err(TryLockError::Error(error)) => Err(at(&name, &error)),
+    }
+}
+
+/// Makes the database file if it is not there, and its mode 0600 in any case. SQLite gives its log the same mode.
+pub(super) fn create(path: &Path) -> Outcome<()> {
+    let opened = OpenOptions::new().create(true).truncate(false).write(true).mode(MODE).open(path);
+    let file = opened.map_err(|error| at(path, &error))?;
+    file.set_permissions(fs::Permissions::from_mode(MODE)).map_err(|error| at(path, &error))?;
+    // A new file whose directory entry is lost in a power cut is lost with all that was acknowledged.
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(parent).and_then(|directory| directory.sync_all()).map_err(|error| at(parent, &error))
+}
+
+fn at(path: &Path, error: &std::io::Error) -> StoreError {
+    match error.kind() {
+        std::io::ErrorKind::StorageFull => StoreError::Full,
+        _ => StoreError::Io(format!("{}: {error}", path.display())),
+    }
+}
+
+/// The connection that writes. `check` looks at the file before anything in it is touched.
+pub(super) fn connect_writer(
+    path: &Path,
+    pages_max: Option<u32>,
+    check: impl FnOnce(&Connection) -> Outcome<()>,
+) -> Outcome<Connection> {
+    let connection = connect(path)?;
+    check(&connection)?;
+    let mode: String = pragma(&connection, "journal_mode", "WAL")?;
+    if mode != "wal" {
+        return Err(StoreError::Io(format!("{}: this file system has no shared memory for a log", path.display())));
+    }
+    set(&connection, "synchronous", "FULL")?;
+    set(&connection, "foreign_keys", true)?;
+    let _: i64 = pragma(&connection, "journal_size_limit", LOG_BYTES_MAX)?;
+    if let Some(pages) = pages_max {
+        let _: i64 = pragma(&connection, "max_page_count", i64::from(pages))?;
+    }
+    Ok(connection)
+}
+
+/// A connection that only reads.
+pub(super) fn connect_reader(path: &Path) -> Outcome<Connection> {
+    // Opened for writing because a reader may have to make the shared memory of the log; `query_only` keeps it honest.
+    let connection = connect(path)?;
+    set(&connection, "query_only", true)?;
+    Ok(connection)
+}
+
+/// The only connection of a store in memory.
+pub(super) fn connect_memory() -> Outcome<Connection> {
+    let connection = Connection::open_in_memory().map_err(fault::from_sqlite)?;
+    tune(&connection)?;
+    set(&connection, "foreign_keys", true)?;
+    Ok(connection)
+}
+
+fn connect(path: &Path) -> Outcome<Connection> {
+    // Each connection stays on its thread, so SQLite needs no locks of its own. Paths are never read as URIs.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_EXRESCODE;
+    let connection = Connection::open_with_flags(path, flags).map_err(fault::from_sqlite)?;
+    tune(&connection)?;
+    Ok(connection)
+}
+
+fn tune(connection: &Connection) -> Outcome<()> {
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(fault::from_sqlite)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    set(connection, "cache_size", -CACHE_KIB)?;
+    // A schema that was tampered with runs no functions of its own.
+    set(connection, "trusted_schema", false)
+}
+
+fn set(connection: &Connection, name: &str, value: impl rusqlite::ToSql) -> Outcome<()> {
+    connection.pragma_update(None, name, value).map_err(fault::from_sqlite)
+}
+
+/// Sets a pragma that answers with what it is now.
+fn pragma<T: rusqlite::types::FromSql>(connection: &Connection, name: &str, value: impl rusqlite::ToSql) -> Outcome<T> {
+    connection.pragma_update_and_check(None, name, value, |row| row.get(0)).map_err(fault::from_sqlite)
+}

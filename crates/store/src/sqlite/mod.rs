@@ -1,0 +1,239 @@
+//! The SQLite store: one file, one thread that writes, a few that read.
+
+mod fault;
+mod file;
+mod instances;
+mod queue;
+mod readers;
+mod records;
+mod schema;
+mod writer;
+
+use core::sync::atomic::{AtomicU64, Ordering};
+use std::path::Path;
+use std::sync::Arc;
+
+use inborn_identity::{InstanceId, UnixTime};
+use rusqlite::Connection;
+
+use crate::{
+    ChangeRequest, Changed, Future, Instance, InstancePage, InstanceQuery, LaunchOutcome, LaunchRequest, Operator,
+    RecordedCutOff, SealedEpoch, SettingChange, Store, StoreError,
+};
+use queue::Queue;
+use readers::ReadJob;
+use writer::WriteJob;
+
+/// How a SQLite store is opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SqliteOptions {
+    /// How many threads read beside the one that writes: 1 to [`SqliteOptions::READERS_MAX`].
+    pub readers: usize,
+    /// The most pages (4096 bytes each) the file may grow to; beyond that, writes give [`StoreError::Full`].
+    pub pages_max: Option<u32>,
+}
+
+impl SqliteOptions {
+    /// The most reading threads.
+    pub const READERS_MAX: usize = 16;
+}
+
+impl Default for SqliteOptions {
+    fn default() -> Self {
+        Self { readers: 2, pages_max: None }
+    }
+}
+
+/// What the writing thread has done since the store was opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Statistics {
+    /// Writes that were asked for and answered, well or not.
+    pub writes: u64,
+    /// Transactions they were committed in.
+    pub commits: u64,
+}
+
+#[derive(Default)]
+struct Counters {
+    writes: AtomicU64,
+    commits: AtomicU64,
+}
+
+/// A [`Store`] in a SQLite file (WAL, `synchronous=FULL`), or in memory.
+///
+/// Writes wait in a bounded queue for one thread, which commits as many at once as have gathered while it was waiting
+/// for the disk; each is answered after the commit. The file can be read with `sqlite3` and copied with its `.backup`
+/// while the store is open.
+pub struct SqliteStore {
+    writer: Queue<WriteJob>,
+    /// `None` in memory: there is one connection, the writer's, and it reads too.
+    readers: Option<Queue<ReadJob>>,
+    counters: Arc<Counters>,
+}
+
+impl SqliteStore {
+    /// Opens the store in the file `path`, and makes the file (mode 0600) if it is not there. The lock that keeps other
+    /// processes out is the file `path` + `.lock`; it is left in place.
+    ///
+    /// Blocks for as long as a migration takes.
+    ///
+    /// # Errors
+    /// `InUse`, `Newer`, `Foreign`, `Corrupt`, `Full`, `Io`.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        Self::open_with(path, SqliteOptions::default())
+    }
+
+    /// As [`SqliteStore::open`], with options.
+    ///
+    /// # Errors
+    /// As [`SqliteStore::open`]; `Invalid`: the number of readers.
+    pub fn open_with(path: &Path, options: SqliteOptions) -> Result<Self, StoreError> {
+        if !(1..=SqliteOptions::READERS_MAX).contains(&options.readers) {
+            return Err(StoreError::Invalid("a store has 1 to 16 reading threads"));
+        }
+        let lock = file::lock(path)?;
+        file::create(path)?;
+        let mut connection = file::connect_writer(path, options.pages_max, |found| schema::check(found, path))?;
+        schema::migrate(&mut connection)?;
+        let readers = (0..options.readers).map(|_| file::connect_reader(path)).collect::<Result<Vec<_>, _>>()?;
+        let counters = Arc::default();
+        let readers = readers::spawn(readers)?;
+        let writer = writer::spawn(connection, Some(lock), Arc::clone(&counters))?;
+        Ok(Self { writer, readers: Some(readers), counters })
+    }
+
+    /// A store in memory: fast, and gone when it is closed.
+    ///
+    /// # Errors
+    /// `Io`: no thread or memory.
+    pub fn in_memory() -> Result<Self, StoreError> {
+        let mut connection = file::connect_memory()?;
+        schema::migrate(&mut connection)?;
+        let counters = Arc::default();
+        let writer = writer::spawn(connection, None, Arc::clone(&counters))?;
+        Ok(Self { writer, readers: None, counters })
+    }
+
+    /// What the writing thread has done so far.
+    #[must_use]
+    pub fn statistics(&self) -> Statistics {
+        Statistics {
+            writes: self.counters.writes.load(Ordering::Relaxed),
+            commits: self.counters.commits.load(Ordering::Relaxed),
+        }
+    }
+
+    fn write<T, F>(&self, work: F) -> Future<'_, T>
+    where
+        T: Send + 'static,
+        F: FnMut(&Connection) -> Result<T, StoreError> + Send + 'static,
+    {
+        Box::pin(async move {
+            let (job, answer) = writer::write_job(work);
+            self.writer.send(job).await?;
+            answer.await.map_err(|_| StoreError::Closed)?
+        })
+    }
+
+    fn read<'a, T, F>(&'a self, work: F) -> Future<'a, T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    {
+        Box::pin(async move {
+            let (job, answer) = readers::read_job(work);
+            match &self.readers {
+                Some(readers) => readers.send(job).await?,
+                None => self.writer.send(WriteJob::Read(job)).await?,
+            }
+            answer.await.map_err(|_| StoreError::Closed)?
+        })
+    }
+}
+
+/// A request that is wrong in itself is answered without the queue.
+fn refuse<'a, T: Send + 'a>(error: StoreError) -> Future<'a, T> {
+    Box::pin(core::future::ready(Err(error)))
+}
+
+impl Store for SqliteStore {
+    fn launch(&self, request: LaunchRequest) -> Future<'_, LaunchOutcome> {
+        match request.check() {
+            Ok(()) => self.write(move |connection| instances::launch(connection, &request)),
+            Err(error) => refuse(error),
+        }
+    }
+
+    fn instance(&self, id: InstanceId) -> Future<'_, Option<Instance>> {
+        self.read(move |connection| instances::one(connection, id))
+    }
+
+    fn instances(&self, query: InstanceQuery) -> Future<'_, InstancePage> {
+        match query.check() {
+            Ok(()) => self.read(move |connection| instances::page(connection, query)),
+            Err(error) => refuse(error),
+        }
+    }
+
+    fn change(&self, request: ChangeRequest) -> Future<'_, Vec<Changed>> {
+        match request.check() {
+            Ok(()) => self.write(move |connection| instances::change(connection, &request)),
+            Err(error) => refuse(error),
+        }
+    }
+
+    fn purge(&self, terminated_before: UnixTime) -> Future<'_, u64> {
+        self.write(move |connection| instances::purge(connection, terminated_before))
+    }
+
+    fn operators(&self) -> Future<'_, Vec<Operator>> {
+        self.read(records::operators)
+    }
+
+    fn put_operator(&self, operator: Operator) -> Future<'_, ()> {
+        self.write(move |connection| records::put_operator(connection, &operator))
+    }
+
+    fn epochs(&self) -> Future<'_, Vec<SealedEpoch>> {
+        self.read(records::epochs)
+    }
+
+    fn put_epoch(&self, epoch: SealedEpoch) -> Future<'_, ()> {
+        self.write(move |connection| records::put_epoch(connection, &epoch))
+    }
+
+    fn cut_offs(&self) -> Future<'_, Vec<RecordedCutOff>> {
+        self.read(records::cut_offs)
+    }
+
+    fn put_cut_off(&self, cut_off: RecordedCutOff) -> Future<'_, ()> {
+        self.write(move |connection| records::put_cut_off(connection, cut_off))
+    }
+
+    fn forget_cut_offs(&self, before: UnixTime) -> Future<'_, u64> {
+        self.write(move |connection| records::forget_cut_offs(connection, before))
+    }
+
+    fn setting<'a>(&'a self, name: &'a str) -> Future<'a, Option<Vec<u8>>> {
+        let name = name.to_owned();
+        self.read(move |connection| records::setting(connection, &name))
+    }
+
+    fn put_setting(&self, change: SettingChange) -> Future<'_, ()> {
+        match change.check() {
+            Ok(()) => self.write(move |connection| records::put_setting(connection, &change)),
+            Err(error) => refuse(error),
+        }
+    }
+
+    fn close(&self) -> Future<'_, ()> {
+        Box::pin(async move {
+            // Readers first: the last connection to close is the writer's, which folds the log into the file.
+            if let Some(readers) = &self.readers {
+                readers.close().await;
+            }
+            self.writer.close().await;
+            Ok(())
+        })
+    }
+}

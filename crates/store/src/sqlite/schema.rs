@@ -1,0 +1,64 @@
+//! The schema, as numbered migrations that are never edited once released.
+
+use std::path::Path;
+
+use rusqlite::{Connection, ErrorCode, OptionalExtension, TransactionBehavior};
+
+use super::fault::{self, Outcome};
+use crate::StoreError;
+
+/// Migration `n` (from 1) leads from version `n - 1` to version `n`.
+const MIGRATIONS: &[&str] = &[include_str!("../../migrations/0001.sql")];
+
+/// The version that [`migrate`] leads to.
+fn known() -> u32 {
+    u32::try_from(MIGRATIONS.len()).unwrap_or(u32::MAX)
+}
+
+/// Refuses a file that is not ours or from the future, and changes nothing.
+pub(super) fn check(connection: &Connection, path: &Path) -> Outcome<()> {
+    match version(connection) {
+        Ok(Some(found)) if found > known() => Err(StoreError::Newer { found, known: known() }),
+        Ok(Some(_)) => Ok(()),
+        Ok(None) => Err(StoreError::Foreign(path.display().to_string())),
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::NotADatabase) => {
+            Err(StoreError::Foreign(path.display().to_string()))
+        }
+        Err(error) => Err(fault::from_sqlite(error)),
+    }
+}
+
+/// Brings a database that [`check`] has let through to the newest version, in one transaction.
+pub(super) fn migrate(connection: &mut Connection) -> Outcome<()> {
+    let transaction =
+        connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(fault::from_sqlite)?;
+    let found = version(&transaction).map_err(fault::from_sqlite)?.unwrap_or(0);
+    if found == known() {
+        return Ok(());
+    }
+    if found == 0 {
+        transaction
+            .execute_batch(
+                "CREATE TABLE schema_version (version INTEGER NOT NULL) STRICT;
+                 INSERT INTO schema_version (version) VALUES (0);",
+            )
+            .map_err(fault::from_sqlite)?;
+    }
+    for migration in MIGRATIONS.iter().skip(found as usize) {
+        transaction.execute_batch(migration).map_err(fault::from_sqlite)?;
+    }
+    transaction.execute("UPDATE schema_version SET version = ?1", (known(),)).map_err(fault::from_sqlite)?;
+    transaction.commit().map_err(fault::from_sqlite)
+}
+
+/// The version in the file: 0 if it holds nothing at all, `None` if it holds something else.
+fn version(connection: &Connection) -> rusqlite::Result<Option<u32>> {
+    let count = |sql: &str| connection.query_row(sql, (), |row| row.get::<_, i64>(0));
+    if count("SELECT COUNT(*) FROM sqlite_schema")? == 0 {
+        return Ok(Some(0));
+    }
+    if count("SELECT COUNT(*) FROM sqlite_schema WHERE type = 'table' AND name = 'schema_version'")? == 0 {
+        return Ok(None);
+    }
+    connection.query_row("SELECT version FROM schema_version", (), |row| row.get(0)).optional()
+}

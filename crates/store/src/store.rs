@@ -1,0 +1,208 @@
+//! The trait: the verbs of a store.
+
+use core::pin::Pin;
+
+use inborn_identity::{AccountId, InstanceId, UnixTime};
+
+use crate::{ChangeRequest, Changed, Instance, InstanceState, Operator, RecordedCutOff, SealedEpoch, StoreError};
+
+/// What every verb gives: boxed, so that the trait is object safe.
+pub type Future<'a, T> = Pin<Box<dyn core::future::Future<Output = Result<T, StoreError>> + Send + 'a>>;
+
+/// Instances to launch together.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LaunchRequest {
+    /// Whose they are.
+    pub account: AccountId,
+    /// A launch with the token of an earlier one of the same account launches nothing.
+    pub client_token: Option<String>,
+    /// A digest of the parameters of the launch: a repeated token must come with the same ones.
+    pub fingerprint: [u8; 32],
+    /// The reservation, the same in each instance.
+    pub reservation_id: String,
+    /// 1 to [`LaunchRequest::INSTANCES_MAX`] instances, each running, of this account, reservation and client token.
+    pub instances: Vec<Instance>,
+}
+
+impl LaunchRequest {
+    /// The most instances that are launched together.
+    pub const INSTANCES_MAX: usize = 1000;
+
+    pub(crate) fn check(&self) -> Result<(), StoreError> {
+        if self.instances.is_empty() {
+            return Err(StoreError::Invalid("a launch has no instance"));
+        }
+        if self.instances.len() > Self::INSTANCES_MAX {
+            return Err(StoreError::Invalid("a launch has more than 1000 instances"));
+        }
+        let belongs = |instance: &Instance| {
+            instance.account == self.account
+                && instance.reservation_id == self.reservation_id
+                && instance.client_token == self.client_token
+                && instance.state == InstanceState::Running
+                && instance.terminated_at.is_none()
+        };
+        if !self.instances.iter().all(belongs) {
+            return Err(StoreError::Invalid("an instance and its launch disagree"));
+        }
+        Ok(())
+    }
+}
+
+/// What became of a launch. Instances are in the order of their launch index.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum LaunchOutcome {
+    /// They were launched.
+    New(Vec<Instance>),
+    /// The token was used before, with the same parameters: the instances of that launch as they are now.
+    Replayed(Vec<Instance>),
+    /// The token was used before, with other parameters. Nothing was launched.
+    Mismatch,
+}
+
+/// Which instances to list.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct InstanceQuery {
+    /// Whose; `None`: everybody's.
+    pub account: Option<AccountId>,
+    /// Only those whose id comes after this one.
+    pub after: Option<InstanceId>,
+    /// How many at most: 1 to [`InstanceQuery::LIMIT_MAX`].
+    pub limit: u32,
+}
+
+impl InstanceQuery {
+    /// The most instances on one page. Source: EC2 API reference, `DescribeInstances`, `MaxResults`.
+    pub const LIMIT_MAX: u32 = 1000;
+
+    pub(crate) fn check(&self) -> Result<(), StoreError> {
+        match self.limit {
+            1..=Self::LIMIT_MAX => Ok(()),
+            _ => Err(StoreError::Invalid("a page has 1 to 1000 instances")),
+        }
+    }
+}
+
+/// Some instances, ordered by id.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct InstancePage {
+    /// The instances.
+    pub instances: Vec<Instance>,
+    /// Where the next page begins (give it as `after`), if there is more.
+    pub next: Option<InstanceId>,
+}
+
+/// A new value for a setting, written only if it still has the expected one.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SettingChange {
+    /// 1 to [`SettingChange::NAME_MAX`] bytes.
+    pub name: String,
+    /// What it must be now; `None`: absent.
+    pub expected: Option<Vec<u8>>,
+    /// What it will be: at most [`SettingChange::VALUE_MAX`] bytes.
+    pub value: Vec<u8>,
+}
+
+impl SettingChange {
+    /// The longest name, in bytes.
+    pub const NAME_MAX: usize = 128;
+    /// The longest value, in bytes.
+    pub const VALUE_MAX: usize = 64 * 1024;
+
+    pub(crate) fn check(&self) -> Result<(), StoreError> {
+        if self.name.is_empty() || self.name.len() > Self::NAME_MAX {
+            return Err(StoreError::Invalid("the name of a setting has 1 to 128 bytes"));
+        }
+        if self.value.len() > Self::VALUE_MAX {
+            return Err(StoreError::Invalid("a setting has at most 65536 bytes"));
+        }
+        Ok(())
+    }
+}
+
+/// Values may be sealed keys: only their lengths are shown.
+impl core::fmt::Debug for SettingChange {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("SettingChange")
+            .field("name", &self.name)
+            .field("expected_bytes", &self.expected.as_ref().map(Vec::len))
+            .field("value_bytes", &self.value.len())
+            .finish()
+    }
+}
+
+/// What a region remembers.
+///
+/// Every write is one transaction: whole or not at all, and on stable storage when its future gives `Ok`. A write whose
+/// future is dropped after it was first polled may still take effect. Reads see every write that has answered before.
+///
+/// # Errors
+/// Each verb may give any of the errors that [`StoreError`] calls the medium's; those beyond that are named at the verb.
+pub trait Store: Send + Sync + 'static {
+    /// Launches instances.
+    ///
+    /// # Errors
+    /// `Invalid`; `Conflict`: an id or an attachment is taken.
+    fn launch(&self, request: LaunchRequest) -> Future<'_, LaunchOutcome>;
+
+    /// One instance, whosever it is.
+    fn instance(&self, id: InstanceId) -> Future<'_, Option<Instance>>;
+
+    /// A page of instances, ordered by id.
+    ///
+    /// # Errors
+    /// `Invalid`: the limit.
+    fn instances(&self, query: InstanceQuery) -> Future<'_, InstancePage>;
+
+    /// Changes instances: all or none. Gives each as it was and as it is, in the order they were named.
+    ///
+    /// # Errors
+    /// `NotFound` with all that are absent; `Conflict`: a state or an attachment forbids it; `Invalid`.
+    fn change(&self, request: ChangeRequest) -> Future<'_, Vec<Changed>>;
+
+    /// Forgets instances that were terminated before a moment, with the client tokens that launched only them. At most
+    /// [`PURGE_MAX`] in one call; gives how many.
+    fn purge(&self, terminated_before: UnixTime) -> Future<'_, u64>;
+
+    /// All operators, ordered by access key id.
+    fn operators(&self) -> Future<'_, Vec<Operator>>;
+
+    /// Adds an operator.
+    ///
+    /// # Errors
+    /// `Conflict`: there is one with this access key id.
+    fn put_operator(&self, operator: Operator) -> Future<'_, ()>;
+
+    /// All epochs, ordered by id.
+    fn epochs(&self) -> Future<'_, Vec<SealedEpoch>>;
+
+    /// Adds an epoch. Never replaces one: credentials that are about depend on it.
+    ///
+    /// # Errors
+    /// `Conflict`: there is one with this id.
+    fn put_epoch(&self, epoch: SealedEpoch) -> Future<'_, ()>;
+
+    /// All cut-offs, in a fixed order.
+    fn cut_offs(&self) -> Future<'_, Vec<RecordedCutOff>>;
+
+    /// Adds a cut-off, or strengthens the one of the same kind and subject; it never weakens one.
+    fn put_cut_off(&self, cut_off: RecordedCutOff) -> Future<'_, ()>;
+
+    /// Forgets cut-offs made before a moment; gives how many.
+    fn forget_cut_offs(&self, before: UnixTime) -> Future<'_, u64>;
+
+    /// The value of a setting.
+    fn setting<'a>(&'a self, name: &'a str) -> Future<'a, Option<Vec<u8>>>;
+
+    /// Sets a setting if it still has the expected value.
+    ///
+    /// # Errors
+    /// `Conflict`: it has another; `Invalid`: too long.
+    fn put_setting(&self, change: SettingChange) -> Future<'_, ()>;
+
+    /// Finishes what was begun and lets go of the files. Later verbs give `Closed`; a second `close` does nothing.
+    fn close(&self) -> Future<'_, ()>;
+}
+
+/// The most instances that one [`Store::purge`] forgets, so that it does not hold up other writes for long.
+pub const PURGE_MAX: u32 = 1000;

@@ -1,0 +1,149 @@
+//! A store that fails when it is told to.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use inborn_identity::{InstanceId, UnixTime};
+use inborn_store::{
+    ChangeRequest, Changed, Future, Instance, InstancePage, InstanceQuery, LaunchOutcome, LaunchRequest, Operator,
+    RecordedCutOff, SealedEpoch, SettingChange, Store, StoreError,
+};
+
+/// How a write fails.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// With this error, and without taking effect: as a full disk does.
+    Before(StoreError),
+    /// With this error, although it took effect: as a commit whose answer was lost.
+    After(StoreError),
+}
+
+impl Fault {
+    /// The medium fails before the write.
+    #[must_use]
+    pub fn io_before() -> Self {
+        Self::Before(StoreError::Io("injected, before the write".into()))
+    }
+
+    /// The medium fails after the write.
+    #[must_use]
+    pub fn io_after() -> Self {
+        Self::After(StoreError::Io("injected, after the write".into()))
+    }
+
+    /// No room.
+    #[must_use]
+    pub const fn full() -> Self {
+        Self::Before(StoreError::Full)
+    }
+}
+
+/// Any store, of which chosen writes fail. Reads and `close` go through untouched.
+pub struct FaultyStore {
+    inner: Arc<dyn Store>,
+    writes: AtomicU64,
+    plan: Mutex<BTreeMap<u64, Fault>>,
+}
+
+impl FaultyStore {
+    /// `inner`, with no faults planned.
+    #[must_use]
+    pub fn new(inner: Arc<dyn Store>) -> Self {
+        Self { inner, writes: AtomicU64::new(0), plan: Mutex::default() }
+    }
+
+    /// Plans that write number `write` (the first ever is 0, in the order their verbs are called) fails.
+    pub fn fail(&self, write: u64, fault: Fault) {
+        self.plan.lock().unwrap_or_else(PoisonError::into_inner).insert(write, fault);
+    }
+
+    /// Plans that the next write fails.
+    pub fn fail_next(&self, fault: Fault) {
+        self.fail(self.writes(), fault);
+    }
+
+    /// How many writes were asked for so far.
+    #[must_use]
+    pub fn writes(&self) -> u64 {
+        self.writes.load(Ordering::SeqCst)
+    }
+
+    fn write<'a, T: Send + 'a>(&'a self, begin: impl FnOnce(&'a dyn Store) -> Future<'a, T>) -> Future<'a, T> {
+        let write = self.writes.fetch_add(1, Ordering::SeqCst);
+        match self.plan.lock().unwrap_or_else(PoisonError::into_inner).remove(&write) {
+            None => begin(&*self.inner),
+            Some(Fault::Before(error)) => Box::pin(core::future::ready(Err(error))),
+            Some(Fault::After(error)) => {
+                let effect = begin(&*self.inner);
+                Box::pin(async move {
+                    // A write that fails of itself is told as it is.
+                    effect.await?;
+                    Err(error)
+                })
+            }
+        }
+    }
+}
+
+impl Store for FaultyStore {
+    fn launch(&self, request: LaunchRequest) -> Future<'_, LaunchOutcome> {
+        self.write(|store| store.launch(request))
+    }
+
+    fn instance(&self, id: InstanceId) -> Future<'_, Option<Instance>> {
+        self.inner.instance(id)
+    }
+
+    fn instances(&self, query: InstanceQuery) -> Future<'_, InstancePage> {
+        self.inner.instances(query)
+    }
+
+    fn change(&self, request: ChangeRequest) -> Future<'_, Vec<Changed>> {
+        self.write(|store| store.change(request))
+    }
+
+    fn purge(&self, terminated_before: UnixTime) -> Future<'_, u64> {
+        self.write(|store| store.purge(terminated_before))
+    }
+
+    fn operators(&self) -> Future<'_, Vec<Operator>> {
+        self.inner.operators()
+    }
+
+    fn put_operator(&self, operator: Operator) -> Future<'_, ()> {
+        self.write(|store| store.put_operator(operator))
+    }
+
+    fn epochs(&self) -> Future<'_, Vec<SealedEpoch>> {
+        self.inner.epochs()
+    }
+
+    fn put_epoch(&self, epoch: SealedEpoch) -> Future<'_, ()> {
+        self.write(|store| store.put_epoch(epoch))
+    }
+
+    fn cut_offs(&self) -> Future<'_, Vec<RecordedCutOff>> {
+        self.inner.cut_offs()
+    }
+
+    fn put_cut_off(&self, cut_off: RecordedCutOff) -> Future<'_, ()> {
+        self.write(|store| store.put_cut_off(cut_off))
+    }
+
+    fn forget_cut_offs(&self, before: UnixTime) -> Future<'_, u64> {
+        self.write(|store| store.forget_cut_offs(before))
+    }
+
+    fn setting<'a>(&'a self, name: &'a str) -> Future<'a, Option<Vec<u8>>> {
+        self.inner.setting(name)
+    }
+
+    fn put_setting(&self, change: SettingChange) -> Future<'_, ()> {
+        self.write(|store| store.put_setting(change))
+    }
+
+    fn close(&self) -> Future<'_, ()> {
+        self.inner.close()
+    }
+}
