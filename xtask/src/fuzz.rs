@@ -17,8 +17,9 @@ const COVERAGE: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-saniti
      -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1 -Clink-dead-code \
      -Cdebug-assertions -Coverflow-checks";
 
-/// Builds the targets of `fuzz/` and runs each (or those named) for so many seconds; new inputs are kept in
-/// `fuzz/corpus/TARGET`, an input that crashes in `fuzz/artifacts/TARGET`.
+/// Builds the targets of `fuzz/` and runs each (or those named) for so many seconds, from the seeds in
+/// `fuzz/corpus/TARGET`. What it learns goes to `fuzz/target/corpus/TARGET`, outside of version control, and is used
+/// the next time; an input that crashes goes to `fuzz/artifacts/TARGET`.
 pub(crate) fn run(root: &Path, seconds: u64, wanted: &[String]) -> Result<()> {
     let directory = root.join("fuzz");
     let targets = chosen(&directory, wanted)?;
@@ -37,7 +38,8 @@ pub(crate) fn run(root: &Path, seconds: u64, wanted: &[String]) -> Result<()> {
     build.run()?;
 
     for target in &targets {
-        let corpus = directory.join("corpus").join(target);
+        let seeds = directory.join("corpus").join(target);
+        let corpus = built.join("corpus").join(target);
         let artifacts = directory.join("artifacts").join(target);
         std::fs::create_dir_all(&corpus).with_context(|| format!("creating {}", corpus.display()))?;
         std::fs::create_dir_all(&artifacts).with_context(|| format!("creating {}", artifacts.display()))?;
@@ -45,7 +47,9 @@ pub(crate) fn run(root: &Path, seconds: u64, wanted: &[String]) -> Result<()> {
             .arg(format!("-max_total_time={seconds}"))
             .arg(format!("-artifact_prefix={}/", artifacts.display()))
             .args(["-timeout=10", "-rss_limit_mb=2048", "-print_final_stats=1"])
+            // libFuzzer writes to the first directory and only reads the others.
             .arg(&corpus)
+            .args(seeds.is_dir().then_some(&seeds))
             .run()
             .with_context(|| format!("{target} found something; the input is in {}", artifacts.display()))?;
     }
