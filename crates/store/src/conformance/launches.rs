@@ -1,0 +1,137 @@
+//! Cases: launch, find, list.
+
+use std::sync::Arc;
+
+use super::samples::{account, bare, change, full, id, launch, launch_with_token, other_account, terminate};
+use crate::{Conflict, Instance, InstanceQuery, InstanceState, LaunchOutcome, LaunchRequest, Store, StoreError};
+
+/// What is launched is found, by id and in the list, exactly as it was given.
+pub async fn launches_are_found_again(store: Arc<dyn Store>) {
+    assert_eq!(store.instance(id(1)).await, Ok(None));
+    let instances = vec![full(1), bare(2)];
+    let request = launch(instances);
+    let expected = request.instances.clone();
+    assert_eq!(store.launch(request).await, Ok(LaunchOutcome::New(expected.clone())));
+    for instance in &expected {
+        assert_eq!(store.instance(instance.id).await.as_ref(), Ok(&Some(instance.clone())));
+    }
+    let page = store.instances(InstanceQuery { account: Some(account()), after: None, limit: 1000 }).await.unwrap();
+    assert_eq!((page.instances, page.next), (expected, None));
+}
+
+/// A launch in which one id is taken launches none, and takes no token.
+pub async fn a_launch_is_whole_or_not_at_all(store: Arc<dyn Store>) {
+    store.launch(launch(vec![bare(2)])).await.unwrap();
+    let request = launch_with_token(vec![bare(1), bare(2), bare(3)], "again", 1);
+    let taken = StoreError::Conflict(Conflict::Exists("an instance"));
+    assert_eq!(store.launch(request).await, Err(taken.clone()));
+    assert_eq!(store.instance(id(1)).await, Ok(None));
+    assert_eq!(store.instance(id(2)).await, Ok(Some(bare(2))));
+    assert_eq!(store.instance(id(3)).await, Ok(None));
+    // The token is free, even for other parameters.
+    let request = launch_with_token(vec![bare(4)], "again", 2);
+    assert!(matches!(store.launch(request).await, Ok(LaunchOutcome::New(_))));
+    // The same id twice in one launch.
+    assert_eq!(store.launch(launch(vec![bare(5), bare(5)])).await, Err(taken));
+    assert_eq!(store.instance(id(5)).await, Ok(None));
+}
+
+/// A repeated token gives the instances as they are now; with other parameters, nothing.
+pub async fn a_token_launches_once(store: Arc<dyn Store>) {
+    let first = launch_with_token(vec![bare(1), bare(2)], "token", 1);
+    assert_eq!(store.launch(first.clone()).await, Ok(LaunchOutcome::New(first.instances.clone())));
+    store.change(change(&[2], terminate(5))).await.unwrap();
+    let second = launch_with_token(vec![bare(3), bare(4)], "token", 1);
+    let Ok(LaunchOutcome::Replayed(instances)) = store.launch(second).await else {
+        panic!("the launch was not replayed");
+    };
+    assert_eq!(instances[0], first.instances[0]);
+    assert_eq!((instances[1].id, instances[1].state), (id(2), InstanceState::Terminated));
+    assert_eq!(instances.len(), 2);
+    let third = launch_with_token(vec![bare(5)], "token", 2);
+    assert_eq!(store.launch(third).await, Ok(LaunchOutcome::Mismatch));
+    for number in [3, 4, 5] {
+        assert_eq!(store.instance(id(number)).await, Ok(None));
+    }
+    // Another token is another launch, and letter case counts.
+    let fourth = launch_with_token(vec![bare(6)], "Token", 1);
+    assert!(matches!(store.launch(fourth).await, Ok(LaunchOutcome::New(_))));
+}
+
+/// The same token of two accounts makes two launches, even under one reservation id.
+pub async fn a_token_is_its_accounts_own(store: Arc<dyn Store>) {
+    store.launch(launch_with_token(vec![bare(1)], "token", 1)).await.unwrap();
+    let others = Instance { account: other_account(), reservation_id: bare(1).reservation_id, ..bare(2) };
+    let request = launch_with_token(vec![others], "token", 9);
+    assert_eq!(store.launch(request.clone()).await, Ok(LaunchOutcome::New(request.instances.clone())));
+    assert_eq!(store.launch(request.clone()).await, Ok(LaunchOutcome::Replayed(request.instances)));
+}
+
+/// Requests that contradict themselves, and the limits of a launch.
+pub async fn a_launch_that_makes_no_sense_is_refused(store: Arc<dyn Store>) {
+    let good = launch(vec![bare(1)]);
+    let altered = |alter: fn(&mut Instance)| {
+        let mut request = good.clone();
+        alter(&mut request.instances[0]);
+        request
+    };
+    for request in [
+        LaunchRequest { instances: vec![], ..good.clone() },
+        LaunchRequest { account: other_account(), ..good.clone() },
+        LaunchRequest { client_token: Some("token".into()), ..good.clone() },
+        altered(|instance| instance.state = InstanceState::Stopped),
+        altered(|instance| instance.terminated_at = Some(instance.launch_time)),
+        altered(|instance| instance.reservation_id.push('x')),
+        altered(|instance| instance.client_token = Some("token".into())),
+        launch((0..1001).map(bare).collect()),
+    ] {
+        assert!(matches!(store.launch(request).await, Err(StoreError::Invalid(_))));
+    }
+    assert_eq!(store.instance(id(1)).await, Ok(None));
+    for count in [999, 1000] {
+        let request = launch((0..count).map(|number| bare(count * 1000 + number)).collect());
+        assert!(matches!(store.launch(request).await, Ok(LaunchOutcome::New(_))), "{count}");
+    }
+}
+
+/// Instances of one launch come back by their index, whatever their ids.
+pub async fn a_launch_is_ordered_by_its_index(store: Arc<dyn Store>) {
+    let request = launch_with_token(vec![bare(9), bare(3), bare(6)], "token", 1);
+    let expected = request.instances.clone();
+    let backwards = LaunchRequest { instances: expected.iter().rev().cloned().collect(), ..request.clone() };
+    assert_eq!(store.launch(backwards).await, Ok(LaunchOutcome::New(expected.clone())));
+    assert_eq!(store.launch(request).await, Ok(LaunchOutcome::Replayed(expected)));
+}
+
+/// Pages of any size give every instance once, in order, each account its own.
+pub async fn pages_have_no_gaps(store: Arc<dyn Store>) {
+    for number in [5, 1, 4, 2, 3] {
+        store.launch(launch(vec![bare(number)])).await.unwrap();
+    }
+    store.launch(launch(vec![Instance { account: other_account(), ..bare(6) }])).await.unwrap();
+    for limit in 1..=7 {
+        for (whose, expected) in [(Some(account()), 1..=5), (Some(other_account()), 6..=6), (None, 1..=6)] {
+            let mut query = InstanceQuery { account: whose, after: None, limit };
+            let mut ids = Vec::new();
+            loop {
+                let page = store.instances(query).await.unwrap();
+                assert!(page.instances.len() <= limit as usize);
+                ids.extend(page.instances.iter().map(|instance| instance.id));
+                if page.next.is_none() {
+                    break;
+                }
+                assert_eq!(page.next.as_ref(), ids.last());
+                query.after = page.next;
+            }
+            assert_eq!(ids, expected.map(id).collect::<Vec<_>>(), "{whose:?} by {limit}");
+        }
+    }
+}
+
+/// A page has 1 to 1000 instances.
+pub async fn page_limits(store: Arc<dyn Store>) {
+    for (limit, fits) in [(0, false), (1, true), (999, true), (1000, true), (1001, false), (u32::MAX, false)] {
+        let page = store.instances(InstanceQuery { account: None, after: None, limit }).await;
+        assert_eq!(page.is_ok(), fits, "{limit}");
+    }
+}

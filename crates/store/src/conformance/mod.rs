@@ -1,0 +1,65 @@
+//! The suite that every store must pass. Feature `conformance`; for tests only.
+//!
+//! [`conformance_tests!`](crate::conformance_tests) makes one test of each case. Each case takes a store that is empty and leaves it open.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "this is test code that other crates' tests call"
+)]
+
+mod changes;
+mod launches;
+mod records;
+pub mod samples;
+
+pub use changes::*;
+pub use launches::*;
+pub use records::*;
+
+/// Makes a `#[tokio::test]` of every case of the suite. `$make` is an expression that gives, for each test, an empty
+/// store as an `Arc<dyn Store>` and something to keep alive while the test runs (a temporary directory, or `()`).
+#[macro_export]
+macro_rules! conformance_tests {
+    ($make:expr) => {
+        $crate::conformance_tests!(@cases $make;
+            launches_are_found_again,
+            a_launch_is_whole_or_not_at_all,
+            a_token_launches_once,
+            a_token_is_its_accounts_own,
+            a_launch_that_makes_no_sense_is_refused,
+            a_launch_is_ordered_by_its_index,
+            pages_have_no_gaps,
+            page_limits,
+            the_life_of_an_instance,
+            states_that_forbid_a_change,
+            boot_generations_grow_and_never_wrap,
+            termination_cuts_off_in_the_same_step,
+            boots_cut_off_when_told,
+            changes_are_for_all_or_none,
+            other_accounts_instances_are_absent,
+            change_limits,
+            metadata_options_change_one_by_one,
+            tags_are_set_and_removed,
+            attachments_are_nobody_elses,
+            purge_forgets_what_ended_long_ago,
+            purge_forgets_tokens_with_their_last_instance,
+            operators_are_kept_and_never_replaced,
+            epochs_are_kept_and_never_replaced,
+            cut_offs_only_grow_stronger,
+            cut_offs_are_forgotten_by_age,
+            settings_are_compared_and_set,
+            setting_limits,
+            one_of_many_wins_a_setting,
+            one_of_many_wins_a_token,
+            a_closed_store_says_so,
+        );
+    };
+    (@cases $make:expr; $($case:ident,)*) => {$(
+        #[tokio::test]
+        async fn $case() {
+            let (store, _keep) = $make;
+            $crate::conformance::$case(store).await;
+        }
+    )*};
+}

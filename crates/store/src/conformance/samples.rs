@@ -1,0 +1,163 @@
+//! Records to try a store with. The same number gives the same record.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use inborn_identity::{AccessKeyId, AccessKeyKind, AccountId, InstanceId, MetadataOptions, Region, UnixTime, Zone};
+
+use crate::{
+    Attachment, Change, ChangeRequest, EpochState, Instance, InstanceState, LaunchRequest, Operator, Sealed,
+    SealedEpoch, StateReason, UserData,
+};
+
+/// When the samples were launched: 2026-01-01T00:00:00Z.
+pub const LAUNCHED_AT: UnixTime = UnixTime::from_secs(1_767_225_600);
+
+/// The account of the samples.
+#[must_use]
+pub fn account() -> AccountId {
+    AccountId::new(123_456_789_012).unwrap()
+}
+
+/// Another account, with leading zeros.
+#[must_use]
+pub fn other_account() -> AccountId {
+    AccountId::new(42).unwrap()
+}
+
+/// Instance id number `number`; they are ordered as their numbers are.
+#[must_use]
+pub fn id(number: u32) -> InstanceId {
+    let [a, b, c, d] = number.to_be_bytes();
+    InstanceId::from_bytes([0, 0xfe, 0, a, b, c, d, 0, 1])
+}
+
+/// A zone of us-east-1.
+#[must_use]
+pub fn zone() -> Zone {
+    let region: Region = "us-east-1".parse().unwrap();
+    Zone::new(&region, 'a').unwrap()
+}
+
+/// A running instance with everything optional absent.
+#[must_use]
+pub fn bare(number: u32) -> Instance {
+    Instance {
+        id: id(number),
+        account: account(),
+        zone: zone(),
+        image_id: "ami-0123456789abcdef0".into(),
+        instance_type: "t3.micro".into(),
+        private_address: Ipv4Addr::new(10, 0, 0, 7),
+        state: InstanceState::Running,
+        launch_time: LAUNCHED_AT,
+        boot_time: LAUNCHED_AT,
+        boot_generation: 1,
+        terminated_at: None,
+        state_reason: None,
+        metadata_options: MetadataOptions::default(),
+        key_name: None,
+        user_data: None,
+        ami_launch_index: 0,
+        reservation_id: format!("r-{number:017x}"),
+        client_token: None,
+        tags: BTreeMap::new(),
+        lease: false,
+        attachment: None,
+    }
+}
+
+/// A running instance with everything optional present, and texts that a careless store would mangle.
+#[must_use]
+pub fn full(number: u32) -> Instance {
+    let tags = [("Name", "web 1"), ("", ""), ("quote'\"", "; DROP TABLE instances; --"), ("snow☃", "\u{0}nul")];
+    Instance {
+        key_name: Some("key ☃".into()),
+        user_data: Some(UserData::new((0..=255).collect()).unwrap()),
+        state_reason: Some(StateReason { code: "Server.Test".into(), message: "because 'so'".into() }),
+        tags: tags.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+        lease: true,
+        attachment: Some(Attachment::LoopbackPort(u16::try_from(number).unwrap_or(0))),
+        boot_generation: u32::MAX - 7,
+        boot_time: UnixTime::MAX,
+        metadata_options: MetadataOptions { hop_limit: 64, ipv6: true, tags: true, ..MetadataOptions::default() },
+        ..bare(number)
+    }
+}
+
+/// A launch of these instances together, by the first's account, without a token.
+#[must_use]
+pub fn launch(instances: Vec<Instance>) -> LaunchRequest {
+    let first = &instances[0];
+    let (account, reservation_id) = (first.account, first.reservation_id.clone());
+    let instances = instances
+        .into_iter()
+        .zip(0..)
+        .map(|(instance, ami_launch_index)| Instance {
+            ami_launch_index,
+            reservation_id: reservation_id.clone(),
+            ..instance
+        })
+        .collect();
+    LaunchRequest { account, client_token: None, fingerprint: [0; 32], reservation_id, instances }
+}
+
+/// A launch with a client token, whose parameters are those of `fingerprint`.
+#[must_use]
+pub fn launch_with_token(instances: Vec<Instance>, token: &str, fingerprint: u8) -> LaunchRequest {
+    let mut request = launch(instances);
+    for instance in &mut request.instances {
+        instance.client_token = Some(token.to_owned());
+    }
+    LaunchRequest { client_token: Some(token.to_owned()), fingerprint: [fingerprint; 32], ..request }
+}
+
+/// A change to instances of the account of the samples.
+#[must_use]
+pub fn change(numbers: &[u32], change: Change) -> ChangeRequest {
+    ChangeRequest { account: account(), instances: numbers.iter().copied().map(id).collect(), change }
+}
+
+/// Terminate, `seconds` after the launch.
+#[must_use]
+pub fn terminate(seconds: u64) -> Change {
+    let reason = StateReason { code: "Client.UserInitiatedShutdown".into(), message: "asked to".into() };
+    Change::Terminate { at: LAUNCHED_AT.plus(seconds), reason: Some(reason) }
+}
+
+/// Stop, `seconds` after the launch.
+#[must_use]
+pub fn stop(seconds: u64) -> Change {
+    Change::Stop { at: LAUNCHED_AT.plus(seconds), reason: None, cut_off: false }
+}
+
+/// Start, `seconds` after the launch.
+#[must_use]
+pub fn start(seconds: u64) -> Change {
+    Change::Start { at: LAUNCHED_AT.plus(seconds), cut_off: false }
+}
+
+/// Reboot, `seconds` after the launch.
+#[must_use]
+pub fn reboot(seconds: u64) -> Change {
+    Change::Reboot { at: LAUNCHED_AT.plus(seconds), cut_off: false }
+}
+
+/// Operator number `number`.
+#[must_use]
+pub fn operator(number: u8) -> Operator {
+    Operator {
+        access_key_id: AccessKeyId::new(AccessKeyKind::LongLived, account(), u64::from(number)),
+        secret: Sealed::new(vec![number; 60]),
+        name: format!("operator-{number}"),
+        user_id: format!("AIDA{number:017}"),
+        account: account(),
+        created_at: LAUNCHED_AT.plus(u64::from(number)),
+    }
+}
+
+/// Epoch number `id`.
+#[must_use]
+pub fn epoch(id: u32, state: EpochState) -> SealedEpoch {
+    SealedEpoch { id, blob: Sealed::new(id.to_be_bytes().repeat(9)), created_at: LAUNCHED_AT, state }
+}
