@@ -7,6 +7,8 @@ mod dialect;
 mod envelope;
 mod problem;
 mod table;
+#[cfg(test)]
+mod tests;
 mod text;
 
 pub use dialect::{Dialect, RequestShape, STS_NAMESPACE, dialect_for};

@@ -12,4 +12,4 @@ pub mod query;
 pub mod success;
 pub mod xml;
 
-pub use answer::Answer;
+pub use answer::{Answer, ERROR_TYPE_HEADER, REQUEST_ID_HEADER, REQUEST_ID_HEADER_S3};

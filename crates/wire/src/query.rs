@@ -77,6 +77,15 @@ impl Parameters {
         Structure::new(self, String::new())
     }
 
+    /// Marks `name` and everything below it as read: understood, and without effect.
+    pub fn ignore(&self, name: &str) {
+        for pair in self.starting_with(name) {
+            if pair.name.get(name.len()..).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')) {
+                pair.read.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+
     /// The names that no one has read, in order. `Action`, `Version` and the names of query authentication are not
     /// among them.
     pub fn unread(&self) -> impl Iterator<Item = &str> {

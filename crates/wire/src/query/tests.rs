@@ -208,8 +208,8 @@ proptest! {
             let names: Vec<String> = p.unread().map(str::to_owned).collect();
             for name in &names {
                 let head = name.split('.').next().unwrap_or_default();
-                p.root().list(head);
-                p.root().structures(head);
+                let members = p.root().list(head).len() + p.root().structures(head).len();
+                prop_assert!(members <= 2 * names.len());
             }
             prop_assert!(names.len() <= PAIRS_MAX);
         }
