@@ -21,7 +21,6 @@ CREATE TABLE instances (
     metadata_ipv6 INTEGER NOT NULL CHECK (metadata_ipv6 IN (0, 1)),
     metadata_tags INTEGER NOT NULL CHECK (metadata_tags IN (0, 1)),
     key_name TEXT,
-    user_data BLOB,
     ami_launch_index INTEGER NOT NULL,
     reservation_id TEXT NOT NULL,
     client_token TEXT,
@@ -42,6 +41,12 @@ CREATE TABLE instance_tags (
     tag_key TEXT NOT NULL,
     tag_value TEXT NOT NULL,
     PRIMARY KEY (instance_id, tag_key)
+) STRICT;
+
+-- Apart, so that a change of an instance does not write its user data again (and needs no room on a full disk).
+CREATE TABLE instance_user_data (
+    instance_id TEXT NOT NULL PRIMARY KEY REFERENCES instances (id) ON DELETE CASCADE,
+    user_data BLOB NOT NULL
 ) STRICT;
 
 -- Launches that came with a client token.

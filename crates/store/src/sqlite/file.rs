@@ -62,6 +62,7 @@ pub(super) fn connect_writer(
 ) -> Outcome<Connection> {
     let connection = connect(path)?;
     check(&connection)?;
+    tune(&connection)?;
     let mode: String = pragma(&connection, "journal_mode", "WAL")?;
     if mode != "wal" {
         return Err(StoreError::Io(format!("{}: this file system has no shared memory for a log", path.display())));
@@ -79,6 +80,7 @@ pub(super) fn connect_writer(
 pub(super) fn connect_reader(path: &Path) -> Outcome<Connection> {
     // Opened for writing because a reader may have to make the shared memory of the log; `query_only` keeps it honest.
     let connection = connect(path)?;
+    tune(&connection)?;
     set(&connection, "query_only", true)?;
     Ok(connection)
 }
@@ -94,9 +96,7 @@ pub(super) fn connect_memory() -> Outcome<Connection> {
 fn connect(path: &Path) -> Outcome<Connection> {
     // Each connection stays on its thread, so SQLite needs no locks of its own. Paths are never read as URIs.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_EXRESCODE;
-    let connection = Connection::open_with_flags(path, flags).map_err(fault::from_sqlite)?;
-    tune(&connection)?;
-    Ok(connection)
+    Connection::open_with_flags(path, flags).map_err(fault::from_sqlite)
 }
 
 fn tune(connection: &Connection) -> Outcome<()> {
@@ -114,4 +114,35 @@ fn set(connection: &Connection, name: &str, value: impl rusqlite::ToSql) -> Outc
 /// Sets a pragma that answers with what it is now.
 fn pragma<T: rusqlite::types::FromSql>(connection: &Connection, name: &str, value: impl rusqlite::ToSql) -> Outcome<T> {
     connection.pragma_update_and_check(None, name, value, |row| row.get(0)).map_err(fault::from_sqlite)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn get<T: rusqlite::types::FromSql>(connection: &Connection, name: &str) -> T {
+        connection.pragma_query_value(None, name, |row| row.get(0)).unwrap()
+    }
+
+    /// What durability rests on. 2 is FULL: the log is flushed at each commit.
+    #[test]
+    fn connections_are_set_as_they_must_be() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("region.db");
+        create(&path).unwrap();
+        let writer = connect_writer(&path, Some(100), |_| Ok(())).unwrap();
+        assert_eq!(get::<String>(&writer, "journal_mode"), "wal");
+        assert_eq!(get::<i64>(&writer, "synchronous"), 2);
+        assert!(get::<bool>(&writer, "foreign_keys"));
+        assert_eq!(get::<i64>(&writer, "max_page_count"), 100);
+        assert_eq!(get::<i64>(&writer, "journal_size_limit"), LOG_BYTES_MAX);
+        let reader = connect_reader(&path).unwrap();
+        assert!(get::<bool>(&reader, "query_only"));
+        for connection in [&writer, &reader] {
+            assert_eq!(get::<i64>(connection, "cache_size"), -CACHE_KIB);
+            assert_eq!(get::<i64>(connection, "busy_timeout"), 5000);
+            assert!(!get::<bool>(connection, "trusted_schema"));
+        }
+        assert!(reader.execute_batch("CREATE TABLE intruder (a)").is_err());
+    }
 }

@@ -14,11 +14,11 @@ use crate::{
 
 const INSERT: &str = "INSERT INTO instances (id, account, zone, image_id, instance_type, private_address, state, \
     launch_time, boot_time, boot_generation, terminated_at, reason_code, reason_message, http_tokens, http_endpoint, \
-    hop_limit, metadata_ipv6, metadata_tags, key_name, user_data, ami_launch_index, reservation_id, client_token, \
+    hop_limit, metadata_ipv6, metadata_tags, key_name, ami_launch_index, reservation_id, client_token, \
     lease, attachment_kind, attachment_value) \
     VALUES (:id, :account, :zone, :image_id, :instance_type, :private_address, :state, \
     :launch_time, :boot_time, :boot_generation, :terminated_at, :reason_code, :reason_message, :http_tokens, \
-    :http_endpoint, :hop_limit, :metadata_ipv6, :metadata_tags, :key_name, :user_data, :ami_launch_index, \
+    :http_endpoint, :hop_limit, :metadata_ipv6, :metadata_tags, :key_name, :ami_launch_index, \
     :reservation_id, :client_token, :lease, :attachment_kind, :attachment_value)";
 
 /// Everything that a change can change.
@@ -86,7 +86,6 @@ fn insert(connection: &Connection, instance: &Instance) -> Outcome<()> {
         ":metadata_ipv6": options.ipv6,
         ":metadata_tags": options.tags,
         ":key_name": instance.key_name,
-        ":user_data": instance.user_data.as_ref().map(UserData::as_bytes),
         ":ami_launch_index": instance.ami_launch_index,
         ":reservation_id": instance.reservation_id,
         ":client_token": instance.client_token,
@@ -96,6 +95,11 @@ fn insert(connection: &Connection, instance: &Instance) -> Outcome<()> {
     };
     let inserted = connection.prepare_cached(INSERT).and_then(|mut sql| sql.execute(row));
     inserted.map_err(|error| fault::from_insertion(error, INSTANCE))?;
+    if let Some(data) = &instance.user_data {
+        let sql = "INSERT INTO instance_user_data (instance_id, user_data) VALUES (?1, ?2)";
+        let row = (instance.id.to_string(), data.as_bytes());
+        connection.prepare_cached(sql).and_then(|mut sql| sql.execute(row)).map_err(fault::from_sqlite)?;
+    }
     insert_tags(connection, instance)
 }
 
@@ -224,6 +228,7 @@ fn select(connection: &Connection, sql: &str, parameters: impl Params) -> Outcom
     while let Some(row) = rows.next().map_err(fault::from_sqlite)? {
         let mut instance = from_row(row)?;
         instance.tags = tags(connection, instance.id)?;
+        instance.user_data = user_data(connection, instance.id)?;
         instances.push(instance);
     }
     Ok(instances)
@@ -236,14 +241,21 @@ fn tags(connection: &Connection, id: InstanceId) -> Outcome<BTreeMap<String, Str
         .map_err(fault::from_sqlite)
 }
 
-/// An instance without its tags.
+fn user_data(connection: &Connection, id: InstanceId) -> Outcome<Option<UserData>> {
+    let data: Option<Vec<u8>> = connection
+        .prepare_cached("SELECT user_data FROM instance_user_data WHERE instance_id = ?1")
+        .and_then(|mut sql| sql.query_row((id.to_string(),), |row| row.get(0)).optional())
+        .map_err(fault::from_sqlite)?;
+    data.map(UserData::new).transpose().map_err(fault::corrupt)
+}
+
+/// An instance without its tags and user data.
 fn from_row(row: &Row<'_>) -> Outcome<Instance> {
     let reason: Option<String> = records::column(row, "reason_code")?;
     let state_reason = match reason {
         Some(code) => Some(StateReason { code, message: records::column(row, "reason_message")? }),
         None => None,
     };
-    let user_data: Option<Vec<u8>> = records::column(row, "user_data")?;
     Ok(Instance {
         id: records::parsed(row, "id")?,
         account: records::parsed(row, "account")?,
@@ -268,7 +280,7 @@ fn from_row(row: &Row<'_>) -> Outcome<Instance> {
             tags: records::column(row, "metadata_tags")?,
         },
         key_name: records::column(row, "key_name")?,
-        user_data: user_data.map(UserData::new).transpose().map_err(fault::corrupt)?,
+        user_data: None,
         ami_launch_index: records::column(row, "ami_launch_index")?,
         reservation_id: records::column(row, "reservation_id")?,
         client_token: records::column(row, "client_token")?,

@@ -62,3 +62,42 @@ fn version(connection: &Connection) -> rusqlite::Result<Option<u32>> {
     }
     connection.query_row("SELECT version FROM schema_version", (), |row| row.get(0)).optional()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn migrating_twice_changes_nothing() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        assert_eq!(version(&connection), Ok(Some(0)));
+        migrate(&mut connection).unwrap();
+        assert_eq!(version(&connection), Ok(Some(1)));
+        migrate(&mut connection).unwrap();
+        assert_eq!(check(&connection, Path::new("x")), Ok(()));
+    }
+
+    /// Every table is STRICT: a column holds what its type says, or the write fails.
+    #[test]
+    fn every_table_is_strict() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate(&mut connection).unwrap();
+        let loose: Vec<String> = connection
+            .prepare("SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'table' AND strict = 0 AND name NOT LIKE 'sqlite_%'")
+            .unwrap()
+            .query_map((), |row| row.get(0))
+            .unwrap()
+            .collect::<Result<_, _>>()
+            .unwrap();
+        assert_eq!(loose, Vec::<String>::new());
+    }
+
+    #[test]
+    fn versions_that_cannot_be_are_not_ours() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch("CREATE TABLE schema_version (version INTEGER)").unwrap();
+        assert_eq!(check(&connection, Path::new("x")), Err(StoreError::Foreign("x".into())));
+        connection.execute_batch("INSERT INTO schema_version VALUES (2)").unwrap();
+        assert_eq!(check(&connection, Path::new("x")), Err(StoreError::Newer { found: 2, known: 1 }));
+    }
+}

@@ -1,0 +1,57 @@
+//! Files of every schema version that was released must open for ever. `fixtures/schema-N.sql` is `.dump` of a store
+//! that version N wrote; it is never edited.
+
+use std::path::Path;
+
+use inborn_store::conformance::samples::{LAUNCHED_AT, account, bare, epoch, full, id, launch_with_token, operator};
+use inborn_store::{
+    CutOff, CutOffScope, EpochState, Instance, InstanceQuery, InstanceState, LaunchOutcome, RecordedCutOff,
+    SettingChange, SqliteStore, StateReason, Store,
+};
+use rusqlite::Connection;
+
+fn restore(dump: &str, path: &Path) {
+    let connection = Connection::open(path).unwrap();
+    connection.execute_batch(dump).unwrap();
+    connection.close().unwrap();
+}
+
+#[tokio::test]
+async fn schema_1_opens_with_all_it_holds() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("region.db");
+    restore(include_str!("fixtures/schema-1.sql"), &path);
+    let store = SqliteStore::open(&path).unwrap();
+
+    let token = |instance| Instance { client_token: Some("token".into()), ..instance };
+    let page = store.instances(InstanceQuery { account: Some(account()), after: None, limit: 10 }).await.unwrap();
+    let terminated = Instance {
+        state: InstanceState::Terminated,
+        terminated_at: Some(LAUNCHED_AT.plus(60)),
+        state_reason: Some(StateReason { code: "Client.UserInitiatedShutdown".into(), message: "asked to".into() }),
+        ami_launch_index: 1,
+        reservation_id: full(1).reservation_id,
+        ..token(bare(2))
+    };
+    assert_eq!(page.instances, [token(full(1)), terminated]);
+    assert_eq!(store.operators().await, Ok(vec![operator(1)]));
+    assert_eq!(store.epochs().await, Ok(vec![epoch(1, EpochState::Sealing)]));
+    let before = LAUNCHED_AT.plus(5);
+    let expected = [
+        CutOff::Dead { instance: id(2) },
+        CutOff::IssuedBefore { scope: CutOffScope::All, before },
+        CutOff::IssuedBefore { scope: CutOffScope::Account(account()), before },
+        CutOff::IssuedBefore { scope: CutOffScope::Instance(id(1)), before },
+        CutOff::OlderBoot { instance: id(1), below: 3 },
+    ];
+    let expected = expected.map(|cut_off| RecordedCutOff { cut_off, at: LAUNCHED_AT.plus(60) });
+    assert_eq!(store.cut_offs().await, Ok(expected.to_vec()));
+    assert_eq!(store.setting("region").await, Ok(Some(b"us-east-1".to_vec())));
+
+    // And it takes writes that build on what it holds.
+    let again = store.launch(launch_with_token(vec![bare(3)], "token", 7)).await;
+    assert!(matches!(again, Ok(LaunchOutcome::Replayed(instances)) if instances.len() == 2));
+    let change = SettingChange { name: "region".into(), expected: Some(b"us-east-1".to_vec()), value: vec![1] };
+    assert_eq!(store.put_setting(change).await, Ok(()));
+    store.close().await.unwrap();
+}
