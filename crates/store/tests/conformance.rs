@@ -1,4 +1,5 @@
 //! The suite over the SQLite store, on disk and in memory.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking, its helper functions too")]
 
 use std::sync::Arc;
 

@@ -1,5 +1,6 @@
 //! Files of every schema version that was released must open for ever. `fixtures/schema-N.sql` is `.dump` of a store
 //! that version N wrote; it is never edited.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking, its helper functions too")]
 
 use std::path::Path;
 

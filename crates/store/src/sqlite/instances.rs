@@ -8,8 +8,8 @@ use rusqlite::{Connection, OptionalExtension, Params, Row, named_params};
 use super::fault::{self, Outcome};
 use super::records;
 use crate::{
-    Attachment, ChangeRequest, Changed, Instance, InstancePage, InstanceQuery, LaunchOutcome, LaunchRequest, PURGE_MAX,
-    RecordedCutOff, StateReason, StoreError, UserData,
+    Attachment, ChangeRequest, Changed, Conflict, Instance, InstancePage, InstanceQuery, LaunchOutcome, LaunchRequest,
+    PURGE_MAX, RecordedCutOff, StateReason, StoreError, UserData,
 };
 
 const INSERT: &str = "INSERT INTO instances (id, account, zone, image_id, instance_type, private_address, state, \
@@ -94,7 +94,13 @@ fn insert(connection: &Connection, instance: &Instance) -> Outcome<()> {
         ":attachment_value": attachment_value,
     };
     let inserted = connection.prepare_cached(INSERT).and_then(|mut sql| sql.execute(row));
-    inserted.map_err(|error| fault::from_insertion(error, INSTANCE))?;
+    if let Err(error) = inserted {
+        return Err(match fault::from_insertion(error, INSTANCE) {
+            // Both the id and the attachment may be taken. SQLite names whichever it saw first; we name the id.
+            StoreError::Conflict(_) if one(connection, instance.id)?.is_some() => Conflict::Exists(INSTANCE).into(),
+            error => error,
+        });
+    }
     if let Some(data) = &instance.user_data {
         let sql = "INSERT INTO instance_user_data (instance_id, user_data) VALUES (?1, ?2)";
         let row = (instance.id.to_string(), data.as_bytes());

@@ -1,0 +1,376 @@
+//! Random actions on the SQLite store and on a model of it (maps, and the rules written down once more): every answer
+//! and everything that can be read must be equal, also after the store was closed and opened again.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking, its helper functions too")]
+
+use std::collections::BTreeMap;
+
+use inborn_identity::{AccountId, InstanceId, UnixTime};
+use inborn_store::conformance::samples::{
+    LAUNCHED_AT, account, bare, epoch, id, launch, launch_with_token, operator, other_account,
+};
+use inborn_store::{
+    Attachment, Change, ChangeRequest, Conflict, CutOff, CutOffScope, EpochState, Instance, InstanceQuery,
+    InstanceState, LaunchOutcome, LaunchRequest, Operator, RecordedCutOff, SealedEpoch, SettingChange, SqliteStore,
+    Store, StoreError, TagRemoval,
+};
+use proptest::prelude::*;
+
+/// What is done to both.
+#[derive(Clone, Debug)]
+enum Action {
+    Launch { numbers: Vec<u8>, other: bool, token: Option<u8>, fingerprint: u8, port: Option<u8> },
+    Change { numbers: Vec<u8>, other: bool, change: Change },
+    Purge(u8),
+    Operator(u8),
+    Epoch(u8),
+    CutOff(RecordedCutOff),
+    Forget(u8),
+    Setting { name: u8, expected: Option<u8>, value: u8 },
+    Page { whose: Option<bool>, after: Option<u8>, limit: u8 },
+    Reopen,
+}
+
+fn at(seconds: u8) -> UnixTime {
+    LAUNCHED_AT.plus(u64::from(seconds))
+}
+
+fn whose(other: bool) -> AccountId {
+    if other { other_account() } else { account() }
+}
+
+/// Few numbers, so that actions meet.
+fn number() -> impl Strategy<Value = u8> {
+    0..10u8
+}
+
+fn numbers() -> impl Strategy<Value = Vec<u8>> {
+    prop::collection::vec(number(), 1..4)
+}
+
+fn word() -> impl Strategy<Value = String> {
+    "[ab]?"
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    let removal = (word(), prop::option::of(word())).prop_map(|(key, value)| TagRemoval { key, value });
+    prop_oneof![
+        (any::<u8>(), any::<bool>()).prop_map(|(s, cut_off)| Change::Stop { at: at(s), reason: None, cut_off }),
+        (any::<u8>(), any::<bool>()).prop_map(|(s, cut_off)| Change::Start { at: at(s), cut_off }),
+        (any::<u8>(), any::<bool>()).prop_map(|(s, cut_off)| Change::Reboot { at: at(s), cut_off }),
+        any::<u8>().prop_map(|s| Change::Terminate { at: at(s), reason: None }),
+        (prop::collection::btree_map(word(), word(), 0..3), prop::collection::vec(removal, 0..3))
+            .prop_map(|(set, remove)| Change::Tags { set, remove }),
+        (0..4u16).prop_map(|port| Change::Attach(Attachment::LoopbackPort(port))),
+        Just(Change::Detach),
+    ]
+}
+
+fn cut_off() -> impl Strategy<Value = RecordedCutOff> {
+    let instance = || number().prop_map(|number| id(number.into()));
+    let scope = prop_oneof![
+        instance().prop_map(CutOffScope::Instance),
+        any::<bool>().prop_map(|other| CutOffScope::Account(whose(other))),
+        Just(CutOffScope::All),
+    ];
+    let cut_off = prop_oneof![
+        instance().prop_map(|instance| CutOff::Dead { instance }),
+        (instance(), any::<u32>()).prop_map(|(instance, below)| CutOff::OlderBoot { instance, below }),
+        (scope, any::<u8>()).prop_map(|(scope, before)| CutOff::IssuedBefore { scope, before: at(before) }),
+    ];
+    (cut_off, any::<u8>()).prop_map(|(cut_off, made)| RecordedCutOff { cut_off, at: at(made) })
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    let token = prop::option::of(0..3u8);
+    prop_oneof![
+        6 => (numbers(), any::<bool>(), token, 0..2u8, prop::option::weighted(0.3, 0..4u8)).prop_map(
+            |(numbers, other, token, fingerprint, port)| Action::Launch { numbers, other, token, fingerprint, port }
+        ),
+        8 => (numbers(), prop::bool::weighted(0.2), change())
+            .prop_map(|(numbers, other, change)| Action::Change { numbers, other, change }),
+        2 => any::<u8>().prop_map(Action::Purge),
+        1 => (0..4u8).prop_map(Action::Operator),
+        1 => (0..4u8).prop_map(Action::Epoch),
+        2 => cut_off().prop_map(Action::CutOff),
+        1 => any::<u8>().prop_map(Action::Forget),
+        1 => (0..2u8, prop::option::of(0..2u8), 0..2u8)
+            .prop_map(|(name, expected, value)| Action::Setting { name, expected, value }),
+        2 => (prop::option::of(any::<bool>()), prop::option::of(number()), 1..5u8)
+            .prop_map(|(whose, after, limit)| Action::Page { whose, after, limit }),
+        1 => Just(Action::Reopen),
+    ]
+}
+
+fn launch_request(numbers: &[u8], other: bool, token: Option<u8>, fingerprint: u8, port: Option<u8>) -> LaunchRequest {
+    let mut instances: Vec<_> =
+        numbers.iter().map(|n| Instance { account: whose(other), ..bare((*n).into()) }).collect();
+    instances[0].attachment = port.map(|port| Attachment::LoopbackPort(port.into()));
+    // Reservations are never used twice, as random ids are not.
+    let reservation = RESERVATIONS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    instances[0].reservation_id = format!("r-{reservation:017x}");
+    match token {
+        Some(token) => launch_with_token(instances, &format!("token-{token}"), fingerprint),
+        None => launch(instances),
+    }
+}
+
+static RESERVATIONS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+
+/// What the store should hold.
+#[derive(Clone, Default)]
+struct Model {
+    instances: BTreeMap<InstanceId, Instance>,
+    launches: BTreeMap<(AccountId, String), ([u8; 32], String)>,
+    operators: BTreeMap<String, Operator>,
+    epochs: BTreeMap<u32, SealedEpoch>,
+    /// By kind and subject, as text.
+    cut_offs: BTreeMap<String, RecordedCutOff>,
+    settings: BTreeMap<String, Vec<u8>>,
+}
+
+type Answer<T> = Result<T, StoreError>;
+
+impl Model {
+    fn taken(&self, instance: &Instance) -> bool {
+        let holder = |other: &&Instance| other.id != instance.id && other.attachment == instance.attachment;
+        instance.attachment.is_some() && self.instances.values().any(|other| holder(&other))
+    }
+
+    fn launch(&mut self, request: &LaunchRequest) -> Answer<LaunchOutcome> {
+        let token = request.client_token.clone().map(|token| (request.account, token));
+        if let Some((fingerprint, reservation)) = token.as_ref().and_then(|token| self.launches.get(token)) {
+            if *fingerprint != request.fingerprint {
+                return Ok(LaunchOutcome::Mismatch);
+            }
+            let mut found: Vec<_> =
+                self.instances.values().filter(|found| found.reservation_id == *reservation).cloned().collect();
+            found.sort_by_key(|instance| instance.ami_launch_index);
+            return Ok(LaunchOutcome::Replayed(found));
+        }
+        for instance in &request.instances {
+            if self.instances.contains_key(&instance.id) {
+                return Err(Conflict::Exists("an instance").into());
+            }
+            if self.taken(instance) {
+                return Err(Conflict::AttachmentTaken.into());
+            }
+            self.instances.insert(instance.id, instance.clone());
+        }
+        if let Some(token) = token {
+            self.launches.insert(token, (request.fingerprint, request.reservation_id.clone()));
+        }
+        Ok(LaunchOutcome::New(request.instances.clone()))
+    }
+
+    fn change(&mut self, request: &ChangeRequest) -> Answer<Vec<(Instance, Instance)>> {
+        let mut ids = Vec::new();
+        for id in &request.instances {
+            if !ids.contains(id) {
+                ids.push(*id);
+            }
+        }
+        let absent = |id: &InstanceId| self.instances.get(id).is_none_or(|found| found.account != request.account);
+        let missing: Vec<_> = ids.iter().copied().filter(absent).collect();
+        if !missing.is_empty() {
+            return Err(StoreError::NotFound(missing));
+        }
+        let mut changes = Vec::new();
+        for id in ids {
+            let before = self.instances[&id].clone();
+            let after = self.change_one(&before, &request.change)?;
+            if self.taken(&after) {
+                return Err(Conflict::AttachmentTaken.into());
+            }
+            self.instances.insert(id, after.clone());
+            changes.push((before, after));
+        }
+        Ok(changes)
+    }
+
+    fn change_one(&mut self, before: &Instance, change: &Change) -> Answer<Instance> {
+        let mut after = before.clone();
+        let (running, ended) = (before.state == InstanceState::Running, before.state == InstanceState::Terminated);
+        let refused = |change| Err(Conflict::WrongState { instance: before.id, state: before.state, change }.into());
+        let mut reboot = None;
+        match change {
+            Change::Stop { .. } if ended => return refused("stop"),
+            Change::Start { .. } if ended => return refused("start"),
+            Change::Reboot { .. } if !running => return refused("reboot"),
+            Change::Attach(_) if ended => return refused("attach"),
+            Change::Stop { at, cut_off, .. } if running => {
+                after.state = InstanceState::Stopped;
+                after.state_reason = None;
+                reboot = Some((*at, *cut_off));
+            }
+            Change::Start { at, cut_off } if !running => {
+                (after.state, after.launch_time, after.boot_time) = (InstanceState::Running, *at, *at);
+                reboot = Some((*at, *cut_off));
+            }
+            Change::Reboot { at, cut_off } => {
+                after.boot_time = *at;
+                reboot = Some((*at, *cut_off));
+            }
+            Change::Terminate { at, .. } if !ended => {
+                (after.state, after.terminated_at, after.attachment) = (InstanceState::Terminated, Some(*at), None);
+                self.cut_off(RecordedCutOff { cut_off: CutOff::Dead { instance: before.id }, at: *at });
+            }
+            Change::Tags { set, remove } => {
+                after.tags.retain(|key, value| {
+                    !remove.iter().any(|tag| tag.key == *key && tag.value.as_ref().is_none_or(|wanted| wanted == value))
+                });
+                after.tags.append(&mut set.clone());
+            }
+            Change::Attach(attachment) => after.attachment = Some(attachment.clone()),
+            Change::Detach => after.attachment = None,
+            _ => {}
+        }
+        if let Some((at, cut_off)) = reboot {
+            after.boot_generation += 1;
+            if cut_off {
+                let cut_off = CutOff::OlderBoot { instance: before.id, below: after.boot_generation };
+                self.cut_off(RecordedCutOff { cut_off, at });
+            }
+        }
+        Ok(after)
+    }
+
+    fn cut_off(&mut self, new: RecordedCutOff) {
+        let key = match new.cut_off {
+            CutOff::Dead { instance } => format!("dead {instance}"),
+            CutOff::OlderBoot { instance, .. } => format!("boot {instance}"),
+            CutOff::IssuedBefore { scope, .. } => format!("before {scope:?}"),
+        };
+        let kept = self.cut_offs.entry(key).or_insert(new);
+        // Within one kind and subject the order of the values is the order of their strength.
+        kept.cut_off = kept.cut_off.max(new.cut_off);
+        kept.at = kept.at.max(new.at);
+    }
+
+    fn purge(&mut self, before: UnixTime) -> u64 {
+        let count = self.instances.len();
+        self.instances.retain(|_, instance| instance.terminated_at.is_none_or(|at| at >= before));
+        let instances = &self.instances;
+        self.launches.retain(|_, (_, reservation)| instances.values().any(|left| left.reservation_id == *reservation));
+        (count - self.instances.len()) as u64
+    }
+
+    fn page(&self, query: InstanceQuery) -> (Vec<Instance>, Option<InstanceId>) {
+        let asked = |instance: &&Instance| {
+            query.account.is_none_or(|whose| instance.account == whose)
+                && query.after.is_none_or(|after| instance.id > after)
+        };
+        let all: Vec<_> = self.instances.values().filter(asked).cloned().collect();
+        let page: Vec<_> = all.iter().take(query.limit as usize).cloned().collect();
+        let next = if page.len() < all.len() { page.last().map(|last| last.id) } else { None };
+        (page, next)
+    }
+}
+
+/// Does one action to a copy of the model, which counts only if it succeeds: all or nothing.
+fn attempt<T>(model: &mut Model, act: impl FnOnce(&mut Model) -> Answer<T>) -> Answer<T> {
+    let mut next = model.clone();
+    let answer = act(&mut next)?;
+    *model = next;
+    Ok(answer)
+}
+
+async fn step(store: &SqliteStore, model: &mut Model, action: Action) {
+    match action {
+        Action::Launch { numbers, other, token, fingerprint, port } => {
+            let request = launch_request(&numbers, other, token, fingerprint, port);
+            let expected = attempt(model, |model| model.launch(&request));
+            assert_eq!(store.launch(request).await, expected);
+        }
+        Action::Change { numbers, other, change } => {
+            let instances = numbers.into_iter().map(|number| id(number.into())).collect();
+            let request = ChangeRequest { account: whose(other), instances, change };
+            let expected = attempt(model, |model| model.change(&request));
+            let changes = store.change(request).await;
+            let pairs = |changed: Vec<inborn_store::Changed>| {
+                changed.into_iter().map(|changed| (changed.before, changed.after)).collect()
+            };
+            assert_eq!(changes.map(pairs), expected);
+        }
+        Action::Purge(seconds) => assert_eq!(store.purge(at(seconds)).await, Ok(model.purge(at(seconds)))),
+        Action::Operator(number) => {
+            let operator = operator(number);
+            let absent = !model.operators.contains_key(operator.access_key_id.as_str());
+            assert_eq!(store.put_operator(operator.clone()).await.is_ok(), absent);
+            model.operators.insert(operator.access_key_id.to_string(), operator);
+        }
+        Action::Epoch(number) => {
+            let epoch = epoch(number.into(), EpochState::Published);
+            let absent = !model.epochs.contains_key(&epoch.id);
+            assert_eq!(store.put_epoch(epoch.clone()).await.is_ok(), absent);
+            model.epochs.insert(epoch.id, epoch);
+        }
+        Action::CutOff(cut_off) => {
+            model.cut_off(cut_off);
+            assert_eq!(store.put_cut_off(cut_off).await, Ok(()));
+        }
+        Action::Forget(seconds) => {
+            let count = model.cut_offs.len();
+            model.cut_offs.retain(|_, cut_off| cut_off.at >= at(seconds));
+            let expected = (count - model.cut_offs.len()) as u64;
+            assert_eq!(store.forget_cut_offs(at(seconds)).await, Ok(expected));
+        }
+        Action::Setting { name, expected, value } => {
+            let (name, expected, value) = (format!("setting-{name}"), expected.map(|byte| vec![byte]), vec![value]);
+            let change = SettingChange { name: name.clone(), expected, value };
+            let wins = model.settings.get(&name) == change.expected.as_ref();
+            assert_eq!(store.put_setting(change.clone()).await.is_ok(), wins);
+            if wins {
+                model.settings.insert(name, change.value);
+            }
+        }
+        Action::Page { whose: other, after, limit } => {
+            let after = after.map(|number| id(number.into()));
+            let query = InstanceQuery { account: other.map(whose), after, limit: limit.into() };
+            let page = store.instances(query).await.unwrap();
+            assert_eq!((page.instances, page.next), model.page(query));
+        }
+        Action::Reopen => {}
+    }
+}
+
+/// Everything that can be read is as the model has it.
+async fn compare(store: &SqliteStore, model: &Model) {
+    let query = InstanceQuery { account: None, after: None, limit: 1000 };
+    assert_eq!(store.instances(query).await.unwrap().instances, model.page(query).0);
+    assert_eq!(store.operators().await, Ok(model.operators.values().cloned().collect()));
+    assert_eq!(store.epochs().await, Ok(model.epochs.values().cloned().collect()));
+    let mut expected: Vec<_> = model.cut_offs.values().copied().collect();
+    let mut found = store.cut_offs().await.unwrap();
+    expected.sort_unstable();
+    found.sort_unstable();
+    assert_eq!(found, expected);
+    for name in ["setting-0", "setting-1"] {
+        assert_eq!(store.setting(name).await, Ok(model.settings.get(name).cloned()));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_store_is_its_model(actions in prop::collection::vec(action(), 1..60)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("region.db");
+            let mut store = SqliteStore::open(&path).unwrap();
+            let mut model = Model::default();
+            for action in actions {
+                let reopen = matches!(action, Action::Reopen);
+                step(&store, &mut model, action).await;
+                if reopen {
+                    store.close().await.unwrap();
+                    store = SqliteStore::open(&path).unwrap();
+                    compare(&store, &model).await;
+                }
+            }
+            compare(&store, &model).await;
+            store.close().await.unwrap();
+        });
+    }
+}
