@@ -186,3 +186,130 @@ impl Writer {
 fn single(results: Vec<Result<(), StoreError>>) -> Result<(), StoreError> {
     results.into_iter().next().unwrap_or(Err(StoreError::Closed))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sqlite::{file, schema};
+
+    type Answer = oneshot::Receiver<Outcome<u32>>;
+
+    fn writer() -> (Writer, mpsc::Sender<WriteJob>) {
+        let mut connection = file::connect_memory().unwrap();
+        schema::migrate(&mut connection).unwrap();
+        let (sender, receiver) = mpsc::channel(QUEUE_LENGTH_MAX);
+        (Writer { connection, receiver, counters: Arc::default(), damage: None }, sender)
+    }
+
+    /// A write that adds setting `name`, and then does `more`.
+    fn job(name: u32, more: fn(&Connection) -> Outcome<()>) -> (WriteJob, Answer) {
+        write_job(move |connection| {
+            let added =
+                connection.execute("INSERT INTO settings (name, value) VALUES (?1, x'00')", (name.to_string(),));
+            added.map_err(fault::from_sqlite)?;
+            more(connection)?;
+            Ok(name)
+        })
+    }
+
+    fn settings(writer: &Writer) -> Vec<String> {
+        let mut names = writer.connection.prepare("SELECT name FROM settings ORDER BY name").unwrap();
+        names.query_map((), |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+    }
+
+    /// Commits these in one batch and gives the answers.
+    fn commit(writer: &mut Writer, jobs: Vec<(WriteJob, Answer)>) -> Vec<Outcome<u32>> {
+        let (jobs, answers): (Vec<_>, Vec<_>) = jobs.into_iter().unzip();
+        let writes = jobs.into_iter().filter_map(|job| match job {
+            WriteJob::Write(write) => Some(write),
+            WriteJob::Read(_) => None,
+        });
+        writer.commit(writes.collect());
+        answers.into_iter().map(|mut answer| answer.try_recv().unwrap()).collect()
+    }
+
+    fn nothing(_: &Connection) -> Outcome<()> {
+        Ok(())
+    }
+
+    #[test]
+    fn a_commit_that_fails_is_told_to_all_and_acknowledges_none() {
+        let (mut writer, _sender) = writer();
+        // A deferred foreign key is found broken by COMMIT itself.
+        let broken = |connection: &Connection| {
+            let sql = "PRAGMA defer_foreign_keys = ON; INSERT INTO instance_tags VALUES ('i-absent', 'k', 'v')";
+            connection.execute_batch(sql).map_err(fault::from_sqlite)
+        };
+        let answers = commit(&mut writer, vec![job(1, nothing), job(2, broken), job(3, nothing)]);
+        for answer in answers {
+            assert!(matches!(answer, Err(StoreError::Io(_))), "{answer:?}");
+        }
+        assert_eq!(settings(&writer), Vec::<String>::new());
+        assert_eq!(writer.counters.commits.load(Ordering::Relaxed), 0);
+        // And the next batch is as good as any.
+        assert_eq!(commit(&mut writer, vec![job(4, nothing)]), [Ok(4)]);
+        assert_eq!(settings(&writer), ["4"]);
+    }
+
+    #[test]
+    fn a_full_disk_that_ends_the_transaction_spares_the_neighbours() {
+        let (mut writer, _sender) = writer();
+        let full = |connection: &Connection| {
+            connection.execute_batch("ROLLBACK").map_err(fault::from_sqlite)?;
+            Err(StoreError::Full)
+        };
+        let answers = commit(&mut writer, vec![job(1, nothing), job(2, full), job(3, nothing)]);
+        assert_eq!(answers, [Ok(1), Err(StoreError::Full), Ok(3)]);
+        assert_eq!(settings(&writer), ["1", "3"]);
+    }
+
+    #[test]
+    fn any_other_error_that_ends_the_transaction_is_told_to_all() {
+        let (mut writer, _sender) = writer();
+        let io = |connection: &Connection| {
+            connection.execute_batch("ROLLBACK").map_err(fault::from_sqlite)?;
+            Err(StoreError::Io("gone".into()))
+        };
+        let answers = commit(&mut writer, vec![job(1, nothing), job(2, io), job(3, nothing)]);
+        assert_eq!(answers, vec![Err(StoreError::Io("gone".into())); 3]);
+        assert_eq!(settings(&writer), Vec::<String>::new());
+    }
+
+    #[test]
+    fn after_damage_nothing_is_written() {
+        let (mut writer, _sender) = writer();
+        let damage = |_: &Connection| Err(StoreError::Corrupt("bits".into()));
+        assert_eq!(commit(&mut writer, vec![job(1, nothing), job(2, damage)])[1], Err(fault::corrupt("bits")));
+        assert_eq!(commit(&mut writer, vec![job(3, nothing)]), [Err(fault::corrupt("bits"))]);
+        assert_eq!(settings(&writer), ["1"]);
+    }
+
+    #[test]
+    fn a_batch_has_its_limit_and_ends_at_a_read() {
+        for (waiting, gathered) in [(255, 255), (256, 256), (257, 256)] {
+            let (mut writer, sender) = writer();
+            for name in 0..waiting {
+                sender.try_send(job(name, nothing).0).unwrap_or_else(|_| panic!("the queue is full"));
+            }
+            let first = writer.receiver.try_recv().unwrap();
+            assert_eq!(writer.gather(first).0.len(), gathered, "{waiting}");
+        }
+        let (mut writer, sender) = writer();
+        let read = WriteJob::Read(Box::new(|_| {}));
+        for job in [job(1, nothing).0, job(2, nothing).0, read, job(3, nothing).0] {
+            sender.try_send(job).unwrap_or_else(|_| panic!("the queue is full"));
+        }
+        let first = writer.receiver.try_recv().unwrap();
+        let (writes, read) = writer.gather(first);
+        assert_eq!((writes.len(), read.is_some()), (2, true));
+    }
+
+    #[test]
+    fn the_queue_has_its_limit() {
+        let (_writer, sender) = writer();
+        for name in 0..1024 {
+            assert!(sender.try_send(job(name, nothing).0).is_ok(), "{name}");
+        }
+        assert!(sender.try_send(job(1024, nothing).0).is_err());
+    }
+}
