@@ -1,6 +1,10 @@
 //! Files of every schema version that was released must open for ever. `fixtures/schema-N.sql` is `.dump` of a store
 //! that version N wrote; it is never edited.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking, its helper functions too")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking, and so does what it calls"
+)]
 
 use std::path::Path;
 

@@ -3,7 +3,11 @@
 //!
 //! SIGKILL takes the process, not the kernel: this proves the order of commit and answer and the recovery of the log.
 //! That the commit has reached the medium rests on `synchronous=FULL`, which a unit test of the connections checks.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking, its helper functions too")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking, and so does what it calls"
+)]
 
 use std::collections::BTreeSet;
 use std::env;

@@ -1,6 +1,10 @@
 //! Random actions on the SQLite store and on a model of it (maps, and the rules written down once more): every answer
 //! and everything that can be read must be equal, also after the store was closed and opened again.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking, its helper functions too")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking, and so does what it calls"
+)]
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,9 @@
 //! What only the SQLite store promises: its file, its commits, its limits.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking, its helper functions too")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking, and so does what it calls"
+)]
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,9 @@
 //! The fault-injecting store: invisible without faults, exact with them, and what a caller can do about each.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking, its helper functions too")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking, and so does what it calls"
+)]
 
 use std::sync::Arc;
 
