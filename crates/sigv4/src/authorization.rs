@@ -1,0 +1,276 @@
+//! The `Authorization` header field.
+
+use crate::{ALGORITHM, AUTHORIZATION_MAX, Fault, Limit, Missing, SIGNED_HEADERS_MAX};
+
+/// The parts of the field, all there and not empty. What is in them is looked at later, in AWS's order of checks.
+#[derive(Clone, Copy)]
+pub(crate) struct Authorization<'a> {
+    pub(crate) credential: &'a str,
+    pub(crate) signed_headers: &'a str,
+    pub(crate) signature: &'a str,
+}
+
+/// What a signature is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Scope<'a> {
+    /// The day, eight digits unless the client made something else of it.
+    pub date: &'a str,
+    /// The region.
+    pub region: &'a str,
+    /// The service.
+    pub service: &'a str,
+    /// [`TERMINATOR`](crate::TERMINATOR), unless the client made something else of it.
+    pub terminator: &'a str,
+}
+
+/// `Credential`: a key id and a scope.
+#[derive(Clone, Copy)]
+pub(crate) struct Credential<'a> {
+    pub(crate) access_key_id: &'a str,
+    pub(crate) scope: Scope<'a>,
+    /// The scope as one text.
+    pub(crate) scope_text: &'a str,
+}
+
+impl<'a> Authorization<'a> {
+    /// Steps 6a to 6d. Parameters are parted by commas with any white space around them and may come in any order;
+    /// those of other names are passed over. `has_date` is for the last part of 6d.
+    pub(crate) fn parse(field: &'a [u8], has_date: bool) -> Result<Self, Fault> {
+        if field.len() > AUTHORIZATION_MAX {
+            return Err(Fault::TooLarge(Limit::Authorization));
+        }
+        if !field.iter().fold(true, |all, byte| all & (matches!(byte, b' '..=b'~') | (*byte == b'\t'))) {
+            return Err(Fault::NotText);
+        }
+        let field = core::str::from_utf8(field).map_err(|_| Fault::NotText)?;
+        let (algorithm, parameters) = field.split_once([' ', '\t']).unwrap_or((field, ""));
+        if algorithm != ALGORITHM {
+            return Err(Fault::UnsupportedAlgorithm { algorithm: algorithm.into() });
+        }
+
+        let (mut credential, mut signed_headers, mut signature) = (None, None, None);
+        let parameters = trim(parameters);
+        for part in parameters.split(',').map(trim) {
+            if parameters.is_empty() {
+                break;
+            }
+            let Some((name, value)) = part.split_once('=') else {
+                return Err(Fault::NotKeyValue { part: part.into(), authorization: field.into() });
+            };
+            let (place, name) = match name {
+                "Credential" => (&mut credential, "Credential"),
+                "SignedHeaders" => (&mut signed_headers, "SignedHeaders"),
+                "Signature" => (&mut signature, "Signature"),
+                _ => continue,
+            };
+            if place.replace(value).is_some() {
+                return Err(Fault::DuplicateParameter { name });
+            }
+        }
+
+        let there = |value: Option<&'a str>| value.filter(|value| !value.is_empty());
+        match (there(credential), there(signed_headers), there(signature)) {
+            (Some(credential), Some(signed_headers), Some(signature)) if has_date => {
+                Ok(Self { credential, signed_headers, signature })
+            }
+            (credential, signed_headers, signature) => Err(Fault::Missing(Missing {
+                credential: credential.is_none(),
+                signature: signature.is_none(),
+                signed_headers: signed_headers.is_none(),
+                date: !has_date,
+            })),
+        }
+    }
+
+    /// The form of the list of signed headers, and step 8. AWS sorts the names itself; a list that is not sorted comes
+    /// from no SDK, and refusing it leaves one reading of a request instead of two.
+    pub(crate) fn check_signed_headers(&self) -> Result<(), Fault> {
+        let is_name_or_separator = |byte: u8| matches!(byte, b'!'..=b'~') & !byte.is_ascii_uppercase();
+        if !self.signed_headers.bytes().fold(true, |all, byte| all & is_name_or_separator(byte)) {
+            return Err(Fault::SignedHeadersForm);
+        }
+        let (mut count, mut previous, mut has_host) = (0, "", false);
+        for name in self.signed_headers.split(';') {
+            // Also refuses an empty name: nothing sorts before it.
+            if name <= previous {
+                return Err(Fault::SignedHeadersForm);
+            }
+            has_host |= name == "host";
+            count += 1;
+            previous = name;
+        }
+        if count > SIGNED_HEADERS_MAX {
+            return Err(Fault::TooLarge(Limit::SignedHeaders));
+        }
+        if has_host { Ok(()) } else { Err(Fault::HostNotSigned) }
+    }
+
+    /// Step 12.
+    pub(crate) fn credential(&self) -> Result<Credential<'a>, Fault> {
+        let fault = || Fault::CredentialForm { got: self.credential.into() };
+        let (access_key_id, scope_text) = self.credential.split_once('/').ok_or_else(fault)?;
+        let mut parts = scope_text.split('/');
+        match [parts.next(), parts.next(), parts.next(), parts.next(), parts.next()] {
+            [Some(date), Some(region), Some(service), Some(terminator), None] => {
+                Ok(Credential { access_key_id, scope: Scope { date, region, service, terminator }, scope_text })
+            }
+            _ => Err(fault()),
+        }
+    }
+}
+
+fn trim(text: &str) -> &str {
+    text.trim_matches([' ', '\t'])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIGNATURE: &str = "9afb5cb4a1e5a18c2eb7ad71f2d1f0e7d5c1f4a6b3928f0d3fd6a1a5bf8a7c0e";
+
+    fn parse(field: &str) -> Result<Authorization<'_>, Fault> {
+        Authorization::parse(field.as_bytes(), true)
+    }
+
+    fn fault(field: &str) -> Fault {
+        parse(field).err().unwrap()
+    }
+
+    #[test]
+    fn separators_and_orders_of_the_wild() {
+        for field in [
+            format!("AWS4-HMAC-SHA256 Credential=k/d/r/s/t, SignedHeaders=a;b, Signature={SIGNATURE}"),
+            format!("AWS4-HMAC-SHA256 Credential=k/d/r/s/t,SignedHeaders=a;b,Signature={SIGNATURE}"),
+            format!("AWS4-HMAC-SHA256\tCredential=k/d/r/s/t,\tSignedHeaders=a;b,\tSignature={SIGNATURE}"),
+            format!("AWS4-HMAC-SHA256   Signature={SIGNATURE} ,SignedHeaders=a;b\t , Credential=k/d/r/s/t"),
+            format!(
+                "AWS4-HMAC-SHA256 Extra=1, SignedHeaders=a;b, Credential=k/d/r/s/t, Extra=2, Signature={SIGNATURE}"
+            ),
+        ] {
+            let parsed = parse(&field).unwrap();
+            assert_eq!(
+                (parsed.credential, parsed.signed_headers, parsed.signature),
+                ("k/d/r/s/t", "a;b", SIGNATURE),
+                "{field}"
+            );
+        }
+    }
+
+    #[test]
+    fn other_algorithms() {
+        for (field, algorithm) in [
+            ("", ""),
+            ("Bearer abc", "Bearer"),
+            ("AWS4-ECDSA-P256-SHA256 Credential=a", "AWS4-ECDSA-P256-SHA256"),
+            ("AWS4-HMAC-SHA256-PAYLOAD Credential=a", "AWS4-HMAC-SHA256-PAYLOAD"),
+            ("aws4-hmac-sha256 Credential=a", "aws4-hmac-sha256"),
+            ("AWS AKID:abc", "AWS"),
+        ] {
+            assert_eq!(fault(field), Fault::UnsupportedAlgorithm { algorithm: algorithm.into() });
+        }
+    }
+
+    #[test]
+    fn parts_that_are_no_pairs() {
+        for (rest, part) in
+            [("Credential", "Credential"), ("a=b, , c=d", ""), ("a=b,", ""), ("a=b, Sig nature", "Sig nature")]
+        {
+            let field = format!("AWS4-HMAC-SHA256 {rest}");
+            let trimmed = field.clone().into();
+            assert_eq!(fault(&field), Fault::NotKeyValue { part: part.into(), authorization: trimmed }, "{rest}");
+        }
+    }
+
+    #[test]
+    fn parameters_that_are_missing_or_twice() {
+        let all = Missing { credential: true, signature: true, signed_headers: true, date: false };
+        for (rest, missing) in [
+            ("", all),
+            (" ", all),
+            (" credential=a", all),
+            (" Credential=", all),
+            (" Credential=a", Missing { credential: false, ..all }),
+            (" Credential=a, Signature=b", Missing { credential: false, signature: false, ..all }),
+            (" Signature=b, SignedHeaders=c", Missing { credential: true, ..Missing::default() }),
+        ] {
+            assert_eq!(fault(&format!("AWS4-HMAC-SHA256{rest}")), Fault::Missing(missing), "{rest}");
+        }
+        let complete = "AWS4-HMAC-SHA256 Credential=a, SignedHeaders=c, Signature=b";
+        let no_date = Authorization::parse(complete.as_bytes(), false).err();
+        assert_eq!(no_date, Some(Fault::Missing(Missing { date: true, ..Missing::default() })));
+        for name in ["Credential", "SignedHeaders", "Signature"] {
+            for value in ["a", "other", ""] {
+                assert_eq!(fault(&format!("{complete}, {name}={value}")), Fault::DuplicateParameter { name });
+            }
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_text() {
+        for byte in [0, b'\n', 0x1f, 0x7f, 0x80, 0xff] {
+            let mut field = b"AWS4-HMAC-SHA256 Credential=a".to_vec();
+            field.push(byte);
+            assert_eq!(Authorization::parse(&field, true).err(), Some(Fault::NotText), "{byte}");
+        }
+    }
+
+    #[test]
+    fn length() {
+        for (length, is_good) in
+            [(AUTHORIZATION_MAX - 1, true), (AUTHORIZATION_MAX, true), (AUTHORIZATION_MAX + 1, false)]
+        {
+            let mut field = "AWS4-HMAC-SHA256 Credential=a, SignedHeaders=c, Signature=".to_owned();
+            field.push_str(&"f".repeat(length - field.len()));
+            assert_eq!(parse(&field).err(), (!is_good).then_some(Fault::TooLarge(Limit::Authorization)));
+        }
+    }
+
+    #[test]
+    fn lists_of_signed_headers() {
+        let check = |signed_headers: &str| {
+            Authorization { credential: "", signed_headers, signature: "" }.check_signed_headers()
+        };
+        for good in ["host", "content-type;host;x-amz-date", "a;host"] {
+            assert_eq!(check(good), Ok(()), "{good}");
+        }
+        for bad in [
+            "host;content-type",
+            "host;host",
+            "Host",
+            "host;X-Amz-Date",
+            "host;",
+            ";host",
+            "a;;host",
+            "",
+            "a b;host",
+            "a\t;host",
+        ] {
+            assert_eq!(check(bad), Err(Fault::SignedHeadersForm), "{bad}");
+        }
+        for no_host in ["content-type", "hosts", "x-host"] {
+            assert_eq!(check(no_host), Err(Fault::HostNotSigned), "{no_host}");
+        }
+        for (count, is_good) in
+            [(SIGNED_HEADERS_MAX - 1, true), (SIGNED_HEADERS_MAX, true), (SIGNED_HEADERS_MAX + 1, false)]
+        {
+            let names = (1..count).map(|n| format!(";x{n:03}")).collect::<String>();
+            let expected = if is_good { Ok(()) } else { Err(Fault::TooLarge(Limit::SignedHeaders)) };
+            assert_eq!(check(&format!("host{names}")), expected);
+        }
+    }
+
+    #[test]
+    fn credentials() {
+        let credential = |credential| Authorization { credential, signed_headers: "", signature: "" }.credential();
+        let good = credential("AKID/20261123/us-east-1/sts/aws4_request").unwrap();
+        assert_eq!((good.access_key_id, good.scope_text), ("AKID", "20261123/us-east-1/sts/aws4_request"));
+        let scope = Scope { date: "20261123", region: "us-east-1", service: "sts", terminator: "aws4_request" };
+        assert_eq!(good.scope, scope);
+        assert_eq!(credential("////").unwrap().scope.terminator, "", "five elements, all of them empty");
+        for bad in ["AKID", "AKID/20261123/us-east-1/sts", "AK/ID/20261123/us-east-1/sts/aws4_request", "///", "/////"]
+        {
+            assert_eq!(credential(bad).err(), Some(Fault::CredentialForm { got: bad.into() }));
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! The path of the canonical request.
+
+use crate::{Fault, Limit, PATH_MAX, PathMode, hex};
+
+/// Step 1, what of it does not depend on the service: absolute, escapes whole, not too long.
+pub(crate) fn check(path: &[u8]) -> Result<(), Fault> {
+    if path.len() > PATH_MAX {
+        return Err(Fault::TooLarge(Limit::Path));
+    }
+    if !(path.is_empty() || path.starts_with(b"/")) {
+        return Err(Fault::Path);
+    }
+    let mut rest = path;
+    while let Some(percent) = rest.iter().position(|byte| *byte == b'%') {
+        match rest.get(percent + 1..) {
+            Some([high, low, behind @ ..]) if hex::value(*high, *low).is_some() => rest = behind,
+            _ => return Err(Fault::Path),
+        }
+    }
+    Ok(())
+}
+
+/// Appends the path. An empty one is `/`.
+///
+/// # Errors
+/// A [`PathMode::Normalized`] path that leads above the root.
+pub(crate) fn write(path: &[u8], mode: PathMode, out: &mut Vec<u8>) -> Result<(), Fault> {
+    match mode {
+        PathMode::Normalized => write_normalized(path, out),
+        PathMode::AsIs => {
+            out.extend_from_slice(if path.is_empty() { b"/" } else { path });
+            Ok(())
+        }
+    }
+}
+
+/// Without `.`, `..` and empty segments (RFC 3986 §5.2.4, and `//` is `/`), every byte but `/` and the unreserved ones
+/// encoded once more. A slash at the end stays; a dot segment at the end leaves one.
+fn write_normalized(path: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
+    let root = out.len();
+    out.push(b'/');
+    let mut segments = path.split(|byte| *byte == b'/').peekable();
+    while let Some(segment) = segments.next() {
+        match segment {
+            b"" | b"." => {}
+            b".." => {
+                // `out` ends with the slash behind the segment to leave; one more is in front of it.
+                let inside = out.get(root..out.len() - 1).unwrap_or_default();
+                let parent = inside.iter().rposition(|byte| *byte == b'/').ok_or(Fault::Path)?;
+                out.truncate(root + parent + 1);
+            }
+            _ => {
+                segment.iter().for_each(|byte| hex::percent(*byte, out));
+                if segments.peek().is_some() {
+                    out.push(b'/');
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write_to_text(path: &str, mode: PathMode) -> Result<String, Fault> {
+        let mut out = b"POST\n".to_vec();
+        write(path.as_bytes(), mode, &mut out)?;
+        Ok(String::from_utf8(out.split_off(5)).unwrap())
+    }
+
+    #[test]
+    fn normalized() {
+        for (path, expected) in [
+            ("", "/"),
+            ("/", "/"),
+            ("//", "/"),
+            ("/./", "/"),
+            ("/.", "/"),
+            ("/./example", "/example"),
+            ("//example//", "/example/"),
+            ("/a/b/c/./../../g", "/a/g"),
+            ("/example1/example2/../..", "/"),
+            ("/example/..", "/"),
+            ("/a/b/..", "/a/"),
+            ("/a/b/../", "/a/"),
+            ("/a/b/.", "/a/b/"),
+            ("/a/..b/...", "/a/..b/..."),
+            ("/PutEC2HostKeys/", "/PutEC2HostKeys/"),
+            ("/sts/", "/sts/"),
+            ("/arn%3Aaws/a%20b", "/arn%253Aaws/a%2520b"),
+            ("/a b", "/a%20b"),
+            ("/-._~aZ0", "/-._~aZ0"),
+            ("/\u{1234}", "/%E1%88%B4"),
+        ] {
+            assert_eq!(write_to_text(path, PathMode::Normalized).as_deref(), Ok(expected), "{path}");
+        }
+    }
+
+    #[test]
+    fn above_the_root() {
+        for path in ["/..", "/../a", "/a/../..", "/a/../../b", "//.."] {
+            assert_eq!(write_to_text(path, PathMode::Normalized), Err(Fault::Path), "{path}");
+        }
+    }
+
+    #[test]
+    fn as_is() {
+        for (path, expected) in [("", "/"), ("/a//b/../%3a%20", "/a//b/../%3a%20")] {
+            assert_eq!(write_to_text(path, PathMode::AsIs).as_deref(), Ok(expected));
+        }
+    }
+
+    #[test]
+    fn form() {
+        for good in ["", "/", "/%41%2f", "/a/../../b", "/\u{e9}"] {
+            assert_eq!(check(good.as_bytes()), Ok(()), "{good}");
+        }
+        for bad in ["a", "*", "http://h/", "/%", "/%4", "/%4g", "/%%41", "/%41%"] {
+            assert_eq!(check(bad.as_bytes()), Err(Fault::Path), "{bad}");
+        }
+        for (length, is_good) in [(PATH_MAX - 1, true), (PATH_MAX, true), (PATH_MAX + 1, false)] {
+            let expected = if is_good { Ok(()) } else { Err(Fault::TooLarge(Limit::Path)) };
+            assert_eq!(check(&vec![b'/'; length]), expected);
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! What a request claims about itself, and whether that holds.
+
+use core::fmt;
+
+use aws_lc_rs::constant_time;
+use inborn_identity::UnixTime;
+
+use crate::authorization::{Authorization, Credential};
+use crate::canonical::Frame;
+use crate::fields::Fields;
+use crate::{
+    DateMismatch, Endpoint, Fault, Limit, PathMode, Request, Scope, ScopeFault, Scratch, SigningKey, TERMINATOR,
+    TOKEN_MAX, hex, path, query,
+};
+
+const AUTHORIZATION: &str = "authorization";
+const HOST: &str = "host";
+const DATE: &str = "date";
+const AMZ_DATE: &str = "x-amz-date";
+const TOKEN: &str = "x-amz-security-token";
+const CONTENT_SHA256: &str = "x-amz-content-sha256";
+
+/// A signed request's claims: read, their form checked, nothing verified.
+///
+/// Whoever acts on more than the signature covers acts on what anybody could have written: ask
+/// [`covers`](Self::covers) before a header is used.
+///
+/// `Debug` shows neither token nor signature.
+#[derive(Clone, Copy)]
+pub struct Presented<'a> {
+    request: Request<'a>,
+    fields: Fields<'a>,
+    credential: Credential<'a>,
+    signed_headers: &'a str,
+    signature: &'a str,
+    token: Option<&'a [u8]>,
+    moment: Moment,
+}
+
+/// When a request says it was signed.
+#[derive(Clone, Copy)]
+struct Moment {
+    time: UnixTime,
+    /// The same in the form of the string to sign.
+    text: [u8; 16],
+}
+
+/// A request after steps 1 to 9: everything that comes before the clock is looked at.
+struct Draft<'a> {
+    fields: Fields<'a>,
+    authorization: Authorization<'a>,
+    moment: Moment,
+}
+
+impl<'a> Presented<'a> {
+    /// Reads the claims of a header-signed request: steps 1, 4 to 9 and 12, and the form of everything that verification
+    /// needs. No clock and no key is asked.
+    ///
+    /// # Errors
+    /// The first of these checks that fails.
+    pub fn read(request: &Request<'a>) -> Result<Self, Fault> {
+        let presented = Draft::read(request)?.presented(request)?;
+        presented.check_form()?;
+        Ok(presented)
+    }
+
+    /// [`read`](Self::read) and [`check`](Self::check) in one, in exactly AWS's order: a request that is too old *and*
+    /// has a malformed credential is too old.
+    ///
+    /// # Errors
+    /// The first check of steps 1 to 13 that fails.
+    pub fn accept(request: &Request<'a>, endpoint: &Endpoint<'_>, now: UnixTime) -> Result<Self, Fault> {
+        let draft = Draft::read(request)?;
+        draft.moment.check(endpoint.skew_seconds, now)?;
+        let presented = draft.presented(request)?;
+        presented.check_scope(endpoint)?;
+        presented.check_form()?;
+        Ok(presented)
+    }
+
+    /// Whose key it says signed.
+    #[must_use]
+    pub fn access_key_id(&self) -> &'a str {
+        self.credential.access_key_id
+    }
+
+    /// The session token, white space around it removed. The signature covers it.
+    #[must_use]
+    pub fn token(&self) -> Option<&'a [u8]> {
+        self.token
+    }
+
+    /// What it says it was signed for.
+    #[must_use]
+    pub fn scope(&self) -> Scope<'a> {
+        self.credential.scope
+    }
+
+    /// When it says it was signed.
+    #[must_use]
+    pub fn signed_at(&self) -> UnixTime {
+        self.moment.time
+    }
+
+    /// The names of the signed headers: lower case, sorted, each once, with semicolons between them.
+    #[must_use]
+    pub fn signed_headers(&self) -> &'a [u8] {
+        self.signed_headers.as_bytes()
+    }
+
+    /// Whether the signature covers the header of this name, in lower case.
+    #[must_use]
+    pub fn covers(&self, header: &[u8]) -> bool {
+        self.signed_headers.split(';').any(|name| name.as_bytes() == header)
+    }
+
+    /// Steps 10, 11 and 13: whether the request is of now and for here. Both ends of the window are inside it.
+    ///
+    /// # Errors
+    /// [`Fault::Expired`], [`Fault::NotYetCurrent`], [`Fault::Scope`].
+    pub fn check(&self, endpoint: &Endpoint<'_>, now: UnixTime) -> Result<(), Fault> {
+        self.moment.check(endpoint.skew_seconds, now)?;
+        self.check_scope(endpoint)
+    }
+
+    /// Step 16: whether `key` made the signature of this request with a body of this hash.
+    ///
+    /// `request` must be the one that was read; another one is a mismatch. The hash is that of the body as it arrived,
+    /// before anything was decompressed; if the request has an `x-amz-content-sha256`, signed or not, it must say the
+    /// same.
+    ///
+    /// # Errors
+    /// [`Fault::PayloadMismatch`], [`Fault::SignedHeaderAbsent`], [`Fault::Path`] for a path that leads above the root
+    /// where paths are normalised, [`Fault::SignatureMismatch`].
+    pub fn verify(
+        &self,
+        request: &Request<'a>,
+        body_sha256: &[u8; 32],
+        path_mode: PathMode,
+        key: &SigningKey,
+        scratch: &mut Scratch,
+    ) -> Result<(), Fault> {
+        if !self.is_of(request) {
+            return Err(Fault::SignatureMismatch);
+        }
+        let payload = hex::lower(body_sha256);
+        if self.fields.one(CONTENT_SHA256)?.is_some_and(|claimed| claimed != payload) {
+            return Err(Fault::PayloadMismatch);
+        }
+        let frame = Frame {
+            signed_headers: self.signed_headers,
+            timestamp: &self.moment.text,
+            scope: self.credential.scope_text,
+            payload: &payload,
+        };
+        let signature = frame.signature(request, &self.fields, path_mode, key, scratch)?;
+        constant_time::verify_slices_are_equal(&signature, self.signature.as_bytes())
+            .map_err(|_| Fault::SignatureMismatch)
+    }
+
+    /// Whether this was read from `request`. The header fields are nearly always the very same, not just equal.
+    fn is_of(&self, request: &Request<'_>) -> bool {
+        let (own, other) = (self.request.headers, request.headers);
+        let are_same = own.len() == other.len() && core::ptr::addr_eq(own.as_ptr(), other.as_ptr());
+        (are_same || own == other)
+            && self.request.method == request.method
+            && self.request.path == request.path
+            && self.request.query == request.query
+    }
+
+    /// Step 13. Everything that is wrong is named at once.
+    fn check_scope(&self, endpoint: &Endpoint<'_>) -> Result<(), Fault> {
+        let scope = &self.credential.scope;
+        let day = self.moment.text.get(..8).unwrap_or_default();
+        let fault = ScopeFault {
+            region: (!endpoint.regions.contains(&scope.region)).then(|| scope.region.into()),
+            service: (endpoint.service != scope.service).then(|| endpoint.service.into()),
+            terminator: (scope.terminator != TERMINATOR).then(|| scope.terminator.into()),
+            date: (scope.date.as_bytes() != day)
+                .then(|| DateMismatch { scope: scope.date.into(), signed_at: self.moment.time }),
+        };
+        if fault == ScopeFault::default() { Ok(()) } else { Err(Fault::Scope(fault)) }
+    }
+
+    /// What AWS has no step for, because it would come out as a mismatch: better refused before a key is looked up.
+    fn check_form(&self) -> Result<(), Fault> {
+        if let Some(token) = self.token {
+            if token.len() > TOKEN_MAX {
+                return Err(Fault::TooLarge(Limit::Token));
+            }
+            if !self.covers(TOKEN.as_bytes()) {
+                return Err(Fault::TokenNotSigned);
+            }
+        }
+        if let Some(claimed) = self.fields.one(CONTENT_SHA256)?
+            && (claimed == b"UNSIGNED-PAYLOAD" || claimed.starts_with(b"STREAMING-"))
+        {
+            return Err(Fault::PayloadNotSigned);
+        }
+        if hex::is_lower_64(self.signature.as_bytes()) { Ok(()) } else { Err(Fault::SignatureForm) }
+    }
+}
+
+impl fmt::Debug for Presented<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Presented")
+            .field("access_key_id", &self.access_key_id())
+            .field("scope", &self.scope())
+            .field("signed_at", &self.signed_at())
+            .field("signed_headers", &self.signed_headers)
+            .field("has_token", &self.token.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'a> Draft<'a> {
+    fn read(request: &Request<'a>) -> Result<Self, Fault> {
+        path::check(request.path)?;
+        let is_query_signed = query::check(request.query)?;
+        let fields = Fields::new(request.headers)?;
+        let Some(field) = fields.one(AUTHORIZATION)? else { return Err(Fault::MissingAuthentication) };
+        if is_query_signed {
+            return Err(Fault::BothForms);
+        }
+        fields.one(HOST)?;
+        fields.one(TOKEN)?;
+        fields.one(CONTENT_SHA256)?;
+        let amz_date = fields.one(AMZ_DATE)?;
+        let date = if amz_date.is_some() { None } else { fields.one(DATE)? };
+
+        let authorization = Authorization::parse(field, amz_date.is_some() || date.is_some())?;
+        authorization.check_signed_headers()?;
+        let moment = match amz_date {
+            Some(text) => Moment::basic(text),
+            None => Moment::any(date.unwrap_or_default()),
+        }?;
+        Ok(Self { fields, authorization, moment })
+    }
+
+    /// Step 12.
+    fn presented(self, request: &Request<'a>) -> Result<Presented<'a>, Fault> {
+        let Self { fields, authorization, moment } = self;
+        let credential = authorization.credential()?;
+        let token = fields.one(TOKEN)?;
+        let Authorization { signed_headers, signature, .. } = authorization;
+        Ok(Presented { request: *request, fields, credential, signed_headers, signature, token, moment })
+    }
+}
+
+impl Moment {
+    /// Step 9 for `X-Amz-Date`, which has one form.
+    fn basic(text: &[u8]) -> Result<Self, Fault> {
+        let fault = || Fault::DateForm { got: Fault::quote(text) };
+        let time = UnixTime::parse_basic(text).map_err(|_| fault())?;
+        Ok(Self { time, text: text.try_into().map_err(|_| fault())? })
+    }
+
+    /// Step 9 for `Date`, which may also have the form of HTTP. The string to sign has the basic form all the same, so
+    /// the moment is signed even where the header is not.
+    fn any(text: &[u8]) -> Result<Self, Fault> {
+        match UnixTime::parse_http_date(text) {
+            Ok(time) => Self::basic(time.basic().as_bytes()),
+            Err(_) => Self::basic(text),
+        }
+    }
+
+    /// Steps 10 and 11.
+    fn check(&self, skew_seconds: u64, now: UnixTime) -> Result<(), Fault> {
+        let signed_at = self.time;
+        if now.since(signed_at) > skew_seconds {
+            return Err(Fault::Expired { signed_at, now, skew_seconds });
+        }
+        if signed_at.since(now) > skew_seconds {
+            return Err(Fault::NotYetCurrent { signed_at, now, skew_seconds });
+        }
+        Ok(())
+    }
+}
