@@ -6,6 +6,9 @@
 mod dialect;
 mod envelope;
 mod problem;
+mod signature;
+#[cfg(test)]
+mod signature_tests;
 mod table;
 #[cfg(test)]
 mod tests;

@@ -95,6 +95,12 @@ impl Parameters {
             .map(|pair| pair.name.as_str())
     }
 
+    /// Every name and value, in order of name, without marking any as read: for a record of the call, whose writer knows
+    /// which values are secret.
+    pub fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.pairs.iter().map(|pair| (pair.name.as_str(), pair.value.as_str()))
+    }
+
     /// The pairs whose names begin with `prefix`, in order of name.
     fn starting_with<'a>(&'a self, prefix: &str) -> impl Iterator<Item = &'a Pair> {
         let start = self.pairs.partition_point(|pair| pair.name.as_str() < prefix);

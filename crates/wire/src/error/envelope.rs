@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Dialect, Problem, table, text};
+use super::{Dialect, Problem, signature, table, text};
 use crate::answer::{Answer, ERROR_TYPE_HEADER, REQUEST_ID_HEADER_S3};
 use crate::xml::{self, Layout};
 
@@ -30,6 +30,11 @@ pub fn answer(problem: &Problem, dialect: Dialect, request_id: &str) -> Answer {
     match problem {
         // Step 1 comes before any service is known: nothing but the status.
         Problem::Target => return Answer::new(400, "", request_id, ""),
+        Problem::Signature(fault) => {
+            if let Some(status) = signature::bare_status(fault) {
+                return Answer::new(status, "", request_id, "");
+            }
+        }
         Problem::ContentType if is_query(dialect) => {
             let page = "<html><head><title>403 Forbidden</title></head><body><h1>403 Forbidden</h1></body></html>\n";
             return Answer::new(403, "text/html", request_id, page);

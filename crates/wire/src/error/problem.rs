@@ -1,11 +1,15 @@
 //! What went wrong, without a word about how it is said.
 
+use inborn_sigv4::Fault;
+
 use crate::json::JsonError;
 use crate::query::{ParameterError, QueryError};
 
 /// A reason for which a call is not answered as it asks. The dialect makes code, status and text of it.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Problem {
+    /// The signature is missing, cannot be read, or does not hold. Steps 1, 4 to 13 and 16.
+    Signature(Fault),
     /// The session token is not one of ours, or the caller is an identity session that asks for what it may not:
     /// AWS answers both alike, *without* a full stop. Step 14b.
     InvalidToken,
@@ -72,4 +76,28 @@ pub enum Problem {
         /// The text of the answer.
         message: String,
     },
+}
+
+impl From<Fault> for Problem {
+    fn from(fault: Fault) -> Self {
+        Self::Signature(fault)
+    }
+}
+
+impl From<QueryError> for Problem {
+    fn from(error: QueryError) -> Self {
+        Self::Query(error)
+    }
+}
+
+impl From<ParameterError> for Problem {
+    fn from(error: ParameterError) -> Self {
+        Self::Parameter(error)
+    }
+}
+
+impl From<JsonError> for Problem {
+    fn from(error: JsonError) -> Self {
+        Self::Json(error)
+    }
 }

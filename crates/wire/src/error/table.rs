@@ -1,21 +1,23 @@
 //! The table: for each kind of refusal, its code and status in each family of dialects.
 
-use super::{Dialect, Problem};
+use inborn_sigv4::FaultClass;
+
+use super::{Dialect, Problem, signature};
 use crate::query::ParameterError;
 
 /// A code and an HTTP status.
 pub(super) type Cell = (&'static str, u16);
 
 /// One kind of refusal in all families.
-struct Row {
+pub(super) struct Row {
     /// awsQuery, XML and JSON.
-    query: Cell,
+    pub(super) query: Cell,
     /// awsJson 1.0 and 1.1; the code also in restJson.
-    json: Cell,
+    pub(super) json: Cell,
     /// The status in restJson.
-    rest_status: u16,
-    ec2: Cell,
-    s3: Cell,
+    pub(super) rest_status: u16,
+    pub(super) ec2: Cell,
+    pub(super) s3: Cell,
 }
 
 /// The code and status of a problem. Those of [`Problem::Target`] and [`Problem::ContentType`] are never written
@@ -36,18 +38,24 @@ pub(super) fn cell(problem: &Problem, dialect: Dialect) -> Cell {
 }
 
 fn is_about_the_credential(problem: &Problem) -> bool {
-    matches!(problem, Problem::InvalidToken | Problem::ExpiredToken | Problem::UnknownKey)
-        || matches!(problem, Problem::AccessDenied { .. })
+    match problem {
+        Problem::InvalidToken | Problem::ExpiredToken | Problem::UnknownKey | Problem::AccessDenied { .. } => true,
+        Problem::Signature(fault) => {
+            matches!(fault.class(), FaultClass::Missing | FaultClass::Incomplete | FaultClass::Mismatch)
+        }
+        _ => false,
+    }
 }
 
 /// EC2 has one answer to every credential it cannot verify: 401 `AuthFailure` (smarty-archives/go-aws-auth#37).
-const EC2_AUTH_FAILURE: Cell = ("AuthFailure", 401);
-const EC2_EXPIRED: Cell = ("RequestExpired", 400);
+pub(super) const EC2_AUTH_FAILURE: Cell = ("AuthFailure", 401);
+pub(super) const EC2_EXPIRED: Cell = ("RequestExpired", 400);
 const EC2_INVALID_VALUE: Cell = ("InvalidParameterValue", 400);
 const S3_INVALID_ARGUMENT: Cell = ("InvalidArgument", 400);
 
 fn row(problem: &Problem) -> Row {
     match problem {
+        Problem::Signature(fault) => signature::row(fault),
         // In EC2 an unknown session token, an unknown key and a refused role look the same.
         Problem::InvalidToken => Row {
             query: ("InvalidClientTokenId", 403),
@@ -133,14 +141,7 @@ fn row_of_the_call(problem: &Problem) -> Row {
             ec2: ("MissingAction", 400),
             s3: ("MethodNotAllowed", 405),
         },
-        // AWS's page of common errors says 404; the status of the other step-4-like refusals is taken. [I]
-        Problem::Query(_) | Problem::Target => Row {
-            query: ("MalformedQueryString", 400),
-            json: ("SerializationException", 400),
-            rest_status: 400,
-            ec2: ("MalformedQueryString", 400),
-            s3: ("InvalidURI", 400),
-        },
+        Problem::Query(_) | Problem::Target => malformed_query(),
         Problem::Parameter(ParameterError::NotInteger { .. } | ParameterError::NotBoolean { .. }) => Row {
             query: ("MalformedInput", 400),
             json: ("SerializationException", 400),
@@ -159,6 +160,17 @@ fn row_of_the_call(problem: &Problem) -> Row {
         Problem::Parameter(ParameterError::Missing { .. }) => validation(("MissingParameter", 400)),
         Problem::UnknownParameter { .. } => validation(("UnknownParameter", 400)),
         _ => validation(EC2_INVALID_VALUE),
+    }
+}
+
+/// Step 4. AWS's page of common errors says 404, the chart of the order of checks says nothing: 400 is `[I]`.
+pub(super) fn malformed_query() -> Row {
+    Row {
+        query: ("MalformedQueryString", 400),
+        json: ("SerializationException", 400),
+        rest_status: 400,
+        ec2: ("MalformedQueryString", 400),
+        s3: ("InvalidURI", 400),
     }
 }
 

@@ -1,15 +1,19 @@
 //! What a refusal says. Spelling, full stops and double spaces are AWS's where a source has them.
 
-use super::{Dialect, Problem};
+use super::{Dialect, Problem, signature};
 use crate::query::ParameterError;
 
 /// EC2's one text for credentials it cannot verify.
 pub(super) const EC2_NOT_VALIDATED: &str = "AWS was not able to validate the provided access credentials";
-const EC2_EXPIRED: &str = "Request has expired.";
+/// EC2's one text for what is past its time.
+pub(super) const EC2_REQUEST_EXPIRED: &str = "Request has expired.";
 const TOKEN_INVALID: &str = "The security token included in the request is invalid";
 
 /// The text of a problem in a dialect; empty where AWS gives none.
 pub(super) fn message(problem: &Problem, dialect: Dialect) -> String {
+    if let Problem::Signature(fault) = problem {
+        return signature::message(fault, dialect);
+    }
     let own = match dialect {
         Dialect::Ec2 => ec2(problem),
         Dialect::RestXml => s3(problem).map(str::to_owned),
@@ -27,7 +31,7 @@ fn common(problem: &Problem) -> String {
         // With one, in STS and in JSON services alike (maxbanton/cwh#119: awsJson 1.1, 400).
         Problem::UnknownKey => format!("{TOKEN_INVALID}."),
         Problem::ExpiredToken => "The security token included in the request is expired".to_owned(),
-        Problem::RequestExpired => EC2_EXPIRED.to_owned(),
+        Problem::RequestExpired => EC2_REQUEST_EXPIRED.to_owned(),
         Problem::AccessDenied { principal, action, resource } => match resource {
             Some(resource) => {
                 format!("User: {principal} is not authorized to perform: {action} on resource: {resource}")
@@ -49,7 +53,7 @@ fn common(problem: &Problem) -> String {
         Problem::Throttled => "Rate exceeded".to_owned(),
         Problem::Internal => "An internal error has occurred".to_owned(),
         Problem::Unavailable => "The service is unavailable for the moment".to_owned(),
-        Problem::Target | Problem::Method | Problem::ContentType => String::new(),
+        Problem::Target | Problem::Method | Problem::ContentType | Problem::Signature(_) => String::new(),
     }
 }
 
@@ -96,7 +100,7 @@ fn place(name: &str) -> String {
 fn ec2(problem: &Problem) -> Option<String> {
     let text = match problem {
         Problem::InvalidToken | Problem::UnknownKey => EC2_NOT_VALIDATED.to_owned(),
-        Problem::ExpiredToken | Problem::RequestExpired => EC2_EXPIRED.to_owned(),
+        Problem::ExpiredToken | Problem::RequestExpired => EC2_REQUEST_EXPIRED.to_owned(),
         Problem::AccessDenied { .. } => {
             format!("You are not authorized to perform this operation. {}", common(problem))
         }
