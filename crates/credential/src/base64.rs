@@ -7,6 +7,7 @@ const URL: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz012
 const NOT_A_CHARACTER: u8 = 0xff;
 
 /// The value of each character of the URL alphabet.
+#[allow(clippy::indexing_slicing, reason = "computed by the compiler, which stops at an index out of bounds")]
 const URL_VALUES: [u8; 256] = {
     let mut values = [NOT_A_CHARACTER; 256];
     let mut value = 0u8;

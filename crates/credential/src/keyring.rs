@@ -177,7 +177,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn epoch(id: u32) -> Epoch {
-        Epoch::new(EpochId(id), &EpochRoot::from_bytes([id as u8; 32]), Partition::Aws).unwrap()
+        let root = EpochRoot::from_bytes([u8::try_from(id).unwrap(); 32]);
+        Epoch::new(EpochId(id), &root, Partition::Aws).unwrap()
     }
 
     fn keyring(ids: &[u32], sealing: u32) -> Keyring {

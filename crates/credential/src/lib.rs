@@ -24,21 +24,26 @@
 //! outside is randomness, for new roots, new operator keys and the nonces of [`Kek`].
 #![forbid(unsafe_code)]
 
+mod authenticator;
 mod base64;
 mod claims;
 mod cut_offs;
 mod epoch;
 mod kek;
 mod keyring;
+mod operators;
 mod schedule;
 mod secret;
+mod session;
 mod token;
 
+pub use authenticator::{AuthFault, Authenticator, Caller, SignedHeaders};
 pub use claims::{Claims, ClaimsError, Delivery, Kind};
 pub use cut_offs::{CutOff, CutOffs, Scope, Verdict};
 pub use epoch::{Epoch, EpochId, EpochRoot};
 pub use kek::{Kek, KekError};
 pub use keyring::{Credential, InvalidToken, Keyring, KeyringError, MintError, Opened};
+pub use operators::{Operator, OperatorError};
 pub use schedule::{Generation, LIFE_MAX_SECONDS, LIFE_SECONDS, WINDOW_SECONDS, generation};
 pub use secret::{SecretAccessKey, SecretError, SessionToken, generate_long_lived};
 

@@ -1,0 +1,239 @@
+//! What a verifier remembers between requests: opened tokens, and signing keys by scope.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use inborn_identity::{AccessKeyId, Partition, Principal};
+use inborn_sigv4::{Scope, SigningKey};
+
+use crate::{Claims, Kind, Opened, SecretAccessKey};
+
+/// Most signing keys kept per secret: the services of one day, and of two at midnight.
+pub(crate) const SCOPES_MAX: usize = 4;
+
+/// A lock that a panic elsewhere cannot poison for good: what it guards is whole between any two statements.
+pub(crate) fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// As [`read`], for changing.
+pub(crate) fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A secret and the signing keys derived from it lately.
+pub(crate) struct ScopedKeys {
+    secret: SecretAccessKey,
+    keys: RwLock<Vec<ScopedKey>>,
+}
+
+struct ScopedKey {
+    date: Box<str>,
+    region: Box<str>,
+    service: Box<str>,
+    key: Arc<SigningKey>,
+}
+
+impl ScopedKey {
+    fn is_for(&self, scope: &Scope<'_>) -> bool {
+        *self.date == *scope.date && *self.region == *scope.region && *self.service == *scope.service
+    }
+}
+
+impl ScopedKeys {
+    pub(crate) fn new(secret: SecretAccessKey) -> Self {
+        Self { secret, keys: RwLock::new(Vec::new()) }
+    }
+
+    /// The key for `scope`, remembered or derived now. A derived one is remembered by [`ScopedKeys::remember`] only,
+    /// after a signature proved that its owner asked for it.
+    pub(crate) fn key(&self, scope: &Scope<'_>) -> (Arc<SigningKey>, IsRemembered) {
+        let remembered = read(&self.keys).iter().find(|key| key.is_for(scope)).map(|key| Arc::clone(&key.key));
+        match remembered {
+            Some(key) => (key, IsRemembered(true)),
+            None => {
+                let secret = self.secret.expose().as_bytes();
+                let key = SigningKey::derive(secret, scope.date.as_bytes(), scope.region, scope.service);
+                (Arc::new(key), IsRemembered(false))
+            }
+        }
+    }
+
+    /// Keeps a derived key, in the place of the oldest if there are [`SCOPES_MAX`].
+    pub(crate) fn remember(&self, scope: &Scope<'_>, key: Arc<SigningKey>) {
+        let mut keys = write(&self.keys);
+        if keys.iter().any(|key| key.is_for(scope)) {
+            return;
+        }
+        if keys.len() >= SCOPES_MAX {
+            keys.remove(0);
+        }
+        keys.push(ScopedKey {
+            date: scope.date.into(),
+            region: scope.region.into(),
+            service: scope.service.into(),
+            key,
+        });
+    }
+}
+
+/// Whether a signing key came from memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct IsRemembered(pub(crate) bool);
+
+/// An opened token, ready to verify signatures with.
+pub(crate) struct Session {
+    pub(crate) access_key_id: AccessKeyId,
+    pub(crate) claims: Arc<Claims>,
+    pub(crate) principal: Principal,
+    pub(crate) keys: ScopedKeys,
+}
+
+impl Session {
+    pub(crate) fn new(partition: Partition, opened: Opened) -> Self {
+        let Opened { claims, access_key_id, secret } = opened;
+        let (account, instance) = (claims.account, claims.instance);
+        let principal = match &claims.kind {
+            Kind::Identity => Principal::IdentityRole { partition, account, instance },
+            Kind::Management { role, role_id } => {
+                Principal::ManagementRole { partition, account, instance, role: role.clone(), role_id: role_id.clone() }
+            }
+        };
+        Self { access_key_id, claims: Arc::new(claims), principal, keys: ScopedKeys::new(secret) }
+    }
+}
+
+/// Sessions by their whole token, in two generations: when the young one is full it becomes the old one, and the old
+/// one is dropped. What is used moves back to the young. No clock and no list to keep in order.
+#[derive(Default)]
+pub(crate) struct Sessions {
+    generations: RwLock<Generations>,
+}
+
+#[derive(Default)]
+struct Generations {
+    young: HashMap<Box<[u8]>, Arc<Session>>,
+    old: HashMap<Box<[u8]>, Arc<Session>>,
+}
+
+impl Sessions {
+    /// Most sessions in one of the two generations.
+    pub(crate) const GENERATION_MAX: usize = 2048;
+
+    /// The session of `token`, if it is remembered.
+    pub(crate) fn get(&self, token: &[u8]) -> Option<Arc<Session>> {
+        let generations = read(&self.generations);
+        if let Some(session) = generations.young.get(token) {
+            return Some(Arc::clone(session));
+        }
+        let session = Arc::clone(generations.old.get(token)?);
+        drop(generations);
+        self.insert(token, Arc::clone(&session));
+        Some(session)
+    }
+
+    /// Remembers the session of `token`.
+    pub(crate) fn insert(&self, token: &[u8], session: Arc<Session>) {
+        let mut dropped = None;
+        let mut generations = write(&self.generations);
+        if generations.young.len() >= Self::GENERATION_MAX && !generations.young.contains_key(token) {
+            let young = core::mem::take(&mut generations.young);
+            dropped = Some(core::mem::replace(&mut generations.old, young));
+        }
+        generations.young.insert(token.into(), session);
+        // Thousands of sessions are wiped after the lock is free again.
+        drop(generations);
+        drop(dropped);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        let generations = read(&self.generations);
+        generations.young.len() + generations.old.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::claims::tests::{longest, sample};
+    use crate::{Authenticator, Epoch, EpochId, EpochRoot, Keyring};
+
+    fn session(claims: &Claims) -> (Box<[u8]>, Arc<Session>) {
+        let epoch = Epoch::new(EpochId(1), &EpochRoot::from_bytes([1; 32]), Partition::Aws).unwrap();
+        let keyring = Keyring::new(vec![epoch], EpochId(1)).unwrap();
+        let credential = keyring.mint(claims).unwrap();
+        let token = credential.session_token.expose().as_bytes();
+        let opened = keyring.open(credential.access_key_id.as_str(), token).unwrap();
+        (token.into(), Arc::new(Session::new(Partition::Aws, opened)))
+    }
+
+    fn scope<'a>(date: &'a str, service: &'a str) -> Scope<'a> {
+        Scope { date, region: "us-east-1", service, terminator: "aws4_request" }
+    }
+
+    #[test]
+    fn remembers_at_most_two_generations() {
+        let sessions = Sessions::default();
+        let (_, any) = session(&sample());
+        let token = |number: usize| format!("token {number}").into_bytes();
+        let max = Sessions::GENERATION_MAX;
+        for number in 0..3 * max + 1 {
+            sessions.insert(&token(number), Arc::clone(&any));
+            sessions.insert(&token(number), Arc::clone(&any));
+            assert!(sessions.len() <= 2 * max);
+        }
+        assert_eq!(sessions.len(), max + 1);
+        assert!(sessions.get(&token(3 * max)).is_some());
+        assert!(sessions.get(&token(2 * max)).is_some());
+        assert!(sessions.get(&token(2 * max - 1)).is_none());
+        assert!(sessions.get(b"token").is_none());
+    }
+
+    #[test]
+    fn what_is_used_stays() {
+        let sessions = Sessions::default();
+        let (token, session) = session(&sample());
+        sessions.insert(&token, session);
+        for number in 0..5 * Sessions::GENERATION_MAX {
+            let (_, other) = (0, sessions.get(&token).unwrap());
+            sessions.insert(&number.to_be_bytes(), other);
+        }
+        assert!(sessions.get(&token).is_some());
+    }
+
+    #[test]
+    fn signing_keys_below_at_and_above_the_limit() {
+        let (_, session) = session(&sample());
+        let dates = ["20260101", "20260102", "20260103", "20260104", "20260105"];
+        assert_eq!(dates.len(), SCOPES_MAX + 1);
+        for date in dates {
+            let (key, is_remembered) = session.keys.key(&scope(date, "sts"));
+            assert_eq!(is_remembered, IsRemembered(false));
+            session.keys.remember(&scope(date, "sts"), Arc::clone(&key));
+            session.keys.remember(&scope(date, "sts"), key);
+            assert_eq!(session.keys.key(&scope(date, "sts")).1, IsRemembered(true));
+            assert_eq!(session.keys.key(&scope(date, "ssm")).1, IsRemembered(false));
+        }
+        let remembered = dates.map(|date| session.keys.key(&scope(date, "sts")).1);
+        assert_eq!(remembered, [false, true, true, true, true].map(IsRemembered));
+    }
+
+    /// Adds up everything that a full cache holds, every text at its longest, with 16 bytes of overhead for each
+    /// allocation. Service names are at most as long as region names.
+    #[test]
+    fn a_full_cache_keeps_to_its_bound() {
+        const ALLOCATION: usize = 16;
+        const NAME: usize = 32 + ALLOCATION;
+        let (token, session) = session(&longest());
+        let scoped_key = size_of::<ScopedKey>() + 3 * NAME + size_of::<SigningKey>() + 2 * ALLOCATION;
+        let role = 64 + 32 + 2 * ALLOCATION;
+        let claims = size_of::<Claims>() + 2 * ALLOCATION + NAME + role;
+        let one = size_of_val(&*session) + 2 * ALLOCATION + role + claims + SCOPES_MAX * scoped_key;
+        // A hash table is at least 7/16 full after it grew; a slot is the key, the value and a byte.
+        let slot = (size_of::<(Box<[u8]>, Arc<Session>)>() + 1) * 16 / 7;
+        let all = 2 * Sessions::GENERATION_MAX * (one + slot + token.len() + ALLOCATION);
+        assert!(all <= Authenticator::CACHE_BYTES_MAX, "{all}");
+        assert!(all > Authenticator::CACHE_BYTES_MAX / 2, "{all}: the bound says nothing");
+    }
+}
