@@ -107,8 +107,8 @@ impl Channel {
             return Err(PassingError::TooLong { bytes_max });
         }
         let line: Vec<u8> = self.pending.drain(..=end).collect();
-        let message =
-            serde_json::from_slice(&line).map_err(|error| PassingError::Malformed { column: error.column() })?;
+        let message = serde_json::from_slice(line.trim_ascii_end())
+            .map_err(|error| PassingError::Malformed { column: error.column() })?;
         Ok(Some((message, std::mem::take(&mut self.descriptors))))
     }
 
@@ -249,7 +249,7 @@ mod tests {
         one.stream.writable().await.unwrap();
         send_some(one.stream.as_fd(), b"\"secret\n", &[]).unwrap();
         let error = other.receive::<String>(64).await.unwrap_err();
-        assert_eq!(error.to_string(), "the message is not understood (column 8)");
+        assert_eq!(error.to_string(), "the message is not understood (column 7)");
         send_some(one.stream.as_fd(), b"12", &[]).unwrap();
         drop(one);
         assert!(matches!(other.receive::<u8>(64).await, Err(PassingError::Cut)));

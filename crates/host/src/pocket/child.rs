@@ -1,6 +1,6 @@
 //! The child: from a plain process to the command in its pocket, step by step.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
@@ -149,11 +149,20 @@ fn execute(command: &[OsString], go: &Go) -> Failure {
     };
     let variables = go.environment.iter().map(|(name, value)| (name, value));
     let error = Command::new(program).args(arguments).envs(variables).exec();
-    let exit_code = match error.kind() {
-        io::ErrorKind::NotFound => EXIT_NOT_FOUND,
-        _ => EXIT_NOT_EXECUTABLE,
+    let (exit_code, error) = match error.kind() {
+        io::ErrorKind::NotFound => (EXIT_NOT_FOUND, error),
+        // A directory of PATH that may not be entered hides that no other has the program either.
+        io::ErrorKind::PermissionDenied if !is_anywhere(program) => (EXIT_NOT_FOUND, Errno::NOENT.into()),
+        _ => (EXIT_NOT_EXECUTABLE, error),
     };
     Failure { message: format!("cannot run {}: {error}", program.display()), exit_code }
+}
+
+/// Whether there is a file that `program` could mean.
+fn is_anywhere(program: &OsStr) -> bool {
+    let by_name = !program.as_encoded_bytes().contains(&b'/');
+    let path = std::env::var_os("PATH").filter(|_| by_name);
+    path.is_none_or(|path| std::env::split_paths(&path).any(|directory| directory.join(program).is_file()))
 }
 
 /// Adds what a person can do about a kernel that forbids namespaces.

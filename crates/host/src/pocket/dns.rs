@@ -71,6 +71,9 @@ impl Zone {
         if name == METADATA_NAME {
             return Some(METADATA_ADDRESS);
         }
+        if name.contains(char::REPLACEMENT_CHARACTER) {
+            return None;
+        }
         let regional = name.strip_suffix(self.region_suffix.as_str()).is_some_and(|host| !host.is_empty());
         let global = name
             .strip_suffix(self.domain_suffix.as_str())
@@ -119,7 +122,7 @@ fn word(bytes: &[u8], at: usize) -> Option<u16> {
 }
 
 /// The question behind the header, its name in lower case with dots between the labels. Bytes that no host name has
-/// become U+FFFD, so that no such name equals one of ours.
+/// become U+FFFD, and no name that holds one exists.
 fn read_question(query: &[u8]) -> Option<Question> {
     let mut name = String::new();
     let mut at = HEADER_BYTES;
