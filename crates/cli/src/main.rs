@@ -1,3 +1,76 @@
-//! The binary `inborn`.
+//! The binary `inborn`: arguments, configuration, wiring. What it does is in the other crates.
+#![forbid(unsafe_code)]
 
-fn main() {}
+mod arguments;
+mod bridge;
+mod clock;
+mod directory;
+mod inside;
+mod launch;
+mod machines;
+mod operator;
+mod output;
+mod run;
+mod serving;
+mod settings;
+mod up;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+use inborn_host::pocket;
+
+use arguments::{Arguments, Command};
+
+/// What everything that is not the command's own failure exits with, `run` excepted.
+const EXIT_FAILED: u8 = 1;
+
+fn main() -> ExitCode {
+    // The child of `run` enters its namespaces, which a process with a second thread cannot.
+    let mut raw = std::env::args_os().skip(1);
+    if raw.next().is_some_and(|first| first == pocket::CHILD_ARGUMENT) {
+        return pocket::child_main(raw);
+    }
+    let arguments = Arguments::parse();
+    let failed = if matches!(arguments.command, Command::Run(_)) { pocket::EXIT_FAILED } else { EXIT_FAILED };
+    match execute(arguments.command) {
+        Ok(code) => code,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "inborn: {error:#}");
+            ExitCode::from(failed)
+        }
+    }
+}
+
+fn execute(command: Command) -> anyhow::Result<ExitCode> {
+    let done = |()| ExitCode::SUCCESS;
+    match command {
+        Command::Up(up) => {
+            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+            runtime.block_on(up::up(&up)).map(done)
+        }
+        other => {
+            // The futures of these commands run on the main thread: `run` depends on it.
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let result = runtime.block_on(async {
+                match other {
+                    Command::Run(run) => run::run(&run).await,
+                    Command::Launch(launch) => launch::launch(&launch).await.map(done),
+                    Command::Ps(ps) => machines::ps(&ps).await.map(done),
+                    Command::Describe(describe) => machines::describe(&describe).await.map(done),
+                    Command::Terminate(targets) => machines::change("TerminateInstances", &targets).await.map(done),
+                    Command::Stop(targets) => machines::change("StopInstances", &targets).await.map(done),
+                    Command::Start(targets) => machines::change("StartInstances", &targets).await.map(done),
+                    Command::Reboot(targets) => machines::change("RebootInstances", &targets).await.map(done),
+                    Command::Credentials => inside::credentials().await.map(done),
+                    Command::Whoami(whoami) => inside::whoami(&whoami).await.map(done),
+                    Command::Up(_) | Command::Pocket { .. } => anyhow::bail!("this form of the command is internal"),
+                }
+            });
+            // A resolver thread that still waits for an answer is no reason to wait.
+            runtime.shutdown_background();
+            result
+        }
+    }
+}

@@ -1,1 +1,264 @@
-//! A region server: listeners, authentication, the operation table, STS and EC2, audit.
+//! A region server: it says who signed a request, decides whether that kind of caller may do it, and does it.
+//!
+//! ```text
+//! listener ▶ gateway ▶ sigv4 + credential (who) ▶ operation table (may they) ▶ action ▶ store ▶ wire ▶ audit ▶ answer
+//! ```
+//!
+//! How guests are attached to hosts is unknown here: a host is an [`Observer`] that is told of machines, and asks for
+//! credentials with [`RegionServer::issue`].
+#![forbid(unsafe_code)]
+
+mod audit;
+mod gateway;
+mod identity;
+mod key_file;
+mod machines;
+mod metrics;
+mod operation;
+mod secrets;
+mod services;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use inborn_credential::{
+    Authenticator, Claims, Credential, CryptoError, Delivery, KekError, KeyringError, Kind, generation,
+};
+use inborn_identity::{Clock, InstanceId, UnixTime};
+use inborn_pki::{Authority, AuthorityError};
+use inborn_store::{Change, InstanceState, StateReason, Store, StoreError};
+
+pub use audit::{Audit, LINE_BYTES_MAX};
+pub use gateway::{BODY_TIMEOUT, RequestOrigin};
+pub use identity::{RegionIdentity, private_address};
+pub use key_file::KeyFileError;
+pub use machines::{Machines, Observer};
+pub use metrics::{Metrics, encode as encode_metrics};
+pub use operation::{Effect, Operation, Service};
+pub use secrets::{KeySource, OperatorKey};
+pub use services::{ARCHITECTURE, SERVICES};
+
+/// How long a terminated machine is still shown by DescribeInstances: an hour, as on EC2.
+pub const TERMINATED_SHOWN_SECONDS: u64 = 3600;
+
+/// Why a region cannot be opened. Each says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The key file.
+    #[error(transparent)]
+    KeyFile(#[from] KeyFileError),
+    /// What is sealed cannot be opened.
+    #[error(transparent)]
+    Kek(#[from] KekError),
+    /// The keyring.
+    #[error(transparent)]
+    Keyring(#[from] KeyringError),
+    /// The certificate authority.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    /// The crypto library.
+    #[error(transparent)]
+    Crypto(#[from] CryptoError),
+    /// The store holds something that is not what it should be.
+    #[error("{0} in the store is damaged: restore the data directory from a backup")]
+    Damaged(&'static str),
+    /// The store belongs to another region.
+    #[error(
+        "this data directory belongs to region {region}, account {account}, partition {partition}: start with those \
+         (--region {region} --account {account} --partition {partition}), or use another directory (--data DIR)"
+    )]
+    OtherRegion {
+        /// Its partition.
+        partition: String,
+        /// Its name.
+        region: String,
+        /// Its account.
+        account: String,
+    },
+    /// The audit file.
+    #[error("cannot write the audit file {}: {source}", path.display())]
+    Audit {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// What a region needs to be opened.
+#[derive(Debug)]
+pub struct Opening {
+    /// Which region.
+    pub identity: RegionIdentity,
+    /// Where the key-encryption key comes from.
+    pub key_source: KeySource,
+    /// Where audit lines go.
+    pub audit_file: PathBuf,
+}
+
+/// A region.
+pub struct RegionServer {
+    identity: RegionIdentity,
+    clock: Arc<dyn Clock>,
+    store: Arc<dyn Store>,
+    authenticator: Arc<Authenticator>,
+    machines: Machines,
+    authority: Authority,
+    operator_key: Option<OperatorKey>,
+    audit: Audit,
+    metrics: Metrics,
+}
+
+impl core::fmt::Debug for RegionServer {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("RegionServer").field("identity", &self.identity).finish_non_exhaustive()
+    }
+}
+
+impl RegionServer {
+    /// Opens the region whose truth is `store`, and makes its secrets if the store is new.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; nothing that was there is ever replaced.
+    pub async fn open(store: Arc<dyn Store>, opening: Opening, clock: Arc<dyn Clock>) -> Result<Arc<Self>, OpenError> {
+        let Opening { identity, key_source, audit_file } = opening;
+        let now = clock.now();
+        let secrets = secrets::Secrets::open(&store, &key_source, &identity, now).await?;
+        let operator_key = secrets::operator_key(&secrets.operators, identity.account);
+        let keyring = Arc::new(secrets.keyring);
+        let authenticator = Authenticator::new(identity.partition, identity.region.clone(), keyring)?;
+        authenticator.set_operators(secrets.operators).map_err(|_| OpenError::Damaged("an operator's record"))?;
+        let authenticator = Arc::new(authenticator);
+        for recorded in store.cut_offs().await? {
+            authenticator.cut_off(secrets::cut_off(recorded.cut_off), recorded.at);
+        }
+        let machines = Machines::load(Arc::clone(&store), Arc::clone(&authenticator)).await?;
+        let audit = Audit::open(&audit_file).map_err(|source| OpenError::Audit { path: audit_file, source })?;
+        let region = Self {
+            identity,
+            clock,
+            store,
+            authenticator,
+            machines,
+            authority: secrets.authority,
+            operator_key,
+            audit,
+            metrics: Metrics::default(),
+        };
+        Ok(Arc::new(region))
+    }
+
+    /// Which region this is.
+    #[must_use]
+    pub const fn identity(&self) -> &RegionIdentity {
+        &self.identity
+    }
+
+    /// The region's certificate authority.
+    #[must_use]
+    pub const fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// The key of the operator that was made at first start.
+    #[must_use]
+    pub const fn operator_key(&self) -> Option<&OperatorKey> {
+        self.operator_key.as_ref()
+    }
+
+    /// The machines.
+    #[must_use]
+    pub const fn machines(&self) -> &Machines {
+        &self.machines
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// The counters.
+    #[must_use]
+    pub const fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// The present moment.
+    #[must_use]
+    pub fn now(&self) -> UnixTime {
+        self.clock.now()
+    }
+
+    /// The credential that `instance` holds at the moment `at`, fetched by `delivery`; `None` if it does not run.
+    /// Pure but for the reading of the machine's record: any number of calls, on any server, give the same bytes.
+    #[must_use]
+    pub fn issue(&self, instance: InstanceId, delivery: Delivery, at: UnixTime) -> Option<Issued> {
+        let machine = self.machines.get(instance).filter(|machine| machine.state == InstanceState::Running)?;
+        let not_before = self.authenticator.issue_not_before(machine.account, instance);
+        let generation = generation(instance, machine.boot_time.max(not_before), at);
+        let claims = Claims {
+            kind: Kind::Identity,
+            account: machine.account,
+            instance,
+            region: self.identity.region.clone(),
+            issued_at: generation.issued_at,
+            expires_at: generation.expires_at,
+            delivery,
+            boot_generation: machine.boot_generation,
+            private_address: Some(machine.private_address.into()),
+        };
+        match self.authenticator.keyring().mint(&claims) {
+            Ok(credential) => {
+                self.metrics.issued.inc();
+                Some(Issued { credential, next_at: generation.next_at })
+            }
+            Err(error) => {
+                tracing::error!(%instance, %error, "cannot make a credential");
+                None
+            }
+        }
+    }
+
+    /// Terminates a machine whose command has ended, in the name of the host it ran on.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn end_of_lease(&self, instance: InstanceId) -> Result<(), StoreError> {
+        let at = self.now();
+        let reason = StateReason {
+            code: "Client.InstanceInitiatedShutdown".to_owned(),
+            message: "Client.InstanceInitiatedShutdown: the command of the instance has ended".to_owned(),
+        };
+        let change = Change::Terminate { at, reason: Some(reason) };
+        self.machines.terminate(self.identity.account, instance, change).await?;
+        Ok(())
+    }
+
+    /// Housekeeping, to be called every few minutes: forgets what no longer matters.
+    pub async fn tidy(&self) {
+        let now = self.now();
+        self.metrics.machines.set(i64::try_from(self.machines.count()).unwrap_or(i64::MAX));
+        self.authenticator.forget(now);
+        let longest_life = inborn_credential::LIFE_MAX_SECONDS + inborn_credential::WINDOW_SECONDS;
+        let results = [
+            self.store.forget_cut_offs(now.minus(2 * longest_life)).await,
+            self.store.purge(now.minus(TERMINATED_SHOWN_SECONDS)).await,
+        ];
+        for error in results.into_iter().filter_map(Result::err) {
+            tracing::warn!(%error, "housekeeping has to wait");
+        }
+    }
+}
+
+/// A credential and when the next one takes its place.
+#[derive(Debug)]
+pub struct Issued {
+    /// The credential.
+    pub credential: Credential,
+    /// The start of the next window.
+    pub next_at: UnixTime,
+}

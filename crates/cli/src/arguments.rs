@@ -1,0 +1,267 @@
+//! What can be written on the command line. Help texts are for someone who has never seen the product.
+
+use std::ffi::OsString;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+const ABOUT: &str = "Every machine is born with an identity.";
+const LONG_ABOUT: &str = "\
+Every machine is born with an identity.
+
+Inborn is a self-hosted implementation of EC2 instance identity roles: launch a machine, and inside it the metadata \
+service has credentials for the role aws:ec2-instance that rotate by themselves and that AWS's own tools can use.";
+const EXAMPLES: &str = "\
+Try it:
+  inborn run -- aws sts get-caller-identity    a machine that lives as long as the command
+  inborn up                                    a region and a host, until you stop it
+  inborn launch --name web-1 --tag role=web    a machine with a metadata endpoint of its own";
+
+/// The program.
+#[derive(Debug, Parser)]
+#[command(name = "inborn", version, about = ABOUT, long_about = LONG_ABOUT, after_help = EXAMPLES, max_term_width = 100)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start a region and a host, and serve until stopped
+    #[command(after_help = UP_HELP)]
+    Up(Up),
+    /// Run a command inside a new machine that lives as long as the command
+    #[command(after_help = RUN_HELP)]
+    Run(Run),
+    /// Launch a machine with a metadata endpoint of its own on this computer
+    #[command(after_help = LAUNCH_HELP)]
+    Launch(Launch),
+    /// List machines
+    Ps(Ps),
+    /// Show all there is to know about a machine
+    Describe(Describe),
+    /// Terminate machines: from then on their credentials are refused
+    Terminate(Targets),
+    /// Stop machines: their metadata falls silent, their credentials end
+    Stop(Targets),
+    /// Start machines that were stopped
+    Start(Targets),
+    /// Reboot machines: they get new credentials
+    Reboot(Targets),
+    /// Inside a machine: print its credentials, as an AWS `credential_process` does
+    Credentials,
+    /// Inside a machine: ask the region who this machine is
+    Whoami(WhoAmI),
+    /// The inside of `run`, before the command
+    #[command(name = "__pocket", hide = true)]
+    Pocket {
+        /// The descriptor of the socket to the parent
+        descriptor: i32,
+    },
+}
+
+const UP_HELP: &str = "\
+Where the state is kept: --data, else INBORN_DATA, else $STATE_DIRECTORY, else $XDG_STATE_HOME/inborn, else \
+~/.local/state/inborn. The operator's key is in operator.env there: `. DATA/operator.env` makes the AWS CLI its client.";
+
+/// What the person asks `up` for. All of it can also stand in the file that --config names.
+#[derive(Debug, Args)]
+pub(crate) struct Up {
+    /// Read settings from this TOML file; flags and INBORN_… variables win over it
+    #[arg(long, env = "INBORN_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Keep state in this directory
+    #[arg(long, env = "INBORN_DATA", value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Keep nothing: state in memory, any free ports, all gone at the end
+    #[arg(long, env = "INBORN_EPHEMERAL")]
+    pub(crate) ephemeral: bool,
+    /// The region's name [default: us-east-1]
+    #[arg(long, env = "INBORN_REGION", value_name = "NAME")]
+    pub(crate) region: Option<String>,
+    /// The account, 12 digits [default: 123456789012]
+    #[arg(long, env = "INBORN_ACCOUNT", value_name = "ID")]
+    pub(crate) account: Option<String>,
+    /// The partition [default: the one the region's name belongs to, else aws]
+    #[arg(long, env = "INBORN_PARTITION", value_name = "NAME")]
+    pub(crate) partition: Option<String>,
+    /// What follows SERVICE.REGION. in endpoint names [default: the partition's, as in amazonaws.com]
+    #[arg(long, env = "INBORN_DOMAIN", value_name = "NAME")]
+    pub(crate) domain: Option<String>,
+    /// The address to listen on [default: 127.0.0.1]
+    #[arg(long, env = "INBORN_BIND", value_name = "ADDRESS")]
+    pub(crate) bind: Option<IpAddr>,
+    /// The port for plain HTTP, 0 for any free one [default: 4580; 0 with --ephemeral]
+    #[arg(long, env = "INBORN_PORT", value_name = "PORT")]
+    pub(crate) port: Option<u16>,
+    /// The port for HTTPS, 0 for any free one [default: 4543; 0 with --ephemeral]
+    #[arg(long, env = "INBORN_TLS_PORT", value_name = "PORT")]
+    pub(crate) tls_port: Option<u16>,
+    /// The port for /livez, /readyz and /metrics, 0 for any free one [default: 4590; 0 with --ephemeral]
+    #[arg(long, env = "INBORN_OPERATIONS_PORT", value_name = "PORT")]
+    pub(crate) operations_port: Option<u16>,
+    /// Write a JSON file with the endpoints once all is ready
+    #[arg(long, env = "INBORN_READY_FILE", value_name = "PATH")]
+    pub(crate) ready_file: Option<PathBuf>,
+    /// How log lines look on standard error
+    #[arg(long, env = "INBORN_LOG_FORMAT", value_enum, default_value = "text")]
+    pub(crate) log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+/// Which running `up` is meant.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Region {
+    /// The data directory of the running `inborn up`
+    #[arg(long, env = "INBORN_DATA", value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    Table,
+    Json,
+}
+
+/// How the new machine is to be.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Machine {
+    /// Its name: the tag `Name`
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// A tag; may be repeated
+    #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = tag)]
+    pub(crate) tags: Vec<(String, String)>,
+    /// Whether metadata requests need a session token (IMDSv2)
+    #[arg(long, value_name = "optional|required", value_parser = ["optional", "required"])]
+    pub(crate) http_tokens: Option<String>,
+    /// The image it claims to be made from
+    #[arg(long, value_name = "AMI", default_value = "ami-00000000000000000")]
+    pub(crate) image_id: String,
+    /// The type it claims to be of
+    #[arg(long, value_name = "TYPE", default_value = "m5.large")]
+    pub(crate) instance_type: String,
+}
+
+const RUN_HELP: &str = "\
+Inside, 169.254.169.254 is the machine's metadata service, *.REGION.DOMAIN is the region with TLS that the usual \
+clients trust, and there is no other network. Needs no root. Uses a running `inborn up`; without one, a region of its \
+own in memory.
+
+Exit status: the command's own; 125 if the machine could not be made, 126 if the command cannot be executed, 127 if \
+it was not found.";
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    #[command(flatten)]
+    pub(crate) region: Region,
+    #[command(flatten)]
+    pub(crate) machine: Machine,
+    /// The command and its arguments
+    #[arg(trailing_var_arg = true, required = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
+}
+
+const LAUNCH_HELP: &str = "\
+With --export, prints `export` lines that point the AWS SDKs of this shell at the machine and its region:
+  eval \"$(inborn launch --export)\"";
+
+#[derive(Debug, Args)]
+pub(crate) struct Launch {
+    #[command(flatten)]
+    pub(crate) region: Region,
+    #[command(flatten)]
+    pub(crate) machine: Machine,
+    /// Print shell `export` lines instead
+    #[arg(long, conflicts_with = "output")]
+    pub(crate) export: bool,
+    /// How to print
+    #[arg(long, value_enum, default_value = "table")]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Ps {
+    #[command(flatten)]
+    pub(crate) region: Region,
+    /// Terminated ones too
+    #[arg(long, short)]
+    pub(crate) all: bool,
+    /// How to print
+    #[arg(long, value_enum, default_value = "table")]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Describe {
+    #[command(flatten)]
+    pub(crate) region: Region,
+    /// A machine's name or id
+    #[arg(value_name = "NAME|ID")]
+    pub(crate) machine: String,
+    /// How to print
+    #[arg(long, value_enum, default_value = "table")]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Targets {
+    #[command(flatten)]
+    pub(crate) region: Region,
+    /// Names or ids of machines
+    #[arg(required = true, value_name = "NAME|ID")]
+    pub(crate) machines: Vec<String>,
+    /// How to print
+    #[arg(long, value_enum, default_value = "table")]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WhoAmI {
+    /// How to print
+    #[arg(long, value_enum, default_value = "table")]
+    pub(crate) output: Output,
+}
+
+/// Splits `KEY=VALUE`; a value may hold further `=`.
+fn tag(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("a tag is KEY=VALUE, as in role=web".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_grammar_is_consistent() {
+        use clap::CommandFactory;
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_command_keeps_its_own_flags() {
+        let arguments = Arguments::try_parse_from(["inborn", "run", "--name", "a", "--", "aws", "--version"]).unwrap();
+        let Command::Run(run) = arguments.command else { panic!() };
+        assert_eq!(run.command, ["aws", "--version"]);
+        let arguments = Arguments::try_parse_from(["inborn", "run", "aws", "sts", "--debug"]).unwrap();
+        let Command::Run(run) = arguments.command else { panic!() };
+        assert_eq!(run.command, ["aws", "sts", "--debug"]);
+        assert!(Arguments::try_parse_from(["inborn", "run"]).is_err());
+    }
+
+    #[test]
+    fn tags_are_split_at_the_first_equals_sign() {
+        assert_eq!(tag("a=b=c"), Ok(("a".into(), "b=c".into())));
+        assert_eq!(tag("a="), Ok(("a".into(), String::new())));
+        assert!(tag("a").is_err() && tag("=b").is_err());
+    }
+}

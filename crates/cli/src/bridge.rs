@@ -1,0 +1,260 @@
+//! Between region and host in one process: machines go one way, credentials the other, and leases end machines.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use inborn_credential::{Credential, Delivery};
+use inborn_host::control::{Attachment, AttachmentKind, BoxFuture, Handler, Lease, PocketRequest, Refusal};
+use inborn_host::pocket::Sockets;
+use inborn_host::pocket::dns::{self, Zone};
+use inborn_host::{AttachmentKind as HostKind, Host, Issuer, Machine, MachineParts};
+use inborn_identity::{InstanceId, UnixTime};
+use inborn_imds::{Facts, KeyPair};
+use inborn_listener::Limits;
+use inborn_region::{Observer, RegionServer};
+use inborn_store::{Attachment as StoredAttachment, Change, ChangeRequest, Instance, InstanceState};
+use tokio::net::{TcpListener, UdpSocket};
+use tokio::sync::watch;
+
+use crate::serving;
+
+/// How long a machine whose command may still run is kept after a restart, for `inborn run` to come back with it.
+const LEASE_GRACE: Duration = Duration::from_secs(30);
+
+/// Gives the host credentials of the region in the same process.
+#[derive(Debug)]
+pub(crate) struct LocalIssuer(pub(crate) Arc<RegionServer>);
+
+impl Issuer for LocalIssuer {
+    fn issue(&self, instance: InstanceId, delivery: Delivery, at: UnixTime) -> Option<(Credential, UnixTime)> {
+        self.0.issue(instance, delivery, at).map(|issued| (issued.credential, issued.next_at))
+    }
+}
+
+/// The machine as the host wants to know it.
+fn machine(region: &RegionServer, instance: &Instance) -> Machine {
+    let identity = region.identity();
+    let [a, b, c, d] = instance.private_address.octets();
+    let facts = Facts {
+        account: instance.account,
+        partition: identity.partition,
+        region: identity.region.clone(),
+        zone: instance.zone.clone(),
+        zone_id: identity.zone_id(),
+        domain: identity.domain.clone(),
+        image_id: instance.image_id.clone(),
+        instance_type: instance.instance_type.clone(),
+        architecture: inborn_region::ARCHITECTURE.to_owned(),
+        launch_index: instance.ami_launch_index,
+        reservation_id: instance.reservation_id.clone(),
+        local_hostname: identity.private_dns_name(instance.private_address),
+        private_ip: Some(instance.private_address),
+        mac: Some(format!("02:00:{a:02x}:{b:02x}:{c:02x}:{d:02x}")),
+        security_groups: vec!["default".to_owned()],
+        // Key pairs are not kept here: the name alone has no public half to serve.
+        key_pair: None::<KeyPair>,
+        user_data: instance.user_data.as_ref().map(|data| data.as_bytes().to_vec()),
+        launch_time: instance.launch_time,
+    };
+    Machine::from(MachineParts {
+        id: instance.id,
+        is_running: instance.state == InstanceState::Running,
+        boot_generation: instance.boot_generation,
+        options: instance.metadata_options,
+        tags: instance.tags.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
+        facts,
+    })
+}
+
+/// Tells the host of every change.
+#[derive(Debug)]
+pub(crate) struct HostObserver {
+    pub(crate) region: Weak<RegionServer>,
+    pub(crate) host: Arc<Host>,
+}
+
+impl Observer for HostObserver {
+    fn changed(&self, instance: &Arc<Instance>) {
+        if instance.state == InstanceState::Terminated {
+            self.host.detach(instance.id);
+        } else if let Some(region) = self.region.upgrade() {
+            self.host.update(machine(&region, instance));
+        }
+    }
+}
+
+/// Serves the control socket.
+pub(crate) struct ControlHandler {
+    region: Arc<RegionServer>,
+    host: Arc<Host>,
+    tls: Arc<rustls::ServerConfig>,
+    stop: watch::Receiver<bool>,
+    /// The machines whose command is connected right now.
+    leased: Arc<Mutex<HashSet<InstanceId>>>,
+}
+
+impl ControlHandler {
+    pub(crate) fn new(
+        region: Arc<RegionServer>,
+        host: Arc<Host>,
+        tls: Arc<rustls::ServerConfig>,
+        stop: watch::Receiver<bool>,
+    ) -> Self {
+        Self { region, host, tls, stop, leased: Arc::default() }
+    }
+
+    /// Attaches again what was attached to a port before a restart.
+    pub(crate) async fn attach_known(&self) {
+        for instance in self.region.machines().all() {
+            if let Some(StoredAttachment::LoopbackPort(port)) = &instance.attachment
+                && let Err(refusal) = self.attach(instance.id, Some(*port)).await
+            {
+                tracing::error!(instance = %instance.id, %refusal, "a machine could not be attached again");
+            }
+        }
+    }
+
+    /// After a restart, ends the machines whose command does not come back.
+    pub(crate) async fn end_orphans(&self) {
+        let orphans: Vec<InstanceId> =
+            self.region.machines().all().iter().filter(|instance| instance.lease).map(|instance| instance.id).collect();
+        if orphans.is_empty() {
+            return;
+        }
+        tokio::time::sleep(LEASE_GRACE).await;
+        for instance in orphans {
+            if !lock(&self.leased).contains(&instance) {
+                end_machine(&self.region, instance).await;
+            }
+        }
+    }
+
+    fn running(&self, id: InstanceId) -> Result<Arc<Instance>, Refusal> {
+        self.region.machines().get(id).ok_or_else(|| Refusal(format!("there is no machine {id}: see `inborn ps`")))
+    }
+
+    async fn attach(&self, id: InstanceId, wanted: Option<u16>) -> Result<u16, Refusal> {
+        let instance = self.running(id)?;
+        if let Some(HostKind::LoopbackPort(port)) = self.host.attachment(id) {
+            return Ok(port);
+        }
+        let port = self
+            .host
+            .attach_loopback(machine(&self.region, &instance), wanted)
+            .await
+            .map_err(|error| Refusal(format!("no port for the machine's metadata: {error}")))?;
+        let change = Change::Attach(StoredAttachment::LoopbackPort(port));
+        let request = ChangeRequest { account: instance.account, instances: vec![id], change };
+        if wanted != Some(port)
+            && let Err(error) = self.region.machines().change(request).await
+        {
+            self.host.detach(id);
+            return Err(Refusal(error.to_string()));
+        }
+        Ok(port)
+    }
+
+    fn attach_sockets(&self, pocket: &PocketRequest, sockets: Sockets) -> Result<PocketLease, Refusal> {
+        let identity = self.region.identity();
+        if pocket.region != identity.region || pocket.domain != identity.domain {
+            return Err(Refusal(format!("this is region {} under {}", identity.region, identity.domain)));
+        }
+        let instance = self.running(pocket.instance)?;
+        let broken = |error: std::io::Error| Refusal(format!("the machine's sockets cannot be served: {error}"));
+        let Sockets { metadata, dns_udp, dns_tcp, tls, plain } = sockets;
+        let [metadata, dns_tcp, tls, plain] =
+            [metadata, dns_tcp, tls, plain].map(|socket| TcpListener::from_std(socket).map_err(broken));
+        let (metadata, dns_tcp, tls, plain) = (metadata?, dns_tcp?, tls?, plain?);
+        let dns_udp = UdpSocket::from_std(dns_udp).map_err(broken)?;
+        let (end, ended) = watch::channel(false);
+        self.host.attach_pocket(machine(&self.region, &instance), metadata);
+        let zone = Zone::new(&identity.region, &identity.domain);
+        tokio::spawn(dns::serve(dns_udp, dns_tcp, zone, ended.clone()));
+        let secure = serving::region_service(&self.region);
+        tokio::spawn(inborn_listener::serve(tls, Some(Arc::clone(&self.tls)), Limits::DEFAULT, ended.clone(), secure));
+        let open = serving::region_service(&self.region);
+        tokio::spawn(inborn_listener::serve(plain, None, Limits::DEFAULT, ended, open));
+        lock(&self.leased).insert(pocket.instance);
+        Ok(PocketLease {
+            instance: pocket.instance,
+            region: Arc::clone(&self.region),
+            host: Arc::clone(&self.host),
+            leased: Arc::clone(&self.leased),
+            stop: self.stop.clone(),
+            end,
+        })
+    }
+}
+
+impl Handler for ControlHandler {
+    fn attach_loopback(&self, instance: InstanceId) -> BoxFuture<'_, Result<u16, Refusal>> {
+        Box::pin(self.attach(instance, None))
+    }
+
+    fn attach_pocket(&self, pocket: PocketRequest, sockets: Sockets) -> BoxFuture<'_, Result<Box<dyn Lease>, Refusal>> {
+        Box::pin(async move {
+            let lease = self.attach_sockets(&pocket, sockets)?;
+            Ok(Box::new(lease) as Box<dyn Lease>)
+        })
+    }
+
+    fn attachments(&self) -> BoxFuture<'_, Vec<Attachment>> {
+        Box::pin(async move {
+            let wire = |(instance, kind)| {
+                let kind = match kind {
+                    HostKind::LoopbackPort(port) => AttachmentKind::Loopback { port },
+                    HostKind::Pocket => AttachmentKind::Pocket,
+                };
+                Attachment { instance, kind }
+            };
+            self.host.attachments().into_iter().map(wire).collect()
+        })
+    }
+
+    fn detach(&self, instance: InstanceId) -> BoxFuture<'_, Result<(), Refusal>> {
+        Box::pin(async move {
+            let record = self.running(instance)?;
+            self.host.detach(instance);
+            let request = ChangeRequest { account: record.account, instances: vec![instance], change: Change::Detach };
+            self.region.machines().change(request).await.map(drop).map_err(|error| Refusal(error.to_string()))
+        })
+    }
+}
+
+/// A machine that lives as long as the connection of its `inborn run`.
+struct PocketLease {
+    instance: InstanceId,
+    region: Arc<RegionServer>,
+    host: Arc<Host>,
+    leased: Arc<Mutex<HashSet<InstanceId>>>,
+    stop: watch::Receiver<bool>,
+    /// Dropping it ends the listeners of the pocket.
+    end: watch::Sender<bool>,
+}
+
+impl Lease for PocketLease {
+    fn end(self: Box<Self>) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            self.host.detach(self.instance);
+            let _ = self.end.send(true);
+            lock(&self.leased).remove(&self.instance);
+            // When this server stops, the command goes on, and comes back with its machine after a restart.
+            if !*self.stop.borrow() {
+                end_machine(&self.region, self.instance).await;
+            }
+        })
+    }
+}
+
+async fn end_machine(region: &RegionServer, instance: InstanceId) {
+    match region.end_of_lease(instance).await {
+        Ok(()) => tracing::info!(%instance, "terminated: its command has ended"),
+        Err(error) => tracing::error!(%instance, %error, "the machine of an ended command could not be terminated"),
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // Sets of ids: consistent between any two statements that can panic.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

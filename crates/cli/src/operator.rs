@@ -1,0 +1,311 @@
+//! The operator's side of EC2: the same requests an AWS tool would send, signed with the key in `operator.env`.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow, bail};
+use bytes::Bytes;
+use http::{Method, Request, Uri};
+use inborn_guest::http::{Client, Limits};
+use inborn_identity::{Clock, InstanceId};
+use inborn_sigv4::sign::{Credentials, Target, sign};
+use inborn_sigv4::{Header, PathMode};
+use inborn_wire::query;
+use roxmltree::{Document, Node};
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+use crate::arguments;
+use crate::clock::SystemClock;
+use crate::directory::{self, Ready};
+
+const VERSION: &str = "2016-11-15";
+const FORM: &str = "application/x-www-form-urlencoded; charset=utf-8";
+/// How long a command waits for an `up` that was started a moment ago, as in `inborn up & inborn launch`.
+const WAIT: Duration = Duration::from_secs(3);
+const WAIT_ROUND: Duration = Duration::from_millis(50);
+
+/// An operator of a running region.
+pub(crate) struct Operator {
+    ready: Ready,
+    access_key_id: String,
+    secret_access_key: Zeroizing<String>,
+    client: Client,
+}
+
+/// A machine as EC2 describes it, as far as these commands show it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Machine {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) state: String,
+    pub(crate) launched: String,
+    pub(crate) image_id: String,
+    pub(crate) instance_type: String,
+    pub(crate) zone: String,
+    pub(crate) private_ip: String,
+    pub(crate) http_tokens: String,
+    pub(crate) http_endpoint: String,
+    pub(crate) hop_limit: String,
+    pub(crate) tags: BTreeMap<String, String>,
+}
+
+impl Operator {
+    /// The operator of the region that the arguments mean.
+    pub(crate) async fn find(region: &arguments::Region) -> anyhow::Result<Self> {
+        let deadline = Instant::now() + WAIT;
+        loop {
+            if let Some(ready) = directory::find(region.data.as_deref())? {
+                return Self::of(&ready);
+            }
+            if Instant::now() >= deadline {
+                let place = region.data.as_ref().map_or_else(String::new, |data| format!(" on {}", data.display()));
+                bail!(
+                    "no `inborn up` is running{place}: start one, or name its data directory with --data or INBORN_DATA"
+                );
+            }
+            tokio::time::sleep(WAIT_ROUND).await;
+        }
+    }
+
+    /// The operator of this region.
+    pub(crate) fn of(ready: &Ready) -> anyhow::Result<Self> {
+        let path = &ready.operator_env;
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read the operator's key in {}: run this as its owner", path.display()))?;
+        let text = Zeroizing::new(text);
+        let value = |name: &str| {
+            let found =
+                text.lines().find_map(|line| line.strip_prefix("export ")?.strip_prefix(name)?.strip_prefix('='));
+            found.map(str::to_owned).with_context(|| format!("{} has no {name}: restart `inborn up`", path.display()))
+        };
+        Ok(Self {
+            access_key_id: value("AWS_ACCESS_KEY_ID")?,
+            secret_access_key: Zeroizing::new(value("AWS_SECRET_ACCESS_KEY")?),
+            client: Client::new(Limits::REGION, Some(ready.ca_bundle.clone())),
+            ready: ready.clone(),
+        })
+    }
+
+    pub(crate) const fn ready(&self) -> &Ready {
+        &self.ready
+    }
+
+    /// Launches one machine.
+    pub(crate) async fn launch(&self, machine: &arguments::Machine, lease: bool) -> anyhow::Result<InstanceId> {
+        let mut parameters = vec![
+            ("ImageId".to_owned(), machine.image_id.clone()),
+            ("InstanceType".to_owned(), machine.instance_type.clone()),
+            ("MinCount".to_owned(), "1".to_owned()),
+            ("MaxCount".to_owned(), "1".to_owned()),
+        ];
+        if let Some(http_tokens) = &machine.http_tokens {
+            parameters.push(("MetadataOptions.HttpTokens".to_owned(), http_tokens.clone()));
+        }
+        if lease {
+            parameters.push(("Inborn.Lease".to_owned(), "true".to_owned()));
+        }
+        let name = machine.name.iter().map(|name| ("Name".to_owned(), name.clone()));
+        let tags: Vec<(String, String)> = name.chain(machine.tags.iter().cloned()).collect();
+        if !tags.is_empty() {
+            parameters.push(("TagSpecification.1.ResourceType".to_owned(), "instance".to_owned()));
+        }
+        for (index, (key, value)) in tags.into_iter().enumerate() {
+            let prefix = format!("TagSpecification.1.Tag.{}", index + 1);
+            parameters.push((format!("{prefix}.Key"), key));
+            parameters.push((format!("{prefix}.Value"), value));
+        }
+        let answer = self.call("RunInstances", &parameters).await?;
+        let document = Document::parse(&answer).context("the region's answer is not XML")?;
+        let machine = document.descendants().find(|node| node.has_tag_name_local("instanceId"));
+        let id = machine.and_then(|node| node.text()).context("the region's answer names no instance")?;
+        id.parse().map_err(|error| anyhow!("the region's answer names no instance: {error}"))
+    }
+
+    /// Applies an operation to machines.
+    pub(crate) async fn change(&self, action: &str, ids: &[String]) -> anyhow::Result<()> {
+        self.call(action, &instance_ids(ids)).await.map(drop)
+    }
+
+    /// The machines of these ids, or all.
+    pub(crate) async fn machines(&self, ids: &[String]) -> anyhow::Result<Vec<Machine>> {
+        let mut all = Vec::new();
+        let mut parameters = instance_ids(ids);
+        loop {
+            let answer = self.call("DescribeInstances", &parameters).await?;
+            let document = Document::parse(&answer).context("the region's answer is not XML")?;
+            let instances = document.descendants().filter(|node| {
+                node.has_tag_name_local("item")
+                    && node.parent().is_some_and(|list| list.has_tag_name_local("instancesSet"))
+            });
+            all.extend(instances.map(Machine::read));
+            let next = document.root_element().child_text("nextToken");
+            if next.is_empty() {
+                return Ok(all);
+            }
+            parameters.retain(|(name, _)| name != "NextToken");
+            parameters.push(("NextToken".to_owned(), next));
+        }
+    }
+
+    /// The one machine of this name or id that is not terminated, or the terminated one of this id.
+    pub(crate) async fn machine(&self, name_or_id: &str) -> anyhow::Result<Machine> {
+        if name_or_id.parse::<InstanceId>().is_ok() {
+            let found = self.machines(&[name_or_id.to_owned()]).await?;
+            return found.into_iter().next().with_context(|| format!("there is no machine {name_or_id}"));
+        }
+        let all = self.machines(&[]).await?;
+        let mut named: Vec<Machine> =
+            all.into_iter().filter(|machine| machine.name == name_or_id && machine.state != "terminated").collect();
+        match named.len() {
+            0 => bail!("there is no machine {name_or_id}: see `inborn ps`"),
+            1 => named.pop().with_context(|| format!("there is no machine {name_or_id}")),
+            count => {
+                let ids: Vec<String> = named.into_iter().map(|machine| machine.id).collect();
+                bail!("{count} machines are called {name_or_id}: name one by its id ({})", ids.join(", "))
+            }
+        }
+    }
+
+    /// One signed call; the body of its answer if it was done, its refusal as an error if it was not.
+    async fn call(&self, action: &str, parameters: &[(String, String)]) -> anyhow::Result<String> {
+        let fixed = [("Action", action), ("Version", VERSION)];
+        let given = parameters.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let body = query::encode(fixed.into_iter().chain(given));
+        let url: Uri =
+            format!("{}/", self.ready.endpoint).parse().context("the endpoint in the ready file is not a URL")?;
+        let host = url.authority().map(|authority| authority.as_str().to_owned()).unwrap_or_default();
+        let headers = [
+            Header { name: b"content-type", value: FORM.as_bytes() },
+            Header { name: b"host", value: host.as_bytes() },
+        ];
+        let unsigned = inborn_sigv4::Request { method: "POST", path: b"/", query: b"", headers: &headers };
+        let credentials = Credentials {
+            access_key_id: &self.access_key_id,
+            secret_access_key: self.secret_access_key.as_bytes(),
+            session_token: None,
+        };
+        let target = Target { region: &self.ready.region, service: "ec2", path_mode: PathMode::Normalized };
+        let added = sign(&unsigned, body.as_bytes(), &credentials, &target, SystemClock.now())?;
+        let agent = concat!("inborn/", env!("CARGO_PKG_VERSION"));
+        let mut request = Request::builder()
+            .method(Method::POST)
+            .uri(url)
+            .header("host", &host)
+            .header("content-type", FORM)
+            .header("user-agent", agent);
+        for (name, value) in added {
+            request = request.header(name, value);
+        }
+        let reply = self.client.call(request.body(Bytes::from(body))?).await?;
+        let text = String::from_utf8_lossy(&reply.body).into_owned();
+        if reply.status == 200 { Ok(text) } else { Err(refusal(action, reply.status, &text)) }
+    }
+}
+
+fn instance_ids(ids: &[String]) -> Vec<(String, String)> {
+    ids.iter().enumerate().map(|(index, id)| (format!("InstanceId.{}", index + 1), id.clone())).collect()
+}
+
+/// EC2's `Error` element as a sentence.
+fn refusal(action: &str, status: u16, text: &str) -> anyhow::Error {
+    let document = Document::parse(text).ok();
+    let error =
+        document.as_ref().and_then(|document| document.descendants().find(|node| node.has_tag_name_local("Error")));
+    match error {
+        Some(error) => anyhow!("{} ({action}: {})", error.child_text("Message"), error.child_text("Code")),
+        None => anyhow!("the region answered {action} with status {status}"),
+    }
+}
+
+impl Machine {
+    fn read(node: Node<'_, '_>) -> Self {
+        let tags = node.child("tagSet").into_iter().flat_map(|set| set.children()).filter(|node| node.is_element());
+        let tags: BTreeMap<String, String> = tags.map(|tag| (tag.child_text("key"), tag.child_text("value"))).collect();
+        let inner = |outer: &str, name: &str| node.child(outer).map(|node| node.child_text(name)).unwrap_or_default();
+        Self {
+            id: node.child_text("instanceId"),
+            name: tags.get("Name").cloned().unwrap_or_default(),
+            state: inner("instanceState", "name"),
+            launched: node.child_text("launchTime").replace(".000Z", "Z"),
+            image_id: node.child_text("imageId"),
+            instance_type: node.child_text("instanceType"),
+            zone: inner("placement", "availabilityZone"),
+            private_ip: node.child_text("privateIpAddress"),
+            http_tokens: inner("metadataOptions", "httpTokens"),
+            http_endpoint: inner("metadataOptions", "httpEndpoint"),
+            hop_limit: inner("metadataOptions", "httpPutResponseHopLimit"),
+            tags,
+        }
+    }
+
+    /// For `--output json`.
+    pub(crate) fn to_json(&self) -> Value {
+        json!({
+            "instance_id": self.id,
+            "name": self.name,
+            "state": self.state,
+            "launched": self.launched,
+            "image_id": self.image_id,
+            "instance_type": self.instance_type,
+            "zone": self.zone,
+            "private_ip": self.private_ip,
+            "http_tokens": self.http_tokens,
+            "http_endpoint": self.http_endpoint,
+            "hop_limit": self.hop_limit.parse::<u8>().ok(),
+            "tags": self.tags,
+        })
+    }
+}
+
+/// Elements by their local names: EC2's answers have one namespace, its refusals none.
+trait Local<'a, 'i> {
+    fn has_tag_name_local(&self, name: &str) -> bool;
+    fn child(&self, name: &str) -> Option<Node<'a, 'i>>;
+    fn child_text(&self, name: &str) -> String;
+}
+
+impl<'a, 'i> Local<'a, 'i> for Node<'a, 'i> {
+    fn has_tag_name_local(&self, name: &str) -> bool {
+        self.is_element() && self.tag_name().name() == name
+    }
+
+    fn child(&self, name: &str) -> Option<Node<'a, 'i>> {
+        self.children().find(|node| node.has_tag_name_local(name))
+    }
+
+    fn child_text(&self, name: &str) -> String {
+        self.child(name).and_then(|node| node.text()).unwrap_or_default().to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_a_machine() {
+        let text = r#"<R xmlns="http://ec2.amazonaws.com/doc/2016-11-15/"><instancesSet><item>
+            <instanceId>i-1</instanceId><instanceState><code>16</code><name>running</name></instanceState>
+            <launchTime>2026-11-23T05:00:00.000Z</launchTime>
+            <tagSet><item><key>Name</key><value>web</value></item><item><key>a</key><value/></item></tagSet>
+            <metadataOptions><httpTokens>required</httpTokens></metadataOptions></item></instancesSet></R>"#;
+        let document = Document::parse(text).unwrap();
+        let item = document.descendants().find(|node| node.has_tag_name_local("item")).unwrap();
+        let machine = Machine::read(item);
+        assert_eq!((machine.id.as_str(), machine.name.as_str(), machine.state.as_str()), ("i-1", "web", "running"));
+        assert_eq!((machine.launched.as_str(), machine.http_tokens.as_str()), ("2026-11-23T05:00:00Z", "required"));
+        assert_eq!(machine.tags.get("a").map(String::as_str), Some(""));
+    }
+
+    #[test]
+    fn a_refusal_is_a_sentence() {
+        let text =
+            "<Response><Errors><Error><Code>C</Code><Message>It cannot be.</Message></Error></Errors></Response>";
+        assert_eq!(refusal("RunInstances", 400, text).to_string(), "It cannot be. (RunInstances: C)");
+        assert_eq!(
+            refusal("RunInstances", 502, "<html").to_string(),
+            "the region answered RunInstances with status 502"
+        );
+    }
+}

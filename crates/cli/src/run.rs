@@ -1,0 +1,149 @@
+//! `inborn run`: a machine that lives as long as a command.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{ExitCode, ExitStatus};
+use std::time::Duration;
+
+use anyhow::Context;
+use inborn_host::control::{ControlClient, PocketLease, PocketRequest};
+use inborn_host::pocket::signals::{Signals, end_like};
+use inborn_host::pocket::{Plan, Pocket, PocketError, Sockets};
+use inborn_identity::InstanceId;
+use inborn_pki::tls;
+
+use crate::arguments::Run;
+use crate::directory::{self, Ready};
+use crate::operator::Operator;
+use crate::serving::Serving;
+use crate::settings::Settings;
+
+/// How often a lost region is looked for, and how many times: for as long as it keeps the machine for us.
+const RETURN_ROUND: Duration = Duration::from_millis(250);
+const RETURN_ROUNDS: u32 = 110;
+
+/// How the command ended, or that it never began.
+enum Ending {
+    Of(ExitStatus),
+    Never(PocketError),
+}
+
+pub(crate) async fn run(arguments: &Run) -> anyhow::Result<ExitCode> {
+    let executable = std::env::current_exe().context("cannot find this very program")?;
+    // First of all, while this process has nothing that a child could inherit.
+    let (pocket, sockets) = match Pocket::open(&executable, &arguments.command).await {
+        Ok(opened) => opened,
+        Err(error) => return Ok(Ending::Never(error).exit()),
+    };
+    let mut signals = Signals::catch().context("cannot catch signals")?;
+    let (ready, own) = region(arguments.region.data.as_deref()).await?;
+    let operator = Operator::of(&ready)?;
+    let instance = operator.launch(&arguments.machine, true).await?;
+    let ending = live(pocket, sockets, &ready, instance, executable, &mut signals).await;
+    // The end of the lease would do it too; this way it is done when this command returns.
+    if let Err(error) = operator.change("TerminateInstances", &[instance.to_string()]).await {
+        let _ = writeln!(std::io::stderr(), "inborn: machine {instance} could not be terminated: {error:#}");
+    }
+    if let Some(serving) = own {
+        serving.stop().await;
+    }
+    Ok(ending?.exit())
+}
+
+/// The `up` that is running, or a region of our own in memory.
+async fn region(data: Option<&Path>) -> anyhow::Result<(Ready, Option<Serving>)> {
+    if let Some(ready) = directory::find(data)? {
+        return Ok((ready, None));
+    }
+    if let Some(data) = data {
+        anyhow::bail!(
+            "no `inborn up` is running on {}: start one, or leave --data and INBORN_DATA away for a region of its own",
+            data.display()
+        );
+    }
+    let serving = Serving::start(&Settings::in_memory()?).await?;
+    Ok((serving.ready.clone(), Some(serving)))
+}
+
+/// Attaches the machine, lets the command run in it, and waits for its end.
+async fn live(
+    pocket: Pocket,
+    sockets: Sockets,
+    ready: &Ready,
+    instance: InstanceId,
+    executable: PathBuf,
+    signals: &mut Signals,
+) -> anyhow::Result<Ending> {
+    let request = PocketRequest {
+        instance,
+        region: ready.region.parse().context("the running `inborn up` is of another version")?,
+        domain: ready.domain.clone(),
+    };
+    let control = ControlClient::new(&ready.data);
+    let lease = control.attach_pocket(request.clone(), &sockets).await?;
+    let mut running = match pocket.go(&plan(ready, &request, executable)?).await {
+        Ok(running) => running,
+        Err(error) => return Ok(Ending::Never(error)),
+    };
+    tokio::select! {
+        status = running.wait(signals) => Ok(Ending::Of(status.context("cannot wait for the command")?)),
+        () = keep(lease, &control, &request, &sockets) => unreachable!("a lease is kept for ever"),
+    }
+}
+
+/// What the command finds in its pocket.
+fn plan(ready: &Ready, request: &PocketRequest, executable: PathBuf) -> anyhow::Result<Plan> {
+    let authority = std::fs::read_to_string(&ready.ca_bundle)
+        .with_context(|| format!("cannot read {}", ready.ca_bundle.display()))?;
+    let mut hidden = vec![ready.data.clone()];
+    hidden.extend(directory::default_path().ok());
+    Ok(Plan {
+        instance: request.instance,
+        region: request.region.clone(),
+        ca_bundle: format!("{}\n{authority}", tls::system_bundle_pem()),
+        executable,
+        hidden,
+    })
+}
+
+/// Holds the machine's lease. When the region goes away, the machine is handed to the one that comes back: its
+/// credentials are the same, since they follow from what the store remembers.
+async fn keep(mut lease: PocketLease, control: &ControlClient, request: &PocketRequest, sockets: &Sockets) {
+    loop {
+        lease.lost().await;
+        match come_back(control, request, sockets).await {
+            Some(again) => lease = again,
+            None => {
+                let _ = writeln!(
+                    std::io::stderr(),
+                    "inborn: the region is gone, and with it machine {}: the command goes on without metadata",
+                    request.instance
+                );
+                return std::future::pending().await;
+            }
+        }
+    }
+}
+
+async fn come_back(control: &ControlClient, request: &PocketRequest, sockets: &Sockets) -> Option<PocketLease> {
+    for _ in 0..RETURN_ROUNDS {
+        if let Ok(lease) = control.attach_pocket(request.clone(), sockets).await {
+            return Some(lease);
+        }
+        tokio::time::sleep(RETURN_ROUND).await;
+    }
+    None
+}
+
+impl Ending {
+    /// What this process exits with; or ends by the signal that ended the command.
+    fn exit(self) -> ExitCode {
+        match self {
+            Self::Of(status) => end_like(status),
+            Self::Never(error) => {
+                let _ = writeln!(std::io::stderr(), "inborn: {error}");
+                ExitCode::from(error.exit_code())
+            }
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! A region and a host in one process: what `up` serves, and `run` where no `up` is running.
+
+use std::future::Future;
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use inborn_host::Host;
+use inborn_host::control::{ControlSocket, Handler};
+use inborn_host::pocket::ENDPOINTS_ADDRESS;
+use inborn_identity::Clock;
+use inborn_listener::{Limits, Peer};
+use inborn_pki::{ServerNames, tls};
+use inborn_region::{KeySource, Opening, RegionServer, RequestOrigin};
+use inborn_store::{SqliteStore, Store};
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::bridge::{ControlHandler, HostObserver, LocalIssuer};
+use crate::clock::SystemClock;
+use crate::directory::{self, DataDirectory, Ready};
+use crate::settings::Settings;
+
+const DATABASE: &str = "inborn.db";
+const KEY_FILE: &str = "epoch.key";
+const OPERATOR_ENV: &str = "operator.env";
+const CA_FILE: &str = "ca.pem";
+const AUDIT_DIRECTORY: &str = "audit";
+const AUDIT_FILE: &str = "audit.jsonl";
+/// How often what no longer matters is forgotten.
+const HOUSEKEEPING_ROUND: Duration = Duration::from_secs(300);
+/// How long a clean stop may take before what is left is abandoned.
+const STOP_TIMEOUT: Duration = Duration::from_millis(800);
+
+/// What is being served.
+pub(crate) struct Serving {
+    pub(crate) ready: Ready,
+    pub(crate) handler: Arc<ControlHandler>,
+    pub(crate) region: Arc<RegionServer>,
+    directory: DataDirectory,
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+}
+
+/// The bound sockets, before anything is served on them.
+struct Listeners {
+    plain: TcpListener,
+    tls: TcpListener,
+    operations: TcpListener,
+}
+
+impl Serving {
+    /// Opens the region on its data directory and serves it. When this returns, all endpoints answer.
+    pub(crate) async fn start(settings: &Settings) -> anyhow::Result<Self> {
+        let directory = DataDirectory::hold(&settings.data, settings.ephemeral)?;
+        let listeners = Listeners::bind(settings).await?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let region = open_region(settings, &directory, Arc::clone(&clock)).await?;
+        let identity = region.identity().clone();
+
+        let mut registry = Registry::default();
+        region.metrics().register(&mut registry);
+        let host_metrics = inborn_host::Metrics::default();
+        host_metrics.register(&mut registry);
+        let host = Host::new(Arc::clone(&clock), Arc::new(LocalIssuer(Arc::clone(&region))), host_metrics)?;
+        region.machines().observe(Arc::new(HostObserver { region: Arc::downgrade(&region), host: Arc::clone(&host) }));
+
+        let addresses = [settings.bind, IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V4(ENDPOINTS_ADDRESS)];
+        let names = ServerNames::of_region(&identity.region, &identity.domain, &addresses);
+        let certificate = tls::Certificate::new(region.authority(), names, clock.now())?;
+        let tls_config = tls::server_config(Arc::clone(&certificate))?;
+        let (stop, stopping) = watch::channel(false);
+        let handler = Arc::new(ControlHandler::new(
+            Arc::clone(&region),
+            Arc::clone(&host),
+            Arc::clone(&tls_config),
+            stopping.clone(),
+        ));
+        handler.attach_known().await;
+
+        let ready = listeners.ready(&directory, &region)?;
+        write_files(&directory, &region, &ready)?;
+        let mut tasks = JoinSet::new();
+        listeners.serve(&mut tasks, &region, tls_config, &stopping, Arc::new(registry));
+        let socket = ControlSocket::bind(directory.path()).context("cannot make the control socket")?;
+        tasks.spawn(socket.serve(Arc::clone(&handler) as Arc<dyn Handler>, stopping));
+        spawn_chores(&region, &host, &handler, certificate);
+        directory.announce(&ready, settings.ready_file.as_deref())?;
+        Ok(Self { ready, handler, region, directory, stop, tasks })
+    }
+
+    /// Stops serving: connections get a moment to end, then the store is closed.
+    pub(crate) async fn stop(mut self) {
+        let _ = self.stop.send(true);
+        let all = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(STOP_TIMEOUT, all).await.is_err() {
+            tracing::warn!("some connections did not end in time");
+        }
+        if let Err(error) = self.region.store().close().await {
+            tracing::warn!(%error, "the store was not closed cleanly");
+        }
+        drop(self.directory);
+    }
+}
+
+async fn open_region(
+    settings: &Settings,
+    directory: &DataDirectory,
+    clock: Arc<dyn Clock>,
+) -> anyhow::Result<Arc<RegionServer>> {
+    let store: Arc<dyn Store> = if settings.ephemeral {
+        Arc::new(SqliteStore::in_memory()?)
+    } else {
+        Arc::new(SqliteStore::open(&directory.file(DATABASE))?)
+    };
+    let audit_directory = directory.file(AUDIT_DIRECTORY);
+    directory::make_private(&audit_directory)?;
+    let opening = Opening {
+        identity: settings.identity.clone(),
+        key_source: if settings.ephemeral { KeySource::Ephemeral } else { KeySource::File(directory.file(KEY_FILE)) },
+        audit_file: audit_directory.join(AUDIT_FILE),
+    };
+    Ok(RegionServer::open(store, opening, clock).await?)
+}
+
+/// What the other commands and the AWS tools need to find in the data directory.
+fn write_files(directory: &DataDirectory, region: &RegionServer, ready: &Ready) -> anyhow::Result<()> {
+    directory::replace_private(&directory.file(CA_FILE), region.authority().certificate_pem().as_bytes())?;
+    let key = region.operator_key().context("the store has no operator of this account")?;
+    let mut text = zeroize::Zeroizing::new(Vec::new());
+    writeln!(text, "# The operator of this region, for the AWS CLI and SDKs:  . {}", ready.operator_env.display())?;
+    writeln!(text, "unset AWS_SESSION_TOKEN AWS_PROFILE")?;
+    writeln!(text, "export AWS_ACCESS_KEY_ID={}", key.access_key_id)?;
+    writeln!(text, "export AWS_SECRET_ACCESS_KEY={}", key.secret.expose())?;
+    writeln!(text, "export AWS_REGION={0}\nexport AWS_DEFAULT_REGION={0}", ready.region)?;
+    writeln!(text, "export AWS_ENDPOINT_URL={}", ready.endpoint)?;
+    directory::replace_private(&ready.operator_env, &text)
+}
+
+impl Listeners {
+    async fn bind(settings: &Settings) -> anyhow::Result<Self> {
+        let bind = |port: u16, flag: &'static str| async move {
+            let address = SocketAddr::from((settings.bind, port));
+            TcpListener::bind(address).await.with_context(|| {
+                format!("cannot listen on {address}: choose another port with {flag} (0 for any free one)")
+            })
+        };
+        Ok(Self {
+            plain: bind(settings.port, "--port").await?,
+            tls: bind(settings.tls_port, "--tls-port").await?,
+            operations: bind(settings.operations_port, "--operations-port").await?,
+        })
+    }
+
+    fn ready(&self, directory: &DataDirectory, region: &RegionServer) -> anyhow::Result<Ready> {
+        let identity = region.identity();
+        Ok(Ready {
+            endpoint: format!("http://{}", self.plain.local_addr()?),
+            tls_endpoint: format!("https://{}", self.tls.local_addr()?),
+            operations: format!("http://{}", self.operations.local_addr()?),
+            operator_env: directory.file(OPERATOR_ENV),
+            ca_bundle: directory.file(CA_FILE),
+            region: identity.region.to_string(),
+            account: identity.account.to_string(),
+            data: directory.path().to_owned(),
+            domain: identity.domain.clone(),
+            partition: identity.partition.to_string(),
+            pid: std::process::id(),
+        })
+    }
+
+    fn serve(
+        self,
+        tasks: &mut JoinSet<()>,
+        region: &Arc<RegionServer>,
+        tls: Arc<rustls::ServerConfig>,
+        stop: &watch::Receiver<bool>,
+        registry: Arc<Registry>,
+    ) {
+        let limits = Limits::DEFAULT;
+        tasks.spawn(inborn_listener::serve(self.plain, None, limits, stop.clone(), region_service(region)));
+        tasks.spawn(inborn_listener::serve(self.tls, Some(tls), limits, stop.clone(), region_service(region)));
+        let region = Arc::clone(region);
+        tasks.spawn(inborn_listener::serve(self.operations, None, limits, stop.clone(), move |request, _peer| {
+            let answer = operations(&request, &registry, &region);
+            async move { answer }
+        }));
+    }
+}
+
+type Answering = Pin<Box<dyn Future<Output = Response<Full<Bytes>>> + Send>>;
+
+/// The region as a listener's service.
+pub(crate) fn region_service(
+    region: &Arc<RegionServer>,
+) -> impl Fn(Request<Incoming>, Arc<Peer>) -> Answering + Clone + Send + Sync + 'static + use<> {
+    let region = Arc::clone(region);
+    move |request, peer| Box::pin(Arc::clone(&region).handle(request, RequestOrigin { peer }))
+}
+
+/// What goes on beside the requests, for as long as the process lives.
+fn spawn_chores(
+    region: &Arc<RegionServer>,
+    host: &Arc<Host>,
+    handler: &Arc<ControlHandler>,
+    certificate: Arc<tls::Certificate>,
+) {
+    tokio::spawn(Arc::clone(host).rotate());
+    let handler = Arc::clone(handler);
+    tokio::spawn(async move { handler.end_orphans().await });
+    let region = Arc::clone(region);
+    tokio::spawn(async move {
+        loop {
+            region.tidy().await;
+            if let Err(error) = certificate.renew(region.authority(), region.now()) {
+                tracing::error!(%error, "the server certificate could not be renewed");
+            }
+            tokio::time::sleep(HOUSEKEEPING_ROUND).await;
+        }
+    });
+}
+
+/// The operations endpoint. It is served only after the region is open, so being alive is being ready.
+fn operations(request: &Request<Incoming>, registry: &Registry, region: &RegionServer) -> Response<Full<Bytes>> {
+    const METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    let (status, kind, body) = match request.uri().path() {
+        "/livez" | "/readyz" => (StatusCode::OK, "text/plain", "ok\n".to_owned()),
+        "/metrics" => match inborn_region::encode_metrics(registry) {
+            Ok(text) => (StatusCode::OK, METRICS, text),
+            Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, "text/plain", String::new()),
+        },
+        "/ca.pem" => (StatusCode::OK, "application/x-pem-file", region.authority().certificate_pem().to_owned()),
+        _ => (StatusCode::NOT_FOUND, "text/plain", "here are /livez, /readyz, /metrics and /ca.pem\n".to_owned()),
+    };
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(kind));
+    response
+}

@@ -1,0 +1,237 @@
+//! What `up` is asked for, from flags, environment and file, checked as a whole: all mistakes are told at once.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use inborn_identity::{Partition, Region};
+use inborn_region::RegionIdentity;
+use serde::Deserialize;
+
+use crate::arguments::Up;
+use crate::directory;
+
+/// The account of a region whose operator chose none.
+pub(crate) const DEFAULT_ACCOUNT: &str = "123456789012";
+/// The region's name if the operator chose none.
+pub(crate) const DEFAULT_REGION: &str = "us-east-1";
+const DEFAULT_PORT: u16 = 4580;
+const DEFAULT_TLS_PORT: u16 = 4543;
+const DEFAULT_OPERATIONS_PORT: u16 = 4590;
+/// Read when no file is named, and may be absent.
+const DEFAULT_FILE: &str = "/etc/inborn/inborn.toml";
+const DOMAIN_LENGTH_MAX: usize = 120;
+
+/// The settings of `up`, checked.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Settings {
+    pub(crate) data: PathBuf,
+    pub(crate) ephemeral: bool,
+    pub(crate) identity: RegionIdentity,
+    pub(crate) bind: IpAddr,
+    pub(crate) port: u16,
+    pub(crate) tls_port: u16,
+    pub(crate) operations_port: u16,
+    pub(crate) ready_file: Option<PathBuf>,
+}
+
+/// Which region this is, checked.
+pub(crate) struct Choice;
+
+impl Choice {
+    /// The one that nobody chose.
+    pub(crate) fn default_one() -> anyhow::Result<RegionIdentity> {
+        Self::check(None, None, None, None).map_err(anyhow::Error::msg)
+    }
+
+    fn check(
+        region: Option<&str>,
+        account: Option<&str>,
+        partition: Option<&str>,
+        domain: Option<&str>,
+    ) -> Result<RegionIdentity, String> {
+        let mut mistakes = Vec::new();
+        let region: Option<Region> = keep(region.unwrap_or(DEFAULT_REGION).parse(), "region", &mut mistakes);
+        let account = keep(account.unwrap_or(DEFAULT_ACCOUNT).parse(), "account", &mut mistakes);
+        let guess = region.as_ref().and_then(Partition::of_region).unwrap_or(Partition::Aws);
+        let partition = match partition {
+            Some(text) => keep(text.parse(), "partition", &mut mistakes),
+            None => Some(guess),
+        };
+        let domain = domain.or(partition.map(Partition::dns_suffix)).unwrap_or_default();
+        if !is_domain(domain) {
+            mistakes.push(format!("domain: `{domain}` is not a DNS name in lower case, as in amazonaws.com"));
+        }
+        match (region, account, partition, mistakes.as_slice()) {
+            (Some(region), Some(account), Some(partition), []) => {
+                Ok(RegionIdentity { region, account, partition, domain: domain.to_owned() })
+            }
+            _ => Err(mistakes.join("\n")),
+        }
+    }
+}
+
+fn keep<T, E: std::fmt::Display>(result: Result<T, E>, what: &str, mistakes: &mut Vec<String>) -> Option<T> {
+    result.map_err(|error| mistakes.push(format!("{what}: {error}"))).ok()
+}
+
+fn is_domain(text: &str) -> bool {
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    text.len() <= DOMAIN_LENGTH_MAX && text.contains('.') && text.split('.').all(is_label)
+}
+
+/// The file's keys: the flags' names, with `_` for `-`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileSettings {
+    data: Option<PathBuf>,
+    ephemeral: Option<bool>,
+    region: Option<String>,
+    account: Option<String>,
+    partition: Option<String>,
+    domain: Option<String>,
+    bind: Option<IpAddr>,
+    port: Option<u16>,
+    tls_port: Option<u16>,
+    operations_port: Option<u16>,
+    ready_file: Option<PathBuf>,
+}
+
+impl FileSettings {
+    fn read(named: Option<&Path>) -> anyhow::Result<Self> {
+        let path = named.unwrap_or(Path::new(DEFAULT_FILE));
+        match std::fs::read_to_string(path) {
+            // toml's message shows the line and what is wrong in it.
+            Ok(text) => toml::from_str(&text).with_context(|| format!("in {}", path.display())),
+            Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(error).with_context(|| format!("cannot read the settings in {}", path.display())),
+        }
+    }
+}
+
+impl Settings {
+    /// From flags and environment (`up`), then the file, then the defaults.
+    pub(crate) fn gather(up: &Up) -> anyhow::Result<Self> {
+        let file = FileSettings::read(up.config.as_deref())?;
+        Self::merge(up, file)
+    }
+
+    /// Those of a region that lives as long as its process.
+    pub(crate) fn in_memory() -> anyhow::Result<Self> {
+        Ok(Self {
+            data: directory::temporary()?,
+            ephemeral: true,
+            identity: Choice::default_one()?,
+            bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            port: 0,
+            tls_port: 0,
+            operations_port: 0,
+            ready_file: None,
+        })
+    }
+
+    fn merge(up: &Up, file: FileSettings) -> anyhow::Result<Self> {
+        let text = |flag: &Option<String>, file: Option<String>| flag.clone().or(file);
+        let identity = Choice::check(
+            text(&up.region, file.region).as_deref(),
+            text(&up.account, file.account).as_deref(),
+            text(&up.partition, file.partition).as_deref(),
+            text(&up.domain, file.domain).as_deref(),
+        );
+        let identity = match identity {
+            Ok(identity) => identity,
+            Err(mistakes) => bail!("{mistakes}"),
+        };
+        let ephemeral = up.ephemeral || file.ephemeral.unwrap_or(false);
+        let port = |flag: Option<u16>, file: Option<u16>, default| {
+            flag.or(file).unwrap_or(if ephemeral { 0 } else { default })
+        };
+        let data = match (up.data.clone().or(file.data), ephemeral) {
+            (Some(data), _) => data,
+            (None, false) => directory::default_path()?,
+            (None, true) => directory::temporary()?,
+        };
+        Ok(Self {
+            data,
+            ephemeral,
+            identity,
+            bind: up.bind.or(file.bind).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            port: port(up.port, file.port, DEFAULT_PORT),
+            tls_port: port(up.tls_port, file.tls_port, DEFAULT_TLS_PORT),
+            operations_port: port(up.operations_port, file.operations_port, DEFAULT_OPERATIONS_PORT),
+            ready_file: up.ready_file.clone().or(file.ready_file),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arguments::{Arguments, Command};
+    use clap::Parser;
+
+    fn up(arguments: &[&str]) -> Up {
+        let all = ["inborn", "up"].iter().chain(arguments);
+        match Arguments::try_parse_from(all).unwrap().command {
+            Command::Up(up) => up,
+            _ => panic!(),
+        }
+    }
+
+    #[test]
+    fn flags_win_over_the_file_and_the_file_over_defaults() {
+        let file = r#"region = "cn-north-1"
+port = 1
+data = "/file""#;
+        let settings = Settings::merge(&up(&["--port", "2"]), toml::from_str(file).unwrap()).unwrap();
+        assert_eq!((settings.port, settings.tls_port), (2, DEFAULT_TLS_PORT));
+        assert_eq!(settings.data, Path::new("/file"));
+        assert_eq!(settings.identity.partition, Partition::AwsCn);
+        assert_eq!(settings.identity.domain, "amazonaws.com.cn");
+    }
+
+    #[test]
+    fn an_ephemeral_region_takes_any_free_ports() {
+        let settings =
+            Settings::merge(&up(&["--ephemeral", "--data", "/d", "--port", "7"]), FileSettings::default()).unwrap();
+        assert_eq!((settings.port, settings.tls_port, settings.operations_port), (7, 0, 0));
+    }
+
+    #[test]
+    fn all_mistakes_are_told_at_once() {
+        let arguments = up(&["--region", "US", "--account", "1", "--partition", "mars", "--domain", "x"]);
+        let text = Settings::merge(&arguments, FileSettings::default()).unwrap_err().to_string();
+        for word in ["region:", "account:", "partition:", "domain:"] {
+            assert!(text.contains(word), "{word} in {text}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_line_of_the_file_is_shown() {
+        let error = toml::from_str::<FileSettings>("port = 1\nprot = 2\n").unwrap_err().to_string();
+        assert!(error.contains("line 2") && error.contains("prot"), "{error}");
+    }
+
+    #[test]
+    fn domains() {
+        for (text, is_valid) in [
+            ("amazonaws.com", true),
+            ("lab.internal", true),
+            ("com", false),
+            ("A.com", false),
+            ("-a.com", false),
+            ("a..b", false),
+            ("", false),
+        ] {
+            assert_eq!(is_domain(text), is_valid, "{text}");
+        }
+        let at = format!("{}.com", vec!["abc"; 29].join("."));
+        assert_eq!(at.len(), DOMAIN_LENGTH_MAX - 1);
+        assert!(is_domain(&format!("x{at}")) && !is_domain(&format!("xx{at}")));
+    }
+}

@@ -1,0 +1,62 @@
+//! `inborn up`: a region and a host, until stopped.
+
+use std::io::{IsTerminal, Write};
+
+use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::prelude::*;
+
+use crate::arguments::{LogFormat, Up};
+use crate::directory::Ready;
+use crate::serving::Serving;
+use crate::settings::Settings;
+
+pub(crate) async fn up(arguments: &Up) -> anyhow::Result<()> {
+    start_log(arguments.log_format);
+    inborn_listener::raise_file_descriptor_limit();
+    let settings = Settings::gather(arguments)?;
+    // Caught before anything is made that a stop has to undo.
+    let mut terminate = signal(SignalKind::terminate()).context("cannot catch SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot catch SIGINT")?;
+    let serving = Serving::start(&settings).await?;
+    let _ = greet(&serving.ready, settings.ephemeral);
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping");
+    serving.stop().await;
+    Ok(())
+}
+
+/// Log lines go to standard error; `RUST_LOG` takes `LEVEL` or `TARGET=LEVEL,…`.
+fn start_log(format: LogFormat) {
+    let default = || Targets::new().with_default(LevelFilter::INFO).with_target("rustls", LevelFilter::WARN);
+    let targets = std::env::var("RUST_LOG").ok().and_then(|text| text.parse::<Targets>().ok()).unwrap_or_else(default);
+    let is_colourful =
+        std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(is_colourful);
+    let registry = tracing_subscriber::registry().with(targets);
+    let _ = match format {
+        LogFormat::Text => registry.with(layer.with_target(false)).try_init(),
+        LogFormat::Json => registry.with(layer.json()).try_init(),
+    };
+}
+
+/// What a person wants to know at first sight.
+fn greet(ready: &Ready, ephemeral: bool) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    let kept = if ephemeral { " (nothing is kept)" } else { "" };
+    writeln!(out, "Inborn {}: region {}, account {}", env!("CARGO_PKG_VERSION"), ready.region, ready.account)?;
+    writeln!(out)?;
+    writeln!(out, "  AWS endpoints   {}", ready.endpoint)?;
+    writeln!(out, "                  {}  (certificate authority: {})", ready.tls_endpoint, ready.ca_bundle.display())?;
+    writeln!(out, "  operations      {}/metrics", ready.operations)?;
+    writeln!(out, "  operator key    . {}", ready.operator_env.display())?;
+    writeln!(out, "  state           {}{kept}", ready.data.display())?;
+    writeln!(out)?;
+    writeln!(out, "Try:  inborn run -- aws sts get-caller-identity")?;
+    writeln!(out, "      inborn launch --name web-1")?;
+    out.flush()
+}

@@ -1,0 +1,223 @@
+//! Attachments: how the host knows which machine is asking. The answer is always "the one whose listener this is".
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use inborn_identity::{Clock, InstanceId};
+use inborn_imds::TokenKey;
+use inborn_listener::Limits;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::machine::{Issuer, Machine, Wallet};
+use crate::metadata;
+use crate::metrics::Metrics;
+
+/// How a machine is attached, and what that is worth.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// A port of 127.0.0.1: any process of this computer can ask in the machine's name. For development.
+    LoopbackPort(u16),
+    /// A listener inside the machine's own network namespace: only what is inside can reach it.
+    Pocket,
+}
+
+impl Kind {
+    /// One word for the strength of the attachment.
+    #[must_use]
+    pub const fn strength(self) -> &'static str {
+        match self {
+            Self::LoopbackPort(_) => "development",
+            Self::Pocket => "namespace",
+        }
+    }
+
+    /// What a person is told about it.
+    #[must_use]
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::LoopbackPort(_) => "any process on this computer can ask in the machine's name",
+            Self::Pocket => "only processes inside the machine's network namespace can ask",
+        }
+    }
+}
+
+/// The longest time between two looks at what is due.
+const ROTATION_ROUND: Duration = Duration::from_secs(60);
+/// Connections to one machine's metadata at a time.
+const CONNECTIONS_MAX: usize = 512;
+/// How long a guest may take to send the head of a request.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+const LIMITS: Limits = Limits {
+    connections_max: CONNECTIONS_MAX,
+    header_count_max: 64,
+    head_bytes_max: 16 * 1024,
+    head_timeout: HEAD_TIMEOUT,
+    handshake_timeout: HEAD_TIMEOUT,
+};
+
+/// One machine with a listener of its own.
+#[derive(Debug)]
+pub(crate) struct Attached {
+    kind: Kind,
+    machine: ArcSwap<Machine>,
+    wallet: ArcSwap<Wallet>,
+    metrics: Metrics,
+    /// Dropping it ends the listener.
+    stop: watch::Sender<bool>,
+}
+
+impl Attached {
+    pub(crate) fn machine(&self) -> Arc<Machine> {
+        self.machine.load_full()
+    }
+
+    pub(crate) fn wallet(&self) -> Arc<Wallet> {
+        self.wallet.load_full()
+    }
+
+    pub(crate) const fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    fn refill(&self, issuer: &dyn Issuer, clock: &dyn Clock) {
+        let machine = self.machine();
+        if let Some(wallet) = self.wallet.load().refilled(&machine, issuer, clock.now()) {
+            self.wallet.store(Arc::new(wallet));
+        }
+    }
+}
+
+/// The host: machines with their listeners.
+pub struct Host {
+    clock: Arc<dyn Clock>,
+    issuer: Arc<dyn Issuer>,
+    token_key: Arc<TokenKey>,
+    metrics: Metrics,
+    attached: Mutex<HashMap<InstanceId, Arc<Attached>>>,
+}
+
+impl core::fmt::Debug for Host {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Host").field("attached", &self.lock().len()).finish_non_exhaustive()
+    }
+}
+
+impl Host {
+    /// A host without machines. Session tokens of the metadata service are good until the process ends: a client whose
+    /// token is refused fetches another.
+    ///
+    /// # Errors
+    /// There is no randomness for the key of the session tokens.
+    pub fn new(clock: Arc<dyn Clock>, issuer: Arc<dyn Issuer>, metrics: Metrics) -> io::Result<Arc<Self>> {
+        let token_key = TokenKey::generate().map_err(|error| io::Error::other(error.to_string()))?;
+        Ok(Arc::new(Self { clock, issuer, token_key: Arc::new(token_key), metrics, attached: Mutex::default() }))
+    }
+
+    /// Attaches a machine to a port of 127.0.0.1: the one it had before if that is still free, else any.
+    ///
+    /// # Errors
+    /// No port can be had.
+    pub async fn attach_loopback(&self, machine: Machine, wanted: Option<u16>) -> io::Result<u16> {
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let listener = match wanted {
+            Some(port) => match TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await {
+                Ok(listener) => listener,
+                Err(error) => {
+                    tracing::warn!(instance = %machine.id(), port, %error, "the machine's metadata port is taken: using another");
+                    TcpListener::bind(any).await?
+                }
+            },
+            None => TcpListener::bind(any).await?,
+        };
+        let port = listener.local_addr()?.port();
+        self.attach(machine, Kind::LoopbackPort(port), listener);
+        Ok(port)
+    }
+
+    /// Attaches a machine to a listener in its own network namespace.
+    pub fn attach_pocket(&self, machine: Machine, listener: TcpListener) {
+        self.attach(machine, Kind::Pocket, listener);
+    }
+
+    /// A machine has one attachment: an earlier one ends.
+    fn attach(&self, machine: Machine, kind: Kind, listener: TcpListener) {
+        let id = machine.id();
+        let (stop, stopping) = watch::channel(false);
+        let attached = Arc::new(Attached {
+            kind,
+            machine: ArcSwap::from_pointee(machine),
+            wallet: ArcSwap::default(),
+            metrics: self.metrics.clone(),
+            stop,
+        });
+        attached.refill(&*self.issuer, &*self.clock);
+        self.lock().insert(id, Arc::clone(&attached)).inspect(|earlier| earlier.end());
+        let (key, clock) = (Arc::clone(&self.token_key), Arc::clone(&self.clock));
+        tokio::spawn(inborn_listener::serve(listener, None, LIMITS, stopping, move |request, _peer| {
+            let answer = metadata::answer(&request, &attached, &key, clock.now());
+            async move { answer }
+        }));
+    }
+
+    /// Takes a machine's listener away.
+    pub fn detach(&self, id: InstanceId) -> bool {
+        let attached = self.lock().remove(&id);
+        attached.inspect(|attached| attached.end()).is_some()
+    }
+
+    /// Replaces what is known of a machine; in force with the next request.
+    pub fn update(&self, machine: Machine) {
+        let attached = self.lock().get(&machine.id()).cloned();
+        if let Some(attached) = attached {
+            attached.machine.store(Arc::new(machine));
+            attached.refill(&*self.issuer, &*self.clock);
+        }
+    }
+
+    /// How a machine is attached.
+    #[must_use]
+    pub fn attachment(&self, id: InstanceId) -> Option<Kind> {
+        self.lock().get(&id).map(|attached| attached.kind)
+    }
+
+    /// All attachments, ordered by instance.
+    #[must_use]
+    pub fn attachments(&self) -> Vec<(InstanceId, Kind)> {
+        let mut all: Vec<_> = self.lock().iter().map(|(id, attached)| (*id, attached.kind)).collect();
+        all.sort_by_key(|(id, _)| *id);
+        all
+    }
+
+    /// Prepares what is due for every machine. [`Host::rotate`] does it once a round.
+    pub fn prepare(&self) {
+        let all: Vec<_> = self.lock().values().cloned().collect();
+        for attached in all {
+            attached.refill(&*self.issuer, &*self.clock);
+        }
+    }
+
+    /// Keeps credentials fresh until the host is gone.
+    pub async fn rotate(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(ROTATION_ROUND).await;
+            self.prepare();
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<InstanceId, Arc<Attached>>> {
+        // A map of handles: consistent between any two statements that can panic.
+        self.attached.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Attached {
+    fn end(&self) {
+        let _ = self.stop.send(true);
+    }
+}

@@ -1,0 +1,63 @@
+//! The metadata service of one machine: from an HTTP request to the pure service and back.
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, DATE};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
+use http_body_util::Full;
+use inborn_identity::UnixTime;
+use inborn_imds::{Headers, TOKEN_HEADER, TokenKey, respond};
+
+use crate::attachment::Attached;
+
+/// The header fields of a request, for the pure service.
+struct Fields<'a>(&'a HeaderMap);
+
+impl Headers for Fields<'_> {
+    fn get(&self, name: &str) -> Option<&[u8]> {
+        self.0.get(name).map(|value| value.as_bytes().trim_ascii())
+    }
+
+    fn contains(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+}
+
+/// Answers a request that came over the attachment of a machine. The body of a request is never read.
+pub(crate) fn answer<B>(
+    request: &Request<B>,
+    attached: &Attached,
+    key: &TokenKey,
+    now: UnixTime,
+) -> Response<Full<Bytes>> {
+    let machine = attached.machine();
+    let wallet = attached.wallet();
+    let target = request.uri().path_and_query().map_or("", |target| target.as_str());
+    let asked = inborn_imds::Request {
+        method: request.method().as_str(),
+        path: target.as_bytes(),
+        headers: &Fields(request.headers()),
+    };
+    let view = machine.view(wallet.at(now));
+    let answer = if machine.is_running() {
+        respond(&asked, &view, key, now)
+    } else {
+        // A machine that does not run asks nothing: whoever this is, there is nothing here.
+        inborn_imds::Response { close: true, ..inborn_imds::Response::not_found() }
+    };
+    let version = if request.headers().contains_key(TOKEN_HEADER) { "2" } else { "1" };
+    attached.metrics().count(answer.class.as_str(), version, answer.status);
+    tracing::debug!(instance = %machine.id(), method = asked.method, status = answer.status, "metadata");
+    let mut response = Response::new(Full::new(Bytes::from(answer.body.to_vec())));
+    *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    answer.for_each_header(|name, value| {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    });
+    if let Ok(date) = HeaderValue::from_str(&now.http_date()) {
+        headers.insert(DATE, date);
+    }
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(answer.content_length));
+    response
+}

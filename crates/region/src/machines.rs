@@ -1,0 +1,207 @@
+//! The machines of the region as they are now: the store's truth, mirrored in memory for those who cannot wait for it.
+
+use std::collections::{BTreeSet, HashMap};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+
+use inborn_credential::{Authenticator, CutOff};
+use inborn_identity::{AccountId, InstanceId};
+use inborn_store::{
+    Change, ChangeRequest, Changed, Instance, InstanceQuery, InstanceState, LaunchOutcome, LaunchRequest, Store,
+    StoreError,
+};
+use tokio::sync::{Mutex, MutexGuard};
+
+/// Is told of every machine that comes, changes or goes, after the store has it and before the caller is answered.
+pub trait Observer: Send + Sync + 'static {
+    /// `instance` is now as it says. A terminated one is told of once and then forgotten.
+    fn changed(&self, instance: &Arc<Instance>);
+}
+
+/// How many changes to different instances may go on side by side.
+const LANES: usize = 64;
+
+/// The machines, and the only way to change them.
+///
+/// A change goes store → cut-offs → memory → observer → answer. Changes of one instance take turns (in lanes), so that
+/// memory never ends up with the older of two; changes of different instances share the store's group commit.
+pub struct Machines {
+    store: Arc<dyn Store>,
+    authenticator: Arc<Authenticator>,
+    live: RwLock<HashMap<InstanceId, Arc<Instance>>>,
+    lanes: [Mutex<()>; LANES],
+    lane_hasher: RandomState,
+    observer: OnceLock<Arc<dyn Observer>>,
+}
+
+impl core::fmt::Debug for Machines {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Machines").field("live", &self.count()).finish_non_exhaustive()
+    }
+}
+
+impl Machines {
+    /// Reads all machines that are not terminated.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn load(store: Arc<dyn Store>, authenticator: Arc<Authenticator>) -> Result<Self, StoreError> {
+        let mut live = HashMap::new();
+        let mut query = InstanceQuery { account: None, after: None, limit: InstanceQuery::LIMIT_MAX };
+        loop {
+            let page = store.instances(query).await?;
+            let living = page.instances.into_iter().filter(|instance| instance.state != InstanceState::Terminated);
+            live.extend(living.map(|instance| (instance.id, Arc::new(instance))));
+            match page.next {
+                Some(after) => query.after = Some(after),
+                None => break,
+            }
+        }
+        Ok(Self {
+            store,
+            authenticator,
+            live: RwLock::new(live),
+            lanes: [const { Mutex::const_new(()) }; LANES],
+            lane_hasher: RandomState::new(),
+            observer: OnceLock::new(),
+        })
+    }
+
+    /// Sets who is told of changes, and tells it of every machine there is. Only the first call counts.
+    pub fn observe(&self, observer: Arc<dyn Observer>) {
+        if self.observer.set(Arc::clone(&observer)).is_ok() {
+            for instance in self.all() {
+                observer.changed(&instance);
+            }
+        }
+    }
+
+    /// A machine that is not terminated.
+    #[must_use]
+    pub fn get(&self, id: InstanceId) -> Option<Arc<Instance>> {
+        self.live.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    /// All machines that are not terminated, in no order.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Instance>> {
+        self.live.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// How many machines are not terminated.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.live.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Launches machines.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn launch(&self, request: LaunchRequest) -> Result<LaunchOutcome, StoreError> {
+        let outcome = self.store.launch(request).await?;
+        if let LaunchOutcome::New(instances) = &outcome {
+            for instance in instances {
+                self.mirror(instance.clone());
+            }
+        }
+        Ok(outcome)
+    }
+
+    /// Changes machines, all of them or none.
+    ///
+    /// # Errors
+    /// The store's. After an error that leaves open whether the change took effect, memory follows the store.
+    pub async fn change(&self, request: ChangeRequest) -> Result<Vec<Changed>, StoreError> {
+        let _turns = self.take_turns(&request.instances).await;
+        let (ids, change) = (request.instances.clone(), request.change.clone());
+        match self.store.change(request).await {
+            Ok(all) => {
+                for changed in &all {
+                    self.cut_off(&change, changed);
+                    self.mirror(changed.after.clone());
+                }
+                Ok(all)
+            }
+            Err(error @ (StoreError::Io(_) | StoreError::Closed)) => {
+                self.follow_store(&ids).await;
+                Err(error)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Terminates a machine of which nobody asked by name: one whose command has ended.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn terminate(
+        &self,
+        account: AccountId,
+        id: InstanceId,
+        change: Change,
+    ) -> Result<Option<Changed>, StoreError> {
+        let request = ChangeRequest { account, instances: vec![id], change };
+        Ok(self.change(request).await?.into_iter().next())
+    }
+
+    /// Waits for the lanes of these instances, in one order for everybody.
+    async fn take_turns(&self, ids: &[InstanceId]) -> Vec<MutexGuard<'_, ()>> {
+        let indexes: BTreeSet<usize> = ids.iter().map(|id| self.lane(*id)).collect();
+        let mut turns = Vec::with_capacity(indexes.len());
+        for lane in indexes.into_iter().filter_map(|index| self.lanes.get(index)) {
+            turns.push(lane.lock().await);
+        }
+        turns
+    }
+
+    fn lane(&self, id: InstanceId) -> usize {
+        usize::try_from(self.lane_hasher.hash_one(id) % LANES as u64).unwrap_or_default()
+    }
+
+    /// The same cut-off that the store has written with the change, for the verifier of this process.
+    fn cut_off(&self, change: &Change, changed: &Changed) {
+        let instance = changed.after.id;
+        match change {
+            Change::Terminate { at, .. } => self.authenticator.cut_off(CutOff::Dead { instance }, *at),
+            Change::Stop { at, cut_off: true, .. }
+            | Change::Start { at, cut_off: true }
+            | Change::Reboot { at, cut_off: true } => {
+                let below = changed.after.boot_generation;
+                self.authenticator.cut_off(CutOff::OlderBoot { instance, below }, *at);
+            }
+            _ => {}
+        }
+    }
+
+    fn mirror(&self, instance: Instance) {
+        let instance = Arc::new(instance);
+        {
+            let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
+            if instance.state == InstanceState::Terminated {
+                live.remove(&instance.id);
+            } else {
+                live.insert(instance.id, Arc::clone(&instance));
+            }
+        }
+        if let Some(observer) = self.observer.get() {
+            observer.changed(&instance);
+        }
+    }
+
+    async fn follow_store(&self, ids: &[InstanceId]) {
+        for id in ids {
+            match self.store.instance(*id).await {
+                Ok(Some(instance)) => {
+                    if instance.state == InstanceState::Terminated {
+                        let at = instance.terminated_at.unwrap_or(instance.launch_time);
+                        self.authenticator.cut_off(CutOff::Dead { instance: *id }, at);
+                    }
+                    self.mirror(instance);
+                }
+                Ok(None) => {}
+                Err(error) => tracing::error!(instance = %id, %error, "cannot tell whether a change took effect"),
+            }
+        }
+    }
+}

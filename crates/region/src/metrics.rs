@@ -1,0 +1,49 @@
+//! Counters of the region. Labels are words from short lists, never an id: their number is bounded.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+/// How a call ended.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+pub(crate) struct CallLabels {
+    pub(crate) service: &'static str,
+    pub(crate) action: &'static str,
+    pub(crate) result: &'static str,
+    pub(crate) reason: &'static str,
+}
+
+/// The region's metrics. Names follow the Prometheus conventions: base units, `_total` for counters.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    pub(crate) calls: Family<CallLabels, Counter>,
+    pub(crate) issued: Counter,
+    pub(crate) audit_lost: Counter,
+    pub(crate) machines: Gauge,
+}
+
+impl Metrics {
+    /// Names the metrics in `registry`.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register("inborn_verify", "Calls by service, action, result and reason", self.calls.clone());
+        registry.register("inborn_credentials_issued", "Credentials issued to hosts", self.issued.clone());
+        registry.register(
+            "inborn_audit_lines_lost",
+            "Calls answered without an audit line: the disk is full",
+            self.audit_lost.clone(),
+        );
+        registry.register("inborn_machines", "Machines that are not terminated", self.machines.clone());
+    }
+}
+
+/// All of `registry` in the text format.
+///
+/// # Errors
+/// A metric that cannot be written, which would be a mistake in its definition.
+pub fn encode(registry: &Registry) -> Result<String, std::fmt::Error> {
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, registry)?;
+    Ok(text)
+}

@@ -1,0 +1,258 @@
+//! What a region keeps sealed: epochs, operators' secrets, the authority's key. Made at first start, read at each.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use inborn_credential::{
+    CutOff, Epoch, EpochId, EpochRoot, Kek, KekError, Keyring, Operator, Scope, SecretAccessKey, generate_long_lived,
+};
+use inborn_identity::{AccountId, Principal, UnixTime};
+use inborn_pki::{Authority, SealableAuthority};
+use inborn_store::{EpochState, Sealed, SealedEpoch, SettingChange, Store};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::key_file::{self, KeyFileError};
+use crate::{OpenError, RegionIdentity};
+
+/// The first epoch's number.
+const FIRST_EPOCH: EpochId = EpochId(1);
+const OPERATOR_NAME: &str = "operator";
+const SETTING_REGION: &str = "region";
+const SETTING_AUTHORITY: &str = "authority";
+
+/// Where the key-encryption key comes from.
+#[derive(Clone, Debug)]
+pub enum KeySource {
+    /// A file with mode 0600; made at first start.
+    File(PathBuf),
+    /// Nowhere: a new one for a region that lives as long as its process.
+    Ephemeral,
+}
+
+/// The secrets of a region, opened.
+pub(crate) struct Secrets {
+    pub(crate) keyring: Keyring,
+    pub(crate) operators: Vec<Operator>,
+    pub(crate) authority: Authority,
+}
+
+/// What `DATA/operator.env` is made of.
+pub struct OperatorKey {
+    /// `AKIA…`.
+    pub access_key_id: String,
+    /// Its secret.
+    pub secret: SecretAccessKey,
+}
+
+/// The stored form of [`RegionIdentity`].
+#[derive(Serialize, Deserialize, PartialEq, Eq)]
+struct StoredIdentity {
+    partition: String,
+    region: String,
+    account: String,
+}
+
+impl Secrets {
+    /// Reads what is sealed, or makes it if the store is new.
+    pub(crate) async fn open(
+        store: &Arc<dyn Store>,
+        source: &KeySource,
+        identity: &RegionIdentity,
+        now: UnixTime,
+    ) -> Result<Self, OpenError> {
+        check_identity(store, identity).await?;
+        let sealed = store.epochs().await?;
+        let kek = key_encryption_key(source, sealed.is_empty())?;
+        let keyring = keyring(store, &kek, source, sealed, identity, now).await?;
+        let operators = operators(store, &kek, source, identity, now).await?;
+        let authority = authority(store, &kek, source, identity, now).await?;
+        Ok(Self { keyring, operators, authority })
+    }
+}
+
+/// A store belongs to one region for ever: credentials, audit and host keys in it say so.
+async fn check_identity(store: &Arc<dyn Store>, identity: &RegionIdentity) -> Result<(), OpenError> {
+    let wanted = StoredIdentity {
+        partition: identity.partition.to_string(),
+        region: identity.region.to_string(),
+        account: identity.account.to_string(),
+    };
+    match store.setting(SETTING_REGION).await? {
+        None => {
+            let value = serde_json::to_vec(&wanted).map_err(|_| OpenError::Damaged(SETTING_REGION))?;
+            let change = SettingChange { name: SETTING_REGION.to_owned(), expected: None, value };
+            Ok(store.put_setting(change).await?)
+        }
+        Some(bytes) => {
+            let found: StoredIdentity =
+                serde_json::from_slice(&bytes).map_err(|_| OpenError::Damaged(SETTING_REGION))?;
+            if found == wanted {
+                return Ok(());
+            }
+            Err(OpenError::OtherRegion { partition: found.partition, region: found.region, account: found.account })
+        }
+    }
+}
+
+fn key_encryption_key(source: &KeySource, is_first_start: bool) -> Result<Kek, OpenError> {
+    let bytes = match source {
+        KeySource::Ephemeral => Kek::generate_bytes()?,
+        KeySource::File(path) => match key_file::read(path) {
+            // Only where nothing is sealed yet may a key be made.
+            Err(KeyFileError::Missing(_)) if is_first_start => key_file::create(path)?,
+            other => other?,
+        },
+    };
+    Ok(Kek::from_bytes(&bytes)?)
+}
+
+async fn keyring(
+    store: &Arc<dyn Store>,
+    kek: &Kek,
+    source: &KeySource,
+    sealed: Vec<SealedEpoch>,
+    identity: &RegionIdentity,
+    now: UnixTime,
+) -> Result<Keyring, OpenError> {
+    let mut epochs = Vec::new();
+    let mut sealing = FIRST_EPOCH;
+    if sealed.is_empty() {
+        let root = EpochRoot::generate()?;
+        let blob = Sealed::new(kek.seal(&epoch_label(FIRST_EPOCH), root.expose())?);
+        store.put_epoch(SealedEpoch { id: FIRST_EPOCH.0, blob, created_at: now, state: EpochState::Sealing }).await?;
+        epochs.push(Epoch::new(FIRST_EPOCH, &root, identity.partition)?);
+    }
+    for epoch in sealed.iter().filter(|epoch| epoch.state != EpochState::Retired) {
+        let id = EpochId(epoch.id);
+        let root = unseal(kek, source, &epoch_label(id), &epoch.blob)?;
+        let root: [u8; EpochRoot::BYTES] = root.as_slice().try_into().map_err(|_| OpenError::Damaged("an epoch"))?;
+        epochs.push(Epoch::new(id, &EpochRoot::from_bytes(root), identity.partition)?);
+        if epoch.state == EpochState::Sealing {
+            sealing = id;
+        }
+    }
+    Ok(Keyring::new(epochs, sealing)?)
+}
+
+fn epoch_label(id: EpochId) -> String {
+    format!("epoch {}", id.0)
+}
+
+fn unseal(kek: &Kek, source: &KeySource, label: &str, blob: &Sealed) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+    kek.open(label, blob.as_bytes()).map_err(|error| match (error, source) {
+        (KekError::Refused, KeySource::File(path)) => KeyFileError::Wrong(path.clone()).into(),
+        (error, _) => error.into(),
+    })
+}
+
+async fn operators(
+    store: &Arc<dyn Store>,
+    kek: &Kek,
+    source: &KeySource,
+    identity: &RegionIdentity,
+    now: UnixTime,
+) -> Result<Vec<Operator>, OpenError> {
+    let mut stored = store.operators().await?;
+    if stored.is_empty() {
+        let (access_key_id, secret) = generate_long_lived(identity.account)?;
+        let label = operator_label(&access_key_id.to_string());
+        let operator = inborn_store::Operator {
+            access_key_id,
+            secret: Sealed::new(kek.seal(&label, secret.expose().as_bytes())?),
+            name: OPERATOR_NAME.to_owned(),
+            user_id: format!("AIDA{}", access_key_id.as_str().get(4..).unwrap_or_default()),
+            account: identity.account,
+            created_at: now,
+        };
+        store.put_operator(operator.clone()).await?;
+        stored.push(operator);
+    }
+    let mut operators = Vec::new();
+    for operator in stored {
+        let label = operator_label(&operator.access_key_id.to_string());
+        let text = unseal(kek, source, &label, &operator.secret)?;
+        let text = core::str::from_utf8(&text).map_err(|_| OpenError::Damaged("an operator's key"))?;
+        let secret = SecretAccessKey::new(text).map_err(|_| OpenError::Damaged("an operator's key"))?;
+        let principal = Principal::Operator {
+            partition: identity.partition,
+            account: operator.account,
+            name: operator.name.into(),
+            user_id: operator.user_id.into(),
+            access_key_id: operator.access_key_id,
+        };
+        operators.push(Operator { principal, secret });
+    }
+    Ok(operators)
+}
+
+fn operator_label(access_key_id: &str) -> String {
+    format!("operator {access_key_id}")
+}
+
+/// The authority of this domain. One for each, since it is constrained to the domain's names.
+async fn authority(
+    store: &Arc<dyn Store>,
+    kek: &Kek,
+    source: &KeySource,
+    identity: &RegionIdentity,
+    now: UnixTime,
+) -> Result<Authority, OpenError> {
+    let name = format!("{SETTING_AUTHORITY} {}", identity.domain);
+    if let Some(blob) = store.setting(&name).await? {
+        let text = unseal(kek, source, &name, &Sealed::new(blob))?;
+        let stored = decode_authority(&text).ok_or(OpenError::Damaged("the certificate authority"))?;
+        return Ok(Authority::restore(&identity.region, &identity.domain, &stored)?);
+    }
+    let (authority, sealable) = Authority::create(&identity.region, &identity.domain, now)?;
+    let value = kek.seal(&name, &encode_authority(&sealable))?;
+    store.put_setting(SettingChange { name, expected: None, value }).await?;
+    Ok(authority)
+}
+
+/// The certificate's length in 4 bytes, the certificate, the key.
+fn encode_authority(authority: &SealableAuthority) -> Zeroizing<Vec<u8>> {
+    let certificate = authority.certificate_pem.as_bytes();
+    let length = u32::try_from(certificate.len()).unwrap_or(u32::MAX).to_be_bytes();
+    let mut bytes = Zeroizing::new(Vec::with_capacity(4 + certificate.len() + authority.private_key.len()));
+    bytes.extend_from_slice(&length);
+    bytes.extend_from_slice(certificate);
+    bytes.extend_from_slice(&authority.private_key);
+    bytes
+}
+
+fn decode_authority(bytes: &[u8]) -> Option<SealableAuthority> {
+    let (length, rest) = bytes.split_first_chunk::<4>()?;
+    let (certificate, key) = rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)?;
+    Some(SealableAuthority {
+        certificate_pem: String::from_utf8(certificate.to_vec()).ok()?,
+        private_key: Zeroizing::new(key.to_vec()),
+    })
+}
+
+/// The verifier's form of a stored cut-off.
+pub(crate) fn cut_off(stored: inborn_store::CutOff) -> CutOff {
+    use inborn_store::CutOffScope;
+    match stored {
+        inborn_store::CutOff::Dead { instance } => CutOff::Dead { instance },
+        inborn_store::CutOff::OlderBoot { instance, below } => CutOff::OlderBoot { instance, below },
+        inborn_store::CutOff::IssuedBefore { scope, before } => {
+            let scope = match scope {
+                CutOffScope::Instance(instance) => Scope::Instance(instance),
+                CutOffScope::Account(account) => Scope::Account(account),
+                CutOffScope::All => Scope::All,
+            };
+            CutOff::IssuedBefore { scope, before }
+        }
+    }
+}
+
+/// The account of `operator`, and its key as `DATA/operator.env` needs it.
+pub(crate) fn operator_key(operators: &[Operator], account: AccountId) -> Option<OperatorKey> {
+    operators.iter().find_map(|operator| match &operator.principal {
+        Principal::Operator { account: its, access_key_id, .. } if *its == account => {
+            Some(OperatorKey { access_key_id: access_key_id.to_string(), secret: operator.secret.clone() })
+        }
+        _ => None,
+    })
+}

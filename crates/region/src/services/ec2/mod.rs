@@ -1,0 +1,47 @@
+//! EC2, as far as machines are born, looked at, changed and ended by it. For operators only.
+
+mod create_tags;
+mod delete_tags;
+mod describe_instances;
+mod filter;
+mod modify_instance_metadata_options;
+mod reboot_instances;
+mod refusal;
+mod request;
+mod run_instances;
+mod shape;
+mod start_instances;
+mod state_change;
+mod stop_instances;
+mod terminate_instances;
+
+use inborn_identity::CallerKind;
+
+use crate::operation::Handler;
+use crate::{Effect, Operation, Service};
+
+const OPERATORS: &[CallerKind] = &[CallerKind::Operator];
+
+const fn operation(name: &'static str, effect: Effect, run: Handler) -> Operation {
+    Operation { name, effect, callers: OPERATORS, run }
+}
+
+pub(super) static SERVICE: Service = Service {
+    name: "ec2",
+    is_global: false,
+    // EC2 answers every version alike as far as these operations go.
+    version: None,
+    // A thousand instance ids, or user data of 16 KiB in base64 in percent-encoding, and room to spare.
+    body_bytes_max: 256 * 1024,
+    operations: &[
+        operation("CreateTags", Effect::Mutating, create_tags::run),
+        operation("DeleteTags", Effect::Mutating, delete_tags::run),
+        operation("DescribeInstances", Effect::ReadOnly, describe_instances::run),
+        operation("ModifyInstanceMetadataOptions", Effect::Mutating, modify_instance_metadata_options::run),
+        operation("RebootInstances", Effect::Mutating, reboot_instances::run),
+        operation("RunInstances", Effect::Mutating, run_instances::run),
+        operation("StartInstances", Effect::Mutating, start_instances::run),
+        operation("StopInstances", Effect::Mutating, stop_instances::run),
+        operation("TerminateInstances", Effect::Mutating, terminate_instances::run),
+    ],
+};

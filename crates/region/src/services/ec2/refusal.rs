@@ -1,0 +1,117 @@
+//! What EC2 answers when a request cannot be done: codes and sentences of its API reference and of captures.
+
+use inborn_identity::InstanceId;
+use inborn_store::{Conflict, StoreError};
+use inborn_wire::error::Problem;
+
+fn refuse(status: u16, code: &'static str, message: impl Into<String>) -> Problem {
+    Problem::Service { status, code, message: message.into() }
+}
+
+pub(super) fn missing_parameter(name: &str) -> Problem {
+    refuse(400, "MissingParameter", format!("The request must contain the parameter {name}"))
+}
+
+pub(super) fn invalid_value(message: impl Into<String>) -> Problem {
+    refuse(400, "InvalidParameterValue", message)
+}
+
+pub(super) fn invalid_combination(message: impl Into<String>) -> Problem {
+    refuse(400, "InvalidParameterCombination", message)
+}
+
+pub(super) fn malformed_id(id: &str, prefix: &str) -> Problem {
+    let code = if prefix == "ami-" { "InvalidAMIID.Malformed" } else { "InvalidInstanceID.Malformed" };
+    // The id is the client's own text; it is cut so that the answer stays an answer.
+    let shown: String = id.chars().take(64).collect();
+    let message = if id.starts_with(prefix) {
+        format!("Invalid id: \"{shown}\"")
+    } else {
+        format!("Invalid id: \"{shown}\" (expecting \"{prefix}...\")")
+    };
+    refuse(400, code, message)
+}
+
+pub(super) fn not_found(ids: &[InstanceId]) -> Problem {
+    let list = ids.iter().map(InstanceId::to_string).collect::<Vec<_>>().join(", ");
+    let message = match ids {
+        [_] => format!("The instance ID '{list}' does not exist"),
+        _ => format!("The instance IDs '{list}' do not exist"),
+    };
+    refuse(400, "InvalidInstanceID.NotFound", message)
+}
+
+pub(super) fn dry_run() -> Problem {
+    refuse(412, "DryRunOperation", "Request would have succeeded, but DryRun flag is set.")
+}
+
+pub(super) fn token_mismatch() -> Problem {
+    let message = "Arguments on this idempotent request are inconsistent with arguments used in previous request(s).";
+    refuse(400, "IdempotentParameterMismatch", message)
+}
+
+pub(super) fn tag_limit() -> Problem {
+    refuse(400, "TagLimitExceeded", "The maximum number of Tags for a resource has been reached.")
+}
+
+pub(super) fn unsupported(message: &str) -> Problem {
+    refuse(400, "UnsupportedOperation", message)
+}
+
+/// A store's refusal. What only an operator of the region can mend is said in words of the region.
+pub(super) fn of_store(error: StoreError) -> Problem {
+    match error {
+        StoreError::NotFound(ids) => not_found(&ids),
+        StoreError::Conflict(Conflict::WrongState { instance, change, .. }) => {
+            let participle = match change {
+                "stop" => "stopped",
+                "start" => "started",
+                "reboot" => "rebooted",
+                _ => "modified",
+            };
+            let message = format!("The instance '{instance}' is not in a state from which it can be {participle}.");
+            refuse(400, "IncorrectInstanceState", message)
+        }
+        StoreError::Full => {
+            let message =
+                "The region cannot store this: its disk is full. Free some space in its data directory and try again.";
+            refuse(503, "InsufficientInstanceCapacity", message)
+        }
+        StoreError::Busy => Problem::Unavailable,
+        error => {
+            tracing::error!(%error, "the store failed");
+            Problem::Internal
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(problem: &Problem) -> (u16, &'static str, &str) {
+        match problem {
+            Problem::Service { status, code, message } => (*status, code, message),
+            _ => panic!("{problem:?}"),
+        }
+    }
+
+    #[test]
+    fn says_what_ec2_says() {
+        let id: InstanceId = "i-0123456789abcdef0".parse().unwrap();
+        let cases = [
+            (malformed_id("x-1", "i-"), "InvalidInstanceID.Malformed", "Invalid id: \"x-1\" (expecting \"i-...\")"),
+            (malformed_id("i-1", "i-"), "InvalidInstanceID.Malformed", "Invalid id: \"i-1\""),
+            (not_found(&[id]), "InvalidInstanceID.NotFound", "The instance ID 'i-0123456789abcdef0' does not exist"),
+            (
+                not_found(&[id, id]),
+                "InvalidInstanceID.NotFound",
+                "The instance IDs 'i-0123456789abcdef0, i-0123456789abcdef0' do not exist",
+            ),
+        ];
+        for (problem, code, message) in cases {
+            assert_eq!(text(&problem), (400, code, message));
+        }
+        assert!(text(&malformed_id(&"é".repeat(1000), "i-")).2.len() < 200);
+    }
+}

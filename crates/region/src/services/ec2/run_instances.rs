@@ -1,0 +1,340 @@
+//! `RunInstances`: machines are born.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use inborn_identity::{InstanceId, MetadataOptions};
+use inborn_store::{Instance, InstanceState, LaunchOutcome, LaunchRequest, UserData};
+use inborn_wire::error::Problem;
+use inborn_wire::query::Parameters;
+use serde_json::json;
+
+use super::{refusal, request, shape};
+use crate::operation::{Call, Outcome, Reply};
+use crate::private_address;
+
+const DEFAULT_TYPE: &str = "m1.small";
+const CLIENT_TOKEN_LENGTH_MAX: usize = 64;
+const NAME_LENGTH_MAX: usize = 255;
+
+/// Understood, and without effect here: there are no networks, disks or placements. Everything below a name counts.
+const WITHOUT_EFFECT: [&str; 25] = [
+    "BlockDeviceMapping",
+    "CapacityReservationSpecification",
+    "CpuOptions",
+    "CreditSpecification",
+    "DisableApiStop",
+    "DisableApiTermination",
+    "EbsOptimized",
+    "EnaSrdSpecification",
+    "EnclaveOptions",
+    "HibernationOptions",
+    "InstanceInitiatedShutdownBehavior",
+    "Ipv6Address",
+    "Ipv6AddressCount",
+    "KernelId",
+    "MaintenanceOptions",
+    "Monitoring",
+    "NetworkInterface",
+    "NetworkPerformanceOptions",
+    "Placement",
+    "PrivateDnsNameOptions",
+    "RamdiskId",
+    "SecurityGroup",
+    "SecurityGroupId",
+    "SecondaryPrivateIpAddressCount",
+    "SubnetId",
+];
+
+/// Understood, and refused rather than forgotten: a launch that relied on one of these would not be what it seems.
+const REFUSED: [(&str, &str); 3] = [
+    ("IamInstanceProfile", "Instance profiles are not served here: an instance has its identity role and no other."),
+    ("LaunchTemplate", "Launch templates are not served here: name the parameters themselves."),
+    ("InstanceMarketOptions", "There are no spot instances here."),
+];
+
+/// The parameters of a launch, checked.
+struct Launch {
+    count_min: i32,
+    count_max: i32,
+    image_id: String,
+    instance_type: String,
+    key_name: Option<String>,
+    user_data: Option<UserData>,
+    client_token: Option<String>,
+    private_address: Option<Ipv4Addr>,
+    tags: BTreeMap<String, String>,
+    metadata_options: MetadataOptions,
+    /// Ours, not EC2's: the machine's life is that of the command it was launched for.
+    lease: bool,
+}
+
+pub(super) fn run(call: Call<'_>) -> Outcome<'_> {
+    Box::pin(async move {
+        let launch = Launch::read(call.parameters)?;
+        request::finish(call.parameters)?;
+        let request = launch.request(&call)?;
+        let outcome = call.region.machines().launch(request).await.map_err(refusal::of_store)?;
+        let (instances, is_new) = match outcome {
+            LaunchOutcome::New(instances) => (instances, true),
+            LaunchOutcome::Replayed(instances) => (instances, false),
+            LaunchOutcome::Mismatch => return Err(refusal::token_mismatch()),
+        };
+        let ids: Vec<String> = instances.iter().map(|instance| instance.id.to_string()).collect();
+        let answer = shape::response("RunInstances", call.request_id, |w| {
+            let shown = |instance: &Instance| if is_new { shape::PENDING } else { shape::state(instance.state) };
+            shape::reservation(w, call.region.identity(), &instances.iter().collect::<Vec<_>>(), shown);
+        });
+        Ok(Reply { answer, response_elements: json!({ "instancesSet": ids }) })
+    })
+}
+
+impl Launch {
+    fn read(parameters: &Parameters) -> Result<Self, Problem> {
+        let root = parameters.root();
+        for (name, why) in REFUSED {
+            if root.get(name).is_some() || root.structure(name).is_present() {
+                return Err(refusal::unsupported(why));
+            }
+        }
+        let most = i32::try_from(LaunchRequest::INSTANCES_MAX).unwrap_or(i32::MAX);
+        let count = |name| root.integer(name, 1..=most).map_err(Problem::Parameter);
+        let (count_min, count_max) = (count("MinCount")?, count("MaxCount")?);
+        let count_min = count_min.ok_or_else(|| refusal::missing_parameter("MinCount"))?;
+        let count_max = count_max.ok_or_else(|| refusal::missing_parameter("MaxCount"))?;
+        if count_min > count_max {
+            return Err(refusal::invalid_combination(
+                "The maxCount parameter must be greater than or equal to minCount",
+            ));
+        }
+        let launch = Self {
+            count_min,
+            count_max,
+            image_id: image_id(root.get("ImageId"))?,
+            instance_type: word(root.get("InstanceType").unwrap_or(DEFAULT_TYPE), "InstanceType")?,
+            key_name: root.get("KeyName").map(|name| word(name, "KeyName")).transpose()?,
+            user_data: root.get("UserData").map(user_data).transpose()?,
+            client_token: root.get("ClientToken").filter(|token| !token.is_empty()).map(client_token).transpose()?,
+            private_address: root.get("PrivateIpAddress").map(address).transpose()?,
+            tags: instance_tags(parameters)?,
+            metadata_options: request::metadata_options(&root.structure("MetadataOptions"))?
+                .apply(MetadataOptions::default()),
+            lease: root.structure("Inborn").boolean("Lease").map_err(Problem::Parameter)?.unwrap_or(false),
+        };
+        if launch.private_address.is_some() && launch.count_max > 1 {
+            return Err(refusal::invalid_combination("A private IP address can be given to a single instance only"));
+        }
+        if launch.metadata_options.tags {
+            request::check_tags_in_metadata(launch.tags.keys())?;
+        }
+        WITHOUT_EFFECT.iter().for_each(|name| parameters.ignore(name));
+        Ok(launch)
+    }
+
+    /// The launch as the store takes it. `MaxCount` machines: there is always room.
+    fn request(self, call: &Call<'_>) -> Result<LaunchRequest, Problem> {
+        let identity = call.region.identity();
+        let (account, zone) = (call.caller.principal.account(), identity.zone());
+        let reservation_id = format!("r-{}", new_id()?.to_string().trim_start_matches("i-"));
+        let fingerprint = self.fingerprint();
+        let mut instances = Vec::new();
+        for index in 0..u32::try_from(self.count_max).unwrap_or_default() {
+            let id = new_id()?;
+            instances.push(Instance {
+                id,
+                account,
+                zone: zone.clone(),
+                image_id: self.image_id.clone(),
+                instance_type: self.instance_type.clone(),
+                private_address: self.private_address.unwrap_or_else(|| private_address(id)),
+                state: InstanceState::Running,
+                launch_time: call.now,
+                boot_time: call.now,
+                boot_generation: 1,
+                terminated_at: None,
+                state_reason: None,
+                metadata_options: self.metadata_options,
+                key_name: self.key_name.clone(),
+                user_data: self.user_data.clone(),
+                ami_launch_index: index,
+                reservation_id: reservation_id.clone(),
+                client_token: self.client_token.clone(),
+                tags: self.tags.clone(),
+                lease: self.lease,
+                attachment: None,
+            });
+        }
+        Ok(LaunchRequest { account, client_token: self.client_token, fingerprint, reservation_id, instances })
+    }
+
+    /// A digest of everything a repeated client token must come with again.
+    fn fingerprint(&self) -> [u8; 32] {
+        let options = self.metadata_options;
+        let text = json!([
+            self.count_min,
+            self.count_max,
+            self.image_id,
+            self.instance_type,
+            self.key_name,
+            self.user_data.as_ref().map(UserData::as_bytes),
+            self.private_address,
+            self.tags,
+            [options.http_tokens.to_string(), options.http_endpoint.to_string()],
+            [u8::from(options.ipv6), u8::from(options.tags), options.hop_limit, u8::from(self.lease)],
+        ]);
+        inborn_sigv4::sha256(text.to_string().as_bytes())
+    }
+}
+
+fn new_id() -> Result<InstanceId, Problem> {
+    let mut bytes = [0; InstanceId::BYTES];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| Problem::Internal)?;
+    Ok(InstanceId::from_bytes(bytes))
+}
+
+fn image_id(text: Option<&str>) -> Result<String, Problem> {
+    let text = text.ok_or_else(|| refusal::missing_parameter("ImageId"))?;
+    let digits = text.strip_prefix("ami-").unwrap_or_default();
+    let is_well_formed =
+        matches!(digits.len(), 8 | 17) && digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    if is_well_formed { Ok(text.to_owned()) } else { Err(refusal::malformed_id(text, "ami-")) }
+}
+
+/// A name of printable ASCII: it is shown, logged and served as metadata.
+fn word(text: &str, name: &str) -> Result<String, Problem> {
+    let is_fine = (1..=NAME_LENGTH_MAX).contains(&text.len()) && text.bytes().all(|b| (b' '..=b'~').contains(&b));
+    if is_fine {
+        Ok(text.to_owned())
+    } else {
+        Err(refusal::invalid_value(format!("Invalid value for parameter {name}")))
+    }
+}
+
+/// Source: EC2 API reference, "Ensuring idempotency": at most 64 ASCII characters.
+fn client_token(text: &str) -> Result<String, Problem> {
+    if text.len() <= CLIENT_TOKEN_LENGTH_MAX && text.is_ascii() {
+        Ok(text.to_owned())
+    } else {
+        Err(refusal::invalid_value(format!("A client token has at most {CLIENT_TOKEN_LENGTH_MAX} ASCII characters")))
+    }
+}
+
+fn address(text: &str) -> Result<Ipv4Addr, Problem> {
+    text.parse().map_err(|_| refusal::invalid_value("Invalid IPv4 address for parameter PrivateIpAddress"))
+}
+
+fn user_data(text: &str) -> Result<UserData, Problem> {
+    let malformed = || Problem::Service {
+        status: 400,
+        code: "InvalidUserData.Malformed",
+        message: "Invalid BASE64 encoding of user data".to_owned(),
+    };
+    let compact: Vec<u8> = text.bytes().filter(|b| !b.is_ascii_whitespace()).collect();
+    let bytes = BASE64.decode(&compact).map_err(|_| malformed())?;
+    UserData::new(bytes)
+        .map_err(|_| refusal::invalid_value(format!("User data is limited to {} bytes", UserData::BYTES_MAX)))
+}
+
+/// The tags for `instance` in `TagSpecification.N`; those for volumes and the like have nothing here to be put on.
+fn instance_tags(parameters: &Parameters) -> Result<BTreeMap<String, String>, Problem> {
+    let mut all = BTreeMap::new();
+    for specification in parameters.root().structures("TagSpecification") {
+        let tags = request::tags(&specification)?;
+        match specification.get("ResourceType") {
+            Some("instance") => all.extend(tags),
+            Some(_) => {}
+            None => return Err(refusal::missing_parameter(&specification.whole_name("ResourceType"))),
+        }
+    }
+    if all.len() > request::TAGS_MAX { Err(refusal::tag_limit()) } else { Ok(all) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn launch(extra: &str) -> Result<Launch, String> {
+        let form = format!("ImageId=ami-0123456789abcdef0&MinCount=1&MaxCount=2{extra}");
+        let parameters = Parameters::parse(b"", form.as_bytes()).unwrap();
+        let launch = Launch::read(&parameters).map_err(|problem| match problem {
+            Problem::Service { code, .. } => code.to_owned(),
+            other => format!("{other:?}"),
+        })?;
+        match parameters.unread().next() {
+            Some(name) => Err(format!("unread {name}")),
+            None => Ok(launch),
+        }
+    }
+
+    #[test]
+    fn what_has_no_effect_is_taken_and_what_would_mislead_is_not() {
+        let taken = "&SubnetId=s&SecurityGroupId.1=g&NetworkInterface.1.DeviceIndex=0&Placement.Tenancy=default&BlockDeviceMapping.1.Ebs.VolumeSize=8";
+        assert!(launch(taken).is_ok());
+        for refused in [
+            "&IamInstanceProfile.Name=p",
+            "&LaunchTemplate.LaunchTemplateId=l",
+            "&InstanceMarketOptions.MarketType=spot",
+        ] {
+            assert_eq!(launch(refused).err().as_deref(), Some("UnsupportedOperation"), "{refused}");
+        }
+        assert_eq!(launch("&SubnetIdea=1").err().as_deref(), Some("unread SubnetIdea"));
+    }
+
+    #[test]
+    fn tags_for_other_things_are_left_out() {
+        let tags = "&TagSpecification.1.ResourceType=volume&TagSpecification.1.Tag.1.Key=v\
+                    &TagSpecification.2.ResourceType=instance&TagSpecification.2.Tag.1.Key=Name&TagSpecification.2.Tag.1.Value=web";
+        assert_eq!(launch(tags).unwrap().tags, BTreeMap::from([("Name".to_owned(), "web".to_owned())]));
+    }
+
+    #[test]
+    fn refusals() {
+        let cases = [
+            ("&ImageId2=", "unread ImageId2"),
+            ("&UserData=***", "InvalidUserData.Malformed"),
+            ("&PrivateIpAddress=10.0.0.1", "InvalidParameterCombination"),
+            ("&TagSpecification.1.Tag.1.Key=a", "MissingParameter"),
+            (
+                "&MetadataOptions.InstanceMetadataTags=enabled&TagSpecification.1.ResourceType=instance&TagSpecification.1.Tag.1.Key=a/b",
+                "InvalidParameterValue",
+            ),
+        ];
+        for (extra, code) in cases {
+            assert_eq!(launch(extra).err().as_deref(), Some(code), "{extra}");
+        }
+        for (token, is_fine) in [(63, true), (64, true), (65, false)] {
+            assert_eq!(launch(&format!("&ClientToken={}", "t".repeat(token))).is_ok(), is_fine);
+        }
+        for (id, is_fine) in
+            [("ami-12345678", true), ("ami-1234567", false), ("i-12345678", false), ("ami-0123456789ABCDEF0", false)]
+        {
+            assert_eq!(image_id(Some(id)).is_ok(), is_fine, "{id}");
+        }
+    }
+
+    #[test]
+    fn user_data_below_at_and_above_the_limit() {
+        let text = |length: usize| {
+            // `AAAA` is three zero bytes; the rest is padded.
+            let mut text = "AAAA".repeat(length / 3);
+            text.push_str(["", "AA==", "AAA="][length % 3]);
+            text
+        };
+        for (length, is_fine) in [(16_383, true), (16_384, true), (16_385, false)] {
+            assert_eq!(user_data(&text(length)).map(|data| data.as_bytes().len()).ok(), is_fine.then_some(length));
+        }
+    }
+
+    #[test]
+    fn the_fingerprint_tells_launches_apart() {
+        let plain = launch("").unwrap().fingerprint();
+        assert_eq!(plain, launch("").unwrap().fingerprint());
+        for extra in
+            ["&InstanceType=m5.large", "&UserData=AAAA", "&MetadataOptions.HttpTokens=optional", "&Inborn.Lease=true"]
+        {
+            assert_ne!(plain, launch(extra).unwrap().fingerprint(), "{extra}");
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! The services, one module each, one file per action.
+
+mod ec2;
+mod sts;
+
+use crate::Service;
+
+/// The processor that machines are said to have: this computer's.
+pub const ARCHITECTURE: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "x86_64" };
+
+/// All services that are served. Any other answers as AWS answers an identity it does not know.
+pub static SERVICES: &[&Service] = &[&sts::SERVICE, &ec2::SERVICE];

@@ -1,0 +1,20 @@
+//! STS. Every verified caller may ask who it is, and nothing else exists here.
+
+mod get_caller_identity;
+
+use inborn_identity::CallerKind;
+
+use crate::{Effect, Operation, Service};
+
+pub(super) static SERVICE: Service = Service {
+    name: "sts",
+    is_global: true,
+    version: Some("2011-06-15"),
+    body_bytes_max: 16 * 1024,
+    operations: &[Operation {
+        name: "GetCallerIdentity",
+        effect: Effect::ReadOnly,
+        callers: &CallerKind::ALL,
+        run: get_caller_identity::run,
+    }],
+};
