@@ -170,13 +170,13 @@ impl Authenticator {
             Some(session) => session,
             None => {
                 let opened = verifier.keyring.open(access_key_id, token).map_err(|_| AuthFault::TokenInvalid)?;
-                Arc::new(Session::new(self.partition, opened))
+                Arc::new(Session::new(self.partition, token, opened))
             }
         };
         self.judge(&session.claims, signature.endpoint.skew_seconds, now)?;
         signature.verify(&session.keys)?;
         if is_new {
-            verifier.sessions.insert(token, Arc::clone(&session));
+            verifier.sessions.insert(Arc::clone(&session));
         }
         Ok(Caller {
             principal: session.principal.clone(),

@@ -83,6 +83,7 @@ pub(crate) struct IsRemembered(pub(crate) bool);
 
 /// An opened token, ready to verify signatures with.
 pub(crate) struct Session {
+    token: Box<[u8]>,
     pub(crate) access_key_id: AccessKeyId,
     pub(crate) claims: Arc<Claims>,
     pub(crate) principal: Principal,
@@ -90,7 +91,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) fn new(partition: Partition, opened: Opened) -> Self {
+    pub(crate) fn new(partition: Partition, token: &[u8], opened: Opened) -> Self {
         let Opened { claims, access_key_id, secret } = opened;
         let (account, instance) = (claims.account, claims.instance);
         let principal = match &claims.kind {
@@ -99,12 +100,16 @@ impl Session {
                 Principal::ManagementRole { partition, account, instance, role: role.clone(), role_id: role_id.clone() }
             }
         };
-        Self { access_key_id, claims: Arc::new(claims), principal, keys: ScopedKeys::new(secret) }
+        let keys = ScopedKeys::new(secret);
+        Self { token: token.into(), access_key_id, claims: Arc::new(claims), principal, keys }
     }
 }
 
-/// Sessions by their whole token, in two generations: when the young one is full it becomes the old one, and the old
-/// one is dropped. What is used moves back to the young. No clock and no list to keep in order.
+/// The end of a token, characters of the tag of its seal: cheap to hash, and as good as the whole for finding it.
+type Tail = [u8; 16];
+
+/// Sessions by their tokens, in two generations: when the young one is full it becomes the old one, and the old one is
+/// dropped. What is used moves back to the young. No clock and no list to keep in order.
 #[derive(Default)]
 pub(crate) struct Sessions {
     generations: RwLock<Generations>,
@@ -112,35 +117,38 @@ pub(crate) struct Sessions {
 
 #[derive(Default)]
 struct Generations {
-    young: HashMap<Box<[u8]>, Arc<Session>>,
-    old: HashMap<Box<[u8]>, Arc<Session>>,
+    young: HashMap<Tail, Arc<Session>>,
+    old: HashMap<Tail, Arc<Session>>,
 }
 
 impl Sessions {
     /// Most sessions in one of the two generations.
     pub(crate) const GENERATION_MAX: usize = 2048;
 
-    /// The session of `token`, if it is remembered.
+    /// The session of `token`, if it is remembered. The whole token is compared: its end only finds it.
     pub(crate) fn get(&self, token: &[u8]) -> Option<Arc<Session>> {
+        let tail = token.last_chunk()?;
         let generations = read(&self.generations);
-        if let Some(session) = generations.young.get(token) {
+        let is_whole = |session: &&Arc<Session>| *session.token == *token;
+        if let Some(session) = generations.young.get(tail).filter(is_whole) {
             return Some(Arc::clone(session));
         }
-        let session = Arc::clone(generations.old.get(token)?);
+        let session = Arc::clone(generations.old.get(tail).filter(is_whole)?);
         drop(generations);
-        self.insert(token, Arc::clone(&session));
+        self.insert(Arc::clone(&session));
         Some(session)
     }
 
-    /// Remembers the session of `token`.
-    pub(crate) fn insert(&self, token: &[u8], session: Arc<Session>) {
+    /// Remembers a session.
+    pub(crate) fn insert(&self, session: Arc<Session>) {
+        let Some(tail) = session.token.last_chunk().copied() else { return };
         let mut dropped = None;
         let mut generations = write(&self.generations);
-        if generations.young.len() >= Self::GENERATION_MAX && !generations.young.contains_key(token) {
+        if generations.young.len() >= Self::GENERATION_MAX && !generations.young.contains_key(&tail) {
             let young = core::mem::take(&mut generations.young);
             dropped = Some(core::mem::replace(&mut generations.old, young));
         }
-        generations.young.insert(token.into(), session);
+        generations.young.insert(tail, session);
         // Thousands of sessions are wiped after the lock is free again.
         drop(generations);
         drop(dropped);
@@ -159,52 +167,63 @@ mod tests {
     use crate::claims::tests::{longest, sample};
     use crate::{Authenticator, Epoch, EpochId, EpochRoot, Keyring};
 
-    fn session(claims: &Claims) -> (Box<[u8]>, Arc<Session>) {
+    /// A session of `claims`, as if it had come with `token`, or with its own.
+    fn session(claims: &Claims, token: Option<&[u8]>) -> Arc<Session> {
         let epoch = Epoch::new(EpochId(1), &EpochRoot::from_bytes([1; 32]), Partition::Aws).unwrap();
         let keyring = Keyring::new(vec![epoch], EpochId(1)).unwrap();
         let credential = keyring.mint(claims).unwrap();
-        let token = credential.session_token.expose().as_bytes();
-        let opened = keyring.open(credential.access_key_id.as_str(), token).unwrap();
-        (token.into(), Arc::new(Session::new(Partition::Aws, opened)))
+        let own = credential.session_token.expose().as_bytes();
+        let opened = keyring.open(credential.access_key_id.as_str(), own).unwrap();
+        Arc::new(Session::new(Partition::Aws, token.unwrap_or(own), opened))
     }
 
     fn scope<'a>(date: &'a str, service: &'a str) -> Scope<'a> {
         Scope { date, region: "us-east-1", service, terminator: "aws4_request" }
     }
 
+    fn token(number: usize) -> Vec<u8> {
+        format!("token {number:020}").into_bytes()
+    }
+
     #[test]
     fn remembers_at_most_two_generations() {
         let sessions = Sessions::default();
-        let (_, any) = session(&sample());
-        let token = |number: usize| format!("token {number}").into_bytes();
         let max = Sessions::GENERATION_MAX;
-        for number in 0..3 * max + 1 {
-            sessions.insert(&token(number), Arc::clone(&any));
-            sessions.insert(&token(number), Arc::clone(&any));
-            assert!(sessions.len() <= 2 * max);
+        for number in 0..2 * max + 1 {
+            let session = session(&sample(), Some(&token(number)));
+            sessions.insert(Arc::clone(&session));
+            sessions.insert(session);
+            assert_eq!(sessions.len(), if number < 2 * max { number + 1 } else { max + 1 });
         }
-        assert_eq!(sessions.len(), max + 1);
-        assert!(sessions.get(&token(3 * max)).is_some());
         assert!(sessions.get(&token(2 * max)).is_some());
-        assert!(sessions.get(&token(2 * max - 1)).is_none());
-        assert!(sessions.get(b"token").is_none());
+        assert!(sessions.get(&token(max)).is_some());
+        assert!(sessions.get(&token(max - 1)).is_none());
     }
 
     #[test]
     fn what_is_used_stays() {
         let sessions = Sessions::default();
-        let (token, session) = session(&sample());
-        sessions.insert(&token, session);
-        for number in 0..5 * Sessions::GENERATION_MAX {
-            let (_, other) = (0, sessions.get(&token).unwrap());
-            sessions.insert(&number.to_be_bytes(), other);
+        sessions.insert(session(&sample(), Some(b"the one that is used")));
+        for number in 0..3 * Sessions::GENERATION_MAX {
+            sessions.insert(session(&sample(), Some(&token(number))));
+            assert!(sessions.get(b"the one that is used").is_some(), "{number}");
         }
-        assert!(sessions.get(&token).is_some());
+    }
+
+    #[test]
+    fn a_hit_is_the_whole_token() {
+        let sessions = Sessions::default();
+        sessions.insert(session(&sample(), Some(&token(1))));
+        let mut changed = token(1);
+        changed[0] ^= 1;
+        for (token, is_hit) in [(token(1).as_slice(), true), (&changed, false), (&token(1)[1..], false), (b"", false)] {
+            assert_eq!(sessions.get(token).is_some(), is_hit);
+        }
     }
 
     #[test]
     fn signing_keys_below_at_and_above_the_limit() {
-        let (_, session) = session(&sample());
+        let session = session(&sample(), None);
         let dates = ["20260101", "20260102", "20260103", "20260104", "20260105"];
         assert_eq!(dates.len(), SCOPES_MAX + 1);
         for date in dates {
@@ -225,14 +244,14 @@ mod tests {
     fn a_full_cache_keeps_to_its_bound() {
         const ALLOCATION: usize = 16;
         const NAME: usize = 32 + ALLOCATION;
-        let (token, session) = session(&longest());
+        let session = session(&longest(), None);
         let scoped_key = size_of::<ScopedKey>() + 3 * NAME + size_of::<SigningKey>() + 2 * ALLOCATION;
         let role = 64 + 32 + 2 * ALLOCATION;
         let claims = size_of::<Claims>() + 2 * ALLOCATION + NAME + role;
         let one = size_of_val(&*session) + 2 * ALLOCATION + role + claims + SCOPES_MAX * scoped_key;
         // A hash table is at least 7/16 full after it grew; a slot is the key, the value and a byte.
-        let slot = (size_of::<(Box<[u8]>, Arc<Session>)>() + 1) * 16 / 7;
-        let all = 2 * Sessions::GENERATION_MAX * (one + slot + token.len() + ALLOCATION);
+        let slot = (size_of::<(Tail, Arc<Session>)>() + 1) * 16 / 7;
+        let all = 2 * Sessions::GENERATION_MAX * (one + slot + session.token.len() + ALLOCATION);
         assert!(all <= Authenticator::CACHE_BYTES_MAX, "{all}");
         assert!(all > Authenticator::CACHE_BYTES_MAX / 2, "{all}: the bound says nothing");
     }
