@@ -1,0 +1,195 @@
+//! A region that really listens, and callers that really sign.
+#![allow(unreachable_pub, dead_code, reason = "shared by several test programs")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::string_slice, reason = "test harness")]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use inborn_credential::{Credential, Delivery};
+use inborn_identity::{AccountId, Clock, InstanceId, Partition, UnixTime};
+use inborn_listener::Limits;
+use inborn_region::{KeySource, Opening, RegionIdentity, RegionServer, RequestOrigin};
+use inborn_sigv4::sign::{Credentials, Target, sign};
+use inborn_sigv4::{Header, PathMode};
+use inborn_store::{SqliteStore, Store};
+use inborn_testkit::ManualClock;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+pub const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
+pub const FORM: &str = "application/x-www-form-urlencoded; charset=utf-8";
+pub const WHOAMI: &str = "Action=GetCallerIdentity&Version=2011-06-15";
+
+pub struct Running {
+    pub region: Arc<RegionServer>,
+    pub clock: Arc<ManualClock>,
+    pub address: SocketAddr,
+    pub directory: tempfile::TempDir,
+    _stop: watch::Sender<bool>,
+}
+
+/// Who signs.
+#[derive(Clone)]
+pub struct Signer {
+    pub access_key_id: String,
+    pub secret: String,
+    pub token: Option<String>,
+}
+
+impl From<&Credential> for Signer {
+    fn from(credential: &Credential) -> Self {
+        Self {
+            access_key_id: credential.access_key_id.to_string(),
+            secret: credential.secret_access_key.expose().to_owned(),
+            token: Some(credential.session_token.expose().to_owned()),
+        }
+    }
+}
+
+/// A call, as far as tests vary it.
+#[derive(Clone)]
+pub struct Call {
+    pub method: &'static str,
+    pub target: String,
+    pub host: String,
+    pub service: String,
+    pub region: String,
+    pub body: String,
+    pub headers: Vec<(&'static str, String)>,
+}
+
+pub struct Reply {
+    pub status: u16,
+    pub head: String,
+    pub body: String,
+}
+
+impl Reply {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| {
+            let (key, value) = line.split_once(": ")?;
+            key.eq_ignore_ascii_case(name).then_some(value)
+        })
+    }
+}
+
+pub fn identity() -> RegionIdentity {
+    RegionIdentity {
+        partition: Partition::Aws,
+        region: "eu-central-1".parse().unwrap(),
+        account: AccountId::new(123_456_789_012).unwrap(),
+        domain: "amazonaws.com".to_owned(),
+    }
+}
+
+pub async fn start() -> Running {
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::in_memory().unwrap());
+    start_on(store, KeySource::Ephemeral).await
+}
+
+pub async fn start_on(store: Arc<dyn Store>, key_source: KeySource) -> Running {
+    let directory = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::new(NOW));
+    let opening = Opening { identity: identity(), key_source, audit_file: directory.path().join("audit.jsonl") };
+    let region = RegionServer::open(store, opening, Arc::clone(&clock) as Arc<dyn Clock>).await.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stop, stopping) = watch::channel(false);
+    let served = Arc::clone(&region);
+    tokio::spawn(inborn_listener::serve(listener, None, Limits::DEFAULT, stopping, move |request, peer| {
+        Arc::clone(&served).handle(request, RequestOrigin { peer })
+    }));
+    Running { region, clock, address, directory, _stop: stop }
+}
+
+pub fn call(service: &str, body: &str) -> Call {
+    Call {
+        method: "POST",
+        target: "/".to_owned(),
+        host: format!("{service}.eu-central-1.amazonaws.com"),
+        service: service.to_owned(),
+        region: "eu-central-1".to_owned(),
+        body: body.to_owned(),
+        headers: vec![("content-type", FORM.to_owned())],
+    }
+}
+
+pub fn ec2(parameters: &str) -> Call {
+    call("ec2", &format!("{parameters}&Version=2016-11-15"))
+}
+
+impl Running {
+    pub fn operator(&self) -> Signer {
+        let key = self.region.operator_key().unwrap();
+        Signer { access_key_id: key.access_key_id.clone(), secret: key.secret.expose().to_owned(), token: None }
+    }
+
+    /// The credential that an instance holds now.
+    pub fn machine(&self, instance: InstanceId) -> Signer {
+        let issued = self.region.issue(instance, Delivery::V2, self.clock.now()).unwrap();
+        (&issued.credential).into()
+    }
+
+    pub async fn launch(&self) -> InstanceId {
+        let reply =
+            self.send(&self.operator(), &ec2("Action=RunInstances&ImageId=ami-12345678&MinCount=1&MaxCount=1")).await;
+        assert_eq!(reply.status, 200, "{}", reply.body);
+        between(&reply.body, "<instanceId>", "</instanceId>").parse().unwrap()
+    }
+
+    pub async fn send(&self, signer: &Signer, call: &Call) -> Reply {
+        let text = self.signed(signer, call);
+        exchange(self.address, &text).await
+    }
+
+    /// The bytes of a signed request.
+    pub fn signed(&self, signer: &Signer, call: &Call) -> String {
+        let mut headers: Vec<(&str, String)> = vec![("host", call.host.clone())];
+        headers.extend(call.headers.iter().cloned());
+        let fields: Vec<Header<'_>> =
+            headers.iter().map(|(name, value)| Header { name: name.as_bytes(), value: value.as_bytes() }).collect();
+        let (path, query) = call.target.split_once('?').unwrap_or((&call.target, ""));
+        let unsigned = inborn_sigv4::Request {
+            method: call.method,
+            path: path.as_bytes(),
+            query: query.as_bytes(),
+            headers: &fields,
+        };
+        let credentials = Credentials {
+            access_key_id: &signer.access_key_id,
+            secret_access_key: signer.secret.as_bytes(),
+            session_token: signer.token.as_deref(),
+        };
+        let target = Target { region: &call.region, service: &call.service, path_mode: PathMode::Normalized };
+        let added = sign(&unsigned, call.body.as_bytes(), &credentials, &target, self.clock.now()).unwrap();
+        let mut text = format!("{} {} HTTP/1.1\r\n", call.method, call.target);
+        for (name, value) in headers.iter().map(|(n, v)| (*n, v)).chain(added.iter().map(|(n, v)| (*n, v))) {
+            text.push_str(&format!("{name}: {value}\r\n"));
+        }
+        text.push_str(&format!("content-length: {}\r\nconnection: close\r\n\r\n{}", call.body.len(), call.body));
+        text
+    }
+
+    pub fn audit(&self) -> Vec<serde_json::Value> {
+        let text = std::fs::read_to_string(self.directory.path().join("audit.jsonl")).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+pub async fn exchange(address: SocketAddr, text: &str) -> Reply {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(text.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    let answer = String::from_utf8(answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    Reply { status, head: head.to_owned(), body: body.to_owned() }
+}
+
+pub fn between<'a>(text: &'a str, start: &str, end: &str) -> &'a str {
+    let from = text.find(start).unwrap_or_else(|| panic!("no {start} in {text}")) + start.len();
+    let length = text[from..].find(end).unwrap();
+    &text[from..from + length]
+}

@@ -1,0 +1,141 @@
+//! Walks the real operation tables: every operation, for every kind of caller and every state a caller can be in, has an
+//! expectation. An operation that is added without one fails here.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+mod common;
+
+use common::*;
+use inborn_identity::CallerKind;
+use inborn_region::SERVICES;
+
+/// What each operation is expected to allow. Adding an operation means adding a line.
+const EXPECTED: [(&str, &str, &[CallerKind]); 10] = [
+    ("sts", "GetCallerIdentity", &CallerKind::ALL),
+    ("ec2", "CreateTags", &[CallerKind::Operator]),
+    ("ec2", "DeleteTags", &[CallerKind::Operator]),
+    ("ec2", "DescribeInstances", &[CallerKind::Operator]),
+    ("ec2", "ModifyInstanceMetadataOptions", &[CallerKind::Operator]),
+    ("ec2", "RebootInstances", &[CallerKind::Operator]),
+    ("ec2", "RunInstances", &[CallerKind::Operator]),
+    ("ec2", "StartInstances", &[CallerKind::Operator]),
+    ("ec2", "StopInstances", &[CallerKind::Operator]),
+    ("ec2", "TerminateInstances", &[CallerKind::Operator]),
+];
+
+#[test]
+fn the_tables_say_what_is_expected_and_nothing_else() {
+    let mut tables: Vec<_> = SERVICES
+        .iter()
+        .flat_map(|service| {
+            service.operations.iter().map(|operation| (service.name, operation.name, operation.callers))
+        })
+        .collect();
+    let mut expected = EXPECTED.to_vec();
+    tables.sort_by_key(|(service, name, _)| (*service, *name));
+    expected.sort_by_key(|(service, name, _)| (*service, *name));
+    assert_eq!(tables, expected);
+}
+
+fn code(body: &str) -> &str {
+    between(body, "<Code>", "</Code>")
+}
+
+#[tokio::test]
+async fn each_operation_refuses_everybody_it_should() {
+    let running = start().await;
+    let (id, dead) = (running.launch().await, running.launch().await);
+    let ended = running.machine(dead);
+    running.send(&running.operator(), &ec2(&format!("Action=TerminateInstances&InstanceId.1={dead}"))).await;
+    let machine = running.machine(id);
+    for service in SERVICES {
+        for operation in service.operations {
+            let name = format!("{}:{}", service.name, operation.name);
+            let version = service.version.unwrap_or("2016-11-15");
+            let good = call(service.name, &format!("Action={}&Version={version}", operation.name));
+            let (unknown, signature) = match service.name {
+                "ec2" => ("AuthFailure", "AuthFailure"),
+                _ => ("InvalidClientTokenId", "SignatureDoesNotMatch"),
+            };
+
+            // The identity role.
+            let reply = running.send(&machine, &good).await;
+            if operation.callers.contains(&CallerKind::IdentityRole) {
+                assert_eq!(reply.status, 200, "{name}: {}", reply.body);
+            } else {
+                assert_eq!(code(&reply.body), unknown, "{name} by the identity role");
+            }
+            // An operator gets past the table: done, or refused for its parameters.
+            let reply = running.send(&running.operator(), &good).await;
+            let is_let_in = reply.status == 200
+                || code(&reply.body) == "MissingParameter"
+                || code(&reply.body) == "InvalidParameterCombination";
+            assert!(is_let_in, "{name} by the operator: {}", reply.body);
+            // A terminated machine.
+            let reply = running.send(&ended, &good).await;
+            assert_eq!(code(&reply.body), unknown, "{name} by a terminated machine");
+            // Nobody.
+            let text = running.signed(&machine, &good);
+            let lines: Vec<&str> = text.split("\r\n").filter(|line| !line.starts_with("authorization")).collect();
+            let reply = exchange(running.address, &lines.join("\r\n")).await;
+            assert!(reply.status >= 400, "{name} by nobody");
+            // A tampered body, for both.
+            for signer in [&machine, &running.operator()] {
+                let text = running.signed(signer, &good).replace("Version=2", "Version=3");
+                let reply = exchange(running.address, &text).await;
+                assert_eq!(code(&reply.body), signature, "{name} with a tampered body");
+            }
+            // Signed for another region, and for another service.
+            for signer in [&machine, &running.operator()] {
+                let mut elsewhere = good.clone();
+                elsewhere.region = "eu-west-1".to_owned();
+                assert_eq!(code(&running.send(signer, &elsewhere).await.body), signature, "{name} for another region");
+                for other in SERVICES.iter().filter(|other| other.name != service.name) {
+                    let mut mixed = good.clone();
+                    mixed.service = other.name.to_owned();
+                    let reply = running.send(signer, &mixed).await;
+                    assert!(reply.status >= 400, "{name} signed for {}: {}", other.name, reply.body);
+                }
+            }
+        }
+    }
+    // An expired credential, everywhere.
+    let issued = running.region.issue(id, inborn_credential::Delivery::V2, NOW).unwrap().credential;
+    running.clock.set(issued.expires_at);
+    for service in SERVICES {
+        for operation in service.operations {
+            let version = service.version.unwrap_or("2016-11-15");
+            let good = call(service.name, &format!("Action={}&Version={version}", operation.name));
+            let reply = running.send(&machine, &good).await;
+            let expired = if service.name == "ec2" { "RequestExpired" } else { "ExpiredToken" };
+            assert_eq!(code(&reply.body), expired, "{}:{}", service.name, operation.name);
+        }
+    }
+}
+
+#[tokio::test]
+async fn services_that_are_not_here_know_nobody() {
+    let running = start().await;
+    let id = running.launch().await;
+    for signer in [running.machine(id), running.operator()] {
+        let mut sqs = call("sqs", "{}");
+        sqs.headers = vec![
+            ("content-type", "application/x-amz-json-1.0".to_owned()),
+            ("x-amz-target", "AmazonSQS.ListQueues".to_owned()),
+        ];
+        let reply = running.send(&signer, &sqs).await;
+        assert_eq!(reply.status, 403);
+        assert_eq!(
+            reply.body,
+            r#"{"__type":"com.amazon.coral.service#UnrecognizedClientException","message":"The security token included in the request is invalid"}"#
+        );
+        let reply = running.send(&signer, &call("iam", "Action=ListUsers&Version=2010-05-08")).await;
+        assert_eq!((reply.status, code(&reply.body)), (403, "InvalidClientTokenId"));
+    }
+    for action in ["GetSessionToken", "AssumeRole", "GetFederationToken", "GetAccessKeyInfo", "Surprise"] {
+        let reply =
+            running.send(&running.machine(id), &call("sts", &format!("Action={action}&Version=2011-06-15"))).await;
+        assert_eq!((reply.status, code(&reply.body)), (403, "InvalidClientTokenId"), "{action}");
+        let message = between(&reply.body, "<Message>", "</Message>");
+        assert_eq!(message, "The security token included in the request is invalid", "{action}");
+    }
+}
