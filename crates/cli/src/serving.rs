@@ -44,7 +44,6 @@ const STOP_TIMEOUT: Duration = Duration::from_millis(800);
 /// What is being served.
 pub(crate) struct Serving {
     pub(crate) ready: Ready,
-    pub(crate) handler: Arc<ControlHandler>,
     pub(crate) region: Arc<RegionServer>,
     directory: DataDirectory,
     stop: watch::Sender<bool>,
@@ -95,7 +94,7 @@ impl Serving {
         tasks.spawn(socket.serve(Arc::clone(&handler) as Arc<dyn Handler>, stopping));
         spawn_chores(&region, &host, &handler, certificate);
         directory.announce(&ready, settings.ready_file.as_deref())?;
-        Ok(Self { ready, handler, region, directory, stop, tasks })
+        Ok(Self { ready, region, directory, stop, tasks })
     }
 
     /// Stops serving: connections get a moment to end, then the store is closed.

@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, clippy::disallowed_methods, reason = "a test with its own main")]
 
 mod inside;
+mod leased;
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -45,7 +46,7 @@ fn main() -> ExitCode {
 }
 
 fn run_all() -> ExitCode {
-    let tests: [(&str, fn()); 9] = [
+    let tests: [(&str, fn()); 10] = [
         ("a command in its pocket", a_command_in_its_pocket),
         ("exit codes of commands that cannot run", exit_codes_of_commands_that_cannot_run),
         ("the command dies with its parent", the_command_dies_with_its_parent),
@@ -55,6 +56,7 @@ fn run_all() -> ExitCode {
         ("nothing is left behind", nothing_is_left_behind),
         ("a child that is killed is noticed", a_child_that_is_killed_is_noticed),
         ("two pockets at a time", two_pockets_at_a_time),
+        ("a pocket on a lease", leased::a_pocket_on_a_lease),
     ];
     let user = rustix::process::geteuid();
     for (name, test) in tests {

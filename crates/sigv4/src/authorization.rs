@@ -49,11 +49,8 @@ impl<'a> Authorization<'a> {
         }
 
         let (mut credential, mut signed_headers, mut signature) = (None, None, None);
-        let parameters = trim(parameters);
-        for part in parameters.split(',').map(trim) {
-            if parameters.is_empty() {
-                break;
-            }
+        let parameters = Some(trim(parameters)).filter(|parameters| !parameters.is_empty());
+        for part in parameters.into_iter().flat_map(|parameters| parameters.split(',')).map(trim) {
             let Some((name, value)) = part.split_once('=') else {
                 return Err(Fault::NotKeyValue { part: part.into(), authorization: field.into() });
             };

@@ -10,8 +10,9 @@ use inborn_identity::UnixTime;
 /// cut at [`Fault::VALUE_MAX`] bytes and freed of bytes that are not UTF-8; none of them is a secret.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Fault {
-    /// 1: the path is not absolute, leads above the root, or has a broken escape.
-    #[error("the path is not a valid absolute path")]
+    /// 1: the path is not absolute, leads above the root, or has a broken escape or a control character. Also a method
+    /// that is not one.
+    #[error("the method or the path is not valid")]
     Path,
     /// 4: the query ends in the middle of an escape, as in `a=%2`.
     #[error("the query has an incomplete trailing escape")]

@@ -2,12 +2,16 @@
 
 use crate::{Fault, Limit, PATH_MAX, PathMode, hex};
 
-/// Step 1, what of it does not depend on the service: absolute, escapes whole, not too long.
+/// Step 1, what of it does not depend on the service: absolute, escapes whole, not too long. Nor may it hold control
+/// characters, which no HTTP has there: a line feed would be taken for the end of the line in the canonical request.
 pub(crate) fn check(path: &[u8]) -> Result<(), Fault> {
     if path.len() > PATH_MAX {
         return Err(Fault::TooLarge(Limit::Path));
     }
     if !(path.is_empty() || path.starts_with(b"/")) {
+        return Err(Fault::Path);
+    }
+    if path.iter().fold(false, |any, byte| any | byte.is_ascii_control()) {
         return Err(Fault::Path);
     }
     let mut rest = path;
@@ -117,7 +121,7 @@ mod tests {
         for good in ["", "/", "/%41%2f", "/a/../../b", "/\u{e9}"] {
             assert_eq!(check(good.as_bytes()), Ok(()), "{good}");
         }
-        for bad in ["a", "*", "http://h/", "/%", "/%4", "/%4g", "/%%41", "/%41%"] {
+        for bad in ["a", "*", "http://h/", "/%", "/%4", "/%4g", "/%%41", "/%41%", "/a\nb", "/\t", "/\0", "/\u{7f}"] {
             assert_eq!(check(bad.as_bytes()), Err(Fault::Path), "{bad}");
         }
         for (length, is_good) in [(PATH_MAX - 1, true), (PATH_MAX, true), (PATH_MAX + 1, false)] {

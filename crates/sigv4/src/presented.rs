@@ -134,7 +134,7 @@ impl<'a> Presented<'a> {
     /// where paths are normalised, [`Fault::SignatureMismatch`].
     pub fn verify(
         &self,
-        request: &Request<'a>,
+        request: &Request<'_>,
         body_sha256: &[u8; 32],
         path_mode: PathMode,
         key: &SigningKey,
@@ -215,6 +215,10 @@ impl fmt::Debug for Presented<'_> {
 
 impl<'a> Draft<'a> {
     fn read(request: &Request<'a>) -> Result<Self, Fault> {
+        // A line feed in the method would be taken for the end of the line in the canonical request.
+        if !request.method.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(Fault::Path);
+        }
         path::check(request.path)?;
         let is_query_signed = query::check(request.query)?;
         let fields = Fields::new(request.headers)?;
@@ -255,10 +259,12 @@ impl Moment {
         Ok(Self { time, text: text.try_into().map_err(|_| fault())? })
     }
 
-    /// Step 9 for `Date`, which may also have the form of HTTP. The string to sign has the basic form all the same, so
-    /// the moment is signed even where the header is not.
+    /// Step 9 for `Date`, which may also have the form of HTTP, or that of mail, which botocore sends: `-0000` for
+    /// `GMT`. The string to sign has the basic form all the same, so the moment is signed even where the header is not.
     fn any(text: &[u8]) -> Result<Self, Fault> {
-        match UnixTime::parse_http_date(text) {
+        let from_mail = text.strip_suffix(b"-0000").or_else(|| text.strip_suffix(b"+0000"));
+        let from_mail = from_mail.map(|front| [front, b"GMT"].concat());
+        match UnixTime::parse_http_date(from_mail.as_deref().unwrap_or(text)) {
             Ok(time) => Self::basic(time.basic().as_bytes()),
             Err(_) => Self::basic(text),
         }

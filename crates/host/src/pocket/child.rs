@@ -8,7 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
-use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+use rustix::process::{Signal, geteuid, getppid, set_parent_process_death_signal};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 use tokio::net::UnixStream;
 
@@ -98,10 +98,9 @@ fn leave() -> Result<bool, Failure> {
     let inner = UnshareFlags::NEWNET | UnshareFlags::NEWNS;
     match unshare(inner | UnshareFlags::NEWUSER) {
         Ok(()) => Ok(true),
-        Err(error) if rustix::process::geteuid().is_root() => match unshare(inner) {
-            Ok(()) => Ok(false),
-            Err(_) => Err(explain(format!("cannot make namespaces: {error}"))),
-        },
+        Err(_) if geteuid().is_root() && unshare(inner).is_ok() => Ok(false),
+        // To the kernel too many namespaces are a lack of space, which would send people to look at their disks.
+        Err(Errno::NOSPC) => Err(explain("cannot make namespaces: their number is limited".to_owned())),
         Err(error) => Err(explain(format!("cannot make namespaces: {error}"))),
     }
 }
@@ -168,11 +167,12 @@ fn is_anywhere(program: &OsStr) -> bool {
 /// Adds what a person can do about a kernel that forbids namespaces.
 fn explain(message: String) -> Failure {
     let read = |path: &str| std::fs::read_to_string(path).ok().map(|value| value.trim().to_owned());
-    format!("{message}; {}", advice(|name| read(&format!("/proc/sys/{}", name.replace('.', "/"))))).into()
+    let setting = |name: &str| read(&format!("/proc/sys/{}", name.replace('.', "/")));
+    format!("{message}; {}", advice(setting, geteuid().is_root())).into()
 }
 
 /// What stands in the way of namespaces, told by the values of kernel settings.
-fn advice(setting: impl Fn(&str) -> Option<String>) -> String {
+fn advice(setting: impl Fn(&str) -> Option<String>, root: bool) -> String {
     let remedies = [
         ("kernel.apparmor_restrict_unprivileged_userns", "1", "0"),
         ("kernel.unprivileged_userns_clone", "0", "1"),
@@ -190,7 +190,8 @@ fn advice(setting: impl Fn(&str) -> Option<String>) -> String {
     } else {
         set.join(", and ")
     };
-    format!("{found}; or run as root, or use `inborn launch --export`, which needs no namespaces")
+    let as_root = if root { "" } else { "run as root, or " };
+    format!("{found}; or {as_root}use `inborn launch --export`, which needs no namespaces")
 }
 
 #[cfg(test)]
@@ -199,7 +200,8 @@ mod tests {
 
     #[test]
     fn the_setting_that_stands_in_the_way_is_named() {
-        let none = advice(|_| None);
+        let none = advice(|_| None, true);
+        assert!(!none.contains("as root"), "{none}");
         assert!(
             none.starts_with("the kernel, or the container") && none.contains("`inborn launch --export`"),
             "{none}"
@@ -209,9 +211,9 @@ mod tests {
             ("kernel.unprivileged_userns_clone", "0"),
             ("user.max_user_namespaces", "0"),
         ] {
-            let text = advice(|asked| (asked == name).then(|| value.to_owned()));
+            let text = advice(|asked| (asked == name).then(|| value.to_owned()), false);
             assert!(text.starts_with(&format!("{name} is {value}: ")) && text.contains("run as root"), "{text}");
-            assert!(!advice(|asked| (asked == name).then(|| "77".to_owned())).contains(name));
+            assert!(!advice(|asked| (asked == name).then(|| "77".to_owned()), false).contains(name));
         }
     }
 
