@@ -1,4 +1,5 @@
 //! What real clients send is verified, and nothing else: value tests of every captured form.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test says what it expects")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! What holds for every request: a signed one verifies, one bit away from it nothing does, and no bytes cause a panic.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test says what it expects")]
 
 mod support;
 
