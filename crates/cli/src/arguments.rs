@@ -65,8 +65,10 @@ const UP_HELP: &str = "\
 Where the state is kept: --data, else INBORN_DATA, else $STATE_DIRECTORY, else $XDG_STATE_HOME/inborn, else \
 ~/.local/state/inborn. The operator's key is in operator.env there: `. DATA/operator.env` makes the AWS CLI its client.";
 
-/// What the person asks `up` for. All of it can also stand in the file that --config names.
+/// What the person asks `up` for. All of it can also stand in the file that --config names. Of a flag given twice, the
+/// last one counts, so that scripts can add to a command.
 #[derive(Debug, Args)]
+#[command(args_override_self = true)]
 pub(crate) struct Up {
     /// Read settings from this TOML file; flags and INBORN_… variables win over it
     #[arg(long, env = "INBORN_CONFIG", value_name = "FILE")]

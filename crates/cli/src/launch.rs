@@ -52,5 +52,7 @@ fn export(out: &mut impl Write, ready: &Ready, id: &str, metadata: &str) -> std:
     writeln!(out, "export INSTANCE_ID={id}")?;
     writeln!(out, "export AWS_EC2_METADATA_SERVICE_ENDPOINT={metadata}")?;
     writeln!(out, "export AWS_ENDPOINT_URL={}", ready.endpoint)?;
-    writeln!(out, "export AWS_REGION={}", ready.region)
+    writeln!(out, "export AWS_REGION={}", ready.region)?;
+    // What version 1 of the AWS CLI and boto3 read.
+    writeln!(out, "export AWS_DEFAULT_REGION={}", ready.region)
 }

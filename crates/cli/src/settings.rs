@@ -1,7 +1,9 @@
 //! What `up` is asked for, from flags, environment and file, checked as a whole: all mistakes are told at once.
 
+use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use anyhow::{Context, bail};
 use inborn_identity::{Partition, Region};
@@ -51,16 +53,16 @@ impl Choice {
         domain: Option<&str>,
     ) -> Result<RegionIdentity, String> {
         let mut mistakes = Vec::new();
-        let region: Option<Region> = keep(region.unwrap_or(DEFAULT_REGION).parse(), "region", &mut mistakes);
-        let account = keep(account.unwrap_or(DEFAULT_ACCOUNT).parse(), "account", &mut mistakes);
+        let region: Option<Region> = keep(region.unwrap_or(DEFAULT_REGION), "region", &mut mistakes);
+        let account = keep(account.unwrap_or(DEFAULT_ACCOUNT), "account", &mut mistakes);
         let guess = region.as_ref().and_then(Partition::of_region).unwrap_or(Partition::Aws);
-        let partition = match partition {
-            Some(text) => keep(text.parse(), "partition", &mut mistakes),
+        let partition: Option<Partition> = match partition {
+            Some(text) => keep(text, "partition", &mut mistakes),
             None => Some(guess),
         };
-        let domain = domain.or(partition.map(Partition::dns_suffix)).unwrap_or_default();
+        let domain = domain.unwrap_or(partition.unwrap_or(guess).dns_suffix());
         if !is_domain(domain) {
-            mistakes.push(format!("domain: `{domain}` is not a DNS name in lower case, as in amazonaws.com"));
+            mistakes.push(format!("domain `{domain}`: not a DNS name in lower case, as in amazonaws.com"));
         }
         match (region, account, partition, mistakes.as_slice()) {
             (Some(region), Some(account), Some(partition), []) => {
@@ -71,8 +73,9 @@ impl Choice {
     }
 }
 
-fn keep<T, E: std::fmt::Display>(result: Result<T, E>, what: &str, mistakes: &mut Vec<String>) -> Option<T> {
-    result.map_err(|error| mistakes.push(format!("{what}: {error}"))).ok()
+/// Reads a value; what is wrong with it joins the list.
+fn keep<T: FromStr<Err: Display>>(text: &str, what: &str, mistakes: &mut Vec<String>) -> Option<T> {
+    text.parse().map_err(|error| mistakes.push(format!("{what} `{text}`: {error}"))).ok()
 }
 
 fn is_domain(text: &str) -> bool {
@@ -206,7 +209,7 @@ data = "/file""#;
     fn all_mistakes_are_told_at_once() {
         let arguments = up(&["--region", "US", "--account", "1", "--partition", "mars", "--domain", "x"]);
         let text = Settings::merge(&arguments, FileSettings::default()).unwrap_err().to_string();
-        for word in ["region:", "account:", "partition:", "domain:"] {
+        for word in ["region `US`:", "account `1`:", "partition `mars`:", "domain `x`:"] {
             assert!(text.contains(word), "{word} in {text}");
         }
     }

@@ -87,7 +87,7 @@ fn request<'a>(headers: &'a [Header<'a>]) -> Request<'a> {
     Request { method: "POST", path: b"/", query: b"", headers }
 }
 
-#[divan::bench(args = CASES)]
+#[divan::bench(args = CASES, sample_size = 500)]
 fn floor(bencher: Bencher<'_, '_>, case: (&str, usize)) {
     let lab = lab(case);
     let headers = view(&lab.headers);
@@ -103,7 +103,7 @@ fn floor(bencher: Bencher<'_, '_>, case: (&str, usize)) {
     });
 }
 
-#[divan::bench(args = CASES)]
+#[divan::bench(args = CASES, sample_size = 500)]
 fn warm(bencher: Bencher<'_, '_>, case: (&str, usize)) {
     let lab = lab(case);
     let headers = view(&lab.headers);
@@ -119,7 +119,7 @@ fn warm(bencher: Bencher<'_, '_>, case: (&str, usize)) {
     bencher.bench_local(verify);
 }
 
-#[divan::bench(args = CASES)]
+#[divan::bench(args = CASES, sample_size = 500)]
 fn cold(bencher: Bencher<'_, '_>, case: (&str, usize)) {
     let lab = lab(case);
     let headers = view(&lab.headers);
@@ -138,7 +138,7 @@ fn cold(bencher: Bencher<'_, '_>, case: (&str, usize)) {
 }
 
 /// The parts, for whoever wants to make them faster.
-#[divan::bench(args = CASES)]
+#[divan::bench(args = CASES, sample_size = 500)]
 fn accept_only(bencher: Bencher<'_, '_>, case: (&str, usize)) {
     let lab = lab(case);
     let headers = view(&lab.headers);
@@ -146,12 +146,12 @@ fn accept_only(bencher: Bencher<'_, '_>, case: (&str, usize)) {
     bencher.bench_local(|| Presented::accept(black_box(&request), &STS, NOW).is_ok());
 }
 
-#[divan::bench]
+#[divan::bench(sample_size = 500)]
 fn derive_only() -> SigningKey {
     SigningKey::derive(black_box(SECRET), b"20261123", "us-east-1", "sts")
 }
 
-#[divan::bench]
+#[divan::bench(sample_size = 500)]
 fn body_only() -> [u8; 32] {
     sha256(black_box(BODY))
 }

@@ -105,9 +105,9 @@ impl Launch {
         let count_min = count_min.ok_or_else(|| refusal::missing_parameter("MinCount"))?;
         let count_max = count_max.ok_or_else(|| refusal::missing_parameter("MaxCount"))?;
         if count_min > count_max {
-            return Err(refusal::invalid_combination(
-                "The maxCount parameter must be greater than or equal to minCount",
-            ));
+            let message =
+                format!("Value ({count_min}) for parameter minCount is invalid. It must not be above maxCount");
+            return Err(refusal::invalid_value(message));
         }
         let launch = Self {
             count_min,

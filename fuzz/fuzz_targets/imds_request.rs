@@ -1,0 +1,95 @@
+//! Bytes as a request to the metadata service: first line `METHOD TARGET`, then lines of `name: value`.
+#![no_main]
+
+use inborn_identity::{HttpTokens, MetadataOptions, Partition, UnixTime};
+use inborn_imds::{
+    Facts, KeyPair, PreparedCredential, PreparedCredentials, Request, TokenKey, TokenTtl, View, identity_document,
+    respond,
+};
+use libfuzzer_sys::fuzz_target;
+use std::sync::LazyLock;
+
+const NOW: UnixTime = UnixTime::from_secs(1_795_000_000);
+
+struct Lab {
+    facts: Facts,
+    document: String,
+    tags: Vec<(String, String)>,
+    credentials: PreparedCredentials,
+    key: TokenKey,
+    token: Vec<u8>,
+}
+
+static LAB: LazyLock<Lab> = LazyLock::new(|| {
+    let instance = "i-0123456789abcdef0".parse().unwrap();
+    let facts = Facts {
+        account: "123456789012".parse().unwrap(),
+        partition: Partition::Aws,
+        region: "us-east-1".parse().unwrap(),
+        zone: "us-east-1a".parse().unwrap(),
+        zone_id: "use1-az1".into(),
+        domain: "amazonaws.com".into(),
+        image_id: "ami-0123456789abcdef0".into(),
+        instance_type: "t3.micro".into(),
+        architecture: "x86_64".into(),
+        launch_index: 0,
+        reservation_id: "r-0123456789abcdef0".into(),
+        local_hostname: "ip-10-0-0-5.ec2.internal".into(),
+        private_ip: Some([10, 0, 0, 5].into()),
+        mac: Some("02:29:96:8f:6a:2d".into()),
+        security_groups: vec!["default".into()],
+        key_pair: Some(KeyPair { name: "laptop".into(), openssh_key: "ssh-ed25519 AAAA".into() }),
+        user_data: Some(b"#!/bin/sh\n".to_vec()),
+        launch_time: NOW,
+    };
+    let prepared = || PreparedCredential::render("ASIA", "secret", "token", NOW, NOW.plus(22_000));
+    let key = TokenKey::from_bytes(&[7; TokenKey::BYTES]).unwrap();
+    let token = key.mint(instance, TokenTtl::from_secs(60).unwrap(), NOW).unwrap().as_bytes().to_vec();
+    Lab {
+        document: identity_document(instance, &facts),
+        tags: vec![("Name".into(), "web".into()), ("a@b".into(), String::new()), ("not/shown".into(), "x".into())],
+        credentials: PreparedCredentials::new(facts.account, prepared(), prepared()),
+        facts,
+        key,
+        token,
+    }
+});
+
+fuzz_target!(|bytes: &[u8]| {
+    let lab = &*LAB;
+    let Some((flags, bytes)) = bytes.split_first() else { return };
+    let mut lines = bytes.split(|byte| *byte == b'\n');
+    let first = lines.next().unwrap_or_default();
+    let mut words = first.splitn(2, |byte| *byte == b' ');
+    let Ok(method) = std::str::from_utf8(words.next().unwrap_or_default()) else { return };
+    let path = words.next().unwrap_or_default();
+    let mut headers: Vec<(Vec<u8>, Vec<u8>)> = lines
+        .filter_map(|line| {
+            let at = line.windows(2).position(|pair| pair == b": ")?;
+            Some((line[..at].to_vec(), line[at + 2..].to_vec()))
+        })
+        .collect();
+    if flags & 1 != 0 {
+        // No mutation finds a good token: give it one.
+        headers.push((b"x-aws-ec2-metadata-token".to_vec(), lab.token.clone()));
+    }
+    let required = flags & 2 != 0;
+    let http_tokens = if required { HttpTokens::Required } else { HttpTokens::Optional };
+    let view = View {
+        instance: "i-0123456789abcdef0".parse().unwrap(),
+        options: MetadataOptions { http_tokens, tags: flags & 4 != 0, ..MetadataOptions::default() },
+        tags: &lab.tags,
+        facts: &lab.facts,
+        document: &lab.document,
+        credentials: (flags & 8 == 0).then_some(&lab.credentials),
+    };
+    let response = respond(&Request { method, path, headers: &headers }, &view, &lab.key, NOW);
+    assert!([200, 400, 401, 403, 404, 405, 503].contains(&response.status));
+    assert_eq!(response.close, response.hop_limit.is_some());
+    if required && response.delivery.is_some() {
+        assert!(response.token_ttl.is_some(), "credentials left without a token");
+    }
+    if method == "HEAD" {
+        assert!(response.body.is_empty());
+    }
+});
