@@ -1,13 +1,14 @@
 //! The canonical request and the string to sign.
 
-use crate::fields::{Fields, is_blank, trim};
+use crate::fields::{is_blank, trim};
 use crate::scratch::Scratch;
+use crate::signed::Signed;
 use crate::{ALGORITHM, Fault, PathMode, Request, SigningKey, hex, path, query, sha256};
 
 /// What of a signature is neither the request nor the key.
 pub(crate) struct Frame<'a> {
-    /// Names, sorted, with semicolons between them.
-    pub(crate) signed_headers: &'a str,
+    /// The signed headers, found in the request.
+    pub(crate) signed: &'a Signed<'a>,
     /// `20261123T052900Z`
     pub(crate) timestamp: &'a [u8],
     /// `20261123/us-east-1/sts/aws4_request`
@@ -17,16 +18,15 @@ pub(crate) struct Frame<'a> {
 }
 
 impl Frame<'_> {
-    /// The signature of `request`, in hexadecimal. `fields` are those of the request.
+    /// The signature of `request`, in hexadecimal.
     pub(crate) fn signature(
         &self,
         request: &Request<'_>,
-        fields: &Fields<'_>,
         path_mode: PathMode,
         key: &SigningKey,
         scratch: &mut Scratch,
     ) -> Result<[u8; 64], Fault> {
-        self.write_canonical_request(request, fields, path_mode, scratch)?;
+        self.write_canonical_request(request, path_mode, scratch)?;
         let hash = hex::lower(&sha256(&scratch.canonical));
         let out = &mut scratch.string_to_sign;
         out.clear();
@@ -41,7 +41,6 @@ impl Frame<'_> {
     fn write_canonical_request(
         &self,
         request: &Request<'_>,
-        fields: &Fields<'_>,
         path_mode: PathMode,
         scratch: &mut Scratch,
     ) -> Result<(), Fault> {
@@ -55,21 +54,19 @@ impl Frame<'_> {
         }
         let out = &mut scratch.canonical;
         out.push(b'\n');
-        for name in self.signed_headers.split(';') {
-            out.extend_from_slice(name.as_bytes());
-            let mut separator = b':';
-            for value in fields.values(name.as_bytes()) {
-                out.push(separator);
-                write_value(value, out);
-                separator = b',';
-            }
-            if separator == b':' {
-                return Err(Fault::SignedHeaderAbsent { name: name.into() });
+        for field in self.signed.fields(request.headers) {
+            let (first, behind) = field?;
+            out.extend_from_slice(first.name);
+            out.push(b':');
+            write_value(first.value, out);
+            for more in behind.iter().filter(|more| more.name == first.name) {
+                out.push(b',');
+                write_value(more.value, out);
             }
             out.push(b'\n');
         }
         out.push(b'\n');
-        out.extend_from_slice(self.signed_headers.as_bytes());
+        out.extend_from_slice(self.signed.list.as_bytes());
         out.push(b'\n');
         out.extend_from_slice(self.payload);
         Ok(())
@@ -107,6 +104,7 @@ fn write_value(value: &[u8], out: &mut Vec<u8>) {
 mod tests {
     use super::*;
     use crate::Header;
+    use crate::fields::Fields;
 
     #[test]
     fn values() {
@@ -137,15 +135,14 @@ mod tests {
         let headers = [header("x", "  2  3"), header("host", "h"), header("unsigned", "u"), header("x", "1")];
         let request = Request { method: "GET", path: b"/a%3A", query: b"b&a=%41", headers: &headers };
         let frame = Frame {
-            signed_headers: "host;x",
+            signed: &Signed::read("host;x", &Fields::new(&headers).unwrap()).unwrap(),
             timestamp: b"20150830T123600Z",
             scope: "20150830/r/s/aws4_request",
             payload: &hex::lower(&sha256(b"")),
         };
         let key = SigningKey::derive(b"secret", b"20150830", "r", "s");
         let mut scratch = Scratch::new();
-        let fields = Fields::new(&headers).unwrap();
-        frame.signature(&request, &fields, PathMode::Normalized, &key, &mut scratch).unwrap();
+        frame.signature(&request, PathMode::Normalized, &key, &mut scratch).unwrap();
         let canonical = "GET\n/a%253A\na=A&b=\nhost:h\nx:2 3,1\n\nhost;x\n\
              e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         assert_eq!(core::str::from_utf8(scratch.canonical_request()), Ok(canonical));
@@ -157,10 +154,10 @@ mod tests {
     #[test]
     fn a_signed_header_that_is_absent() {
         let request = Request { method: "GET", path: b"/", query: b"", headers: &[] };
-        let frame = Frame { signed_headers: "host", timestamp: b"", scope: "", payload: &[b'0'; 64] };
+        let signed = Signed::read("host", &Fields::new(&[]).unwrap()).unwrap();
+        let frame = Frame { signed: &signed, timestamp: b"", scope: "", payload: &[b'0'; 64] };
         let key = SigningKey::derive(b"", b"", "", "");
-        let fields = Fields::new(&[]).unwrap();
-        let result = frame.signature(&request, &fields, PathMode::Normalized, &key, &mut Scratch::new());
+        let result = frame.signature(&request, PathMode::Normalized, &key, &mut Scratch::new());
         assert_eq!(result, Err(Fault::SignedHeaderAbsent { name: "host".into() }));
     }
 }

@@ -1,20 +1,39 @@
-//! Header fields that can be found by name without looking at all of them each time.
+//! Header fields, found by name without a look at all of them each time.
 
 use crate::{Fault, HEADERS_BYTES_MAX, HEADERS_MAX, Header, Limit};
 
-/// Marks the end of a chain; more than any position.
-const NONE: u8 = u8::MAX;
+/// Marks the end of a chain, and a name that is not there; more than any position.
+pub(crate) const NONE: u8 = u8::MAX;
 const BUCKETS: usize = 64;
 const _: () = assert!(HEADERS_MAX <= NONE as usize, "positions are bytes");
 
 /// The header fields of one request, hashed by name into chains that keep the order of arrival.
 ///
 /// A client that makes all names collide gains what it would have anyway, without the chains: a look at every field.
-#[derive(Clone, Copy)]
 pub(crate) struct Fields<'a> {
     headers: &'a [Header<'a>],
+    /// The fields that decide who is calling.
+    pub(crate) deciding: Deciding<'a>,
     heads: [u8; BUCKETS],
     next: [u8; HEADERS_MAX],
+}
+
+/// The values of the header fields that decide who is calling, as on the wire.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Deciding<'a> {
+    pub(crate) authorization: Field<'a>,
+    pub(crate) host: Field<'a>,
+    pub(crate) date: Field<'a>,
+    pub(crate) amz_date: Field<'a>,
+    pub(crate) token: Field<'a>,
+    pub(crate) content_sha256: Field<'a>,
+}
+
+/// A header field that must not be there twice.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Field<'a> {
+    value: Option<&'a [u8]>,
+    is_repeated: bool,
 }
 
 impl<'a> Fields<'a> {
@@ -22,7 +41,8 @@ impl<'a> Fields<'a> {
         if headers.len() > HEADERS_MAX {
             return Err(Fault::TooLarge(Limit::Headers));
         }
-        let mut fields = Self { headers, heads: [NONE; BUCKETS], next: [NONE; HEADERS_MAX] };
+        let deciding = Deciding::default();
+        let mut fields = Self { headers, deciding, heads: [NONE; BUCKETS], next: [NONE; HEADERS_MAX] };
         let mut bytes = 0_usize;
         // From the back, so that each chain begins with what arrived first.
         for (position, header) in headers.iter().enumerate().rev() {
@@ -31,6 +51,7 @@ impl<'a> Fields<'a> {
             {
                 *next = core::mem::replace(head, u8::try_from(position).unwrap_or(NONE));
             }
+            fields.deciding.note(header);
         }
         if bytes > HEADERS_BYTES_MAX {
             return Err(Fault::TooLarge(Limit::HeaderBytes));
@@ -38,29 +59,48 @@ impl<'a> Fields<'a> {
         Ok(fields)
     }
 
-    /// The values of a name, in the order of arrival.
-    pub(crate) fn values(&self, name: &[u8]) -> impl Iterator<Item = &'a [u8]> {
-        let mut position = self.heads.get(bucket(name)).copied().unwrap_or(NONE);
-        core::iter::from_fn(move || {
-            loop {
-                let index = usize::from(position);
-                let header = self.headers.get(index)?;
-                position = self.next.get(index).copied().unwrap_or(NONE);
-                if header.name == name {
-                    return Some(header.value);
-                }
-            }
-        })
+    /// Where the first field of a name is, or [`NONE`], and whether there are more of them.
+    pub(crate) fn find(&self, name: &[u8]) -> (u8, bool) {
+        let first = self.match_from(self.heads.get(bucket(name)).copied().unwrap_or(NONE), name);
+        let second = self.match_from(self.behind(first), name);
+        (first, second != NONE)
     }
 
-    /// The value of a name that must not be there twice, without the white space around it.
-    pub(crate) fn one(&self, name: &'static str) -> Result<Option<&'a [u8]>, Fault> {
-        let mut values = self.values(name.as_bytes());
-        let first = values.next();
-        if first.is_some() && values.next().is_some() {
-            return Err(Fault::DuplicateHeader { name });
+    /// The first position in a chain, from `position` on, that has this name.
+    fn match_from(&self, mut position: u8, name: &[u8]) -> u8 {
+        while let Some(header) = self.headers.get(usize::from(position)) {
+            if header.name == name {
+                return position;
+            }
+            position = self.behind(position);
         }
-        Ok(first.map(trim))
+        NONE
+    }
+
+    fn behind(&self, position: u8) -> u8 {
+        self.next.get(usize::from(position)).copied().unwrap_or(NONE)
+    }
+}
+
+impl<'a> Deciding<'a> {
+    fn note(&mut self, header: &Header<'a>) {
+        let field = match header.name {
+            b"authorization" => &mut self.authorization,
+            b"host" => &mut self.host,
+            b"date" => &mut self.date,
+            b"x-amz-date" => &mut self.amz_date,
+            b"x-amz-security-token" => &mut self.token,
+            b"x-amz-content-sha256" => &mut self.content_sha256,
+            _ => return,
+        };
+        field.is_repeated = field.value.replace(header.value).is_some();
+    }
+}
+
+impl<'a> Field<'a> {
+    /// The value without the white space around it, if the field is there. `name` is for the fault.
+    pub(crate) fn once(&self, name: &'static str) -> Result<Option<&'a [u8]>, Fault> {
+        if self.is_repeated { Err(Fault::DuplicateHeader { name }) } else { Ok(self.value.map(trim)) }
     }
 }
 
@@ -99,22 +139,41 @@ mod tests {
     }
 
     #[test]
-    fn values_keep_the_order_of_arrival() {
-        let headers = [header("b", "1"), header("a", "2"), header("b", " 3 "), header("ab", "4"), header("b", "")];
+    fn the_first_of_a_name_and_whether_there_are_more() {
+        let headers = [header("b", "1"), header("a", "2"), header("ab", "3"), header("b", "4"), header("b", "")];
         let fields = Fields::new(&headers).unwrap();
-        assert_eq!(fields.values(b"b").collect::<Vec<_>>(), [b"1".as_slice(), b" 3 ", b""]);
-        assert_eq!(fields.values(b"c").count() + fields.values(b"").count() + fields.values(b"B").count(), 0);
-        assert_eq!(fields.one("ab"), Ok(Some(b"4".as_slice())));
-        assert_eq!(fields.one("none"), Ok(None));
-        assert_eq!(fields.one("b"), Err(Fault::DuplicateHeader { name: "b" }));
+        for (name, expected) in
+            [("b", (0, true)), ("a", (1, false)), ("ab", (2, false)), ("c", (NONE, false)), ("", (NONE, false))]
+        {
+            assert_eq!(fields.find(name.as_bytes()), expected, "{name}");
+        }
+        assert_eq!(Fields::new(&[]).unwrap().find(b"a"), (NONE, false));
     }
 
     #[test]
     fn names_that_collide_are_still_told_apart() {
         assert_eq!(bucket(b"axb"), bucket(b"ayb"));
-        let headers: Vec<_> = (0..HEADERS_MAX).map(|n| header(if n % 2 == 0 { "axb" } else { "ayb" }, "v")).collect();
+        let headers: Vec<_> = (0..HEADERS_MAX).map(|n| header(if n == 127 { "ayb" } else { "axb" }, "v")).collect();
         let fields = Fields::new(&headers).unwrap();
-        assert_eq!((fields.values(b"axb").count(), fields.values(b"azb").count()), (HEADERS_MAX / 2, 0));
+        assert_eq!(
+            [fields.find(b"axb"), fields.find(b"ayb"), fields.find(b"azb")],
+            [(0, true), (127, false), (NONE, false)]
+        );
+    }
+
+    #[test]
+    fn deciding_fields() {
+        let headers = [header("host", " h "), header("date", "1"), header("Host", "x"), header("x-amz-date", "")];
+        let deciding = Fields::new(&headers).unwrap().deciding;
+        assert_eq!(deciding.host.once("host"), Ok(Some(b"h".as_slice())));
+        assert_eq!(deciding.date.once("date"), Ok(Some(b"1".as_slice())));
+        assert_eq!(deciding.amz_date.once("x-amz-date"), Ok(Some(b"".as_slice())));
+        assert_eq!(deciding.token.once("x-amz-security-token"), Ok(None));
+        for count in 2..4 {
+            let headers = vec![header("host", "h"); count];
+            let host = Fields::new(&headers).unwrap().deciding.host.once("host");
+            assert_eq!(host, Err(Fault::DuplicateHeader { name: "host" }));
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod query;
 mod request;
 mod scratch;
 pub mod sign;
+mod signed;
 
 pub use authorization::Scope;
 pub use fault::{DateMismatch, Fault, FaultClass, Limit, Missing, ScopeFault};

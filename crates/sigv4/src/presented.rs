@@ -8,17 +8,11 @@ use inborn_identity::UnixTime;
 use crate::authorization::{Authorization, Credential};
 use crate::canonical::Frame;
 use crate::fields::Fields;
+use crate::signed::Signed;
 use crate::{
     DateMismatch, Endpoint, Fault, Limit, PathMode, Request, Scope, ScopeFault, Scratch, SigningKey, TERMINATOR,
     TOKEN_MAX, hex, path, query,
 };
-
-const AUTHORIZATION: &str = "authorization";
-const HOST: &str = "host";
-const DATE: &str = "date";
-const AMZ_DATE: &str = "x-amz-date";
-const TOKEN: &str = "x-amz-security-token";
-const CONTENT_SHA256: &str = "x-amz-content-sha256";
 
 /// A signed request's claims: read, their form checked, nothing verified.
 ///
@@ -29,11 +23,11 @@ const CONTENT_SHA256: &str = "x-amz-content-sha256";
 #[derive(Clone, Copy)]
 pub struct Presented<'a> {
     request: Request<'a>,
-    fields: Fields<'a>,
     credential: Credential<'a>,
-    signed_headers: &'a str,
+    signed: Signed<'a>,
     signature: &'a str,
     token: Option<&'a [u8]>,
+    content_sha256: Option<&'a [u8]>,
     moment: Moment,
 }
 
@@ -47,8 +41,10 @@ struct Moment {
 
 /// A request after steps 1 to 9: everything that comes before the clock is looked at.
 struct Draft<'a> {
-    fields: Fields<'a>,
     authorization: Authorization<'a>,
+    signed: Signed<'a>,
+    token: Option<&'a [u8]>,
+    content_sha256: Option<&'a [u8]>,
     moment: Moment,
 }
 
@@ -105,13 +101,13 @@ impl<'a> Presented<'a> {
     /// The names of the signed headers: lower case, sorted, each once, with semicolons between them.
     #[must_use]
     pub fn signed_headers(&self) -> &'a [u8] {
-        self.signed_headers.as_bytes()
+        self.signed.list.as_bytes()
     }
 
     /// Whether the signature covers the header of this name, in lower case.
     #[must_use]
     pub fn covers(&self, header: &[u8]) -> bool {
-        self.signed_headers.split(';').any(|name| name.as_bytes() == header)
+        self.signed.covers(header)
     }
 
     /// Steps 10, 11 and 13: whether the request is of now and for here. Both ends of the window are inside it.
@@ -144,16 +140,16 @@ impl<'a> Presented<'a> {
             return Err(Fault::SignatureMismatch);
         }
         let payload = hex::lower(body_sha256);
-        if self.fields.one(CONTENT_SHA256)?.is_some_and(|claimed| claimed != payload) {
+        if self.content_sha256.is_some_and(|claimed| claimed != payload) {
             return Err(Fault::PayloadMismatch);
         }
         let frame = Frame {
-            signed_headers: self.signed_headers,
+            signed: &self.signed,
             timestamp: &self.moment.text,
             scope: self.credential.scope_text,
             payload: &payload,
         };
-        let signature = frame.signature(request, &self.fields, path_mode, key, scratch)?;
+        let signature = frame.signature(request, path_mode, key, scratch)?;
         constant_time::verify_slices_are_equal(&signature, self.signature.as_bytes())
             .map_err(|_| Fault::SignatureMismatch)
     }
@@ -188,11 +184,11 @@ impl<'a> Presented<'a> {
             if token.len() > TOKEN_MAX {
                 return Err(Fault::TooLarge(Limit::Token));
             }
-            if !self.covers(TOKEN.as_bytes()) {
+            if !self.signed.has_token {
                 return Err(Fault::TokenNotSigned);
             }
         }
-        if let Some(claimed) = self.fields.one(CONTENT_SHA256)?
+        if let Some(claimed) = self.content_sha256
             && (claimed == b"UNSIGNED-PAYLOAD" || claimed.starts_with(b"STREAMING-"))
         {
             return Err(Fault::PayloadNotSigned);
@@ -207,7 +203,7 @@ impl fmt::Debug for Presented<'_> {
             .field("access_key_id", &self.access_key_id())
             .field("scope", &self.scope())
             .field("signed_at", &self.signed_at())
-            .field("signed_headers", &self.signed_headers)
+            .field("signed_headers", &self.signed.list)
             .field("has_token", &self.token.is_some())
             .finish_non_exhaustive()
     }
@@ -222,32 +218,36 @@ impl<'a> Draft<'a> {
         path::check(request.path)?;
         let is_query_signed = query::check(request.query)?;
         let fields = Fields::new(request.headers)?;
-        let Some(field) = fields.one(AUTHORIZATION)? else { return Err(Fault::MissingAuthentication) };
+        let deciding = &fields.deciding;
+        let Some(field) = deciding.authorization.once("authorization")? else {
+            return Err(Fault::MissingAuthentication);
+        };
         if is_query_signed {
             return Err(Fault::BothForms);
         }
-        fields.one(HOST)?;
-        fields.one(TOKEN)?;
-        fields.one(CONTENT_SHA256)?;
-        let amz_date = fields.one(AMZ_DATE)?;
-        let date = if amz_date.is_some() { None } else { fields.one(DATE)? };
+        deciding.host.once("host")?;
+        let token = deciding.token.once("x-amz-security-token")?;
+        let content_sha256 = deciding.content_sha256.once("x-amz-content-sha256")?;
+        let amz_date = deciding.amz_date.once("x-amz-date")?;
+        let date = if amz_date.is_some() { None } else { deciding.date.once("date")? };
 
         let authorization = Authorization::parse(field, amz_date.is_some() || date.is_some())?;
-        authorization.check_signed_headers()?;
+        let signed = Signed::read(authorization.signed_headers, &fields)?;
+        if !signed.has_host {
+            return Err(Fault::HostNotSigned);
+        }
         let moment = match amz_date {
             Some(text) => Moment::basic(text),
             None => Moment::any(date.unwrap_or_default()),
         }?;
-        Ok(Self { fields, authorization, moment })
+        Ok(Self { authorization, signed, token, content_sha256, moment })
     }
 
     /// Step 12.
     fn presented(self, request: &Request<'a>) -> Result<Presented<'a>, Fault> {
-        let Self { fields, authorization, moment } = self;
-        let credential = authorization.credential()?;
-        let token = fields.one(TOKEN)?;
-        let Authorization { signed_headers, signature, .. } = authorization;
-        Ok(Presented { request: *request, fields, credential, signed_headers, signature, token, moment })
+        let Self { authorization, signed, token, content_sha256, moment } = self;
+        let (credential, signature) = (authorization.credential()?, authorization.signature);
+        Ok(Presented { request: *request, credential, signed, signature, token, content_sha256, moment })
     }
 }
 

@@ -6,6 +6,7 @@ use inborn_identity::UnixTime;
 
 use crate::canonical::Frame;
 use crate::fields::Fields;
+use crate::signed::Signed;
 use crate::{ALGORITHM, Fault, Header, PathMode, Request, Scratch, SigningKey, TERMINATOR, hex, sha256};
 
 /// Headers that something between client and server may add, change or take away: never signed.
@@ -80,22 +81,22 @@ pub fn sign(
     if let Some(token) = credentials.session_token {
         headers.push(Header { name: b"x-amz-security-token", value: token.as_bytes() });
     }
-    let signed_headers = signed_headers(&headers)?;
+    let list = signed_headers(&headers)?;
     let date = timestamp.get(..8).unwrap_or_default();
     let Target { region, service, path_mode } = *target;
     let scope = format!("{date}/{region}/{service}/{TERMINATOR}");
     let frame = Frame {
-        signed_headers: &signed_headers,
+        signed: &Signed::read(&list, &Fields::new(&headers)?)?,
         timestamp: timestamp.as_bytes(),
         scope: &scope,
         payload: &hex::lower(&sha256(body)),
     };
     let key = SigningKey::derive(credentials.secret_access_key, date.as_bytes(), region, service);
     let request = Request { headers: &headers, ..*request };
-    let signature = frame.signature(&request, &Fields::new(&headers)?, path_mode, &key, &mut Scratch::new())?;
+    let signature = frame.signature(&request, path_mode, &key, &mut Scratch::new())?;
 
     let authorization = format!(
-        "{ALGORITHM} Credential={}/{scope}, SignedHeaders={signed_headers}, Signature={}",
+        "{ALGORITHM} Credential={}/{scope}, SignedHeaders={list}, Signature={}",
         credentials.access_key_id,
         signature.map(char::from).iter().collect::<String>()
     );

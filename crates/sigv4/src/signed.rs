@@ -1,0 +1,140 @@
+//! The list of signed headers, and where they are.
+
+use crate::fields::Fields;
+use crate::{Fault, Header, Limit, SIGNED_HEADERS_MAX};
+
+/// The headers that a signature covers, in the order of the list, each found once and for all.
+#[derive(Clone, Copy)]
+pub(crate) struct Signed<'a> {
+    /// Names, sorted, each once, with semicolons between them.
+    pub(crate) list: &'a str,
+    /// Where the first field of each name is; [`NONE`](crate::fields::NONE) if it is absent.
+    positions: [u8; SIGNED_HEADERS_MAX],
+    count: usize,
+    /// A bit for each name that has more than one field.
+    repeated: u64,
+    pub(crate) has_host: bool,
+    pub(crate) has_token: bool,
+}
+
+const _: () = assert!(SIGNED_HEADERS_MAX <= u64::BITS as usize, "a bit for each");
+
+impl<'a> Signed<'a> {
+    /// Reads the list and finds the headers.
+    ///
+    /// AWS sorts the names itself. A list that is not sorted comes from no SDK, and refusing it leaves one reading of a
+    /// request instead of two.
+    pub(crate) fn read(list: &'a str, fields: &Fields<'_>) -> Result<Self, Fault> {
+        let is_name_or_separator = |byte: u8| matches!(byte, b'!'..=b'~') & !byte.is_ascii_uppercase();
+        if !list.bytes().fold(true, |all, byte| all & is_name_or_separator(byte)) {
+            return Err(Fault::SignedHeadersForm);
+        }
+        let mut signed =
+            Self { list, positions: [0; SIGNED_HEADERS_MAX], count: 0, repeated: 0, has_host: false, has_token: false };
+        let mut previous = "";
+        for name in list.split(';') {
+            // Also refuses an empty name: nothing sorts before it.
+            if name <= previous {
+                return Err(Fault::SignedHeadersForm);
+            }
+            let place = signed.positions.get_mut(signed.count).ok_or(Fault::TooLarge(Limit::SignedHeaders))?;
+            let (position, is_repeated) = fields.find(name.as_bytes());
+            *place = position;
+            signed.repeated |= u64::from(is_repeated) << signed.count;
+            signed.count += 1;
+            signed.has_host |= name == "host";
+            signed.has_token |= name == "x-amz-security-token";
+            previous = name;
+        }
+        Ok(signed)
+    }
+
+    /// Whether a name is in the list.
+    pub(crate) fn covers(&self, name: &[u8]) -> bool {
+        self.list.split(';').any(|own| own.as_bytes() == name)
+    }
+
+    /// The signed fields of `headers`, the first of each name, with those of the same name that arrived after it.
+    pub(crate) fn fields<'h>(
+        &self,
+        headers: &'h [Header<'h>],
+    ) -> impl Iterator<Item = Result<(&'h Header<'h>, &'h [Header<'h>]), Fault>> {
+        self.positions.iter().take(self.count).enumerate().map(move |(index, position)| {
+            let from_here = headers.get(usize::from(*position)..).unwrap_or_default();
+            let Some((first, behind)) = from_here.split_first() else {
+                let name = self.list.split(';').nth(index).unwrap_or_default();
+                return Err(Fault::SignedHeaderAbsent { name: name.into() });
+            };
+            Ok((first, if self.repeated >> index & 1 == 1 { behind } else { &[] }))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(list: &str) -> Result<(bool, bool), Fault> {
+        let signed = Signed::read(list, &Fields::new(&[]).unwrap())?;
+        Ok((signed.has_host, signed.has_token))
+    }
+
+    #[test]
+    fn lists() {
+        for (good, expected) in [
+            ("host", (true, false)),
+            ("content-type;host;x-amz-date;x-amz-security-token", (true, true)),
+            ("a;hosts;x-amz-security-tokens;x-host", (false, false)),
+        ] {
+            assert_eq!(read(good), Ok(expected), "{good}");
+        }
+        for bad in [
+            "host;content-type",
+            "host;host",
+            "Host",
+            "host;X-Amz-Date",
+            "host;",
+            ";host",
+            "a;;host",
+            "",
+            ";",
+            "a b;host",
+            "a\t;host",
+            "a;\u{e9};host",
+        ] {
+            assert_eq!(read(bad), Err(Fault::SignedHeadersForm), "{bad}");
+        }
+    }
+
+    #[test]
+    fn limits() {
+        for (count, is_good) in
+            [(SIGNED_HEADERS_MAX - 1, true), (SIGNED_HEADERS_MAX, true), (SIGNED_HEADERS_MAX + 1, false)]
+        {
+            let names = (1..count).map(|n| format!(";x{n:03}")).collect::<String>();
+            let expected = if is_good { Ok((true, false)) } else { Err(Fault::TooLarge(Limit::SignedHeaders)) };
+            assert_eq!(read(&format!("host{names}")), expected);
+        }
+    }
+
+    #[test]
+    fn the_last_of_most_headers_may_be_repeated() {
+        let names: Vec<_> = (0..SIGNED_HEADERS_MAX).map(|n| format!("x{n:03}")).collect();
+        let mut headers: Vec<_> = names.iter().map(|name| Header { name: name.as_bytes(), value: b"1" }).collect();
+        headers.push(Header { name: b"x063", value: b"2" });
+        let list = names.join(";");
+        let signed = Signed::read(&list, &Fields::new(&headers).unwrap()).unwrap();
+        let found: Vec<_> = signed.fields(&headers).map(|field| field.map(|(_, more)| more.len()).unwrap()).collect();
+        assert_eq!((found.len(), found[62], found[63]), (64, 0, 1));
+    }
+
+    #[test]
+    fn headers_that_are_absent() {
+        let headers = [Header { name: b"b", value: b"" }];
+        let signed = Signed::read("a;b;c", &Fields::new(&headers).unwrap()).unwrap();
+        let found: Vec<_> = signed.fields(&headers).map(|field| field.map(|(header, _)| header.name)).collect();
+        let absent = |name: &str| Err(Fault::SignedHeaderAbsent { name: name.into() });
+        assert_eq!(found, [absent("a"), Ok(b"b".as_slice()), absent("c")]);
+        assert_eq!([signed.covers(b"a"), signed.covers(b"d"), signed.covers(b"")], [true, false, false]);
+    }
+}
