@@ -1,5 +1,6 @@
 //! The `Authorization` header field.
 
+use crate::bytes::cut;
 use crate::{ALGORITHM, AUTHORIZATION_MAX, Fault, Limit, Missing};
 
 /// The parts of the field, all there and not empty. What is in them is looked at later, in AWS's order of checks.
@@ -43,19 +44,20 @@ impl<'a> Authorization<'a> {
             return Err(Fault::NotText);
         }
         let field = core::str::from_utf8(field).map_err(|_| Fault::NotText)?;
-        let (algorithm, parameters) = field.split_once([' ', '\t']).unwrap_or((field, ""));
-        if algorithm != ALGORITHM {
-            return Err(Fault::UnsupportedAlgorithm { algorithm: algorithm.into() });
-        }
+        let parameters = match field.strip_prefix(ALGORITHM) {
+            Some(parameters) if parameters.is_empty() || parameters.starts_with([' ', '\t']) => parameters,
+            _ => {
+                let algorithm = field.split([' ', '\t']).next().unwrap_or_default().into();
+                return Err(Fault::UnsupportedAlgorithm { algorithm });
+            }
+        };
 
         let (mut credential, mut signed_headers, mut signature) = (None, None, None);
-        let mut rest = Some(trim(parameters)).filter(|parameters| !parameters.is_empty());
+        let mut rest = Some(parameters.trim_ascii()).filter(|parameters| !parameters.is_empty());
         while let Some(parameters) = rest {
             let part;
-            (part, rest) = match parameters.split_once(',') {
-                Some((part, behind)) => (trim(part), Some(behind)),
-                None => (trim(parameters), None),
-            };
+            (part, rest) = cut(parameters, b',');
+            let part = part.trim_ascii();
             let (place, name, value) = if let Some(value) = part.strip_prefix("Credential=") {
                 (&mut credential, "Credential", value)
             } else if let Some(value) = part.strip_prefix("SignedHeaders=") {
@@ -89,19 +91,13 @@ impl<'a> Authorization<'a> {
     /// Step 12.
     pub(crate) fn credential(&self) -> Result<Credential<'a>, Fault> {
         let fault = || Fault::CredentialForm { got: self.credential.into() };
-        let (access_key_id, scope_text) = self.credential.split_once('/').ok_or_else(fault)?;
-        let mut parts = scope_text.split('/');
-        match [parts.next(), parts.next(), parts.next(), parts.next(), parts.next()] {
-            [Some(date), Some(region), Some(service), Some(terminator), None] => {
-                Ok(Credential { access_key_id, scope: Scope { date, region, service, terminator }, scope_text })
-            }
-            _ => Err(fault()),
-        }
+        let (access_key_id, Some(scope_text)) = cut(self.credential, b'/') else { return Err(fault()) };
+        let (date, Some(rest)) = cut(scope_text, b'/') else { return Err(fault()) };
+        let (region, Some(rest)) = cut(rest, b'/') else { return Err(fault()) };
+        let (service, Some(rest)) = cut(rest, b'/') else { return Err(fault()) };
+        let (terminator, None) = cut(rest, b'/') else { return Err(fault()) };
+        Ok(Credential { access_key_id, scope: Scope { date, region, service, terminator }, scope_text })
     }
-}
-
-fn trim(text: &str) -> &str {
-    text.trim_matches([' ', '\t'])
 }
 
 #[cfg(test)]

@@ -79,13 +79,9 @@ impl Frame<'_> {
 /// client sends a tab.
 fn write_value(value: &[u8], out: &mut Vec<u8>) {
     let value = trim(value);
-    // One look that the compiler makes vectors of: nearly every value is as it should be, and the token is long.
-    let followers = value.iter().skip(1);
-    let is_clean = value
-        .iter()
-        .zip(followers)
-        .fold(true, |all, (byte, next)| all & (*byte >= b' ') & !((*byte == b' ') & (*next == b' ')));
-    if is_clean {
+    // Looks that the compiler makes vectors of: nearly every value is as it should be, and the token is long.
+    let has_blank = value.iter().fold(0, |any, byte| any | u8::from(*byte <= b' ')) != 0;
+    if !has_blank || !has_run(value) {
         out.extend_from_slice(value);
         return;
     }
@@ -98,6 +94,12 @@ fn write_value(value: &[u8], out: &mut Vec<u8>) {
         }
         was_blank = is_blank(byte);
     }
+}
+
+/// Whether a value may have a run of white space in it, or white space other than a space.
+fn has_run(value: &[u8]) -> bool {
+    let is_run = |(byte, next): (&u8, &u8)| (*byte < b' ') | ((*byte == b' ') & (*next == b' '));
+    value.iter().zip(value.iter().skip(1)).fold(0, |any, pair| any | u8::from(is_run(pair))) != 0
 }
 
 #[cfg(test)]

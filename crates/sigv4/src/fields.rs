@@ -37,6 +37,7 @@ pub(crate) struct Field<'a> {
 }
 
 impl<'a> Fields<'a> {
+    #[inline]
     pub(crate) fn new(headers: &'a [Header<'a>]) -> Result<Self, Fault> {
         if headers.len() > HEADERS_MAX {
             return Err(Fault::TooLarge(Limit::Headers));
@@ -83,6 +84,7 @@ impl<'a> Fields<'a> {
 }
 
 impl<'a> Deciding<'a> {
+    #[inline]
     fn note(&mut self, header: &Header<'a>) {
         let field = match header.name {
             b"authorization" => &mut self.authorization,

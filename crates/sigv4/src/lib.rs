@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod authorization;
+mod bytes;
 mod canonical;
 mod fault;
 mod fields;

@@ -6,6 +6,7 @@ use aws_lc_rs::constant_time;
 use inborn_identity::UnixTime;
 
 use crate::authorization::{Authorization, Credential};
+use crate::bytes::are_same;
 use crate::canonical::Frame;
 use crate::fields::Fields;
 use crate::signed::Signed;
@@ -154,14 +155,13 @@ impl<'a> Presented<'a> {
             .map_err(|_| Fault::SignatureMismatch)
     }
 
-    /// Whether this was read from `request`. The header fields are nearly always the very same, not just equal.
+    /// Whether this was read from `request`, or from an equal one.
     fn is_of(&self, request: &Request<'_>) -> bool {
-        let (own, other) = (self.request.headers, request.headers);
-        let are_same = own.len() == other.len() && core::ptr::addr_eq(own.as_ptr(), other.as_ptr());
-        (are_same || own == other)
-            && self.request.method == request.method
-            && self.request.path == request.path
-            && self.request.query == request.query
+        let own = &self.request;
+        are_same(own.headers, request.headers)
+            && are_same(own.method.as_bytes(), request.method.as_bytes())
+            && are_same(own.path, request.path)
+            && are_same(own.query, request.query)
     }
 
     /// Step 13. Everything that is wrong is named at once.
@@ -210,6 +210,7 @@ impl fmt::Debug for Presented<'_> {
 }
 
 impl<'a> Draft<'a> {
+    #[inline]
     fn read(request: &Request<'a>) -> Result<Self, Fault> {
         // A line feed in the method would be taken for the end of the line in the canonical request.
         if !request.method.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -244,6 +245,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Step 12.
+    #[inline]
     fn presented(self, request: &Request<'a>) -> Result<Presented<'a>, Fault> {
         let Self { authorization, signed, token, content_sha256, moment } = self;
         let (credential, signature) = (authorization.credential()?, authorization.signature);
