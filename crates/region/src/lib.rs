@@ -28,7 +28,7 @@ use inborn_identity::{Clock, InstanceId, UnixTime};
 use inborn_pki::{Authority, AuthorityError};
 use inborn_store::{Change, InstanceState, StateReason, Store, StoreError};
 
-pub use audit::{Audit, LINE_BYTES_MAX};
+pub use audit::{Audit, AuditReader, Entry as AuditEntry, LINE_BYTES_MAX, Rotation as AuditRotation};
 pub use gateway::{BODY_TIMEOUT, RequestOrigin};
 pub use identity::{RegionIdentity, private_address};
 pub use key_file::KeyFileError;
@@ -136,7 +136,8 @@ impl RegionServer {
             authenticator.cut_off(secrets::cut_off(recorded.cut_off), recorded.at);
         }
         let machines = Machines::load(Arc::clone(&store), Arc::clone(&authenticator)).await?;
-        let audit = Audit::open(&audit_file).map_err(|source| OpenError::Audit { path: audit_file, source })?;
+        let audit = Audit::open(&audit_file, AuditRotation::DEFAULT, now)
+            .map_err(|source| OpenError::Audit { path: audit_file, source })?;
         let region = Self {
             identity,
             clock,
@@ -243,6 +244,7 @@ impl RegionServer {
         let now = self.now();
         self.metrics.machines.set(i64::try_from(self.machines.count()).unwrap_or(i64::MAX));
         self.authenticator.forget(now);
+        self.audit.tidy(now);
         let longest_life = inborn_credential::LIFE_MAX_SECONDS + inborn_credential::WINDOW_SECONDS;
         let results = [
             self.store.forget_cut_offs(now.minus(2 * longest_life)).await,

@@ -21,6 +21,7 @@ pub struct Metrics {
     pub(crate) calls: Family<CallLabels, Counter>,
     pub(crate) issued: Counter,
     pub(crate) audit_lost: Counter,
+    pub(crate) audit_refused: Counter,
     pub(crate) machines: Gauge,
 }
 
@@ -31,8 +32,13 @@ impl Metrics {
         registry.register("inborn_credentials_issued", "Credentials issued to hosts", self.issued.clone());
         registry.register(
             "inborn_audit_lines_lost",
-            "Calls answered without an audit line: the disk is full",
+            "Calls answered without an audit line, since it could not be written",
             self.audit_lost.clone(),
+        );
+        registry.register(
+            "inborn_audit_mutations_refused",
+            "Mutating calls refused because their audit line could not be written",
+            self.audit_refused.clone(),
         );
         registry.register("inborn_machines", "Machines that are not terminated", self.machines.clone());
     }
