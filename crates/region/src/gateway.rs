@@ -151,6 +151,7 @@ impl RegionServer {
             return (operation.run)(call).await;
         }
         if !self.audit.accepts_mutations() {
+            self.metrics.audit_refused.inc();
             return Err(Problem::Service {
                 status: 503,
                 code: "Unavailable",
