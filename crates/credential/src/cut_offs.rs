@@ -156,10 +156,12 @@ impl CutOffs {
         }
     }
 
-    /// Replaces every entry by one that ends at least as much.
+    /// Replaces every entry by one that ends at least as much. Cut-offs come in any order (a store gives them by
+    /// subject), so the moment that counts is the last of any entry, not that of the one that found no room.
     fn collapse(&mut self, at: UnixTime) {
-        let entries = self.instances.values().chain(self.accounts.values());
-        let before = entries.map(|ended| ended.issued_before).fold(at.plus(1), UnixTime::max);
+        let entries = || self.instances.values().chain(self.accounts.values());
+        let at = entries().map(Ended::last_issue).fold(at, UnixTime::max);
+        let before = entries().map(|ended| ended.issued_before).fold(at.plus(1), UnixTime::max);
         self.instances = HashMap::new();
         self.accounts = HashMap::new();
         self.all.add(CutOff::IssuedBefore { scope: Scope::All, before }, at);
@@ -185,6 +187,11 @@ impl Ended {
             }
         };
         self.forget_at = self.forget_at.max(last_issue.plus(LIFE_MAX_SECONDS + CLOCK_SLACK_SECONDS));
+    }
+
+    /// The last moment at which something that is ended here can have been issued.
+    const fn last_issue(&self) -> UnixTime {
+        self.forget_at.minus(LIFE_MAX_SECONDS + CLOCK_SLACK_SECONDS)
     }
 }
 
@@ -315,6 +322,21 @@ mod tests {
         let of_a_dead_one = Claims { instance: instance(5), issued_at: AT, ..sample() };
         assert_eq!(cut_offs.verdict(&of_a_dead_one), Verdict::Expired);
         assert_eq!(cut_offs.issue_not_before(sample().account, instance(5)), AT.plus(1));
+    }
+
+    /// A store gives cut-offs by subject: the one that finds no room may be older than others that are held.
+    #[test]
+    fn above_the_bound_in_any_order_none_of_the_dead_is_let_in() {
+        let mut cut_offs = CutOffs::new();
+        let late = AT.plus(3600);
+        cut_offs.insert(CutOff::Dead { instance: sample().instance }, late);
+        for number in 0..CutOffs::ENTRIES_MAX as u64 {
+            cut_offs.insert(CutOff::Dead { instance: instance(number) }, AT);
+        }
+        assert_eq!(cut_offs.len(), 1, "the last one only");
+        for issued_at in [AT, AT.plus(1), late] {
+            assert_ne!(cut_offs.verdict(&Claims { issued_at, ..sample() }), Verdict::Alive, "{issued_at:?}");
+        }
     }
 
     /// What an issuer gives after a cut-off by time is good: no instance is locked out until its next window.
