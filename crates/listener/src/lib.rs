@@ -40,6 +40,8 @@ pub struct Limits {
     pub head_timeout: Duration,
     /// How long a TLS handshake may take.
     pub handshake_timeout: Duration,
+    /// How long what was sent may wait for the client to take it; whole milliseconds.
+    pub write_timeout: Duration,
 }
 
 impl Limits {
@@ -50,6 +52,7 @@ impl Limits {
         head_bytes_max: 32 * 1024,
         head_timeout: Duration::from_secs(20),
         handshake_timeout: Duration::from_secs(10),
+        write_timeout: Duration::from_secs(20),
     };
 }
 
@@ -140,6 +143,10 @@ impl Connection {
         let Self { stream, address, limits, stop, place } = self;
         // Answers are one write each: waiting to fill a segment only delays them.
         let _ = stream.set_nodelay(true);
+        // A client that asks and asks and never reads would keep its connection for ever. The kernel counts, so it costs
+        // nothing here.
+        let patience = u32::try_from(limits.write_timeout.as_millis()).unwrap_or(u32::MAX);
+        let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, patience);
         match tls {
             None => exchange(stream, Peer { address, tls: None }, limits, stop, respond).await,
             Some(config) => {

@@ -7,6 +7,7 @@ const SMALL: Limits = Limits {
     head_bytes_max: 8192,
     head_timeout: Duration::from_millis(300),
     handshake_timeout: Duration::from_millis(300),
+    write_timeout: Duration::from_millis(500),
 };
 const BODY_MAX: usize = 16;
 
@@ -77,6 +78,16 @@ async fn slow_clients_are_left() {
     assert_eq!(talk(address, b"").await, "", "a connection that says nothing");
     let answer = talk(address, &request("Content-Length: 5\r\n", "b")).await;
     assert!(answer.ends_with("TooSlow"), "{answer}");
+}
+
+/// The kernel gives up between one probe of the closed window and the next, so this takes a few times the limit.
+#[tokio::test]
+async fn clients_that_never_read_are_left() {
+    let (address, _stop, _) = start().await;
+    let mut deaf = TcpStream::connect(address).await.unwrap();
+    let many = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".repeat(1000);
+    let asking = async { while deaf.write_all(&many).await.is_ok() {} };
+    tokio::time::timeout(Duration::from_secs(20), asking).await.unwrap();
 }
 
 #[tokio::test]

@@ -47,7 +47,8 @@ pub struct ServerNames {
 
 impl ServerNames {
     /// Every name a client may use for the services of `region`: `SERVICE.REGION.DOMAIN`, the global `SERVICE.DOMAIN`,
-    /// virtual-hosted buckets (so that a refused S3 call gets its refusal, not a TLS error), and this machine's own.
+    /// virtual-hosted buckets (so that a refused S3 call gets its refusal, not a TLS error), and this machine's own:
+    /// `localhost`, and those of `addresses` that are loopback or link-local. Others the authority cannot speak for.
     #[must_use]
     pub fn of_region(region: &Region, domain: &str, addresses: &[IpAddr]) -> Self {
         let dns = vec![
@@ -57,7 +58,9 @@ impl ServerNames {
             format!("*.s3.{domain}"),
             "localhost".to_owned(),
         ];
-        Self { dns, addresses: addresses.to_vec() }
+        // One address outside the authority's constraints would make clients refuse the certificate for every name.
+        let addresses = addresses.iter().copied().filter(is_permitted).collect();
+        Self { dns, addresses }
     }
 }
 
@@ -144,6 +147,14 @@ impl Authority {
     #[must_use]
     pub(crate) const fn renew_at(issued: UnixTime) -> UnixTime {
         issued.plus(SERVER_LIFE_SECONDS - SERVER_RENEW_SECONDS)
+    }
+}
+
+/// Whether the authority may speak for an address: those of `permitted_subtrees` below.
+fn is_permitted(address: &IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_loopback() || address.is_link_local(),
+        IpAddr::V6(address) => address.is_loopback(),
     }
 }
 

@@ -195,7 +195,10 @@ mod tests {
         let region = "us-east-1".parse().unwrap();
         let (authority, _) = Authority::create(&region, "amazonaws.com", today()).unwrap();
         let names = match issued_for {
-            "region" => ServerNames::of_region(&region, "amazonaws.com", &["127.0.0.1".parse().unwrap()]),
+            "region" => {
+                let addresses = ["0.0.0.0", "127.0.0.1", "192.0.2.1", "169.254.169.252", "::1", "2001:db8::1"];
+                ServerNames::of_region(&region, "amazonaws.com", &addresses.map(|address| address.parse().unwrap()))
+            }
             other => ServerNames { dns: vec![other.to_owned()], addresses: Vec::new() },
         };
         let certificate = Certificate::new(&authority, names, today()).unwrap();
@@ -219,6 +222,8 @@ mod tests {
             "b.s3.us-east-1.amazonaws.com",
             "localhost",
             "127.0.0.1",
+            "169.254.169.252",
+            "::1",
         ] {
             assert_eq!(connect("region", name), Ok(()), "{name}");
         }
