@@ -59,6 +59,7 @@ const LIMITS: Limits = Limits {
     head_bytes_max: 16 * 1024,
     head_timeout: HEAD_TIMEOUT,
     handshake_timeout: HEAD_TIMEOUT,
+    write_timeout: HEAD_TIMEOUT,
 };
 
 /// One machine with a listener of its own.
@@ -67,6 +68,8 @@ pub(crate) struct Attached {
     kind: Kind,
     machine: ArcSwap<Machine>,
     wallet: ArcSwap<Wallet>,
+    /// One refills at a time, so that the wallet never goes back to that of an earlier boot.
+    refilling: Mutex<()>,
     metrics: Metrics,
     /// Dropping it ends the listener.
     stop: watch::Sender<bool>,
@@ -86,6 +89,7 @@ impl Attached {
     }
 
     fn refill(&self, issuer: &dyn Issuer, clock: &dyn Clock) {
+        let _turn = self.refilling.lock().unwrap_or_else(PoisonError::into_inner);
         let machine = self.machine();
         if let Some(wallet) = self.wallet.load().refilled(&machine, issuer, clock.now()) {
             self.wallet.store(Arc::new(wallet));
@@ -153,6 +157,7 @@ impl Host {
             kind,
             machine: ArcSwap::from_pointee(machine),
             wallet: ArcSwap::default(),
+            refilling: Mutex::default(),
             metrics: self.metrics.clone(),
             stop,
         });

@@ -56,6 +56,10 @@ impl Machine {
         self.is_running
     }
 
+    pub(crate) const fn boot_generation(&self) -> u32 {
+        self.boot_generation
+    }
+
     pub(crate) fn view<'a>(&'a self, credentials: Option<&'a PreparedCredentials>) -> View<'a> {
         View {
             instance: self.id,
@@ -90,6 +94,12 @@ pub struct Wallet {
 }
 
 impl Wallet {
+    /// Which boot of its machine it was filled for.
+    #[must_use]
+    pub const fn boot_generation(&self) -> u32 {
+        self.boot_generation
+    }
+
     /// The credentials to hand out at the moment `now`. Those of the last generation that could be had, if the region
     /// is away, but never expired ones.
     #[must_use]
@@ -102,9 +112,11 @@ impl Wallet {
     #[must_use]
     pub fn refilled(&self, machine: &Machine, issuer: &dyn Issuer, now: UnixTime) -> Option<Self> {
         let rebooted = self.boot_generation != machine.boot_generation;
-        let mut wallet = if rebooted { Self::default() } else { self.clone() };
+        // The clock was set back: to the verifier, what begins later than now is a forgery.
+        let ahead = self.current.as_ref().is_some_and(|current| current.issued_at() > now);
+        let mut wallet = if rebooted || ahead { Self::default() } else { self.clone() };
         wallet.boot_generation = machine.boot_generation;
-        let mut changed = rebooted;
+        let mut changed = rebooted || ahead;
         if now >= wallet.next_at {
             if let Some(next) = wallet.next.take() {
                 // The prepared generation has become the present one; when it ends is asked below.

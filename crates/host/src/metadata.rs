@@ -37,7 +37,10 @@ pub(crate) fn answer<B>(
         path: target.as_bytes(),
         headers: &Fields(request.headers()),
     };
-    let view = machine.view(wallet.at(now));
+    // Between a start of the machine and the refill of its wallet there is nothing to hand out: what is in there belongs
+    // to an earlier boot.
+    let credentials = wallet.at(now).filter(|_| wallet.boot_generation() == machine.boot_generation());
+    let view = machine.view(credentials);
     let answer = if machine.is_running() {
         respond(&asked, &view, key, now)
     } else {

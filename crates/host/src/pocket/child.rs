@@ -9,7 +9,7 @@ use std::process::{Command, ExitCode};
 
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::process::{Signal, geteuid, getppid, set_parent_process_death_signal};
-use rustix::thread::{UnshareFlags, unshare_unsafe};
+use rustix::thread::{CapabilitySet, UnshareFlags, remove_capability_from_bounding_set, unshare_unsafe};
 use tokio::net::UnixStream;
 
 use super::message::{FromChild, Go, TO_CHILD_BYTES_MAX, ToChild};
@@ -89,6 +89,7 @@ async fn become_command(channel: &mut Channel, command: &[OsString]) -> Result<s
     }
     let ToChild::Go(go) = hear(channel).await? else { return Err(confused()) };
     mounts::arrange(&go).map_err(explain)?;
+    give_up_powers().map_err(|error| format!("cannot give up the powers of the set-up: {error}"))?;
     tie_to_parent(&go)?;
     Err(execute(command, &go))
 }
@@ -127,6 +128,13 @@ async fn hear(channel: &mut Channel) -> Result<ToChild, Failure> {
 
 fn confused() -> Failure {
     "the program and the process of the pocket are of two versions: start it again".to_owned().into()
+}
+
+/// What root in a pocket could undo the pocket with: unmount what hides the operator's keys, or look through another
+/// process at what is hidden. A command of any other user has no powers to begin with. Namespaces made inside the pocket
+/// get the powers back, but the kernel locks the mounts that they take over.
+fn give_up_powers() -> Result<(), Errno> {
+    [CapabilitySet::SYS_ADMIN, CapabilitySet::SYS_PTRACE].into_iter().try_for_each(remove_capability_from_bounding_set)
 }
 
 /// From here on the command dies with the parent's thread that started it.

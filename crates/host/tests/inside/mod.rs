@@ -29,6 +29,9 @@ pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
             same_user(word(2));
             assert_eq!(fs::read_dir(word(3)).unwrap().count(), 0, "the hidden directory looks empty");
             assert!(fs::write(format!("{}/new", word(3)), "").is_err());
+            // Not even root can look behind it.
+            assert!(rustix::mount::unmount(word(3), rustix::mount::UnmountFlags::DETACH).is_err());
+            assert!(fs::read_dir("/proc/1/root/").is_err() || std::process::id() == 1);
             assert_eq!(arguments[4].as_bytes(), ODD_ARGUMENT);
             nothing_was_inherited();
         }
