@@ -1,12 +1,12 @@
 //! The real clients of `compat/` against the real binary.
 
-use crate::python;
 use crate::shell::{Step, target_directory};
 use crate::tally::Tally;
+use crate::{clients, python};
 use anyhow::Result;
 use std::path::Path;
 
-/// Builds the binary, prepares the Python environment and runs pytest; `extra` goes to pytest as it is.
+/// Builds the binary and the clients, prepares the Python environment and runs pytest; `extra` goes to pytest as it is.
 pub(crate) fn run(root: &Path, release: bool, extra: &[String]) -> Result<Tally> {
     let python = python::environment(root)?;
     let mut build = Step::cargo(root).args(["build", "--locked", "--package", "inborn"]);
@@ -14,6 +14,7 @@ pub(crate) fn run(root: &Path, release: bool, extra: &[String]) -> Result<Tally>
         build = build.arg("--release");
     }
     build.run()?;
+    clients::prepare(root)?;
     let binary = target_directory(root).join(if release { "release" } else { "debug" }).join("inborn");
 
     let directory = root.join("compat");
@@ -22,6 +23,7 @@ pub(crate) fn run(root: &Path, release: bool, extra: &[String]) -> Result<Tally>
         .args(["-m", "pytest", "--color=no"])
         .args(extra)
         .env("INBORN_BIN", &binary)
+        .env("INBORN_CLIENTS", target_directory(root).join("compat"))
         .env("PYTHONDONTWRITEBYTECODE", "1");
     // A developer's own AWS settings must not reach a test: they could point it at a real account.
     for (name, _) in std::env::vars_os() {

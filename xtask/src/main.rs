@@ -5,6 +5,7 @@
 #![allow(clippy::print_stdout, reason = "a build tool talks to the person at the terminal")]
 
 mod bench;
+mod clients;
 mod compat;
 mod fuzz;
 mod python;
@@ -22,7 +23,7 @@ usage: cargo xtask COMMAND
 
   test [--no-compat] [--release]   every test: unit, property, doc, and the real clients of compat/ (set-up included)
   compat [--release] [-- ARGS]     only the real clients; ARGS go to pytest (`-- -k pocket`)
-  setup                            the Python environment that compat/ needs, and nothing else
+  setup                            what compat/ needs: its Python environment, and the clients of other languages
   bench [-- ARGS]                  the benchmarks
   fuzz [--seconds N] [TARGET…]     each fuzz target for N seconds (default 60), with the pinned toolchain alone
   tidy                             rules that no compiler checks: file sizes, leftovers, machine paths
@@ -56,7 +57,8 @@ fn run(arguments: Vec<String>) -> Result<()> {
         }
         Some("setup") => {
             arguments.finish()?;
-            python::environment(&root).map(|_| ())
+            python::environment(&root)?;
+            clients::prepare(&root)
         }
         Some("bench") => {
             let extra = arguments.after_dashes();

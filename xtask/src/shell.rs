@@ -109,8 +109,12 @@ pub(crate) fn target_directory(root: &Path) -> PathBuf {
     }
 }
 
+/// Does this machine say that it is CI?
+pub(crate) fn on_ci() -> bool {
+    std::env::var("CI").is_ok_and(|value| !value.is_empty() && value != "false")
+}
+
 /// May this process install Debian packages unasked? Only as root on a machine that says it is CI.
 pub(crate) fn may_install_packages(root: &Path) -> bool {
-    let ci = std::env::var("CI").is_ok_and(|value| !value.is_empty() && value != "false");
-    ci && Step::new("id", root).arg("-u").output().is_ok_and(|id| id.trim() == "0")
+    on_ci() && Step::new("id", root).arg("-u").output().is_ok_and(|id| id.trim() == "0")
 }

@@ -1,0 +1,116 @@
+//! The clients of other languages in `compat/`: each is installed by its own package manager and built once.
+//!
+//! What they need is not what a Rust project usually has, so a missing toolchain is said aloud and its tests are skipped
+//! (pytest counts them); on CI it is an error, because there nobody reads that they were skipped.
+
+use crate::shell::{Step, on_ci, target_directory};
+use anyhow::{Context as _, Result, bail};
+use std::path::Path;
+
+/// One language: the programs it takes, and how its client gets from source to something that runs.
+struct Client {
+    name: &'static str,
+    needs: &'static [&'static str],
+    /// Debian's packages of `needs`, for the message.
+    packages: &'static str,
+    build: fn(&Path, &Path) -> Result<()>,
+}
+
+const CLIENTS: [Client; 4] = [
+    Client { name: "JavaScript", needs: &["node", "npm"], packages: "nodejs npm", build: javascript },
+    Client { name: "Go", needs: &["go"], packages: "golang-go", build: go },
+    Client { name: "Java", needs: &["mvn", "javac", "java"], packages: "maven default-jdk-headless", build: java },
+    Client { name: "Rust", needs: &["cargo"], packages: "cargo", build: rust },
+];
+
+/// Builds every client whose toolchain is here, into `target/compat` and `compat/js/node_modules`.
+///
+/// # Errors
+/// A build fails, or on CI a toolchain is missing.
+pub(crate) fn prepare(root: &Path) -> Result<()> {
+    let target = target_directory(root).join("compat");
+    std::fs::create_dir_all(&target).with_context(|| format!("making {}", target.display()))?;
+    let mut missing = Vec::new();
+    for client in &CLIENTS {
+        let absent = |program: &&&str| !on_path(program);
+        match client.needs.iter().find(absent) {
+            Some(program) => {
+                let line =
+                    format!("{}: no `{program}` here (on Debian: apt-get install {})", client.name, client.packages);
+                println!("\n!! SKIPPED, a client that is not tested: {line}");
+                missing.push(line);
+            }
+            None => (client.build)(root, &target).with_context(|| format!("the {} client", client.name))?,
+        }
+    }
+    if on_ci() && !missing.is_empty() {
+        bail!("on CI every client is tested; missing: {}", missing.join("; "));
+    }
+    Ok(())
+}
+
+fn on_path(program: &str) -> bool {
+    let Some(path) = std::env::var_os("PATH") else { return false };
+    std::env::split_paths(&path).any(|directory| directory.join(program).is_file())
+}
+
+fn javascript(root: &Path, target: &Path) -> Result<()> {
+    let directory = root.join("compat/js");
+    let installed = directory.join("node_modules");
+    once_for(&directory.join("package-lock.json"), &target.join("js-stamp"), &installed, || {
+        Step::new("npm", &directory).args(["ci", "--ignore-scripts", "--loglevel=error"]).run()
+    })
+}
+
+/// Without optimisation and without C: it compiles a third faster, and nobody waits for this program.
+fn go(root: &Path, target: &Path) -> Result<()> {
+    Step::new("go", &root.join("compat/go"))
+        .args(["build", "-mod=readonly", "-trimpath", "-o"])
+        .arg(target)
+        .args(["./gov1", "./gov2"])
+        .env("CGO_ENABLED", "0")
+        .run()
+}
+
+/// Maven fetches, the compiler compiles: its own plugins for that would be another 10 MB.
+fn java(root: &Path, target: &Path) -> Result<()> {
+    let directory = root.join("compat/java");
+    let classes = target.join("java");
+    let jars = classes.join("lib");
+    once_for(&directory.join("pom.xml"), &target.join("java-stamp"), &jars, || {
+        if jars.exists() {
+            std::fs::remove_dir_all(&jars).with_context(|| format!("emptying {}", jars.display()))?;
+        }
+        Step::new("mvn", &directory)
+            .args(["--quiet", "--batch-mode", "dependency:copy-dependencies", "-DincludeScope=runtime"])
+            .arg(format!("-DoutputDirectory={}", jars.display()))
+            .run()
+    })?;
+    Step::new("javac", &directory)
+        .args(["--release", "17", "-d"])
+        .arg(&classes)
+        .arg("-cp")
+        .arg(jars.join("*"))
+        .arg("src/main/java/Client.java")
+        .run()
+}
+
+/// In the product's own target directory: it shares the cryptography, which is most of the work.
+fn rust(root: &Path, target: &Path) -> Result<()> {
+    let shared = target_directory(root);
+    Step::cargo(&root.join("compat/rust")).args(["build", "--locked"]).env("CARGO_TARGET_DIR", &shared).run()?;
+    let built = shared.join("debug/inborn-compat-rust");
+    std::fs::copy(&built, target.join("rust")).with_context(|| format!("copying {}", built.display()))?;
+    Ok(())
+}
+
+/// Runs `install` unless `result` is there and was made for this very `manifest`.
+fn once_for(manifest: &Path, stamp: &Path, result: &Path, install: impl FnOnce() -> Result<()>) -> Result<()> {
+    let wanted = std::fs::read_to_string(manifest).with_context(|| format!("reading {}", manifest.display()))?;
+    if result.exists() && std::fs::read_to_string(stamp).is_ok_and(|found| found == wanted) {
+        println!("{} is up to date", result.display());
+        return Ok(());
+    }
+    install()?;
+    std::fs::write(stamp, wanted).with_context(|| format!("writing {}", stamp.display()))
+}
