@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use inborn_identity::UnixTime;
 
 const ABOUT: &str = "Every machine is born with an identity.";
 const LONG_ABOUT: &str = "\
@@ -49,6 +50,9 @@ pub(crate) enum Command {
     Start(Targets),
     /// Reboot machines: they get new credentials
     Reboot(Targets),
+    /// Show who called what: the region's audit
+    #[command(after_help = AUDIT_HELP)]
+    Audit(Audit),
     /// Inside a machine: print its credentials, as an AWS `credential_process` does
     Credentials,
     /// Inside a machine: ask the region who this machine is
@@ -224,11 +228,65 @@ pub(crate) struct Targets {
     pub(crate) output: Output,
 }
 
+const AUDIT_HELP: &str = "\
+Reads the audit files in the data directory, compressed ones too; no `inborn up` need be running. Times are UTC. With \
+--output json, each line is a record in CloudTrail's form, as it was written.
+
+Examples:
+  inborn audit --since 1h
+  inborn audit --follow --instance web-1
+  inborn audit --output json | jq -r 'select(.errorCode) | .userIdentity.arn'";
+
+#[derive(Debug, Args)]
+pub(crate) struct Audit {
+    /// The data directory of an `inborn up`, running or not
+    #[arg(long, env = "INBORN_DATA", value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Only calls by this machine, or that name it
+    #[arg(long, value_name = "NAME|ID")]
+    pub(crate) instance: Option<String>,
+    /// Only calls since then: an age, as in 90s, 10m, 2h, 7d, or a time, as in 2026-11-23T05:29:00Z
+    #[arg(long, value_name = "AGE|TIME", value_parser = since)]
+    pub(crate) since: Option<Since>,
+    /// Go on with calls as they come, until interrupted
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+    /// How to print
+    #[arg(long, value_enum, default_value = "table")]
+    pub(crate) output: Output,
+}
+
+/// A point in time, as a person says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Since {
+    /// So many seconds ago.
+    Ago(u64),
+    /// At this time.
+    At(UnixTime),
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct WhoAmI {
     /// How to print
     #[arg(long, value_enum, default_value = "table")]
     pub(crate) output: Output,
+}
+
+fn since(text: &str) -> Result<Since, String> {
+    let age = || {
+        let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+        let seconds = match unit {
+            "s" => 1,
+            "m" => 60,
+            "h" => 3600,
+            "d" => 86_400,
+            _ => return None,
+        };
+        let is_number = number.bytes().all(|byte| byte.is_ascii_digit());
+        number.parse::<u64>().ok().filter(|_| is_number)?.checked_mul(seconds).map(Since::Ago)
+    };
+    let time = || UnixTime::parse_rfc3339(text.as_bytes()).ok().map(Since::At);
+    age().or_else(time).ok_or_else(|| "an age is like 90s, 10m, 2h or 7d, a time like 2026-11-23T05:29:00Z".to_owned())
 }
 
 /// Splits `KEY=VALUE`; a value may hold further `=`.
@@ -258,6 +316,28 @@ mod tests {
         let Command::Run(run) = arguments.command else { panic!() };
         assert_eq!(run.command, ["aws", "sts", "--debug"]);
         assert!(Arguments::try_parse_from(["inborn", "run"]).is_err());
+    }
+
+    #[test]
+    fn since_is_an_age_or_a_time() {
+        for (text, expected) in [
+            ("0s", Some(Since::Ago(0))),
+            ("10m", Some(Since::Ago(600))),
+            ("2h", Some(Since::Ago(7200))),
+            ("7d", Some(Since::Ago(604_800))),
+            ("1970-01-02T00:00:00Z", Some(Since::At(UnixTime::from_secs(86_400)))),
+            ("", None),
+            ("m", None),
+            ("+1m", None),
+            ("1", None),
+            ("1w", None),
+            ("1é", None),
+            ("99999999999999999999s", None),
+            ("18446744073709551615d", None),
+            ("2026-11-23", None),
+        ] {
+            assert_eq!(since(text).ok(), expected, "{text}");
+        }
     }
 
     #[test]

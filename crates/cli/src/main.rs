@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod audit;
 mod bridge;
 mod clock;
 mod directory;
@@ -63,6 +64,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
                     Command::Stop(targets) => machines::change("StopInstances", &targets).await.map(done),
                     Command::Start(targets) => machines::change("StartInstances", &targets).await.map(done),
                     Command::Reboot(targets) => machines::change("RebootInstances", &targets).await.map(done),
+                    Command::Audit(audit) => audit::audit(&audit).await.map(done),
                     Command::Credentials => inside::credentials().await.map(done),
                     Command::Whoami(whoami) => inside::whoami(&whoami).await.map(done),
                     Command::Up(_) | Command::Pocket { .. } => anyhow::bail!("this form of the command is internal"),

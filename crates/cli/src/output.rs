@@ -32,7 +32,7 @@ pub(crate) fn table<const N: usize>(out: &mut impl Write, heading: [&str; N], ro
 }
 
 /// Names and tags are other people's words: nothing in them may speak to the terminal.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 

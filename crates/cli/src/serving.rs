@@ -34,8 +34,8 @@ const DATABASE: &str = "inborn.db";
 const KEY_FILE: &str = "epoch.key";
 const OPERATOR_ENV: &str = "operator.env";
 const CA_FILE: &str = "ca.pem";
-const AUDIT_DIRECTORY: &str = "audit";
-const AUDIT_FILE: &str = "audit.jsonl";
+pub(crate) const AUDIT_DIRECTORY: &str = "audit";
+pub(crate) const AUDIT_FILE: &str = "audit.jsonl";
 /// How often what no longer matters is forgotten.
 const HOUSEKEEPING_ROUND: Duration = Duration::from_secs(300);
 /// How long a clean stop may take before what is left is abandoned.
