@@ -13,9 +13,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use inborn_credential::{AuthFault, Caller};
-use inborn_identity::{CallerKind, Partition, UnixTime};
+use inborn_identity::{CallerKind, InstanceId, Partition, UnixTime};
 use inborn_listener::{BodyError, Peer, read_body};
 use inborn_sigv4::{Endpoint, Header, PathMode, Presented};
+use inborn_store::InstanceState;
 use inborn_wire::Answer;
 use inborn_wire::error::{self, Dialect, Problem, RequestShape, dialect_for};
 use inborn_wire::query::Parameters;
@@ -36,7 +37,7 @@ const SKEW_SECONDS: u64 = 15 * 60;
 const AUDIT_TEXT_BYTES_MAX: usize = 1024;
 /// Most parameters that the audit keeps of one call.
 const AUDIT_PARAMETERS_MAX: usize = 100;
-/// Parameters whose values never reach the audit.
+/// Parts of names of parameters whose values never reach the audit, as in `UserData` and `LaunchTemplateData.UserData`.
 const AUDIT_SECRET_PARAMETERS: [&str; 1] = ["UserData"];
 
 /// Where a request comes from.
@@ -132,6 +133,9 @@ impl RegionServer {
             .authenticator
             .authenticate(signed, &body_sha256, &endpoint, exchange.received)
             .map_err(auth_problem)?;
+        if let Some(claims) = caller.claims.as_deref() {
+            self.check_alive(claims.instance)?;
+        }
         exchange.caller = Some(caller.clone());
         let (Some(service), Some(parameters)) = (exchange.service, exchange.parameters.clone()) else {
             // A service that is not here knows nobody who is.
@@ -162,6 +166,16 @@ impl RegionServer {
             });
         }
         self.mutate(exchange, operation, caller, parameters).await
+    }
+
+    /// Cut-offs are forgotten by the clock, which may have been wrong. A machine that is gone is unknown and one that is
+    /// off has no credentials, whatever the clock says or said.
+    fn check_alive(&self, instance: InstanceId) -> Result<(), Problem> {
+        match self.machines.get(instance).map(|machine| machine.state) {
+            Some(InstanceState::Running) => Ok(()),
+            Some(InstanceState::Stopped) => Err(Problem::ExpiredToken),
+            Some(InstanceState::Terminated) | None => Err(Problem::UnknownKey),
+        }
     }
 
     /// Runs a mutating action to its end even if the client goes away: what was begun in the store is finished in memory.
@@ -217,7 +231,7 @@ impl RegionServer {
 
     fn record(&self, exchange: &Exchange<'_>, error: Option<(&str, &str)>, response_elements: Value) {
         let event_id = new_uuid();
-        let event_source = format!("{}.amazonaws.com", exchange.service_name);
+        let event_source = format!("{}.amazonaws.com", cut(exchange.service_name, 128));
         let event_name = match (exchange.operation, exchange.parameters.as_deref().and_then(Parameters::action)) {
             (Some(operation), _) => operation.name,
             (None, Some(action)) => cut(action, 128),
@@ -241,7 +255,12 @@ impl RegionServer {
             source: &address,
             user_agent: cut(header(&exchange.parts.headers, USER_AGENT.as_str()), AUDIT_TEXT_BYTES_MAX),
             error,
-            request_parameters: exchange.parameters.as_deref().map_or(Value::Null, audit_parameters),
+            // Of an operation that is not here nobody knows which parameters are secret, and what a stranger sends is not
+            // worth the disk.
+            request_parameters: match (exchange.operation, exchange.parameters.as_deref()) {
+                (Some(_), Some(parameters)) => audit_parameters(parameters),
+                _ => Value::Null,
+            },
             response_elements,
             request_id: &exchange.request_id,
             event_id: &event_id,
@@ -368,7 +387,7 @@ fn audit_parameters(parameters: &Parameters) -> Value {
         .filter(|(name, _)| !matches!(*name, "Action" | "Version") && !name.starts_with("X-Amz-"))
         .take(AUDIT_PARAMETERS_MAX)
         .map(|(name, value)| {
-            let is_secret = AUDIT_SECRET_PARAMETERS.contains(&name);
+            let is_secret = name.split('.').any(|part| AUDIT_SECRET_PARAMETERS.contains(&part));
             let shown = if is_secret { "<sensitiveDataRemoved>" } else { cut(value, AUDIT_TEXT_BYTES_MAX) };
             (name.to_owned(), Value::from(shown))
         });

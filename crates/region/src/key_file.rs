@@ -103,8 +103,17 @@ pub(crate) fn create(path: &Path) -> Result<Zeroizing<[u8; KEY_BYTES]>, KeyFileE
         line.push(hex_digit(byte & 15));
     }
     line.push('\n');
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(path).map_err(io)?;
-    file.write_all(line.as_bytes()).and_then(|()| file.sync_all()).map_err(io)?;
+    // Under another name until it is whole: half a key would stand in the way of the next start. A link, unlike a
+    // rename, never replaces what is there.
+    let beside = path.with_extension("key.new");
+    let _ = std::fs::remove_file(&beside);
+    let made = OpenOptions::new().write(true).create_new(true).mode(MODE).open(&beside).and_then(|mut file| {
+        file.write_all(line.as_bytes())?;
+        file.sync_all()?;
+        std::fs::hard_link(&beside, path)
+    });
+    let _ = std::fs::remove_file(&beside);
+    made.map_err(io)?;
     if let Some(directory) = path.parent() {
         File::open(directory).and_then(|directory| directory.sync_all()).map_err(io)?;
     }
@@ -141,6 +150,8 @@ mod tests {
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
         assert_eq!(*read(&path).unwrap(), *made);
         assert!(matches!(create(&path), Err(KeyFileError::Io { .. })), "never over an old one");
+        assert_eq!(*read(&path).unwrap(), *made);
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1, "nothing is left beside it");
     }
 
     #[test]

@@ -99,13 +99,23 @@ impl Machines {
     /// # Errors
     /// The store's.
     pub async fn launch(&self, request: LaunchRequest) -> Result<LaunchOutcome, StoreError> {
-        let outcome = self.store.launch(request).await?;
-        if let LaunchOutcome::New(instances) = &outcome {
-            for instance in instances {
-                self.mirror(instance.clone());
+        let ids: Vec<InstanceId> = request.instances.iter().map(|instance| instance.id).collect();
+        // Whoever lists machines sees a new one as soon as the store has it. If it is terminated before it is mirrored
+        // here, it must not come back to life by that.
+        let _turns = self.take_turns(&ids).await;
+        match self.store.launch(request).await {
+            Ok(outcome) => {
+                if let LaunchOutcome::New(instances) = &outcome {
+                    instances.iter().for_each(|instance| self.mirror(instance.clone()));
+                }
+                Ok(outcome)
             }
+            Err(error @ (StoreError::Io(_) | StoreError::Closed)) => {
+                self.follow_store(&ids, None).await;
+                Err(error)
+            }
+            Err(error) => Err(error),
         }
-        Ok(outcome)
     }
 
     /// Changes machines, all of them or none.
@@ -118,13 +128,13 @@ impl Machines {
         match self.store.change(request).await {
             Ok(all) => {
                 for changed in &all {
-                    self.cut_off(&change, changed);
+                    self.cut_off(&change, &changed.after);
                     self.mirror(changed.after.clone());
                 }
                 Ok(all)
             }
             Err(error @ (StoreError::Io(_) | StoreError::Closed)) => {
-                self.follow_store(&ids).await;
+                self.follow_store(&ids, Some(&change)).await;
                 Err(error)
             }
             Err(error) => Err(error),
@@ -160,14 +170,14 @@ impl Machines {
     }
 
     /// The same cut-off that the store has written with the change, for the verifier of this process.
-    fn cut_off(&self, change: &Change, changed: &Changed) {
-        let instance = changed.after.id;
+    fn cut_off(&self, change: &Change, after: &Instance) {
+        let instance = after.id;
         match change {
             Change::Terminate { at, .. } => self.authenticator.cut_off(CutOff::Dead { instance }, *at),
             Change::Stop { at, cut_off: true, .. }
             | Change::Start { at, cut_off: true }
             | Change::Reboot { at, cut_off: true } => {
-                let below = changed.after.boot_generation;
+                let below = after.boot_generation;
                 self.authenticator.cut_off(CutOff::OlderBoot { instance, below }, *at);
             }
             _ => {}
@@ -189,13 +199,17 @@ impl Machines {
         }
     }
 
-    async fn follow_store(&self, ids: &[InstanceId]) {
+    /// After a write of which nobody knows whether it took effect. A change that did not may still cut off what an
+    /// earlier boot was given: that machine fetches anew, where the other mistake would let a stopped one in.
+    async fn follow_store(&self, ids: &[InstanceId], change: Option<&Change>) {
         for id in ids {
             match self.store.instance(*id).await {
                 Ok(Some(instance)) => {
                     if instance.state == InstanceState::Terminated {
                         let at = instance.terminated_at.unwrap_or(instance.launch_time);
                         self.authenticator.cut_off(CutOff::Dead { instance: *id }, at);
+                    } else if let Some(change) = change.filter(|change| !matches!(change, Change::Terminate { .. })) {
+                        self.cut_off(change, &instance);
                     }
                     self.mirror(instance);
                 }

@@ -1,0 +1,104 @@
+//! What has ended stays ended: after a clock that was wrong, after writes of which nobody knows, and in races.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+mod common;
+
+use core::future::{Future, poll_fn};
+use core::pin::pin;
+use core::task::Poll;
+use core::time::Duration;
+use std::sync::Arc;
+
+use common::*;
+use inborn_identity::InstanceId;
+use inborn_region::KeySource;
+use inborn_store::{Change, ChangeRequest, Instance, LaunchRequest, SqliteStore, Store};
+use inborn_testkit::{Fault, FaultyStore};
+
+async fn refusal(running: &Running, signer: &Signer) -> (u16, String) {
+    let reply = running.send(signer, &call("sts", WHOAMI)).await;
+    let code = if reply.status == 200 { String::new() } else { between(&reply.body, "<Code>", "</Code>").to_owned() };
+    (reply.status, code)
+}
+
+#[tokio::test]
+async fn a_clock_that_was_far_ahead_for_a_while_brings_nobody_back() {
+    let running = start().await;
+    let id = running.launch().await;
+    let machine = running.machine(id);
+    assert_eq!(refusal(&running, &machine).await, (200, String::new()));
+    let end = ec2(&format!("Action=TerminateInstances&InstanceId.1={id}"));
+    assert_eq!(running.send(&running.operator(), &end).await.status, 200);
+    assert_eq!(refusal(&running, &machine).await, (403, "InvalidClientTokenId".to_owned()));
+    // Everything that remembers the end is forgotten in a future that was none.
+    running.clock.advance(7 * 86_400);
+    running.region.tidy().await;
+    running.clock.set(NOW);
+    assert_eq!(refusal(&running, &machine).await, (403, "InvalidClientTokenId".to_owned()));
+}
+
+#[tokio::test]
+async fn after_writes_of_which_nobody_knows_memory_is_what_the_store_is() {
+    let store = Arc::new(FaultyStore::new(Arc::new(SqliteStore::in_memory().unwrap())));
+    let running = start_on(Arc::clone(&store) as Arc<dyn Store>, KeySource::Ephemeral).await;
+    store.fail_next(Fault::io_after());
+    let launch = ec2("Action=RunInstances&ImageId=ami-12345678&MinCount=1&MaxCount=1");
+    assert_eq!(running.send(&running.operator(), &launch).await.status, 500);
+    let all = running.region.machines().all();
+    assert_eq!(all.len(), 1, "the machine is there, and its host knows it");
+
+    let machine = running.machine(all[0].id);
+    store.fail_next(Fault::io_after());
+    let stop = ec2(&format!("Action=StopInstances&InstanceId.1={}", all[0].id));
+    assert_eq!(running.send(&running.operator(), &stop).await.status, 500);
+    assert_eq!(refusal(&running, &machine).await, (403, "ExpiredToken".to_owned()));
+}
+
+/// A machine can be seen in the store a moment before its launch has returned, and be terminated in that moment.
+#[tokio::test]
+async fn a_machine_that_is_terminated_while_it_is_launched_stays_so() {
+    let running = start().await;
+    let model = running.region.machines().get(running.launch().await).unwrap();
+    let (account, id) = (model.account, InstanceId::from_bytes([0, 0, 0, 0, 0, 0, 0, 0, 7]));
+    let reservation_id = "r-0123456789abcdef0".to_owned();
+    let instances = vec![Instance { id, reservation_id: reservation_id.clone(), ..(*model).clone() }];
+    let request = LaunchRequest { account, client_token: None, fingerprint: [0; 32], reservation_id, instances };
+    let mut launching = pin!(running.region.machines().launch(request));
+    // The store is asked, and its answer waits for somebody to come back to it.
+    poll_fn(|context| Poll::Ready(launching.as_mut().poll(context).is_pending())).await;
+    while running.region.store().instance(id).await.unwrap().is_none() {}
+
+    let change = Change::Terminate { at: NOW, reason: None };
+    let ending = running.region.machines().change(ChangeRequest { account, instances: vec![id], change });
+    let (launched, ended) = tokio::join!(
+        async {
+            // As long as an end that does not wait for its turn would need.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            launching.await
+        },
+        ending
+    );
+    assert!(launched.is_ok() && ended.is_ok());
+    assert!(running.region.machines().get(id).is_none(), "back to life");
+}
+
+#[tokio::test]
+async fn the_audit_keeps_neither_secrets_nor_what_strangers_send() {
+    let running = start().await;
+    let id = running.launch().await;
+    let unknown = ec2(&format!("Action=ModifyInstanceAttribute&InstanceId={id}&UserData.Value=c2VjcmV0"));
+    assert_eq!(running.send(&running.operator(), &unknown).await.status, 400);
+    let known = ec2(&format!("Action=RebootInstances&InstanceId.1={id}&Extra.UserData=c2VjcmV0"));
+    assert_eq!(running.send(&running.operator(), &known).await.status, 400);
+    let stranger = Signer { secret: "x".repeat(40), ..running.operator() };
+    let forged = ec2(&format!("Action=RebootInstances&InstanceId.1={id}&Filler={}", "f".repeat(1000)));
+    assert_eq!(running.send(&stranger, &forged).await.status, 401);
+    let lines = running.audit();
+    let [.., unknown, known, forged] = lines.as_slice() else { panic!("{lines:?}") };
+    assert_eq!(unknown["requestParameters"], serde_json::Value::Null);
+    assert_eq!(known["requestParameters"]["Extra.UserData"], "<sensitiveDataRemoved>");
+    assert_eq!(
+        (&forged["requestParameters"], &forged["userIdentity"]["type"]),
+        (&serde_json::Value::Null, &"Unknown".into())
+    );
+}
