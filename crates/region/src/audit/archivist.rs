@@ -1,6 +1,6 @@
 //! The thread that compresses and removes archives, so that no call waits for it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -48,7 +48,7 @@ impl Drop for Archivist {
     }
 }
 
-fn work(path: &PathBuf, rotation: Rotation, woken: &Receiver<UnixTime>, stop: &AtomicBool) {
+fn work(path: &Path, rotation: Rotation, woken: &Receiver<UnixTime>, stop: &AtomicBool) {
     while let Ok(now) = woken.recv() {
         if stop.load(Ordering::Relaxed) {
             return;

@@ -289,3 +289,7 @@ impl InScopeOf {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "record_tests.rs"]
+mod tests;
