@@ -115,19 +115,26 @@ impl ControlHandler {
         }
     }
 
-    /// After a restart, ends the machines whose command does not come back.
+    /// For as long as the server lives, ends machines that were made for a command and have been without one for a while:
+    /// it did not come back after a restart, it died before its machine was attached, or the end of its lease could not
+    /// be stored.
     pub(crate) async fn end_orphans(&self) {
-        let orphans: Vec<InstanceId> =
-            self.region.machines().all().iter().filter(|instance| instance.lease).map(|instance| instance.id).collect();
-        if orphans.is_empty() {
-            return;
-        }
-        tokio::time::sleep(LEASE_GRACE).await;
-        for instance in orphans {
-            if !lock(&self.leased).contains(&instance) {
-                end_machine(&self.region, instance).await;
+        let mut orphans = self.orphans();
+        loop {
+            tokio::time::sleep(LEASE_GRACE).await;
+            let still = self.orphans();
+            for instance in still.intersection(&orphans) {
+                end_machine(&self.region, *instance).await;
             }
+            orphans = still;
         }
+    }
+
+    /// The machines that are without the command they were made for at this moment.
+    fn orphans(&self) -> HashSet<InstanceId> {
+        let all = self.region.machines().all();
+        let leased = lock(&self.leased);
+        all.iter().filter(|machine| machine.lease && !leased.contains(&machine.id)).map(|machine| machine.id).collect()
     }
 
     fn running(&self, id: InstanceId) -> Result<Arc<Instance>, Refusal> {
@@ -155,6 +162,19 @@ impl ControlHandler {
         Ok(port)
     }
 
+    /// Tells the host what has become of a machine since `known` was read: changes before it was attached went by it.
+    fn catch_up(&self, known: Arc<Instance>) -> Result<(), Refusal> {
+        let mut known = known;
+        loop {
+            let now = self.running(known.id).inspect_err(|_| _ = self.host.detach(known.id))?;
+            if Arc::ptr_eq(&now, &known) {
+                return Ok(());
+            }
+            self.host.update(machine(&self.region, &now));
+            known = now;
+        }
+    }
+
     fn attach_sockets(&self, pocket: &PocketRequest, sockets: Sockets) -> Result<PocketLease, Refusal> {
         let identity = self.region.identity();
         if pocket.region != identity.region || pocket.domain != identity.domain {
@@ -169,6 +189,7 @@ impl ControlHandler {
         let dns_udp = UdpSocket::from_std(dns_udp).map_err(broken)?;
         let (end, ended) = watch::channel(false);
         self.host.attach_pocket(machine(&self.region, &instance), metadata);
+        self.catch_up(instance)?;
         let zone = Zone::new(&identity.region, &identity.domain);
         tokio::spawn(dns::serve(dns_udp, dns_tcp, zone, ended.clone()));
         let secure = serving::region_service(&self.region);

@@ -2,9 +2,9 @@
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
@@ -13,6 +13,9 @@ const LOCK: &str = "lock";
 const READY: &str = "ready.json";
 /// In the default directory: names the data directory of an `up --ephemeral` that was given none.
 const EPHEMERAL: &str = "ephemeral";
+
+const START_WAIT: Duration = Duration::from_secs(3);
+const START_ROUND: Duration = Duration::from_millis(50);
 
 const LOCK_TRIES: u32 = 5;
 const LOCK_ROUND: Duration = Duration::from_millis(20);
@@ -150,9 +153,27 @@ fn is_temporary(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(TEMPORARY_PREFIX.as_bytes()))
 }
 
+/// As [`find`], but with patience for an `up` that was started a moment ago, as in `inborn up & inborn launch`.
+pub(crate) async fn find_soon(data: Option<&Path>) -> anyhow::Result<Option<Ready>> {
+    let deadline = Instant::now() + START_WAIT;
+    loop {
+        let found = find(data)?;
+        if found.is_some() || Instant::now() >= deadline {
+            return Ok(found);
+        }
+        tokio::time::sleep(START_ROUND).await;
+    }
+}
+
 /// The `up` that runs on `data`, if one was named, else on the default directory, else the newest ephemeral one.
 pub(crate) fn find(data: Option<&Path>) -> anyhow::Result<Option<Ready>> {
     if let Some(path) = data {
+        let owner = std::fs::metadata(path).map_or(0, |metadata| metadata.uid());
+        let own = rustix::process::geteuid();
+        // What is announced there is believed and signed for, and may end up in a shell.
+        if owner != 0 && owner != own.as_raw() && !own.is_root() {
+            bail!("the data directory {} belongs to another user: run this as that user", path.display());
+        }
         return running_on(path);
     }
     let default = default_path()?;
@@ -162,10 +183,19 @@ pub(crate) fn find(data: Option<&Path>) -> anyhow::Result<Option<Ready>> {
     match std::fs::read(default.join(EPHEMERAL)) {
         Ok(bytes) => {
             use std::os::unix::ffi::OsStringExt;
-            running_on(Path::new(&std::ffi::OsString::from_vec(bytes)))
+            let path = PathBuf::from(std::ffi::OsString::from_vec(bytes));
+            // The one it names may be long gone, and in a directory where everybody can make another of that name.
+            if is_own(&path) { running_on(&path) } else { Ok(None) }
         }
         Err(_) => Ok(None),
     }
+}
+
+/// Whether the directory at `path` belongs to this user and nobody else may write in it.
+fn is_own(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|metadata| {
+        metadata.is_dir() && metadata.uid() == rustix::process::geteuid().as_raw() && metadata.mode() & 0o022 == 0
+    })
 }
 
 /// What runs on the directory at `path`: its announcement, if a process still holds the lock.
@@ -211,7 +241,9 @@ pub(crate) fn replace_private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     name.push(format!(".new-{}", std::process::id()));
     let beside = path.with_file_name(name);
     let write = || -> std::io::Result<()> {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+        // Never what is there already: it may be a link, or a file that others have open or may read.
+        let _ = std::fs::remove_file(&beside);
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         std::fs::rename(&beside, path)
@@ -275,6 +307,33 @@ mod tests {
         std::fs::set_permissions(base.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
         let error = DataDirectory::hold(base.path(), false).unwrap_err().to_string();
         assert!(error.contains("chmod 700"), "{error}");
+    }
+
+    #[test]
+    fn only_a_directory_of_ones_own_is_followed() {
+        let base = tempfile::tempdir().unwrap();
+        assert!(is_own(base.path()));
+        let link = base.path().join("link");
+        std::os::unix::fs::symlink(base.path(), &link).unwrap();
+        assert!(!is_own(&link) && !is_own(&base.path().join("absent")));
+        std::fs::set_permissions(base.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(!is_own(base.path()));
+        // The root directory is somebody else's, unless this is root.
+        assert_eq!(is_own(Path::new("/")), rustix::process::geteuid().is_root());
+    }
+
+    #[test]
+    fn what_lies_in_the_way_of_a_private_file_is_not_written_to() {
+        let base = tempfile::tempdir().unwrap();
+        let victim = base.path().join("victim");
+        std::fs::write(&victim, "untouched").unwrap();
+        let beside = base.path().join(format!("file.new-{}", std::process::id()));
+        std::os::unix::fs::symlink(&victim, &beside).unwrap();
+        let path = base.path().join("file");
+        replace_private(&path, b"secret").unwrap();
+        assert_eq!(std::fs::read(&victim).unwrap(), b"untouched");
+        let metadata = std::fs::symlink_metadata(&path).unwrap();
+        assert!(metadata.is_file() && metadata.mode() & 0o777 == 0o600);
     }
 
     #[test]

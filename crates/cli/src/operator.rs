@@ -1,7 +1,6 @@
 //! The operator's side of EC2: the same requests an AWS tool would send, signed with the key in `operator.env`.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
 use bytes::Bytes;
@@ -21,9 +20,6 @@ use crate::directory::{self, Ready};
 
 const VERSION: &str = "2016-11-15";
 const FORM: &str = "application/x-www-form-urlencoded; charset=utf-8";
-/// How long a command waits for an `up` that was started a moment ago, as in `inborn up & inborn launch`.
-const WAIT: Duration = Duration::from_secs(3);
-const WAIT_ROUND: Duration = Duration::from_millis(50);
 
 /// An operator of a running region.
 pub(crate) struct Operator {
@@ -53,18 +49,14 @@ pub(crate) struct Machine {
 impl Operator {
     /// The operator of the region that the arguments mean.
     pub(crate) async fn find(region: &arguments::Region) -> anyhow::Result<Self> {
-        let deadline = Instant::now() + WAIT;
-        loop {
-            if let Some(ready) = directory::find(region.data.as_deref())? {
-                return Self::of(&ready);
-            }
-            if Instant::now() >= deadline {
+        match directory::find_soon(region.data.as_deref()).await? {
+            Some(ready) => Self::of(&ready),
+            None => {
                 let place = region.data.as_ref().map_or_else(String::new, |data| format!(" on {}", data.display()));
                 bail!(
                     "no `inborn up` is running{place}: start one, or name its data directory with --data or INBORN_DATA"
-                );
+                )
             }
-            tokio::time::sleep(WAIT_ROUND).await;
         }
     }
 

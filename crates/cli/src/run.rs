@@ -52,7 +52,9 @@ pub(crate) async fn run(arguments: &Run) -> anyhow::Result<ExitCode> {
 
 /// The `up` that is running, or a region of our own in memory.
 async fn region(data: Option<&Path>) -> anyhow::Result<(Ready, Option<Serving>)> {
-    if let Some(ready) = directory::find(data)? {
+    // One that was named is meant and is waited for; without a name, a region of our own does as well.
+    let found = if data.is_some() { directory::find_soon(data).await? } else { directory::find(data)? };
+    if let Some(ready) = found {
         return Ok((ready, None));
     }
     if let Some(data) = data {
