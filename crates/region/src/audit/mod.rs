@@ -27,3 +27,6 @@ fn time_of(line: &[u8]) -> Option<UnixTime> {
     let end = text.iter().position(|byte| *byte == b'"')?;
     UnixTime::parse_rfc3339(text.get(..end)?).ok()
 }
+
+#[cfg(test)]
+mod tests;
