@@ -84,6 +84,11 @@ impl Attached {
         self.wallet.load_full()
     }
 
+    /// Whether programs can ask that know nothing of the machine, such as a browser that shows somebody's page.
+    pub(crate) const fn is_open_to_browsers(&self) -> bool {
+        matches!(self.kind, Kind::LoopbackPort(_))
+    }
+
     pub(crate) const fn metrics(&self) -> &Metrics {
         &self.metrics
     }

@@ -148,3 +148,81 @@ fn prepare(machine: &Machine, issuer: &dyn Issuer, at: UnixTime) -> Option<(Prep
     let (v1, v2) = (PreparedCredential::from(&v1), PreparedCredential::from(&v2));
     Some((PreparedCredentials::new(machine.facts.account, v1, v2), next_at))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use inborn_credential::{Claims, Epoch, EpochId, EpochRoot, Keyring, Kind, generation};
+    use inborn_identity::Partition;
+
+    const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
+
+    /// The region, as far as an issuer is one.
+    struct Region(Keyring);
+
+    impl Issuer for Region {
+        fn issue(&self, instance: InstanceId, delivery: Delivery, at: UnixTime) -> Option<(Credential, UnixTime)> {
+            let held = generation(instance, UnixTime::default(), at);
+            let claims = Claims {
+                kind: Kind::Identity,
+                account: "123456789012".parse().unwrap(),
+                instance,
+                region: "us-east-1".parse().unwrap(),
+                issued_at: held.issued_at,
+                expires_at: held.expires_at,
+                delivery,
+                boot_generation: 1,
+                private_address: None,
+            };
+            Some((self.0.mint(&claims).unwrap(), held.next_at))
+        }
+    }
+
+    fn region() -> Region {
+        let epoch = Epoch::new(EpochId(1), &EpochRoot::from_bytes([1; 32]), Partition::Aws).unwrap();
+        Region(Keyring::new(vec![epoch], EpochId(1)).unwrap())
+    }
+
+    fn machine(boot_generation: u32) -> Machine {
+        let region: inborn_identity::Region = "us-east-1".parse().unwrap();
+        let facts = Facts {
+            account: "123456789012".parse().unwrap(),
+            partition: Partition::Aws,
+            zone: inborn_identity::Zone::new(&region, 'a').unwrap(),
+            region,
+            zone_id: String::new(),
+            domain: String::new(),
+            image_id: String::new(),
+            instance_type: String::new(),
+            architecture: String::new(),
+            launch_index: 0,
+            reservation_id: String::new(),
+            local_hostname: String::new(),
+            private_ip: None,
+            mac: None,
+            security_groups: Vec::new(),
+            key_pair: None,
+            user_data: None,
+            launch_time: NOW,
+        };
+        let id = "i-0123456789abcdef0".parse().unwrap();
+        let options = MetadataOptions::default();
+        Machine::from(MachineParts { id, is_running: true, boot_generation, options, tags: Vec::new(), facts })
+    }
+
+    #[test]
+    fn a_wallet_is_of_one_boot() {
+        let wallet = Wallet::default().refilled(&machine(1), &region(), NOW).unwrap();
+        assert!(wallet.refilled(&machine(1), &region(), NOW).is_none(), "nothing is due");
+        assert_eq!(wallet.refilled(&machine(2), &region(), NOW).unwrap().boot_generation(), 2);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_leaves_nothing_from_the_future() {
+        let ahead = NOW.plus(86_400);
+        let wallet = Wallet::default().refilled(&machine(1), &region(), ahead).unwrap();
+        assert!(wallet.at(NOW).unwrap().issued_at() > NOW);
+        let wallet = wallet.refilled(&machine(1), &region(), NOW).unwrap();
+        assert!(wallet.at(NOW).unwrap().issued_at() <= NOW);
+    }
+}

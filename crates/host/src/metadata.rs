@@ -1,7 +1,9 @@
 //! The metadata service of one machine: from an HTTP request to the pure service and back.
 
+use std::net::IpAddr;
+
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, DATE};
+use http::header::{CONTENT_LENGTH, DATE, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::Full;
 use inborn_identity::UnixTime;
@@ -20,6 +22,18 @@ impl Headers for Fields<'_> {
     fn contains(&self, name: &str) -> bool {
         self.0.contains_key(name)
     }
+}
+
+/// Whether `Host` is a name that is not this computer's. A page in a browser can have its own name resolve to 127.0.0.1
+/// and then read what answers there, but cannot hide that name.
+fn names_another(headers: &HeaderMap) -> bool {
+    let Some(host) = headers.get(HOST) else { return false };
+    let is_own = |host: &str| {
+        let name = host.rsplit_once(':').filter(|_| !host.ends_with(']')).map_or(host, |(name, _port)| name);
+        let address = name.trim_start_matches('[').trim_end_matches(']');
+        name.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok()
+    };
+    !host.to_str().is_ok_and(is_own)
 }
 
 /// Answers a request that came over the attachment of a machine. The body of a request is never read.
@@ -41,10 +55,11 @@ pub(crate) fn answer<B>(
     // to an earlier boot.
     let credentials = wallet.at(now).filter(|_| wallet.boot_generation() == machine.boot_generation());
     let view = machine.view(credentials);
-    let answer = if machine.is_running() {
+    let answer = if machine.is_running() && !(attached.is_open_to_browsers() && names_another(request.headers())) {
         respond(&asked, &view, key, now)
     } else {
-        // A machine that does not run asks nothing: whoever this is, there is nothing here.
+        // A machine that does not run asks nothing, and one that means somebody else does not mean us: whoever this is,
+        // there is nothing here.
         inborn_imds::Response { close: true, ..inborn_imds::Response::not_found() }
     };
     let version = if request.headers().contains_key(TOKEN_HEADER) { "2" } else { "1" };
@@ -63,4 +78,22 @@ pub(crate) fn answer<B>(
     }
     headers.insert(CONTENT_LENGTH, HeaderValue::from(answer.content_length));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_is_not_this_computers() {
+        let names = |host: &str| names_another(&HeaderMap::from_iter([(HOST, HeaderValue::from_str(host).unwrap())]));
+        for own in ["127.0.0.1", "127.0.0.1:40123", "localhost", "LOCALHOST:1", "[::1]", "[::1]:80", "169.254.169.254"]
+        {
+            assert!(!names(own), "{own}");
+        }
+        for other in ["evil.example", "evil.example:40123", "127.0.0.1.evil.example", "localhost.evil.example:1", ""] {
+            assert!(names(other), "{other}");
+        }
+        assert!(!names_another(&HeaderMap::new()), "a client that says nothing is no browser");
+    }
 }
