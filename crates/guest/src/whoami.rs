@@ -1,6 +1,6 @@
 //! `inborn whoami`: who STS says this machine is.
 
-use ::http::header::{ACCEPT, CONTENT_TYPE};
+use ::http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
 use ::http::{Request, Uri};
 use bytes::Bytes;
 use inborn_identity::UnixTime;
@@ -101,6 +101,7 @@ fn signed(endpoint: &Uri, region: &str, by: &Credentials, now: UnixTime) -> Resu
     let mut request = Request::post(format!("{}/", url.trim_end_matches('/')))
         .header(CONTENT_TYPE, "application/x-www-form-urlencoded; charset=utf-8")
         .header(ACCEPT, "application/json")
+        .header(USER_AGENT, concat!("inborn/", env!("CARGO_PKG_VERSION")))
         .body(Bytes::from_static(BODY.as_bytes()))
         .map_err(|_| WhoamiError::Endpoint { endpoint: url })?;
     let signer = Signer {
