@@ -334,3 +334,6 @@ fn cut(text: &str, width: usize) -> String {
         Some(_) => text.chars().take(width.saturating_sub(1)).chain(['…']).collect(),
     }
 }
+
+#[cfg(test)]
+mod tests;

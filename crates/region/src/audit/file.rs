@@ -22,8 +22,9 @@ use super::time_of;
 const RESERVE_BYTES: u64 = 1 << 20;
 /// The reserve is filled up when less than this is left of it.
 const RESERVE_LOW_BYTES: u64 = RESERVE_BYTES / 4;
-/// A mutating call is refused when less than this is left: room for the lines of the calls that are under way.
-const RESERVE_MUTATION_BYTES: u64 = 64 << 10;
+/// A mutating call is refused when less than this is left, that is when the reserve can no longer be filled up. What is
+/// left is for the lines of the calls that are under way.
+const RESERVE_MUTATION_BYTES: u64 = RESERVE_LOW_BYTES;
 /// How long to wait after a rotation that failed, on a full disk above all, before the next try.
 const POSTPONE_SECONDS: u64 = 60;
 const SECONDS_PER_DAY: u64 = 86_400;

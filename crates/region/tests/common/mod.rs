@@ -89,7 +89,11 @@ pub async fn start() -> Running {
 }
 
 pub async fn start_on(store: Arc<dyn Store>, key_source: KeySource) -> Running {
-    let directory = tempfile::tempdir().unwrap();
+    start_in(tempfile::tempdir().unwrap(), store, key_source).await
+}
+
+/// With its audit in `directory`.
+pub async fn start_in(directory: tempfile::TempDir, store: Arc<dyn Store>, key_source: KeySource) -> Running {
     let clock = Arc::new(ManualClock::new(NOW));
     let opening = Opening { identity: identity(), key_source, audit_file: directory.path().join("audit.jsonl") };
     let region = RegionServer::open(store, opening, Arc::clone(&clock) as Arc<dyn Clock>).await.unwrap();
