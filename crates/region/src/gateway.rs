@@ -11,7 +11,7 @@ use http::header::{ACCEPT, CONNECTION, CONTENT_TYPE, DATE, HOST, USER_AGENT};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::Full;
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use inborn_credential::{AuthFault, Caller};
 use inborn_identity::{CallerKind, InstanceId, Partition, UnixTime};
 use inborn_listener::{BodyError, Peer, read_body};
@@ -21,6 +21,7 @@ use inborn_wire::Answer;
 use inborn_wire::error::{self, Dialect, Problem, RequestShape, dialect_for};
 use inborn_wire::query::Parameters;
 use serde_json::Value;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::audit::{AuditCaller, Record};
 use crate::metrics::CallLabels;
@@ -31,6 +32,12 @@ use crate::{Effect, Operation, RegionServer, SERVICES, Service};
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(20);
 /// The longest body of a request to a service that is not served: enough to tell who asked.
 const FOREIGN_BODY_BYTES_MAX: usize = 64 * 1024;
+const KIBIBYTE: usize = 1024;
+/// Bodies up to this size are read at once.
+const SMALL_BODY_BYTES_MAX: usize = 16 * KIBIBYTE;
+/// Memory for the larger bodies of all requests that are under way: whoever sends them has not proved anything yet.
+const LARGE_BODIES_BYTES_MAX: usize = 64 * KIBIBYTE * KIBIBYTE;
+static LARGE_BODIES: Semaphore = Semaphore::const_new(LARGE_BODIES_BYTES_MAX / KIBIBYTE);
 /// How far a client's clock may be off. Source: STS, which says so in its answers; the compatible choice elsewhere.
 const SKEW_SECONDS: u64 = 15 * 60;
 /// Longest `User-Agent` and `Host` that the audit keeps.
@@ -95,7 +102,12 @@ impl RegionServer {
         };
         exchange.dialect = exchange.dialect(target.query.contains("Action="));
         let body_bytes_max = service.map_or(FOREIGN_BODY_BYTES_MAX, |service| service.body_bytes_max);
-        let outcome = match read_body(body, body_bytes_max, BODY_TIMEOUT).await {
+        let room = room_for(&body, body_bytes_max).await;
+        let body = match room {
+            Ok(_) => read_body(body, body_bytes_max, BODY_TIMEOUT).await,
+            Err(error) => Err(error),
+        };
+        let outcome = match body {
             Ok(body) => {
                 // A host name of ours must agree with what was signed for: a signature for one service never works at another.
                 let endpoint_service = named_by_host.filter(|_| service.is_some()).unwrap_or(service_name);
@@ -368,6 +380,20 @@ fn auth_problem(fault: AuthFault) -> Problem {
         AuthFault::TokenInvalid => Problem::InvalidToken,
         AuthFault::TokenExpired => Problem::ExpiredToken,
         AuthFault::UnknownKey => Problem::UnknownKey,
+    }
+}
+
+/// Waits until there is memory for a body; it is free again when the permit is dropped, after the answer.
+async fn room_for(body: &Incoming, bytes_max: usize) -> Result<Option<SemaphorePermit<'static>>, BodyError> {
+    let declared = body.size_hint().upper().and_then(|bytes| usize::try_from(bytes).ok());
+    let bytes = declared.unwrap_or(bytes_max).min(bytes_max);
+    if bytes <= SMALL_BODY_BYTES_MAX {
+        return Ok(None);
+    }
+    let kibibytes = u32::try_from(bytes.div_ceil(KIBIBYTE)).unwrap_or(u32::MAX);
+    match tokio::time::timeout(BODY_TIMEOUT, LARGE_BODIES.acquire_many(kibibytes)).await {
+        Ok(Ok(permit)) => Ok(Some(permit)),
+        _ => Err(BodyError::TooSlow),
     }
 }
 
