@@ -3,7 +3,7 @@
 //! What they need is not what a Rust project usually has, so a missing toolchain is said aloud and its tests are skipped
 //! (pytest counts them); on CI it is an error, because there nobody reads that they were skipped.
 
-use crate::shell::{Step, on_ci, target_directory};
+use crate::shell::{Step, may_install_packages, on_ci, target_directory};
 use anyhow::{Context as _, Result, bail};
 use std::path::Path;
 
@@ -11,42 +11,85 @@ use std::path::Path;
 struct Client {
     name: &'static str,
     needs: &'static [&'static str],
-    /// Debian's packages of `needs`, for the message.
-    packages: &'static str,
+    /// Debian's packages of `needs`.
+    packages: &'static [&'static str],
     build: fn(&Path, &Path) -> Result<()>,
 }
 
 const CLIENTS: [Client; 4] = [
-    Client { name: "JavaScript", needs: &["node", "npm"], packages: "nodejs npm", build: javascript },
-    Client { name: "Go", needs: &["go"], packages: "golang-go", build: go },
-    Client { name: "Java", needs: &["mvn", "javac", "java"], packages: "maven default-jdk-headless", build: java },
-    Client { name: "Rust", needs: &["cargo"], packages: "cargo", build: rust },
+    Client { name: "JavaScript", needs: &["node", "npm"], packages: &["nodejs", "npm"], build: javascript },
+    Client { name: "Go", needs: &["go"], packages: &["golang-go"], build: go },
+    Client {
+        name: "Java",
+        needs: &["mvn", "javac", "java"],
+        packages: &["maven", "default-jdk-headless"],
+        build: java,
+    },
+    Client { name: "Rust", needs: &["cargo"], packages: &["cargo"], build: rust },
 ];
+
+/// Gives one process another time, for the tests of clocks that disagree. A library: where Debian puts it, below `/usr/lib`.
+const FAKETIME: &str = "faketime/libfaketimeMT.so.1";
 
 /// Builds every client whose toolchain is here, into `target/compat` and `compat/js/node_modules`.
 ///
 /// # Errors
-/// A build fails, or on CI a toolchain is missing.
+/// A build fails, or on CI a toolchain is missing and could not be installed.
 pub(crate) fn prepare(root: &Path) -> Result<()> {
+    install(root)?;
     let target = target_directory(root).join("compat");
     std::fs::create_dir_all(&target).with_context(|| format!("making {}", target.display()))?;
     let mut missing = Vec::new();
     for client in &CLIENTS {
-        let absent = |program: &&&str| !on_path(program);
-        match client.needs.iter().find(absent) {
-            Some(program) => {
-                let line =
-                    format!("{}: no `{program}` here (on Debian: apt-get install {})", client.name, client.packages);
-                println!("\n!! SKIPPED, a client that is not tested: {line}");
-                missing.push(line);
-            }
+        match client.absent() {
+            Some(program) => missing.push(format!(
+                "{}: no `{program}` here (on Debian: apt-get install {})",
+                client.name,
+                client.packages.join(" ")
+            )),
             None => (client.build)(root, &target).with_context(|| format!("the {} client", client.name))?,
         }
     }
+    if !has_faketime() {
+        missing.push("wrong clocks: no libfaketime here (on Debian: apt-get install libfaketime)".to_owned());
+    }
+    for line in &missing {
+        println!("\n!! SKIPPED, not tested: {line}");
+    }
     if on_ci() && !missing.is_empty() {
-        bail!("on CI every client is tested; missing: {}", missing.join("; "));
+        bail!("on CI everything is tested; missing: {}", missing.join("; "));
     }
     Ok(())
+}
+
+/// What is missing, in one go, where that is ours to do.
+fn install(root: &Path) -> Result<()> {
+    let absent = CLIENTS.iter().filter(|client| client.absent().is_some());
+    let mut packages: Vec<_> = absent.flat_map(|client| client.packages).copied().collect();
+    if !has_faketime() {
+        packages.push("libfaketime");
+    }
+    if packages.is_empty() || !may_install_packages(root) {
+        return Ok(());
+    }
+    Step::new("apt-get", root).args(["update", "-qq"]).run()?;
+    Step::new("apt-get", root)
+        .args(["install", "-y", "-qq", "--no-install-recommends"])
+        .args(packages)
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .run()
+}
+
+impl Client {
+    /// The first program that it needs and that is not here.
+    fn absent(&self) -> Option<&'static str> {
+        self.needs.iter().copied().find(|program| !on_path(program))
+    }
+}
+
+fn has_faketime() -> bool {
+    let Ok(directories) = std::fs::read_dir("/usr/lib") else { return false };
+    directories.flatten().any(|directory| directory.path().join(FAKETIME).is_file())
 }
 
 fn on_path(program: &str) -> bool {
@@ -62,7 +105,7 @@ fn javascript(root: &Path, target: &Path) -> Result<()> {
     })
 }
 
-/// Without optimisation and without C: it compiles a third faster, and nobody waits for this program.
+/// Without C, which neither client calls.
 fn go(root: &Path, target: &Path) -> Result<()> {
     Step::new("go", &root.join("compat/go"))
         .args(["build", "-mod=readonly", "-trimpath", "-o"])
