@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::num::NonZeroU64;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -48,7 +49,7 @@ const CHUNK_BYTES: usize = 64 << 10;
 pub(super) struct Archive {
     /// Not before the times of its lines.
     pub(super) time: UnixTime,
-    /// Its place in the order; each archive's is one more than that of the one before.
+    /// Its place in the order, from 1; each archive's is one more than that of the one before.
     pub(super) number: u64,
     /// Where it is while it is not compressed.
     pub(super) plain: PathBuf,
@@ -68,7 +69,8 @@ impl Archive {
         let (plain, is_compressed) = name.strip_suffix(COMPRESSED).map_or((name, false), |plain| (plain, true));
         let rest = plain.strip_prefix(stem(path))?.strip_prefix('-')?.strip_suffix(".jsonl")?;
         let (time, number) = rest.split_once('-')?;
-        let mut archive = Self::new(path, UnixTime::parse_basic(time.as_bytes()).ok()?, number.parse().ok()?);
+        let number: NonZeroU64 = number.parse().ok()?;
+        let mut archive = Self::new(path, UnixTime::parse_basic(time.as_bytes()).ok()?, number.get());
         if archive.plain.file_name()?.to_str()? != plain {
             return None;
         }

@@ -273,8 +273,13 @@ fn what_is_past_its_time_or_too_much_goes_oldest_first() {
 #[test]
 fn files_of_other_names_are_left_alone() {
     let rig = Rig::new();
-    let names =
-        ["audit-20270115T080000Z-01.jsonl", "audit-20270115T080000Z-1.json", "audit-x-1.jsonl", "other.jsonl.gz"];
+    let names = [
+        "audit-20270115T080000Z-01.jsonl",
+        "audit-20270115T080000Z-0.jsonl",
+        "audit-20270115T080000Z-1.json",
+        "audit-x-1.jsonl",
+        "other.jsonl.gz",
+    ];
     for name in names {
         fs::write(rig.directory.path().join(name), "kept").unwrap();
     }
