@@ -5,7 +5,7 @@
 #![no_main]
 
 use inborn_identity::UnixTime;
-use inborn_sigv4::{Endpoint, Header, PathMode, Presented, Request, Scratch, SigningKey, sha256};
+use inborn_sigv4::{Endpoint, Expires, Header, PathMode, Presented, Request, Scratch, SigningKey, sha256};
 use libfuzzer_sys::fuzz_target;
 
 const SECRET: &[u8] = b"wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
@@ -25,8 +25,14 @@ fuzz_target!(|input: &[u8]| {
     let Ok(method) = core::str::from_utf8(method) else { return };
     let request = Request { method, path, query, headers: &headers };
 
-    let endpoint =
-        Endpoint { service: "sts", regions: &["us-east-1"], path_mode: PathMode::Normalized, skew_seconds: 900 };
+    let endpoint = Endpoint {
+        service: "sts",
+        regions: &["us-east-1"],
+        path_mode: PathMode::Normalized,
+        skew_seconds: 900,
+        query_auth: true,
+        expires: Expires::Ignored,
+    };
     let now = UnixTime::from_secs(1_795_411_740);
     let accepted = Presented::accept(&request, &endpoint, now);
     let Ok(presented) = Presented::read(&request) else {

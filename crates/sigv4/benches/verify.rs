@@ -10,7 +10,7 @@ use aws_lc_rs::{digest, hmac};
 use divan::{AllocProfiler, Bencher, black_box};
 use inborn_identity::UnixTime;
 use inborn_sigv4::sign::{Credentials, Target, sign};
-use inborn_sigv4::{Endpoint, Header, PathMode, Presented, Request, Scratch, SigningKey, sha256};
+use inborn_sigv4::{Endpoint, Expires, Header, PathMode, Presented, Request, Scratch, SigningKey, sha256};
 
 #[global_allocator]
 static ALLOCATOR: AllocProfiler = AllocProfiler::system();
@@ -23,8 +23,14 @@ const NOW: UnixTime = UnixTime::from_secs(1_795_411_740);
 const SECRET: &[u8] = b"wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
 const BODY: &[u8] = b"Action=GetCallerIdentity&Version=2011-06-15";
 const BODY_SHA256: &str = "ab821ae955788b0e33ebd34c208442ccfc2d406e2edc5e7a39bd6458fbb4f843";
-const STS: Endpoint<'static> =
-    Endpoint { service: "sts", regions: &["us-east-1"], path_mode: PathMode::Normalized, skew_seconds: 900 };
+const STS: Endpoint<'static> = Endpoint {
+    service: "sts",
+    regions: &["us-east-1"],
+    path_mode: PathMode::Normalized,
+    skew_seconds: 900,
+    query_auth: true,
+    expires: Expires::Ignored,
+};
 
 /// Who signed, and how long the token is.
 const CASES: [(&str, usize); 4] = [("boto3", 200), ("boto3", 400), ("javascript", 200), ("javascript", 400)];

@@ -1,14 +1,16 @@
-//! The `Authorization` header field.
+//! The `Authorization` header field, and what it says.
+
+use std::borrow::Cow;
 
 use crate::bytes::cut;
 use crate::{ALGORITHM, AUTHORIZATION_MAX, Fault, Limit, Missing};
 
-/// The parts of the field, all there and not empty. What is in them is looked at later, in AWS's order of checks.
-#[derive(Clone, Copy)]
+/// The parts of the field, or the parameters that stand for them in a query: all there and not empty. What is in them is
+/// looked at later, in AWS's order of checks.
 pub(crate) struct Authorization<'a> {
-    pub(crate) credential: &'a str,
-    pub(crate) signed_headers: &'a str,
-    pub(crate) signature: &'a str,
+    pub(crate) credential: Cow<'a, str>,
+    pub(crate) signed_headers: Cow<'a, str>,
+    pub(crate) signature: Cow<'a, str>,
 }
 
 /// What a signature is for.
@@ -25,12 +27,44 @@ pub struct Scope<'a> {
 }
 
 /// `Credential`: a key id and a scope.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct Credential<'a> {
-    pub(crate) access_key_id: &'a str,
-    pub(crate) scope: Scope<'a>,
+    text: Cow<'a, str>,
+    /// Where the slashes are.
+    slashes: [usize; 4],
+}
+
+impl<'a> Credential<'a> {
+    /// Step 12.
+    pub(crate) fn parse(text: Cow<'a, str>) -> Result<Self, Fault> {
+        let mut found = memchr::memchr_iter(b'/', text.as_bytes());
+        match (found.next(), found.next(), found.next(), found.next(), found.next()) {
+            (Some(first), Some(second), Some(third), Some(fourth), None) => {
+                Ok(Self { slashes: [first, second, third, fourth], text })
+            }
+            _ => Err(Fault::CredentialForm { got: text.into() }),
+        }
+    }
+
+    pub(crate) fn access_key_id(&self) -> &str {
+        self.text.get(..self.slashes[0]).unwrap_or_default()
+    }
+
+    pub(crate) fn scope(&self) -> Scope<'_> {
+        let [first, second, third, fourth] = self.slashes;
+        let part = |start: usize, end: usize| self.text.get(start + 1..end).unwrap_or_default();
+        Scope {
+            date: part(first, second),
+            region: part(second, third),
+            service: part(third, fourth),
+            terminator: part(fourth, self.text.len()),
+        }
+    }
+
     /// The scope as one text.
-    pub(crate) scope_text: &'a str,
+    pub(crate) fn scope_text(&self) -> &str {
+        self.text.get(self.slashes[0] + 1..).unwrap_or_default()
+    }
 }
 
 impl<'a> Authorization<'a> {
@@ -40,10 +74,7 @@ impl<'a> Authorization<'a> {
         if field.len() > AUTHORIZATION_MAX {
             return Err(Fault::TooLarge(Limit::Authorization));
         }
-        if !field.iter().fold(true, |all, byte| all & (matches!(byte, b' '..=b'~') | (*byte == b'\t'))) {
-            return Err(Fault::NotText);
-        }
-        let field = core::str::from_utf8(field).map_err(|_| Fault::NotText)?;
+        let field = text(field)?;
         let parameters = match field.strip_prefix(ALGORITHM) {
             Some(parameters) if parameters.is_empty() || parameters.starts_with([' ', '\t']) => parameters,
             _ => {
@@ -77,6 +108,8 @@ impl<'a> Authorization<'a> {
         let there = |value: Option<&'a str>| value.filter(|value| !value.is_empty());
         match (there(credential), there(signed_headers), there(signature)) {
             (Some(credential), Some(signed_headers), Some(signature)) if has_date => {
+                let [credential, signed_headers, signature] =
+                    [credential, signed_headers, signature].map(Cow::Borrowed);
                 Ok(Self { credential, signed_headers, signature })
             }
             (credential, signed_headers, signature) => Err(Fault::Missing(Missing {
@@ -87,17 +120,14 @@ impl<'a> Authorization<'a> {
             })),
         }
     }
+}
 
-    /// Step 12.
-    pub(crate) fn credential(&self) -> Result<Credential<'a>, Fault> {
-        let fault = || Fault::CredentialForm { got: self.credential.into() };
-        let (access_key_id, Some(scope_text)) = cut(self.credential, b'/') else { return Err(fault()) };
-        let (date, Some(rest)) = cut(scope_text, b'/') else { return Err(fault()) };
-        let (region, Some(rest)) = cut(rest, b'/') else { return Err(fault()) };
-        let (service, Some(rest)) = cut(rest, b'/') else { return Err(fault()) };
-        let (terminator, None) = cut(rest, b'/') else { return Err(fault()) };
-        Ok(Credential { access_key_id, scope: Scope { date, region, service, terminator }, scope_text })
+/// Visible ASCII, spaces and tabs: everything else could end a line of what is signed.
+pub(crate) fn text(bytes: &[u8]) -> Result<&str, Fault> {
+    if !bytes.iter().fold(true, |all, byte| all & (matches!(byte, b' '..=b'~') | (*byte == b'\t'))) {
+        return Err(Fault::NotText);
     }
+    core::str::from_utf8(bytes).map_err(|_| Fault::NotText)
 }
 
 #[cfg(test)]
@@ -127,7 +157,7 @@ mod tests {
         ] {
             let parsed = parse(&field).unwrap();
             assert_eq!(
-                (parsed.credential, parsed.signed_headers, parsed.signature),
+                (&*parsed.credential, &*parsed.signed_headers, &*parsed.signature),
                 ("k/d/r/s/t", "a;b", SIGNATURE),
                 "{field}"
             );
@@ -205,12 +235,12 @@ mod tests {
 
     #[test]
     fn credentials() {
-        let credential = |credential| Authorization { credential, signed_headers: "", signature: "" }.credential();
+        let credential = |text: &'static str| Credential::parse(text.into());
         let good = credential("AKID/20261123/us-east-1/sts/aws4_request").unwrap();
-        assert_eq!((good.access_key_id, good.scope_text), ("AKID", "20261123/us-east-1/sts/aws4_request"));
+        assert_eq!((good.access_key_id(), good.scope_text()), ("AKID", "20261123/us-east-1/sts/aws4_request"));
         let scope = Scope { date: "20261123", region: "us-east-1", service: "sts", terminator: "aws4_request" };
-        assert_eq!(good.scope, scope);
-        assert_eq!(credential("////").unwrap().scope.terminator, "", "five elements, all of them empty");
+        assert_eq!(good.scope(), scope);
+        assert_eq!(credential("////").unwrap().scope().terminator, "", "five elements, all of them empty");
         for bad in ["AKID", "AKID/20261123/us-east-1/sts", "AK/ID/20261123/us-east-1/sts/aws4_request", "///", "/////"]
         {
             assert_eq!(credential(bad).err(), Some(Fault::CredentialForm { got: bad.into() }));

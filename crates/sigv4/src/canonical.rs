@@ -137,7 +137,7 @@ mod tests {
         let headers = [header("x", "  2  3"), header("host", "h"), header("unsigned", "u"), header("x", "1")];
         let request = Request { method: "GET", path: b"/a%3A", query: b"b&a=%41", headers: &headers };
         let frame = Frame {
-            signed: &Signed::read("host;x", &Fields::new(&headers).unwrap()).unwrap(),
+            signed: &Signed::read("host;x".into(), &Fields::new(&headers).unwrap()).unwrap(),
             timestamp: b"20150830T123600Z",
             scope: "20150830/r/s/aws4_request",
             payload: &hex::lower(&sha256(b"")),
@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn a_signed_header_that_is_absent() {
         let request = Request { method: "GET", path: b"/", query: b"", headers: &[] };
-        let signed = Signed::read("host", &Fields::new(&[]).unwrap()).unwrap();
+        let signed = Signed::read("host".into(), &Fields::new(&[]).unwrap()).unwrap();
         let frame = Frame { signed: &signed, timestamp: b"", scope: "", payload: &[b'0'; 64] };
         let key = SigningKey::derive(b"", b"", "", "");
         let result = frame.signature(&request, PathMode::Normalized, &key, &mut Scratch::new());

@@ -23,8 +23,8 @@ pub enum Fault {
         /// The two bytes, without the percent sign.
         pattern: Box<str>,
     },
-    /// 5: no `Authorization` header field. A request signed in its query is one of these for as long as that form is
-    /// not verified.
+    /// 5: no `Authorization` header field and no `X-Amz-Algorithm` in the query. 7a: another algorithm than
+    /// [`ALGORITHM`](crate::ALGORITHM) in the query. Also a request signed in its query for a service that takes none.
     #[error("the request is not signed")]
     MissingAuthentication,
     /// 5: an `Authorization` header field and authentication parameters in the query.
@@ -36,8 +36,9 @@ pub enum Fault {
         /// Its name in lower case.
         name: &'static str,
     },
-    /// The `Authorization` header field has bytes outside of visible ASCII, space and tab.
-    #[error("the Authorization header field is not text")]
+    /// The `Authorization` header field, or one of the parameters that stand for it, has bytes outside of visible ASCII,
+    /// space and tab.
+    #[error("the authentication is not text")]
     NotText,
     /// 6a: a first word other than [`ALGORITHM`](crate::ALGORITHM); SigV4a included.
     #[error("the algorithm is not supported")]
@@ -62,6 +63,31 @@ pub enum Fault {
     /// 6d: something is not there or empty.
     #[error("the Authorization header field is not complete")]
     Missing(Missing),
+    /// 7d: something is not there or empty.
+    #[error("the authentication in the query is not complete")]
+    MissingInQuery(Missing),
+    /// A parameter that authenticates is in the query twice. AWS takes the first.
+    #[error("the query parameter {name} is there more than once")]
+    DuplicateInQuery {
+        /// Its name.
+        name: &'static str,
+    },
+    /// The name of a parameter that authenticates, in other letters, beside others that are right. Who compares names as
+    /// AWS does would pass over it, who compares them regardless of case would not.
+    #[error("the query parameter {name} is spelled with other letters")]
+    MisspelledInQuery {
+        /// The right name.
+        name: &'static str,
+    },
+    /// `X-Amz-Expires` is no integer, or, where it counts, none of 1 to [`EXPIRES_MAX`](crate::EXPIRES_MAX).
+    #[error("the time that the signature is good for is not valid")]
+    ExpiresForm {
+        /// The value as sent.
+        got: Box<str>,
+    },
+    /// A session token in a header of a request that is signed in its query. What AWS does with it is not known.
+    #[error("the session token is in a header, the signature in the query")]
+    TokenInHeader,
     /// The list of signed headers is not one of lower-case names, sorted, each once.
     #[error("the list of signed headers is not sorted, lower case and free of duplicates")]
     SignedHeadersForm,
@@ -81,7 +107,7 @@ pub enum Fault {
         signed_at: UnixTime,
         /// The moment of the check.
         now: UnixTime,
-        /// How far the two may be apart, in seconds.
+        /// How far the two may be apart, in seconds: the clocks, or what `X-Amz-Expires` says where it counts.
         skew_seconds: u64,
     },
     /// 11: signed too far in the future.
@@ -164,6 +190,10 @@ impl Fault {
             | Self::DuplicateHeader { .. }
             | Self::DuplicateParameter { .. }
             | Self::Missing(_)
+            | Self::MissingInQuery(_)
+            | Self::DuplicateInQuery { .. }
+            | Self::MisspelledInQuery { .. }
+            | Self::ExpiresForm { .. }
             | Self::DateForm { .. }
             | Self::CredentialForm { .. } => FaultClass::Incomplete,
             Self::BothForms
@@ -173,6 +203,7 @@ impl Fault {
             | Self::NotYetCurrent { .. }
             | Self::Scope(_)
             | Self::TokenNotSigned
+            | Self::TokenInHeader
             | Self::PayloadNotSigned
             | Self::PayloadMismatch
             | Self::SignatureForm
@@ -189,16 +220,16 @@ impl Fault {
     }
 }
 
-/// What step 6d did not find: `true` for what is missing. AWS names all of it at once, in this order.
+/// What step 6d or 7d did not find: `true` for what is missing. AWS names all of it at once, in this order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Missing {
-    /// The parameter `Credential`.
+    /// The parameter `Credential`, in a query `X-Amz-Credential`, and so on.
     pub credential: bool,
     /// The parameter `Signature`.
     pub signature: bool,
     /// The parameter `SignedHeaders`.
     pub signed_headers: bool,
-    /// `X-Amz-Date` as well as `Date`.
+    /// `X-Amz-Date` as well as `Date`; in a query `X-Amz-Date`.
     pub date: bool,
 }
 

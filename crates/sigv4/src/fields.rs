@@ -97,6 +97,13 @@ impl<'a> Deciding<'a> {
         };
         field.is_repeated = field.value.replace(header.value).is_some();
     }
+
+    /// What counts wherever the signature is: one host, and at most one claim about the body, which is returned.
+    #[inline]
+    pub(crate) fn shared(&self) -> Result<Option<&'a [u8]>, Fault> {
+        self.host.once("host")?;
+        self.content_sha256.once("x-amz-content-sha256")
+    }
 }
 
 impl<'a> Field<'a> {

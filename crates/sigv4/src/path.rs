@@ -27,10 +27,11 @@ pub(crate) fn check(path: &[u8]) -> Result<(), Fault> {
 /// Appends the path. An empty one is `/`.
 ///
 /// # Errors
-/// A [`PathMode::Normalized`] path that leads above the root.
+/// A path to be normalised that leads above the root.
 pub(crate) fn write(path: &[u8], mode: PathMode, out: &mut Vec<u8>) -> Result<(), Fault> {
     match mode {
-        PathMode::Normalized => write_normalized(path, out),
+        PathMode::Normalized => write_normalized(path, encode_again, out),
+        PathMode::NormalizedOnce => write_normalized(path, encode_once, out),
         PathMode::AsIs => {
             out.extend_from_slice(if path.is_empty() { b"/" } else { path });
             Ok(())
@@ -38,9 +39,28 @@ pub(crate) fn write(path: &[u8], mode: PathMode, out: &mut Vec<u8>) -> Result<()
     }
 }
 
-/// Without `.`, `..` and empty segments (RFC 3986 §5.2.4, and `//` is `/`), every byte but `/` and the unreserved ones
-/// encoded once more. A slash at the end stays; a dot segment at the end leaves one.
-fn write_normalized(path: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
+/// Every byte but the unreserved ones encoded, the percent signs of escapes as well.
+fn encode_again(segment: &[u8], out: &mut Vec<u8>) {
+    segment.iter().for_each(|byte| hex::percent(*byte, out));
+}
+
+/// Escapes undone, then every byte but the unreserved ones encoded.
+fn encode_once(segment: &[u8], out: &mut Vec<u8>) {
+    let mut rest = segment;
+    while let [byte, behind @ ..] = rest {
+        // `check` saw that two digits are behind every percent sign.
+        let escaped = match behind {
+            [high, low, ..] if *byte == b'%' => hex::value(*high, *low),
+            _ => None,
+        };
+        hex::percent(escaped.unwrap_or(*byte), out);
+        rest = if escaped.is_some() { behind.get(2..).unwrap_or_default() } else { behind };
+    }
+}
+
+/// Without `.`, `..` and empty segments (RFC 3986 §5.2.4, and `//` is `/`), each segment encoded by `encode`. A slash at
+/// the end stays; a dot segment at the end leaves one.
+fn write_normalized(path: &[u8], encode: fn(&[u8], &mut Vec<u8>), out: &mut Vec<u8>) -> Result<(), Fault> {
     let root = out.len();
     out.push(b'/');
     let mut segments = path.split(|byte| *byte == b'/').peekable();
@@ -54,7 +74,7 @@ fn write_normalized(path: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
                 out.truncate(root + parent + 1);
             }
             _ => {
-                segment.iter().for_each(|byte| hex::percent(*byte, out));
+                encode(segment, out);
                 if segments.peek().is_some() {
                     out.push(b'/');
                 }
@@ -100,6 +120,23 @@ mod tests {
         ] {
             assert_eq!(write_to_text(path, PathMode::Normalized).as_deref(), Ok(expected), "{path}");
         }
+    }
+
+    #[test]
+    fn normalized_once() {
+        for (path, expected) in [
+            ("", "/"),
+            ("/a/./b//..", "/a/"),
+            ("/a b", "/a%20b"),
+            ("/a%20b", "/a%20b"),
+            ("/%61%7e%2f%2F", "/a~%2F%2F"),
+            ("/%252f", "/%252f"),
+            ("/\u{1234}", "/%E1%88%B4"),
+            ("/%e1%88%b4", "/%E1%88%B4"),
+        ] {
+            assert_eq!(write_to_text(path, PathMode::NormalizedOnce).as_deref(), Ok(expected), "{path}");
+        }
+        assert_eq!(write_to_text("/..", PathMode::NormalizedOnce), Err(Fault::Path));
     }
 
     #[test]

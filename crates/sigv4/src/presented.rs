@@ -1,6 +1,7 @@
 //! What a request claims about itself, and whether that holds.
 
 use core::fmt;
+use std::borrow::Cow;
 
 use aws_lc_rs::constant_time;
 use inborn_identity::UnixTime;
@@ -8,12 +9,22 @@ use inborn_identity::UnixTime;
 use crate::authorization::{Authorization, Credential};
 use crate::bytes::are_same;
 use crate::canonical::Frame;
-use crate::fields::Fields;
+use crate::fields::{Deciding, Fields};
+use crate::presigned::Presigned;
 use crate::signed::Signed;
 use crate::{
-    DateMismatch, Endpoint, Fault, Limit, PathMode, Request, Scope, ScopeFault, Scratch, SigningKey, TERMINATOR,
-    TOKEN_MAX, hex, path, query,
+    DateMismatch, EXPIRES_MAX, Endpoint, Expires, Fault, Limit, PathMode, Request, Scope, ScopeFault, Scratch,
+    SigningKey, TERMINATOR, TOKEN_MAX, hex, path, query,
 };
+
+/// Where a request carries its signature.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Form {
+    /// In the header field `Authorization`.
+    Header,
+    /// In parameters of the query: presigned.
+    Query,
+}
 
 /// A signed request's claims: read, their form checked, nothing verified.
 ///
@@ -21,13 +32,14 @@ use crate::{
 /// [`covers`](Self::covers) before a header is used.
 ///
 /// `Debug` shows neither token nor signature.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Presented<'a> {
     request: Request<'a>,
+    form: Form,
     credential: Credential<'a>,
     signed: Signed<'a>,
-    signature: &'a str,
-    token: Option<&'a [u8]>,
+    signature: Cow<'a, str>,
+    token: Option<Cow<'a, [u8]>>,
     content_sha256: Option<&'a [u8]>,
     moment: Moment,
 }
@@ -38,25 +50,28 @@ struct Moment {
     time: UnixTime,
     /// The same in the form of the string to sign.
     text: [u8; 16],
+    /// `X-Amz-Expires`, if the request is signed in its query.
+    expires: Option<u64>,
 }
 
 /// A request after steps 1 to 9: everything that comes before the clock is looked at.
 struct Draft<'a> {
+    form: Form,
     authorization: Authorization<'a>,
     signed: Signed<'a>,
-    token: Option<&'a [u8]>,
+    token: Option<Cow<'a, [u8]>>,
     content_sha256: Option<&'a [u8]>,
     moment: Moment,
 }
 
 impl<'a> Presented<'a> {
-    /// Reads the claims of a header-signed request: steps 1, 4 to 9 and 12, and the form of everything that verification
-    /// needs. No clock and no key is asked.
+    /// Reads the claims of a request, signed in its header or in its query: steps 1, 4 to 9 and 12, and the form of
+    /// everything that verification needs. No clock and no key is asked.
     ///
     /// # Errors
     /// The first of these checks that fails.
     pub fn read(request: &Request<'a>) -> Result<Self, Fault> {
-        let presented = Draft::read(request)?.presented(request)?;
+        let presented = Draft::read(request, true)?.presented(request)?;
         presented.check_form()?;
         Ok(presented)
     }
@@ -67,30 +82,36 @@ impl<'a> Presented<'a> {
     /// # Errors
     /// The first check of steps 1 to 13 that fails.
     pub fn accept(request: &Request<'a>, endpoint: &Endpoint<'_>, now: UnixTime) -> Result<Self, Fault> {
-        let draft = Draft::read(request)?;
-        draft.moment.check(endpoint.skew_seconds, now)?;
+        let draft = Draft::read(request, endpoint.query_auth)?;
+        draft.moment.check(endpoint, now)?;
         let presented = draft.presented(request)?;
         presented.check_scope(endpoint)?;
         presented.check_form()?;
         Ok(presented)
     }
 
-    /// Whose key it says signed.
+    /// Where the signature is.
     #[must_use]
-    pub fn access_key_id(&self) -> &'a str {
-        self.credential.access_key_id
+    pub fn form(&self) -> Form {
+        self.form
     }
 
-    /// The session token, white space around it removed. The signature covers it.
+    /// Whose key it says signed.
     #[must_use]
-    pub fn token(&self) -> Option<&'a [u8]> {
-        self.token
+    pub fn access_key_id(&self) -> &str {
+        self.credential.access_key_id()
+    }
+
+    /// The session token: of a header without the white space around it, of a query decoded. The signature covers it.
+    #[must_use]
+    pub fn token(&self) -> Option<&[u8]> {
+        self.token.as_deref()
     }
 
     /// What it says it was signed for.
     #[must_use]
-    pub fn scope(&self) -> Scope<'a> {
-        self.credential.scope
+    pub fn scope(&self) -> Scope<'_> {
+        self.credential.scope()
     }
 
     /// When it says it was signed.
@@ -101,7 +122,7 @@ impl<'a> Presented<'a> {
 
     /// The names of the signed headers: lower case, sorted, each once, with semicolons between them.
     #[must_use]
-    pub fn signed_headers(&self) -> &'a [u8] {
+    pub fn signed_headers(&self) -> &[u8] {
         self.signed.list.as_bytes()
     }
 
@@ -111,20 +132,26 @@ impl<'a> Presented<'a> {
         self.signed.covers(header)
     }
 
-    /// Steps 10, 11 and 13: whether the request is of now and for here. Both ends of the window are inside it.
+    /// Steps 10, 11 and 13: whether the request is of now and for here, and of a form that is taken here. Both ends of the
+    /// window are inside it.
     ///
     /// # Errors
-    /// [`Fault::Expired`], [`Fault::NotYetCurrent`], [`Fault::Scope`].
+    /// [`Fault::MissingAuthentication`] for the form, [`Fault::ExpiresForm`], [`Fault::Expired`],
+    /// [`Fault::NotYetCurrent`], [`Fault::Scope`].
     pub fn check(&self, endpoint: &Endpoint<'_>, now: UnixTime) -> Result<(), Fault> {
-        self.moment.check(endpoint.skew_seconds, now)?;
+        if self.form == Form::Query && !endpoint.query_auth {
+            return Err(Fault::MissingAuthentication);
+        }
+        self.moment.check(endpoint, now)?;
         self.check_scope(endpoint)
     }
 
     /// Step 16: whether `key` made the signature of this request with a body of this hash.
     ///
     /// `request` must be the one that was read; another one is a mismatch. The hash is that of the body as it arrived,
-    /// before anything was decompressed; if the request has an `x-amz-content-sha256`, signed or not, it must say the
-    /// same.
+    /// before anything was decompressed; if the request has an `x-amz-content-sha256` header, signed or not, it must say
+    /// the same. That holds for a request signed in its query as well: nearly all of them are signed without a body, and
+    /// then none may come along.
     ///
     /// # Errors
     /// [`Fault::PayloadMismatch`], [`Fault::SignedHeaderAbsent`], [`Fault::Path`] for a path that leads above the root
@@ -147,7 +174,7 @@ impl<'a> Presented<'a> {
         let frame = Frame {
             signed: &self.signed,
             timestamp: &self.moment.text,
-            scope: self.credential.scope_text,
+            scope: self.credential.scope_text(),
             payload: &payload,
         };
         let signature = frame.signature(request, path_mode, key, scratch)?;
@@ -166,7 +193,7 @@ impl<'a> Presented<'a> {
 
     /// Step 13. Everything that is wrong is named at once.
     fn check_scope(&self, endpoint: &Endpoint<'_>) -> Result<(), Fault> {
-        let scope = &self.credential.scope;
+        let scope = self.credential.scope();
         let day = self.moment.text.get(..8).unwrap_or_default();
         let fault = ScopeFault {
             region: (!endpoint.regions.contains(&scope.region)).then(|| scope.region.into()),
@@ -180,11 +207,12 @@ impl<'a> Presented<'a> {
 
     /// What AWS has no step for, because it would come out as a mismatch: better refused before a key is looked up.
     fn check_form(&self) -> Result<(), Fault> {
-        if let Some(token) = self.token {
+        if let Some(token) = &self.token {
             if token.len() > TOKEN_MAX {
                 return Err(Fault::TooLarge(Limit::Token));
             }
-            if !self.signed.has_token {
+            // The whole query is signed.
+            if self.form == Form::Header && !self.signed.has_token {
                 return Err(Fault::TokenNotSigned);
             }
         }
@@ -200,6 +228,7 @@ impl<'a> Presented<'a> {
 impl fmt::Debug for Presented<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Presented")
+            .field("form", &self.form)
             .field("access_key_id", &self.access_key_id())
             .field("scope", &self.scope())
             .field("signed_at", &self.signed_at())
@@ -210,8 +239,9 @@ impl fmt::Debug for Presented<'_> {
 }
 
 impl<'a> Draft<'a> {
+    /// Steps 1, 4 and 5, then those of the form.
     #[inline]
-    fn read(request: &Request<'a>) -> Result<Self, Fault> {
+    fn read(request: &Request<'a>, query_auth: bool) -> Result<Self, Fault> {
         // A line feed in the method would be taken for the end of the line in the canonical request.
         if !request.method.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(Fault::Path);
@@ -220,20 +250,24 @@ impl<'a> Draft<'a> {
         let is_query_signed = query::check(request.query)?;
         let fields = Fields::new(request.headers)?;
         let deciding = &fields.deciding;
-        let Some(field) = deciding.authorization.once("authorization")? else {
-            return Err(Fault::MissingAuthentication);
-        };
-        if is_query_signed {
-            return Err(Fault::BothForms);
+        match deciding.authorization.once("authorization")? {
+            Some(_) if is_query_signed => Err(Fault::BothForms),
+            Some(field) => Self::of_header(field, deciding, &fields),
+            None if is_query_signed && query_auth => Self::of_query(request.query, deciding, &fields),
+            None => Err(Fault::MissingAuthentication),
         }
-        deciding.host.once("host")?;
-        let token = deciding.token.once("x-amz-security-token")?;
-        let content_sha256 = deciding.content_sha256.once("x-amz-content-sha256")?;
+    }
+
+    /// Steps 6 to 9.
+    #[inline]
+    fn of_header(field: &'a [u8], deciding: &Deciding<'a>, fields: &Fields<'a>) -> Result<Self, Fault> {
+        let content_sha256 = deciding.shared()?;
+        let token = deciding.token.once("x-amz-security-token")?.map(Cow::Borrowed);
         let amz_date = deciding.amz_date.once("x-amz-date")?;
         let date = if amz_date.is_some() { None } else { deciding.date.once("date")? };
 
-        let authorization = Authorization::parse(field, amz_date.is_some() || date.is_some())?;
-        let signed = Signed::read(authorization.signed_headers, &fields)?;
+        let mut authorization = Authorization::parse(field, amz_date.is_some() || date.is_some())?;
+        let signed = Signed::read(core::mem::take(&mut authorization.signed_headers), fields)?;
         if !signed.has_host {
             return Err(Fault::HostNotSigned);
         }
@@ -241,15 +275,30 @@ impl<'a> Draft<'a> {
             Some(text) => Moment::basic(text),
             None => Moment::any(date.unwrap_or_default()),
         }?;
-        Ok(Self { authorization, signed, token, content_sha256, moment })
+        Ok(Self { form: Form::Header, authorization, signed, token, content_sha256, moment })
+    }
+
+    /// Steps 7 to 9. A date in a header is no business of this form.
+    fn of_query(query: &'a [u8], deciding: &Deciding<'a>, fields: &Fields<'a>) -> Result<Self, Fault> {
+        let Presigned { mut authorization, date, expires, token } = Presigned::parse(query)?;
+        let content_sha256 = deciding.shared()?;
+        if deciding.token.once("x-amz-security-token")?.is_some() {
+            return Err(Fault::TokenInHeader);
+        }
+        let signed = Signed::read(core::mem::take(&mut authorization.signed_headers), fields)?;
+        if !signed.has_host {
+            return Err(Fault::HostNotSigned);
+        }
+        let moment = Moment { expires, ..Moment::basic(&date)? };
+        Ok(Self { form: Form::Query, authorization, signed, token, content_sha256, moment })
     }
 
     /// Step 12.
     #[inline]
     fn presented(self, request: &Request<'a>) -> Result<Presented<'a>, Fault> {
-        let Self { authorization, signed, token, content_sha256, moment } = self;
-        let (credential, signature) = (authorization.credential()?, authorization.signature);
-        Ok(Presented { request: *request, credential, signed, signature, token, content_sha256, moment })
+        let Self { form, authorization, signed, token, content_sha256, moment } = self;
+        let (credential, signature) = (Credential::parse(authorization.credential)?, authorization.signature);
+        Ok(Presented { request: *request, form, credential, signed, signature, token, content_sha256, moment })
     }
 }
 
@@ -258,7 +307,7 @@ impl Moment {
     fn basic(text: &[u8]) -> Result<Self, Fault> {
         let fault = || Fault::DateForm { got: Fault::quote(text) };
         let time = UnixTime::parse_basic(text).map_err(|_| fault())?;
-        Ok(Self { time, text: text.try_into().map_err(|_| fault())? })
+        Ok(Self { time, text: text.try_into().map_err(|_| fault())?, expires: None })
     }
 
     /// Step 9 for `Date`, which may also have the form of HTTP, or that of mail, which botocore sends: `-0000` for
@@ -273,10 +322,17 @@ impl Moment {
     }
 
     /// Steps 10 and 11.
-    fn check(&self, skew_seconds: u64, now: UnixTime) -> Result<(), Fault> {
-        let signed_at = self.time;
-        if now.since(signed_at) > skew_seconds {
-            return Err(Fault::Expired { signed_at, now, skew_seconds });
+    fn check(&self, endpoint: &Endpoint<'_>, now: UnixTime) -> Result<(), Fault> {
+        let (signed_at, skew_seconds) = (self.time, endpoint.skew_seconds);
+        let good_for = match (endpoint.expires, self.expires) {
+            (Expires::Ignored, _) | (Expires::Honoured, None) => skew_seconds,
+            (Expires::Honoured, Some(seconds @ 1..=EXPIRES_MAX)) => seconds,
+            (Expires::Honoured, Some(seconds)) => {
+                return Err(Fault::ExpiresForm { got: seconds.to_string().into() });
+            }
+        };
+        if now.since(signed_at) > good_for {
+            return Err(Fault::Expired { signed_at, now, skew_seconds: good_for });
         }
         if signed_at.since(now) > skew_seconds {
             return Err(Fault::NotYetCurrent { signed_at, now, skew_seconds });

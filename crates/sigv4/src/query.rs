@@ -1,5 +1,8 @@
 //! The query of the canonical request.
 
+use std::borrow::Cow;
+
+use crate::presigned::SIGNATURE;
 use crate::scratch::{Pair, Scratch};
 use crate::{Fault, Limit, QUERY_MAX, QUERY_PAIRS_MAX, hex};
 
@@ -27,18 +30,23 @@ pub(crate) fn check(query: &[u8]) -> Result<bool, Fault> {
             return Err(Fault::TooLarge(Limit::QueryPairs));
         }
         decode(name).chain(decode(value)).try_for_each(|byte| byte.map(|_| ()))?;
-        authenticates |= AUTHENTICATION.iter().any(|parameter| is_name(name, parameter));
+        authenticates |= AUTHENTICATION.iter().any(|parameter| resembles(name, parameter));
     }
     Ok(authenticates)
 }
 
 /// Appends the query to `scratch.canonical`: names and values decoded and encoded again, sorted by name and then by
 /// value. Sorting the joined texts instead would put `Param-3=` before `Param=`.
+///
+/// `X-Amz-Signature` is left out; where the signature is in a header, a request with it in the query is refused.
 pub(crate) fn write(query: &[u8], scratch: &mut Scratch) -> Result<(), Fault> {
     let Scratch { canonical, encoded, pairs: places, .. } = scratch;
     encoded.clear();
     places.clear();
     for (name, value) in pairs(query) {
+        if stands_for(name, SIGNATURE) {
+            continue;
+        }
         let start = encoded.len();
         decode(name).try_for_each(|byte| byte.map(|byte| hex::percent(byte, encoded)))?;
         let middle = encoded.len();
@@ -61,7 +69,7 @@ pub(crate) fn write(query: &[u8], scratch: &mut Scratch) -> Result<(), Fault> {
 }
 
 /// Names and values as on the wire. Empty segments do not count, a missing value is an empty one.
-fn pairs(query: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+pub(crate) fn pairs(query: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     query.split(|byte| *byte == b'&').filter(|segment| !segment.is_empty()).map(|segment| {
         let mut parts = segment.splitn(2, |byte| *byte == b'=');
         (parts.next().unwrap_or_default(), parts.next().unwrap_or_default())
@@ -84,8 +92,21 @@ fn decode(raw: &[u8]) -> impl Iterator<Item = Result<u8, Fault>> {
     })
 }
 
-/// Whether a name of the wire stands for `expected`, which is lower case.
-fn is_name(raw: &[u8], expected: &[u8]) -> bool {
+/// The bytes that a name or a value stands for, copied only if they are others.
+pub(crate) fn decoded(raw: &[u8]) -> Result<Cow<'_, [u8]>, Fault> {
+    if memchr::memchr2(b'%', b'+', raw).is_none() {
+        return Ok(Cow::Borrowed(raw));
+    }
+    decode(raw).collect::<Result<Vec<u8>, Fault>>().map(Cow::Owned)
+}
+
+/// Whether a name of the wire stands for `expected`.
+pub(crate) fn stands_for(raw: &[u8], expected: &str) -> bool {
+    decode(raw).eq(expected.bytes().map(Ok))
+}
+
+/// Whether a name of the wire stands for `expected`, which is lower case, or for the same in other letters.
+pub(crate) fn resembles(raw: &[u8], expected: &[u8]) -> bool {
     decode(raw).map(|byte| byte.map(|byte| byte.to_ascii_lowercase())).eq(expected.iter().copied().map(Ok))
 }
 
@@ -117,6 +138,8 @@ mod tests {
             ("Param-3=Value3&Param=Value2&%E1%88%B4=Value1", "%E1%88%B4=Value1&Param=Value2&Param-3=Value3"),
             ("Param1=b&Param=a", "Param=a&Param1=b"),
             ("a=%00&a=%ff", "a=%00&a=%FF"),
+            ("X-Amz-Signature=1&a", "a="),
+            ("X%2DAmz-Signature&x-amz-signature=1", "x-amz-signature=1"),
         ] {
             assert_eq!(write_to_text(query), expected, "{query}");
         }

@@ -47,6 +47,9 @@ pub enum SignError {
     /// A header that signing adds is there already.
     #[error("the request has the header {0} already")]
     Already(&'static str),
+    /// The query has a parameter that signing adds, in whatever letters.
+    #[error("the query has authentication parameters already")]
+    AlreadyInQuery,
     /// Path, query or headers are malformed or over a limit.
     #[error(transparent)]
     Request(#[from] Fault),
@@ -65,16 +68,8 @@ pub fn sign(
     target: &Target<'_>,
     now: UnixTime,
 ) -> Result<Vec<(&'static str, String)>, SignError> {
-    crate::path::check(request.path)?;
+    check(request)?;
     crate::query::check(request.query)?;
-    let is_there = |name: &str| request.headers.iter().any(|header| header.name == name.as_bytes());
-    if let Some(name) = ADDED.into_iter().find(|name| is_there(name)) {
-        return Err(SignError::Already(name));
-    }
-    if !is_there("host") {
-        return Err(SignError::NoHost);
-    }
-
     let timestamp = now.basic();
     let mut headers = request.headers.to_vec();
     headers.push(Header { name: b"x-amz-date", value: timestamp.as_bytes() });
@@ -82,28 +77,109 @@ pub fn sign(
         headers.push(Header { name: b"x-amz-security-token", value: token.as_bytes() });
     }
     let list = signed_headers(&headers)?;
-    let date = timestamp.get(..8).unwrap_or_default();
-    let Target { region, service, path_mode } = *target;
-    let scope = format!("{date}/{region}/{service}/{TERMINATOR}");
-    let frame = Frame {
-        signed: &Signed::read(&list, &Fields::new(&headers)?)?,
-        timestamp: timestamp.as_bytes(),
-        scope: &scope,
-        payload: &hex::lower(&sha256(body)),
+    let signature = {
+        let request = Request { headers: &headers, ..*request };
+        target.sign(&request, body, credentials, &timestamp, &list)?
     };
-    let key = SigningKey::derive(credentials.secret_access_key, date.as_bytes(), region, service);
-    let request = Request { headers: &headers, ..*request };
-    let signature = frame.signature(&request, path_mode, &key, &mut Scratch::new())?;
-
     let authorization = format!(
-        "{ALGORITHM} Credential={}/{scope}, SignedHeaders={list}, Signature={}",
+        "{ALGORITHM} Credential={}/{}, SignedHeaders={list}, Signature={signature}",
         credentials.access_key_id,
-        signature.map(char::from).iter().collect::<String>()
+        target.scope(&timestamp),
     );
     let mut added = vec![("x-amz-date", timestamp.clone())];
     added.extend(credentials.session_token.map(|token| ("x-amz-security-token", token.to_owned())));
     added.push(("authorization", authorization));
     Ok(added)
+}
+
+/// Signs `request` in its query and returns that query, complete: what `request` has there already, and the parameters
+/// that authenticate. All headers that `request` has are signed but those of [`UNSIGNED`]; whoever sends the request must
+/// send them, so it should have none but `host` and what the receiver insists on.
+///
+/// `expires` are the seconds that the signature is to be good for, where the receiver cares; STS does not. The body, which
+/// is empty as a rule, is signed as well.
+///
+/// # Errors
+/// See [`SignError`].
+pub fn presign(
+    request: &Request<'_>,
+    body: &[u8],
+    credentials: &Credentials<'_>,
+    target: &Target<'_>,
+    expires: u64,
+    now: UnixTime,
+) -> Result<String, SignError> {
+    check(request)?;
+    if crate::query::check(request.query)? {
+        return Err(SignError::AlreadyInQuery);
+    }
+    let (timestamp, list) = (now.basic(), signed_headers(request.headers)?);
+    let scope = target.scope(&timestamp);
+    let credential = format!("{}/{scope}", credentials.access_key_id);
+    let mut query = request.query.to_vec();
+    let expires = expires.to_string();
+    let parameters = [
+        ("X-Amz-Algorithm", Some(ALGORITHM)),
+        ("X-Amz-Credential", Some(&*credential)),
+        ("X-Amz-Date", Some(&*timestamp)),
+        ("X-Amz-Expires", Some(&*expires)),
+        ("X-Amz-SignedHeaders", Some(&*list)),
+        ("X-Amz-Security-Token", credentials.session_token),
+    ];
+    for (name, value) in parameters {
+        let Some(value) = value else { continue };
+        if !query.is_empty() {
+            query.push(b'&');
+        }
+        query.extend_from_slice(name.as_bytes());
+        query.push(b'=');
+        value.bytes().for_each(|byte| hex::percent(byte, &mut query));
+    }
+    let signature = {
+        let request = Request { query: &query, ..*request };
+        target.sign(&request, body, credentials, &timestamp, &list)?
+    };
+    query.extend_from_slice(b"&X-Amz-Signature=");
+    query.extend_from_slice(signature.as_bytes());
+    String::from_utf8(query).map_err(|_| SignError::Request(Fault::NotText))
+}
+
+/// What must hold of a request wherever its signature goes.
+fn check(request: &Request<'_>) -> Result<(), SignError> {
+    crate::path::check(request.path)?;
+    let is_there = |name: &str| request.headers.iter().any(|header| header.name == name.as_bytes());
+    if let Some(name) = ADDED.into_iter().find(|name| is_there(name)) {
+        return Err(SignError::Already(name));
+    }
+    if is_there("host") { Ok(()) } else { Err(SignError::NoHost) }
+}
+
+impl Target<'_> {
+    fn scope(&self, timestamp: &str) -> String {
+        let date = timestamp.get(..8).unwrap_or_default();
+        format!("{date}/{}/{}/{TERMINATOR}", self.region, self.service)
+    }
+
+    /// The signature of a request that has everything but it.
+    fn sign(
+        &self,
+        request: &Request<'_>,
+        body: &[u8],
+        credentials: &Credentials<'_>,
+        timestamp: &str,
+        list: &str,
+    ) -> Result<String, SignError> {
+        let frame = Frame {
+            signed: &Signed::read(list.into(), &Fields::new(request.headers)?)?,
+            timestamp: timestamp.as_bytes(),
+            scope: &self.scope(timestamp),
+            payload: &hex::lower(&sha256(body)),
+        };
+        let date = timestamp.get(..8).unwrap_or_default().as_bytes();
+        let key = SigningKey::derive(credentials.secret_access_key, date, self.region, self.service);
+        let signature = frame.signature(request, self.path_mode, &key, &mut Scratch::new())?;
+        Ok(signature.map(char::from).iter().collect())
+    }
 }
 
 /// The list of signed headers, sorted and each once.

@@ -1,14 +1,16 @@
 //! The list of signed headers, and where they are.
 
+use std::borrow::Cow;
+
 use crate::bytes::cut;
 use crate::fields::Fields;
 use crate::{Fault, Header, Limit, SIGNED_HEADERS_MAX};
 
 /// The headers that a signature covers, in the order of the list, each found once and for all.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct Signed<'a> {
     /// Names, sorted, each once, with semicolons between them.
-    pub(crate) list: &'a str,
+    pub(crate) list: Cow<'a, str>,
     /// Where the first field of each name is; [`NONE`](crate::fields::NONE) if it is absent.
     positions: [u8; SIGNED_HEADERS_MAX],
     count: usize,
@@ -26,15 +28,15 @@ impl<'a> Signed<'a> {
     /// AWS sorts the names itself. A list that is not sorted comes from no SDK, and refusing it leaves one reading of a
     /// request instead of two.
     #[inline]
-    pub(crate) fn read(list: &'a str, fields: &Fields<'_>) -> Result<Self, Fault> {
+    pub(crate) fn read(list: Cow<'a, str>, fields: &Fields<'_>) -> Result<Self, Fault> {
         let is_name_or_separator = |byte: u8| matches!(byte, b'!'..=b'~') & !byte.is_ascii_uppercase();
         if !list.bytes().fold(true, |all, byte| all & is_name_or_separator(byte)) {
             return Err(Fault::SignedHeadersForm);
         }
-        let mut signed =
-            Self { list, positions: [0; SIGNED_HEADERS_MAX], count: 0, repeated: 0, has_host: false, has_token: false };
+        let mut positions = [0; SIGNED_HEADERS_MAX];
+        let (mut count, mut repeated, mut has_host, mut has_token) = (0, 0, false, false);
         let mut previous = "";
-        let mut rest = Some(list);
+        let mut rest = Some(&*list);
         while let Some(names) = rest {
             let name;
             (name, rest) = cut(names, b';');
@@ -42,16 +44,16 @@ impl<'a> Signed<'a> {
             if !previous.bytes().lt(name.bytes()) {
                 return Err(Fault::SignedHeadersForm);
             }
-            let place = signed.positions.get_mut(signed.count).ok_or(Fault::TooLarge(Limit::SignedHeaders))?;
+            let place = positions.get_mut(count).ok_or(Fault::TooLarge(Limit::SignedHeaders))?;
             let (position, is_repeated) = fields.find(name.as_bytes());
             *place = position;
-            signed.repeated |= u64::from(is_repeated) << signed.count;
-            signed.count += 1;
-            signed.has_host |= name == "host";
-            signed.has_token |= name == "x-amz-security-token";
+            repeated |= u64::from(is_repeated) << count;
+            count += 1;
+            has_host |= name == "host";
+            has_token |= name == "x-amz-security-token";
             previous = name;
         }
-        Ok(signed)
+        Ok(Self { list, positions, count, repeated, has_host, has_token })
     }
 
     /// Whether a name is in the list.
@@ -80,7 +82,7 @@ mod tests {
     use super::*;
 
     fn read(list: &str) -> Result<(bool, bool), Fault> {
-        let signed = Signed::read(list, &Fields::new(&[]).unwrap())?;
+        let signed = Signed::read(list.into(), &Fields::new(&[]).unwrap())?;
         Ok((signed.has_host, signed.has_token))
     }
 
@@ -128,7 +130,7 @@ mod tests {
         let mut headers: Vec<_> = names.iter().map(|name| Header { name: name.as_bytes(), value: b"1" }).collect();
         headers.push(Header { name: b"x063", value: b"2" });
         let list = names.join(";");
-        let signed = Signed::read(&list, &Fields::new(&headers).unwrap()).unwrap();
+        let signed = Signed::read(list.as_str().into(), &Fields::new(&headers).unwrap()).unwrap();
         let found: Vec<_> = signed.fields(&headers).map(|field| field.map(|(_, more)| more.len()).unwrap()).collect();
         assert_eq!((found.len(), found[62], found[63]), (64, 0, 1));
     }
@@ -136,7 +138,7 @@ mod tests {
     #[test]
     fn headers_that_are_absent() {
         let headers = [Header { name: b"b", value: b"" }];
-        let signed = Signed::read("a;b;c", &Fields::new(&headers).unwrap()).unwrap();
+        let signed = Signed::read("a;b;c".into(), &Fields::new(&headers).unwrap()).unwrap();
         let found: Vec<_> = signed.fields(&headers).map(|field| field.map(|(header, _)| header.name)).collect();
         let absent = |name: &str| Err(Fault::SignedHeaderAbsent { name: name.into() });
         assert_eq!(found, [absent("a"), Ok(b"b".as_slice()), absent("c")]);

@@ -8,13 +8,19 @@ use std::sync::Arc;
 use aws_lc_rs::{digest, hmac};
 use inborn_credential::{Claims, Credential, Delivery, Epoch, EpochId, EpochRoot, Keyring, Kind};
 use inborn_identity::{AccountId, Partition, Region, UnixTime};
-use inborn_sigv4::{Endpoint, Header, PathMode, Request};
+use inborn_sigv4::{Endpoint, Expires, Header, PathMode, Request};
 
 pub const NOW: UnixTime = UnixTime::from_secs(1_790_001_000);
 pub const REGION: &str = "us-east-1";
 pub const BODY: &[u8] = b"Action=GetCallerIdentity&Version=2011-06-15";
-pub const STS: Endpoint<'static> =
-    Endpoint { service: "sts", regions: &[REGION], path_mode: PathMode::Normalized, skew_seconds: 900 };
+pub const STS: Endpoint<'static> = Endpoint {
+    service: "sts",
+    regions: &[REGION],
+    path_mode: PathMode::Normalized,
+    skew_seconds: 900,
+    query_auth: true,
+    expires: Expires::Ignored,
+};
 
 pub fn claims() -> Claims {
     Claims {

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "test code")]
 
 use inborn_identity::UnixTime;
-use inborn_sigv4::{Endpoint, Fault, Header, PathMode, Presented, Request, Scratch, SigningKey, sha256};
+use inborn_sigv4::{Endpoint, Expires, Fault, Header, PathMode, Presented, Request, Scratch, SigningKey, sha256};
 
 pub const KEY_ID: &str = "ASIAIOSFODNN7EXAMPLE";
 pub const SECRET: &[u8] = b"wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
@@ -15,8 +15,14 @@ pub const DATE: &str = "20261123T052900Z";
 pub const NOW: UnixTime = UnixTime::from_secs(1_795_411_740);
 pub const BODY: &[u8] = b"Action=GetCallerIdentity&Version=2011-06-15";
 pub const BODY_SHA256: &str = "ab821ae955788b0e33ebd34c208442ccfc2d406e2edc5e7a39bd6458fbb4f843";
-pub const STS: Endpoint<'static> =
-    Endpoint { service: "sts", regions: &["us-east-1"], path_mode: PathMode::Normalized, skew_seconds: 900 };
+pub const STS: Endpoint<'static> = Endpoint {
+    service: "sts",
+    regions: &["us-east-1"],
+    path_mode: PathMode::Normalized,
+    skew_seconds: 900,
+    query_auth: true,
+    expires: Expires::Ignored,
+};
 
 /// A request that owns its parts, so that a test can change them.
 #[derive(Clone, Debug)]

@@ -86,6 +86,7 @@ fn common(fault: &Fault) -> String {
             "'{part}' not a valid key=value pair (missing equal-sign) in Authorization header: '{authorization}'."
         ),
         Fault::Missing(missing) => missing_parts(*missing),
+        Fault::MissingInQuery(missing) => missing_parameters(*missing),
         Fault::HostNotSigned => "'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization.".to_owned(),
         Fault::DateForm { got } => {
             format!("Date must be in ISO-8601 'basic format'. Got '{got}'. See http://en.wikipedia.org/wiki/ISO_8601")
@@ -112,6 +113,19 @@ fn stricter(fault: &Fault) -> String {
         Fault::DuplicateParameter { name } => {
             format!("Authorization header may have the '{name}' parameter only once.")
         }
+        Fault::DuplicateInQuery { name } => {
+            format!("AWS query-string parameters may include '{name}' only once. {REEXAMINE}")
+        }
+        Fault::MisspelledInQuery { name } => {
+            format!("AWS query-string parameters must spell '{name}' in these letters. {REEXAMINE}")
+        }
+        Fault::ExpiresForm { got } => {
+            let most = inborn_sigv4::EXPIRES_MAX;
+            format!("'X-Amz-Expires' must be an integer from 1 to {most}, got '{got}'. {REEXAMINE}")
+        }
+        Fault::TokenInHeader => {
+            "'X-Amz-Security-Token' must be a query-string parameter like 'X-Amz-Signature'.".to_owned()
+        }
         Fault::NotText => "Authorization header may have visible ASCII characters only.".to_owned(),
         Fault::SignedHeadersForm => {
             "'SignedHeaders' must be a sorted list of lower-case names without duplicates.".to_owned()
@@ -125,6 +139,9 @@ fn stricter(fault: &Fault) -> String {
         _ => String::new(),
     }
 }
+
+/// The end of what AWS says about parameters of a query.
+const REEXAMINE: &str = "Re-examine the query-string parameters.";
 
 fn missing_parts(missing: Missing) -> String {
     let Missing { credential, signature, signed_headers, date } = missing;
@@ -144,14 +161,36 @@ fn missing_parts(missing: Missing) -> String {
     out
 }
 
+fn missing_parameters(missing: Missing) -> String {
+    let Missing { credential, signature, signed_headers, date } = missing;
+    let mut out = String::new();
+    for (is_missing, name) in [
+        (credential, "X-Amz-Credential"),
+        (signature, "X-Amz-Signature"),
+        (signed_headers, "X-Amz-SignedHeaders"),
+        (date, "X-Amz-Date"),
+    ] {
+        if is_missing {
+            out.push_str(&format!("AWS query-string parameters must include '{name}'. "));
+        }
+    }
+    out.push_str(REEXAMINE);
+    out
+}
+
 fn expired(signed_at: UnixTime, now: UnixTime, skew_seconds: u64) -> String {
-    let (signed, edge, minutes) = (signed_at.basic(), now.minus(skew_seconds).basic(), skew_seconds / 60);
-    format!("Signature expired: {signed} is now earlier than {edge} ({} - {minutes} min.)", now.basic())
+    let (signed, edge, window) = (signed_at.basic(), now.minus(skew_seconds).basic(), window(skew_seconds));
+    format!("Signature expired: {signed} is now earlier than {edge} ({} - {window})", now.basic())
 }
 
 fn not_yet_current(signed_at: UnixTime, now: UnixTime, skew_seconds: u64) -> String {
-    let (signed, edge, minutes) = (signed_at.basic(), now.plus(skew_seconds).basic(), skew_seconds / 60);
-    format!("Signature not yet current: {signed} is still later than {edge} ({} + {minutes} min.)", now.basic())
+    let (signed, edge, window) = (signed_at.basic(), now.plus(skew_seconds).basic(), window(skew_seconds));
+    format!("Signature not yet current: {signed} is still later than {edge} ({} + {window})", now.basic())
+}
+
+/// AWS's windows are of whole minutes; what `X-Amz-Expires` asks for need not be.
+fn window(seconds: u64) -> String {
+    if seconds.is_multiple_of(60) { format!("{} min.", seconds / 60) } else { format!("{seconds} sec.") }
 }
 
 /// AWS names all that is wrong with a scope in one go; a space stays at the end of all sentences but the last one.

@@ -142,6 +142,47 @@ fn step_6_the_authorization_header() {
 }
 
 #[test]
+fn step_7_the_query() {
+    let all = Missing { credential: true, signature: true, signed_headers: true, date: true };
+    check_incomplete(
+        &Fault::MissingInQuery(all),
+        "AWS query-string parameters must include 'X-Amz-Credential'. AWS query-string parameters must include \
+         'X-Amz-Signature'. AWS query-string parameters must include 'X-Amz-SignedHeaders'. AWS query-string parameters \
+         must include 'X-Amz-Date'. Re-examine the query-string parameters.",
+    );
+    check_incomplete(
+        &Fault::MissingInQuery(Missing { date: true, ..Missing::default() }),
+        "AWS query-string parameters must include 'X-Amz-Date'. Re-examine the query-string parameters.",
+    );
+}
+
+#[test]
+fn a_window_that_is_not_of_minutes() {
+    let now = UnixTime::parse_basic(b"20261123T120000Z").unwrap();
+    let fault = Fault::Expired { signed_at: now.minus(62), now, skew_seconds: 61 };
+    let text = "Signature expired: 20261123T115858Z is now earlier than 20261123T115859Z (20261123T120000Z - 61 sec.)";
+    assert_eq!(said(&fault, STS).2, text);
+}
+
+#[test]
+fn what_is_stricter_about_the_query() {
+    check_incomplete(
+        &Fault::DuplicateInQuery { name: "X-Amz-Date" },
+        "AWS query-string parameters may include 'X-Amz-Date' only once. Re-examine the query-string parameters.",
+    );
+    check_incomplete(
+        &Fault::MisspelledInQuery { name: "X-Amz-Date" },
+        "AWS query-string parameters must spell 'X-Amz-Date' in these letters. Re-examine the query-string parameters.",
+    );
+    check_incomplete(
+        &Fault::ExpiresForm { got: "1h".into() },
+        "'X-Amz-Expires' must be an integer from 1 to 604800, got '1h'. Re-examine the query-string parameters.",
+    );
+    let text = "'X-Amz-Security-Token' must be a query-string parameter like 'X-Amz-Signature'.";
+    check_mismatch(&Fault::TokenInHeader, text);
+}
+
+#[test]
 fn step_8_host() {
     let text = "'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization.";
     check_mismatch(&Fault::HostNotSigned, text);
