@@ -44,6 +44,16 @@ async fn a_call_that_changes_something_is_refused_when_it_cannot_be_recorded() {
     assert_eq!(counter(&running, "inborn_audit_mutations_refused_total"), 1);
 }
 
+#[tokio::test]
+async fn what_a_change_answered_is_recorded_as_cloudtrail_does() {
+    let running = start().await;
+    let id = running.launch().await;
+    let elements = serde_json::json!({ "instancesSet": { "items": [{ "instanceId": id.to_string() }] } });
+    assert_eq!(running.audit().pop().unwrap()["responseElements"], elements);
+    running.send(&running.operator(), &ec2(&format!("Action=TerminateInstances&InstanceId.1={id}"))).await;
+    assert_eq!(running.audit().pop().unwrap()["responseElements"], elements);
+}
+
 /// A small disk of its own.
 struct Disk(PathBuf);
 

@@ -11,7 +11,7 @@ use inborn_wire::error::Problem;
 use inborn_wire::query::Parameters;
 use serde_json::json;
 
-use super::{refusal, request, shape};
+use super::{refusal, request, shape, state_change};
 use crate::operation::{Call, Outcome, Reply};
 use crate::private_address;
 
@@ -82,12 +82,12 @@ pub(super) fn run(call: Call<'_>) -> Outcome<'_> {
             LaunchOutcome::Replayed(instances) => (instances, false),
             LaunchOutcome::Mismatch => return Err(refusal::token_mismatch()),
         };
-        let ids: Vec<String> = instances.iter().map(|instance| instance.id.to_string()).collect();
+        let response_elements = state_change::instances_set(instances.iter().map(|instance| instance.id));
         let answer = shape::response("RunInstances", call.request_id, |w| {
             let shown = |instance: &Instance| if is_new { shape::PENDING } else { shape::state(instance.state) };
             shape::reservation(w, call.region.identity(), &instances.iter().collect::<Vec<_>>(), shown);
         });
-        Ok(Reply { answer, response_elements: json!({ "instancesSet": ids }) })
+        Ok(Reply { answer, response_elements })
     })
 }
 

@@ -1,9 +1,10 @@
 //! What the operations that change an instance's state have in common.
 
+use inborn_identity::InstanceId;
 use inborn_store::{Change, ChangeRequest, Changed};
 use inborn_wire::Answer;
 use inborn_wire::error::Problem;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{refusal, request};
 use crate::operation::{Call, Reply};
@@ -18,6 +19,11 @@ pub(super) async fn change(call: &Call<'_>, change: Change) -> Result<Vec<Change
 
 /// The reply, whose audit names the instances.
 pub(super) fn reply(answer: Answer, all: &[Changed]) -> Reply {
-    let ids: Vec<String> = all.iter().map(|changed| changed.after.id.to_string()).collect();
-    Reply { answer, response_elements: json!({ "instancesSet": ids }) }
+    Reply { answer, response_elements: instances_set(all.iter().map(|changed| changed.after.id)) }
+}
+
+/// Instances as CloudTrail lists them in `responseElements`.
+pub(super) fn instances_set(ids: impl Iterator<Item = InstanceId>) -> Value {
+    let items: Vec<Value> = ids.map(|id| json!({ "instanceId": id.to_string() })).collect();
+    json!({ "instancesSet": { "items": items } })
 }
