@@ -92,6 +92,7 @@ pub(crate) struct ControlHandler {
     stop: watch::Receiver<bool>,
     /// The machines whose command is connected right now.
     leased: Arc<Mutex<HashSet<InstanceId>>>,
+    attaching: tokio::sync::Mutex<()>,
 }
 
 impl ControlHandler {
@@ -101,16 +102,24 @@ impl ControlHandler {
         tls: Arc<rustls::ServerConfig>,
         stop: watch::Receiver<bool>,
     ) -> Self {
-        Self { region, host, tls, stop, leased: Arc::default() }
+        Self { region, host, tls, stop, leased: Arc::default(), attaching: tokio::sync::Mutex::default() }
     }
 
-    /// Attaches again what was attached to a port before a restart.
+    /// Attaches again what was attached to a port before a restart. Each gets its own port back before one whose port is
+    /// taken gets another: a shell that still points at a port must not find another machine there.
     pub(crate) async fn attach_known(&self) {
+        let mut without = Vec::new();
         for instance in self.region.machines().all() {
-            if let Some(StoredAttachment::LoopbackPort(port)) = &instance.attachment
-                && let Err(refusal) = self.attach(instance.id, Some(*port)).await
+            if let Some(StoredAttachment::LoopbackPort(port)) = instance.attachment
+                && self.attach(instance.id, Some(port)).await.is_err()
             {
-                tracing::error!(instance = %instance.id, %refusal, "a machine could not be attached again");
+                without.push((instance.id, port));
+            }
+        }
+        for (instance, port) in without {
+            match self.attach(instance, None).await {
+                Ok(new) => tracing::warn!(%instance, port, new, "a machine's metadata port is taken: it has a new one"),
+                Err(refusal) => tracing::error!(%instance, %refusal, "a machine could not be attached again"),
             }
         }
     }
@@ -142,6 +151,8 @@ impl ControlHandler {
     }
 
     async fn attach(&self, id: InstanceId, wanted: Option<u16>) -> Result<u16, Refusal> {
+        // Two at a time for one machine would leave the record with the port of the one that lost.
+        let _turn = self.attaching.lock().await;
         let instance = self.running(id)?;
         if let Some(HostKind::LoopbackPort(port)) = self.host.attachment(id) {
             return Ok(port);

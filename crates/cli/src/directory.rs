@@ -105,6 +105,7 @@ impl DataDirectory {
 impl Drop for DataDirectory {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(self.path.join(READY));
+        // Only what `temporary` has made: a directory that was named is its owner's.
         if self.ephemeral && is_temporary(&self.path) {
             let _ = std::fs::remove_dir_all(&self.path);
         }
@@ -149,8 +150,10 @@ pub(crate) fn temporary() -> anyhow::Result<PathBuf> {
     bail!("cannot make a directory in {}", base.display())
 }
 
+/// Whether this very process has made the directory: its name holds the process id, and a chosen name hardly does.
 fn is_temporary(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(TEMPORARY_PREFIX.as_bytes()))
+    let own = format!("{TEMPORARY_PREFIX}{}-", std::process::id());
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(own.as_bytes()))
 }
 
 /// As [`find`], but with patience for an `up` that was started a moment ago, as in `inborn up & inborn launch`.

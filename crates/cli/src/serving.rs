@@ -127,6 +127,7 @@ async fn open_region(
         identity: settings.identity.clone(),
         key_source: if settings.ephemeral { KeySource::Ephemeral } else { KeySource::File(directory.file(KEY_FILE)) },
         audit_file: audit_directory.join(AUDIT_FILE),
+        rates: settings.rates,
     };
     Ok(RegionServer::open(store, opening, clock).await?)
 }
@@ -233,10 +234,13 @@ fn operations(request: &Request<Incoming>, registry: &Registry, region: &RegionS
     const METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     let (status, kind, body) = match request.uri().path() {
         "/livez" | "/readyz" => (StatusCode::OK, "text/plain", "ok\n".to_owned()),
-        "/metrics" => match inborn_region::encode_metrics(registry) {
-            Ok(text) => (StatusCode::OK, METRICS, text),
-            Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, "text/plain", String::new()),
-        },
+        "/metrics" => {
+            region.measure();
+            match inborn_region::encode_metrics(registry) {
+                Ok(text) => (StatusCode::OK, METRICS, text),
+                Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, "text/plain", String::new()),
+            }
+        }
         "/ca.pem" => (StatusCode::OK, "application/x-pem-file", region.authority().certificate_pem().to_owned()),
         _ => (StatusCode::NOT_FOUND, "text/plain", "here are /livez, /readyz, /metrics and /ca.pem\n".to_owned()),
     };

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use anyhow::{Context, bail};
 use inborn_identity::{Partition, Region};
-use inborn_region::RegionIdentity;
+use inborn_region::{Rate, Rates, RegionIdentity};
 use serde::Deserialize;
 
 use crate::arguments::Up;
@@ -35,6 +35,7 @@ pub(crate) struct Settings {
     pub(crate) tls_port: u16,
     pub(crate) operations_port: u16,
     pub(crate) ready_file: Option<PathBuf>,
+    pub(crate) rates: Rates,
 }
 
 /// Which region this is, checked.
@@ -73,6 +74,11 @@ impl Choice {
     }
 }
 
+/// A chosen rate, with a burst of two seconds' worth.
+fn rate(per_second: Option<u32>, default: Rate) -> Rate {
+    per_second.map_or(default, |per_second| Rate { per_second, burst: per_second.saturating_mul(2) })
+}
+
 /// Reads a value; what is wrong with it joins the list.
 fn keep<T: FromStr<Err: Display>>(text: &str, what: &str, mistakes: &mut Vec<String>) -> Option<T> {
     text.parse().map_err(|error| mistakes.push(format!("{what} `{text}`: {error}"))).ok()
@@ -103,6 +109,8 @@ struct FileSettings {
     tls_port: Option<u16>,
     operations_port: Option<u16>,
     ready_file: Option<PathBuf>,
+    source_rate: Option<u32>,
+    principal_rate: Option<u32>,
 }
 
 impl FileSettings {
@@ -135,6 +143,7 @@ impl Settings {
             tls_port: 0,
             operations_port: 0,
             ready_file: None,
+            rates: Rates::default(),
         })
     }
 
@@ -168,6 +177,10 @@ impl Settings {
             tls_port: port(up.tls_port, file.tls_port, DEFAULT_TLS_PORT),
             operations_port: port(up.operations_port, file.operations_port, DEFAULT_OPERATIONS_PORT),
             ready_file: up.ready_file.clone().or(file.ready_file),
+            rates: Rates {
+                source: rate(up.source_rate.or(file.source_rate), Rate::SOURCE),
+                principal: rate(up.principal_rate.or(file.principal_rate), Rate::PRINCIPAL),
+            },
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -128,22 +128,12 @@ impl Host {
         Ok(Arc::new(Self { clock, issuer, token_key: Arc::new(token_key), metrics, attached: Mutex::default() }))
     }
 
-    /// Attaches a machine to a port of 127.0.0.1: the one it had before if that is still free, else any.
+    /// Attaches a machine to a port of 127.0.0.1: the one it had before, or any.
     ///
     /// # Errors
-    /// No port can be had.
+    /// That port is taken, or none can be had.
     pub async fn attach_loopback(&self, machine: Machine, wanted: Option<u16>) -> io::Result<u16> {
-        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let listener = match wanted {
-            Some(port) => match TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await {
-                Ok(listener) => listener,
-                Err(error) => {
-                    tracing::warn!(instance = %machine.id(), port, %error, "the machine's metadata port is taken: using another");
-                    TcpListener::bind(any).await?
-                }
-            },
-            None => TcpListener::bind(any).await?,
-        };
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, wanted.unwrap_or(0))).await?;
         let port = listener.local_addr()?.port();
         self.attach(machine, Kind::LoopbackPort(port), listener);
         Ok(port)

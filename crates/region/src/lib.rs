@@ -17,6 +17,7 @@ mod metrics;
 mod operation;
 mod secrets;
 mod services;
+mod throttle;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,6 +29,8 @@ use inborn_identity::{Clock, InstanceId, UnixTime};
 use inborn_pki::{Authority, AuthorityError};
 use inborn_store::{Change, InstanceState, StateReason, Store, StoreError};
 
+use gateway::Bounds;
+
 pub use audit::{Audit, AuditReader, Entry as AuditEntry, LINE_BYTES_MAX, Rotation as AuditRotation};
 pub use gateway::{BODY_TIMEOUT, RequestOrigin};
 pub use identity::{RegionIdentity, private_address};
@@ -37,6 +40,7 @@ pub use metrics::{Metrics, encode as encode_metrics};
 pub use operation::{Effect, Operation, Service};
 pub use secrets::{KeySource, OperatorKey};
 pub use services::{ARCHITECTURE, SERVICES};
+pub use throttle::{Rate, Rates};
 
 /// How long a terminated machine is still shown by DescribeInstances: an hour, as on EC2.
 pub const TERMINATED_SHOWN_SECONDS: u64 = 3600;
@@ -97,6 +101,8 @@ pub struct Opening {
     pub key_source: KeySource,
     /// Where audit lines go.
     pub audit_file: PathBuf,
+    /// How often one source, and one principal, may call.
+    pub rates: Rates,
 }
 
 /// A region.
@@ -109,6 +115,7 @@ pub struct RegionServer {
     authority: Authority,
     operator_key: Option<OperatorKey>,
     audit: Audit,
+    bounds: Bounds,
     metrics: Metrics,
 }
 
@@ -124,7 +131,7 @@ impl RegionServer {
     /// # Errors
     /// See [`OpenError`]; nothing that was there is ever replaced.
     pub async fn open(store: Arc<dyn Store>, opening: Opening, clock: Arc<dyn Clock>) -> Result<Arc<Self>, OpenError> {
-        let Opening { identity, key_source, audit_file } = opening;
+        let Opening { identity, key_source, audit_file, rates } = opening;
         let now = clock.now();
         let secrets = secrets::Secrets::open(&store, &key_source, &identity, now).await?;
         let operator_key = secrets::operator_key(&secrets.operators, identity.account);
@@ -147,6 +154,7 @@ impl RegionServer {
             authority: secrets.authority,
             operator_key,
             audit,
+            bounds: Bounds::new(rates),
             metrics: Metrics::default(),
         };
         Ok(Arc::new(region))
@@ -242,17 +250,24 @@ impl RegionServer {
     /// Housekeeping, to be called every few minutes: forgets what no longer matters.
     pub async fn tidy(&self) {
         let now = self.now();
-        self.metrics.machines.set(i64::try_from(self.machines.count()).unwrap_or(i64::MAX));
         self.authenticator.forget(now);
         self.audit.tidy(now);
         let longest_life = inborn_credential::LIFE_MAX_SECONDS + inborn_credential::WINDOW_SECONDS;
-        let results = [
-            self.store.forget_cut_offs(now.minus(2 * longest_life)).await,
-            self.store.purge(now.minus(TERMINATED_SHOWN_SECONDS)).await,
-        ];
-        for error in results.into_iter().filter_map(Result::err) {
+        let forgotten = self.store.forget_cut_offs(now.minus(2 * longest_life)).await;
+        for error in [forgotten.err(), self.purge(now).await.err()].into_iter().flatten() {
             tracing::warn!(%error, "housekeeping has to wait");
         }
+    }
+
+    /// Forgets machines that are no longer shown, a part at a time, so that launches get their turns in between.
+    async fn purge(&self, now: UnixTime) -> Result<(), StoreError> {
+        while self.store.purge(now.minus(TERMINATED_SHOWN_SECONDS)).await? >= u64::from(inborn_store::PURGE_MAX) {}
+        Ok(())
+    }
+
+    /// Brings the gauges up to date, to be called when they are read.
+    pub fn measure(&self) {
+        self.metrics.machines.set(i64::try_from(self.machines.count()).unwrap_or(i64::MAX));
     }
 }
 

@@ -46,6 +46,8 @@ pub struct Service {
     pub name: &'static str,
     /// Whether `NAME.DOMAIN` without a region is an endpoint too, whose clients sign for the global region.
     pub is_global: bool,
+    /// Whether requests may be signed in their query (presigned URLs).
+    pub query_auth: bool,
     /// The only version of its interface, if the caller must name it.
     pub version: Option<&'static str>,
     /// The longest body it takes.

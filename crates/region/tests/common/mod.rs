@@ -8,7 +8,7 @@ use std::sync::Arc;
 use inborn_credential::{Credential, Delivery};
 use inborn_identity::{AccountId, Clock, InstanceId, Partition, UnixTime};
 use inborn_listener::Limits;
-use inborn_region::{KeySource, Opening, RegionIdentity, RegionServer, RequestOrigin};
+use inborn_region::{KeySource, Opening, Rates, RegionIdentity, RegionServer, RequestOrigin};
 use inborn_sigv4::sign::{Credentials, Target, sign};
 use inborn_sigv4::{Header, PathMode};
 use inborn_store::{SqliteStore, Store};
@@ -94,8 +94,18 @@ pub async fn start_on(store: Arc<dyn Store>, key_source: KeySource) -> Running {
 
 /// With its audit in `directory`.
 pub async fn start_in(directory: tempfile::TempDir, store: Arc<dyn Store>, key_source: KeySource) -> Running {
+    start_with(directory, store, key_source, Rates::default()).await
+}
+
+pub async fn start_with(
+    directory: tempfile::TempDir,
+    store: Arc<dyn Store>,
+    key_source: KeySource,
+    rates: Rates,
+) -> Running {
     let clock = Arc::new(ManualClock::new(NOW));
-    let opening = Opening { identity: identity(), key_source, audit_file: directory.path().join("audit.jsonl") };
+    let audit_file = directory.path().join("audit.jsonl");
+    let opening = Opening { identity: identity(), key_source, audit_file, rates };
     let region = RegionServer::open(store, opening, Arc::clone(&clock) as Arc<dyn Clock>).await.unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

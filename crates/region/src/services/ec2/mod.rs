@@ -29,6 +29,8 @@ const fn operation(name: &'static str, effect: Effect, run: Handler) -> Operatio
 pub(super) static SERVICE: Service = Service {
     name: "ec2",
     is_global: false,
+    // A link that changes machines is not something to pass around.
+    query_auth: false,
     // EC2 answers every version alike as far as these operations go.
     version: None,
     // A thousand instance ids, or user data of 16 KiB in base64 in percent-encoding, and room to spare.

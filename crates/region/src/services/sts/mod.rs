@@ -9,6 +9,8 @@ use crate::{Effect, Operation, Service};
 pub(super) static SERVICE: Service = Service {
     name: "sts",
     is_global: true,
+    // EKS tokens and their like are presigned GetCallerIdentity requests.
+    query_auth: true,
     version: Some("2011-06-15"),
     body_bytes_max: 16 * 1024,
     operations: &[Operation {

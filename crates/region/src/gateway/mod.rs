@@ -1,0 +1,351 @@
+//! The gateway: one request in, one answer out, for all services on all listeners.
+//!
+//! The order is AWS's: what needs no key is looked at first, then who signed, then whether they may, then the action,
+//! then the audit, then the answer. What can be refused by its head is refused before its body is read.
+
+mod record;
+mod request;
+mod response;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http::request::Parts;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::body::{Body, Incoming};
+use inborn_credential::{AuthFault, Caller};
+use inborn_identity::{AccessKeyId, CallerKind, InstanceId, UnixTime};
+use inborn_listener::{BodyError, Peer, read_body};
+use inborn_sigv4::{Endpoint, Expires, Header, PathMode, Presented};
+use inborn_store::InstanceState;
+use inborn_wire::error::{self, Dialect, Problem, RequestShape, dialect_for};
+use inborn_wire::query::Parameters;
+use serde_json::Value;
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use crate::metrics::CallLabels;
+use crate::operation::{Call, Reply};
+use crate::throttle::{Rate, Rates, Throttle};
+use crate::{Effect, Operation, RegionServer, SERVICES, Service};
+use request::{Target, cut};
+use response::{new_uuid, response};
+
+/// How long a client may take to send a body.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(20);
+/// The longest body of a request to a service that is not served: enough to tell who asked.
+const FOREIGN_BODY_BYTES_MAX: usize = 64 * 1024;
+/// A body of at most this many bytes never waits for memory.
+const SMALL_BODY_BYTES_MAX: usize = 16 * 1024;
+/// Memory that longer bodies share, of all clients together: who sends them has proved nothing yet.
+const LARGE_BODIES_BYTES_MAX: usize = 64 * 1024 * 1024;
+const KIBIBYTE: usize = 1024;
+/// How far a client's clock may be off. Source: STS, which says so in its answers; the compatible choice elsewhere.
+const SKEW_SECONDS: u64 = 15 * 60;
+/// Audit lines for each source about callers who proved nothing.
+const UNPROVEN_RECORDS: Rate = Rate { per_second: 20, burst: 400 };
+
+/// Where a request comes from.
+#[derive(Clone, Debug)]
+pub struct RequestOrigin {
+    /// The other end of the connection.
+    pub peer: Arc<Peer>,
+}
+
+/// What keeps one client from being everybody's problem.
+#[derive(Debug)]
+pub(crate) struct Bounds {
+    sources: Throttle<IpAddr>,
+    principals: Throttle<AccessKeyId>,
+    unproven: Throttle<IpAddr>,
+    large_bodies: Semaphore,
+}
+
+impl Bounds {
+    pub(crate) fn new(rates: Rates) -> Self {
+        Self {
+            sources: Throttle::new(rates.source),
+            principals: Throttle::new(rates.principal),
+            unproven: Throttle::new(UNPROVEN_RECORDS),
+            large_bodies: Semaphore::new(LARGE_BODIES_BYTES_MAX / KIBIBYTE),
+        }
+    }
+
+    /// Waits until there is memory for a body; it is free again when the permit is dropped, after the answer.
+    async fn room_for(&self, body: &Incoming, bytes_max: usize) -> Result<Option<SemaphorePermit<'_>>, BodyError> {
+        let declared = body.size_hint().upper().and_then(|bytes| usize::try_from(bytes).ok());
+        let bytes = declared.unwrap_or(bytes_max).min(bytes_max);
+        if bytes <= SMALL_BODY_BYTES_MAX {
+            return Ok(None);
+        }
+        let kibibytes = u32::try_from(bytes.div_ceil(KIBIBYTE)).unwrap_or(u32::MAX);
+        match tokio::time::timeout(BODY_TIMEOUT, self.large_bodies.acquire_many(kibibytes)).await {
+            Ok(Ok(permit)) => Ok(Some(permit)),
+            _ => Err(BodyError::TooSlow),
+        }
+    }
+}
+
+/// What the gateway learns of a request as it goes, for answer, audit and metrics alike.
+struct Exchange<'a> {
+    parts: &'a Parts,
+    target: Target<'a>,
+    origin: &'a RequestOrigin,
+    received: UnixTime,
+    request_id: String,
+    /// The signing name of the service that was meant, as far as it can be known.
+    service_name: &'a str,
+    service: Option<&'static Service>,
+    operation: Option<&'static Operation>,
+    caller: Option<Caller>,
+    claimed_access_key_id: Option<&'a str>,
+    parameters: Option<Arc<Parameters>>,
+    dialect: Dialect,
+    /// Whether the body was left unread, so that the connection cannot go on.
+    is_body_unread: bool,
+}
+
+impl RegionServer {
+    /// Answers one request.
+    pub async fn handle(self: Arc<Self>, request: Request<Incoming>, origin: RequestOrigin) -> Response<Full<Bytes>> {
+        let (parts, body) = request.into_parts();
+        let headers: Vec<Header<'_>> = request::fields(&parts.headers);
+        let target = Target::of(&parts);
+        let signed = inborn_sigv4::Request {
+            method: parts.method.as_str(),
+            path: target.path.as_bytes(),
+            query: target.query.as_bytes(),
+            headers: &headers,
+        };
+        let presented = Presented::read(&signed);
+        let named_by_host = request::service_of_host(&parts.headers, &self.identity().domain);
+        let named_by_scope = presented.as_ref().ok().map(|presented| presented.scope().service);
+        let service_name = named_by_scope.or(named_by_host).unwrap_or("sts");
+        let service = SERVICES.iter().copied().find(|service| service.name == service_name);
+        let mut exchange = Exchange {
+            received: self.now(),
+            request_id: new_uuid(),
+            service_name,
+            service,
+            operation: None,
+            caller: None,
+            claimed_access_key_id: presented.as_ref().ok().map(Presented::access_key_id),
+            parameters: None,
+            dialect: Dialect::RestJson,
+            is_body_unread: !body.is_end_stream(),
+            parts: &parts,
+            target,
+            origin: &origin,
+        };
+        exchange.dialect = exchange.find_dialect();
+        // A host name of ours must agree with what was signed for: a signature for one service never works at another.
+        let endpoint_service = named_by_host.filter(|_| service.is_some()).unwrap_or(service_name);
+        let outcome = self.call(&mut exchange, &signed, body, endpoint_service).await;
+        self.answer(&exchange, outcome)
+    }
+
+    /// Everything between the head of a request and the answer to it.
+    async fn call(
+        self: &Arc<Self>,
+        exchange: &mut Exchange<'_>,
+        signed: &inborn_sigv4::Request<'_>,
+        body: Incoming,
+        endpoint_service: &str,
+    ) -> Result<Reply, Problem> {
+        if !self.bounds.sources.admits(exchange.origin.peer.address.ip(), exchange.received) {
+            return Err(Problem::Throttled);
+        }
+        let own = self.identity().region.as_str();
+        let is_global = exchange.service.is_some_and(|service| service.is_global);
+        let with_global = [own, self.identity().partition.global_region()];
+        let endpoint = Endpoint {
+            service: endpoint_service,
+            regions: if is_global { &with_global } else { &with_global[..1] },
+            path_mode: if endpoint_service == "s3" { PathMode::AsIs } else { PathMode::Normalized },
+            skew_seconds: SKEW_SECONDS,
+            // Who asks at a service that is not here may do it in any form: the answer is the same.
+            query_auth: exchange.service.is_none_or(|service| service.query_auth),
+            expires: Expires::Ignored,
+        };
+        if let Some(service) = exchange.service {
+            request::check_head(service, exchange.parts, &exchange.target)?;
+        }
+        // Steps 5 to 13 need no body. One that waits for `100 Continue` is never asked for if they fail.
+        Presented::accept(signed, &endpoint, exchange.received).map_err(Problem::Signature)?;
+        let (body, _room) = self.read(exchange, body).await.map_err(body_problem)?;
+        if exchange.service.is_some() {
+            let parameters = request::parameters(exchange.parts, &exchange.target, &body)?;
+            exchange.parameters = Some(Arc::new(parameters));
+        }
+        let caller = self
+            .authenticator
+            .authenticate(signed, &inborn_sigv4::sha256(&body), &endpoint, exchange.received)
+            .map_err(auth_problem)?;
+        if let Some(claims) = caller.claims.as_deref() {
+            self.check_alive(claims.instance)?;
+        }
+        exchange.caller = Some(caller.clone());
+        if !self.bounds.principals.admits(caller.access_key_id, exchange.received) {
+            return Err(Problem::Throttled);
+        }
+        self.perform(exchange, caller).await
+    }
+
+    /// Reads the body, within the limits of its service and of all services together.
+    async fn read(
+        &self,
+        exchange: &mut Exchange<'_>,
+        body: Incoming,
+    ) -> Result<(Bytes, Option<SemaphorePermit<'_>>), BodyError> {
+        let bytes_max = exchange.service.map_or(FOREIGN_BODY_BYTES_MAX, |service| service.body_bytes_max);
+        let room = self.bounds.room_for(&body, bytes_max).await?;
+        let bytes = read_body(body, bytes_max, BODY_TIMEOUT).await?;
+        exchange.is_body_unread = false;
+        Ok((bytes, room))
+    }
+
+    /// What a verified caller asked for, if it may have it.
+    async fn perform(self: &Arc<Self>, exchange: &mut Exchange<'_>, caller: Caller) -> Result<Reply, Problem> {
+        let (Some(service), Some(parameters)) = (exchange.service, exchange.parameters.clone()) else {
+            // A service that is not here knows nobody who is.
+            return Err(Problem::InvalidToken);
+        };
+        let operation = permitted(service, &caller, &parameters)?;
+        exchange.operation = Some(operation);
+        if operation.effect == Effect::ReadOnly {
+            let call = Call {
+                region: self,
+                caller: &caller,
+                parameters: &parameters,
+                dialect: exchange.dialect,
+                request_id: &exchange.request_id,
+                now: exchange.received,
+            };
+            return (operation.run)(call).await;
+        }
+        if !self.audit.accepts_mutations() {
+            self.metrics.audit_refused.inc();
+            let message = "The region cannot record this in its audit file: the disk is full. Free some space in its data \
+                           directory and try again.";
+            return Err(Problem::Service { status: 503, code: "Unavailable", message: message.to_owned() });
+        }
+        self.mutate(exchange, operation, caller, parameters).await
+    }
+
+    /// Cut-offs are forgotten by the clock, which may have been wrong. A machine that is gone is unknown and one that is
+    /// off has no credentials, whatever the clock says or said.
+    fn check_alive(&self, instance: InstanceId) -> Result<(), Problem> {
+        match self.machines.get(instance).map(|machine| machine.state) {
+            Some(InstanceState::Running) => Ok(()),
+            Some(InstanceState::Stopped) => Err(Problem::ExpiredToken),
+            Some(InstanceState::Terminated) | None => Err(Problem::UnknownKey),
+        }
+    }
+
+    /// Runs a mutating action to its end even if the client goes away: what was begun in the store is finished in memory.
+    async fn mutate(
+        self: &Arc<Self>,
+        exchange: &Exchange<'_>,
+        operation: &'static Operation,
+        caller: Caller,
+        parameters: Arc<Parameters>,
+    ) -> Result<Reply, Problem> {
+        let (region, dialect) = (Arc::clone(self), exchange.dialect);
+        let (request_id, now) = (exchange.request_id.clone(), exchange.received);
+        let running = tokio::spawn(async move {
+            let (caller, parameters) = (&caller, &*parameters);
+            let call = Call { region: &region, caller, parameters, dialect, request_id: &request_id, now };
+            (operation.run)(call).await
+        });
+        running.await.unwrap_or_else(|error| {
+            tracing::error!(operation = operation.name, %error, "an action failed");
+            Err(Problem::Internal)
+        })
+    }
+
+    /// Records the call and makes the response.
+    fn answer(&self, exchange: &Exchange<'_>, outcome: Result<Reply, Problem>) -> Response<Full<Bytes>> {
+        let (answer, elements, refusal) = match outcome {
+            Ok(Reply { answer, response_elements }) => (answer, response_elements, None),
+            Err(problem) => {
+                let refusal = error::refusal(&problem, exchange.dialect);
+                let answer = error::answer(&problem, exchange.dialect, &exchange.request_id);
+                (answer, Value::Null, Some(refusal))
+            }
+        };
+        let error = refusal.as_ref().map(|refusal| (refusal.code, refusal.message.as_str()));
+        self.record(exchange, error, elements);
+        let labels = CallLabels {
+            service: exchange.service.map_or("other", |service| service.name),
+            action: exchange.operation.map_or("other", |operation| operation.name),
+            result: if refusal.is_some() { "refused" } else { "done" },
+            reason: refusal.as_ref().map_or("", |refusal| refusal.code),
+        };
+        self.metrics.calls.get_or_create(&labels).inc();
+        tracing::debug!(
+            request_id = %exchange.request_id, service = exchange.service_name, action = labels.action,
+            status = answer.status, reason = labels.reason, "call"
+        );
+        response(answer, self.now(), exchange.is_body_unread)
+    }
+}
+
+impl Exchange<'_> {
+    fn find_dialect(&self) -> Dialect {
+        let headers = &self.parts.headers;
+        let get = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        dialect_for(&RequestShape {
+            service: self.service_name,
+            content_type: get(CONTENT_TYPE.as_str()),
+            accept: get(ACCEPT.as_str()),
+            target: get("x-amz-target"),
+            has_action: self.target.query.contains("Action="),
+        })
+    }
+}
+
+/// The operation that was asked for, if this kind of caller may do it.
+fn permitted(service: &Service, caller: &Caller, parameters: &Parameters) -> Result<&'static Operation, Problem> {
+    let kind = caller.principal.kind();
+    let action = parameters.action();
+    let is_version = service.version.is_none_or(|version| parameters.version() == Some(version));
+    let operation = action.filter(|_| is_version).and_then(|name| service.operation(name));
+    match (operation, kind) {
+        (Some(operation), kind) if operation.callers.contains(&kind) => Ok(operation),
+        // To the identity role, what it may not do does not exist, and neither does it.
+        (_, CallerKind::IdentityRole) => Err(Problem::InvalidToken),
+        (Some(operation), _) => Err(Problem::AccessDenied {
+            principal: caller.principal.arn(),
+            action: format!("{}:{}", service.name, operation.name),
+            resource: None,
+        }),
+        (None, _) => match action {
+            None => Err(Problem::MissingAction),
+            Some(action) => Err(Problem::InvalidAction {
+                action: cut(action, 128).to_owned(),
+                version: parameters.version().map(|version| cut(version, 32).to_owned()),
+            }),
+        },
+    }
+}
+
+fn auth_problem(fault: AuthFault) -> Problem {
+    match fault {
+        AuthFault::Sig(fault) => Problem::Signature(fault),
+        AuthFault::TokenInvalid => Problem::InvalidToken,
+        AuthFault::TokenExpired => Problem::ExpiredToken,
+        AuthFault::UnknownKey => Problem::UnknownKey,
+    }
+}
+
+fn body_problem(error: BodyError) -> Problem {
+    let (status, code, message) = match error {
+        BodyError::TooLarge => (413, "RequestEntityTooLarge", "Request body is larger than this service takes."),
+        BodyError::TooSlow => (408, "RequestTimeout", "The request body did not arrive in time."),
+        BodyError::Broken => (400, "IncompleteBody", "The request body could not be read to its end."),
+    };
+    Problem::Service { status, code, message: message.to_owned() }
+}

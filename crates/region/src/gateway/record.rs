@@ -1,0 +1,96 @@
+//! The audit record of one exchange.
+
+use http::header::{HOST, USER_AGENT};
+use inborn_wire::query::Parameters;
+use serde_json::Value;
+
+use super::Exchange;
+use super::request::{cut, header, target_operation};
+use super::response::new_uuid;
+use crate::audit::{AuditCaller, Record};
+use crate::{Effect, RegionServer};
+
+/// Longest `User-Agent`, `Host` or parameter that the audit keeps.
+const TEXT_BYTES_MAX: usize = 1024;
+/// Longest name or id that a stranger can make the audit keep.
+const NAME_BYTES_MAX: usize = 128;
+/// Longest error message that the audit keeps: some repeat what the client sent.
+const MESSAGE_BYTES_MAX: usize = 512;
+/// Most parameters that the audit keeps of one call.
+const PARAMETERS_MAX: usize = 100;
+/// Parts of names of parameters whose values never reach the audit, as in `UserData` and `LaunchTemplateData.UserData`.
+const SECRET_PARAMETERS: [&str; 1] = ["UserData"];
+
+impl RegionServer {
+    /// Appends the line of an exchange, if it has one.
+    pub(super) fn record(&self, exchange: &Exchange<'_>, error: Option<(&str, &str)>, response_elements: Value) {
+        if !self.is_recorded(exchange) {
+            return;
+        }
+        let event_id = new_uuid();
+        let event_source = format!("{}.amazonaws.com", cut(exchange.service_name, NAME_BYTES_MAX));
+        let event_name = match (exchange.operation, exchange.parameters.as_deref().and_then(Parameters::action)) {
+            (Some(operation), _) => operation.name,
+            (None, Some(action)) => cut(action, NAME_BYTES_MAX),
+            (None, None) => target_operation(&exchange.parts.headers).unwrap_or("Unknown"),
+        };
+        let address = exchange.origin.peer.address.ip().to_string();
+        let account = self.identity().account.to_string();
+        let host = header(&exchange.parts.headers, HOST.as_str());
+        let record = Record {
+            time: exchange.received,
+            caller: exchange.caller.as_ref().map(|caller| AuditCaller {
+                principal: &caller.principal,
+                access_key_id: caller.access_key_id.as_str(),
+                claims: caller.claims.as_deref(),
+            }),
+            claimed_access_key_id: exchange.claimed_access_key_id.map(|id| cut(id, NAME_BYTES_MAX)),
+            event_source: &event_source,
+            event_name,
+            region: self.identity().region.as_str(),
+            account: &account,
+            source: &address,
+            user_agent: cut(header(&exchange.parts.headers, USER_AGENT.as_str()), TEXT_BYTES_MAX),
+            error: error.map(|(code, message)| (code, cut(message, MESSAGE_BYTES_MAX))),
+            // Of an operation that is not here nobody knows which parameters are secret, and what a stranger sends is not
+            // worth the disk.
+            request_parameters: match (exchange.operation, exchange.parameters.as_deref()) {
+                (Some(_), Some(parameters)) => audit_parameters(parameters),
+                _ => Value::Null,
+            },
+            response_elements,
+            request_id: &exchange.request_id,
+            event_id: &event_id,
+            read_only: exchange.operation.is_none_or(|operation| operation.effect == Effect::ReadOnly),
+            tls: exchange.origin.peer.tls.as_ref().map(|facts| (facts, cut(host, TEXT_BYTES_MAX))),
+        };
+        if let Err(error) = self.audit.append(&record) {
+            self.metrics.audit_lost.inc();
+            tracing::error!(%error, request_id = %exchange.request_id, "a call could not be recorded");
+        }
+    }
+    /// Requests that show no readable credential are nobody's calls, and of those that show one which proves nothing only so
+    /// many are kept from each source: a stranger must not be able to fill the disk. All are counted.
+    fn is_recorded(&self, exchange: &Exchange<'_>) -> bool {
+        if exchange.caller.is_some() {
+            return true;
+        }
+        exchange.claimed_access_key_id.is_some()
+            && self.bounds.unproven.admits(exchange.origin.peer.address.ip(), exchange.received)
+    }
+}
+
+/// The parameters of a call, for its record: without secrets, and not more than a line holds.
+fn audit_parameters(parameters: &Parameters) -> Value {
+    let kept = parameters
+        .pairs()
+        .filter(|(name, _)| !matches!(*name, "Action" | "Version") && !name.starts_with("X-Amz-"))
+        .take(PARAMETERS_MAX)
+        .map(|(name, value)| {
+            let is_secret = name.split('.').any(|part| SECRET_PARAMETERS.contains(&part));
+            let shown = if is_secret { "<sensitiveDataRemoved>" } else { cut(value, TEXT_BYTES_MAX) };
+            (name.to_owned(), Value::from(shown))
+        });
+    let object: serde_json::Map<String, Value> = kept.collect();
+    if object.is_empty() { Value::Null } else { Value::Object(object) }
+}

@@ -1,0 +1,146 @@
+//! Rate limits: a bucket of calls for each source and for each principal.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Mutex, PoisonError};
+
+use inborn_identity::UnixTime;
+
+/// How many calls may be made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rate {
+    /// Calls a second that may go on for ever; 0 for no limit.
+    pub per_second: u32,
+    /// Calls that may come at once after a pause.
+    pub burst: u32,
+}
+
+impl Rate {
+    /// For one source address: more than one core verifies, so that only a flood meets it.
+    pub const SOURCE: Rate = Rate { per_second: 20_000, burst: 40_000 };
+    /// For one principal: no agent asks who it is as often as this.
+    pub const PRINCIPAL: Rate = Rate { per_second: 5_000, burst: 10_000 };
+}
+
+/// The limits of a region.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rates {
+    /// For each source address, before anything is looked at.
+    pub source: Rate,
+    /// For each verified principal.
+    pub principal: Rate,
+}
+
+impl Default for Rates {
+    fn default() -> Self {
+        Self { source: Rate::SOURCE, principal: Rate::PRINCIPAL }
+    }
+}
+
+/// Most keys remembered. Those that have been quiet are forgotten first; if all are busy, new ones are not limited:
+/// a limit is there for fairness, and refusing strangers because others are busy would not be fair.
+const KEYS_MAX: usize = 65_536;
+
+/// Buckets, one for each key.
+#[derive(Debug)]
+pub(crate) struct Throttle<K> {
+    rate: Rate,
+    buckets: Mutex<HashMap<K, Bucket>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Bucket {
+    left: u32,
+    /// The second in which it was last filled up.
+    filled: UnixTime,
+}
+
+impl<K: Eq + Hash> Throttle<K> {
+    pub(crate) fn new(rate: Rate) -> Self {
+        Self { rate, buckets: Mutex::default() }
+    }
+
+    /// Whether `key` may make a call now. Filling up goes by whole seconds, which is the resolution of time here; a clock
+    /// that goes back fills nothing.
+    pub(crate) fn admits(&self, key: K, now: UnixTime) -> bool {
+        let Rate { per_second, burst } = self.rate;
+        if per_second == 0 {
+            return true;
+        }
+        // Counters: consistent between any two statements that can panic.
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        if buckets.len() >= KEYS_MAX && !buckets.contains_key(&key) {
+            buckets.retain(|_, bucket| bucket.level(self.rate, now) < burst);
+            if buckets.len() >= KEYS_MAX {
+                return true;
+            }
+        }
+        let bucket = buckets.entry(key).or_insert(Bucket { left: burst, filled: now });
+        bucket.left = bucket.level(self.rate, now);
+        bucket.filled = bucket.filled.max(now);
+        match bucket.left.checked_sub(1) {
+            Some(left) => {
+                bucket.left = left;
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+impl Bucket {
+    /// What is in it at the moment `now`.
+    fn level(&self, rate: Rate, now: UnixTime) -> u32 {
+        let seconds = u32::try_from(now.since(self.filled)).unwrap_or(u32::MAX);
+        self.left.saturating_add(rate.per_second.saturating_mul(seconds)).min(rate.burst)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
+
+    fn admitted(throttle: &Throttle<u32>, key: u32, now: UnixTime, calls: u32) -> u32 {
+        (0..calls).map(|_| u32::from(throttle.admits(key, now))).sum()
+    }
+
+    #[test]
+    fn a_burst_then_the_rate() {
+        let throttle = Throttle::new(Rate { per_second: 10, burst: 25 });
+        assert_eq!(admitted(&throttle, 1, NOW, 24), 24);
+        assert_eq!(admitted(&throttle, 1, NOW, 3), 1, "the 25th and no more");
+        assert_eq!(admitted(&throttle, 2, NOW, 30), 25, "each key has its own");
+        assert_eq!(admitted(&throttle, 1, NOW.plus(1), 30), 10);
+        assert_eq!(admitted(&throttle, 1, NOW.plus(3), 30), 20);
+        assert_eq!(admitted(&throttle, 1, NOW.plus(1_000_000), 30), 25, "never more than a burst");
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_fills_nothing() {
+        let throttle = Throttle::new(Rate { per_second: 10, burst: 10 });
+        assert_eq!(admitted(&throttle, 1, NOW, 20), 10);
+        assert_eq!(admitted(&throttle, 1, NOW.minus(3600), 20), 0);
+        assert_eq!(admitted(&throttle, 1, NOW, 20), 0);
+        assert_eq!(admitted(&throttle, 1, NOW.plus(1), 20), 10);
+    }
+
+    #[test]
+    fn zero_is_no_limit() {
+        let throttle = Throttle::new(Rate { per_second: 0, burst: 0 });
+        assert_eq!(admitted(&throttle, 1, NOW, 1000), 1000);
+    }
+
+    #[test]
+    fn quiet_keys_make_room_for_new_ones() {
+        let throttle = Throttle::new(Rate { per_second: 1, burst: 2 });
+        for key in 0..u32::try_from(KEYS_MAX).unwrap() {
+            assert!(throttle.admits(key, NOW));
+        }
+        assert_eq!(admitted(&throttle, 1_000_000, NOW, 5), 5, "all are busy");
+        assert_eq!(throttle.buckets.lock().unwrap().len(), KEYS_MAX);
+        assert_eq!(admitted(&throttle, 1_000_000, NOW.plus(1), 5), 2, "all were quiet");
+        assert_eq!(throttle.buckets.lock().unwrap().len(), 1);
+    }
+}
