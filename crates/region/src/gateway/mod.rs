@@ -20,7 +20,7 @@ use hyper::body::{Body, Incoming};
 use inborn_credential::{AuthFault, Caller};
 use inborn_identity::{AccessKeyId, CallerKind, InstanceId, UnixTime};
 use inborn_listener::{BodyError, Peer, read_body};
-use inborn_sigv4::{Endpoint, Expires, Header, PathMode, Presented};
+use inborn_sigv4::{Endpoint, Expires, FaultClass, Header, PathMode, Presented};
 use inborn_store::InstanceState;
 use inborn_wire::error::{self, Dialect, Problem, RequestShape, dialect_for};
 use inborn_wire::query::Parameters;
@@ -170,28 +170,58 @@ impl RegionServer {
             query_auth: exchange.service.is_none_or(|service| service.query_auth),
             expires: Expires::Ignored,
         };
-        if let Some(service) = exchange.service {
-            request::check_head(service, exchange.parts, &exchange.target)?;
-        }
+        let Some(service) = exchange.service else {
+            return Err(self.stranger(exchange, signed, body, &endpoint).await);
+        };
+        request::check_head(service, exchange.parts, &exchange.target)?;
         // Steps 5 to 13 need no body. One that waits for `100 Continue` is never asked for if they fail.
         Presented::accept(signed, &endpoint, exchange.received).map_err(Problem::Signature)?;
         let (body, _room) = self.read(exchange, body).await.map_err(body_problem)?;
-        if exchange.service.is_some() {
-            let parameters = request::parameters(exchange.parts, &exchange.target, &body)?;
-            exchange.parameters = Some(Arc::new(parameters));
+        let parameters = Arc::new(request::parameters(exchange.parts, &exchange.target, &body)?);
+        exchange.parameters = Some(Arc::clone(&parameters));
+        let caller = self.verify(exchange, signed, &body, &endpoint)?;
+        if !self.bounds.principals.admits(caller.access_key_id, exchange.received) {
+            return Err(Problem::Throttled);
         }
+        self.perform(exchange, service, caller, parameters).await
+    }
+
+    /// What a request to a service that is not here is answered: it knows nobody. Who asked is found out for the record.
+    async fn stranger(
+        &self,
+        exchange: &mut Exchange<'_>,
+        signed: &inborn_sigv4::Request<'_>,
+        body: Incoming,
+        endpoint: &Endpoint<'_>,
+    ) -> Problem {
+        if let Err(fault) = Presented::accept(signed, endpoint, exchange.received)
+            && matches!(fault.class(), FaultClass::Target | FaultClass::Missing | FaultClass::Incomplete)
+        {
+            return Problem::Signature(fault);
+        }
+        if let Ok((body, _room)) = self.read(exchange, body).await {
+            let _ = self.verify(exchange, signed, &body, endpoint);
+        }
+        Problem::InvalidToken
+    }
+
+    /// Who sent the request: from here on the exchange has a caller.
+    fn verify(
+        &self,
+        exchange: &mut Exchange<'_>,
+        signed: &inborn_sigv4::Request<'_>,
+        body: &Bytes,
+        endpoint: &Endpoint<'_>,
+    ) -> Result<Caller, Problem> {
         let caller = self
             .authenticator
-            .authenticate(signed, &inborn_sigv4::sha256(&body), &endpoint, exchange.received)
+            .authenticate(signed, &inborn_sigv4::sha256(body), endpoint, exchange.received)
             .map_err(auth_problem)?;
         if let Some(claims) = caller.claims.as_deref() {
             self.check_alive(claims.instance)?;
         }
         exchange.caller = Some(caller.clone());
-        if !self.bounds.principals.admits(caller.access_key_id, exchange.received) {
-            return Err(Problem::Throttled);
-        }
-        self.perform(exchange, caller).await
+        Ok(caller)
     }
 
     /// Reads the body, within the limits of its service and of all services together.
@@ -208,11 +238,13 @@ impl RegionServer {
     }
 
     /// What a verified caller asked for, if it may have it.
-    async fn perform(self: &Arc<Self>, exchange: &mut Exchange<'_>, caller: Caller) -> Result<Reply, Problem> {
-        let (Some(service), Some(parameters)) = (exchange.service, exchange.parameters.clone()) else {
-            // A service that is not here knows nobody who is.
-            return Err(Problem::InvalidToken);
-        };
+    async fn perform(
+        self: &Arc<Self>,
+        exchange: &mut Exchange<'_>,
+        service: &'static Service,
+        caller: Caller,
+        parameters: Arc<Parameters>,
+    ) -> Result<Reply, Problem> {
         let operation = permitted(service, &caller, &parameters)?;
         exchange.operation = Some(operation);
         if operation.effect == Effect::ReadOnly {
