@@ -131,6 +131,12 @@ async fn services_that_are_not_here_know_nobody() {
         let reply = running.send(&signer, &call("iam", "Action=ListUsers&Version=2010-05-08")).await;
         assert_eq!((reply.status, code(&reply.body)), (403, "InvalidClientTokenId"));
     }
+    // What S3 clients send: the body is not signed, and the answer has to be S3's own all the same.
+    let mut s3 = call("s3", "");
+    (s3.method, s3.host) = ("GET", "127.0.0.1:4580".to_owned());
+    s3.headers = vec![("x-amz-content-sha256", "UNSIGNED-PAYLOAD".to_owned())];
+    let reply = running.send(&running.machine(id), &s3).await;
+    assert_eq!((reply.status, code(&reply.body)), (400, "InvalidToken"));
     for action in ["GetSessionToken", "AssumeRole", "GetFederationToken", "GetAccessKeyInfo", "Surprise"] {
         let reply =
             running.send(&running.machine(id), &call("sts", &format!("Action={action}&Version=2011-06-15"))).await;

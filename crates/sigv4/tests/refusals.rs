@@ -319,9 +319,9 @@ fn the_order_of_checks() {
     step(&wire, NOW);
     let wire = wire.replacing(AUTHORIZATION, "=host", "=host;x-amz-security-token");
     step(&wire, NOW);
-    let wire = wire.replacing("x-amz-content-sha256", "STREAMING-X", "other");
-    step(&wire, NOW);
     let wire = wire.replacing(AUTHORIZATION, "Signature=A", &format!("Signature={}", "a".repeat(64)));
+    step(&wire, NOW);
+    let wire = wire.replacing("x-amz-content-sha256", "STREAMING-X", "other");
     step(&wire, NOW);
     let wire = wire.replacing("x-amz-content-sha256", "other", BODY_SHA256);
     step(&wire, NOW);
@@ -346,8 +346,8 @@ fn the_order_of_checks() {
             Fault::CredentialForm { got: "k/d".into() },
             Fault::Scope(ScopeFault { date, ..ScopeFault::default() }),
             Fault::TokenNotSigned,
-            Fault::PayloadNotSigned,
             Fault::SignatureForm,
+            Fault::PayloadNotSigned,
             Fault::PayloadMismatch,
             Fault::SignedHeaderAbsent { name: "host".into() },
             Fault::SignatureMismatch,
