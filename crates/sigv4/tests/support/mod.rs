@@ -163,3 +163,25 @@ pub fn harvester() -> Wire {
         "40e40ed69fd7ea869c058fe69614a6919b5ea815460e0bc9911c2eebf1cedfe5",
     )
 }
+
+/// A request signed in its query, without a body, with the parameters in botocore's order.
+fn presigned(method: &str, expires: u64, signed_headers: &str, signature: &str) -> Wire {
+    let query = format!(
+        "Action=GetCallerIdentity&Version=2011-06-15&X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential={KEY_ID}\
+         %2F20261123%2Fus-east-1%2Fsts%2Faws4_request&X-Amz-Date={DATE}&X-Amz-Expires={expires}\
+         &X-Amz-SignedHeaders={signed_headers}&X-Amz-Security-Token={TOKEN}&X-Amz-Signature={signature}"
+    );
+    let wire = Wire::new(&[("host", "sts.us-east-1.amazonaws.com"), ("accept", "application/json")]);
+    Wire { method: method.into(), query: query.into_bytes(), body: Vec::new(), ..wire }
+}
+
+/// The token of an EKS client, unwrapped and sent on by the cluster. Good for 60 seconds, it says.
+pub fn eks() -> Wire {
+    presigned("GET", 60, "host%3Bx-k8s-aws-id", "64e231d5aae4a16e65a3db5c995b99cdf80de0ca15d48facbd9c0a254c0fb9e5")
+        .with("x-k8s-aws-id", "cluster")
+}
+
+/// What botocore's `generate_presigned_url` makes of GetCallerIdentity: a POST.
+pub fn presigned_post() -> Wire {
+    presigned("POST", 3600, "host", "1ce970a4bebf281b1d3ae7722b09341021077d4e74a38e303a7f8ad8633f71ca")
+}
