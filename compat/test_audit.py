@@ -80,7 +80,7 @@ def test_a_refusal_is_written_too(region: Region):
     assert line["errorCode"] == "SignatureDoesNotMatch"
     with pytest.raises(ClientError) as caught:
         region.client("ec2").describe_instances(InstanceIds=["i-0123456789abcdef0"])
-    assert line_of(region, caught.value.response)["errorCode"] == "InvalidInstanceID.NotFound"
+    assert line_of(region, caught.value.response)["errorCode"] == "Client.InvalidInstanceID.NotFound"
 
 
 def test_no_secret_is_in_any_file_but_the_one_for_it(region: Region):
