@@ -91,7 +91,8 @@ impl Wire {
             .into();
         let url = format!("https://{HOST}{}", self.target());
         let headers = self.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        let signable = SignableRequest::new(self.method.as_str(), url, headers, SignableBody::Bytes(&self.body)).unwrap();
+        let signable =
+            SignableRequest::new(self.method.as_str(), url, headers, SignableBody::Bytes(&self.body)).unwrap();
         let (added, _) = aws_sign(signable, &parameters).unwrap().into_parts();
         let added: Vec<_> = added.headers().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         self.headers.extend(added);
