@@ -10,7 +10,7 @@ use inborn_credential::{
     generate_long_lived,
 };
 use inborn_identity::{AccessKeyId, AccessKeyKind, AccountId, CallerKind, Partition, Principal, UnixTime};
-use inborn_sigv4::{Endpoint, Fault};
+use inborn_sigv4::{Endpoint, Fault, Presented};
 use support::{BODY, NOW, STS, Signer, claims, keyring, region, request, sha256};
 
 fn authenticator() -> Authenticator {
@@ -324,4 +324,23 @@ fn threads_agree() {
             });
         }
     });
+}
+
+/// The head of a request is read before its body arrives. What was read for one place is not good at another.
+#[test]
+fn a_request_that_was_read_before() {
+    let authenticator = authenticator();
+    let signed = signer(&claims()).sign();
+    let headers = signed.headers();
+    let request = request(&headers);
+    let presented = Presented::accept(&request, &STS, NOW).unwrap();
+    let ask = |endpoint: &Endpoint<'_>, body: &[u8], now: UnixTime| {
+        authenticator.authenticate_presented(&presented, &request, &sha256(body), endpoint, now)
+    };
+    assert_eq!(ask(&STS, BODY, NOW), authenticator.authenticate(&request, &sha256(BODY), &STS, NOW));
+    assert!(ask(&STS, BODY, NOW).is_ok());
+    assert_eq!(ask(&STS, b"other", NOW), Err(AuthFault::Sig(Fault::SignatureMismatch)));
+    assert!(matches!(ask(&STS, BODY, NOW.plus(901)), Err(AuthFault::Sig(Fault::Expired { .. }))));
+    let ssm = Endpoint { service: "ssm", ..STS };
+    assert!(matches!(ask(&ssm, BODY, NOW), Err(AuthFault::Sig(Fault::Scope(_)))));
 }
