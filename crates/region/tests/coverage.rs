@@ -1,12 +1,17 @@
 //! Walks the real operation tables: every operation, for every kind of caller and every state a caller can be in, has an
 //! expectation. An operation that is added without one fails here.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice, reason = "tests")]
 
 mod common;
 
+use std::path::Path;
+use std::sync::Arc;
+
 use common::*;
-use inborn_identity::CallerKind;
-use inborn_region::SERVICES;
+use inborn_credential::{Claims, Delivery, Epoch, EpochId, EpochRoot, Kek, Keyring, Kind};
+use inborn_identity::{CallerKind, InstanceId, Partition};
+use inborn_region::{KeySource, SERVICES};
+use inborn_store::{SqliteStore, Store};
 
 /// What each operation is expected to allow. Adding an operation means adding a line.
 const EXPECTED: [(&str, &str, &[CallerKind]); 10] = [
@@ -110,6 +115,62 @@ async fn each_operation_refuses_everybody_it_should() {
             assert_eq!(code(&reply.body), expired, "{}:{}", service.name, operation.name);
         }
     }
+}
+
+/// The management role of an instance: nothing passes it on yet, so its credential is made from the region's own epoch,
+/// opened with the region's own key file.
+async fn management(store: &Arc<dyn Store>, key_file: &Path, instance: InstanceId) -> Signer {
+    let digits = std::fs::read_to_string(key_file).unwrap().trim().strip_prefix("inborn-key-1 ").unwrap().to_owned();
+    let byte = |index: usize| u8::from_str_radix(&digits[2 * index..2 * index + 2], 16).unwrap();
+    let kek = Kek::from_bytes(&std::array::from_fn(byte)).unwrap();
+    let sealed = store.epochs().await.unwrap().remove(0);
+    let root = kek.open("epoch 1", sealed.blob.as_bytes()).unwrap();
+    let root = EpochRoot::from_bytes(root.as_slice().try_into().unwrap());
+    let epoch = Epoch::new(EpochId(1), &root, Partition::Aws).unwrap();
+    let claims = Claims {
+        kind: Kind::Management {
+            role: inborn_identity::MANAGEMENT_ROLE_NAME.parse().unwrap(),
+            role_id: "AROAEXAMPLEEXAMPLE234".into(),
+        },
+        account: identity().account,
+        instance,
+        region: identity().region,
+        issued_at: NOW,
+        expires_at: NOW.plus(3600),
+        delivery: Delivery::V2,
+        boot_generation: 1,
+        private_address: None,
+    };
+    (&Keyring::new(vec![epoch], EpochId(1)).unwrap().mint(&claims).unwrap()).into()
+}
+
+#[tokio::test]
+async fn the_management_role_is_known_and_may_ask_who_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let key_file = directory.path().join("epoch.key");
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::in_memory().unwrap());
+    let running = start_in(directory, Arc::clone(&store), KeySource::File(key_file.clone())).await;
+    let id = running.launch().await;
+    let role = management(&store, &key_file, id).await;
+    for service in SERVICES {
+        for operation in service.operations {
+            let name = format!("{}:{}", service.name, operation.name);
+            let version = service.version.unwrap_or("2016-11-15");
+            let good = call(service.name, &format!("Action={}&Version={version}", operation.name));
+            let reply = running.send(&role, &good).await;
+            if operation.callers.contains(&CallerKind::ManagementRole) {
+                assert_eq!(reply.status, 200, "{name}: {}", reply.body);
+                let arn = format!("assumed-role/AWSSystemsManagerDefaultEC2InstanceManagementRole/{id}");
+                assert!(reply.body.contains(&arn) && reply.body.contains(&format!("AROAEXAMPLEEXAMPLE234:{id}")));
+            } else {
+                assert_eq!((reply.status, code(&reply.body)), (403, "UnauthorizedOperation"), "{name}");
+            }
+        }
+    }
+    let terminated = ec2(&format!("Action=TerminateInstances&InstanceId.1={id}"));
+    assert_eq!(running.send(&running.operator(), &terminated).await.status, 200);
+    let reply = running.send(&role, &call("sts", WHOAMI)).await;
+    assert_eq!((reply.status, code(&reply.body)), (403, "InvalidClientTokenId"), "ended with its machine");
 }
 
 #[tokio::test]

@@ -60,7 +60,8 @@ pub(super) fn check_head(service: &Service, parts: &Parts, target: &Target<'_>) 
 pub(super) fn parameters(parts: &Parts, target: &Target<'_>, body: &[u8]) -> Result<Parameters, Problem> {
     let kind = header(&parts.headers, CONTENT_TYPE.as_str()).split(';').next().unwrap_or_default();
     let is_form = kind.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded");
-    if !body.is_empty() && !(is_form && parts.method == Method::POST) {
+    let is_form_post = is_form && parts.method == Method::POST;
+    if !body.is_empty() && !is_form_post {
         return Err(Problem::ContentType);
     }
     Parameters::parse(target.query.as_bytes(), body).map_err(Problem::Query)
