@@ -17,8 +17,8 @@ use inborn_sigv4::sign::{Credentials, Target, sign};
 use inborn_sigv4::{Endpoint, Expires, Fault, Header, PathMode, Presented, Request, Scratch, SigningKey, sha256};
 use scratchstack_aws_principal::User;
 use scratchstack_aws_signature::{
-    GetSigningKeyRequest, GetSigningKeyResponse, KSecretKey, NO_ADDITIONAL_SIGNED_HEADERS, SignatureOptions,
-    sigv4_validate_request,
+    GetSigningKeyRequest, GetSigningKeyResponse, KSecretKey, KSigningKey, NO_ADDITIONAL_SIGNED_HEADERS,
+    SignatureOptions, sigv4_validate_request,
 };
 use tower::{BoxError, Service};
 
@@ -120,8 +120,12 @@ impl Wire {
 
 /// Scratchstack's answer. Its interface is asynchronous, but nothing in it waits.
 pub fn verdict_of_scratchstack(request: http::Request<Bytes>, now: UnixTime) -> Result<(), String> {
+    verdict_with(request, now, Keys::default())
+}
+
+/// The same, with keys that may be there already.
+pub fn verdict_with(request: http::Request<Bytes>, now: UnixTime, mut keys: Keys) -> Result<(), String> {
     let now: DateTime<Utc> = DateTime::from_timestamp(now.as_secs().try_into().unwrap(), 0).unwrap();
-    let mut keys = Keys;
     let verdict = sigv4_validate_request(
         request,
         REGION,
@@ -139,8 +143,22 @@ pub fn verdict_of_scratchstack(request: http::Request<Bytes>, now: UnixTime) -> 
     }
 }
 
-/// What scratchstack asks for keys: derives one each time, as our `verdict_of_ours` does.
-pub struct Keys;
+/// What scratchstack asks for keys: derives one each time, as our `verdict_of_ours` does, or has it at hand.
+#[derive(Clone, Default)]
+pub struct Keys(pub Option<GetSigningKeyResponse>);
+
+impl Keys {
+    pub fn at_hand() -> Self {
+        let date = DateTime::from_timestamp(NOW.as_secs().try_into().unwrap(), 0).unwrap().date_naive();
+        let secret: KSecretKey = SECRET.parse().unwrap();
+        Self(Some(response(secret.to_ksigning(date, REGION, SERVICE))))
+    }
+}
+
+fn response(key: KSigningKey) -> GetSigningKeyResponse {
+    let user = User::new("aws", "123456789012", "/", "user").expect("a user");
+    GetSigningKeyResponse::builder().principal(user).signing_key(key).build().expect("an answer")
+}
 
 impl Service<GetSigningKeyRequest> for Keys {
     type Response = GetSigningKeyResponse;
@@ -152,9 +170,9 @@ impl Service<GetSigningKeyRequest> for Keys {
     }
 
     fn call(&mut self, request: GetSigningKeyRequest) -> Self::Future {
-        let secret: KSecretKey = SECRET.parse().expect("a secret");
-        let key = secret.to_ksigning(request.request_date(), request.region(), request.service());
-        let user = User::new("aws", "123456789012", "/", "user").expect("a user");
-        ready(GetSigningKeyResponse::builder().principal(user).signing_key(key).build().map_err(Into::into))
+        ready(Ok(self.0.take().unwrap_or_else(|| {
+            let secret: KSecretKey = SECRET.parse().expect("a secret");
+            response(secret.to_ksigning(request.request_date(), request.region(), request.service()))
+        })))
     }
 }
