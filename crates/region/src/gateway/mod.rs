@@ -20,7 +20,7 @@ use hyper::body::{Body, Incoming};
 use inborn_credential::{AuthFault, Caller};
 use inborn_identity::{AccessKeyId, CallerKind, InstanceId, UnixTime};
 use inborn_listener::{BodyError, Peer, read_body};
-use inborn_sigv4::{Endpoint, Expires, FaultClass, Header, PathMode, Presented};
+use inborn_sigv4::{Endpoint, Expires, Fault, FaultClass, Header, PathMode, Presented};
 use inborn_store::InstanceState;
 use inborn_wire::error::{self, Dialect, Problem, RequestShape, dialect_for};
 use inborn_wire::query::Parameters;
@@ -89,6 +89,24 @@ impl Bounds {
     }
 }
 
+/// A request, and what it says of its signature: read once, before the body is there.
+#[derive(Clone, Copy)]
+struct Signed<'a> {
+    request: &'a inborn_sigv4::Request<'a>,
+    presented: Result<&'a Presented<'a>, &'a Fault>,
+}
+
+impl Signed<'_> {
+    /// Steps 5 to 13.
+    fn accept(&self, endpoint: &Endpoint<'_>, now: UnixTime) -> Result<(), Fault> {
+        match self.presented {
+            Ok(presented) => presented.check(endpoint, now),
+            // Read again for AWS's exact order: a request that is too old *and* malformed later on is too old.
+            Err(_) => Presented::accept(self.request, endpoint, now).map(drop),
+        }
+    }
+}
+
 /// What the gateway learns of a request as it goes, for answer, audit and metrics alike.
 struct Exchange<'a> {
     parts: &'a Parts,
@@ -143,7 +161,8 @@ impl RegionServer {
         exchange.dialect = exchange.find_dialect();
         // A host name of ours must agree with what was signed for: a signature for one service never works at another.
         let endpoint_service = named_by_host.filter(|_| service.is_some()).unwrap_or(service_name);
-        let outcome = self.call(&mut exchange, &signed, body, endpoint_service).await;
+        let signed = Signed { request: &signed, presented: presented.as_ref() };
+        let outcome = self.call(&mut exchange, signed, body, endpoint_service).await;
         self.answer(&exchange, outcome)
     }
 
@@ -151,7 +170,7 @@ impl RegionServer {
     async fn call(
         self: &Arc<Self>,
         exchange: &mut Exchange<'_>,
-        signed: &inborn_sigv4::Request<'_>,
+        signed: Signed<'_>,
         body: Incoming,
         endpoint_service: &str,
     ) -> Result<Reply, Problem> {
@@ -175,7 +194,7 @@ impl RegionServer {
         };
         request::check_head(service, exchange.parts, &exchange.target)?;
         // Steps 5 to 13 need no body. One that waits for `100 Continue` is never asked for if they fail.
-        Presented::accept(signed, &endpoint, exchange.received).map_err(Problem::Signature)?;
+        signed.accept(&endpoint, exchange.received).map_err(Problem::Signature)?;
         let (body, _room) = self.read(exchange, body).await.map_err(body_problem)?;
         let parameters = Arc::new(request::parameters(exchange.parts, &exchange.target, &body)?);
         exchange.parameters = Some(Arc::clone(&parameters));
@@ -190,11 +209,11 @@ impl RegionServer {
     async fn stranger(
         &self,
         exchange: &mut Exchange<'_>,
-        signed: &inborn_sigv4::Request<'_>,
+        signed: Signed<'_>,
         body: Incoming,
         endpoint: &Endpoint<'_>,
     ) -> Problem {
-        if let Err(fault) = Presented::accept(signed, endpoint, exchange.received)
+        if let Err(fault) = signed.accept(endpoint, exchange.received)
             && matches!(fault.class(), FaultClass::Target | FaultClass::Missing | FaultClass::Incomplete)
         {
             return Problem::Signature(fault);
@@ -209,13 +228,15 @@ impl RegionServer {
     fn verify(
         &self,
         exchange: &mut Exchange<'_>,
-        signed: &inborn_sigv4::Request<'_>,
+        signed: Signed<'_>,
         body: &Bytes,
         endpoint: &Endpoint<'_>,
     ) -> Result<Caller, Problem> {
+        let body_sha256 = inborn_sigv4::sha256(body);
+        let presented = signed.presented.map_err(|fault| Problem::Signature(fault.clone()))?;
         let caller = self
             .authenticator
-            .authenticate(signed, &inborn_sigv4::sha256(body), endpoint, exchange.received)
+            .authenticate_presented(presented, signed.request, &body_sha256, endpoint, exchange.received)
             .map_err(auth_problem)?;
         if let Some(claims) = caller.claims.as_deref() {
             self.check_alive(claims.instance)?;
