@@ -7,6 +7,7 @@
 use crate::shell::Step;
 use anyhow::{Context as _, Result, bail, ensure};
 use std::path::Path;
+use std::sync::Mutex;
 
 pub(crate) const DEFAULT_SECONDS: u64 = 60;
 
@@ -37,24 +38,46 @@ pub(crate) fn run(root: &Path, seconds: u64, wanted: &[String]) -> Result<()> {
     }
     build.run()?;
 
-    for target in &targets {
-        let seeds = directory.join("corpus").join(target);
-        let corpus = built.join("corpus").join(target);
-        let artifacts = directory.join("artifacts").join(target);
+    let waiting = Mutex::new(targets.iter());
+    let next = || waiting.lock().ok()?.next();
+    let runner = Runner { directory: &directory, built: &built, host: &host, seconds };
+    let found: Vec<Result<()>> = std::thread::scope(|scope| {
+        let workers = std::thread::available_parallelism().map_or(1, usize::from).min(targets.len());
+        let all: Vec<_> = (0..workers)
+            .map(|_| scope.spawn(|| std::iter::from_fn(next).try_for_each(|target| runner.run(target))))
+            .collect();
+        all.into_iter().map(|worker| worker.join().unwrap_or_else(|_| bail!("a fuzz worker ended"))).collect()
+    });
+    found.into_iter().collect::<Result<()>>()?;
+    println!("\nfuzz: {} targets, {seconds} s each, nothing found", targets.len());
+    Ok(())
+}
+
+/// Runs one target after another; as many runners as there are processors.
+struct Runner<'a> {
+    directory: &'a Path,
+    built: &'a Path,
+    host: &'a str,
+    seconds: u64,
+}
+
+impl Runner<'_> {
+    fn run(&self, target: &str) -> Result<()> {
+        let seeds = self.directory.join("corpus").join(target);
+        let corpus = self.built.join("corpus").join(target);
+        let artifacts = self.directory.join("artifacts").join(target);
         std::fs::create_dir_all(&corpus).with_context(|| format!("creating {}", corpus.display()))?;
         std::fs::create_dir_all(&artifacts).with_context(|| format!("creating {}", artifacts.display()))?;
-        Step::new(built.join(&host).join("release").join(target), &directory)
-            .arg(format!("-max_total_time={seconds}"))
+        Step::new(self.built.join(self.host).join("release").join(target), self.directory)
+            .arg(format!("-max_total_time={}", self.seconds))
             .arg(format!("-artifact_prefix={}/", artifacts.display()))
-            .args(["-timeout=10", "-rss_limit_mb=2048", "-print_final_stats=1"])
+            .args(["-timeout=10", "-rss_limit_mb=2048", "-print_final_stats=1", "-verbosity=0"])
             // libFuzzer writes to the first directory and only reads the others.
             .arg(&corpus)
             .args(seeds.is_dir().then_some(&seeds))
             .run()
-            .with_context(|| format!("{target} found something; the input is in {}", artifacts.display()))?;
+            .with_context(|| format!("{target} found something; the input is in {}", artifacts.display()))
     }
-    println!("\nfuzz: {} targets, {seconds} s each, nothing found", targets.len());
-    Ok(())
 }
 
 /// The convention of `cargo fuzz`: a target per file of `fuzz/fuzz_targets`.
