@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 
-use inborn_identity::UnixTime;
+use inborn_credential::Caller;
+use inborn_identity::{AccessKeyId, CallerKind, InstanceId, UnixTime};
 
 /// How many calls may be made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -25,15 +27,46 @@ impl Rate {
 /// The limits of a region.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Rates {
-    /// For each source address, before anything is looked at.
+    /// For each source, an IPv4 address or an IPv6 network of 64 bits, before anything is looked at.
     pub source: Rate,
-    /// For each verified principal.
+    /// For each verified principal, whatever keys it signs with.
     pub principal: Rate,
 }
 
 impl Default for Rates {
     fn default() -> Self {
         Self { source: Rate::SOURCE, principal: Rate::PRINCIPAL }
+    }
+}
+
+/// What one client has only one of: an IPv4 address, or the 64 bits of an IPv6 network (RFC 6177), in which a host takes as
+/// many addresses as it likes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Source(IpAddr);
+
+impl From<IpAddr> for Source {
+    fn from(address: IpAddr) -> Self {
+        Self(match address.to_canonical() {
+            IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & u128::MAX << 64)),
+            address => address,
+        })
+    }
+}
+
+/// Who is limited as one. A machine holds several keys at a time, a new one each hour, and is one principal with all of
+/// them.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Limited {
+    Session(CallerKind, InstanceId),
+    Key(AccessKeyId),
+}
+
+impl From<&Caller> for Limited {
+    fn from(caller: &Caller) -> Self {
+        match caller.claims.as_deref() {
+            Some(claims) => Self::Session(caller.principal.kind(), claims.instance),
+            None => Self::Key(caller.access_key_id),
+        }
     }
 }
 
@@ -130,6 +163,16 @@ mod tests {
     fn zero_is_no_limit() {
         let throttle = Throttle::new(Rate { per_second: 0, burst: 0 });
         assert_eq!(admitted(&throttle, 1, NOW, 1000), 1000);
+    }
+
+    #[test]
+    fn addresses_of_one_client_are_one_source() {
+        let source = |address: &str| Source::from(address.parse::<IpAddr>().unwrap());
+        assert_eq!(source("2001:db8::1"), source("2001:db8::ffff:ffff:ffff:ffff"), "the last of the network");
+        assert_ne!(source("2001:db8::1"), source("2001:db8:0:1::1"), "the next network");
+        assert_eq!(source("192.0.2.1"), source("::ffff:192.0.2.1"), "the same by a socket of both kinds");
+        assert_ne!(source("192.0.2.1"), source("192.0.2.2"));
+        assert_ne!(source("::ffff:192.0.2.1"), source("::ffff:192.0.2.2"));
     }
 
     #[test]

@@ -57,9 +57,9 @@ async fn each_operation_refuses_everybody_it_should() {
             let name = format!("{}:{}", service.name, operation.name);
             let version = service.version.unwrap_or("2016-11-15");
             let good = call(service.name, &format!("Action={}&Version={version}", operation.name));
-            let (unknown, signature) = match service.name {
-                "ec2" => ("AuthFailure", "AuthFailure"),
-                _ => ("InvalidClientTokenId", "SignatureDoesNotMatch"),
+            let (unknown, signature, unsigned) = match service.name {
+                "ec2" => ("AuthFailure", "AuthFailure", (400, "MissingParameter")),
+                _ => ("InvalidClientTokenId", "SignatureDoesNotMatch", (403, "MissingAuthenticationToken")),
             };
 
             // The identity role.
@@ -82,7 +82,7 @@ async fn each_operation_refuses_everybody_it_should() {
             let text = running.signed(&machine, &good);
             let lines: Vec<&str> = text.split("\r\n").filter(|line| !line.starts_with("authorization")).collect();
             let reply = exchange(running.address, &lines.join("\r\n")).await;
-            assert!(reply.status >= 400, "{name} by nobody");
+            assert_eq!((reply.status, code(&reply.body)), unsigned, "{name} by nobody");
             // A tampered body, for both.
             for signer in [&machine, &running.operator()] {
                 let text = running.signed(signer, &good).replace("Version=2", "Version=3");
@@ -98,7 +98,12 @@ async fn each_operation_refuses_everybody_it_should() {
                     let mut mixed = good.clone();
                     mixed.service = other.name.to_owned();
                     let reply = running.send(signer, &mixed).await;
-                    assert!(reply.status >= 400, "{name} signed for {}: {}", other.name, reply.body);
+                    // In the dialect of the service that was signed for.
+                    let mismatch = if other.name == "ec2" { "AuthFailure" } else { "SignatureDoesNotMatch" };
+                    assert_eq!(code(&reply.body), mismatch, "{name} signed for {}", other.name);
+                    mixed.host = mixed.host.to_ascii_uppercase();
+                    let reply = running.send(signer, &mixed).await;
+                    assert_eq!(code(&reply.body), mismatch, "{name} signed for {}, in capitals", other.name);
                 }
             }
         }

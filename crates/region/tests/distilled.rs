@@ -173,6 +173,19 @@ async fn port_is_kept() {
     }
 }
 
+/// What a decompressing layer gets wrong : `amz-1.0`, which the host-key script sends, names no compression,
+/// and no other name makes anything here be decompressed. What arrived is what is hashed and read.
+#[tokio::test]
+async fn content_encoding_changes_nothing() {
+    let running = start().await;
+    let machine = running.machine(running.launch().await);
+    for encoding in ["amz-1.0", "gzip", "deflate, br"] {
+        let mut call = call("sts", WHOAMI);
+        call.headers.push(("content-encoding", encoding.to_owned()));
+        assert_eq!(running.send(&machine, &call).await.status, 200, "{encoding}");
+    }
+}
+
 /// apache/ozone#4473
 #[tokio::test]
 async fn missing_signed_header_is_an_error_and_no_panic() {

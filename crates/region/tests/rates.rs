@@ -6,6 +6,7 @@ mod common;
 use std::sync::Arc;
 
 use common::*;
+use inborn_credential::Delivery;
 use inborn_region::{KeySource, Rate, Rates};
 use inborn_store::SqliteStore;
 
@@ -34,6 +35,38 @@ async fn a_principal_below_at_and_above_its_rate() {
 }
 
 #[tokio::test]
+async fn all_keys_of_a_machine_are_one_principals() {
+    let running = limited(0, 2).await;
+    let id = running.launch().await;
+    let by = |delivery| Signer::from(&running.region.issue(id, delivery, NOW).unwrap().credential);
+    let (first, second) = (by(Delivery::V1), by(Delivery::V2));
+    assert_ne!(first.access_key_id, second.access_key_id);
+    let whoami = call("sts", WHOAMI);
+    assert_eq!(running.send(&first, &whoami).await.status, 200);
+    assert_eq!(running.send(&second, &whoami).await.status, 200);
+    for signer in [&first, &second] {
+        assert_eq!(between(&running.send(signer, &whoami).await.body, "<Code>", "</Code>"), "Throttling");
+    }
+}
+
+#[tokio::test]
+async fn services_that_are_not_here_count_too() {
+    let running = limited(0, 2).await;
+    let id = running.launch().await;
+    let users = call("iam", "Action=ListUsers&Version=2010-05-08");
+    for code in ["InvalidClientTokenId", "InvalidClientTokenId", "Throttling"] {
+        let reply = running.send(&running.machine(id), &users).await;
+        assert_eq!(between(&reply.body, "<Code>", "</Code>"), code);
+    }
+    let audit = running.audit();
+    let told = |event: &serde_json::Value| (event["eventName"].clone(), event["errorCode"].clone());
+    let last: Vec<_> = audit.iter().rev().take(2).map(told).collect();
+    let expected = [("Unknown", "Throttling"), ("ListUsers", "InvalidClientTokenId")];
+    assert_eq!(last, expected.map(|(name, code)| (name.into(), code.into())));
+    assert!(audit.last().unwrap()["userIdentity"]["arn"].as_str().unwrap().ends_with(&id.to_string()), "who it was");
+}
+
+#[tokio::test]
 async fn a_source_is_limited_before_anything_is_looked_at() {
     let running = limited(3, 0).await;
     let whoami = "POST / HTTP/1.1\r\nhost: sts.amazonaws.com\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
@@ -44,6 +77,17 @@ async fn a_source_is_limited_before_anything_is_looked_at() {
         );
     }
     assert_eq!(between(&exchange(running.address, whoami).await.body, "<Code>", "</Code>"), "Throttling");
+}
+
+#[tokio::test]
+async fn one_who_calls_too_often_cannot_fill_the_audit() {
+    let running = limited(0, 1).await;
+    let machine = running.machine(running.launch().await);
+    let text = running.signed(&machine, &call("sts", WHOAMI));
+    for expected in std::iter::once(200).chain([400; 450]) {
+        assert_eq!(exchange(running.address, &text).await.status, expected);
+    }
+    assert_eq!(running.audit().len(), 2 + 400, "the launch, the call, and what one source may write at once");
 }
 
 #[tokio::test]

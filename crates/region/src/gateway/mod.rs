@@ -7,7 +7,6 @@ mod record;
 mod request;
 mod response;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +17,7 @@ use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::{Body, Incoming};
 use inborn_credential::{AuthFault, Caller};
-use inborn_identity::{AccessKeyId, CallerKind, InstanceId, UnixTime};
+use inborn_identity::{CallerKind, InstanceId, UnixTime};
 use inborn_listener::{BodyError, Peer, read_body};
 use inborn_sigv4::{Endpoint, Expires, Fault, FaultClass, Header, PathMode, Presented};
 use inborn_store::InstanceState;
@@ -29,7 +28,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::metrics::CallLabels;
 use crate::operation::{Call, Reply};
-use crate::throttle::{Rate, Rates, Throttle};
+use crate::throttle::{Limited, Rate, Rates, Source, Throttle};
 use crate::{Effect, Operation, RegionServer, SERVICES, Service};
 use request::{Target, cut};
 use response::{new_uuid, response};
@@ -58,9 +57,9 @@ pub struct RequestOrigin {
 /// What keeps one client from being everybody's problem.
 #[derive(Debug)]
 pub(crate) struct Bounds {
-    sources: Throttle<IpAddr>,
-    principals: Throttle<AccessKeyId>,
-    unproven: Throttle<IpAddr>,
+    sources: Throttle<Source>,
+    principals: Throttle<Limited>,
+    unproven: Throttle<Source>,
     large_bodies: Semaphore,
 }
 
@@ -119,6 +118,8 @@ struct Exchange<'a> {
     service: Option<&'static Service>,
     operation: Option<&'static Operation>,
     caller: Option<Caller>,
+    /// Whether that caller calls more often than it may.
+    is_throttled: bool,
     claimed_access_key_id: Option<&'a str>,
     parameters: Option<Arc<Parameters>>,
     dialect: Dialect,
@@ -150,6 +151,7 @@ impl RegionServer {
             service,
             operation: None,
             caller: None,
+            is_throttled: false,
             claimed_access_key_id: presented.as_ref().ok().map(Presented::access_key_id),
             parameters: None,
             dialect: Dialect::RestJson,
@@ -174,7 +176,7 @@ impl RegionServer {
         body: Incoming,
         endpoint_service: &str,
     ) -> Result<Reply, Problem> {
-        if !self.bounds.sources.admits(exchange.origin.peer.address.ip(), exchange.received) {
+        if !self.bounds.sources.admits(exchange.origin.peer.address.ip().into(), exchange.received) {
             return Err(Problem::Throttled);
         }
         let own = self.identity().region.as_str();
@@ -199,9 +201,6 @@ impl RegionServer {
         let parameters = Arc::new(request::parameters(exchange.parts, &exchange.target, &body)?);
         exchange.parameters = Some(Arc::clone(&parameters));
         let caller = self.verify(exchange, signed, &body, &endpoint)?;
-        if !self.bounds.principals.admits(caller.access_key_id, exchange.received) {
-            return Err(Problem::Throttled);
-        }
         self.perform(exchange, service, caller, parameters).await
     }
 
@@ -219,12 +218,18 @@ impl RegionServer {
             return Problem::Signature(fault);
         }
         if let Ok((body, _room)) = self.read(exchange, body).await {
-            let _ = self.verify(exchange, signed, &body, endpoint);
+            if let Err(Problem::Throttled) = self.verify(exchange, signed, &body, endpoint) {
+                return Problem::Throttled;
+            }
+            if exchange.caller.is_some() {
+                // For the name of the operation in the record.
+                exchange.parameters = request::parameters(exchange.parts, &exchange.target, &body).ok().map(Arc::new);
+            }
         }
         Problem::InvalidToken
     }
 
-    /// Who sent the request: from here on the exchange has a caller.
+    /// Who sent the request: from here on the exchange has a caller, even one who calls too often.
     fn verify(
         &self,
         exchange: &mut Exchange<'_>,
@@ -242,7 +247,8 @@ impl RegionServer {
             self.check_alive(claims.instance)?;
         }
         exchange.caller = Some(caller.clone());
-        Ok(caller)
+        exchange.is_throttled = !self.bounds.principals.admits(Limited::from(&caller), exchange.received);
+        if exchange.is_throttled { Err(Problem::Throttled) } else { Ok(caller) }
     }
 
     /// Reads the body, within the limits of its service and of all services together.

@@ -69,14 +69,16 @@ impl RegionServer {
             tracing::error!(%error, request_id = %exchange.request_id, "a call could not be recorded");
         }
     }
-    /// Requests that show no readable credential are nobody's calls, and of those that show one which proves nothing only so
-    /// many are kept from each source: a stranger must not be able to fill the disk. All are counted.
+
+    /// Requests that show no readable credential are nobody's calls. Of those that show one which proves nothing, and of
+    /// callers who were told to call less often, only so many are kept from each source: nobody must be able to fill the
+    /// disk. All are counted.
     fn is_recorded(&self, exchange: &Exchange<'_>) -> bool {
-        if exchange.caller.is_some() {
+        if exchange.caller.is_some() && !exchange.is_throttled {
             return true;
         }
         exchange.claimed_access_key_id.is_some()
-            && self.bounds.unproven.admits(exchange.origin.peer.address.ip(), exchange.received)
+            && self.bounds.unproven.admits(exchange.origin.peer.address.ip().into(), exchange.received)
     }
 }
 

@@ -27,16 +27,21 @@ pub(super) fn fields(headers: &HeaderMap) -> Vec<Header<'_>> {
     headers.iter().map(|(name, value)| Header { name: name.as_str().as_bytes(), value: value.as_bytes() }).collect()
 }
 
-/// The service that `Host` names, if it is one of our names: `SERVICE.REGION.DOMAIN` or `SERVICE.DOMAIN`. Also with the
-/// partitions' own domains, since forwarded calls keep the name they were signed for.
+/// The service that `Host` names, if it is one of our names: `SERVICE.REGION.DOMAIN` or `SERVICE.DOMAIN`, in whatever
+/// letters, since names are the same in all of them (RFC 4343). Also with the partitions' own domains, since forwarded
+/// calls keep the name they were signed for.
 pub(super) fn service_of_host<'a>(headers: &'a HeaderMap, domain: &str) -> Option<&'a str> {
     let host = headers.get(HOST)?.to_str().ok()?;
     let name = host.rsplit_once(':').map_or(host, |(name, _port)| name);
     let name = name.strip_suffix('.').unwrap_or(name);
-    let below = |suffix: &str| name.strip_suffix(suffix)?.strip_suffix('.');
+    let below = |suffix: &str| {
+        let (front, end) = name.split_at_checked(name.len().checked_sub(suffix.len())?)?;
+        front.strip_suffix('.').filter(|_| end.eq_ignore_ascii_case(suffix))
+    };
     let public = Partition::ALL.into_iter().filter_map(|partition| below(partition.dns_suffix()));
     let rest = below(domain).into_iter().chain(public).min_by_key(|rest| rest.len())?;
-    rest.split('.').find(|label| SERVICES.iter().any(|service| service.name == *label)).or(rest.split('.').next())
+    let service = |label| SERVICES.iter().find(|service| service.name.eq_ignore_ascii_case(label));
+    rest.split('.').find_map(service).map(|service| service.name).or(rest.split('.').next())
 }
 
 /// Steps 1 to 3, and 4 as far as the query string goes: what is wrong with a query call, told from its head.
@@ -103,11 +108,14 @@ mod tests {
             ("sts.us-east-1.amazonaws.com", Some("sts")),
             ("sts.cn-north-1.amazonaws.com.cn.", Some("sts")),
             ("ec2.us-east-1.amazonaws.com", Some("ec2")),
+            ("EC2.us-east-1.AmazonAWS.com", Some("ec2")),
+            ("Sts.Lab.INTERNAL:4580", Some("sts")),
             ("b.s3.us-east-1.amazonaws.com", Some("b")),
             ("127.0.0.1:4580", None),
             ("localhost", None),
             ("amazonaws.com", None),
             ("evilamazonaws.com", None),
+            ("", None),
         ] {
             assert_eq!(name(host).as_deref(), service, "{host}");
         }
