@@ -20,10 +20,11 @@ pub(crate) async fn ps(arguments: &Ps) -> anyhow::Result<()> {
         Output::Table if machines.is_empty() => writeln!(out, "no machines: `inborn launch` makes one")?,
         Output::Table => {
             let row = |machine: &Machine| {
-                [machine.id.clone(), machine.name.clone(), machine.state.clone(), machine.launched.clone()]
+                [machine.id.clone(), machine.state.clone(), machine.launched.clone(), machine.name.clone()]
             };
             let rows: Vec<_> = machines.iter().map(row).collect();
-            output::table(&mut out, ["INSTANCE", "NAME", "STATE", "LAUNCHED"], &rows)?;
+            // The name last: it may be as long as a tag.
+            output::table(&mut out, ["INSTANCE", "STATE", "LAUNCHED", "NAME"], &rows)?;
         }
     }
     Ok(())
@@ -92,8 +93,8 @@ pub(crate) async fn change(action: &str, arguments: &Targets) -> anyhow::Result<
     match arguments.output {
         Output::Json => writeln!(out, "{:#}", Value::Array(after.iter().map(Machine::to_json).collect()))?,
         Output::Table => {
-            let rows: Vec<_> = after.into_iter().map(|machine| [machine.id, machine.name, machine.state]).collect();
-            output::table(&mut out, ["INSTANCE", "NAME", "STATE"], &rows)?;
+            let rows: Vec<_> = after.into_iter().map(|machine| [machine.id, machine.state, machine.name]).collect();
+            output::table(&mut out, ["INSTANCE", "STATE", "NAME"], &rows)?;
         }
     }
     Ok(())

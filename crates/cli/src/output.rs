@@ -31,9 +31,14 @@ pub(crate) fn table<const N: usize>(out: &mut impl Write, heading: [&str; N], ro
     rows.iter().try_for_each(line)
 }
 
-/// Names and tags are other people's words: nothing in them may speak to the terminal.
+/// Names and tags are other people's words: nothing in them may speak to the terminal, be invisible, or turn the direction
+/// in which the rest of the line is read (Unicode UAX #9).
 pub(crate) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    let is_hidden = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    };
+    text.chars().map(|c| if is_hidden(c) { '\u{fffd}' } else { c }).collect()
 }
 
 #[cfg(test)]
@@ -52,5 +57,9 @@ mod tests {
         let mut out = Vec::new();
         fields(&mut out, &[("name", "\u{1b}[31mred\n")]).unwrap();
         assert_eq!(String::from_utf8(out).unwrap(), "name  \u{fffd}[31mred\u{fffd}\n");
+        for hidden in ['\u{9b}', '\u{7f}', '\u{202e}', '\u{2066}', '\u{200b}', '\u{feff}', '\u{2028}'] {
+            assert_eq!(printable(&format!("a{hidden}b")), "a\u{fffd}b", "{:x}", u32::from(hidden));
+        }
+        assert_eq!(printable("Grün 名前"), "Grün 名前");
     }
 }

@@ -186,6 +186,19 @@ async fn content_encoding_changes_nothing() {
     }
 }
 
+/// The first of AWS's steps: a target that is none has a bare 400, ahead of the bare visitor's 302 and of what the query
+/// says.
+#[tokio::test]
+async fn a_path_that_is_none_is_told_first() {
+    let running = start().await;
+    for target in ["/%zz", "/%", "/%zz?Action=%zz", "/a%4?Action=GetCallerIdentity"] {
+        let text = format!("GET {target} HTTP/1.1\r\nhost: sts.amazonaws.com\r\nconnection: close\r\n\r\n");
+        let reply = exchange(running.address, &text).await;
+        assert_eq!((reply.status, &*reply.body), (400, ""), "{target}");
+        assert!(reply.header("date").is_some() && reply.header("x-amzn-requestid").is_some());
+    }
+}
+
 /// apache/ozone#4473
 #[tokio::test]
 async fn missing_signed_header_is_an_error_and_no_panic() {

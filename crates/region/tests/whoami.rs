@@ -145,7 +145,7 @@ async fn each_fault_has_its_answer() {
     let mut wrong_service = call("ec2", WHOAMI);
     wrong_service.host = "sts.eu-central-1.amazonaws.com".to_owned();
     let reply = running.send(&machine, &wrong_service).await;
-    assert!(reply.status >= 400, "signed for ec2, sent to sts: {}", reply.body);
+    assert_eq!((reply.status, between(&reply.body, "<Code>", "</Code>")), (401, "AuthFailure"), "for ec2, sent to sts");
 
     running.clock.advance(900);
     assert_eq!(exchange(running.address, &signed).await.status, 200, "15 minutes are fine");

@@ -19,7 +19,7 @@ use hyper::body::{Body, Incoming};
 use inborn_credential::{AuthFault, Caller};
 use inborn_identity::{CallerKind, InstanceId, UnixTime};
 use inborn_listener::{BodyError, Peer, read_body};
-use inborn_sigv4::{Endpoint, Expires, Fault, FaultClass, Header, PathMode, Presented};
+use inborn_sigv4::{Endpoint, Expires, Fault, FaultClass, Header, Limit, PathMode, Presented};
 use inborn_store::InstanceState;
 use inborn_wire::error::{self, Dialect, Problem, RequestShape, dialect_for};
 use inborn_wire::query::Parameters;
@@ -194,6 +194,9 @@ impl RegionServer {
         let Some(service) = exchange.service else {
             return Err(self.stranger(exchange, signed, body, &endpoint).await);
         };
+        if let Err(fault @ (Fault::Path | Fault::TooLarge(Limit::Path))) = signed.presented {
+            return Err(Problem::Signature(fault.clone()));
+        }
         request::check_head(service, exchange.parts, &exchange.target)?;
         // Steps 5 to 13 need no body. One that waits for `100 Continue` is never asked for if they fail.
         signed.accept(&endpoint, exchange.received).map_err(Problem::Signature)?;
