@@ -13,7 +13,7 @@ import botocore.auth
 import pytest
 from botocore.signers import RequestSigner
 
-from clients import GO_V2, JS, Client, require
+from clients import GO_V1, GO_V2, JS, Client, require
 from harness import ONCE, Region, boto_client, clean_env, last_json, read_exports, run, scratch
 from metadata import Metadata
 
@@ -111,7 +111,7 @@ def test_the_eks_form_is_good_for_fifteen_minutes(
         assert ("Signature expired" if minutes > 0 else "Signature not yet current") in answer[2]
 
 
-@pytest.mark.parametrize("client", [JS, GO_V2], ids=lambda client: client.name)
+@pytest.mark.parametrize("client", [JS, GO_V1, GO_V2], ids=lambda client: client.name)
 def test_other_sdks_presign_too(machine: dict[str, str], client: Client):
     require(client)
     with scratch() as home:

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/aws/aws-sdk-go/aws"
 	"github.com/aws/aws-sdk-go/aws/awserr"
@@ -42,6 +43,15 @@ func whoami(where *session.Session) (any, error) {
 	return map[string]any{
 		"Arn": *answer.Arn, "UserId": *answer.UserId, "Account": *answer.Account, "Attempts": request.RetryCount + 1,
 	}, nil
+}
+
+func presign(where *session.Session) (any, error) {
+	request, _ := sts.New(where).GetCallerIdentityRequest(nil)
+	url, headers, err := request.PresignRequest(time.Minute)
+	if err != nil {
+		return nil, err
+	}
+	return map[string]any{"method": request.HTTPRequest.Method, "url": url, "headers": headers}, nil
 }
 
 func refusals(where *session.Session) (any, error) {
@@ -87,7 +97,7 @@ func metadataEndpoint() string {
 
 func main() {
 	modes := map[string]func(*session.Session) (any, error){
-		"whoami": whoami, "refusals": refusals, "metadata": metadata,
+		"whoami": whoami, "refusals": refusals, "metadata": metadata, "presign": presign,
 	}
 	config := aws.NewConfig()
 	// This SDK does not read AWS_ENDPOINT_URL: its users set the endpoint in code.
