@@ -9,7 +9,7 @@ use inborn_identity::{AccessKeyId, AccountId, InstanceId, Partition, Principal, 
 use inborn_sigv4::{Endpoint, Fault, Presented, Request, Scratch};
 
 use crate::operators::Operators;
-use crate::session::{IsRemembered, ScopedKeys, Session, Sessions, read, write};
+use crate::session::{ScopedKeys, Session, Sessions, read, write};
 use crate::{Claims, CutOff, CutOffs, Keyring, KeyringError, Operator, OperatorError, Verdict};
 
 /// A request whose signature was verified, by whom.
@@ -27,9 +27,19 @@ pub struct Caller {
 
 /// The names of the headers that a signature covers. Nothing else in the header section may be acted on.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct SignedHeaders(Box<[u8]>);
+pub struct SignedHeaders(Arc<[u8]>);
 
 impl SignedHeaders {
+    /// Of a list of names, with semicolons between them.
+    pub(crate) fn new(list: &[u8]) -> Self {
+        Self(list.into())
+    }
+
+    /// The names, with semicolons between them.
+    pub(crate) fn list(&self) -> &[u8] {
+        &self.0
+    }
+
     /// Whether the signature covers the header of this name, in lower case.
     #[must_use]
     pub fn covers(&self, name: &[u8]) -> bool {
@@ -150,8 +160,11 @@ impl Authenticator {
         endpoint: &Endpoint<'_>,
         now: UnixTime,
     ) -> Result<Caller, AuthFault> {
-        let presented = Presented::accept(request, endpoint, now)?;
-        self.judge_signature(&presented, request, body_sha256, endpoint, now)
+        match Presented::accept(request, endpoint, now) {
+            // By reference: it is large, and stays where it was made.
+            Ok(ref presented) => self.judge_signature(presented, request, body_sha256, endpoint, now),
+            Err(fault) => Err(fault.into()),
+        }
     }
 
     /// As [`authenticate`](Self::authenticate), for a request that was read before, while its body was still to come: it is
@@ -212,7 +225,7 @@ impl Authenticator {
             principal: session.principal.clone(),
             claims: Some(Arc::clone(&session.claims)),
             access_key_id: session.access_key_id,
-            signed: signature.signed(),
+            signed: session.signed(signature.presented.signed_headers()),
         })
     }
 
@@ -225,7 +238,7 @@ impl Authenticator {
             principal: operator.principal.clone(),
             claims: None,
             access_key_id: operator.access_key_id,
-            signed: signature.signed(),
+            signed: SignedHeaders::new(signature.presented.signed_headers()),
         })
     }
 
@@ -272,20 +285,14 @@ struct Signature<'a> {
 }
 
 impl Signature<'_> {
-    /// Step 16 with the key that `keys` has for the scope. Only a key that verified something is remembered.
+    /// Step 16 with the key that `keys` has for the scope.
     fn verify(&self, keys: &ScopedKeys) -> Result<(), AuthFault> {
-        let scope = self.presented.scope();
-        let (key, is_remembered) = keys.key(&scope);
-        SCRATCH.with_borrow_mut(|scratch| {
-            self.presented.verify(self.request, self.body_sha256, self.endpoint.path_mode, &key, scratch)
-        })?;
-        if is_remembered == IsRemembered(false) {
-            keys.remember(&scope, key);
-        }
-        Ok(())
-    }
-
-    fn signed(&self) -> SignedHeaders {
-        SignedHeaders(self.presented.signed_headers().into())
+        let path_mode = self.endpoint.path_mode;
+        let verify = |key: &_| {
+            SCRATCH.with_borrow_mut(|scratch| {
+                self.presented.verify(self.request, self.body_sha256, path_mode, key, scratch)
+            })
+        };
+        keys.judge(&self.presented.scope(), verify).map_err(AuthFault::from)
     }
 }

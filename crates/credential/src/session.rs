@@ -1,12 +1,12 @@
 //! What a verifier remembers between requests: opened tokens, and signing keys by scope.
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use inborn_identity::{AccessKeyId, Partition, Principal};
 use inborn_sigv4::{Scope, SigningKey};
 
-use crate::{Claims, Kind, Opened, SecretAccessKey};
+use crate::{Claims, Kind, Opened, SecretAccessKey, SignedHeaders};
 
 /// Most signing keys kept per secret: the services of one day, and of two at midnight.
 pub(crate) const SCOPES_MAX: usize = 4;
@@ -31,7 +31,8 @@ struct ScopedKey {
     date: Box<str>,
     region: Box<str>,
     service: Box<str>,
-    key: Arc<SigningKey>,
+    /// In a place of its own: moved with the others, it would leave a copy behind that is not wiped.
+    key: Box<SigningKey>,
 }
 
 impl ScopedKey {
@@ -45,22 +46,26 @@ impl ScopedKeys {
         Self { secret, keys: RwLock::new(Vec::new()) }
     }
 
-    /// The key for `scope`, remembered or derived now. A derived one is remembered by [`ScopedKeys::remember`] only,
-    /// after a signature proved that its owner asked for it.
-    pub(crate) fn key(&self, scope: &Scope<'_>) -> (Arc<SigningKey>, IsRemembered) {
-        let remembered = read(&self.keys).iter().find(|key| key.is_for(scope)).map(|key| Arc::clone(&key.key));
-        match remembered {
-            Some(key) => (key, IsRemembered(true)),
-            None => {
-                let secret = self.secret.expose().as_bytes();
-                let key = SigningKey::derive(secret, scope.date.as_bytes(), scope.region, scope.service);
-                (Arc::new(key), IsRemembered(false))
-            }
+    /// Asks `judge` about the key for `scope`, remembered or derived now. A derived one is remembered only if `judge`
+    /// finds that it made the signature: its owner asked for it.
+    pub(crate) fn judge<E>(
+        &self,
+        scope: &Scope<'_>,
+        judge: impl FnOnce(&SigningKey) -> Result<(), E>,
+    ) -> Result<(), E> {
+        // The lock is held meanwhile: whoever writes has a key for another scope, once a day or so.
+        if let Some(known) = read(&self.keys).iter().find(|key| key.is_for(scope)) {
+            return judge(&known.key);
         }
+        let secret = self.secret.expose().as_bytes();
+        let key = Box::new(SigningKey::derive(secret, scope.date.as_bytes(), scope.region, scope.service));
+        judge(&key)?;
+        self.remember(scope, key);
+        Ok(())
     }
 
     /// Keeps a derived key, in the place of the oldest if there are [`SCOPES_MAX`].
-    pub(crate) fn remember(&self, scope: &Scope<'_>, key: Arc<SigningKey>) {
+    fn remember(&self, scope: &Scope<'_>, key: Box<SigningKey>) {
         let mut keys = write(&self.keys);
         if keys.iter().any(|key| key.is_for(scope)) {
             return;
@@ -77,10 +82,6 @@ impl ScopedKeys {
     }
 }
 
-/// Whether a signing key came from memory.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct IsRemembered(pub(crate) bool);
-
 /// An opened token, ready to verify signatures with.
 pub(crate) struct Session {
     token: Box<[u8]>,
@@ -88,9 +89,14 @@ pub(crate) struct Session {
     pub(crate) claims: Arc<Claims>,
     pub(crate) principal: Principal,
     pub(crate) keys: ScopedKeys,
+    /// The first list of signed headers: a client signs the same ones each time.
+    signed: OnceLock<SignedHeaders>,
 }
 
 impl Session {
+    /// Longest list of signed headers that is remembered, in bytes; SDKs send less than half of it.
+    const SIGNED_MAX: usize = 256;
+
     pub(crate) fn new(partition: Partition, token: &[u8], opened: Opened) -> Self {
         let Opened { claims, access_key_id, secret } = opened;
         let (account, instance) = (claims.account, claims.instance);
@@ -101,7 +107,17 @@ impl Session {
             }
         };
         let keys = ScopedKeys::new(secret);
-        Self { token: token.into(), access_key_id, claims: Arc::new(claims), principal, keys }
+        let (token, claims, signed) = (token.into(), Arc::new(claims), OnceLock::new());
+        Self { token, access_key_id, claims, principal, keys, signed }
+    }
+
+    /// The list of signed headers of a request that was verified, allocated only if it is another than the first one.
+    pub(crate) fn signed(&self, list: &[u8]) -> SignedHeaders {
+        if list.len() > Self::SIGNED_MAX {
+            return SignedHeaders::new(list);
+        }
+        let first = self.signed.get_or_init(|| SignedHeaders::new(list));
+        if first.list() == list { first.clone() } else { SignedHeaders::new(list) }
     }
 }
 
@@ -226,16 +242,26 @@ mod tests {
         let session = session(&sample(), None);
         let dates = ["20260101", "20260102", "20260103", "20260104", "20260105"];
         assert_eq!(dates.len(), SCOPES_MAX + 1);
+        let knows = |date, service| read(&session.keys.keys).iter().any(|key| key.is_for(&scope(date, service)));
+        let judge = |date, is_good| session.keys.judge(&scope(date, "sts"), |_| if is_good { Ok(()) } else { Err(()) });
         for date in dates {
-            let (key, is_remembered) = session.keys.key(&scope(date, "sts"));
-            assert_eq!(is_remembered, IsRemembered(false));
-            session.keys.remember(&scope(date, "sts"), Arc::clone(&key));
-            session.keys.remember(&scope(date, "sts"), key);
-            assert_eq!(session.keys.key(&scope(date, "sts")).1, IsRemembered(true));
-            assert_eq!(session.keys.key(&scope(date, "ssm")).1, IsRemembered(false));
+            assert_eq!((judge(date, false), knows(date, "sts")), (Err(()), false), "a key that verified nothing");
+            assert_eq!((judge(date, true), knows(date, "sts")), (Ok(()), true));
+            assert_eq!((judge(date, true), judge(date, false)), (Ok(()), Err(())), "a key that is remembered");
+            assert!(!knows(date, "ssm"));
         }
-        let remembered = dates.map(|date| session.keys.key(&scope(date, "sts")).1);
-        assert_eq!(remembered, [false, true, true, true, true].map(IsRemembered));
+        assert_eq!(dates.map(|date| knows(date, "sts")), [false, true, true, true, true]);
+    }
+
+    #[test]
+    fn the_first_list_of_signed_headers_is_shared_if_it_is_short() {
+        let max = Session::SIGNED_MAX;
+        for (length, is_shared) in [(max - 1, true), (max, true), (max + 1, false)] {
+            let (session, list) = (session(&sample(), None), vec![b'a'; length]);
+            let (one, two, other) = (session.signed(&list), session.signed(&list), session.signed(b"host"));
+            assert_eq!(one.list().as_ptr() == two.list().as_ptr(), is_shared, "{length}");
+            assert_eq!((one.list(), two.list(), other.list()), (&*list, &*list, b"host".as_slice()));
+        }
     }
 
     /// Adds up everything that a full cache holds, every text at its longest, with 16 bytes of overhead for each
@@ -248,7 +274,8 @@ mod tests {
         let scoped_key = size_of::<ScopedKey>() + 3 * NAME + size_of::<SigningKey>() + 2 * ALLOCATION;
         let role = 64 + 32 + 2 * ALLOCATION;
         let claims = size_of::<Claims>() + 2 * ALLOCATION + NAME + role;
-        let one = size_of_val(&*session) + 2 * ALLOCATION + role + claims + SCOPES_MAX * scoped_key;
+        let signed = Session::SIGNED_MAX + 2 * ALLOCATION;
+        let one = size_of_val(&*session) + 2 * ALLOCATION + role + claims + SCOPES_MAX * scoped_key + signed;
         // A hash table is at least 7/16 full after it grew; a slot is the key, the value and a byte.
         let slot = (size_of::<(Tail, Arc<Session>)>() + 1) * 16 / 7;
         let all = 2 * Sessions::GENERATION_MAX * (one + slot + session.token.len() + ALLOCATION);

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::bytes::cut;
+use crate::bytes::{are_all, cut};
 use crate::{ALGORITHM, AUTHORIZATION_MAX, Fault, Limit, Missing};
 
 /// The parts of the field, or the parameters that stand for them in a query: all there and not empty. What is in them is
@@ -124,7 +124,7 @@ impl<'a> Authorization<'a> {
 
 /// Visible ASCII, spaces and tabs: everything else could end a line of what is signed.
 pub(crate) fn text(bytes: &[u8]) -> Result<&str, Fault> {
-    if !bytes.iter().fold(true, |all, byte| all & (matches!(byte, b' '..=b'~') | (*byte == b'\t'))) {
+    if !are_all(bytes, |byte| matches!(byte, b' '..=b'~') | (byte == b'\t')) {
         return Err(Fault::NotText);
     }
     core::str::from_utf8(bytes).map_err(|_| Fault::NotText)

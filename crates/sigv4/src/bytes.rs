@@ -8,6 +8,18 @@ pub(crate) fn cut(text: &str, separator: u8) -> (&str, Option<&str>) {
     }
 }
 
+/// Whether all bytes of a text are `good`. Sixteen at a time, which the compiler makes vectors of, and the last sixteen
+/// once more: what is left of a short text would take longer than the rest, byte by byte.
+#[inline]
+pub(crate) fn are_all(bytes: &[u8], good: impl Fn(u8) -> bool) -> bool {
+    let (blocks, rest) = bytes.as_chunks::<16>();
+    let is_good = |block: &[u8; 16]| block.iter().fold(true, |all, byte| all & good(*byte));
+    match bytes.last_chunk() {
+        Some(last) => blocks.iter().all(is_good) && is_good(last),
+        None => rest.iter().all(|byte| good(*byte)),
+    }
+}
+
 /// Whether two slices are equal, without a look at their bytes if they are the very same.
 pub(crate) fn are_same<T: PartialEq>(one: &[T], other: &[T]) -> bool {
     (core::ptr::eq(one.as_ptr(), other.as_ptr()) && one.len() == other.len()) || one == other
@@ -27,6 +39,19 @@ mod tests {
             ("\u{e9};\u{e9}", ("\u{e9}", Some("\u{e9}"))),
         ] {
             assert_eq!(cut(text, b';'), expected);
+        }
+    }
+
+    #[test]
+    fn all_bytes_of_any_length() {
+        for length in 0..50 {
+            let mut bytes = vec![b'a'; length];
+            assert!(are_all(&bytes, |byte| byte == b'a'), "{length}");
+            for position in 0..length {
+                bytes[position] = b'b';
+                assert!(!are_all(&bytes, |byte| byte == b'a'), "{length} {position}");
+                bytes[position] = b'a';
+            }
         }
     }
 

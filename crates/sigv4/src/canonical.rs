@@ -1,5 +1,6 @@
 //! The canonical request and the string to sign.
 
+use crate::bytes::are_all;
 use crate::fields::{is_blank, trim};
 use crate::scratch::Scratch;
 use crate::signed::Signed;
@@ -79,9 +80,8 @@ impl Frame<'_> {
 /// client sends a tab.
 fn write_value(value: &[u8], out: &mut Vec<u8>) {
     let value = trim(value);
-    // Looks that the compiler makes vectors of: nearly every value is as it should be, and the token is long.
-    let has_blank = value.iter().fold(0, |any, byte| any | u8::from(*byte <= b' ')) != 0;
-    if !has_blank || !has_run(value) {
+    // Nearly every value is as it should be, and the token is long.
+    if are_all(value, |byte| byte > b' ') || !has_run(value) {
         out.extend_from_slice(value);
         return;
     }
@@ -98,8 +98,8 @@ fn write_value(value: &[u8], out: &mut Vec<u8>) {
 
 /// Whether a value may have a run of white space in it, or white space other than a space.
 fn has_run(value: &[u8]) -> bool {
-    let is_run = |(byte, next): (&u8, &u8)| (*byte < b' ') | ((*byte == b' ') & (*next == b' '));
-    value.iter().zip(value.iter().skip(1)).fold(0, |any, pair| any | u8::from(is_run(pair))) != 0
+    memchr::memchr_iter(b' ', value).any(|space| value.get(space + 1) == Some(&b' '))
+        || !are_all(value, |byte| byte >= b' ')
 }
 
 #[cfg(test)]
@@ -137,7 +137,7 @@ mod tests {
         let headers = [header("x", "  2  3"), header("host", "h"), header("unsigned", "u"), header("x", "1")];
         let request = Request { method: "GET", path: b"/a%3A", query: b"b&a=%41", headers: &headers };
         let frame = Frame {
-            signed: &Signed::read("host;x".into(), &Fields::new(&headers).unwrap()).unwrap(),
+            signed: &Signed::read("host;x".into(), &Fields::new(&headers)).unwrap(),
             timestamp: b"20150830T123600Z",
             scope: "20150830/r/s/aws4_request",
             payload: &hex::lower(&sha256(b"")),
@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn a_signed_header_that_is_absent() {
         let request = Request { method: "GET", path: b"/", query: b"", headers: &[] };
-        let signed = Signed::read("host".into(), &Fields::new(&[]).unwrap()).unwrap();
+        let signed = Signed::read("host".into(), &Fields::new(&[])).unwrap();
         let frame = Frame { signed: &signed, timestamp: b"", scope: "", payload: &[b'0'; 64] };
         let key = SigningKey::derive(b"", b"", "", "");
         let result = frame.signature(&request, PathMode::Normalized, &key, &mut Scratch::new());

@@ -36,28 +36,33 @@ pub(crate) struct Field<'a> {
     is_repeated: bool,
 }
 
+/// Whether there are few enough fields, and little enough in them.
+pub(crate) fn check(headers: &[Header<'_>]) -> Result<(), Fault> {
+    if headers.len() > HEADERS_MAX {
+        return Err(Fault::TooLarge(Limit::Headers));
+    }
+    let length = |header: &Header<'_>| header.name.len().saturating_add(header.value.len());
+    if headers.iter().map(length).fold(0, usize::saturating_add) > HEADERS_BYTES_MAX {
+        return Err(Fault::TooLarge(Limit::HeaderBytes));
+    }
+    Ok(())
+}
+
 impl<'a> Fields<'a> {
+    /// Of header fields that [`check`] let pass. It cannot fail, so that hundreds of bytes are written where they stay.
     #[inline]
-    pub(crate) fn new(headers: &'a [Header<'a>]) -> Result<Self, Fault> {
-        if headers.len() > HEADERS_MAX {
-            return Err(Fault::TooLarge(Limit::Headers));
-        }
+    pub(crate) fn new(headers: &'a [Header<'a>]) -> Self {
         let deciding = Deciding::default();
         let mut fields = Self { headers, deciding, heads: [NONE; BUCKETS], next: [NONE; HEADERS_MAX] };
-        let mut bytes = 0_usize;
         // From the back, so that each chain begins with what arrived first.
         for (position, header) in headers.iter().enumerate().rev() {
-            bytes = bytes.saturating_add(header.name.len()).saturating_add(header.value.len());
             if let (Some(head), Some(next)) = (fields.heads.get_mut(bucket(header.name)), fields.next.get_mut(position))
             {
                 *next = core::mem::replace(head, u8::try_from(position).unwrap_or(NONE));
             }
             fields.deciding.note(header);
         }
-        if bytes > HEADERS_BYTES_MAX {
-            return Err(Fault::TooLarge(Limit::HeaderBytes));
-        }
-        Ok(fields)
+        fields
     }
 
     /// Where the first field of a name is, or [`NONE`], and whether there are more of them.
@@ -150,20 +155,20 @@ mod tests {
     #[test]
     fn the_first_of_a_name_and_whether_there_are_more() {
         let headers = [header("b", "1"), header("a", "2"), header("ab", "3"), header("b", "4"), header("b", "")];
-        let fields = Fields::new(&headers).unwrap();
+        let fields = Fields::new(&headers);
         for (name, expected) in
             [("b", (0, true)), ("a", (1, false)), ("ab", (2, false)), ("c", (NONE, false)), ("", (NONE, false))]
         {
             assert_eq!(fields.find(name.as_bytes()), expected, "{name}");
         }
-        assert_eq!(Fields::new(&[]).unwrap().find(b"a"), (NONE, false));
+        assert_eq!(Fields::new(&[]).find(b"a"), (NONE, false));
     }
 
     #[test]
     fn names_that_collide_are_still_told_apart() {
         assert_eq!(bucket(b"axb"), bucket(b"ayb"));
         let headers: Vec<_> = (0..HEADERS_MAX).map(|n| header(if n == 127 { "ayb" } else { "axb" }, "v")).collect();
-        let fields = Fields::new(&headers).unwrap();
+        let fields = Fields::new(&headers);
         assert_eq!(
             [fields.find(b"axb"), fields.find(b"ayb"), fields.find(b"azb")],
             [(0, true), (127, false), (NONE, false)]
@@ -173,14 +178,14 @@ mod tests {
     #[test]
     fn deciding_fields() {
         let headers = [header("host", " h "), header("date", "1"), header("Host", "x"), header("x-amz-date", "")];
-        let deciding = Fields::new(&headers).unwrap().deciding;
+        let deciding = Fields::new(&headers).deciding;
         assert_eq!(deciding.host.once("host"), Ok(Some(b"h".as_slice())));
         assert_eq!(deciding.date.once("date"), Ok(Some(b"1".as_slice())));
         assert_eq!(deciding.amz_date.once("x-amz-date"), Ok(Some(b"".as_slice())));
         assert_eq!(deciding.token.once("x-amz-security-token"), Ok(None));
         for count in 2..4 {
             let headers = vec![header("host", "h"); count];
-            let host = Fields::new(&headers).unwrap().deciding.host.once("host");
+            let host = Fields::new(&headers).deciding.host.once("host");
             assert_eq!(host, Err(Fault::DuplicateHeader { name: "host" }));
         }
     }
@@ -189,14 +194,14 @@ mod tests {
     fn limits() {
         for (count, is_good) in [(HEADERS_MAX - 1, true), (HEADERS_MAX, true), (HEADERS_MAX + 1, false)] {
             let headers = vec![header("a", ""); count];
-            assert_eq!(Fields::new(&headers).err(), (!is_good).then_some(Fault::TooLarge(Limit::Headers)), "{count}");
+            assert_eq!(check(&headers).err(), (!is_good).then_some(Fault::TooLarge(Limit::Headers)), "{count}");
         }
         for (bytes, is_good) in
             [(HEADERS_BYTES_MAX - 1, true), (HEADERS_BYTES_MAX, true), (HEADERS_BYTES_MAX + 1, false)]
         {
             let value = "v".repeat(bytes - 4);
             let headers = [header("ab", &value), header("c", "d")];
-            assert_eq!(Fields::new(&headers).err(), (!is_good).then_some(Fault::TooLarge(Limit::HeaderBytes)));
+            assert_eq!(check(&headers).err(), (!is_good).then_some(Fault::TooLarge(Limit::HeaderBytes)));
         }
     }
 

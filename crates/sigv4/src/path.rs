@@ -63,6 +63,10 @@ fn encode_once(segment: &[u8], out: &mut Vec<u8>) {
 fn write_normalized(path: &[u8], encode: fn(&[u8], &mut Vec<u8>), out: &mut Vec<u8>) -> Result<(), Fault> {
     let root = out.len();
     out.push(b'/');
+    // That of every call to a service with one address.
+    if path == b"/" {
+        return Ok(());
+    }
     let mut segments = path.split(|byte| *byte == b'/').peekable();
     while let Some(segment) = segments.next() {
         match segment {

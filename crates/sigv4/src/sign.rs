@@ -5,7 +5,7 @@ use core::fmt;
 use inborn_identity::UnixTime;
 
 use crate::canonical::Frame;
-use crate::fields::Fields;
+use crate::fields::{self, Fields};
 use crate::signed::Signed;
 use crate::{ALGORITHM, Fault, Header, PathMode, Request, Scratch, SigningKey, TERMINATOR, hex, sha256};
 
@@ -169,8 +169,9 @@ impl Target<'_> {
         timestamp: &str,
         list: &str,
     ) -> Result<String, SignError> {
+        fields::check(request.headers)?;
         let frame = Frame {
-            signed: &Signed::read(list.into(), &Fields::new(request.headers)?)?,
+            signed: &Signed::read(list.into(), &Fields::new(request.headers))?,
             timestamp: timestamp.as_bytes(),
             scope: &self.scope(timestamp),
             payload: &hex::lower(&sha256(body)),
@@ -199,5 +200,26 @@ fn signed_headers(headers: &[Header<'_>]) -> Result<String, Fault> {
 impl fmt::Debug for Credentials<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Credentials").field("access_key_id", &self.access_key_id).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{HEADERS_MAX, Limit};
+
+    /// Signing adds `x-amz-date`, which the server counts.
+    #[test]
+    fn no_more_headers_than_a_server_takes() {
+        let credentials = Credentials { access_key_id: "AKID", secret_access_key: b"secret", session_token: None };
+        let target = Target { region: "us-east-1", service: "sts", path_mode: PathMode::Normalized };
+        for (count, is_good) in [(HEADERS_MAX - 2, true), (HEADERS_MAX - 1, true), (HEADERS_MAX, false)] {
+            let mut headers = vec![Header { name: b"x", value: b"1" }; count];
+            headers[0].name = b"host";
+            let request = Request { method: "GET", path: b"/", query: b"", headers: &headers };
+            let signed = sign(&request, b"", &credentials, &target, UnixTime::from_secs(0));
+            let expected = (!is_good).then_some(SignError::Request(Fault::TooLarge(Limit::Headers)));
+            assert_eq!(signed.err(), expected, "{count}");
+        }
     }
 }
