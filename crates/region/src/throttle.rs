@@ -78,7 +78,14 @@ const KEYS_MAX: usize = 65_536;
 #[derive(Debug)]
 pub(crate) struct Throttle<K> {
     rate: Rate,
-    buckets: Mutex<HashMap<K, Bucket>>,
+    buckets: Mutex<Buckets<K>>,
+}
+
+#[derive(Debug)]
+struct Buckets<K> {
+    of: HashMap<K, Bucket>,
+    /// The second in which quiet keys were looked for last, for want of room: a second look in it would find none.
+    swept: Option<UnixTime>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -90,7 +97,7 @@ struct Bucket {
 
 impl<K: Eq + Hash> Throttle<K> {
     pub(crate) fn new(rate: Rate) -> Self {
-        Self { rate, buckets: Mutex::default() }
+        Self { rate, buckets: Mutex::new(Buckets { of: HashMap::new(), swept: None }) }
     }
 
     /// Whether `key` may make a call now. Filling up goes by whole seconds, which is the resolution of time here; a clock
@@ -102,13 +109,16 @@ impl<K: Eq + Hash> Throttle<K> {
         }
         // Counters: consistent between any two statements that can panic.
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        if buckets.len() >= KEYS_MAX && !buckets.contains_key(&key) {
-            buckets.retain(|_, bucket| bucket.level(self.rate, now) < burst);
-            if buckets.len() >= KEYS_MAX {
+        if buckets.of.len() >= KEYS_MAX && !buckets.of.contains_key(&key) {
+            if buckets.swept != Some(now) {
+                buckets.of.retain(|_, bucket| bucket.level(self.rate, now) < burst);
+                buckets.swept = Some(now);
+            }
+            if buckets.of.len() >= KEYS_MAX {
                 return true;
             }
         }
-        let bucket = buckets.entry(key).or_insert(Bucket { left: burst, filled: now });
+        let bucket = buckets.of.entry(key).or_insert(Bucket { left: burst, filled: now });
         bucket.left = bucket.level(self.rate, now);
         bucket.filled = bucket.filled.max(now);
         match bucket.left.checked_sub(1) {
@@ -181,9 +191,14 @@ mod tests {
         for key in 0..u32::try_from(KEYS_MAX).unwrap() {
             assert!(throttle.admits(key, NOW));
         }
+        let state = || {
+            let buckets = throttle.buckets.lock().unwrap();
+            (buckets.of.len(), buckets.swept)
+        };
+        assert_eq!(state(), (KEYS_MAX, None), "room for all");
         assert_eq!(admitted(&throttle, 1_000_000, NOW, 5), 5, "all are busy");
-        assert_eq!(throttle.buckets.lock().unwrap().len(), KEYS_MAX);
+        assert_eq!(state(), (KEYS_MAX, Some(NOW)));
         assert_eq!(admitted(&throttle, 1_000_000, NOW.plus(1), 5), 2, "all were quiet");
-        assert_eq!(throttle.buckets.lock().unwrap().len(), 1);
+        assert_eq!(state(), (1, Some(NOW.plus(1))));
     }
 }
