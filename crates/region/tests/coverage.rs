@@ -172,10 +172,48 @@ async fn the_management_role_is_known_and_may_ask_who_it_is() {
             }
         }
     }
+    for operation in all_operations() {
+        let OperationCall { name, good, signature, expired, .. } = operation;
+        let text = running.signed(&role, &good).replace("Version=2", "Version=3");
+        assert_eq!(code(&exchange(running.address, &text).await.body), signature, "{name} with a tampered body");
+        let elsewhere = Call { region: "eu-west-1".to_owned(), ..good.clone() };
+        assert_eq!(code(&running.send(&role, &elsewhere).await.body), signature, "{name} for another region");
+        let mixed = Call { service: if name.starts_with("ec2") { "sts" } else { "ec2" }.to_owned(), ..good.clone() };
+        assert!([401, 403].contains(&running.send(&role, &mixed).await.status), "{name} for another service");
+        running.clock.set(NOW.plus(3600));
+        assert_eq!(code(&running.send(&role, &good).await.body), expired, "{name} when it has expired");
+        running.clock.set(NOW);
+    }
     let terminated = ec2(&format!("Action=TerminateInstances&InstanceId.1={id}"));
     assert_eq!(running.send(&running.operator(), &terminated).await.status, 200);
-    let reply = running.send(&role, &call("sts", WHOAMI)).await;
-    assert_eq!((reply.status, code(&reply.body)), (403, "InvalidClientTokenId"), "ended with its machine");
+    for OperationCall { name, good, unknown, .. } in all_operations() {
+        assert_eq!(code(&running.send(&role, &good).await.body), unknown, "{name} ended with its machine");
+    }
+}
+
+/// A call of each operation of the tables, and the codes that its service refuses it with.
+struct OperationCall {
+    name: String,
+    good: Call,
+    unknown: &'static str,
+    signature: &'static str,
+    expired: &'static str,
+}
+
+fn all_operations() -> Vec<OperationCall> {
+    let of = |service: &'static inborn_region::Service| {
+        let version = service.version.unwrap_or("2016-11-15");
+        service.operations.iter().map(move |operation| {
+            let [unknown, signature, expired] = match service.name {
+                "ec2" => ["AuthFailure", "AuthFailure", "RequestExpired"],
+                _ => ["InvalidClientTokenId", "SignatureDoesNotMatch", "ExpiredToken"],
+            };
+            let name = format!("{}:{}", service.name, operation.name);
+            let good = call(service.name, &format!("Action={}&Version={version}", operation.name));
+            OperationCall { name, good, unknown, signature, expired }
+        })
+    };
+    SERVICES.iter().flat_map(|service| of(service)).collect()
 }
 
 #[tokio::test]
