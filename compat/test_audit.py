@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
+import signal
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
 from botocore.exceptions import ClientError
 
-from harness import Region, read_exports
+from harness import Region, binary, read_exports
 from metadata import Metadata
 
 
@@ -99,3 +102,34 @@ def test_no_secret_is_in_any_file_but_the_one_for_it(region: Region):
         assert [name for name, secret in secrets.items() if secret in content] == [], path
     assert stat.S_IMODE(operator_env.stat().st_mode) == 0o600
     region.cli("terminate", machine["INSTANCE_ID"])
+
+
+def test_the_command_lists_by_machine_and_time(region: Region):
+    machine = read_exports(region.cli("launch", "--name", "watched", "--export").stdout)["INSTANCE_ID"]
+    other = read_exports(region.cli("launch", "--export").stdout)["INSTANCE_ID"]
+    region.cli("terminate", "watched")
+    for name in [machine, "watched"]:
+        told = region.cli("audit", "--instance", name, "--since", "10m", "--output", "json").stdout
+        events = [json.loads(line) for line in told.splitlines()]
+        assert [event["eventName"] for event in events if not event["readOnly"]] == [
+            "RunInstances",
+            "TerminateInstances",
+        ]
+        assert machine in told
+        assert other not in told
+    table = region.cli("audit", "--instance", machine).stdout
+    assert re.search(r"operator +ec2:TerminateInstances +ok +127\.0\.0\.1$", table, re.MULTILINE), table
+    assert region.cli("audit", "--since", "2999-01-01T00:00:00Z").stdout == ""
+    region.cli("terminate", other)
+
+
+def test_the_command_follows_until_interrupted(region: Region):
+    command = [binary(), "audit", "--follow", "--since", "1s", "--output", "json"]
+    with subprocess.Popen(command, env=region.env, stdout=subprocess.PIPE, text=True) as follower:
+        try:
+            wanted = region.client("sts").get_caller_identity()["ResponseMetadata"]["RequestId"]
+            assert any(json.loads(line)["requestID"] == wanted for line in follower.stdout)
+            follower.send_signal(signal.SIGINT)
+            assert follower.wait(5) == 0
+        finally:
+            follower.kill()
