@@ -54,6 +54,26 @@ async fn what_a_change_answered_is_recorded_as_cloudtrail_does() {
     assert_eq!(running.audit().pop().unwrap()["responseElements"], elements);
 }
 
+/// The most machines that one call launches, with as much said about them as there is room for.
+#[tokio::test]
+async fn a_thousand_machines_are_all_in_the_record() {
+    let running = start().await;
+    let tags: String = (1..=50)
+        .map(|n| {
+            let value = "%01".repeat(255);
+            format!("&TagSpecification.1.Tag.{n}.Key=k{n}&TagSpecification.1.Tag.{n}.Value={value}")
+        })
+        .collect();
+    let launch = format!(
+        "Action=RunInstances&ImageId=ami-12345678&MinCount=1000&MaxCount=1000&TagSpecification.1.ResourceType=instance{tags}"
+    );
+    let reply = running.send(&running.operator(), &ec2(&launch)).await;
+    assert_eq!(reply.status, 200, "{}", reply.body);
+    let event = running.audit().pop().unwrap();
+    assert_eq!(event["responseElements"]["instancesSet"]["items"].as_array().map(Vec::len), Some(1000));
+    assert_eq!(event["requestParameters"]["omitted"], "the record was too large");
+}
+
 /// A small disk of its own.
 struct Disk(PathBuf);
 

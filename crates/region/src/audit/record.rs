@@ -8,8 +8,9 @@ use inborn_identity::{IDENTITY_ROLE_NAME, Principal, UnixTime};
 use serde::Serialize;
 use serde_json::Value;
 
-/// Longest line, its line feed included. A longer one is cut in what the client chose before it is written.
-pub const LINE_BYTES_MAX: usize = 32 << 10;
+/// Longest line, its line feed included: what a change of a thousand machines answers has room. A longer one is cut in
+/// what the client chose before it is written.
+pub const LINE_BYTES_MAX: usize = 64 << 10;
 /// Longest service name that is taken over from a signature's scope.
 const SOURCE_BYTES_MAX: usize = 256;
 /// What stands for a text that was left out.
@@ -65,12 +66,25 @@ pub struct AuditCaller<'a> {
 
 /// A record's line, with its line feed: at most [`LINE_BYTES_MAX`] bytes.
 pub(super) fn line(record: &Record<'_>) -> Vec<u8> {
-    let mut bytes = serde_json::to_vec(&Event::of(record, false)).unwrap_or_default();
-    if bytes.len() >= LINE_BYTES_MAX {
-        bytes = serde_json::to_vec(&Event::of(record, true)).unwrap_or_default();
+    let mut bytes = Vec::new();
+    for cut in [Cut::Nothing, Cut::Request, Cut::All] {
+        bytes = serde_json::to_vec(&Event::of(record, cut)).unwrap_or_default();
+        if bytes.len() < LINE_BYTES_MAX {
+            break;
+        }
     }
     bytes.push(b'\n');
     bytes
+}
+
+/// What is left out of a line that would be too long. What was done goes last: nobody hides it by saying much.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Cut {
+    Nothing,
+    /// The texts and parameters that the client sent.
+    Request,
+    /// What was answered, too.
+    All,
 }
 
 #[derive(Serialize)]
@@ -174,12 +188,11 @@ enum Elements<'a> {
 }
 
 impl<'a> Event<'a> {
-    /// The record's event; with `cut`, without anything whose length the client chooses.
-    fn of(record: &'a Record<'a>, cut: bool) -> Self {
-        let text = |text: &'a str| if cut { OMITTED } else { text };
-        let elements = |value: &'a Value| match value {
+    fn of(record: &'a Record<'a>, cut: Cut) -> Self {
+        let text = |text: &'a str| if cut >= Cut::Request { OMITTED } else { text };
+        let elements = |value: &'a Value, from: Cut| match value {
             Value::Null => Elements::Whole(value),
-            _ if cut => Elements::Omitted { omitted: "the record was too large" },
+            _ if cut >= from => Elements::Omitted { omitted: "the record was too large" },
             _ => Elements::Whole(value),
         };
         let is_named = record.event_source.len() <= SOURCE_BYTES_MAX;
@@ -194,8 +207,8 @@ impl<'a> Event<'a> {
             user_agent: text(record.user_agent),
             error_code: record.error.map(|(code, _)| error_code(record.event_source, code)),
             error_message: record.error.map(|(_, message)| text(message)),
-            request_parameters: elements(&record.request_parameters),
-            response_elements: elements(&record.response_elements),
+            request_parameters: elements(&record.request_parameters, Cut::Request),
+            response_elements: elements(&record.response_elements, Cut::All),
             request_id: record.request_id,
             event_id: record.event_id,
             read_only: record.read_only,

@@ -182,6 +182,9 @@ fn a_line_is_cut_when_it_is_longer_than_a_line_may_be() {
     for (length, is_cut) in [(LINE_BYTES_MAX - 1, false), (LINE_BYTES_MAX, false), (LINE_BYTES_MAX + 1, true)] {
         let record = Record { request_parameters: json!({ "a": "x".repeat(length - empty) }), ..record() };
         let bytes = line(&record);
+        let done = Record { response_elements: json!(["i-1"]), ..record.clone() };
+        let shown: Value = serde_json::from_slice(&line(&done)).unwrap();
+        assert_eq!(shown["responseElements"], json!(["i-1"]), "whatever was sent");
         let event: Value = serde_json::from_slice(&bytes).unwrap();
         assert_eq!(event["requestParameters"].get("omitted").is_some(), is_cut, "{length}");
         assert_eq!(event["responseElements"], Value::Null);
