@@ -16,6 +16,8 @@ pub(crate) struct Authorization<'a> {
 /// What a signature is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Scope<'a> {
+    /// All of it, as it is signed: the four elements with slashes between them.
+    pub text: &'a str,
     /// The day, eight digits unless the client made something else of it.
     pub date: &'a str,
     /// The region.
@@ -54,6 +56,7 @@ impl<'a> Credential<'a> {
         let [first, second, third, fourth] = self.slashes;
         let part = |start: usize, end: usize| self.text.get(start + 1..end).unwrap_or_default();
         Scope {
+            text: self.scope_text(),
             date: part(first, second),
             region: part(second, third),
             service: part(third, fourth),
@@ -238,7 +241,8 @@ mod tests {
         let credential = |text: &'static str| Credential::parse(text.into());
         let good = credential("AKID/20261123/us-east-1/sts/aws4_request").unwrap();
         assert_eq!((good.access_key_id(), good.scope_text()), ("AKID", "20261123/us-east-1/sts/aws4_request"));
-        let scope = Scope { date: "20261123", region: "us-east-1", service: "sts", terminator: "aws4_request" };
+        let text = "20261123/us-east-1/sts/aws4_request";
+        let scope = Scope { text, date: "20261123", region: "us-east-1", service: "sts", terminator: "aws4_request" };
         assert_eq!(good.scope(), scope);
         assert_eq!(credential("////").unwrap().scope().terminator, "", "five elements, all of them empty");
         for bad in ["AKID", "AKID/20261123/us-east-1/sts", "AK/ID/20261123/us-east-1/sts/aws4_request", "///", "/////"]
