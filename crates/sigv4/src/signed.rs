@@ -40,7 +40,7 @@ impl<'a> Signed<'a> {
             let name;
             (name, rest) = cut(names, b';');
             // Also refuses an empty name: nothing sorts before it.
-            if previous >= name {
+            if !previous.bytes().lt(name.bytes()) {
                 return Err(Fault::SignedHeadersForm);
             }
             let place = positions.get_mut(count).ok_or(Fault::TooLarge(Limit::SignedHeaders))?;
