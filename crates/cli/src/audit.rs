@@ -273,26 +273,23 @@ async fn instances(name_or_id: &str, ready: Option<&Ready>, path: &Path) -> anyh
     }
 }
 
-/// Prints records as they come, so that columns cannot be as wide as their widest cell: they fit into 80 columns, and
-/// what is longer is cut. The date stands on a line of its own when it changes.
+/// Prints records as they come, so that columns cannot be as wide as their widest cell: what is longer than its column is
+/// cut, but for the result, which comes last and whole. What was done fits into 80 columns. The date stands on a line of
+/// its own when it changes.
 struct Printer<W> {
     out: W,
     output: Output,
     date: String,
 }
 
-const LINE_WIDTH: usize = 80;
 /// `hh:mm:ss`
 const TIME_WIDTH: usize = 8;
 /// An instance id.
 const WHO_WIDTH: usize = 19;
 /// `ec2:TerminateInstances`
 const WHAT_WIDTH: usize = 22;
-/// What is left for result and source.
-const REST_WIDTH: usize = LINE_WIDTH - (TIME_WIDTH + 2) - (WHO_WIDTH + 2) - (WHAT_WIDTH + 2);
-/// `AccessDenied`; less where the source needs more than is left.
-const RESULT_WIDTH: usize = 12;
-const RESULT_WIDTH_MIN: usize = 8;
+/// An IPv4 address.
+const SOURCE_WIDTH: usize = 15;
 
 impl<W: Write> Printer<W> {
     const fn new(out: W, output: Output) -> Self {
@@ -307,23 +304,21 @@ impl<W: Write> Printer<W> {
         let text = time.rfc3339();
         let (date, time) = text.split_once('T').unwrap_or_default();
         if self.date.is_empty() {
-            writeln!(self.out, "{}", row("TIME", "WHO", "WHAT", "RESULT", "SOURCE"))?;
+            writeln!(self.out, "{}", row("TIME", "WHO", "WHAT", "SOURCE", "RESULT"))?;
         }
         if self.date != date {
             writeln!(self.out, "{date} UTC")?;
             date.clone_into(&mut self.date);
         }
         let time = time.strip_suffix('Z').unwrap_or(time);
-        writeln!(self.out, "{}", row(time, event.who(), &event.what(), event.result(), &event.source))
+        writeln!(self.out, "{}", row(time, event.who(), &event.what(), &event.source, event.result()))
     }
 }
 
-fn row(time: &str, who: &str, what: &str, result: &str, source: &str) -> String {
-    let source = cut(source, REST_WIDTH - 2 - RESULT_WIDTH_MIN);
-    let result_width = (REST_WIDTH - 2 - source.chars().count()).min(RESULT_WIDTH);
-    let [who, what, result] = [cut(who, WHO_WIDTH), cut(what, WHAT_WIDTH), cut(result, result_width)];
-    let text = format!("{time:TIME_WIDTH$}  {who:WHO_WIDTH$}  {what:WHAT_WIDTH$}  {result:result_width$}  {source}");
-    text.trim_end().to_owned()
+fn row(time: &str, who: &str, what: &str, source: &str, result: &str) -> String {
+    let [who, what, source] = [cut(who, WHO_WIDTH), cut(what, WHAT_WIDTH), cut(source, SOURCE_WIDTH)];
+    let result = printable(result);
+    format!("{time:TIME_WIDTH$}  {who:WHO_WIDTH$}  {what:WHAT_WIDTH$}  {source:SOURCE_WIDTH$}  {result}")
 }
 
 /// At most `width` characters that a terminal can be shown.

@@ -41,7 +41,7 @@ impl Rig {
 }
 
 #[test]
-fn a_table_fits_80_columns_and_names_each_day_once() {
+fn a_table_names_each_day_once_and_each_result_in_full() {
     let denied = r#","errorCode":"Client.UnauthorizedOperation""#;
     let rig = Rig::new(&[
         line("2027-01-15T08:00:00Z", OPERATOR, "RunInstances", ""),
@@ -49,19 +49,16 @@ fn a_table_fits_80_columns_and_names_each_day_once() {
         line("2027-01-16T00:00:00Z", r#""type":"Unknown""#, "\\u001b[2J", denied),
     ]);
     let expected = "\
-TIME      WHO                  WHAT                    RESULT        SOURCE
+TIME      WHO                  WHAT                    SOURCE           RESULT
 2027-01-15 UTC
-08:00:00  operator             ec2:RunInstances        ok        192.168.100.200
-08:00:01  i-0123456789abcdef0  ec2:ModifyInstanceMet…  Unautho…  192.168.100.200
+08:00:00  operator             ec2:RunInstances        192.168.100.200  ok
+08:00:01  i-0123456789abcdef0  ec2:ModifyInstanceMet…  192.168.100.200  UnauthorizedOperation
 2027-01-16 UTC
-00:00:00  unknown              ec2:\u{fffd}[2J                Unautho…  192.168.100.200
+00:00:00  unknown              ec2:\u{fffd}[2J                192.168.100.200  UnauthorizedOperation
 ";
     assert_eq!(rig.show(0, None, Output::Table), (expected.to_owned(), 0));
-    assert_eq!(expected.lines().map(|line| line.chars().count()).max(), Some(LINE_WIDTH));
-    let wide = row("00:00:00", &"w".repeat(99), &"x".repeat(99), &"y".repeat(99), &"2001:db8:".repeat(9));
-    assert_eq!(wide.chars().count(), LINE_WIDTH);
-    let local = row("00:00:00", ID, "sts:GetCallerIdentity", "ExpiredToken", "127.0.0.1");
-    assert!(local.ends_with("sts:GetCallerIdentity   ExpiredToken  127.0.0.1"), "{local}");
+    let wide = row("00:00:00", &"w".repeat(99), &"x".repeat(99), &"2001:db8:".repeat(9), "ok");
+    assert_eq!(wide.chars().count(), 74);
 }
 
 #[test]
