@@ -14,11 +14,12 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::{Running, WHOAMI, call, start};
+use common::{Running, WHOAMI, call, start_with};
 use http::Response;
 use http_body_util::Full;
 use inborn_listener::Limits;
-use inborn_region::RequestOrigin;
+use inborn_region::{KeySource, Rate, Rates, RequestOrigin};
+use inborn_store::SqliteStore;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -92,7 +93,10 @@ fn serve() -> Server {
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async move {
-            let running = start().await;
+            let none = Rate { per_second: 0, burst: 0 };
+            let rates = Rates { source: none, principal: none };
+            let store = Arc::new(SqliteStore::in_memory().unwrap());
+            let running = start_with(tempfile::tempdir().unwrap(), store, KeySource::Ephemeral, rates).await;
             let id = running.launch().await;
             let request =
                 running.signed(&running.machine(id), &call("sts", WHOAMI)).replace("connection: close\r\n", "");
