@@ -103,6 +103,7 @@ fn names_machine_path(line: &str, place: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::{MOST_LINES, problems};
+    use super::PLACES;
 
     #[test]
     fn a_file_may_have_the_most_lines_and_no_more() {
@@ -127,7 +128,7 @@ mod tests {
             let expected = format!("a.sh:2: names a path of one machine (/{place}/…)");
             assert_eq!(problems("a.sh", &format!("true\ncd /{place}/main\n")), [expected]);
         }
-        assert!(problems("a.md", "https://example.org/work/item and crates/work/src and /homework").is_empty());
+        assert!(problems("a.md", "https://example.org/home/item and crates/home/src and /homework").is_empty());
     }
 
     #[test]

@@ -46,7 +46,7 @@ pub(super) fn service_of_host<'a>(headers: &'a HeaderMap, domain: &str) -> Optio
 
 /// Steps 1 to 3, and 4 as far as the query string goes: what is wrong with a query call, told from its head.
 pub(super) fn check_head(service: &Service, parts: &Parts, target: &Target<'_>) -> Result<(), Problem> {
-    if !target.path.starts_with('/') {
+    if !target.path.starts_with('/') || leads_above_root(target.path) {
         return Err(Problem::Target);
     }
     if parts.method != Method::GET && parts.method != Method::POST {
@@ -59,6 +59,19 @@ pub(super) fn check_head(service: &Service, parts: &Parts, target: &Target<'_>) 
     // A bare visit, as by a browser.
     let is_visit = parts.method == Method::GET && parameters.action().is_none() && service.is_global;
     if is_visit { Err(Problem::Method) } else { Ok(()) }
+}
+
+/// Whether `..` takes the path above `/` on its way: the canonical form of such a path does not exist.
+fn leads_above_root(path: &str) -> bool {
+    let mut depth = 0_usize;
+    path.split('/').any(|segment| match segment {
+        "" | "." => false,
+        ".." => depth.checked_sub(1).map(|up| depth = up).is_none(),
+        _ => {
+            depth = depth.saturating_add(1);
+            false
+        }
+    })
 }
 
 /// The parameters of a query call, from its query string and its form.
@@ -95,6 +108,20 @@ pub(super) fn cut(text: &str, bytes_max: usize) -> &str {
 mod tests {
     use super::*;
     use http::HeaderValue;
+
+    #[test]
+    fn paths_above_the_root() {
+        for (path, is_above) in [
+            ("/", false),
+            ("/a/..", false),
+            ("/a/../b", false),
+            ("/..", true),
+            ("/a/../../b", true),
+            ("//.././x", true),
+        ] {
+            assert_eq!(leads_above_root(path), is_above, "{path}");
+        }
+    }
 
     #[test]
     fn hosts_name_services() {
