@@ -2,8 +2,9 @@
 
 use std::ffi::OsString;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use inborn_identity::UnixTime;
 
@@ -78,7 +79,7 @@ pub(crate) struct Up {
     #[arg(long, env = "INBORN_CONFIG", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Keep state in this directory
-    #[arg(long, env = "INBORN_DATA", value_name = "DIR")]
+    #[arg(long, env = "INBORN_DATA", value_name = "DIR", value_parser = path())]
     pub(crate) data: Option<PathBuf>,
     /// Keep nothing: state in memory, any free ports, all gone at the end
     #[arg(long, env = "INBORN_EPHEMERAL")]
@@ -131,7 +132,7 @@ pub(crate) enum LogFormat {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Region {
     /// The data directory of the running `inborn up`
-    #[arg(long, env = "INBORN_DATA", value_name = "DIR")]
+    #[arg(long, env = "INBORN_DATA", value_name = "DIR", value_parser = path())]
     pub(crate) data: Option<PathBuf>,
 }
 
@@ -246,7 +247,7 @@ Examples:
 #[derive(Debug, Args)]
 pub(crate) struct Audit {
     /// The data directory of an `inborn up`, running or not
-    #[arg(long, env = "INBORN_DATA", value_name = "DIR")]
+    #[arg(long, env = "INBORN_DATA", value_name = "DIR", value_parser = path())]
     pub(crate) data: Option<PathBuf>,
     /// Only calls by this machine, or that name it
     #[arg(long, value_name = "NAME|ID")]
@@ -293,6 +294,16 @@ fn since(text: &str) -> Result<Since, String> {
     };
     let time = || UnixTime::parse_rfc3339(text.as_bytes()).ok().map(Since::At);
     age().or_else(time).ok_or_else(|| "an age is like 90s, 10m, 2h or 7d, a time like 2026-11-23T05:29:00Z".to_owned())
+}
+
+/// A path that may be empty: a variable that is set to nothing is one that is not set.
+fn path() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
+}
+
+/// The directory that was named, if one was.
+pub(crate) fn named(directory: Option<&PathBuf>) -> Option<&Path> {
+    directory.map(PathBuf::as_path).filter(|path| !path.as_os_str().is_empty())
 }
 
 /// Splits `KEY=VALUE`; a value may hold further `=`.
@@ -344,6 +355,14 @@ mod tests {
         ] {
             assert_eq!(since(text).ok(), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn a_directory_without_a_name_is_none() {
+        let arguments = Arguments::try_parse_from(["inborn", "ps", "--data", ""]).unwrap();
+        let Command::Ps(ps) = arguments.command else { panic!() };
+        assert_eq!(named(ps.region.data.as_ref()), None);
+        assert_eq!(named(Some(&"d".into())), Some(Path::new("d")));
     }
 
     #[test]

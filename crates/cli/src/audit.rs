@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use crate::arguments::{Audit, Output, Since};
+use crate::arguments::{Audit, Output, Since, named};
 use crate::clock::SystemClock;
 use crate::directory::{self, Ready};
 use crate::operator::Operator;
@@ -30,10 +30,10 @@ const NOTES_MAX: u64 = 10;
 const EXIT_INTERRUPTED: i32 = 130;
 
 pub(crate) async fn audit(arguments: &Audit) -> anyhow::Result<()> {
-    let ready = directory::find(arguments.data.as_deref())?;
-    let data = match (&ready, &arguments.data) {
+    let ready = directory::find(named(arguments.data.as_ref()))?;
+    let data = match (&ready, named(arguments.data.as_ref())) {
         (Some(ready), _) => ready.data.clone(),
-        (None, Some(data)) => data.clone(),
+        (None, Some(data)) => data.to_owned(),
         (None, None) => directory::default_path()?,
     };
     let path = data.join(AUDIT_DIRECTORY).join(AUDIT_FILE);

@@ -49,10 +49,11 @@ pub(crate) struct Machine {
 impl Operator {
     /// The operator of the region that the arguments mean.
     pub(crate) async fn find(region: &arguments::Region) -> anyhow::Result<Self> {
-        match directory::find_soon(region.data.as_deref()).await? {
+        match directory::find_soon(arguments::named(region.data.as_ref())).await? {
             Some(ready) => Self::of(&ready),
             None => {
-                let place = region.data.as_ref().map_or_else(String::new, |data| format!(" on {}", data.display()));
+                let place = arguments::named(region.data.as_ref())
+                    .map_or_else(String::new, |data| format!(" on {}", data.display()));
                 bail!(
                     "no `inborn up` is running{place}: start one, or name its data directory with --data or INBORN_DATA"
                 )

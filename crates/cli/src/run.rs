@@ -12,7 +12,7 @@ use inborn_host::pocket::{Plan, Pocket, PocketError, Sockets};
 use inborn_identity::InstanceId;
 use inborn_pki::tls;
 
-use crate::arguments::Run;
+use crate::arguments::{Run, named};
 use crate::directory::{self, Ready};
 use crate::operator::Operator;
 use crate::serving::Serving;
@@ -36,7 +36,7 @@ pub(crate) async fn run(arguments: &Run) -> anyhow::Result<ExitCode> {
         Err(error) => return Ok(Ending::Never(error).exit()),
     };
     let mut signals = Signals::catch().context("cannot catch signals")?;
-    let (ready, own) = region(arguments.region.data.as_deref()).await?;
+    let (ready, own) = region(named(arguments.region.data.as_ref())).await?;
     let operator = Operator::of(&ready)?;
     let instance = operator.launch(&arguments.machine, true).await?;
     let ending = live(pocket, sockets, &ready, instance, executable, &mut signals).await;

@@ -10,7 +10,7 @@ use inborn_identity::{Partition, Region};
 use inborn_region::{Rate, Rates, RegionIdentity};
 use serde::Deserialize;
 
-use crate::arguments::Up;
+use crate::arguments::{Up, named};
 use crate::directory;
 
 /// The account of a region whose operator chose none.
@@ -163,7 +163,7 @@ impl Settings {
         let port = |flag: Option<u16>, file: Option<u16>, default| {
             flag.or(file).unwrap_or(if ephemeral { 0 } else { default })
         };
-        let data = match (up.data.clone().or(file.data), ephemeral) {
+        let data = match (named(up.data.as_ref()).map(Path::to_owned).or(file.data), ephemeral) {
             (Some(data), _) => data,
             (None, false) => directory::default_path()?,
             (None, true) => directory::temporary()?,
