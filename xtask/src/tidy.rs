@@ -102,8 +102,8 @@ fn names_machine_path(line: &str, place: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{MOST_LINES, problems};
     use super::PLACES;
+    use super::{MOST_LINES, problems};
 
     #[test]
     fn a_file_may_have_the_most_lines_and_no_more() {
