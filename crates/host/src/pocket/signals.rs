@@ -42,7 +42,7 @@ impl Signals {
         let mut signals = SignalsInfo::<WithOrigin>::new(caught)?;
         let handle = signals.handle();
         let (sender, receiver) = mpsc::channel(PENDING_MAX);
-        let leader = rustix::process::getsid(None).is_ok_and(|session| session == rustix::process::getpid());
+        let leader = leads_session(&std::fs::read_to_string("/proc/self/stat").unwrap_or_default());
         std::thread::Builder::new().name("signals".into()).spawn(move || {
             for origin in signals.forever() {
                 let signal = Signal::from_named_raw(origin.signal).filter(|_| is_for_command(&origin, leader));
@@ -82,6 +82,15 @@ fn ignored(status: &str) -> u64 {
     line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }
 
+/// Whether the text of `/proc/PID/stat` is that of the leader of its session. `getsid` cannot be asked: it answers 0 when the
+/// leader stands outside of this process's namespace, as in containers, and rustix takes no process to have the id 0.
+fn leads_session(stat: &str) -> bool {
+    let pid = stat.split(' ').next();
+    // A command's name may hold spaces and parentheses. After it: state, parent, group, session (proc_pid_stat(5)).
+    let session = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(3));
+    pid.is_some_and(|pid| !pid.is_empty()) && pid == session
+}
+
 fn mask(signal: i32) -> u64 {
     u32::try_from(signal - 1).ok().and_then(|shift| 1u64.checked_shl(shift)).unwrap_or(0)
 }
@@ -114,6 +123,15 @@ mod tests {
         assert_eq!(ignored(status), mask(SIGHUP) | mask(13));
         assert_eq!((ignored(""), ignored("SigIgn:\tzz\n")), (0, 0));
         assert_eq!((mask(1), mask(64), mask(65), mask(0)), (1, 1 << 63, 0, 0));
+    }
+
+    #[test]
+    fn a_leader_is_known_from_the_status_line() {
+        assert!(leads_session("41 (in) born (x) S 1 41 41 0 -1 4194560"));
+        assert!(!leads_session("41 (inborn) S 1 41 40 0 -1 4194560"));
+        // The leader is outside of the namespace.
+        assert!(!leads_session("41 (inborn) S 1 0 0 0 -1 4194560"));
+        assert!(!leads_session("") && !leads_session("41") && !leads_session("41 (inborn) S 1"));
     }
 
     #[test]
