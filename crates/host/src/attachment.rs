@@ -9,12 +9,11 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use inborn_identity::{Clock, InstanceId};
 use inborn_imds::TokenKey;
-use inborn_listener::Limits;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::machine::{Issuer, Machine, Wallet};
-use crate::metadata;
+use crate::metadata::{self, Service};
 use crate::metrics::Metrics;
 
 /// How a machine is attached, and what that is worth.
@@ -48,21 +47,7 @@ impl Kind {
 
 /// The longest time between two looks at what is due.
 const ROTATION_ROUND: Duration = Duration::from_secs(60);
-/// Connections to one machine's metadata at a time.
-const CONNECTIONS_MAX: usize = 512;
-/// How long a guest may take to send the head of a request.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-
-const LIMITS: Limits = Limits {
-    connections_max: CONNECTIONS_MAX,
-    header_count_max: 64,
-    head_bytes_max: 16 * 1024,
-    head_timeout: HEAD_TIMEOUT,
-    handshake_timeout: HEAD_TIMEOUT,
-    write_timeout: HEAD_TIMEOUT,
-};
-
-/// One machine with a listener of its own.
+/// One machine with listeners of its own.
 #[derive(Debug)]
 pub(crate) struct Attached {
     kind: Kind,
@@ -71,7 +56,7 @@ pub(crate) struct Attached {
     /// One refills at a time, so that the wallet never goes back to that of an earlier boot.
     refilling: Mutex<()>,
     metrics: Metrics,
-    /// Dropping it ends the listener.
+    /// Dropping it ends the listeners.
     stop: watch::Sender<bool>,
 }
 
@@ -104,9 +89,8 @@ impl Attached {
 
 /// The host: machines with their listeners.
 pub struct Host {
-    clock: Arc<dyn Clock>,
+    service: Service,
     issuer: Arc<dyn Issuer>,
-    token_key: Arc<TokenKey>,
     metrics: Metrics,
     attached: Mutex<HashMap<InstanceId, Arc<Attached>>>,
 }
@@ -125,7 +109,8 @@ impl Host {
     /// There is no randomness for the key of the session tokens.
     pub fn new(clock: Arc<dyn Clock>, issuer: Arc<dyn Issuer>, metrics: Metrics) -> io::Result<Arc<Self>> {
         let token_key = TokenKey::generate().map_err(|error| io::Error::other(error.to_string()))?;
-        Ok(Arc::new(Self { clock, issuer, token_key: Arc::new(token_key), metrics, attached: Mutex::default() }))
+        let service = Service { clock, token_key: Arc::new(token_key) };
+        Ok(Arc::new(Self { service, issuer, metrics, attached: Mutex::default() }))
     }
 
     /// Attaches a machine to a port of 127.0.0.1: the one it had before, or any.
@@ -135,17 +120,17 @@ impl Host {
     pub async fn attach_loopback(&self, machine: Machine, wanted: Option<u16>) -> io::Result<u16> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, wanted.unwrap_or(0))).await?;
         let port = listener.local_addr()?.port();
-        self.attach(machine, Kind::LoopbackPort(port), listener);
+        self.attach(machine, Kind::LoopbackPort(port), [listener]);
         Ok(port)
     }
 
     /// Attaches a machine to a listener in its own network namespace.
     pub fn attach_pocket(&self, machine: Machine, listener: TcpListener) {
-        self.attach(machine, Kind::Pocket, listener);
+        self.attach(machine, Kind::Pocket, [listener]);
     }
 
     /// A machine has one attachment: an earlier one ends.
-    fn attach(&self, machine: Machine, kind: Kind, listener: TcpListener) {
+    fn attach(&self, machine: Machine, kind: Kind, listeners: impl IntoIterator<Item = TcpListener>) {
         let id = machine.id();
         let (stop, stopping) = watch::channel(false);
         let attached = Arc::new(Attached {
@@ -156,16 +141,15 @@ impl Host {
             metrics: self.metrics.clone(),
             stop,
         });
-        attached.refill(&*self.issuer, &*self.clock);
+        attached.refill(&*self.issuer, &*self.service.clock);
         self.lock().insert(id, Arc::clone(&attached)).inspect(|earlier| earlier.end());
-        let (key, clock) = (Arc::clone(&self.token_key), Arc::clone(&self.clock));
-        tokio::spawn(inborn_listener::serve(listener, None, LIMITS, stopping, move |request, _peer| {
-            let answer = metadata::answer(&request, &attached, &key, clock.now());
-            async move { answer }
-        }));
+        for listener in listeners {
+            let (attached, service) = (Arc::clone(&attached), self.service.clone());
+            tokio::spawn(metadata::serve(listener, attached, service, stopping.clone()));
+        }
     }
 
-    /// Takes a machine's listener away.
+    /// Takes a machine's listeners away.
     pub fn detach(&self, id: InstanceId) -> bool {
         let attached = self.lock().remove(&id);
         attached.inspect(|attached| attached.end()).is_some()
@@ -176,7 +160,7 @@ impl Host {
         let attached = self.lock().get(&machine.id()).cloned();
         if let Some(attached) = attached {
             attached.machine.store(Arc::new(machine));
-            attached.refill(&*self.issuer, &*self.clock);
+            attached.refill(&*self.issuer, &*self.service.clock);
         }
     }
 
@@ -198,7 +182,7 @@ impl Host {
     pub fn prepare(&self) {
         let all: Vec<_> = self.lock().values().cloned().collect();
         for attached in all {
-            attached.refill(&*self.issuer, &*self.clock);
+            attached.refill(&*self.issuer, &*self.service.clock);
         }
     }
 
