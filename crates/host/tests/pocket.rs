@@ -168,9 +168,9 @@ struct Kept {
 
 /// Another process that keeps a command; the command has said "ready".
 fn kept(prelude: &str, script: &str) -> Kept {
-    let words = ["-c", &format!("{prelude} exec \"$0\" \"$@\"")];
-    let mut parent = Command::new("sh")
-        .args(words)
+    // What whoever started the tests ignores, as `nohup` does and shells in the background do, no shell can undo.
+    let mut parent = Command::new("env")
+        .args(["--default-signal", "sh", "-c", &format!("{prelude} exec \"$0\" \"$@\"")])
         .arg(this_program())
         .args(["keep", "sh", "-c", script])
         .stdout(Stdio::piped())
@@ -185,6 +185,18 @@ fn kept(prelude: &str, script: &str) -> Kept {
     let pid = lines.iter().find_map(|line| line.trim().parse().ok());
     assert!(lines.iter().any(|line| line == "ready\n"), "{lines:?}");
     Kept { parent, output, command: pid.unwrap() }
+}
+
+impl Kept {
+    /// How the parent ends; a test that waits for an end that never comes would say nothing.
+    fn ending(&mut self) -> ExitStatus {
+        let mut ending = None;
+        until("the parent ends", || {
+            ending = self.parent.try_wait().unwrap();
+            ending.is_some()
+        });
+        ending.unwrap()
+    }
 }
 
 const WAIT: &str = "echo ready; while :; do sleep 0.05; done";
@@ -250,17 +262,17 @@ fn the_command_dies_with_its_parent() {
     let mut kept = kept("", WAIT);
     assert!(lives(kept.command));
     kept.parent.kill().unwrap();
-    kept.parent.wait().unwrap();
+    kept.ending();
     until("the command outlives its parent", || !lives(kept.command));
 }
 
 fn the_parent_dies_as_the_command_did() {
     for (number, signal) in [("TERM", Signal::TERM), ("KILL", Signal::KILL), ("SEGV", Signal::SEGV)] {
         let mut kept = kept("", &format!("echo ready; kill -{number} $$"));
-        assert_eq!(kept.parent.wait().unwrap().signal(), Some(signal.as_raw()));
+        assert_eq!(kept.ending().signal(), Some(signal.as_raw()));
     }
     let mut kept = kept("", "echo ready; exit 7");
-    assert_eq!(kept.parent.wait().unwrap().code(), Some(7));
+    assert_eq!(kept.ending().code(), Some(7));
 }
 
 fn signals_are_passed_on() {
@@ -270,7 +282,7 @@ fn signals_are_passed_on() {
         let number = [("TERM", 15), ("HUP", 1), ("INT", 2), ("QUIT", 3), ("USR1", 10), ("USR2", 12), ("WINCH", 28)];
         let number = number.iter().find(|(n, _)| *n == name).map_or(14, |(_, number)| *number);
         signal(kept.parent.id(), Signal::from_named_raw(number).unwrap());
-        assert_eq!(kept.parent.wait().unwrap().code(), Some(9), "{name}");
+        assert_eq!(kept.ending().code(), Some(9), "{name}");
         let mut rest = String::new();
         kept.output.read_to_string(&mut rest).unwrap();
         assert_eq!(rest, format!("got {name}\n"));
@@ -286,7 +298,7 @@ fn what_the_caller_ignores_stays_ignored() {
     std::thread::sleep(Duration::from_millis(100));
     assert!(lives(kept.parent.id()) && lives(kept.command));
     signal(kept.parent.id(), Signal::TERM);
-    assert_eq!(kept.parent.wait().unwrap().signal(), Some(15));
+    assert_eq!(kept.ending().signal(), Some(15));
 }
 
 /// The pockets' directories that belong to this process.
