@@ -13,7 +13,7 @@ const NOW: UnixTime = UnixTime::from_secs(1_795_000_000);
 
 struct Lab {
     facts: Facts,
-    document: String,
+    document: bytes::Bytes,
     tags: Vec<(String, String)>,
     credentials: PreparedCredentials,
     key: TokenKey,
@@ -39,7 +39,7 @@ static LAB: LazyLock<Lab> = LazyLock::new(|| {
         mac: Some("02:29:96:8f:6a:2d".into()),
         security_groups: vec!["default".into()],
         key_pair: Some(KeyPair { name: "laptop".into(), openssh_key: "ssh-ed25519 AAAA".into() }),
-        user_data: Some(b"#!/bin/sh\n".to_vec()),
+        user_data: Some(bytes::Bytes::from_static(b"#!/bin/sh\n")),
         launch_time: NOW,
     };
     let prepared = || PreparedCredential::render("ASIA", "secret", "token", NOW, NOW.plus(22_000));

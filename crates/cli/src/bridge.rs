@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use bytes::Bytes;
 use inborn_credential::{Credential, Delivery};
 use inborn_host::control::{Attachment, AttachmentKind, BoxFuture, Handler, Lease, PocketRequest, Refusal};
 use inborn_host::pocket::Sockets;
@@ -54,7 +55,7 @@ fn machine(region: &RegionServer, instance: &Instance) -> Machine {
         security_groups: vec!["default".to_owned()],
         // Key pairs are not kept here: the name alone has no public half to serve.
         key_pair: None::<KeyPair>,
-        user_data: instance.user_data.as_ref().map(|data| data.as_bytes().to_vec()),
+        user_data: instance.user_data.as_ref().map(|data| Bytes::copy_from_slice(data.as_bytes())),
         launch_time: instance.launch_time,
     };
     Machine::from(MachineParts {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use inborn_credential::{Credential, Delivery};
 use inborn_identity::{InstanceId, MetadataOptions, UnixTime};
 use inborn_imds::{Facts, PreparedCredential, PreparedCredentials, View, identity_document};
@@ -15,7 +16,7 @@ pub struct Machine {
     options: MetadataOptions,
     tags: Vec<(String, String)>,
     facts: Facts,
-    document: String,
+    document: Bytes,
 }
 
 /// What a [`Machine`] is made from.

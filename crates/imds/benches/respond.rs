@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, Nonce, RandomizedNonceKey};
+use bytes::Bytes;
 use divan::{AllocProfiler, Bencher, black_box};
 use inborn_identity::{HttpTokens, InstanceId, MetadataOptions, Partition, UnixTime};
 use inborn_imds::{
@@ -25,7 +26,7 @@ const TOKEN: &str = "x-aws-ec2-metadata-token";
 struct Lab {
     instance: InstanceId,
     facts: Facts,
-    document: String,
+    document: Bytes,
     credentials: PreparedCredentials,
     key: TokenKey,
     token: String,

@@ -8,6 +8,7 @@
 use core::fmt::{self, Write as _};
 use std::net::Ipv4Addr;
 
+use bytes::Bytes;
 use inborn_credential::{Credential, Delivery};
 use inborn_identity::{AccountId, InstanceId, UnixTime};
 use zeroize::Zeroizing;
@@ -16,7 +17,8 @@ use crate::Facts;
 
 /// The document of one set of credentials, rendered ahead.
 pub struct PreparedCredential {
-    document: Zeroizing<String>,
+    /// Wiped when the last answer that shares it is gone.
+    document: Bytes,
     issued_at: UnixTime,
     expires_at: UnixTime,
 }
@@ -38,16 +40,8 @@ impl PreparedCredential {
         issued_at: UnixTime,
         expires_at: UnixTime,
     ) -> Self {
-        let values = access_key_id.len() + secret_access_key.len() + session_token.len();
-        let mut json = Json::with_capacity(CREDENTIAL_FRAME + values);
-        json.text("Code", "Success");
-        json.text("LastUpdated", &issued_at.rfc3339());
-        json.text("Type", "AWS-HMAC");
-        json.text("AccessKeyId", access_key_id);
-        json.text("SecretAccessKey", secret_access_key);
-        json.text("Token", session_token);
-        json.text("Expiration", &expires_at.rfc3339());
-        Self { document: Zeroizing::new(json.finish()), issued_at, expires_at }
+        let json = credential_json([access_key_id, secret_access_key, session_token], issued_at, expires_at);
+        Self { document: Bytes::from_owner(Zeroizing::new(json)), issued_at, expires_at }
     }
 
     /// `Expiration`.
@@ -55,6 +49,19 @@ impl PreparedCredential {
     pub const fn expires_at(&self) -> UnixTime {
         self.expires_at
     }
+}
+
+fn credential_json(values: [&str; 3], issued_at: UnixTime, expires_at: UnixTime) -> String {
+    let [access_key_id, secret_access_key, session_token] = values;
+    let mut json = Json::with_capacity(CREDENTIAL_FRAME + values.map(str::len).iter().sum::<usize>());
+    json.text("Code", "Success");
+    json.text("LastUpdated", &issued_at.rfc3339());
+    json.text("Type", "AWS-HMAC");
+    json.text("AccessKeyId", access_key_id);
+    json.text("SecretAccessKey", secret_access_key);
+    json.text("Token", session_token);
+    json.text("Expiration", &expires_at.rfc3339());
+    json.finish()
 }
 
 impl From<&Credential> for PreparedCredential {
@@ -81,7 +88,7 @@ impl fmt::Debug for PreparedCredential {
 /// The documents below `identity-credentials/ec2`, of one generation, for both ways of fetching them.
 #[derive(Debug)]
 pub struct PreparedCredentials {
-    info: String,
+    info: Bytes,
     v1: PreparedCredential,
     v2: PreparedCredential,
 }
@@ -94,7 +101,7 @@ impl PreparedCredentials {
         json.text("Code", "Success");
         json.text("LastUpdated", &v2.issued_at.rfc3339());
         json.text("AccountId", &account.to_string());
-        Self { info: json.finish(), v1, v2 }
+        Self { info: json.finish().into(), v1, v2 }
     }
 
     /// The earlier `Expiration` of the two.
@@ -110,12 +117,12 @@ impl PreparedCredentials {
     }
 
     /// `info`: no secret in it.
-    pub(crate) fn info(&self) -> &str {
+    pub(crate) const fn info(&self) -> &Bytes {
         &self.info
     }
 
     /// `security-credentials/ec2-instance`.
-    pub(crate) fn document(&self, delivery: Delivery) -> &str {
+    pub(crate) const fn document(&self, delivery: Delivery) -> &Bytes {
         match delivery {
             Delivery::V1 => &self.v1.document,
             Delivery::V2 => &self.v2.document,
@@ -128,7 +135,7 @@ impl PreparedCredentials {
 /// Source: captures of EC2 instances. Keys come in alphabetical order but for `marketplaceProductCodes`; what does not
 /// apply is `null`.
 #[must_use]
-pub fn identity_document(instance: InstanceId, facts: &Facts) -> String {
+pub fn identity_document(instance: InstanceId, facts: &Facts) -> Bytes {
     let mut json = Json::with_capacity(640);
     json.text("accountId", &facts.account.to_string());
     json.text("architecture", &facts.architecture);
@@ -145,7 +152,7 @@ pub fn identity_document(instance: InstanceId, facts: &Facts) -> String {
     json.null("ramdiskId");
     json.text("region", facts.region.as_str());
     json.text("version", "2017-09-30");
-    json.finish()
+    json.finish().into()
 }
 
 /// An object of texts and nulls in EC2's form.
@@ -206,9 +213,9 @@ mod tests {
     #[test]
     fn the_buffer_with_the_secret_never_grows() {
         let at = UnixTime::from_secs(1_795_000_000);
-        let prepared = PreparedCredential::render("ASIA", "secret", "token", at, at);
-        assert_eq!(prepared.document.len(), CREDENTIAL_FRAME + "ASIA".len() + "secret".len() + "token".len());
-        assert_eq!(prepared.document.capacity(), prepared.document.len());
+        let json = credential_json(["ASIA", "secret", "token"], at, at);
+        assert_eq!(json.len(), CREDENTIAL_FRAME + "ASIA".len() + "secret".len() + "token".len());
+        assert_eq!(json.capacity(), json.len());
     }
 
     #[test]

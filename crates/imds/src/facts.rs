@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 
+use bytes::Bytes;
 use inborn_identity::{AccountId, InstanceId, MetadataOptions, Partition, Region, UnixTime, Zone};
 
 use crate::PreparedCredentials;
@@ -42,7 +43,7 @@ pub struct Facts {
     /// The key pair named at launch: `public-keys/`.
     pub key_pair: Option<KeyPair>,
     /// `user-data`, decoded. Empty is the same as none, as at launch.
-    pub user_data: Option<Vec<u8>>,
+    pub user_data: Option<Bytes>,
     /// When it was last started: `pendingTime` of the identity document, `Last-Modified` of the tree.
     pub launch_time: UnixTime,
 }
@@ -69,7 +70,7 @@ pub struct View<'a> {
     /// What does not change while it runs.
     pub facts: &'a Facts,
     /// The identity document, made by [`crate::identity_document`] when it started.
-    pub document: &'a str,
+    pub document: &'a Bytes,
     /// The credentials of the present generation. `None` until the first is there: the paths below
     /// `identity-credentials` then answer 503, which clients try again, and are not listed.
     pub credentials: Option<&'a PreparedCredentials>,

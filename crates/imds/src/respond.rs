@@ -1,7 +1,6 @@
 //! The service: one request in, one answer out.
 
-use std::borrow::Cow;
-
+use bytes::Bytes;
 use inborn_credential::Delivery;
 use inborn_identity::{HttpEndpoint, HttpTokens, UnixTime};
 
@@ -35,7 +34,7 @@ enum Method {
 /// a token is looked at, and a token is looked at before the path, so that a 404 tells one without a token nothing.
 /// Throttling, which comes after the first check, is the listener's: see [`Response::unavailable`].
 #[must_use]
-pub fn respond<'a>(request: &Request<'_>, view: &View<'a>, key: &TokenKey, now: UnixTime) -> Response<'a> {
+pub fn respond(request: &Request<'_>, view: &View<'_>, key: &TokenKey, now: UnixTime) -> Response {
     if view.options.http_endpoint == HttpEndpoint::Disabled {
         return Response::forbidden();
     }
@@ -52,7 +51,7 @@ pub fn respond<'a>(request: &Request<'_>, view: &View<'a>, key: &TokenKey, now: 
     match method {
         Method::Put => mint(request, view, key, now),
         Method::Options => {
-            let empty = Response::plain(200, Class::Token, Cow::Borrowed(b""));
+            let empty = Response::plain(200, Class::Token, Bytes::new());
             Response { allow: Some(TOKEN_METHODS), ..empty }
         }
         Method::Get => read(target, presented, view, key, now),
@@ -60,7 +59,7 @@ pub fn respond<'a>(request: &Request<'_>, view: &View<'a>, key: &TokenKey, now: 
     }
 }
 
-fn method<'a>(name: &str, at_token_path: bool) -> Result<Method, Response<'a>> {
+fn method(name: &str, at_token_path: bool) -> Result<Method, Response> {
     match (name, at_token_path) {
         ("GET", false) => Ok(Method::Get),
         ("HEAD", false) => Ok(Method::Head),
@@ -72,7 +71,7 @@ fn method<'a>(name: &str, at_token_path: bool) -> Result<Method, Response<'a>> {
     }
 }
 
-fn mint<'a>(request: &Request<'_>, view: &View<'a>, key: &TokenKey, now: UnixTime) -> Response<'a> {
+fn mint(request: &Request<'_>, view: &View<'_>, key: &TokenKey, now: UnixTime) -> Response {
     let Some(ttl) = request.headers.get(TTL_HEADER).and_then(TokenTtl::parse) else {
         return Response { class: Class::Token, ..Response::bad_request() };
     };
@@ -83,11 +82,11 @@ fn mint<'a>(request: &Request<'_>, view: &View<'a>, key: &TokenKey, now: UnixTim
         token_ttl: Some(ttl.as_secs()),
         close: true,
         hop_limit: Some(view.options.hop_limit),
-        ..Response::plain(200, Class::Token, Cow::Owned(token.as_bytes().to_vec()))
+        ..Response::plain(200, Class::Token, Bytes::copy_from_slice(token.as_bytes()))
     }
 }
 
-fn read<'a>(target: &[u8], presented: Option<&[u8]>, view: &View<'a>, key: &TokenKey, now: UnixTime) -> Response<'a> {
+fn read(target: &[u8], presented: Option<&[u8]>, view: &View<'_>, key: &TokenKey, now: UnixTime) -> Response {
     // A bad token never falls back to version 1: the client meant version 2, and learns that it must fetch a new one.
     let (delivery, token_ttl) = match presented {
         None if view.options.http_tokens == HttpTokens::Required => return Response::unauthorized(),

@@ -1,8 +1,8 @@
 //! An answer as the listener sends it.
 
 use core::fmt;
-use std::borrow::Cow;
 
+use bytes::Bytes;
 use inborn_credential::Delivery;
 use inborn_identity::UnixTime;
 
@@ -47,13 +47,13 @@ impl Class {
 ///
 /// The body may hold a session token or credentials: it is not in `Debug`, and must not be logged.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Response<'a> {
+pub struct Response {
     /// The status code.
     pub status: u16,
     /// `Content-Type`.
     pub content_type: &'static str,
-    /// The bytes to send. Empty in an answer to `HEAD`.
-    pub body: Cow<'a, [u8]>,
+    /// The bytes to send. Empty in an answer to `HEAD`. What was prepared ahead is shared, not copied.
+    pub body: Bytes,
     /// `Content-Length`: bytes in the body, or in the body that `GET` would have had.
     pub content_length: usize,
     /// `X-Aws-Ec2-Metadata-Token-Ttl-Seconds`: the seconds that the token is good for, new or presented.
@@ -78,8 +78,8 @@ pub struct Response<'a> {
 const PLAIN: &str = "text/plain";
 const HTML: &str = "text/html";
 
-impl<'a> Response<'a> {
-    pub(crate) fn plain(status: u16, class: Class, body: Cow<'a, [u8]>) -> Self {
+impl Response {
+    pub(crate) fn plain(status: u16, class: Class, body: Bytes) -> Self {
         Self {
             status,
             content_type: PLAIN,
@@ -97,12 +97,12 @@ impl<'a> Response<'a> {
     }
 
     fn page(status: u16, text: &'static str) -> Self {
-        let plain = Self::plain(status, Class::Refused, Cow::Borrowed(text.as_bytes()));
+        let plain = Self::plain(status, Class::Refused, Bytes::from_static(text.as_bytes()));
         Self { content_type: HTML, ..plain }
     }
 
     fn empty(status: u16) -> Self {
-        Self::plain(status, Class::Refused, Cow::Borrowed(b""))
+        Self::plain(status, Class::Refused, Bytes::new())
     }
 
     pub(crate) fn bad_request() -> Self {
@@ -136,7 +136,7 @@ impl<'a> Response<'a> {
 
     /// The same answer without its body, which is what `HEAD` gets.
     pub(crate) fn without_body(self) -> Self {
-        Self { body: Cow::Borrowed(b""), delivery: None, ..self }
+        Self { body: Bytes::new(), delivery: None, ..self }
     }
 
     /// Gives each header but `Date` and `Content-Length` to `put`, names in lower case. EC2 writes them in title case.
@@ -161,7 +161,7 @@ impl<'a> Response<'a> {
     }
 }
 
-impl fmt::Debug for Response<'_> {
+impl fmt::Debug for Response {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Response")
             .field("status", &self.status)

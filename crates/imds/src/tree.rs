@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
 use inborn_credential::Delivery;
 use inborn_identity::UnixTime;
 
@@ -10,9 +11,9 @@ use crate::version::{VERSIONS, is_version};
 use crate::{Class, KeyPair, View, tag_key_fits_a_path};
 
 /// What is at a path.
-pub(crate) enum Found<'a> {
+pub(crate) enum Found {
     /// A value or a listing.
-    Leaf(Leaf<'a>),
+    Leaf(Leaf),
     /// It will be there shortly.
     NotYet,
     /// Nothing.
@@ -20,10 +21,10 @@ pub(crate) enum Found<'a> {
 }
 
 /// Something to send.
-pub(crate) struct Leaf<'a> {
+pub(crate) struct Leaf {
     pub(crate) class: Class,
     pub(crate) content_type: &'static str,
-    pub(crate) body: Cow<'a, [u8]>,
+    pub(crate) body: Bytes,
     pub(crate) modified: UnixTime,
     pub(crate) accept_ranges: &'static str,
 }
@@ -98,7 +99,7 @@ fn some(value: &str) -> Option<Cow<'_, str>> {
 }
 
 /// What is at `path`, whose slashes are folded.
-pub(crate) fn find<'a>(path: &[u8], view: &View<'a>, delivery: Delivery) -> Found<'a> {
+pub(crate) fn find(path: &[u8], view: &View<'_>, delivery: Delivery) -> Found {
     if path.is_empty() {
         return listing(view, VERSIONS.join("\n"));
     }
@@ -113,7 +114,7 @@ pub(crate) fn find<'a>(path: &[u8], view: &View<'a>, delivery: Delivery) -> Foun
 }
 
 /// What is at a path below one of the rows that are directories with entries of their own.
-fn below_a_row<'a>(path: &[u8], view: &View<'a>) -> Option<Found<'a>> {
+fn below_a_row(path: &[u8], view: &View<'_>) -> Option<Found> {
     ROWS.iter().filter(|row| row.node.is_directory()).find_map(|row| {
         let inner = path.strip_prefix(row.path.as_bytes())?.strip_prefix(b"/")?;
         Some(match row.node {
@@ -124,7 +125,7 @@ fn below_a_row<'a>(path: &[u8], view: &View<'a>) -> Option<Found<'a>> {
 }
 
 /// The listing of the directory `path`, made of the rows below it that answer.
-fn directory<'a>(path: &[u8], view: &View<'a>) -> Found<'a> {
+fn directory(path: &[u8], view: &View<'_>) -> Found {
     let mut entries = String::new();
     let mut last = "";
     let mut awaited = false;
@@ -196,16 +197,16 @@ impl Node {
         if present { State::Present } else { State::Absent }
     }
 
-    fn read<'a>(&self, view: &View<'a>, delivery: Delivery) -> Found<'a> {
+    fn read(&self, view: &View<'_>, delivery: Delivery) -> Found {
         let launched = view.facts.launch_time;
         match self {
-            Self::Text(value) => value(view).map_or(Found::Absent, |value| plain(Class::Leaf, value, launched)),
+            Self::Text(value) => value(view).map_or(Found::Absent, |value| plain(Class::Leaf, bytes(value), launched)),
             Self::Document => dynamic(view.document, launched),
             Self::CredentialInfo => view.credentials.map_or(Found::NotYet, |credentials| {
-                plain(Class::Leaf, Cow::Borrowed(credentials.info()), credentials.issued_at())
+                plain(Class::Leaf, credentials.info().clone(), credentials.issued_at())
             }),
             Self::Credentials => view.credentials.map_or(Found::NotYet, |credentials| {
-                plain(Class::Credentials, Cow::Borrowed(credentials.document(delivery)), credentials.issued_at())
+                plain(Class::Credentials, credentials.document(delivery).clone(), credentials.issued_at())
             }),
             Self::PublicKeys => view
                 .facts
@@ -221,7 +222,7 @@ impl Node {
                 Found::Leaf(Leaf {
                     class: Class::UserData,
                     content_type: "application/octet-stream",
-                    body: Cow::Borrowed(bytes),
+                    body: bytes.clone(),
                     modified: launched,
                     accept_ranges: "bytes",
                 })
@@ -230,45 +231,44 @@ impl Node {
     }
 }
 
-fn plain(class: Class, value: Cow<'_, str>, modified: UnixTime) -> Found<'_> {
-    let body = match value {
-        Cow::Borrowed(value) => Cow::Borrowed(value.as_bytes()),
-        Cow::Owned(value) => Cow::Owned(value.into_bytes()),
-    };
+fn bytes(value: Cow<'_, str>) -> Bytes {
+    match value {
+        Cow::Borrowed(value) => Bytes::copy_from_slice(value.as_bytes()),
+        Cow::Owned(value) => Bytes::from(value),
+    }
+}
+
+fn plain(class: Class, body: Bytes, modified: UnixTime) -> Found {
     Found::Leaf(Leaf { class, content_type: "text/plain", body, modified, accept_ranges: "none" })
 }
 
-fn listing<'a>(view: &View<'a>, lines: String) -> Found<'a> {
-    plain(Class::Listing, Cow::Owned(lines), view.facts.launch_time)
+fn listing(view: &View<'_>, lines: String) -> Found {
+    plain(Class::Listing, Bytes::from(lines), view.facts.launch_time)
 }
 
 /// Files that EC2 keeps as files say that they can be read in ranges, though nothing there has to honour one.
-fn dynamic(document: &str, modified: UnixTime) -> Found<'_> {
+fn dynamic(document: &Bytes, modified: UnixTime) -> Found {
     Found::Leaf(Leaf {
         class: Class::Dynamic,
         content_type: "text/plain",
-        body: Cow::Borrowed(document.as_bytes()),
+        body: document.clone(),
         modified,
         accept_ranges: "bytes",
     })
 }
 
-fn user_data<'a>(view: &View<'a>) -> Option<&'a [u8]> {
-    view.facts.user_data.as_deref().filter(|bytes| !bytes.is_empty())
+fn user_data<'a>(view: &View<'a>) -> Option<&'a Bytes> {
+    view.facts.user_data.as_ref().filter(|bytes| !bytes.is_empty())
 }
 
 /// `public-keys/0` and `public-keys/0/openssh-key`. The directory above lists `0=NAME`, which is not a path.
-fn public_key<'a>(inner: &[u8], view: &View<'a>) -> Found<'a> {
+fn public_key(inner: &[u8], view: &View<'_>) -> Found {
     match (inner, &view.facts.key_pair) {
         (b"0", Some(_)) => listing(view, "openssh-key".to_owned()),
         (b"0/openssh-key", Some(KeyPair { openssh_key, .. })) => {
             // The one value with a newline at its end.
-            let line = if openssh_key.ends_with('\n') {
-                Cow::Borrowed(openssh_key.as_str())
-            } else {
-                Cow::Owned(format!("{openssh_key}\n"))
-            };
-            plain(Class::Leaf, line, view.facts.launch_time)
+            let line = format!("{}\n", openssh_key.trim_end_matches('\n'));
+            plain(Class::Leaf, Bytes::from(line), view.facts.launch_time)
         }
         _ => Found::Absent,
     }
@@ -279,10 +279,10 @@ fn shown_tags<'a>(view: &View<'a>) -> impl Iterator<Item = (&'a str, &'a str)> {
     tags.iter().map(|(key, value)| (key.as_str(), value.as_str())).filter(|(key, _)| tag_key_fits_a_path(key))
 }
 
-fn tag<'a>(segment: &[u8], view: &View<'a>) -> Found<'a> {
-    shown_tags(view)
-        .find(|(key, _)| spells(segment, key))
-        .map_or(Found::Absent, |(_, value)| plain(Class::Leaf, Cow::Borrowed(value), view.facts.launch_time))
+fn tag(segment: &[u8], view: &View<'_>) -> Found {
+    shown_tags(view).find(|(key, _)| spells(segment, key)).map_or(Found::Absent, |(_, value)| {
+        plain(Class::Leaf, Bytes::copy_from_slice(value.as_bytes()), view.facts.launch_time)
+    })
 }
 
 #[cfg(test)]

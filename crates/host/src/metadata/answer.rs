@@ -65,7 +65,7 @@ pub(crate) fn answer<B>(
     let version = if request.headers().contains_key(TOKEN_HEADER) { "2" } else { "1" };
     attached.metrics().count(answer.class.as_str(), version, answer.status);
     tracing::debug!(instance = %machine.id(), method = asked.method, status = answer.status, "metadata");
-    let mut response = Response::new(Full::new(Bytes::from(answer.body.to_vec())));
+    let mut response = Response::new(Full::new(answer.body.clone()));
     *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
     answer.for_each_header(|name, value| {

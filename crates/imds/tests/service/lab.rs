@@ -1,5 +1,6 @@
 //! One instance to ask, and a way to write requests and answers as texts.
 
+use bytes::Bytes;
 use inborn_identity::{HttpEndpoint, HttpTokens, InstanceId, MetadataOptions, Partition, UnixTime};
 use inborn_imds::{
     Facts, KeyPair, PreparedCredential, PreparedCredentials, Request, Response, TokenKey, TokenTtl, View,
@@ -17,7 +18,7 @@ pub(crate) struct Lab {
     pub(crate) credentials: Option<PreparedCredentials>,
     pub(crate) key: TokenKey,
     pub(crate) now: UnixTime,
-    document: String,
+    document: Bytes,
 }
 
 pub(crate) fn facts() -> Facts {
@@ -81,7 +82,7 @@ pub(crate) fn full_lab() -> Lab {
     }
     lab.facts.security_groups.push("web".into());
     lab.facts.key_pair = Some(KeyPair { name: "laptop".into(), openssh_key: "ssh-ed25519 AAAA laptop".into() });
-    lab.facts.user_data = Some(b"#!/bin/sh\n\xff".to_vec());
+    lab.facts.user_data = Some(Bytes::from_static(b"#!/bin/sh\n\xff"));
     lab
 }
 
@@ -108,7 +109,7 @@ impl Lab {
     }
 
     /// Sends a request written as `METHOD PATH`, then lines of `Name: value`. `{token}` stands for a good token.
-    pub(crate) fn ask<T>(&self, request: &str, with: impl FnOnce(Response<'_>) -> T) -> T {
+    pub(crate) fn ask<T>(&self, request: &str, with: impl FnOnce(Response) -> T) -> T {
         let request = request.replace("{token}", &self.token(21_600));
         let mut lines = request.lines();
         let (method, path) = lines.next().unwrap().split_once(' ').unwrap();

@@ -1,5 +1,6 @@
 //! The tree: values, listings, slashes, versions, HEAD.
 
+use bytes::Bytes;
 use inborn_imds::VERSIONS;
 
 use crate::lab::{Lab, full_lab, lab};
@@ -92,7 +93,7 @@ fn what_is_absent_is_not_listed() {
     bare.facts.private_ip = None;
     bare.facts.mac = None;
     bare.facts.security_groups.clear();
-    bare.facts.user_data = Some(Vec::new());
+    bare.facts.user_data = Some(Bytes::new());
     bare.options.tags = true;
     let top = bare.get("/latest/meta-data/");
     for leaf in ["local-ipv4", "mac", "security-groups", "tags", "public-keys", "iam"] {
