@@ -200,7 +200,7 @@ impl ControlHandler {
         let (metadata, dns_tcp, tls, plain) = (metadata?, dns_tcp?, tls?, plain?);
         let dns_udp = UdpSocket::from_std(dns_udp).map_err(broken)?;
         let (end, ended) = watch::channel(false);
-        self.host.attach_pocket(machine(&self.region, &instance), metadata);
+        self.host.attach_pocket(machine(&self.region, &instance), [metadata]);
         self.catch_up(instance)?;
         let zone = Zone::new(&identity.region, &identity.domain);
         tokio::spawn(dns::serve(dns_udp, dns_tcp, zone, ended.clone()));

@@ -70,7 +70,8 @@ impl Serving {
         region.metrics().register(&mut registry);
         let host_metrics = inborn_host::Metrics::default();
         host_metrics.register(&mut registry);
-        let host = Host::new(Arc::clone(&clock), Arc::new(LocalIssuer(Arc::clone(&region))), host_metrics)?;
+        let issuer = Arc::new(LocalIssuer(Arc::clone(&region)));
+        let host = Host::with_limits(Arc::clone(&clock), issuer, host_metrics, settings.metadata)?;
         region.machines().observe(Arc::new(HostObserver { region: Arc::downgrade(&region), host: Arc::clone(&host) }));
 
         let addresses = [settings.bind, IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V4(ENDPOINTS_ADDRESS)];

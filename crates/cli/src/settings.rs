@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Context, bail};
+use inborn_host::MetadataLimits;
 use inborn_identity::{Partition, Region};
 use inborn_region::{Rate, Rates, RegionIdentity};
 use serde::Deserialize;
@@ -36,6 +37,7 @@ pub(crate) struct Settings {
     pub(crate) operations_port: u16,
     pub(crate) ready_file: Option<PathBuf>,
     pub(crate) rates: Rates,
+    pub(crate) metadata: MetadataLimits,
 }
 
 /// Which region this is, checked.
@@ -79,6 +81,15 @@ fn rate(per_second: Option<u32>, default: Rate) -> Rate {
     per_second.map_or(default, |per_second| Rate { per_second, burst: per_second.saturating_mul(2) })
 }
 
+fn metadata_limits(per_second: Option<u32>) -> MetadataLimits {
+    let default = MetadataLimits::DEFAULT;
+    per_second.map_or(default, |requests_per_second| MetadataLimits {
+        requests_per_second,
+        burst: requests_per_second.saturating_mul(2),
+        ..default
+    })
+}
+
 /// Reads a value; what is wrong with it joins the list.
 fn keep<T: FromStr<Err: Display>>(text: &str, what: &str, mistakes: &mut Vec<String>) -> Option<T> {
     text.parse().map_err(|error| mistakes.push(format!("{what} `{text}`: {error}"))).ok()
@@ -111,6 +122,7 @@ struct FileSettings {
     ready_file: Option<PathBuf>,
     source_rate: Option<u32>,
     principal_rate: Option<u32>,
+    metadata_rate: Option<u32>,
 }
 
 impl FileSettings {
@@ -144,6 +156,7 @@ impl Settings {
             operations_port: 0,
             ready_file: None,
             rates: Rates::default(),
+            metadata: MetadataLimits::DEFAULT,
         })
     }
 
@@ -181,6 +194,7 @@ impl Settings {
                 source: rate(up.source_rate.or(file.source_rate), Rate::SOURCE),
                 principal: rate(up.principal_rate.or(file.principal_rate), Rate::PRINCIPAL),
             },
+            metadata: metadata_limits(up.metadata_rate.or(file.metadata_rate)),
         })
     }
 }

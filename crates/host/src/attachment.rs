@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::machine::{Issuer, Machine, Wallet};
-use crate::metadata::{self, Service};
+use crate::metadata::{self, Load, MetadataLimits, Service};
 use crate::metrics::Metrics;
 
 /// How a machine is attached, and what that is worth.
@@ -55,6 +55,7 @@ pub(crate) struct Attached {
     wallet: ArcSwap<Wallet>,
     /// One refills at a time, so that the wallet never goes back to that of an earlier boot.
     refilling: Mutex<()>,
+    load: Load,
     metrics: Metrics,
     /// Dropping it ends the listeners.
     stop: watch::Sender<bool>,
@@ -74,6 +75,11 @@ impl Attached {
         matches!(self.kind, Kind::LoopbackPort(_))
     }
 
+    /// What the machine asks, over all its listeners together.
+    pub(crate) const fn load(&self) -> &Load {
+        &self.load
+    }
+
     pub(crate) const fn metrics(&self) -> &Metrics {
         &self.metrics
     }
@@ -89,8 +95,9 @@ impl Attached {
 
 /// The host: machines with their listeners.
 pub struct Host {
-    service: Service,
+    service: Arc<Service>,
     issuer: Arc<dyn Issuer>,
+    limits: MetadataLimits,
     metrics: Metrics,
     attached: Mutex<HashMap<InstanceId, Arc<Attached>>>,
 }
@@ -102,15 +109,28 @@ impl core::fmt::Debug for Host {
 }
 
 impl Host {
+    /// A host without machines and with the default limits.
+    ///
+    /// # Errors
+    /// As [`Host::with_limits`].
+    pub fn new(clock: Arc<dyn Clock>, issuer: Arc<dyn Issuer>, metrics: Metrics) -> io::Result<Arc<Self>> {
+        Self::with_limits(clock, issuer, metrics, MetadataLimits::DEFAULT)
+    }
+
     /// A host without machines. Session tokens of the metadata service are good until the process ends: a client whose
     /// token is refused fetches another.
     ///
     /// # Errors
     /// There is no randomness for the key of the session tokens.
-    pub fn new(clock: Arc<dyn Clock>, issuer: Arc<dyn Issuer>, metrics: Metrics) -> io::Result<Arc<Self>> {
+    pub fn with_limits(
+        clock: Arc<dyn Clock>,
+        issuer: Arc<dyn Issuer>,
+        metrics: Metrics,
+        limits: MetadataLimits,
+    ) -> io::Result<Arc<Self>> {
         let token_key = TokenKey::generate().map_err(|error| io::Error::other(error.to_string()))?;
-        let service = Service { clock, token_key: Arc::new(token_key) };
-        Ok(Arc::new(Self { service, issuer, metrics, attached: Mutex::default() }))
+        let service = Arc::new(Service::new(clock, token_key));
+        Ok(Arc::new(Self { service, issuer, limits, metrics, attached: Mutex::default() }))
     }
 
     /// Attaches a machine to a port of 127.0.0.1: the one it had before, or any.
@@ -124,9 +144,9 @@ impl Host {
         Ok(port)
     }
 
-    /// Attaches a machine to a listener in its own network namespace.
-    pub fn attach_pocket(&self, machine: Machine, listener: TcpListener) {
-        self.attach(machine, Kind::Pocket, [listener]);
+    /// Attaches a machine to listeners in its own network namespace, one for each protocol.
+    pub fn attach_pocket(&self, machine: Machine, listeners: impl IntoIterator<Item = TcpListener>) {
+        self.attach(machine, Kind::Pocket, listeners);
     }
 
     /// A machine has one attachment: an earlier one ends.
@@ -138,13 +158,14 @@ impl Host {
             machine: ArcSwap::from_pointee(machine),
             wallet: ArcSwap::default(),
             refilling: Mutex::default(),
+            load: Load::new(self.limits),
             metrics: self.metrics.clone(),
             stop,
         });
         attached.refill(&*self.issuer, &*self.service.clock);
         self.lock().insert(id, Arc::clone(&attached)).inspect(|earlier| earlier.end());
         for listener in listeners {
-            let (attached, service) = (Arc::clone(&attached), self.service.clone());
+            let (attached, service) = (Arc::clone(&attached), Arc::clone(&self.service));
             tokio::spawn(metadata::serve(listener, attached, service, stopping.clone()));
         }
     }

@@ -7,6 +7,7 @@ mod metrics;
 
 pub use attachment::{Host, Kind as AttachmentKind};
 pub use machine::{Issuer, Machine, MachineParts, PREPARE_AHEAD_SECONDS, Wallet};
+pub use metadata::MetadataLimits;
 pub use metrics::Metrics;
 
 pub mod control;

@@ -61,6 +61,11 @@ impl Machine {
         self.boot_generation
     }
 
+    /// Whether the IPv6 endpoint is on: `HttpProtocolIpv6`.
+    pub(crate) const fn answers_over_ipv6(&self) -> bool {
+        self.options.ipv6
+    }
+
     pub(crate) fn view<'a>(&'a self, credentials: Option<&'a PreparedCredentials>) -> View<'a> {
         View {
             instance: self.id,
@@ -151,15 +156,15 @@ fn prepare(machine: &Machine, issuer: &dyn Issuer, at: UnixTime) -> Option<(Prep
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use inborn_credential::{Claims, Epoch, EpochId, EpochRoot, Keyring, Kind, generation};
     use inborn_identity::Partition;
 
-    const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
+    pub(crate) const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
 
     /// The region, as far as an issuer is one.
-    struct Region(Keyring);
+    pub(crate) struct Region(Keyring);
 
     impl Issuer for Region {
         fn issue(&self, instance: InstanceId, delivery: Delivery, at: UnixTime) -> Option<(Credential, UnixTime)> {
@@ -179,12 +184,20 @@ mod tests {
         }
     }
 
-    fn region() -> Region {
+    pub(crate) fn region() -> Region {
         let epoch = Epoch::new(EpochId(1), &EpochRoot::from_bytes([1; 32]), Partition::Aws).unwrap();
         Region(Keyring::new(vec![epoch], EpochId(1)).unwrap())
     }
 
     fn machine(boot_generation: u32) -> Machine {
+        machine_with(boot_generation, MetadataOptions::default())
+    }
+
+    pub(crate) fn machine_with(boot_generation: u32, options: MetadataOptions) -> Machine {
+        parts(boot_generation, options).into()
+    }
+
+    pub(crate) fn parts(boot_generation: u32, options: MetadataOptions) -> MachineParts {
         let region: inborn_identity::Region = "us-east-1".parse().unwrap();
         let facts = Facts {
             account: "123456789012".parse().unwrap(),
@@ -207,8 +220,7 @@ mod tests {
             launch_time: NOW,
         };
         let id = "i-0123456789abcdef0".parse().unwrap();
-        let options = MetadataOptions::default();
-        Machine::from(MachineParts { id, is_running: true, boot_generation, options, tags: Vec::new(), facts })
+        MachineParts { id, is_running: true, boot_generation, options, tags: Vec::new(), facts }
     }
 
     #[test]

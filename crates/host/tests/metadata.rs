@@ -131,7 +131,7 @@ async fn each_machine_is_told_of_itself_alone() {
         let (status, head, body) = get(port, &token, "/latest/meta-data/instance-id").await;
         assert_eq!((status, body), (200, instance.to_string()));
         for line in
-            ["server: EC2ws", "content-length: 19", "date: Fri, 15 Jan 2027 08:00:00 GMT", "accept-ranges: none"]
+            ["Server: EC2ws", "Content-Length: 19", "Date: Fri, 15 Jan 2027 08:00:00 GMT", "Accept-Ranges: none"]
         {
             assert!(head.contains(line), "{line} in {head}");
         }
@@ -154,7 +154,7 @@ async fn head_tells_the_length_and_no_body() {
         ask(port, &format!("HEAD {CREDENTIALS}/ HTTP/1.1\r\nX-aws-ec2-metadata-token: {token}")).await;
     let document = get(port, &token, CREDENTIALS).await.2;
     assert_eq!((status, body.as_str()), (200, ""));
-    assert!(head.contains(&format!("content-length: {}", document.len())), "{head}");
+    assert!(head.contains(&format!("Content-Length: {}", document.len())), "{head}");
 }
 
 #[tokio::test]

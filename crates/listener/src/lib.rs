@@ -8,6 +8,7 @@ mod body;
 mod tls;
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -21,6 +22,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
@@ -107,15 +109,14 @@ pub async fn serve<R, F>(
     let _ = tokio::time::timeout(STOP_GRACE, places.acquire_many(all)).await;
 }
 
-/// Waits for the stop.
-async fn stopped(stop: &mut watch::Receiver<bool>) {
-    // An error means that the sender is gone, and with it whoever wanted this loop.
+/// Waits until `stop` turns true, or its sender is gone, and with it whoever wanted this loop.
+pub async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-/// An error of accept(2) is the connection's own, except when the process or the machine is out of something: then
-/// trying again at once would only burn the processor.
-async fn back_off(error: &io::Error) {
+/// Waits after an error of accept(2). It is the connection's own, except when the process or the machine is out of
+/// something: then trying again at once would only burn the processor.
+pub async fn back_off(error: &io::Error) {
     let connections_own = matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
@@ -148,13 +149,13 @@ impl Connection {
         let patience = u32::try_from(limits.write_timeout.as_millis()).unwrap_or(u32::MAX);
         let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, patience);
         match tls {
-            None => exchange(stream, Peer { address, tls: None }, limits, stop, respond).await,
+            None => converse(stream, Peer { address, tls: None }, limits, stop, respond).await,
             Some(config) => {
                 let handshake = tokio_rustls::TlsAcceptor::from(config).accept(stream);
                 match tokio::time::timeout(limits.handshake_timeout, handshake).await {
                     Ok(Ok(stream)) => {
                         let facts = TlsFacts::of(stream.get_ref().1);
-                        exchange(stream, Peer { address, tls: Some(facts) }, limits, stop, respond).await;
+                        converse(stream, Peer { address, tls: Some(facts) }, limits, stop, respond).await;
                     }
                     Ok(Err(error)) => tracing::debug!(%address, %error, "TLS handshake failed"),
                     Err(_) => tracing::debug!(%address, "TLS handshake took too long"),
@@ -165,39 +166,70 @@ impl Connection {
     }
 }
 
-/// Carries requests and answers over one connection until it ends.
-async fn exchange<S, R, F>(stream: S, peer: Peer, limits: Limits, mut stop: watch::Receiver<bool>, respond: R)
+/// Answers what one client asks, telling it by its address.
+async fn converse<S, R, F>(stream: S, peer: Peer, limits: Limits, stop: watch::Receiver<bool>, respond: R)
 where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     R: Fn(Request<Incoming>, Arc<Peer>) -> F + Send + Sync + 'static,
     F: Future<Output = Response<Full<Bytes>>> + Send + 'static,
 {
     let peer = Arc::new(peer);
     let address = peer.address;
-    let service = service_fn(move |request| {
+    let respond = move |request| {
         let answer = respond(request, Arc::clone(&peer));
         async move { Ok::<_, Infallible>(answer.await) }
-    });
+    };
+    if let Err(error) = exchange(stream, &limits, HeaderNames::LowerCase, stop, respond).await {
+        tracing::debug!(%address, %error, "connection ended");
+    }
+}
+
+/// How the names of an answer's header fields are written. To HTTP they are the same, to some clients they are not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HeaderNames {
+    /// As in `content-type`.
+    LowerCase,
+    /// As in `Content-Type`.
+    TitleCase,
+}
+
+/// Carries requests and answers over one connection until it ends, or until `stop` turns true and what was asked before is
+/// answered. Of the limits it keeps those of a request's head.
+///
+/// # Errors
+/// The connection broke, its client broke HTTP, or `respond` had an error: that closes it without an answer.
+pub async fn exchange<S, R, F, E>(
+    stream: S,
+    limits: &Limits,
+    names: HeaderNames,
+    mut stop: watch::Receiver<bool>,
+    respond: R,
+) -> Result<(), hyper::Error>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    R: Fn(Request<Incoming>) -> F + Send + 'static,
+    F: Future<Output = Result<Response<Full<Bytes>>, E>> + Send + 'static,
+    E: Into<Box<dyn Error + Send + Sync>>,
+{
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head_timeout)
         .max_headers(limits.header_count_max)
         .max_buf_size(limits.head_bytes_max)
+        .title_case_headers(names == HeaderNames::TitleCase)
         // A client that has said all it will say may still be listening.
         .half_close(true)
         // The answers carry a date of the same clock that signatures are checked against.
         .auto_date_header(false)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(stream), service_fn(respond));
     tokio::pin!(connection);
-    let result = tokio::select! {
+    tokio::select! {
+        biased;
         result = connection.as_mut() => result,
         () = stopped(&mut stop) => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
-    };
-    if let Err(error) = result {
-        tracing::debug!(%address, %error, "connection ended");
     }
 }
 

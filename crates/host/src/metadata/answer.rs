@@ -1,15 +1,17 @@
-//! The metadata service of one machine: from an HTTP request to the pure service and back.
+//! From an HTTP request to the pure service and back.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, DATE, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::Full;
 use inborn_identity::UnixTime;
-use inborn_imds::{Headers, TOKEN_HEADER, TokenKey, respond};
+use inborn_imds::{Headers, Response as Answer, TOKEN_HEADER, respond};
 
-use crate::attachment::Attached;
+use super::{Conversation, Service};
 
 /// The header fields of a request, for the pure service.
 struct Fields<'a>(&'a HeaderMap);
@@ -36,48 +38,91 @@ fn names_another(headers: &HeaderMap) -> bool {
     !host.to_str().is_ok_and(is_own)
 }
 
-/// Answers a request that came over the attachment of a machine. The body of a request is never read.
-pub(crate) fn answer<B>(
-    request: &Request<B>,
-    attached: &Attached,
-    key: &TokenKey,
-    now: UnixTime,
-) -> Response<Full<Bytes>> {
-    let machine = attached.machine();
-    let wallet = attached.wallet();
-    let target = request.uri().path_and_query().map_or("", |target| target.as_str());
-    let asked = inborn_imds::Request {
-        method: request.method().as_str(),
-        path: target.as_bytes(),
-        headers: &Fields(request.headers()),
-    };
-    // Between a start of the machine and the refill of its wallet there is nothing to hand out: what is in there belongs
-    // to an earlier boot.
-    let credentials = wallet.at(now).filter(|_| wallet.boot_generation() == machine.boot_generation());
-    let view = machine.view(credentials);
-    let answer = if machine.is_running() && !(attached.is_open_to_browsers() && names_another(request.headers())) {
-        respond(&asked, &view, key, now)
-    } else {
-        // A machine that does not run asks nothing, and one that means somebody else does not mean us: whoever this is,
-        // there is nothing here.
-        inborn_imds::Response { close: true, ..inborn_imds::Response::not_found() }
-    };
-    let version = if request.headers().contains_key(TOKEN_HEADER) { "2" } else { "1" };
-    attached.metrics().count(answer.class.as_str(), version, answer.status);
-    tracing::debug!(instance = %machine.id(), method = asked.method, status = answer.status, "metadata");
-    let mut response = Response::new(Full::new(answer.body.clone()));
-    *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let headers = response.headers_mut();
-    answer.for_each_header(|name, value| {
-        if let Ok(value) = HeaderValue::from_str(value) {
-            headers.insert(HeaderName::from_static(name), value);
+/// A guest asked by IPv6, and its machine does not answer there: to the guest, nothing listens.
+#[derive(Debug, thiserror::Error)]
+#[error("the machine's metadata is not served over IPv6")]
+pub(super) struct NotOverIpv6;
+
+impl Conversation {
+    /// Answers a request. Its body is never read.
+    pub(super) fn answer<B>(&self, request: &Request<B>) -> Result<Response<Full<Bytes>>, NotOverIpv6> {
+        let Self { socket, attached, service } = self;
+        let now = service.clock.now();
+        let machine = attached.machine();
+        if socket.is_ipv6() && !machine.answers_over_ipv6() {
+            return Err(NotOverIpv6);
         }
-    });
-    if let Ok(date) = HeaderValue::from_str(&now.http_date()) {
-        headers.insert(DATE, date);
+        let wallet = attached.wallet();
+        let target = request.uri().path_and_query().map_or("", |target| target.as_str());
+        let asked = inborn_imds::Request {
+            method: request.method().as_str(),
+            path: target.as_bytes(),
+            headers: &Fields(request.headers()),
+        };
+        // Between a start of the machine and the refill of its wallet there is nothing to hand out: what is in there
+        // belongs to an earlier boot.
+        let credentials = wallet.at(now).filter(|_| wallet.boot_generation() == machine.boot_generation());
+        let view = machine.view(credentials);
+        let mut answer =
+            if machine.is_running() && !(attached.is_open_to_browsers() && names_another(request.headers())) {
+                respond(&asked, &view, &service.token_key, now)
+            } else {
+                // A machine that does not run asks nothing, and one that means somebody else does not mean us: whoever this
+                // is, there is nothing here.
+                Answer { close: true, ..Answer::not_found() }
+            };
+        if let Some(hops) = answer.hop_limit
+            && let Err(error) = socket.set_hop_limit(hops)
+        {
+            // Without its limit a token could get to where it must not be.
+            tracing::error!(instance = %machine.id(), hops, %error, "no token: the hop limit cannot be set");
+            answer = Answer { close: true, ..Answer::unavailable() };
+        }
+        let version = if request.headers().contains_key(TOKEN_HEADER) { "2" } else { "1" };
+        attached.metrics().count(answer.class.as_str(), version, answer.status);
+        tracing::debug!(instance = %machine.id(), method = asked.method, status = answer.status, "metadata");
+        Ok(service.write(answer, now))
     }
-    headers.insert(CONTENT_LENGTH, HeaderValue::from(answer.content_length));
-    response
+
+    /// 503, to a request whose turn would come too late.
+    pub(super) fn too_many(&self) -> Response<Full<Bytes>> {
+        let answer = Answer { close: true, ..Answer::unavailable() };
+        self.service.write(answer, self.service.clock.now())
+    }
+}
+
+impl Service {
+    fn write(&self, answer: Answer, now: UnixTime) -> Response<Full<Bytes>> {
+        let mut response = Response::new(Full::default());
+        *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let headers = response.headers_mut();
+        answer.for_each_header(|name, value| {
+            if let Ok(value) = HeaderValue::from_str(value) {
+                headers.insert(HeaderName::from_static(name), value);
+            }
+        });
+        headers.insert(DATE, self.dates.at(now));
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(answer.content_length));
+        *response.body_mut() = Full::new(answer.body);
+        response
+    }
+}
+
+/// The value of `Date`, written once a second.
+#[derive(Debug, Default)]
+pub(super) struct Dates(ArcSwapOption<(UnixTime, HeaderValue)>);
+
+impl Dates {
+    fn at(&self, now: UnixTime) -> HeaderValue {
+        if let Some(known) = &*self.0.load()
+            && known.0 == now
+        {
+            return known.1.clone();
+        }
+        let Ok(value) = HeaderValue::from_str(&now.http_date()) else { return HeaderValue::from_static("") };
+        self.0.store(Some(Arc::new((now, value.clone()))));
+        value
+    }
 }
 
 #[cfg(test)]

@@ -1,37 +1,50 @@
 //! The metadata service of one machine, on the listening sockets of its attachment.
+//!
+//! Each socket has an accept loop ([`serve`]), and each connection a task. How much one machine may ask is counted for all
+//! its sockets together, in its [`Load`]: a machine that asks for more waits, first for its turns, then in the queue of the
+//! kernel, and no other machine waits with it.
 
 mod answer;
+mod load;
+mod socket;
+#[cfg(test)]
+mod tests;
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
 use inborn_identity::Clock;
 use inborn_imds::TokenKey;
-use inborn_listener::Limits;
+use inborn_listener::{HeaderNames, Limits, back_off, stopped};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use crate::attachment::Attached;
+use answer::Dates;
+pub(crate) use load::Load;
+pub use load::MetadataLimits;
+use load::Turn;
+use socket::Socket;
 
-/// Connections to one machine's metadata at a time.
-const CONNECTIONS_MAX: usize = 512;
-/// How long a guest may take to send the head of a request.
+/// Header fields of a request; more is 431.
+const HEADER_COUNT_MAX: usize = 64;
+/// Bytes of a request's line and header fields; more is 431.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// How long a guest may take to send the head of a request, or to begin another one.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-const LIMITS: Limits = Limits {
-    connections_max: CONNECTIONS_MAX,
-    header_count_max: 64,
-    head_bytes_max: 16 * 1024,
-    head_timeout: HEAD_TIMEOUT,
-    handshake_timeout: HEAD_TIMEOUT,
-    write_timeout: HEAD_TIMEOUT,
-};
-
 /// What the machines of a host have in common.
-#[derive(Clone)]
 pub(crate) struct Service {
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) token_key: Arc<TokenKey>,
+    pub(crate) token_key: TokenKey,
+    dates: Dates,
+}
+
+impl Service {
+    pub(crate) fn new(clock: Arc<dyn Clock>, token_key: TokenKey) -> Self {
+        Self { clock, token_key, dates: Dates::default() }
+    }
 }
 
 /// Serves one listening socket of an attachment until `stopping` turns true or its sender is gone. An attachment may have
@@ -39,12 +52,92 @@ pub(crate) struct Service {
 pub(crate) async fn serve(
     listener: TcpListener,
     attached: Arc<Attached>,
-    service: Service,
-    stopping: watch::Receiver<bool>,
+    service: Arc<Service>,
+    mut stopping: watch::Receiver<bool>,
 ) {
-    inborn_listener::serve(listener, None, LIMITS, stopping, move |request, _peer| {
-        let answer = answer::answer(&request, &attached, &service.token_key, service.clock.now());
-        async move { answer }
-    })
-    .await;
+    if let Err(error) = socket::prepare(&listener) {
+        tracing::error!(instance = %attached.machine().id(), %error, "the metadata socket cannot be used");
+        return;
+    }
+    loop {
+        let (socket, place) = tokio::select! {
+            biased;
+            () = stopped(&mut stopping) => break,
+            admitted = admit(&listener, &attached) => admitted,
+        };
+        if socket.is_ipv6() && !attached.machine().answers_over_ipv6() {
+            socket.refuse();
+            continue;
+        }
+        let conversation = Conversation { socket, attached: Arc::clone(&attached), service: Arc::clone(&service) };
+        tokio::spawn(conversation.hold(stopping.clone(), place));
+    }
+}
+
+/// Takes the next connection when the machine has a place for it and its turn has come. Until then it waits in the queue of
+/// the kernel, which drops what does not fit: to a guest that asks too much this looks as it does on EC2.
+async fn admit(listener: &TcpListener, attached: &Attached) -> (Socket, OwnedSemaphorePermit) {
+    loop {
+        let place = attached.load().place().await;
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                // The turn of the first request, and of a connection that asks nothing.
+                while turn(attached).await.is_err() {}
+                return (Socket::new(stream, peer), place);
+            }
+            Err(error) => back_off(&error).await,
+        }
+    }
+}
+
+/// A request whose turn would come too late.
+struct TooMany;
+
+/// Waits for the turn of the machine's next request.
+async fn turn(attached: &Attached) -> Result<(), TooMany> {
+    let (wait, turn) = match attached.load().turn() {
+        Turn::Now => return Ok(()),
+        Turn::After(wait) => (wait, Ok(())),
+        Turn::RefusedAfter(wait) => (wait, Err(TooMany)),
+    };
+    attached.metrics().count_throttled(turn.is_err());
+    tokio::time::sleep(wait).await;
+    turn
+}
+
+/// One connection of one machine.
+struct Conversation {
+    socket: Socket,
+    attached: Arc<Attached>,
+    service: Arc<Service>,
+}
+
+impl Conversation {
+    /// Answers until the guest has no more to ask.
+    async fn hold(self, stopping: watch::Receiver<bool>, place: OwnedSemaphorePermit) {
+        const LIMITS: Limits = Limits {
+            header_count_max: HEADER_COUNT_MAX,
+            head_bytes_max: HEAD_BYTES_MAX,
+            head_timeout: HEAD_TIMEOUT,
+            ..Limits::DEFAULT
+        };
+        let _open = self.attached.metrics().open_connection();
+        let conversation = Arc::new(self);
+        let socket = conversation.socket.clone();
+        let is_first = Cell::new(true);
+        let respond = move |request| {
+            let (conversation, is_first) = (Arc::clone(&conversation), is_first.replace(false));
+            async move {
+                if !is_first && turn(&conversation.attached).await.is_err() {
+                    return Ok(conversation.too_many());
+                }
+                conversation.answer(&request)
+            }
+        };
+        if let Err(error) = inborn_listener::exchange(socket, &LIMITS, HeaderNames::TitleCase, stopping, respond).await
+        {
+            tracing::debug!(%error, "metadata connection ended");
+        }
+        drop(place);
+    }
 }
