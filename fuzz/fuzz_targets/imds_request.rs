@@ -3,8 +3,8 @@
 
 use inborn_identity::{HttpTokens, MetadataOptions, Partition, UnixTime};
 use inborn_imds::{
-    Facts, KeyPair, PreparedCredential, PreparedCredentials, Request, TokenKey, TokenTtl, View, identity_document,
-    respond,
+    DocumentSignatures, Facts, KeyPair, PreparedCredential, PreparedCredentials, Request, TokenKey, TokenTtl, View,
+    identity_document, respond,
 };
 use libfuzzer_sys::fuzz_target;
 use std::sync::LazyLock;
@@ -14,6 +14,7 @@ const NOW: UnixTime = UnixTime::from_secs(1_795_000_000);
 struct Lab {
     facts: Facts,
     document: bytes::Bytes,
+    signatures: DocumentSignatures,
     tags: Vec<(String, String)>,
     credentials: PreparedCredentials,
     key: TokenKey,
@@ -47,6 +48,7 @@ static LAB: LazyLock<Lab> = LazyLock::new(|| {
     let token = key.mint(instance, TokenTtl::from_secs(60).unwrap(), NOW).unwrap().as_bytes().to_vec();
     Lab {
         document: identity_document(instance, &facts),
+        signatures: DocumentSignatures { signature: "c2ln".into(), pkcs7: "cGtjczc=".into() },
         tags: vec![("Name".into(), "web".into()), ("a@b".into(), String::new()), ("not/shown".into(), "x".into())],
         credentials: PreparedCredentials::new(facts.account, prepared(), prepared()),
         facts,
@@ -81,6 +83,7 @@ fuzz_target!(|bytes: &[u8]| {
         tags: &lab.tags,
         facts: &lab.facts,
         document: &lab.document,
+        signatures: (flags & 16 == 0).then_some(&lab.signatures),
         credentials: (flags & 8 == 0).then_some(&lab.credentials),
     };
     let response = respond(&Request { method, path, headers: &headers }, &view, &lab.key, NOW);

@@ -73,6 +73,7 @@ impl Machine {
             tags: &self.tags,
             facts: &self.facts,
             document: &self.document,
+            signatures: None,
             credentials,
         }
     }

@@ -85,6 +85,7 @@ fn time(
         tags: &[],
         facts: &lab.facts,
         document: &lab.document,
+        signatures: None,
         credentials: Some(&lab.credentials),
     };
     let request = Request { method, path: path.as_bytes(), headers: &headers };

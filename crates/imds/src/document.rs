@@ -155,6 +155,19 @@ pub fn identity_document(instance: InstanceId, facts: &Facts) -> Bytes {
     json.finish().into()
 }
 
+/// The signatures of an instance identity document, in the form they are served in: base64 in lines of 76 characters,
+/// without a newline at the end.
+///
+/// Source: a capture of `signature` (174 bytes for an RSA-1024 signature); samples of `pkcs7` in public test data.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DocumentSignatures {
+    /// `signature`: over the document's bytes.
+    pub signature: Bytes,
+    /// `pkcs7` and `rsa2048`: a SignedData that holds the document itself. On EC2 the former is signed with DSA and SHA-1,
+    /// which nobody should trust any more; here both are the latter.
+    pub pkcs7: Bytes,
+}
+
 /// An object of texts and nulls in EC2's form.
 struct Json(String);
 

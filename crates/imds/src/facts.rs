@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use bytes::Bytes;
 use inborn_identity::{AccountId, InstanceId, MetadataOptions, Partition, Region, UnixTime, Zone};
 
-use crate::PreparedCredentials;
+use crate::{DocumentSignatures, PreparedCredentials};
 
 /// The facts of one instance that stay the same from one start to the next.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -71,6 +71,9 @@ pub struct View<'a> {
     pub facts: &'a Facts,
     /// The identity document, made by [`crate::identity_document`] when it started.
     pub document: &'a Bytes,
+    /// Its signatures. `None` until they are made, shortly after the start: their paths then answer 503 and are not
+    /// listed.
+    pub signatures: Option<&'a DocumentSignatures>,
     /// The credentials of the present generation. `None` until the first is there: the paths below
     /// `identity-credentials` then answer 503, which clients try again, and are not listed.
     pub credentials: Option<&'a PreparedCredentials>,

@@ -19,7 +19,7 @@ mod token;
 mod tree;
 mod version;
 
-pub use document::{PreparedCredential, PreparedCredentials, identity_document};
+pub use document::{DocumentSignatures, PreparedCredential, PreparedCredentials, identity_document};
 pub use facts::{Facts, KeyPair, View, tag_key_fits_a_path};
 pub use inborn_credential::Delivery;
 pub use request::{Headers, Request};

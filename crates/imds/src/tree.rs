@@ -8,7 +8,7 @@ use inborn_identity::UnixTime;
 
 use crate::path::{spells, split_first};
 use crate::version::{VERSIONS, is_version};
-use crate::{Class, KeyPair, View, tag_key_fits_a_path};
+use crate::{Class, DocumentSignatures, KeyPair, View, tag_key_fits_a_path};
 
 /// What is at a path.
 pub(crate) enum Found {
@@ -35,6 +35,8 @@ enum Node {
     Text(for<'a> fn(&View<'a>) -> Option<Cow<'a, str>>),
     /// The identity document.
     Document,
+    /// One of its signatures.
+    Signature(fn(&DocumentSignatures) -> &Bytes),
     /// `info` of the credentials.
     CredentialInfo,
     /// The credentials.
@@ -61,8 +63,11 @@ const fn text(path: &'static str, value: for<'a> fn(&View<'a>) -> Option<Cow<'a,
 }
 
 /// Every leaf below a version, in the order of their bytes. To add one, add a row.
-static ROWS: [Row; 26] = [
+static ROWS: [Row; 29] = [
     row("dynamic/instance-identity/document", Node::Document),
+    row("dynamic/instance-identity/pkcs7", Node::Signature(|signatures| &signatures.pkcs7)),
+    row("dynamic/instance-identity/rsa2048", Node::Signature(|signatures| &signatures.pkcs7)),
+    row("dynamic/instance-identity/signature", Node::Signature(|signatures| &signatures.signature)),
     text("meta-data/ami-id", |v| some(&v.facts.image_id)),
     text("meta-data/ami-launch-index", |v| Some(Cow::Owned(v.facts.launch_index.to_string()))),
     // What EC2 says of every image that is not kept in S3.
@@ -190,6 +195,8 @@ impl Node {
             Self::Document => true,
             Self::CredentialInfo | Self::Credentials if view.credentials.is_none() => return State::Awaited,
             Self::CredentialInfo | Self::Credentials => true,
+            Self::Signature(_) if view.signatures.is_none() => return State::Awaited,
+            Self::Signature(_) => true,
             Self::PublicKeys => view.facts.key_pair.is_some(),
             Self::Tags => shown_tags(view).next().is_some(),
             Self::UserData => user_data(view).is_some(),
@@ -202,6 +209,9 @@ impl Node {
         match self {
             Self::Text(value) => value(view).map_or(Found::Absent, |value| plain(Class::Leaf, bytes(value), launched)),
             Self::Document => dynamic(view.document, launched),
+            Self::Signature(which) => {
+                view.signatures.map_or(Found::NotYet, |signatures| dynamic(which(signatures), launched))
+            }
             Self::CredentialInfo => view.credentials.map_or(Found::NotYet, |credentials| {
                 plain(Class::Leaf, credentials.info().clone(), credentials.issued_at())
             }),

@@ -102,6 +102,14 @@ fn identity() {
     );
 }
 
+#[test]
+fn signatures() {
+    let headers = "200 text/plain\nlast-modified: Wed, 18 Nov 2026 10:06:40 GMT\naccept-ranges: bytes\n";
+    for (leaf, expected) in [("pkcs7", "cGtj\nczc="), ("rsa2048", "cGtj\nczc="), ("signature", "c2ln\nbmF0")] {
+        lab().check(&format!("GET /latest/dynamic/instance-identity/{leaf}"), &format!("{headers}\n{expected}"));
+    }
+}
+
 /// What a line-wise `s/^.*"KEY" : "\(.*\)",.*$/\1/p` finds: everything between the quote and the last `",` of the line.
 fn extract<'a>(document: &'a str, key: &str) -> Vec<&'a str> {
     let opening = format!("\"{key}\" : \"");

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use inborn_identity::{HttpEndpoint, HttpTokens, InstanceId, MetadataOptions, Partition, UnixTime};
 use inborn_imds::{
-    Facts, KeyPair, PreparedCredential, PreparedCredentials, Request, Response, TokenKey, TokenTtl, View,
-    identity_document, respond,
+    DocumentSignatures, Facts, KeyPair, PreparedCredential, PreparedCredentials, Request, Response, TokenKey, TokenTtl,
+    View, identity_document, respond,
 };
 
 /// 2026-11-18T11:06:40Z.
@@ -15,6 +15,7 @@ pub(crate) struct Lab {
     pub(crate) options: MetadataOptions,
     pub(crate) tags: Vec<(String, String)>,
     pub(crate) facts: Facts,
+    pub(crate) signatures: Option<DocumentSignatures>,
     pub(crate) credentials: Option<PreparedCredentials>,
     pub(crate) key: TokenKey,
     pub(crate) now: UnixTime,
@@ -57,7 +58,7 @@ pub(crate) fn credentials() -> PreparedCredentials {
     PreparedCredentials::new("123456789012".parse().unwrap(), prepared("V1"), prepared("V2"))
 }
 
-/// Version 1 and 2, credentials ready, no tags, no key pair, no user data.
+/// Version 1 and 2, signatures and credentials ready, no tags, no key pair, no user data.
 pub(crate) fn lab() -> Lab {
     let instance = "i-0123456789abcdef0".parse().unwrap();
     let facts = facts();
@@ -67,6 +68,7 @@ pub(crate) fn lab() -> Lab {
         tags: Vec::new(),
         document: identity_document(instance, &facts),
         facts,
+        signatures: Some(DocumentSignatures { signature: "c2ln\nbmF0".into(), pkcs7: "cGtj\nczc=".into() }),
         credentials: Some(credentials()),
         key: TokenKey::from_bytes(&[7; TokenKey::BYTES]).unwrap(),
         now: NOW,
@@ -123,6 +125,7 @@ impl Lab {
             tags: &self.tags,
             facts: &self.facts,
             document: &self.document,
+            signatures: self.signatures.as_ref(),
             credentials: self.credentials.as_ref(),
         };
         with(respond(&Request { method, path: path.as_bytes(), headers: &headers }, &view, &self.key, self.now))

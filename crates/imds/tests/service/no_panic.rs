@@ -54,6 +54,7 @@ proptest! {
             tags: &lab.tags,
             facts: &lab.facts,
             document: &document,
+            signatures: lab.signatures.as_ref(),
             credentials: lab.credentials.as_ref(),
         };
         let response = respond(&Request { method: &method, path: &path, headers: &headers }, &view, &lab.key, NOW);

@@ -161,8 +161,8 @@ fn unknown_paths() {
         "/latest/meta-data/iam/info",
         "/latest/meta-data/iam/security-credentials",
         "/latest/meta-data/iam/security-credentials/",
-        "/latest/dynamic/instance-identity/pkcs7",
-        "/latest/dynamic/instance-identity/signature",
+        "/latest/dynamic/instance-identity/dsa2048",
+        "/latest/dynamic/instance-identity/signatures",
         "/latest/user-data",
         "/latest/meta-data/public-keys/",
         "/latest/meta-data/public-keys/0/openssh-key",
@@ -206,4 +206,15 @@ fn credentials_that_are_not_there_yet() {
     }
     lab.check("GET /latest/meta-data/identity-credentials/other", NOT_FOUND);
     assert!(!lab.get("/latest/meta-data/").contains("identity-credentials"));
+}
+
+/// The document is there from the first moment; its signatures are made beside the requests.
+#[test]
+fn signatures_that_are_not_there_yet() {
+    let mut lab = lab();
+    lab.signatures = None;
+    for leaf in ["pkcs7", "rsa2048", "signature"] {
+        lab.check(&format!("GET /latest/dynamic/instance-identity/{leaf}"), "503 text/plain\n\n");
+    }
+    assert_eq!(lab.get("/latest/dynamic/instance-identity/"), "document");
 }
