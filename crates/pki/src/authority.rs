@@ -4,14 +4,15 @@ use std::net::IpAddr;
 
 use inborn_identity::{Region, UnixTime};
 use rcgen::{
-    BasicConstraints, CertificateParams, CidrSubnet, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
-    GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose, NameConstraints, SanType,
+    BasicConstraints, CertificateParams, CidrSubnet, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, NameConstraints, SanType,
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
-use time::OffsetDateTime;
 use zeroize::Zeroizing;
+
+use crate::certificate::{SealableKey, distinguished_name, validity};
 
 /// How long the authority's own certificate is good: ten years.
 const AUTHORITY_LIFE_SECONDS: u64 = 10 * 365 * 86_400;
@@ -19,8 +20,6 @@ const AUTHORITY_LIFE_SECONDS: u64 = 10 * 365 * 86_400;
 const SERVER_LIFE_SECONDS: u64 = 397 * 86_400;
 /// A server certificate is replaced when less than this is left of it.
 const SERVER_RENEW_SECONDS: u64 = 200 * 86_400;
-/// Certificates begin a little in the past: guests' clocks run late.
-const BACKDATE_SECONDS: u64 = 86_400;
 
 /// What can go wrong in the authority.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +30,9 @@ pub enum AuthorityError {
     /// The stored form is not one.
     #[error("the stored certificate authority cannot be read: restore the data directory from a backup")]
     Stored,
+    /// The crypto library failed.
+    #[error("the crypto library could not make a key or a signature: is the machine out of memory or of randomness?")]
+    Crypto,
     /// The TLS library refused the certificate.
     #[error("the TLS library refused the region's certificate: {0}")]
     Tls(#[from] rustls::Error),
@@ -64,21 +66,6 @@ impl ServerNames {
     }
 }
 
-/// The authority's certificate (PEM) and private key (PKCS#8 DER): what is sealed and kept, since a new authority
-/// at each start would have to be trusted anew by each guest.
-pub struct SealableAuthority {
-    /// The certificate, PEM.
-    pub certificate_pem: String,
-    /// The private key, PKCS#8 DER.
-    pub private_key: Zeroizing<Vec<u8>>,
-}
-
-impl core::fmt::Debug for SealableAuthority {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("SealableAuthority").field("private_key", &"[redacted]").finish_non_exhaustive()
-    }
-}
-
 /// A certificate authority for one region, name-constrained to that region's domain, `localhost`, loopback and
 /// link-local addresses: a guest that trusts it trusts it for nothing else.
 pub struct Authority {
@@ -97,12 +84,12 @@ impl Authority {
     ///
     /// # Errors
     /// [`AuthorityError::Make`] when the crypto library cannot make the key or the certificate.
-    pub fn create(region: &Region, domain: &str, now: UnixTime) -> Result<(Self, SealableAuthority), AuthorityError> {
+    pub fn create(region: &Region, domain: &str, now: UnixTime) -> Result<(Self, SealableKey), AuthorityError> {
         let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
         let private_key = Zeroizing::new(key.serialize_der());
         let params = authority_params(region, domain, now);
         let certificate_pem = params.self_signed(&key)?.pem();
-        let sealable = SealableAuthority { certificate_pem: certificate_pem.clone(), private_key };
+        let sealable = SealableKey { certificate_pem: certificate_pem.clone(), private_key };
         Ok((Self { issuer: Issuer::new(params, key), certificate_pem }, sealable))
     }
 
@@ -110,7 +97,7 @@ impl Authority {
     ///
     /// # Errors
     /// [`AuthorityError::Stored`] when it is not an authority of this region.
-    pub fn restore(region: &Region, domain: &str, stored: &SealableAuthority) -> Result<Self, AuthorityError> {
+    pub fn restore(region: &Region, domain: &str, stored: &SealableKey) -> Result<Self, AuthorityError> {
         let der = PrivateKeyDer::try_from(stored.private_key.to_vec()).map_err(|_| AuthorityError::Stored)?;
         let key = KeyPair::from_der_and_sign_algo(&der, &rcgen::PKCS_ECDSA_P256_SHA256)
             .map_err(|_| AuthorityError::Stored)?;
@@ -175,22 +162,6 @@ fn authority_params(region: &Region, domain: &str, now: UnixTime) -> Certificate
     });
     (params.not_before, params.not_after) = validity(now, AUTHORITY_LIFE_SECONDS);
     params
-}
-
-fn distinguished_name(common_name: &str) -> DistinguishedName {
-    let mut name = DistinguishedName::new();
-    name.push(DnType::OrganizationName, "Inborn");
-    name.push(DnType::CommonName, common_name);
-    name
-}
-
-fn validity(now: UnixTime, life_seconds: u64) -> (OffsetDateTime, OffsetDateTime) {
-    (offset(now.minus(BACKDATE_SECONDS)), offset(now.plus(life_seconds)))
-}
-
-fn offset(time: UnixTime) -> OffsetDateTime {
-    let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
-    OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH)
 }
 
 #[cfg(test)]

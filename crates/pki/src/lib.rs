@@ -1,8 +1,18 @@
-//! Certificate authority and TLS configuration: the only crate that touches CA keys, and the only place where
-//! TLS is configured (provider, versions, ALPN), so that no connection is made or taken with other choices.
+//! Certificate authorities, signatures of documents and TLS configuration: the only crate that touches CA keys, and the
+//! only place where TLS is configured (provider, versions, ALPN), so that no connection is made or taken with other choices.
 #![forbid(unsafe_code)]
 
 mod authority;
+mod base64;
+mod certificate;
+mod cms;
+mod document;
+mod instance_connect;
+mod ocsp;
+mod rsa;
 pub mod tls;
 
-pub use authority::{Authority, AuthorityError, SealableAuthority, ServerNames};
+pub use authority::{Authority, AuthorityError, ServerNames};
+pub use certificate::SealableKey;
+pub use document::{DocumentSigner, SignedDocument};
+pub use instance_connect::{InstanceConnectSigner, SealableSigner, Staple};

@@ -7,7 +7,7 @@ use inborn_credential::{
     CutOff, Epoch, EpochId, EpochRoot, Kek, KekError, Keyring, Operator, Scope, SecretAccessKey, generate_long_lived,
 };
 use inborn_identity::{AccountId, Principal, UnixTime};
-use inborn_pki::{Authority, SealableAuthority};
+use inborn_pki::{Authority, SealableKey};
 use inborn_store::{EpochState, Sealed, SealedEpoch, SettingChange, Store};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -211,7 +211,7 @@ async fn authority(
 }
 
 /// The certificate's length in 4 bytes, the certificate, the key.
-fn encode_authority(authority: &SealableAuthority) -> Zeroizing<Vec<u8>> {
+fn encode_authority(authority: &SealableKey) -> Zeroizing<Vec<u8>> {
     let certificate = authority.certificate_pem.as_bytes();
     let length = u32::try_from(certificate.len()).unwrap_or(u32::MAX).to_be_bytes();
     let mut bytes = Zeroizing::new(Vec::with_capacity(4 + certificate.len() + authority.private_key.len()));
@@ -221,10 +221,10 @@ fn encode_authority(authority: &SealableAuthority) -> Zeroizing<Vec<u8>> {
     bytes
 }
 
-fn decode_authority(bytes: &[u8]) -> Option<SealableAuthority> {
+fn decode_authority(bytes: &[u8]) -> Option<SealableKey> {
     let (length, rest) = bytes.split_first_chunk::<4>()?;
     let (certificate, key) = rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)?;
-    Some(SealableAuthority {
+    Some(SealableKey {
         certificate_pem: String::from_utf8(certificate.to_vec()).ok()?,
         private_key: Zeroizing::new(key.to_vec()),
     })
