@@ -1,5 +1,7 @@
 //! What can be written on the command line. Help texts are for someone who has never seen the product.
 
+mod machine;
+
 use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -7,6 +9,8 @@ use std::path::{Path, PathBuf};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use inborn_identity::UnixTime;
+
+pub(crate) use machine::Machine;
 
 const ABOUT: &str = "Every machine is born with an identity.";
 const LONG_ABOUT: &str = "\
@@ -145,26 +149,6 @@ pub(crate) enum Output {
     Json,
 }
 
-/// How the new machine is to be.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct Machine {
-    /// Its name: the tag `Name`
-    #[arg(long)]
-    pub(crate) name: Option<String>,
-    /// A tag; may be repeated
-    #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = tag)]
-    pub(crate) tags: Vec<(String, String)>,
-    /// Whether metadata requests need a session token (IMDSv2)
-    #[arg(long, value_name = "optional|required", value_parser = ["optional", "required"])]
-    pub(crate) http_tokens: Option<String>,
-    /// The image it claims to be made from
-    #[arg(long, value_name = "AMI", default_value = "ami-00000000000000000")]
-    pub(crate) image_id: String,
-    /// The type it claims to be of
-    #[arg(long, value_name = "TYPE", default_value = "m5.large")]
-    pub(crate) instance_type: String,
-}
-
 const RUN_HELP: &str = "\
 Inside, 169.254.169.254 is the machine's metadata service, *.REGION.DOMAIN is the region with TLS that the usual \
 clients trust, and there is no other network. Needs no root. Uses a running `inborn up`; without one, a region of its \
@@ -179,6 +163,9 @@ pub(crate) struct Run {
     pub(crate) region: Region,
     #[command(flatten)]
     pub(crate) machine: Machine,
+    /// The region's name: of the running `inborn up`, or for a region of its own [default: us-east-1]
+    #[arg(long = "region", value_name = "NAME")]
+    pub(crate) region_name: Option<String>,
     /// The command and its arguments
     #[arg(trailing_var_arg = true, required = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
@@ -309,14 +296,6 @@ pub(crate) fn named(directory: Option<&PathBuf>) -> Option<&Path> {
     directory.map(PathBuf::as_path).filter(|path| !path.as_os_str().is_empty())
 }
 
-/// Splits `KEY=VALUE`; a value may hold further `=`.
-fn tag(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err("a tag is KEY=VALUE, as in role=web".to_owned()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -366,12 +345,5 @@ mod tests {
         let Command::Ps(ps) = arguments.command else { panic!() };
         assert_eq!(named(ps.region.data.as_ref()), None);
         assert_eq!(named(Some(&"d".into())), Some(Path::new("d")));
-    }
-
-    #[test]
-    fn tags_are_split_at_the_first_equals_sign() {
-        assert_eq!(tag("a=b=c"), Ok(("a".into(), "b=c".into())));
-        assert_eq!(tag("a="), Ok(("a".into(), String::new())));
-        assert!(tag("a").is_err() && tag("=b").is_err());
     }
 }

@@ -86,27 +86,9 @@ impl Operator {
 
     /// Launches one machine.
     pub(crate) async fn launch(&self, machine: &arguments::Machine, lease: bool) -> anyhow::Result<InstanceId> {
-        let mut parameters = vec![
-            ("ImageId".to_owned(), machine.image_id.clone()),
-            ("InstanceType".to_owned(), machine.instance_type.clone()),
-            ("MinCount".to_owned(), "1".to_owned()),
-            ("MaxCount".to_owned(), "1".to_owned()),
-        ];
-        if let Some(http_tokens) = &machine.http_tokens {
-            parameters.push(("MetadataOptions.HttpTokens".to_owned(), http_tokens.clone()));
-        }
+        let mut parameters = machine.parameters()?;
         if lease {
             parameters.push(("Inborn.Lease".to_owned(), "true".to_owned()));
-        }
-        let name = machine.name.iter().map(|name| ("Name".to_owned(), name.clone()));
-        let tags: Vec<(String, String)> = name.chain(machine.tags.iter().cloned()).collect();
-        if !tags.is_empty() {
-            parameters.push(("TagSpecification.1.ResourceType".to_owned(), "instance".to_owned()));
-        }
-        for (index, (key, value)) in tags.into_iter().enumerate() {
-            let prefix = format!("TagSpecification.1.Tag.{}", index + 1);
-            parameters.push((format!("{prefix}.Key"), key));
-            parameters.push((format!("{prefix}.Value"), value));
         }
         let answer = self.call("RunInstances", &parameters).await?;
         let document = Document::parse(&answer).context("the region's answer is not XML")?;

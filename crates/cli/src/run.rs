@@ -36,7 +36,7 @@ pub(crate) async fn run(arguments: &Run) -> anyhow::Result<ExitCode> {
         Err(error) => return Ok(Ending::Never(error).exit()),
     };
     let mut signals = Signals::catch().context("cannot catch signals")?;
-    let (ready, own) = region(named(arguments.region.data.as_ref())).await?;
+    let (ready, own) = region(named(arguments.region.data.as_ref()), arguments.region_name.as_deref()).await?;
     let operator = Operator::of(&ready)?;
     let instance = operator.launch(&arguments.machine, true).await?;
     let ending = live(pocket, sockets, &ready, instance, executable, &mut signals).await;
@@ -51,10 +51,17 @@ pub(crate) async fn run(arguments: &Run) -> anyhow::Result<ExitCode> {
 }
 
 /// The `up` that is running, or a region of our own in memory.
-async fn region(data: Option<&Path>) -> anyhow::Result<(Ready, Option<Serving>)> {
+async fn region(data: Option<&Path>, name: Option<&str>) -> anyhow::Result<(Ready, Option<Serving>)> {
     // One that was named is meant and is waited for; without a name, a region of our own does as well.
     let found = if data.is_some() { directory::find_soon(data).await? } else { directory::find(data)? };
     if let Some(ready) = found {
+        if let Some(name) = name.filter(|name| *name != ready.region) {
+            anyhow::bail!(
+                "the `inborn up` on {} serves {}, not {name}: leave --region away, or stop it for a region of its own",
+                ready.data.display(),
+                ready.region
+            );
+        }
         return Ok((ready, None));
     }
     if let Some(data) = data {
@@ -63,7 +70,7 @@ async fn region(data: Option<&Path>) -> anyhow::Result<(Ready, Option<Serving>)>
             data.display()
         );
     }
-    let serving = Serving::start(&Settings::in_memory()?).await?;
+    let serving = Serving::start(&Settings::in_memory(name)?).await?;
     Ok((serving.ready.clone(), Some(serving)))
 }
 

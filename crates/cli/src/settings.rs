@@ -44,9 +44,9 @@ pub(crate) struct Settings {
 pub(crate) struct Choice;
 
 impl Choice {
-    /// The one that nobody chose.
-    pub(crate) fn default_one() -> anyhow::Result<RegionIdentity> {
-        Self::check(None, None, None, None).map_err(anyhow::Error::msg)
+    /// The one of this name, or the one that nobody chose.
+    pub(crate) fn named(region: Option<&str>) -> anyhow::Result<RegionIdentity> {
+        Self::check(region, None, None, None).map_err(anyhow::Error::msg)
     }
 
     fn check(
@@ -145,11 +145,12 @@ impl Settings {
     }
 
     /// Those of a region that lives as long as its process.
-    pub(crate) fn in_memory() -> anyhow::Result<Self> {
+    pub(crate) fn in_memory(region: Option<&str>) -> anyhow::Result<Self> {
+        let identity = Choice::named(region)?;
         Ok(Self {
             data: directory::temporary()?,
             ephemeral: true,
-            identity: Choice::default_one()?,
+            identity,
             bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
             port: 0,
             tls_port: 0,
@@ -239,6 +240,14 @@ data = "/file""#;
         for word in ["region `US`:", "account `1`:", "partition `mars`:", "domain `x`:"] {
             assert!(text.contains(word), "{word} in {text}");
         }
+    }
+
+    #[test]
+    fn a_region_in_memory_may_be_named() {
+        assert_eq!(Choice::named(None).unwrap().region.to_string(), DEFAULT_REGION);
+        let china = Choice::named(Some("cn-north-1")).unwrap();
+        assert_eq!((china.partition, china.domain.as_str()), (Partition::AwsCn, "amazonaws.com.cn"));
+        assert!(Settings::in_memory(Some("U S")).unwrap_err().to_string().contains("region `U S`:"));
     }
 
     #[test]
