@@ -11,6 +11,7 @@ pub mod conformance;
 mod cut_off;
 mod epoch;
 mod error;
+mod host_keys;
 mod instance;
 mod operator;
 mod sqlite;
@@ -20,6 +21,7 @@ pub use change::{Change, ChangeRequest, Changed, MetadataOptionsChange, TagRemov
 pub use cut_off::{CutOff, CutOffScope, RecordedCutOff};
 pub use epoch::{EpochState, Sealed, SealedEpoch};
 pub use error::{Conflict, StoreError};
+pub use host_keys::{HostKeyBasis, HostKeySet, HostKeys, HostKeysChange};
 pub use instance::{Attachment, Instance, InstanceState, StateReason, UserData, UserDataError};
 pub use operator::Operator;
 pub use sqlite::{SqliteOptions, SqliteStore, Statistics};

@@ -4,7 +4,10 @@ use core::pin::Pin;
 
 use inborn_identity::{AccountId, InstanceId, UnixTime};
 
-use crate::{ChangeRequest, Changed, Instance, InstanceState, Operator, RecordedCutOff, SealedEpoch, StoreError};
+use crate::{
+    ChangeRequest, Changed, HostKeys, HostKeysChange, Instance, InstanceState, Operator, RecordedCutOff, SealedEpoch,
+    StoreError,
+};
 
 /// What every verb gives: boxed, so that the trait is object safe.
 pub type Future<'a, T> = Pin<Box<dyn core::future::Future<Output = Result<T, StoreError>> + Send + 'a>>;
@@ -190,6 +193,16 @@ pub trait Store: Send + Sync + 'static {
 
     /// Forgets cut-offs made before a moment; gives how many.
     fn forget_cut_offs(&self, before: UnixTime) -> Future<'_, u64>;
+
+    /// The host keys of a machine and the revision of their record: 0 where nothing was written, also of machines that
+    /// are not there.
+    fn host_keys(&self, instance: InstanceId) -> Future<'_, (u64, HostKeys)>;
+
+    /// Writes the record of a machine's host keys if it still has the revision that was read.
+    ///
+    /// # Errors
+    /// `Conflict`: it has another; `NotFound`: there is no such machine; `Invalid`: too long.
+    fn put_host_keys(&self, change: HostKeysChange) -> Future<'_, ()>;
 
     /// The value of a setting.
     fn setting<'a>(&'a self, name: &'a str) -> Future<'a, Option<Vec<u8>>>;

@@ -10,12 +10,12 @@ use std::collections::BTreeMap;
 
 use inborn_identity::{AccountId, InstanceId, UnixTime};
 use inborn_store::conformance::samples::{
-    LAUNCHED_AT, account, bare, epoch, id, launch, launch_with_token, operator, other_account,
+    LAUNCHED_AT, account, bare, epoch, host_keys, id, launch, launch_with_token, operator, other_account,
 };
 use inborn_store::{
-    Attachment, Change, ChangeRequest, Conflict, CutOff, CutOffScope, EpochState, Instance, InstanceQuery,
-    InstanceState, LaunchOutcome, LaunchRequest, Operator, RecordedCutOff, SealedEpoch, SettingChange, SqliteStore,
-    Store, StoreError, TagRemoval,
+    Attachment, Change, ChangeRequest, Conflict, CutOff, CutOffScope, EpochState, HostKeys, HostKeysChange, Instance,
+    InstanceQuery, InstanceState, LaunchOutcome, LaunchRequest, Operator, RecordedCutOff, SealedEpoch, SettingChange,
+    SqliteStore, Store, StoreError, TagRemoval,
 };
 use proptest::prelude::*;
 
@@ -29,6 +29,7 @@ enum Action {
     Epoch(u8),
     CutOff(RecordedCutOff),
     Forget(u8),
+    HostKeys { number: u8, revision: u8, keys: u8 },
     Setting { name: u8, expected: Option<u8>, value: u8 },
     Page { whose: Option<bool>, after: Option<u8>, limit: u8 },
     Reopen,
@@ -97,6 +98,7 @@ fn action() -> impl Strategy<Value = Action> {
         1 => (0..4u8).prop_map(Action::Epoch),
         2 => cut_off().prop_map(Action::CutOff),
         1 => any::<u8>().prop_map(Action::Forget),
+        2 => (number(), 0..3u8, 0..3u8).prop_map(|(number, revision, keys)| Action::HostKeys { number, revision, keys }),
         1 => (0..2u8, prop::option::of(0..2u8), 0..2u8)
             .prop_map(|(name, expected, value)| Action::Setting { name, expected, value }),
         2 => (prop::option::of(any::<bool>()), prop::option::of(number()), 1..5u8)
@@ -129,6 +131,7 @@ struct Model {
     epochs: BTreeMap<u32, SealedEpoch>,
     /// By kind and subject, as text.
     cut_offs: BTreeMap<String, RecordedCutOff>,
+    host_keys: BTreeMap<InstanceId, (u64, HostKeys)>,
     settings: BTreeMap<String, Vec<u8>>,
 }
 
@@ -254,6 +257,7 @@ impl Model {
         let count = self.instances.len();
         self.instances.retain(|_, instance| instance.terminated_at.is_none_or(|at| at >= before));
         let instances = &self.instances;
+        self.host_keys.retain(|id, _| instances.contains_key(id));
         self.launches.retain(|_, (_, reservation)| instances.values().any(|left| left.reservation_id == *reservation));
         (count - self.instances.len()) as u64
     }
@@ -327,6 +331,16 @@ async fn step(store: &SqliteStore, model: &mut Model, action: Action) {
                 model.settings.insert(name, change.value);
             }
         }
+        Action::HostKeys { number, revision, keys } => {
+            let change =
+                HostKeysChange { instance: id(number.into()), revision: revision.into(), keys: host_keys(keys) };
+            let found = model.host_keys.get(&change.instance).map_or(0, |(revision, _)| *revision);
+            let wins = found == change.revision && model.instances.contains_key(&change.instance);
+            assert_eq!(store.put_host_keys(change.clone()).await.is_ok(), wins);
+            if wins {
+                model.host_keys.insert(change.instance, (found + 1, change.keys));
+            }
+        }
         Action::Page { whose: other, after, limit } => {
             let after = after.map(|number| id(number.into()));
             let query = InstanceQuery { account: other.map(whose), after, limit: limit.into() };
@@ -348,6 +362,10 @@ async fn compare(store: &SqliteStore, model: &Model) {
     expected.sort_unstable();
     found.sort_unstable();
     assert_eq!(found, expected);
+    for instance in (0..10).map(id) {
+        let expected = model.host_keys.get(&instance).cloned().unwrap_or_default();
+        assert_eq!(store.host_keys(instance).await, Ok(expected));
+    }
     for name in ["setting-0", "setting-1"] {
         assert_eq!(store.setting(name).await, Ok(model.settings.get(name).cloned()));
     }

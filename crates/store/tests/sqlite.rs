@@ -101,12 +101,12 @@ async fn a_newer_schema_is_refused_and_left_alone() {
     let place = Place::new();
     place.open().close().await.unwrap();
     let connection = Connection::open(place.path()).unwrap();
-    connection.execute("UPDATE schema_version SET version = 2", ()).unwrap();
+    connection.execute("UPDATE schema_version SET version = 1000", ()).unwrap();
     connection.execute_batch("PRAGMA journal_mode = DELETE").unwrap();
     connection.close().unwrap();
     let before = std::fs::read(place.path()).unwrap();
     let refused = SqliteStore::open(&place.path()).map(drop).unwrap_err();
-    assert_eq!(refused, StoreError::Newer { found: 2, known: 1 });
+    assert!(matches!(refused, StoreError::Newer { found: 1000, known } if known < 1000), "{refused:?}");
     assert!(refused.to_string().contains("use the newer program"), "{refused}");
     assert_eq!(std::fs::read(place.path()).unwrap(), before);
 }

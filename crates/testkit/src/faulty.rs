@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use inborn_identity::{InstanceId, UnixTime};
 use inborn_store::{
-    ChangeRequest, Changed, Future, Instance, InstancePage, InstanceQuery, LaunchOutcome, LaunchRequest, Operator,
-    RecordedCutOff, SealedEpoch, SettingChange, Store, StoreError,
+    ChangeRequest, Changed, Future, HostKeys, HostKeysChange, Instance, InstancePage, InstanceQuery, LaunchOutcome,
+    LaunchRequest, Operator, RecordedCutOff, SealedEpoch, SettingChange, Store, StoreError,
 };
 
 /// How a write fails.
@@ -133,6 +133,14 @@ impl Store for FaultyStore {
 
     fn forget_cut_offs(&self, before: UnixTime) -> Future<'_, u64> {
         self.write(|store| store.forget_cut_offs(before))
+    }
+
+    fn host_keys(&self, instance: InstanceId) -> Future<'_, (u64, HostKeys)> {
+        self.inner.host_keys(instance)
+    }
+
+    fn put_host_keys(&self, change: HostKeysChange) -> Future<'_, ()> {
+        self.write(|store| store.put_host_keys(change))
     }
 
     fn setting<'a>(&'a self, name: &'a str) -> Future<'a, Option<Vec<u8>>> {

@@ -9,11 +9,13 @@
 )]
 
 mod changes;
+mod host_keys;
 mod launches;
 mod records;
 pub mod samples;
 
 pub use changes::*;
+pub use host_keys::*;
 pub use launches::*;
 pub use records::*;
 
@@ -48,6 +50,9 @@ macro_rules! conformance_tests {
             epochs_are_kept_and_never_replaced,
             cut_offs_only_grow_stronger,
             cut_offs_are_forgotten_by_age,
+            host_keys_are_kept_and_compared,
+            host_keys_are_forgotten_with_their_machine,
+            host_key_limits,
             settings_are_compared_and_set,
             setting_limits,
             one_of_many_wins_a_setting,

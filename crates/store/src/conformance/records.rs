@@ -6,8 +6,8 @@ use inborn_identity::UnixTime;
 
 use super::samples::{LAUNCHED_AT, account, bare, change, epoch, id, launch, launch_with_token, operator, terminate};
 use crate::{
-    Conflict, CutOff, CutOffScope, EpochState, InstanceQuery, LaunchOutcome, RecordedCutOff, SettingChange, Store,
-    StoreError,
+    Conflict, CutOff, CutOffScope, EpochState, HostKeys, HostKeysChange, InstanceQuery, LaunchOutcome, RecordedCutOff,
+    SettingChange, Store, StoreError,
 };
 
 /// Operators come back as given, ordered by key id; a second one with the same key id is refused.
@@ -179,6 +179,9 @@ pub async fn a_closed_store_says_so(store: Arc<dyn Store>) {
     let cut_off = RecordedCutOff { cut_off: CutOff::Dead { instance: id(1) }, at: LAUNCHED_AT };
     assert_eq!(store.put_cut_off(cut_off).await, closed());
     assert_eq!(store.forget_cut_offs(LAUNCHED_AT).await.map(drop), closed());
+    assert_eq!(store.host_keys(id(1)).await.map(drop), closed());
+    let keys = HostKeysChange { instance: id(1), revision: 0, keys: HostKeys::default() };
+    assert_eq!(store.put_host_keys(keys).await, closed());
     assert_eq!(store.setting("name").await.map(drop), closed());
     assert_eq!(store.put_setting(set("name", None, b"")).await, closed());
 }

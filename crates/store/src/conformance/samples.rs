@@ -6,8 +6,8 @@ use std::net::Ipv4Addr;
 use inborn_identity::{AccessKeyId, AccessKeyKind, AccountId, InstanceId, MetadataOptions, Region, UnixTime, Zone};
 
 use crate::{
-    Attachment, Change, ChangeRequest, EpochState, Instance, InstanceState, LaunchRequest, Operator, Sealed,
-    SealedEpoch, StateReason, UserData,
+    Attachment, Change, ChangeRequest, EpochState, HostKeyBasis, HostKeySet, HostKeys, Instance, InstanceState,
+    LaunchRequest, Operator, Sealed, SealedEpoch, StateReason, UserData,
 };
 
 /// When the samples were launched: 2026-01-01T00:00:00Z.
@@ -160,4 +160,25 @@ pub fn operator(number: u8) -> Operator {
 #[must_use]
 pub fn epoch(id: u32, state: EpochState) -> SealedEpoch {
     SealedEpoch { id, blob: Sealed::new(id.to_be_bytes().repeat(9)), created_at: LAUNCHED_AT, state }
+}
+
+/// Record number `number` of host keys, with a set in every place.
+#[must_use]
+pub fn host_keys(number: u8) -> HostKeys {
+    let set = |name: &str, basis, proven| HostKeySet {
+        lines: vec![format!("ssh-ed25519 AAAA{number}{name} root ☃"), format!("ssh-rsa AAAA{number}{name}")],
+        basis,
+        proven,
+        first_seen: LAUNCHED_AT.plus(u64::from(number)),
+        last_seen: LAUNCHED_AT.plus(u64::from(number) + 5),
+        boot_generation: u32::MAX - u32::from(number),
+        access_key_id: format!("ASIA{number}"),
+        source_address: "10.0.0.7".into(),
+    };
+    HostKeys {
+        proofs_until: LAUNCHED_AT.plus(u64::from(number) + 1),
+        current: Some(set("current", HostKeyBasis::OldKey, true)),
+        pending: Some(set("pending", HostKeyBasis::Offered, false)),
+        past: vec![set("before", HostKeyBasis::FreshBoot, false), set("first", HostKeyBasis::First, true)],
+    }
 }

@@ -2,6 +2,7 @@
 
 mod fault;
 mod file;
+mod host_keys;
 mod instances;
 mod queue;
 mod readers;
@@ -17,8 +18,8 @@ use inborn_identity::{InstanceId, UnixTime};
 use rusqlite::Connection;
 
 use crate::{
-    ChangeRequest, Changed, Future, Instance, InstancePage, InstanceQuery, LaunchOutcome, LaunchRequest, Operator,
-    RecordedCutOff, SealedEpoch, SettingChange, Store, StoreError,
+    ChangeRequest, Changed, Future, HostKeys, HostKeysChange, Instance, InstancePage, InstanceQuery, LaunchOutcome,
+    LaunchRequest, Operator, RecordedCutOff, SealedEpoch, SettingChange, Store, StoreError,
 };
 use queue::Queue;
 use readers::ReadJob;
@@ -212,6 +213,17 @@ impl Store for SqliteStore {
 
     fn forget_cut_offs(&self, before: UnixTime) -> Future<'_, u64> {
         self.write(move |connection| records::forget_cut_offs(connection, before))
+    }
+
+    fn host_keys(&self, instance: InstanceId) -> Future<'_, (u64, HostKeys)> {
+        self.read(move |connection| host_keys::one(connection, instance))
+    }
+
+    fn put_host_keys(&self, change: HostKeysChange) -> Future<'_, ()> {
+        match change.check() {
+            Ok(()) => self.write(move |connection| host_keys::put(connection, &change)),
+            Err(error) => refuse(error),
+        }
     }
 
     fn setting<'a>(&'a self, name: &'a str) -> Future<'a, Option<Vec<u8>>> {
