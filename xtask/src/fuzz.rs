@@ -29,7 +29,7 @@ pub(crate) fn run(root: &Path, seconds: u64, wanted: &[String]) -> Result<()> {
     let built = directory.join("target");
     // With --target, build scripts and macros stay without instrumentation.
     let mut build = Step::cargo(&directory)
-        .args(["build", "--release", "--target", &host, "--target-dir"])
+        .args(["build", "--locked", "--release", "--target", &host, "--target-dir"])
         .arg(&built)
         .env("RUSTFLAGS", COVERAGE)
         .env_remove("CARGO_ENCODED_RUSTFLAGS");
