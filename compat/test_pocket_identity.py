@@ -129,6 +129,25 @@ def test_everything_else_is_refused(pocket: Pocket):
     assert (told["s3 list_buckets"]["status"], told["s3 list_buckets"]["code"]) == (400, "InvalidToken")
 
 
+#: The AWS CLI as `aws` starts it, four times in one process.
+REFUSED_CALLS = """from awscli.clidriver import create_clidriver
+for call in ("sts get-session-token", "sqs list-queues", "iam list-users", "s3 ls"):
+    assert create_clidriver().main(call.split()) != 0, call
+"""
+
+
+def test_the_aws_cli_is_refused_elsewhere(pocket: Pocket):
+    told = [line for line in pocket("python", "-c", REFUSED_CALLS).stderr.splitlines() if line.strip()]
+    invalid = "The security token included in the request is invalid"
+    expected = [
+        f"(InvalidClientTokenId) when calling the GetSessionToken operation: {invalid}",
+        f"(UnrecognizedClientException) when calling the ListQueues operation: {invalid}",
+        f"(InvalidClientTokenId) when calling the ListUsers operation: {invalid}",
+        "(InvalidToken) when calling the ListBuckets operation: The provided token is malformed or otherwise invalid.",
+    ]
+    assert [line[line.find("(") :] for line in told if "error occurred" in line] == expected
+
+
 def test_inborn_itself_works_inside(pocket: Pocket):
     credentials = json.loads(pocket("inborn", "credentials").stdout)
     assert credentials["Version"] == 1
