@@ -103,6 +103,7 @@ impl Drop for Disk {
 async fn a_full_disk_first_stops_changes_and_loses_no_line_before_its_reserve_is_used_up() {
     let directory = tempfile::tempdir().unwrap();
     let Some(disk) = Disk::mount(directory.path()) else {
+        assert!(std::env::var_os("CI").is_none(), "on CI nobody reads that this was skipped");
         eprintln!("SKIPPED: mounting a small disk needs root");
         return;
     };

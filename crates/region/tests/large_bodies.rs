@@ -50,3 +50,37 @@ async fn a_body_whose_head_is_refused_is_never_asked_for() {
     assert!(answer.contains("connection: close") && answer.contains("MissingParameter"), "{answer}");
     assert!(!answer.contains("100 Continue"));
 }
+
+/// Who waits for `100 Continue` gets it when steps 1 to 13 are passed, and else the refusal.
+#[tokio::test]
+async fn a_body_is_asked_for_when_its_head_is_in_order() {
+    let running = start().await;
+    let machine = running.machine(running.launch().await);
+    let text = running.signed(&machine, &call("sts", WHOAMI)).replace("connection: close", "expect: 100-continue");
+    let (head, body) = text.split_at(text.find("\r\n\r\n").unwrap() + 4);
+    let mut buffer = [0; 4096];
+    let mut read = async |stream: &mut TcpStream| {
+        let length = timeout(Duration::from_secs(3), stream.read(&mut buffer)).await.unwrap().unwrap();
+        String::from_utf8(buffer[..length].to_vec()).unwrap()
+    };
+
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    assert_eq!(read(&mut stream).await, "HTTP/1.1 100 Continue\r\n\r\n");
+    stream.write_all(body.as_bytes()).await.unwrap();
+    assert!(read(&mut stream).await.starts_with("HTTP/1.1 200 OK\r\n"));
+
+    running.clock.advance(901);
+    for (change, to, code) in [
+        ("host: ", "host: ", "SignatureDoesNotMatch"),
+        ("/eu-central-1/", "/eu-west-1/", "SignatureDoesNotMatch"),
+        ("Signature=", "Sig=", "IncompleteSignature"),
+        ("authorization: ", "x-authorization: ", "MissingAuthenticationToken"),
+    ] {
+        let mut stream = TcpStream::connect(running.address).await.unwrap();
+        stream.write_all(head.replace(change, to).as_bytes()).await.unwrap();
+        let answer = read(&mut stream).await;
+        assert!(answer.starts_with("HTTP/1.1 4") && answer.contains(code), "{to}: {answer}");
+        assert!(answer.contains("connection: close"), "the body will not be read: {answer}");
+    }
+}

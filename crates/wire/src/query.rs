@@ -14,7 +14,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 pub use fault::{ParameterError, QueryError};
 pub use structure::Structure;
 
-/// Most parameters of a request, equal ones counted once. EC2 takes a thousand ids and some filters in one call.
+/// Most parameters of a request, equal ones counted each. EC2 takes a thousand ids and some filters in one call.
 pub const PAIRS_MAX: usize = 4096;
 /// Longest name, in bytes, decoded.
 pub const NAME_LENGTH_MAX: usize = 256;
