@@ -112,7 +112,7 @@ pub(crate) struct Up {
     /// The port for /livez, /readyz and /metrics, 0 for any free one [default: 4590; 0 with --ephemeral]
     #[arg(long, env = "INBORN_OPERATIONS_PORT", value_name = "PORT")]
     pub(crate) operations_port: Option<u16>,
-    /// Calls a second that one address (IPv6: one /64) may make, 0 for any number [default: 20000]
+    /// Calls a second that one address (IPv6: one /64) or pocket may make, 0 for any number [default: 20000]
     #[arg(long, env = "INBORN_SOURCE_RATE", value_name = "NUMBER")]
     pub(crate) source_rate: Option<u32>,
     /// Calls a second that one machine or operator may make, 0 for any number [default: 5000]

@@ -204,9 +204,9 @@ impl ControlHandler {
         self.catch_up(instance)?;
         let zone = Zone::new(&identity.region, &identity.domain);
         tokio::spawn(dns::serve(dns_udp, dns_tcp, zone, ended.clone()));
-        let secure = serving::region_service(&self.region);
+        let secure = serving::region_service(&self.region, Some(pocket.instance));
         tokio::spawn(inborn_listener::serve(tls, Some(Arc::clone(&self.tls)), Limits::DEFAULT, ended.clone(), secure));
-        let open = serving::region_service(&self.region);
+        let open = serving::region_service(&self.region, Some(pocket.instance));
         tokio::spawn(inborn_listener::serve(plain, None, Limits::DEFAULT, ended, open));
         lock(&self.leased).insert(pocket.instance);
         Ok(PocketLease {

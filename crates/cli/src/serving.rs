@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 use inborn_host::Host;
 use inborn_host::control::{ControlSocket, Handler};
 use inborn_host::pocket::ENDPOINTS_ADDRESS;
-use inborn_identity::Clock;
+use inborn_identity::{Clock, InstanceId};
 use inborn_listener::{Limits, Peer};
 use inborn_pki::{ServerNames, tls};
 use inborn_region::{KeySource, Opening, RegionServer, RequestOrigin};
@@ -188,8 +188,8 @@ impl Listeners {
         registry: Arc<Registry>,
     ) {
         let limits = Limits::DEFAULT;
-        tasks.spawn(inborn_listener::serve(self.plain, None, limits, stop.clone(), region_service(region)));
-        tasks.spawn(inborn_listener::serve(self.tls, Some(tls), limits, stop.clone(), region_service(region)));
+        tasks.spawn(inborn_listener::serve(self.plain, None, limits, stop.clone(), region_service(region, None)));
+        tasks.spawn(inborn_listener::serve(self.tls, Some(tls), limits, stop.clone(), region_service(region, None)));
         let region = Arc::clone(region);
         tasks.spawn(inborn_listener::serve(self.operations, None, limits, stop.clone(), move |request, _peer| {
             let answer = operations(&request, &registry, &region);
@@ -200,12 +200,13 @@ impl Listeners {
 
 type Answering = Pin<Box<dyn Future<Output = Response<Full<Bytes>>> + Send>>;
 
-/// The region as a listener's service.
+/// The region as a listener's service; the listener is for one `machine` alone, or for everybody.
 pub(crate) fn region_service(
     region: &Arc<RegionServer>,
+    machine: Option<InstanceId>,
 ) -> impl Fn(Request<Incoming>, Arc<Peer>) -> Answering + Clone + Send + Sync + 'static + use<> {
     let region = Arc::clone(region);
-    move |request, peer| Box::pin(Arc::clone(&region).handle(request, RequestOrigin { peer }))
+    move |request, peer| Box::pin(Arc::clone(&region).handle(request, RequestOrigin { peer, machine }))
 }
 
 /// What goes on beside the requests, for as long as the process lives.

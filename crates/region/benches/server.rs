@@ -135,7 +135,7 @@ async fn listen(stop: watch::Receiver<bool>, running: Option<&Running>) -> Socke
         let region = region.clone();
         async move {
             match region {
-                Some(region) => region.handle(request, RequestOrigin { peer }).await,
+                Some(region) => region.handle(request, RequestOrigin { peer, machine: None }).await,
                 None => {
                     let body = request.into_body();
                     let _ = inborn_listener::read_body(body, BODY_BYTES_MAX, Duration::from_secs(5)).await;

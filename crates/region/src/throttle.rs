@@ -8,6 +8,8 @@ use std::sync::{Mutex, PoisonError};
 use inborn_credential::Caller;
 use inborn_identity::{AccessKeyId, CallerKind, InstanceId, UnixTime};
 
+use crate::RequestOrigin;
+
 /// How many calls may be made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Rate {
@@ -27,7 +29,8 @@ impl Rate {
 /// The limits of a region.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Rates {
-    /// For each source, an IPv4 address or an IPv6 network of 64 bits, before anything is looked at.
+    /// For each source, before anything is looked at: an IPv4 address, an IPv6 network of 64 bits, or a machine with a
+    /// network of its own.
     pub source: Rate,
     /// For each verified principal, whatever keys it signs with.
     pub principal: Rate,
@@ -40,13 +43,22 @@ impl Default for Rates {
 }
 
 /// What one client has only one of: an IPv4 address, or the 64 bits of an IPv6 network (RFC 6177), in which a host takes as
-/// many addresses as it likes.
+/// many addresses as it likes. A machine with a network of its own is one by itself, whatever address it shows.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(crate) struct Source(IpAddr);
+pub(crate) enum Source {
+    Address(IpAddr),
+    Machine(InstanceId),
+}
+
+impl From<&RequestOrigin> for Source {
+    fn from(origin: &RequestOrigin) -> Self {
+        origin.machine.map_or_else(|| origin.peer.address.ip().into(), Self::Machine)
+    }
+}
 
 impl From<IpAddr> for Source {
     fn from(address: IpAddr) -> Self {
-        Self(match address.to_canonical() {
+        Self::Address(match address.to_canonical() {
             IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & u128::MAX << 64)),
             address => address,
         })
@@ -142,6 +154,7 @@ impl Bucket {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use inborn_listener::Peer;
 
     const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
 
@@ -183,6 +196,18 @@ mod tests {
         assert_eq!(source("192.0.2.1"), source("::ffff:192.0.2.1"), "the same by a socket of both kinds");
         assert_ne!(source("192.0.2.1"), source("192.0.2.2"));
         assert_ne!(source("::ffff:192.0.2.1"), source("::ffff:192.0.2.2"));
+    }
+
+    #[test]
+    fn a_machine_with_a_network_of_its_own_is_a_source_by_itself() {
+        let peer = std::sync::Arc::new(Peer { address: ([169, 254, 169, 252], 1).into(), tls: None });
+        let source = |machine: Option<&str>| {
+            let machine = machine.map(|id| id.parse().unwrap());
+            Source::from(&RequestOrigin { peer: std::sync::Arc::clone(&peer), machine })
+        };
+        let (one, other) = (source(Some("i-0123456789abcdef0")), source(Some("i-0123456789abcdef1")));
+        assert_eq!(one, source(Some("i-0123456789abcdef0")));
+        assert!(one != other && one != source(None) && source(None) == peer.address.ip().into());
     }
 
     #[test]

@@ -37,6 +37,29 @@ async fn a_clock_that_was_far_ahead_for_a_while_brings_nobody_back() {
     assert_eq!(refusal(&running, &machine).await, (403, "InvalidClientTokenId".to_owned()));
 }
 
+/// What a machine held before it was off is not good again because it is on again.
+#[tokio::test]
+async fn a_clock_that_was_far_ahead_for_a_while_brings_no_earlier_boot_back() {
+    let running = start().await;
+    let id = running.launch().await;
+    let first = running.machine(id);
+    running.clock.advance(60);
+    for action in ["StopInstances", "StartInstances"] {
+        let change = ec2(&format!("Action={action}&InstanceId.1={id}"));
+        assert_eq!(running.send(&running.operator(), &change).await.status, 200);
+    }
+    let second = running.machine(id);
+    running.clock.advance(60);
+    let reboot = ec2(&format!("Action=RebootInstances&InstanceId.1={id}"));
+    assert_eq!(running.send(&running.operator(), &reboot).await.status, 200);
+    running.clock.advance(7 * 86_400);
+    running.region.tidy().await;
+    running.clock.set(NOW.plus(120));
+    assert_eq!(refusal(&running, &first).await, (403, "ExpiredToken".to_owned()));
+    assert_eq!(refusal(&running, &second).await, (200, String::new()), "a reboot ends nothing");
+    assert_eq!(refusal(&running, &running.machine(id)).await, (200, String::new()));
+}
+
 #[tokio::test]
 async fn after_writes_of_which_nobody_knows_memory_is_what_the_store_is() {
     let store = Arc::new(FaultyStore::new(Arc::new(SqliteStore::in_memory().unwrap())));
@@ -92,7 +115,7 @@ async fn the_audit_keeps_neither_secrets_nor_what_strangers_send() {
     let id = running.launch().await;
     let unknown = ec2(&format!("Action=ModifyInstanceAttribute&InstanceId={id}&UserData.Value=c2VjcmV0"));
     assert_eq!(running.send(&running.operator(), &unknown).await.status, 400);
-    let known = ec2(&format!("Action=RebootInstances&InstanceId.1={id}&Extra.UserData=c2VjcmV0"));
+    let known = ec2(&format!("Action=RebootInstances&InstanceId.1={id}&Extra.userdata=c2VjcmV0&SecurityToken=t"));
     assert_eq!(running.send(&running.operator(), &known).await.status, 400);
     let stranger = Signer { secret: "x".repeat(40), ..running.operator() };
     let forged = ec2(&format!("Action=RebootInstances&InstanceId.1={id}&Filler={}", "f".repeat(1000)));
@@ -100,7 +123,9 @@ async fn the_audit_keeps_neither_secrets_nor_what_strangers_send() {
     let lines = running.audit();
     let [.., unknown, known, forged] = lines.as_slice() else { panic!("{lines:?}") };
     assert_eq!(unknown["requestParameters"], serde_json::Value::Null);
-    assert_eq!(known["requestParameters"]["Extra.UserData"], "<sensitiveDataRemoved>");
+    for name in ["Extra.userdata", "SecurityToken"] {
+        assert_eq!(known["requestParameters"][name], "<sensitiveDataRemoved>", "{name}");
+    }
     assert_eq!(
         (&forged["requestParameters"], &forged["userIdentity"]["type"]),
         (&serde_json::Value::Null, &"Unknown".into())

@@ -16,7 +16,7 @@ use http::request::Parts;
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::{Body, Incoming};
-use inborn_credential::{AuthFault, Caller};
+use inborn_credential::{AuthFault, Caller, Claims};
 use inborn_identity::{CallerKind, InstanceId, UnixTime};
 use inborn_listener::{BodyError, Peer, read_body};
 use inborn_sigv4::{Endpoint, Expires, Fault, FaultClass, Header, Limit, PathMode, Presented};
@@ -52,6 +52,9 @@ const UNPROVEN_RECORDS: Rate = Rate { per_second: 20, burst: 400 };
 pub struct RequestOrigin {
     /// The other end of the connection.
     pub peer: Arc<Peer>,
+    /// The machine that the listener is for, if it is for one alone: in a network of its own, every machine has the same
+    /// addresses.
+    pub machine: Option<InstanceId>,
 }
 
 /// What keeps one client from being everybody's problem.
@@ -176,7 +179,7 @@ impl RegionServer {
         body: Incoming,
         endpoint_service: &str,
     ) -> Result<Reply, Problem> {
-        if !self.bounds.sources.admits(exchange.origin.peer.address.ip().into(), exchange.received) {
+        if !self.bounds.sources.admits(exchange.origin.into(), exchange.received) {
             return Err(Problem::Throttled);
         }
         let own = self.identity().region.as_str();
@@ -247,7 +250,7 @@ impl RegionServer {
             .authenticate_presented(presented, signed.request, &body_sha256, endpoint, exchange.received)
             .map_err(auth_problem)?;
         if let Some(claims) = caller.claims.as_deref() {
-            self.check_alive(claims.instance)?;
+            self.check_alive(claims)?;
         }
         exchange.caller = Some(caller.clone());
         exchange.is_throttled = !self.bounds.principals.admits(Limited::from(&caller), exchange.received);
@@ -297,13 +300,15 @@ impl RegionServer {
         self.mutate(exchange, operation, caller, parameters).await
     }
 
-    /// Cut-offs are forgotten by the clock, which may have been wrong. A machine that is gone is unknown and one that is
-    /// off has no credentials, whatever the clock says or said.
-    fn check_alive(&self, instance: InstanceId) -> Result<(), Problem> {
-        match self.machines.get(instance).map(|machine| machine.state) {
-            Some(InstanceState::Running) => Ok(()),
-            Some(InstanceState::Stopped) => Err(Problem::ExpiredToken),
-            Some(InstanceState::Terminated) | None => Err(Problem::UnknownKey),
+    /// Cut-offs are forgotten by the clock, which may have been wrong. A machine that is gone is unknown, one that is off
+    /// has no credentials, and what it was given before it was off stays ended, whatever the clock says or said.
+    fn check_alive(&self, claims: &Claims) -> Result<(), Problem> {
+        let machine = self.machines.get(claims.instance).ok_or(Problem::UnknownKey)?;
+        match machine.state {
+            // A start is a new launch time, a reboot is not; what is issued is never older than the boot it belongs to.
+            InstanceState::Running if claims.issued_at >= machine.launch_time => Ok(()),
+            InstanceState::Running | InstanceState::Stopped => Err(Problem::ExpiredToken),
+            InstanceState::Terminated => Err(Problem::UnknownKey),
         }
     }
 

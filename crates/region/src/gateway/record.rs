@@ -18,8 +18,10 @@ const NAME_BYTES_MAX: usize = 128;
 const MESSAGE_BYTES_MAX: usize = 512;
 /// Most parameters that the audit keeps of one call.
 const PARAMETERS_MAX: usize = 100;
-/// Parts of names of parameters whose values never reach the audit, as in `UserData` and `LaunchTemplateData.UserData`.
-const SECRET_PARAMETERS: [&str; 1] = ["UserData"];
+/// Parts of names of parameters whose values never reach the audit, as in `UserData` and `LaunchTemplateData.UserData`, in
+/// whatever letters: what is misspelled or out of its place is refused, but recorded. The last three are how requests of
+/// other kinds authenticate.
+const SECRET_PARAMETERS: [&str; 5] = ["UserData", "Password", "SecurityToken", "Signature", "X-Amz-Security-Token"];
 
 impl RegionServer {
     /// Appends the line of an exchange, if it has one.
@@ -78,7 +80,7 @@ impl RegionServer {
             return true;
         }
         exchange.claimed_access_key_id.is_some()
-            && self.bounds.unproven.admits(exchange.origin.peer.address.ip().into(), exchange.received)
+            && self.bounds.unproven.admits(exchange.origin.into(), exchange.received)
     }
 }
 
@@ -89,7 +91,8 @@ fn audit_parameters(parameters: &Parameters) -> Value {
         .filter(|(name, _)| !matches!(*name, "Action" | "Version") && !name.starts_with("X-Amz-"))
         .take(PARAMETERS_MAX)
         .map(|(name, value)| {
-            let is_secret = name.split('.').any(|part| SECRET_PARAMETERS.contains(&part));
+            let is_secret = |part: &str| SECRET_PARAMETERS.iter().any(|secret| part.eq_ignore_ascii_case(secret));
+            let is_secret = name.split('.').any(is_secret);
             let shown = if is_secret { "<sensitiveDataRemoved>" } else { cut(value, TEXT_BYTES_MAX) };
             (name.to_owned(), Value::from(shown))
         });

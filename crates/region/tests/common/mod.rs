@@ -112,7 +112,7 @@ pub async fn start_with(
     let (stop, stopping) = watch::channel(false);
     let served = Arc::clone(&region);
     tokio::spawn(inborn_listener::serve(listener, None, Limits::DEFAULT, stopping, move |request, peer| {
-        Arc::clone(&served).handle(request, RequestOrigin { peer })
+        Arc::clone(&served).handle(request, RequestOrigin { peer, machine: None })
     }));
     Running { region, clock, address, directory, _stop: stop }
 }
