@@ -194,13 +194,14 @@ impl ControlHandler {
         }
         let instance = self.running(pocket.instance)?;
         let broken = |error: std::io::Error| Refusal(format!("the machine's sockets cannot be served: {error}"));
-        let Sockets { metadata, dns_udp, dns_tcp, tls, plain } = sockets;
+        let Sockets { metadata, dns_udp, dns_tcp, tls, plain, metadata_ipv6 } = sockets;
+        let metadata_ipv6 = metadata_ipv6.map(TcpListener::from_std).transpose().map_err(broken)?;
         let [metadata, dns_tcp, tls, plain] =
             [metadata, dns_tcp, tls, plain].map(|socket| TcpListener::from_std(socket).map_err(broken));
         let (metadata, dns_tcp, tls, plain) = (metadata?, dns_tcp?, tls?, plain?);
         let dns_udp = UdpSocket::from_std(dns_udp).map_err(broken)?;
         let (end, ended) = watch::channel(false);
-        self.host.attach_pocket(machine(&self.region, &instance), [metadata]);
+        self.host.attach_pocket(machine(&self.region, &instance), [metadata].into_iter().chain(metadata_ipv6));
         self.catch_up(instance)?;
         let zone = Zone::new(&identity.region, &identity.domain);
         tokio::spawn(dns::serve(dns_udp, dns_tcp, zone, ended.clone()));

@@ -13,7 +13,7 @@ pub(super) enum Request {
         #[serde(with = "text")]
         instance: InstanceId,
     },
-    /// With the five sockets of the pocket.
+    /// With the five or six sockets of the pocket.
     AttachPocket(PocketRequest),
     Attachments {},
     Detach {

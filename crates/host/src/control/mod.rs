@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! {"verb":"attach_loopback","instance":"i-…"}               ▶ {"answer":"loopback","port":40123}
-//! {"verb":"attach_pocket","instance":"i-…","region":"us-east-1","domain":"amazonaws.com"} + 5 sockets
+//! {"verb":"attach_pocket","instance":"i-…","region":"us-east-1","domain":"amazonaws.com"} + 5 or 6 sockets
 //!                                                           ▶ {"answer":"attached"}   … until one side closes
 //! {"verb":"attachments"}                                    ▶ {"answer":"attachments","attachments":[…]}
 //! {"verb":"detach","instance":"i-…"}                        ▶ {"answer":"detached"}

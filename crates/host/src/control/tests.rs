@@ -131,7 +131,7 @@ async fn what_is_malformed_gets_a_reason_and_the_end() {
         (b"{\"verb\":\"launch\"}\n", "is not understood"),
         (b"\xff\xff\n", "is not understood"),
         (b"{\"verb\":\"attach_pocket\",\"instance\":\"i-0123456789abcdef0\",\"region\":\"us-east-1\",\"domain\":\"x\"}\n",
-            "a pocket has 5 sockets, and 0 came"),
+            "a pocket has 5 sockets, or 6 with IPv6, and 0 came"),
     ] {
         let answer = raw(directory.path(), bytes).await;
         assert!(answer.starts_with("{\"answer\":\"refused\"") && answer.contains(reason), "{answer}");

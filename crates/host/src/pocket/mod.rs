@@ -1,7 +1,7 @@
 //! The sealed pocket of `inborn run`: a command in user, network and mount namespaces of its own.
 //!
-//! Inside there is nothing but the loopback interface, with three addresses on it: the metadata service, a resolver, and
-//! the endpoints of the region. Their listening sockets are made inside and served from outside, so that no packet has to
+//! Inside there is nothing but the loopback interface, with four addresses on it: the metadata service (two, one for each
+//! protocol), a resolver, and the endpoints of the region. Their listening sockets are made inside and served from outside, so that no packet has to
 //! cross. What the command reads to find its way (resolver, trusted certificates, AWS configuration) lies in a
 //! file system of the pocket's own and is bound over the machine's files, for the command alone.
 //!
@@ -34,7 +34,7 @@ pub mod signals;
 mod sockets;
 
 use std::ffi::OsString;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -56,6 +56,8 @@ pub use sockets::{Sockets, SocketsError};
 
 /// The metadata service.
 pub const METADATA_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
+/// The metadata service over IPv6: it answers while the machine's `HttpProtocolIpv6` is enabled.
+pub const METADATA_ADDRESS_IPV6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
 /// The resolver, at the address where EC2 has its own.
 pub const RESOLVER_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 253);
 /// The endpoints of the region.

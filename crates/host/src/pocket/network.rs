@@ -1,10 +1,11 @@
-//! The network of a pocket: the loopback interface and three addresses.
+//! The network of a pocket: the loopback interface and four addresses.
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use rtnetlink::packet_route::address::AddressHeaderFlags;
 use rtnetlink::{LinkUnspec, new_connection};
 
-use super::{ENDPOINTS_ADDRESS, METADATA_ADDRESS, RESOLVER_ADDRESS};
+use super::{ENDPOINTS_ADDRESS, METADATA_ADDRESS, METADATA_ADDRESS_IPV6, RESOLVER_ADDRESS};
 
 /// The loopback interface is the first of every network namespace, and in a new one the only.
 const LOOPBACK_INDEX: u32 = 1;
@@ -20,6 +21,17 @@ pub(super) async fn bring_up() -> Result<(), String> {
         let adding = handle.address().add(LOOPBACK_INDEX, IpAddr::V4(address), 32).execute();
         adding.await.map_err(|error| format!("address {address}: {error}"))?;
     }
+    if has_ipv6() {
+        let mut adding = handle.address().add(LOOPBACK_INDEX, IpAddr::V6(METADATA_ADDRESS_IPV6), 128);
+        // Without a look for duplicates, which cannot be here and would keep the address from being used for a moment.
+        adding.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+        adding.execute().await.map_err(|error| format!("address {METADATA_ADDRESS_IPV6}: {error}"))?;
+    }
     driver.abort();
     Ok(())
+}
+
+/// Whether this network namespace has IPv6. A kernel may be without it, and then a pocket is too.
+pub(super) fn has_ipv6() -> bool {
+    std::fs::read_to_string("/proc/sys/net/ipv6/conf/lo/disable_ipv6").is_ok_and(|disabled| disabled.trim() == "0")
 }

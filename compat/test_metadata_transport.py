@@ -1,0 +1,173 @@
+"""What is below HTTP: the hop limit of tokens, the IPv6 endpoint, and one guest's load beside another's work."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from harness import INSIDE, INSTANCE_ID, Region, binary, boto_client, read_exports, wait_until
+from inside.hops import REQUESTS, ask
+from metadata import Metadata
+
+IPV4, IPV6 = "169.254.169.254", "fd00:ec2::254"
+#: The TTL of every packet that nobody asked to be limited.
+USUAL = 64
+
+
+def ec2(region: Region):
+    return boto_client("ec2", region.endpoint, region.name, region.operator())
+
+
+def launch(region: Region) -> tuple[str, int]:
+    """A machine that also answers version 1, and its port."""
+    exports = read_exports(region.cli("launch", "--http-tokens", "optional", "--export").stdout)
+    return exports["INSTANCE_ID"], int(exports["AWS_EC2_METADATA_SERVICE_ENDPOINT"].rsplit(":", 1)[1].rstrip("/"))
+
+
+def start_inside(region: Region, *command: str | Path) -> tuple[str, subprocess.Popen[str]]:
+    """A machine that runs `command`, by its instance id, and the process."""
+    words = [binary(), "run", "--http-tokens", "optional", "--", "sh", "-c", 'echo "$INSTANCE_ID"; exec "$0" "$@"']
+    pipe = subprocess.PIPE
+    process = subprocess.Popen([*words, *command], env=region.env, stdin=pipe, stdout=pipe, text=True)
+    instance = process.stdout.readline().strip()
+    assert INSTANCE_ID.match(instance), instance
+    return instance, process
+
+
+class Inside:
+    """A pocket with a client in it that asks when it is told to."""
+
+    def __init__(self, region: Region):
+        self.instance, self.process = start_inside(region, sys.executable, INSIDE / "hops.py")
+
+    def ask(self, host: str, method: str, hops: int) -> str:
+        self.process.stdin.write(f"{host} 80 {method} {hops}\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        assert line, f"the command has ended: {self.process.wait(10)}"
+        return line.strip()
+
+    def end(self):
+        self.process.stdin.close()
+        assert self.process.wait(10) == 0
+
+
+@pytest.fixture
+def inside(region: Region) -> Iterator[Inside]:
+    inside = Inside(region)
+    yield inside
+    inside.end()
+
+
+def expect_limit(asking: Callable[[str, int], str], limit: int):
+    """A token gets over as many hops as it may and not one more, everything else over any."""
+    assert asking("PUT", limit) == "200", limit
+    if limit < USUAL:
+        assert asking("PUT", limit + 1) == "nothing", limit
+    assert asking("GET", USUAL) == "200", limit
+
+
+def test_the_hop_limit_is_that_of_the_packets_with_the_token(region: Region):
+    instance, port = launch(region)
+    expect_limit(lambda method, hops: ask("127.0.0.1", port, method, hops), 1)
+    for limit in (2, 63, 64):
+        ec2(region).modify_instance_metadata_options(
+            InstanceId=instance, HttpEndpoint="enabled", HttpPutResponseHopLimit=limit
+        )
+        expect_limit(lambda method, hops: ask("127.0.0.1", port, method, hops), limit)
+
+
+def test_a_token_that_nobody_gets_leaves_no_socket_behind(region: Region):
+    _, port = launch(region)
+    assert ask("127.0.0.1", port, "PUT", 2) == "nothing"
+
+    def unacknowledged() -> bool:
+        """Whether a socket of the server still waits for somebody to take what it sent."""
+        rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        local = f"0100007F:{port:04X}"
+        return any(row[1] == local and int(row[4].split(":")[0], 16) > 0 for row in rows)
+
+    assert unacknowledged(), "the kernel sends it again"
+    wait_until(lambda: not unacknowledged(), "the kernel to give up", seconds=30)
+
+
+def test_in_a_pocket_both_protocols_have_the_limit(region: Region, inside: Inside):
+    enable = {"InstanceId": inside.instance, "HttpEndpoint": "enabled", "HttpProtocolIpv6": "enabled"}
+    for limit in (1, 2):
+        ec2(region).modify_instance_metadata_options(**enable, HttpPutResponseHopLimit=limit)
+        for address in (IPV4, IPV6):
+            expect_limit(lambda method, hops, host=address: inside.ask(host, method, hops), limit)
+
+
+def test_the_ipv6_endpoint_is_there_while_it_is_enabled(region: Region, inside: Inside):
+    def modify(**options):
+        ec2(region).modify_instance_metadata_options(InstanceId=inside.instance, HttpEndpoint="enabled", **options)
+
+    assert inside.ask(IPV6, "PUT", 1) == "refused", "off unless somebody turns it on, as on EC2"
+    assert inside.ask(IPV4, "PUT", 1) == "200"
+    modify(HttpProtocolIpv6="enabled")
+    assert inside.ask(IPV6, "PUT", 1) == "200"
+    assert inside.ask(IPV6, "GET", 1) == "200"
+    modify(HttpProtocolIpv6="disabled")
+    assert inside.ask(IPV6, "GET", 1) == "refused"
+    assert inside.ask(IPV4, "GET", 1) == "200"
+
+
+def test_botocore_reads_its_region_over_ipv6(region: Region):
+    """With the SDKs' own switch."""
+    script = """
+import os, sys
+from botocore.session import Session
+from botocore.utils import IMDSRegionProvider
+sys.stdin.readline()
+os.environ["AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE"] = "IPv6"
+print(IMDSRegionProvider(Session()).provide())
+"""
+    instance, process = start_inside(region, sys.executable, "-c", script)
+    ec2(region).modify_instance_metadata_options(
+        InstanceId=instance, HttpEndpoint="enabled", HttpProtocolIpv6="enabled"
+    )
+    out, _ = process.communicate("go\n", timeout=60)
+    assert (process.returncode, out.strip()) == (0, region.name)
+
+
+def test_a_guest_that_asks_too_much_waits_and_no_other_does(make_region: Callable[..., Region]):
+    region = make_region("slow", "--metadata-rate", "100").start()
+    _, busy = launch(region)
+    quiet, port = launch(region)
+    stop = time.monotonic() + 3
+    answered = []
+
+    def flood():
+        with socket.create_connection(("127.0.0.1", busy), timeout=10) as connection:
+            request = REQUESTS["GET"].replace("Connection: close\r\n", "").encode()
+            while time.monotonic() < stop:
+                connection.sendall(request)
+                assert connection.recv(4096).startswith(b"HTTP/1.1 200 "), "it waits, and is answered"
+                answered.append(None)
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        floods = [pool.submit(flood) for _ in range(8)]
+        times = []
+        while time.monotonic() < stop:
+            begin = time.monotonic()
+            assert Metadata(f"http://127.0.0.1:{port}", version=1).get("meta-data/instance-id") == quiet
+            times.append(time.monotonic() - begin)
+            time.sleep(0.05)
+        for each in floods:
+            each.result()
+    # A burst of two seconds' worth, then the rate.
+    assert len(answered) <= 200 + 100 * 3 + 100, len(answered)
+    assert sorted(times)[len(times) // 2] < 0.25, times
+    with urllib.request.urlopen(region.ready["operations"] + "/metrics", timeout=5) as answer:
+        metrics = answer.read().decode()
+    assert 'inborn_imds_throttled_total{outcome="delayed"}' in metrics
+    assert 'outcome="refused"' not in metrics, "eight connections never wait as long as that"
