@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import concurrent.futures
+import json
+import re
 import socket
 import subprocess
 import sys
@@ -171,3 +173,54 @@ def test_a_guest_that_asks_too_much_waits_and_no_other_does(make_region: Callabl
         metrics = answer.read().decode()
     assert 'inborn_imds_throttled_total{outcome="delayed"}' in metrics
     assert 'outcome="refused"' not in metrics, "eight connections never wait as long as that"
+
+
+def attach(region: Region, instance: str) -> int:
+    """What `inborn launch` asks of the control socket, without a process for each."""
+    with socket.socket(socket.AF_UNIX) as control:
+        control.connect(str(region.data / "control.sock"))
+        control.sendall(json.dumps({"verb": "attach_loopback", "instance": instance}).encode() + b"\n")
+        answer = json.loads(control.makefile().readline())
+    assert answer["answer"] == "loopback", answer
+    return answer["port"]
+
+
+def threads(region: Region) -> int:
+    status = Path(f"/proc/{region.pid}/status").read_text()
+    return int(re.search(r"^Threads:\s+(\d+)", status, re.M).group(1))
+
+
+def test_a_thousand_machines_fit(make_region: Callable[..., Region]):
+    region = make_region("many").start()
+    before = threads(region)
+    client = ec2(region)
+    launched = client.run_instances(ImageId="ami-12345678", InstanceType="m5.large", MinCount=1000, MaxCount=1000)
+    ports = {each["InstanceId"]: attach(region, each["InstanceId"]) for each in launched["Instances"]}
+    for instance, port in list(ports.items())[::50]:
+        assert Metadata(f"http://127.0.0.1:{port}").get("meta-data/instance-id") == instance
+    assert region.resident_kib() <= 150 * 1024
+    # The pool for work that blocks may have grown; no machine has a thread of its own.
+    assert threads(region) - before < 50
+
+
+def test_memory_stays_flat_under_128_clients(make_region: Callable[..., Region]):
+    region = make_region("flat", "--metadata-rate", "0").start()
+    _, port = launch(region)
+
+    def ask_for(seconds: float):
+        stop = time.monotonic() + seconds
+        keep = REQUESTS["GET"].replace("Connection: close\r\n", "").encode()
+        streams = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(128)]
+        while time.monotonic() < stop:
+            for stream in streams:
+                stream.sendall(keep)
+            for stream in streams:
+                assert stream.recv(4096).startswith(b"HTTP/1.1 200 ")
+        for stream in streams:
+            stream.close()
+
+    ask_for(1)
+    before = region.resident_kib()
+    for _ in range(3):
+        ask_for(1)
+    assert region.resident_kib() - before < 4 * 1024
