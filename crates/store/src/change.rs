@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use inborn_identity::{AccountId, HttpEndpoint, HttpTokens, InstanceId, MetadataOptions, UnixTime};
 
-use crate::{Attachment, Conflict, CutOff, Instance, InstanceState, StateReason, StoreError};
+use crate::{Attachment, Conflict, CutOff, Instance, InstanceState, StateReason, StoreError, UserData};
 
 /// The metadata options to change; what is `None` stays as it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -81,6 +81,8 @@ pub enum Change {
     },
     /// Change metadata options of what is not terminated.
     MetadataOptions(MetadataOptionsChange),
+    /// Hand other user data, or none, to what is stopped.
+    UserData(Option<UserData>),
     /// Take tags away, then set tags, in any state. How many an instance may have is not decided here.
     Tags {
         /// Keys and their new values.
@@ -156,6 +158,7 @@ impl Change {
             Self::Reboot { .. } => "reboot",
             Self::Terminate { .. } => "terminate",
             Self::MetadataOptions(_) => "a change of its metadata options",
+            Self::UserData(_) => "a change of its user data",
             Self::Tags { .. } => "a change of its tags",
             Self::Attach(_) => "attach",
             Self::Detach => "detach",
@@ -196,6 +199,7 @@ impl Change {
             (Self::MetadataOptions(change), Running | Stopped) => {
                 after.metadata_options = change.apply(before.metadata_options);
             }
+            (Self::UserData(data), Stopped) => after.user_data.clone_from(data),
             (Self::Attach(attachment), Running | Stopped) => after.attachment = Some(attachment.clone()),
             (Self::Detach, _) => after.attachment = None,
             (Self::Tags { set, remove }, _) => {
@@ -207,7 +211,8 @@ impl Change {
                 after.tags.extend(set.iter().map(|(key, value)| (key.clone(), value.clone())));
             }
             (Self::Stop { .. } | Self::Start { .. } | Self::MetadataOptions(_) | Self::Attach(_), Terminated)
-            | (Self::Reboot { .. }, Stopped | Terminated) => return wrong_state(),
+            | (Self::Reboot { .. }, Stopped | Terminated)
+            | (Self::UserData(_), Running | Terminated) => return wrong_state(),
         }
         Ok(after)
     }

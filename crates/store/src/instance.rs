@@ -3,7 +3,7 @@
 use core::fmt;
 use core::str::FromStr;
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use inborn_identity::{AccountId, InstanceId, MetadataOptions, UnixTime, Zone};
 
@@ -119,6 +119,12 @@ pub struct Instance {
     pub instance_type: String,
     /// Its address on the inside.
     pub private_address: Ipv4Addr,
+    /// Its IPv6 address, if it was launched to have one.
+    pub ipv6_address: Option<Ipv6Addr>,
+    /// The placement group it was launched into.
+    pub placement_group: Option<String>,
+    /// Its partition of that group.
+    pub placement_partition: Option<u32>,
     /// Where it is in its life.
     pub state: InstanceState,
     /// When it was launched or last started: EC2 moves it at each start.
@@ -135,6 +141,9 @@ pub struct Instance {
     pub metadata_options: MetadataOptions,
     /// The name of the key pair it was launched with.
     pub key_name: Option<String>,
+    /// The public half of that key pair at launch, a line in the form of `authorized_keys`: what becomes of the key pair
+    /// later does not change the machine.
+    pub public_key: Option<String>,
     /// What its launcher hands to it.
     pub user_data: Option<UserData>,
     /// Its place among the instances launched together, from 0.

@@ -1,6 +1,6 @@
 //! What a region remembers: the [`Store`] trait, its conformance suite and the SQLite store.
 //!
-//! The trait has about a dozen verbs, each one atomic and durable when it has answered. Records are plain values
+//! The trait has about twenty verbs, each one atomic and durable when it has answered. Records are plain values
 //! over the `identity` types; the crate knows nothing of HTTP, of who is asking, or of how secrets are sealed.
 //! Credentials are never stored.
 #![forbid(unsafe_code)]
@@ -13,6 +13,7 @@ mod epoch;
 mod error;
 mod host_keys;
 mod instance;
+mod key_pair;
 mod operator;
 mod sqlite;
 mod store;
@@ -23,6 +24,7 @@ pub use epoch::{EpochState, Sealed, SealedEpoch};
 pub use error::{Conflict, StoreError};
 pub use host_keys::{HostKeyBasis, HostKeySet, HostKeys, HostKeysChange};
 pub use instance::{Attachment, Instance, InstanceState, StateReason, UserData, UserDataError};
+pub use key_pair::{KeyPair, KeyType};
 pub use operator::Operator;
 pub use sqlite::{SqliteOptions, SqliteStore, Statistics};
 pub use store::{Future, InstancePage, InstanceQuery, LaunchOutcome, LaunchRequest, PURGE_MAX, SettingChange, Store};

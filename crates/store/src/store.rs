@@ -5,8 +5,7 @@ use core::pin::Pin;
 use inborn_identity::{AccountId, InstanceId, UnixTime};
 
 use crate::{
-    ChangeRequest, Changed, HostKeys, HostKeysChange, Instance, InstanceState, Operator, RecordedCutOff, SealedEpoch,
-    StoreError,
+    ChangeRequest, Changed, HostKeys, HostKeysChange, Instance, InstanceState, KeyPair, Operator, RecordedCutOff, SealedEpoch, StoreError,
 };
 
 /// What every verb gives: boxed, so that the trait is object safe.
@@ -175,6 +174,18 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// `Conflict`: there is one with this access key id.
     fn put_operator(&self, operator: Operator) -> Future<'_, ()>;
+
+    /// All key pairs of an account, ordered by name.
+    fn key_pairs(&self, account: AccountId) -> Future<'_, Vec<KeyPair>>;
+
+    /// Adds a key pair.
+    ///
+    /// # Errors
+    /// `Conflict`: the account has one with this name, or somebody has one with this id.
+    fn put_key_pair(&self, pair: KeyPair) -> Future<'_, ()>;
+
+    /// Forgets a key pair; gives whether there was one.
+    fn remove_key_pair(&self, account: AccountId, name: String) -> Future<'_, bool>;
 
     /// All epochs, ordered by id.
     fn epochs(&self) -> Future<'_, Vec<SealedEpoch>>;

@@ -8,9 +8,11 @@
 
 use std::path::Path;
 
-use inborn_store::conformance::samples::{LAUNCHED_AT, account, bare, epoch, full, id, launch_with_token, operator};
+use inborn_store::conformance::samples::{
+    LAUNCHED_AT, account, bare, epoch, full, id, key_pair, launch_with_token, operator,
+};
 use inborn_store::{
-    CutOff, CutOffScope, EpochState, Instance, InstanceQuery, InstanceState, LaunchOutcome, RecordedCutOff,
+    CutOff, CutOffScope, EpochState, Instance, InstanceQuery, InstanceState, KeyPair, LaunchOutcome, RecordedCutOff,
     SettingChange, SqliteStore, StateReason, Store,
 };
 use rusqlite::Connection;
@@ -21,11 +23,32 @@ fn restore(dump: &str, path: &Path) {
     connection.close().unwrap();
 }
 
+/// The full sample, as far as schema 1 could hold it.
+fn full_1() -> Instance {
+    let none = bare(1);
+    Instance {
+        public_key: none.public_key,
+        ipv6_address: none.ipv6_address,
+        placement_group: none.placement_group,
+        placement_partition: none.placement_partition,
+        ..full(1)
+    }
+}
+
 #[tokio::test]
 async fn schema_1_opens_with_all_it_holds() {
+    opens_with_all_it_holds(include_str!("fixtures/schema-1.sql"), full_1(), &[]).await;
+}
+
+#[tokio::test]
+async fn schema_2_opens_with_all_it_holds() {
+    opens_with_all_it_holds(include_str!("fixtures/schema-2.sql"), full(1), &[key_pair(1), key_pair(2)]).await;
+}
+
+async fn opens_with_all_it_holds(dump: &str, full: Instance, key_pairs: &[KeyPair]) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("region.db");
-    restore(include_str!("fixtures/schema-1.sql"), &path);
+    restore(dump, &path);
     let store = SqliteStore::open(&path).unwrap();
 
     let token = |instance| Instance { client_token: Some("token".into()), ..instance };
@@ -35,10 +58,11 @@ async fn schema_1_opens_with_all_it_holds() {
         terminated_at: Some(LAUNCHED_AT.plus(60)),
         state_reason: Some(StateReason { code: "Client.UserInitiatedShutdown".into(), message: "asked to".into() }),
         ami_launch_index: 1,
-        reservation_id: full(1).reservation_id,
+        reservation_id: full.reservation_id.clone(),
         ..token(bare(2))
     };
-    assert_eq!(page.instances, [token(full(1)), terminated]);
+    assert_eq!(page.instances, [token(full), terminated]);
+    assert_eq!(store.key_pairs(account()).await, Ok(key_pairs.to_vec()));
     assert_eq!(store.operators().await, Ok(vec![operator(1)]));
     assert_eq!(store.epochs().await, Ok(vec![epoch(1, EpochState::Sealing)]));
     let before = LAUNCHED_AT.plus(5);
@@ -58,5 +82,6 @@ async fn schema_1_opens_with_all_it_holds() {
     assert!(matches!(again, Ok(LaunchOutcome::Replayed(instances)) if instances.len() == 2));
     let change = SettingChange { name: "region".into(), expected: Some(b"us-east-1".to_vec()), value: vec![1] };
     assert_eq!(store.put_setting(change).await, Ok(()));
+    assert_eq!(store.put_key_pair(key_pair(3)).await, Ok(()));
     store.close().await.unwrap();
 }

@@ -10,12 +10,10 @@ use std::collections::BTreeMap;
 
 use inborn_identity::{AccountId, InstanceId, UnixTime};
 use inborn_store::conformance::samples::{
-    LAUNCHED_AT, account, bare, epoch, host_keys, id, launch, launch_with_token, operator, other_account,
+    LAUNCHED_AT, account, bare, epoch, host_keys, id, key_pair, launch, launch_with_token, operator, other_account,
 };
 use inborn_store::{
-    Attachment, Change, ChangeRequest, Conflict, CutOff, CutOffScope, EpochState, HostKeys, HostKeysChange, Instance,
-    InstanceQuery, InstanceState, LaunchOutcome, LaunchRequest, Operator, RecordedCutOff, SealedEpoch, SettingChange,
-    SqliteStore, Store, StoreError, TagRemoval,
+    Attachment, Change, ChangeRequest, Conflict, CutOff, CutOffScope, EpochState, HostKeys, HostKeysChange, Instance, InstanceQuery, InstanceState, KeyPair, LaunchOutcome, LaunchRequest, Operator, RecordedCutOff, SealedEpoch, SettingChange, SqliteStore, Store, StoreError, TagRemoval, UserData,
 };
 use proptest::prelude::*;
 
@@ -27,6 +25,8 @@ enum Action {
     Purge(u8),
     Operator(u8),
     Epoch(u8),
+    KeyPair(u8),
+    ForgetKeyPair { number: u8, other: bool },
     CutOff(RecordedCutOff),
     Forget(u8),
     HostKeys { number: u8, revision: u8, keys: u8 },
@@ -67,6 +67,8 @@ fn change() -> impl Strategy<Value = Change> {
             .prop_map(|(set, remove)| Change::Tags { set, remove }),
         (0..4u16).prop_map(|port| Change::Attach(Attachment::LoopbackPort(port))),
         Just(Change::Detach),
+        prop::option::of(any::<[u8; 2]>())
+            .prop_map(|data| Change::UserData(data.map(|bytes| UserData::new(bytes.into()).unwrap()))),
     ]
 }
 
@@ -96,6 +98,8 @@ fn action() -> impl Strategy<Value = Action> {
         2 => any::<u8>().prop_map(Action::Purge),
         1 => (0..4u8).prop_map(Action::Operator),
         1 => (0..4u8).prop_map(Action::Epoch),
+        2 => (0..4u8).prop_map(Action::KeyPair),
+        1 => (0..4u8, prop::bool::weighted(0.2)).prop_map(|(number, other)| Action::ForgetKeyPair { number, other }),
         2 => cut_off().prop_map(Action::CutOff),
         1 => any::<u8>().prop_map(Action::Forget),
         2 => (number(), 0..3u8, 0..3u8).prop_map(|(number, revision, keys)| Action::HostKeys { number, revision, keys }),
@@ -129,6 +133,7 @@ struct Model {
     launches: BTreeMap<(AccountId, String), ([u8; 32], String)>,
     operators: BTreeMap<String, Operator>,
     epochs: BTreeMap<u32, SealedEpoch>,
+    key_pairs: BTreeMap<String, KeyPair>,
     /// By kind and subject, as text.
     cut_offs: BTreeMap<String, RecordedCutOff>,
     host_keys: BTreeMap<InstanceId, (u64, HostKeys)>,
@@ -203,6 +208,8 @@ impl Model {
             Change::Stop { .. } if ended => return refused("stop"),
             Change::Start { .. } if ended => return refused("start"),
             Change::Reboot { .. } if !running => return refused("reboot"),
+            Change::UserData(_) if running || ended => return refused("a change of its user data"),
+            Change::UserData(data) => after.user_data = data.clone(),
             Change::Attach(_) if ended => return refused("attach"),
             Change::Stop { at, cut_off, .. } if running => {
                 after.state = InstanceState::Stopped;
@@ -312,6 +319,17 @@ async fn step(store: &SqliteStore, model: &mut Model, action: Action) {
             assert_eq!(store.put_epoch(epoch.clone()).await.is_ok(), absent);
             model.epochs.insert(epoch.id, epoch);
         }
+        Action::KeyPair(number) => {
+            let pair = key_pair(number);
+            let absent = !model.key_pairs.contains_key(&pair.name);
+            assert_eq!(store.put_key_pair(pair.clone()).await.is_ok(), absent);
+            model.key_pairs.insert(pair.name.clone(), pair);
+        }
+        Action::ForgetKeyPair { number, other } => {
+            let name = key_pair(number).name;
+            let was_there = !other && model.key_pairs.remove(&name).is_some();
+            assert_eq!(store.remove_key_pair(whose(other), name).await, Ok(was_there));
+        }
         Action::CutOff(cut_off) => {
             model.cut_off(cut_off);
             assert_eq!(store.put_cut_off(cut_off).await, Ok(()));
@@ -356,6 +374,7 @@ async fn compare(store: &SqliteStore, model: &Model) {
     let query = InstanceQuery { account: None, after: None, limit: 1000 };
     assert_eq!(store.instances(query).await.unwrap().instances, model.page(query).0);
     assert_eq!(store.operators().await, Ok(model.operators.values().cloned().collect()));
+    assert_eq!(store.key_pairs(account()).await, Ok(model.key_pairs.values().cloned().collect()));
     assert_eq!(store.epochs().await, Ok(model.epochs.values().cloned().collect()));
     let mut expected: Vec<_> = model.cut_offs.values().copied().collect();
     let mut found = store.cut_offs().await.unwrap();

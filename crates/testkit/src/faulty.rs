@@ -4,10 +4,9 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use inborn_identity::{InstanceId, UnixTime};
+use inborn_identity::{AccountId, InstanceId, UnixTime};
 use inborn_store::{
-    ChangeRequest, Changed, Future, HostKeys, HostKeysChange, Instance, InstancePage, InstanceQuery, LaunchOutcome,
-    LaunchRequest, Operator, RecordedCutOff, SealedEpoch, SettingChange, Store, StoreError,
+    ChangeRequest, Changed, Future, HostKeys, HostKeysChange, Instance, InstancePage, InstanceQuery, KeyPair, LaunchOutcome, LaunchRequest, Operator, RecordedCutOff, SealedEpoch, SettingChange, Store, StoreError,
 };
 
 /// How a write fails.
@@ -113,6 +112,18 @@ impl Store for FaultyStore {
 
     fn put_operator(&self, operator: Operator) -> Future<'_, ()> {
         self.write(|store| store.put_operator(operator))
+    }
+
+    fn key_pairs(&self, account: AccountId) -> Future<'_, Vec<KeyPair>> {
+        self.inner.key_pairs(account)
+    }
+
+    fn put_key_pair(&self, pair: KeyPair) -> Future<'_, ()> {
+        self.write(|store| store.put_key_pair(pair))
+    }
+
+    fn remove_key_pair(&self, account: AccountId, name: String) -> Future<'_, bool> {
+        self.write(|store| store.remove_key_pair(account, name))
     }
 
     fn epochs(&self) -> Future<'_, Vec<SealedEpoch>> {

@@ -10,7 +10,7 @@ use super::samples::{
 };
 use crate::{
     Attachment, Change, ChangeRequest, Conflict, CutOff, Instance, InstanceState, LaunchOutcome, MetadataOptionsChange,
-    RecordedCutOff, Store, StoreError, TagRemoval,
+    RecordedCutOff, Store, StoreError, TagRemoval, UserData,
 };
 
 async fn launched(store: &Arc<dyn Store>, numbers: impl IntoIterator<Item = u32>) {
@@ -180,6 +180,25 @@ pub async fn metadata_options_change_one_by_one(store: Arc<dyn Store>) {
     let step = MetadataOptionsChange { hop_limit: Some(64), ipv6: Some(true), tags: Some(true), ..none };
     assert_eq!(changed(&store, Change::MetadataOptions(step)).await.metadata_options, expected);
     assert_eq!(changed(&store, stop(1)).await.metadata_options, expected);
+}
+
+/// User data changes while the instance is stopped, and only then; empty is not none.
+pub async fn user_data_changes_while_stopped(store: Arc<dyn Store>) {
+    launched(&store, [1]).await;
+    let data = |bytes: &[u8]| Some(UserData::new(bytes.to_vec()).unwrap());
+    let refused = |state| {
+        let change = "a change of its user data";
+        Err(Conflict::WrongState { instance: id(1), state, change }.into())
+    };
+    let ask = async |data| store.change(change(&[1], Change::UserData(data))).await.map(drop);
+    assert_eq!(ask(data(b"x")).await, refused(InstanceState::Running));
+    changed(&store, stop(1)).await;
+    for wanted in [data(b"first"), data(&[7; UserData::BYTES_MAX]), data(b""), None, None, data(b"last")] {
+        assert_eq!(changed(&store, Change::UserData(wanted.clone())).await.user_data, wanted);
+    }
+    assert_eq!(changed(&store, start(2)).await.user_data, data(b"last"));
+    changed(&store, terminate(3)).await;
+    assert_eq!(ask(None).await, refused(InstanceState::Terminated));
 }
 
 /// Tags are taken away (by key, or by key and value), then set, also on what is terminated.

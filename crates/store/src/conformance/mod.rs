@@ -47,6 +47,8 @@ macro_rules! conformance_tests {
             purge_forgets_what_ended_long_ago,
             purge_forgets_tokens_with_their_last_instance,
             operators_are_kept_and_never_replaced,
+            user_data_changes_while_stopped,
+            key_pairs_are_their_accounts_own,
             epochs_are_kept_and_never_replaced,
             cut_offs_only_grow_stronger,
             cut_offs_are_forgotten_by_age,

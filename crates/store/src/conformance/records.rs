@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use inborn_identity::UnixTime;
 
-use super::samples::{LAUNCHED_AT, account, bare, change, epoch, id, launch, launch_with_token, operator, terminate};
+use super::samples::{
+    LAUNCHED_AT, account, bare, change, epoch, id, key_pair, launch, launch_with_token, operator, other_account,
+    terminate,
+};
 use crate::{
-    Conflict, CutOff, CutOffScope, EpochState, HostKeys, HostKeysChange, InstanceQuery, LaunchOutcome, RecordedCutOff,
-    SettingChange, Store, StoreError,
+    Conflict, CutOff, CutOffScope, EpochState, HostKeys, HostKeysChange, InstanceQuery, KeyPair, LaunchOutcome, RecordedCutOff, SettingChange, Store, StoreError,
 };
 
 /// Operators come back as given, ordered by key id; a second one with the same key id is refused.
@@ -20,6 +22,30 @@ pub async fn operators_are_kept_and_never_replaced(store: Arc<dyn Store>) {
     let refused = Err(Conflict::Exists("an operator").into());
     assert_eq!(store.put_operator(impostor).await, refused);
     assert_eq!(store.operators().await, Ok(vec![operator(1), operator(2)]));
+}
+
+/// Key pairs come back as given, ordered by name; a name is taken once in an account, an id once; forgetting is for good.
+pub async fn key_pairs_are_their_accounts_own(store: Arc<dyn Store>) {
+    assert_eq!(store.key_pairs(account()).await, Ok(vec![]));
+    for number in [3, 1, 2] {
+        assert_eq!(store.put_key_pair(key_pair(number)).await, Ok(()));
+    }
+    let refused = || Err(Conflict::Exists("a key pair").into());
+    let same_name = KeyPair { id: key_pair(4).id, ..key_pair(1) };
+    let same_id = KeyPair { id: key_pair(1).id, ..key_pair(4) };
+    assert_eq!(store.put_key_pair(same_name).await, refused());
+    assert_eq!(store.put_key_pair(same_id).await, refused());
+    let others = KeyPair { account: other_account(), id: key_pair(4).id, ..key_pair(1) };
+    assert_eq!(store.put_key_pair(others.clone()).await, Ok(()));
+    assert_eq!(store.key_pairs(account()).await, Ok(vec![key_pair(1), key_pair(2), key_pair(3)]));
+
+    let name = |number| key_pair(number).name;
+    assert_eq!(store.remove_key_pair(account(), name(4)).await, Ok(false));
+    assert_eq!(store.remove_key_pair(account(), name(1)).await, Ok(true));
+    assert_eq!(store.remove_key_pair(account(), name(1)).await, Ok(false));
+    assert_eq!(store.key_pairs(account()).await, Ok(vec![key_pair(2), key_pair(3)]));
+    assert_eq!(store.key_pairs(other_account()).await, Ok(vec![others]));
+    assert_eq!(store.put_key_pair(key_pair(1)).await, Ok(()), "name, id and tags are free again");
 }
 
 /// Epochs come back as given, ordered by id, with ids up to the highest; a second one with the same id is refused.
@@ -173,6 +199,9 @@ pub async fn a_closed_store_says_so(store: Arc<dyn Store>) {
     assert_eq!(store.purge(LAUNCHED_AT).await.map(drop), closed());
     assert_eq!(store.operators().await.map(drop), closed());
     assert_eq!(store.put_operator(operator(1)).await, closed());
+    assert_eq!(store.key_pairs(account()).await.map(drop), closed());
+    assert_eq!(store.put_key_pair(key_pair(1)).await, closed());
+    assert_eq!(store.remove_key_pair(account(), "key".into()).await.map(drop), closed());
     assert_eq!(store.epochs().await.map(drop), closed());
     assert_eq!(store.put_epoch(epoch(1, EpochState::Sealing)).await, closed());
     assert_eq!(store.cut_offs().await.map(drop), closed());

@@ -6,8 +6,7 @@ use std::net::Ipv4Addr;
 use inborn_identity::{AccessKeyId, AccessKeyKind, AccountId, InstanceId, MetadataOptions, Region, UnixTime, Zone};
 
 use crate::{
-    Attachment, Change, ChangeRequest, EpochState, HostKeyBasis, HostKeySet, HostKeys, Instance, InstanceState,
-    LaunchRequest, Operator, Sealed, SealedEpoch, StateReason, UserData,
+    Attachment, Change, ChangeRequest, EpochState, HostKeyBasis, HostKeySet, HostKeys, Instance, InstanceState, KeyPair, KeyType, LaunchRequest, Operator, Sealed, SealedEpoch, StateReason, UserData,
 };
 
 /// When the samples were launched: 2026-01-01T00:00:00Z.
@@ -49,6 +48,9 @@ pub fn bare(number: u32) -> Instance {
         image_id: "ami-0123456789abcdef0".into(),
         instance_type: "t3.micro".into(),
         private_address: Ipv4Addr::new(10, 0, 0, 7),
+        ipv6_address: None,
+        placement_group: None,
+        placement_partition: None,
         state: InstanceState::Running,
         launch_time: LAUNCHED_AT,
         boot_time: LAUNCHED_AT,
@@ -57,6 +59,7 @@ pub fn bare(number: u32) -> Instance {
         state_reason: None,
         metadata_options: MetadataOptions::default(),
         key_name: None,
+        public_key: None,
         user_data: None,
         ami_launch_index: 0,
         reservation_id: format!("r-{number:017x}"),
@@ -73,6 +76,10 @@ pub fn full(number: u32) -> Instance {
     let tags = [("Name", "web 1"), ("", ""), ("quote'\"", "; DROP TABLE instances; --"), ("snow☃", "\u{0}nul")];
     Instance {
         key_name: Some("key ☃".into()),
+        public_key: Some("ssh-ed25519 AAAA key ☃".into()),
+        ipv6_address: Some("fd00:1::5".parse().unwrap()),
+        placement_group: Some("group ☃".into()),
+        placement_partition: Some(u32::MAX),
         user_data: Some(UserData::new((0..=255).collect()).unwrap()),
         state_reason: Some(StateReason { code: "Server.Test".into(), message: "because 'so'".into() }),
         tags: tags.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
@@ -153,6 +160,21 @@ pub fn operator(number: u8) -> Operator {
         user_id: format!("AIDA{number:017}"),
         account: account(),
         created_at: LAUNCHED_AT.plus(u64::from(number)),
+    }
+}
+
+/// Key pair number `number`.
+#[must_use]
+pub fn key_pair(number: u8) -> KeyPair {
+    KeyPair {
+        account: account(),
+        name: format!("key {number} ☃"),
+        id: format!("key-{number:017x}"),
+        key_type: if number.is_multiple_of(2) { KeyType::Rsa } else { KeyType::Ed25519 },
+        fingerprint: format!("{number:02x}:00"),
+        public_key: format!("ssh-ed25519 AAAA{number} key"),
+        created_at: LAUNCHED_AT.plus(u64::from(number)),
+        tags: (0..number % 3).map(|tag| (format!("tag {tag}"), "quote'\"".to_owned())).collect(),
     }
 }
 

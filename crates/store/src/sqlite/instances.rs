@@ -15,11 +15,12 @@ use crate::{
 const INSERT: &str = "INSERT INTO instances (id, account, zone, image_id, instance_type, private_address, state, \
     launch_time, boot_time, boot_generation, terminated_at, reason_code, reason_message, http_tokens, http_endpoint, \
     hop_limit, metadata_ipv6, metadata_tags, key_name, ami_launch_index, reservation_id, client_token, \
-    lease, attachment_kind, attachment_value) \
+    lease, attachment_kind, attachment_value, public_key, ipv6_address, placement_group, placement_partition) \
     VALUES (:id, :account, :zone, :image_id, :instance_type, :private_address, :state, \
     :launch_time, :boot_time, :boot_generation, :terminated_at, :reason_code, :reason_message, :http_tokens, \
     :http_endpoint, :hop_limit, :metadata_ipv6, :metadata_tags, :key_name, :ami_launch_index, \
-    :reservation_id, :client_token, :lease, :attachment_kind, :attachment_value)";
+    :reservation_id, :client_token, :lease, :attachment_kind, :attachment_value, :public_key, :ipv6_address, :placement_group, \
+    :placement_partition)";
 
 /// Everything that a change can change.
 const UPDATE: &str = "UPDATE instances SET state = :state, launch_time = :launch_time, boot_time = :boot_time, \
@@ -92,6 +93,10 @@ fn insert(connection: &Connection, instance: &Instance) -> Outcome<()> {
         ":lease": instance.lease,
         ":attachment_kind": attachment_kind,
         ":attachment_value": attachment_value,
+        ":public_key": instance.public_key,
+        ":ipv6_address": instance.ipv6_address.map(|address| address.to_string()),
+        ":placement_group": instance.placement_group,
+        ":placement_partition": instance.placement_partition,
     };
     let inserted = connection.prepare_cached(INSERT).and_then(|mut sql| sql.execute(row));
     if let Err(error) = inserted {
@@ -101,12 +106,15 @@ fn insert(connection: &Connection, instance: &Instance) -> Outcome<()> {
             error => error,
         });
     }
-    if let Some(data) = &instance.user_data {
-        let sql = "INSERT INTO instance_user_data (instance_id, user_data) VALUES (?1, ?2)";
-        let row = (instance.id.to_string(), data.as_bytes());
-        connection.prepare_cached(sql).and_then(|mut sql| sql.execute(row)).map_err(fault::from_sqlite)?;
-    }
+    insert_user_data(connection, instance)?;
     insert_tags(connection, instance)
+}
+
+fn insert_user_data(connection: &Connection, instance: &Instance) -> Outcome<()> {
+    let Some(data) = &instance.user_data else { return Ok(()) };
+    let sql = "INSERT INTO instance_user_data (instance_id, user_data) VALUES (?1, ?2)";
+    let row = (instance.id.to_string(), data.as_bytes());
+    connection.prepare_cached(sql).and_then(|mut sql| sql.execute(row)).map(drop).map_err(fault::from_sqlite)
 }
 
 fn insert_tags(connection: &Connection, instance: &Instance) -> Outcome<()> {
@@ -140,9 +148,14 @@ fn update(connection: &Connection, Changed { before, after }: &Changed) -> Outco
     };
     let updated = connection.prepare_cached(UPDATE).and_then(|mut sql| sql.execute(row));
     updated.map_err(|error| fault::from_insertion(error, INSTANCE))?;
+    let id = (after.id.to_string(),);
+    if before.user_data != after.user_data {
+        let sql = "DELETE FROM instance_user_data WHERE instance_id = ?1";
+        connection.prepare_cached(sql).and_then(|mut sql| sql.execute((&id.0,))).map_err(fault::from_sqlite)?;
+        insert_user_data(connection, after)?;
+    }
     if before.tags != after.tags {
         let sql = "DELETE FROM instance_tags WHERE instance_id = ?1";
-        let id = (after.id.to_string(),);
         connection.prepare_cached(sql).and_then(|mut sql| sql.execute(id)).map_err(fault::from_sqlite)?;
         insert_tags(connection, after)?;
     }
@@ -269,6 +282,12 @@ fn from_row(row: &Row<'_>) -> Outcome<Instance> {
         image_id: records::column(row, "image_id")?,
         instance_type: records::column(row, "instance_type")?,
         private_address: records::parsed(row, "private_address")?,
+        ipv6_address: match records::column::<Option<String>>(row, "ipv6_address")? {
+            Some(_) => Some(records::parsed(row, "ipv6_address")?),
+            None => None,
+        },
+        placement_group: records::column(row, "placement_group")?,
+        placement_partition: records::column(row, "placement_partition")?,
         state: records::parsed(row, "state")?,
         launch_time: records::moment(row, "launch_time")?,
         boot_time: records::moment(row, "boot_time")?,
@@ -286,6 +305,7 @@ fn from_row(row: &Row<'_>) -> Outcome<Instance> {
             tags: records::column(row, "metadata_tags")?,
         },
         key_name: records::column(row, "key_name")?,
+        public_key: records::column(row, "public_key")?,
         user_data: None,
         ami_launch_index: records::column(row, "ami_launch_index")?,
         reservation_id: records::column(row, "reservation_id")?,

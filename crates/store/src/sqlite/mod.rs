@@ -4,6 +4,7 @@ mod fault;
 mod file;
 mod host_keys;
 mod instances;
+mod key_pairs;
 mod queue;
 mod readers;
 mod records;
@@ -14,12 +15,11 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use std::path::Path;
 use std::sync::Arc;
 
-use inborn_identity::{InstanceId, UnixTime};
+use inborn_identity::{AccountId, InstanceId, UnixTime};
 use rusqlite::Connection;
 
 use crate::{
-    ChangeRequest, Changed, Future, HostKeys, HostKeysChange, Instance, InstancePage, InstanceQuery, LaunchOutcome,
-    LaunchRequest, Operator, RecordedCutOff, SealedEpoch, SettingChange, Store, StoreError,
+    ChangeRequest, Changed, Future, HostKeys, HostKeysChange, Instance, InstancePage, InstanceQuery, KeyPair, LaunchOutcome, LaunchRequest, Operator, RecordedCutOff, SealedEpoch, SettingChange, Store, StoreError,
 };
 use queue::Queue;
 use readers::ReadJob;
@@ -193,6 +193,18 @@ impl Store for SqliteStore {
 
     fn put_operator(&self, operator: Operator) -> Future<'_, ()> {
         self.write(move |connection| records::put_operator(connection, &operator))
+    }
+
+    fn key_pairs(&self, account: AccountId) -> Future<'_, Vec<KeyPair>> {
+        self.read(move |connection| key_pairs::all(connection, account))
+    }
+
+    fn put_key_pair(&self, pair: KeyPair) -> Future<'_, ()> {
+        self.write(move |connection| key_pairs::put(connection, &pair))
+    }
+
+    fn remove_key_pair(&self, account: AccountId, name: String) -> Future<'_, bool> {
+        self.write(move |connection| key_pairs::remove(connection, account, &name))
     }
 
     fn epochs(&self) -> Future<'_, Vec<SealedEpoch>> {
