@@ -3,8 +3,8 @@
 
 use inborn_identity::{HttpTokens, MetadataOptions, Partition, UnixTime};
 use inborn_imds::{
-    DocumentSignatures, Facts, KeyPair, PreparedCredential, PreparedCredentials, Request, TokenKey, TokenTtl, View,
-    identity_document, respond,
+    DocumentSignatures, Facts, Interface, KeyPair, PreparedCredential, PreparedCredentials, Request, TokenKey, TokenTtl,
+    View, identity_document, respond,
 };
 use libfuzzer_sys::fuzz_target;
 use std::sync::LazyLock;
@@ -24,24 +24,38 @@ struct Lab {
 static LAB: LazyLock<Lab> = LazyLock::new(|| {
     let instance = "i-0123456789abcdef0".parse().unwrap();
     let facts = Facts {
-        account: "123456789012".parse().unwrap(),
-        partition: Partition::Aws,
-        region: "us-east-1".parse().unwrap(),
-        zone: "us-east-1a".parse().unwrap(),
         zone_id: "use1-az1".into(),
         domain: "amazonaws.com".into(),
         image_id: "ami-0123456789abcdef0".into(),
         instance_type: "t3.micro".into(),
         architecture: "x86_64".into(),
-        launch_index: 0,
         reservation_id: "r-0123456789abcdef0".into(),
         local_hostname: "ip-10-0-0-5.ec2.internal".into(),
         private_ip: Some([10, 0, 0, 5].into()),
-        mac: Some("02:29:96:8f:6a:2d".into()),
         security_groups: vec!["default".into()],
         key_pair: Some(KeyPair { name: "laptop".into(), openssh_key: "ssh-ed25519 AAAA".into() }),
         user_data: Some(bytes::Bytes::from_static(b"#!/bin/sh\n")),
-        launch_time: NOW,
+        root_device: "/dev/xvda".into(),
+        placement_group: Some("spread".into()),
+        placement_partition: Some(3),
+        interface: Some(Interface {
+            id: "eni-0123456789abcdef0".into(),
+            mac: "02:29:96:8f:6a:2d".into(),
+            subnet_id: "subnet-0123456789abcdef0".into(),
+            subnet_cidr: "10.0.0.0/20".into(),
+            vpc_id: "vpc-0123456789abcdef0".into(),
+            vpc_cidrs: vec!["10.0.0.0/16".into(), "192.168.0.0/16".into()],
+            security_group_ids: vec!["sg-0123456789abcdef0".into()],
+            ipv6: Some("fd00:1::5".parse().unwrap()),
+            ipv6_cidr: Some("fd00:1::/64".into()),
+        }),
+        ..Facts::bare(
+            "123456789012".parse().unwrap(),
+            Partition::Aws,
+            "us-east-1".parse().unwrap(),
+            "us-east-1a".parse().unwrap(),
+            NOW,
+        )
     };
     let prepared = || PreparedCredential::render("ASIA", "secret", "token", NOW, NOW.plus(22_000));
     let key = TokenKey::from_bytes(&[7; TokenKey::BYTES]).unwrap();

@@ -200,26 +200,13 @@ pub(crate) mod tests {
 
     pub(crate) fn parts(boot_generation: u32, options: MetadataOptions) -> MachineParts {
         let region: inborn_identity::Region = "us-east-1".parse().unwrap();
-        let facts = Facts {
-            account: "123456789012".parse().unwrap(),
-            partition: Partition::Aws,
-            zone: inborn_identity::Zone::new(&region, 'a').unwrap(),
-            region,
-            zone_id: String::new(),
-            domain: String::new(),
-            image_id: String::new(),
-            instance_type: String::new(),
-            architecture: String::new(),
-            launch_index: 0,
-            reservation_id: String::new(),
-            local_hostname: String::new(),
-            private_ip: None,
-            mac: None,
-            security_groups: Vec::new(),
-            key_pair: None,
-            user_data: None,
-            launch_time: NOW,
-        };
+        let facts = Facts::bare(
+            "123456789012".parse().unwrap(),
+            Partition::Aws,
+            region.clone(),
+            inborn_identity::Zone::new(&region, 'a').unwrap(),
+            NOW,
+        );
         let id = "i-0123456789abcdef0".parse().unwrap();
         MachineParts { id, is_running: true, boot_generation, options, tags: Vec::new(), facts }
     }

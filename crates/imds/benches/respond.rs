@@ -35,24 +35,22 @@ struct Lab {
 fn lab() -> Lab {
     let instance = "i-0123456789abcdef0".parse().unwrap();
     let facts = Facts {
-        account: "123456789012".parse().unwrap(),
-        partition: Partition::Aws,
-        region: "us-east-1".parse().unwrap(),
-        zone: "us-east-1a".parse().unwrap(),
         zone_id: "use1-az1".into(),
         domain: "amazonaws.com".into(),
         image_id: "ami-0123456789abcdef0".into(),
         instance_type: "t3.micro".into(),
         architecture: "x86_64".into(),
-        launch_index: 0,
         reservation_id: "r-0123456789abcdef0".into(),
         local_hostname: "ip-10-0-0-5.ec2.internal".into(),
         private_ip: Some([10, 0, 0, 5].into()),
-        mac: Some("02:29:96:8f:6a:2d".into()),
         security_groups: vec!["default".into()],
-        key_pair: None,
-        user_data: None,
-        launch_time: NOW,
+        ..Facts::bare(
+            "123456789012".parse().unwrap(),
+            Partition::Aws,
+            "us-east-1".parse().unwrap(),
+            "us-east-1a".parse().unwrap(),
+            NOW,
+        )
     };
     let prepared =
         || PreparedCredential::render("ASIA52GPOBQCD6DF76FQ", &"s".repeat(40), &"t".repeat(200), NOW, NOW.plus(22_000));

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use bytes::Bytes;
 use inborn_identity::{AccountId, InstanceId, MetadataOptions, Partition, Region, UnixTime, Zone};
 
-use crate::{DocumentSignatures, PreparedCredentials};
+use crate::{DocumentSignatures, Interface, PreparedCredentials};
 
 /// The facts of one instance that stay the same from one start to the next.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -36,16 +36,58 @@ pub struct Facts {
     pub local_hostname: String,
     /// `local-ipv4`. A machine attached by a loopback port has none.
     pub private_ip: Option<Ipv4Addr>,
-    /// `mac`, as in `02:29:96:8f:6a:2d`.
-    pub mac: Option<String>,
+    /// `mac` and `network/`.
+    pub interface: Option<Interface>,
     /// `security-groups`: names, one per line.
     pub security_groups: Vec<String>,
     /// The key pair named at launch: `public-keys/`.
     pub key_pair: Option<KeyPair>,
     /// `user-data`, decoded. Empty is the same as none, as at launch.
     pub user_data: Option<Bytes>,
+    /// `block-device-mapping/ami` and `root`, as in `/dev/xvda`.
+    pub root_device: String,
+    /// `placement/group-name`: the placement group named at launch.
+    pub placement_group: Option<String>,
+    /// `placement/partition-number`: its partition of that group.
+    pub placement_partition: Option<u32>,
     /// When it was last started: `pendingTime` of the identity document, `Last-Modified` of the tree.
     pub launch_time: UnixTime,
+}
+
+impl Facts {
+    /// An instance of which nothing more is known: no names, no addresses, nothing handed to it.
+    #[must_use]
+    pub const fn bare(
+        account: AccountId,
+        partition: Partition,
+        region: Region,
+        zone: Zone,
+        launch_time: UnixTime,
+    ) -> Self {
+        Self {
+            account,
+            partition,
+            region,
+            zone,
+            zone_id: String::new(),
+            domain: String::new(),
+            image_id: String::new(),
+            instance_type: String::new(),
+            architecture: String::new(),
+            launch_index: 0,
+            reservation_id: String::new(),
+            local_hostname: String::new(),
+            private_ip: None,
+            interface: None,
+            security_groups: Vec::new(),
+            key_pair: None,
+            user_data: None,
+            root_device: String::new(),
+            placement_group: None,
+            placement_partition: None,
+            launch_time,
+        }
+    }
 }
 
 /// An SSH key pair, of which only the public half is known here.

@@ -10,6 +10,7 @@
 
 mod document;
 mod facts;
+mod interface;
 mod page;
 mod path;
 mod request;
@@ -22,6 +23,7 @@ mod version;
 pub use document::{DocumentSignatures, PreparedCredential, PreparedCredentials, identity_document};
 pub use facts::{Facts, KeyPair, View, tag_key_fits_a_path};
 pub use inborn_credential::Delivery;
+pub use interface::Interface;
 pub use request::{Headers, Request};
 pub use respond::{FORWARDED_HEADER, TOKEN_HEADER, TOKEN_PATH, TTL_HEADER, respond};
 pub use response::{Class, Response};

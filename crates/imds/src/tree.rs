@@ -1,11 +1,13 @@
 //! The tree: a table of leaves, from which the listings follow, so that what is listed and what answers cannot differ.
 
 use std::borrow::Cow;
+use std::net::Ipv6Addr;
 
 use bytes::Bytes;
 use inborn_credential::Delivery;
 use inborn_identity::UnixTime;
 
+use crate::interface::{Below, lines};
 use crate::path::{spells, split_first};
 use crate::version::{VERSIONS, is_version};
 use crate::{Class, DocumentSignatures, KeyPair, View, tag_key_fits_a_path};
@@ -41,6 +43,8 @@ enum Node {
     CredentialInfo,
     /// The credentials.
     Credentials,
+    /// The directory `network/interfaces/macs`.
+    Macs,
     /// The directory `public-keys`.
     PublicKeys,
     /// The directory `tags/instance`.
@@ -63,7 +67,9 @@ const fn text(path: &'static str, value: for<'a> fn(&View<'a>) -> Option<Cow<'a,
 }
 
 /// Every leaf below a version, in the order of their bytes. To add one, add a row.
-static ROWS: [Row; 29] = [
+static ROWS: [Row; 40] = [
+    // Detailed monitoring is a thing of CloudWatch; DescribeInstances says the same.
+    text("dynamic/fws/instance-monitoring", |_| some("disabled")),
     row("dynamic/instance-identity/document", Node::Document),
     row("dynamic/instance-identity/pkcs7", Node::Signature(|signatures| &signatures.pkcs7)),
     row("dynamic/instance-identity/rsa2048", Node::Signature(|signatures| &signatures.pkcs7)),
@@ -72,6 +78,11 @@ static ROWS: [Row; 29] = [
     text("meta-data/ami-launch-index", |v| Some(Cow::Owned(v.facts.launch_index.to_string()))),
     // What EC2 says of every image that is not kept in S3.
     text("meta-data/ami-manifest-path", |_| some("(unknown)")),
+    text("meta-data/block-device-mapping/ami", |v| some(&v.facts.root_device)),
+    text("meta-data/block-device-mapping/root", |v| some(&v.facts.root_device)),
+    text("meta-data/events/maintenance/history", |_| some("[]")),
+    text("meta-data/events/maintenance/scheduled", |_| some("[]")),
+    text("meta-data/hibernation/configured", |_| some("false")),
     text("meta-data/hostname", |v| some(&v.facts.local_hostname)),
     row("meta-data/identity-credentials/ec2/info", Node::CredentialInfo),
     row("meta-data/identity-credentials/ec2/security-credentials/ec2-instance", Node::Credentials),
@@ -79,19 +90,24 @@ static ROWS: [Row; 29] = [
     text("meta-data/instance-id", |v| Some(Cow::Owned(v.instance.to_string()))),
     text("meta-data/instance-life-cycle", |_| some("on-demand")),
     text("meta-data/instance-type", |v| some(&v.facts.instance_type)),
+    text("meta-data/ipv6", |v| ipv6(v).map(|address| Cow::Owned(address.to_string()))),
     text("meta-data/local-hostname", |v| some(&v.facts.local_hostname)),
     text("meta-data/local-ipv4", |v| v.facts.private_ip.map(|address| Cow::Owned(address.to_string()))),
-    text("meta-data/mac", |v| v.facts.mac.as_deref().map(Cow::Borrowed)),
+    text("meta-data/mac", |v| v.facts.interface.as_ref().map(|interface| Cow::Borrowed(interface.mac.as_str()))),
+    // What EC2 serves where nobody has written metrics, to the byte.
+    text("meta-data/metrics/vhostmd", |_| some("<?xml version=\"1.0\" encoding=\"UTF-8\"?>")),
+    row("meta-data/network/interfaces/macs", Node::Macs),
     text("meta-data/placement/availability-zone", |v| some(v.facts.zone.as_str())),
     text("meta-data/placement/availability-zone-id", |v| some(&v.facts.zone_id)),
+    text("meta-data/placement/group-name", |v| v.facts.placement_group.as_deref().map(Cow::Borrowed)),
+    text("meta-data/placement/partition-number", |v| {
+        v.facts.placement_partition.map(|number| Cow::Owned(number.to_string()))
+    }),
     text("meta-data/placement/region", |v| some(v.facts.region.as_str())),
     text("meta-data/profile", |_| some("default-hvm")),
     row("meta-data/public-keys", Node::PublicKeys),
     text("meta-data/reservation-id", |v| some(&v.facts.reservation_id)),
-    text("meta-data/security-groups", |v| {
-        let groups = &v.facts.security_groups;
-        (!groups.is_empty()).then(|| Cow::Owned(groups.join("\n")))
-    }),
+    text("meta-data/security-groups", |v| lines(&v.facts.security_groups)),
     text("meta-data/services/domain", |v| some(&v.facts.domain)),
     text("meta-data/services/partition", |v| some(v.facts.partition.id())),
     text("meta-data/system", |_| some("nitro")),
@@ -99,8 +115,13 @@ static ROWS: [Row; 29] = [
     row("user-data", Node::UserData),
 ];
 
+fn ipv6(view: &View<'_>) -> Option<Ipv6Addr> {
+    view.facts.interface.as_ref().and_then(|interface| interface.ipv6)
+}
+
+/// A text that every instance has; empty is the same as none.
 fn some(value: &str) -> Option<Cow<'_, str>> {
-    Some(Cow::Borrowed(value))
+    (!value.is_empty()).then_some(Cow::Borrowed(value))
 }
 
 /// What is at `path`, whose slashes are folded.
@@ -123,6 +144,7 @@ fn below_a_row(path: &[u8], view: &View<'_>) -> Option<Found> {
     ROWS.iter().filter(|row| row.node.is_directory()).find_map(|row| {
         let inner = path.strip_prefix(row.path.as_bytes())?.strip_prefix(b"/")?;
         Some(match row.node {
+            Node::Macs => interface(inner, view),
             Node::PublicKeys => public_key(inner, view),
             _ => tag(inner, view),
         })
@@ -185,7 +207,7 @@ enum State {
 
 impl Node {
     const fn is_directory(&self) -> bool {
-        matches!(self, Self::PublicKeys | Self::Tags)
+        matches!(self, Self::Macs | Self::PublicKeys | Self::Tags)
     }
 
     /// Whether reading it would give something. Says what [`Node::read`] does; a test walks both.
@@ -197,6 +219,7 @@ impl Node {
             Self::CredentialInfo | Self::Credentials => true,
             Self::Signature(_) if view.signatures.is_none() => return State::Awaited,
             Self::Signature(_) => true,
+            Self::Macs => view.facts.interface.is_some(),
             Self::PublicKeys => view.facts.key_pair.is_some(),
             Self::Tags => shown_tags(view).next().is_some(),
             Self::UserData => user_data(view).is_some(),
@@ -218,6 +241,11 @@ impl Node {
             Self::Credentials => view.credentials.map_or(Found::NotYet, |credentials| {
                 plain(Class::Credentials, credentials.document(delivery).clone(), credentials.issued_at())
             }),
+            Self::Macs => view
+                .facts
+                .interface
+                .as_ref()
+                .map_or(Found::Absent, |interface| listing(view, format!("{}/", interface.mac))),
             Self::PublicKeys => view
                 .facts
                 .key_pair
@@ -241,7 +269,7 @@ impl Node {
     }
 }
 
-fn bytes(value: Cow<'_, str>) -> Bytes {
+pub(crate) fn bytes(value: Cow<'_, str>) -> Bytes {
     match value {
         Cow::Borrowed(value) => Bytes::copy_from_slice(value.as_bytes()),
         Cow::Owned(value) => Bytes::from(value),
@@ -269,6 +297,15 @@ fn dynamic(document: &Bytes, modified: UnixTime) -> Found {
 
 fn user_data<'a>(view: &View<'a>) -> Option<&'a Bytes> {
     view.facts.user_data.as_ref().filter(|bytes| !bytes.is_empty())
+}
+
+/// `network/interfaces/macs/MAC` and what is below it.
+fn interface(inner: &[u8], view: &View<'_>) -> Found {
+    match view.facts.interface.as_ref().map_or(Below::Absent, |interface| interface.find(inner, view)) {
+        Below::Listing(names) => listing(view, names),
+        Below::Leaf(value) => plain(Class::Leaf, value, view.facts.launch_time),
+        Below::Absent => Found::Absent,
+    }
 }
 
 /// `public-keys/0` and `public-keys/0/openssh-key`. The directory above lists `0=NAME`, which is not a path.

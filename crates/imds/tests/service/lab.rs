@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use inborn_identity::{HttpEndpoint, HttpTokens, InstanceId, MetadataOptions, Partition, UnixTime};
 use inborn_imds::{
-    DocumentSignatures, Facts, KeyPair, PreparedCredential, PreparedCredentials, Request, Response, TokenKey, TokenTtl,
-    View, identity_document, respond,
+    DocumentSignatures, Facts, Interface, KeyPair, PreparedCredential, PreparedCredentials, Request, Response,
+    TokenKey, TokenTtl, View, identity_document, respond,
 };
 
 /// 2026-11-18T11:06:40Z.
@@ -37,11 +37,28 @@ pub(crate) fn facts() -> Facts {
         reservation_id: "r-0123456789abcdef0".into(),
         local_hostname: "ip-10-0-0-5.ec2.internal".into(),
         private_ip: Some([10, 0, 0, 5].into()),
-        mac: Some("02:29:96:8f:6a:2d".into()),
+        interface: Some(interface()),
         security_groups: vec!["default".into()],
         key_pair: None,
         user_data: None,
+        root_device: "/dev/xvda".into(),
+        placement_group: None,
+        placement_partition: None,
         launch_time: NOW.minus(3600),
+    }
+}
+
+fn interface() -> Interface {
+    Interface {
+        id: "eni-0123456789abcdef0".into(),
+        mac: "02:29:96:8f:6a:2d".into(),
+        subnet_id: "subnet-0123456789abcdef0".into(),
+        subnet_cidr: "10.0.0.0/20".into(),
+        vpc_id: "vpc-0123456789abcdef0".into(),
+        vpc_cidrs: vec!["10.0.0.0/16".into()],
+        security_group_ids: vec!["sg-0123456789abcdef0".into()],
+        ipv6: None,
+        ipv6_cidr: None,
     }
 }
 
@@ -83,6 +100,14 @@ pub(crate) fn full_lab() -> Lab {
         lab.tags.push((key.into(), value.into()));
     }
     lab.facts.security_groups.push("web".into());
+    lab.facts.placement_group = Some("spread".into());
+    lab.facts.placement_partition = Some(3);
+    if let Some(interface) = &mut lab.facts.interface {
+        interface.security_group_ids.push("sg-0123456789abcdef1".into());
+        interface.vpc_cidrs.push("192.168.0.0/16".into());
+        interface.ipv6 = Some("fd00:1::5".parse().unwrap());
+        interface.ipv6_cidr = Some("fd00:1::/64".into());
+    }
     lab.facts.key_pair = Some(KeyPair { name: "laptop".into(), openssh_key: "ssh-ed25519 AAAA laptop".into() });
     lab.facts.user_data = Some(Bytes::from_static(b"#!/bin/sh\n\xff"));
     lab

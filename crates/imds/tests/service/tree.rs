@@ -1,7 +1,7 @@
 //! The tree: values, listings, slashes, versions, HEAD.
 
 use bytes::Bytes;
-use inborn_imds::VERSIONS;
+use inborn_imds::{Facts, VERSIONS};
 
 use crate::lab::{Lab, full_lab, lab};
 
@@ -13,16 +13,25 @@ fn values() {
         ("ami-id", "ami-0123456789abcdef0"),
         ("ami-launch-index", "0"),
         ("ami-manifest-path", "(unknown)"),
+        ("block-device-mapping/ami", "/dev/xvda"),
+        ("block-device-mapping/root", "/dev/xvda"),
+        ("events/maintenance/history", "[]"),
+        ("events/maintenance/scheduled", "[]"),
+        ("hibernation/configured", "false"),
         ("hostname", "ip-10-0-0-5.ec2.internal"),
         ("instance-action", "none"),
         ("instance-id", "i-0123456789abcdef0"),
         ("instance-life-cycle", "on-demand"),
         ("instance-type", "t3.micro"),
+        ("ipv6", "fd00:1::5"),
         ("local-hostname", "ip-10-0-0-5.ec2.internal"),
         ("local-ipv4", "10.0.0.5"),
         ("mac", "02:29:96:8f:6a:2d"),
+        ("metrics/vhostmd", "<?xml version=\"1.0\" encoding=\"UTF-8\"?>"),
         ("placement/availability-zone", "us-east-1a"),
         ("placement/availability-zone-id", "use1-az1"),
+        ("placement/group-name", "spread"),
+        ("placement/partition-number", "3"),
         ("placement/region", "us-east-1"),
         ("profile", "default-hvm"),
         ("public-keys/0/openssh-key", "ssh-ed25519 AAAA laptop\n"),
@@ -44,21 +53,76 @@ fn values() {
     }
 }
 
+const INTERFACE: &str = "/latest/meta-data/network/interfaces/macs/02:29:96:8f:6a:2d";
+
+#[test]
+fn values_of_the_network_interface() {
+    for (leaf, expected) in [
+        ("device-number", "0"),
+        ("interface-id", "eni-0123456789abcdef0"),
+        ("ipv6s", "fd00:1::5"),
+        ("local-hostname", "ip-10-0-0-5.ec2.internal"),
+        ("local-ipv4s", "10.0.0.5"),
+        ("mac", "02:29:96:8f:6a:2d"),
+        ("network-card", "0"),
+        ("network-card-index", "0"),
+        ("owner-id", "123456789012"),
+        ("security-group-ids", "sg-0123456789abcdef0\nsg-0123456789abcdef1"),
+        ("security-groups", "default\nweb"),
+        ("subnet-id", "subnet-0123456789abcdef0"),
+        ("subnet-ipv4-cidr-block", "10.0.0.0/20"),
+        ("subnet-ipv6-cidr-blocks", "fd00:1::/64"),
+        ("vpc-id", "vpc-0123456789abcdef0"),
+        ("vpc-ipv4-cidr-block", "10.0.0.0/16"),
+        ("vpc-ipv4-cidr-blocks", "10.0.0.0/16\n192.168.0.0/16"),
+        ("vpc-ipv6-cidr-blocks", "fd00:1::/64"),
+    ] {
+        // Bottlerocket puts a slash between the listed `MAC/` and the name.
+        for path in [format!("{INTERFACE}/{leaf}"), format!("{INTERFACE}//{leaf}"), format!("{INTERFACE}/{leaf}/")] {
+            full_lab().check(&format!("GET {path}"), &format!("200 text/plain\n{DATES}\n{expected}"));
+        }
+    }
+    for path in [
+        format!("{INTERFACE}/public-ipv4s"),
+        format!("{INTERFACE}/device-number/x"),
+        format!("{INTERFACE}0/mac"),
+        INTERFACE.to_uppercase(),
+        INTERFACE.replace("02:29", "02:28"),
+    ] {
+        full_lab().check(&format!("GET {path}"), "404 text/html\n\n<404 - Not Found>");
+    }
+    assert_eq!(full_lab().get(&format!("{}/mac", INTERFACE.replace(':', "%3A"))), "02:29:96:8f:6a:2d");
+}
+
 #[test]
 fn listings() {
     for (path, expected) in [
         ("/latest", "dynamic\nmeta-data"),
-        ("/latest/dynamic", "instance-identity/"),
+        ("/latest/dynamic", "fws/\ninstance-identity/"),
+        ("/latest/dynamic/fws", "instance-monitoring"),
         ("/latest/dynamic/instance-identity", "document\npkcs7\nrsa2048\nsignature"),
         (
             "/latest/meta-data",
-            "ami-id\nami-launch-index\nami-manifest-path\nhostname\nidentity-credentials/\ninstance-action\n\
-             instance-id\ninstance-life-cycle\ninstance-type\nlocal-hostname\nlocal-ipv4\nmac\nplacement/\nprofile\n\
+            "ami-id\nami-launch-index\nami-manifest-path\nblock-device-mapping/\nevents/\nhibernation/\n\
+             hostname\nidentity-credentials/\ninstance-action\n\
+             instance-id\ninstance-life-cycle\ninstance-type\nlocal-hostname\nlocal-ipv4\nmac\nmetrics/\nnetwork/\n\
+             placement/\nprofile\n\
              reservation-id\nsecurity-groups\nservices/\nsystem",
         ),
         ("/latest/meta-data/identity-credentials", "ec2/"),
         ("/latest/meta-data/identity-credentials/ec2", "info\nsecurity-credentials/"),
         ("/latest/meta-data/identity-credentials/ec2/security-credentials", "ec2-instance"),
+        ("/latest/meta-data/block-device-mapping", "ami\nroot"),
+        ("/latest/meta-data/events", "maintenance/"),
+        ("/latest/meta-data/events/maintenance", "history\nscheduled"),
+        ("/latest/meta-data/network", "interfaces/"),
+        ("/latest/meta-data/network/interfaces", "macs/"),
+        ("/latest/meta-data/network/interfaces/macs", "02:29:96:8f:6a:2d/"),
+        (
+            INTERFACE,
+            "device-number\ninterface-id\nlocal-hostname\nlocal-ipv4s\nmac\nnetwork-card\nnetwork-card-index\nowner-id\nsecurity-group-ids\n\
+             security-groups\nsubnet-id\nsubnet-ipv4-cidr-block\nvpc-id\nvpc-ipv4-cidr-block\nvpc-ipv4-cidr-blocks",
+        ),
         ("/latest/meta-data/placement", "availability-zone\navailability-zone-id\nregion"),
         ("/latest/meta-data/services", "domain\npartition"),
     ] {
@@ -91,12 +155,27 @@ fn listings_of_what_an_instance_may_have() {
 fn what_is_absent_is_not_listed() {
     let mut bare = lab();
     bare.facts.private_ip = None;
-    bare.facts.mac = None;
+    bare.facts.interface = None;
     bare.facts.security_groups.clear();
     bare.facts.user_data = Some(Bytes::new());
     bare.options.tags = true;
     let top = bare.get("/latest/meta-data/");
-    for leaf in ["local-ipv4", "mac", "security-groups", "tags", "public-keys", "iam"] {
+    for leaf in [
+        "local-ipv4",
+        "ipv6",
+        "mac",
+        "network",
+        "security-groups",
+        "tags",
+        "public-keys",
+        "iam",
+        "spot",
+        "autoscaling",
+        "public-ipv4",
+        "public-hostname",
+        "placement/group-name",
+        "placement/partition-number",
+    ] {
         assert_eq!(bare.status(&format!("GET /latest/meta-data/{leaf}")), 404, "{leaf}");
         assert!(!top.lines().any(|line| line.trim_end_matches('/') == leaf), "{leaf}");
     }
@@ -178,7 +257,11 @@ fn crawl(lab: &Lab) -> Vec<String> {
 
 #[test]
 fn all_that_is_listed_answers_to_get_and_head_with_and_without_slash() {
-    for (lab, leaves_of_a_version) in [(lab(), 26), (full_lab(), 31)] {
+    let (mut bare, mut loopback) = (lab(), lab());
+    let Facts { account, partition, region, zone, launch_time, .. } = bare.facts.clone();
+    bare.facts = Facts::bare(account, partition, region, zone, launch_time);
+    loopback.facts.interface = None;
+    for (lab, leaves_of_a_version) in [(bare, 21), (loopback, 32), (lab(), 48), (full_lab(), 59)] {
         let found = crawl(&lab);
         let leaves = found.iter().filter(|path| !path.ends_with('/')).count();
         assert_eq!(leaves, leaves_of_a_version * VERSIONS.len());
