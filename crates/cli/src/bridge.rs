@@ -11,9 +11,9 @@ use inborn_host::pocket::Sockets;
 use inborn_host::pocket::dns::{self, Zone};
 use inborn_host::{AttachmentKind as HostKind, Host, Issuer, Machine, MachineParts};
 use inborn_identity::{InstanceId, UnixTime};
-use inborn_imds::{Facts, KeyPair};
+use inborn_imds::{Facts, Interface, KeyPair};
 use inborn_listener::Limits;
-use inborn_region::{Observer, RegionServer};
+use inborn_region::{Observer, RegionServer, network};
 use inborn_store::{Attachment as StoredAttachment, Change, ChangeRequest, Instance, InstanceState};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::watch;
@@ -36,7 +36,6 @@ impl Issuer for LocalIssuer {
 /// The machine as the host wants to know it.
 fn machine(region: &RegionServer, instance: &Instance) -> Machine {
     let identity = region.identity();
-    let [a, b, c, d] = instance.private_address.octets();
     let facts = Facts {
         account: instance.account,
         partition: identity.partition,
@@ -51,11 +50,18 @@ fn machine(region: &RegionServer, instance: &Instance) -> Machine {
         reservation_id: instance.reservation_id.clone(),
         local_hostname: identity.private_dns_name(instance.private_address),
         private_ip: Some(instance.private_address),
-        mac: Some(format!("02:00:{a:02x}:{b:02x}:{c:02x}:{d:02x}")),
-        security_groups: vec!["default".to_owned()],
-        // Key pairs are not kept here: the name alone has no public half to serve.
-        key_pair: None::<KeyPair>,
+        interface: Some(interface(region, instance)),
+        security_groups: vec![network::SECURITY_GROUP.to_owned()],
+        // One that was launched before key pairs were kept has a name only.
+        key_pair: instance
+            .key_name
+            .as_ref()
+            .zip(instance.public_key.as_ref())
+            .map(|(name, key)| KeyPair { name: name.clone(), openssh_key: key.clone() }),
         user_data: instance.user_data.as_ref().map(|data| Bytes::copy_from_slice(data.as_bytes())),
+        root_device: inborn_region::ROOT_DEVICE.to_owned(),
+        placement_group: instance.placement_group.clone(),
+        placement_partition: instance.placement_partition,
         launch_time: instance.launch_time,
     };
     Machine::from(MachineParts {
@@ -66,6 +72,22 @@ fn machine(region: &RegionServer, instance: &Instance) -> Machine {
         tags: instance.tags.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
         facts,
     })
+}
+
+/// Its network interface, as `DescribeInstances` shows it too.
+fn interface(region: &RegionServer, instance: &Instance) -> Interface {
+    let place = region.identity().place(instance.private_address);
+    Interface {
+        id: network::interface_id(instance.id),
+        mac: network::mac_address(instance.id),
+        subnet_id: place.subnet_id,
+        subnet_cidr: place.subnet_block,
+        vpc_id: place.vpc_id,
+        vpc_cidrs: place.vpc_blocks,
+        security_group_ids: vec![place.security_group_id],
+        ipv6: instance.ipv6_address,
+        ipv6_cidr: instance.ipv6_address.map(network::ipv6_block),
+    }
 }
 
 /// Tells the host of every change.

@@ -14,6 +14,7 @@ mod identity;
 mod key_file;
 mod machines;
 mod metrics;
+pub mod network;
 mod operation;
 mod secrets;
 mod services;
@@ -39,7 +40,7 @@ pub use machines::{Machines, Observer};
 pub use metrics::{Metrics, encode as encode_metrics};
 pub use operation::{Effect, Operation, Service};
 pub use secrets::{KeySource, OperatorKey};
-pub use services::{ARCHITECTURE, SERVICES};
+pub use services::{ARCHITECTURE, ROOT_DEVICE, SERVICES};
 pub use throttle::{Rate, Rates};
 
 /// How long a terminated machine is still shown by DescribeInstances: an hour, as on EC2.

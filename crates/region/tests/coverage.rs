@@ -14,11 +14,20 @@ use inborn_region::{KeySource, SERVICES};
 use inborn_store::{SqliteStore, Store};
 
 /// What each operation is expected to allow. Adding an operation means adding a line.
-const EXPECTED: [(&str, &str, &[CallerKind]); 10] = [
+const EXPECTED: [(&str, &str, &[CallerKind]); 19] = [
     ("sts", "GetCallerIdentity", &CallerKind::ALL),
+    ("ec2", "CreateKeyPair", &[CallerKind::Operator]),
     ("ec2", "CreateTags", &[CallerKind::Operator]),
+    ("ec2", "DeleteKeyPair", &[CallerKind::Operator]),
     ("ec2", "DeleteTags", &[CallerKind::Operator]),
+    ("ec2", "DescribeInstanceAttribute", &[CallerKind::Operator]),
     ("ec2", "DescribeInstances", &[CallerKind::Operator]),
+    ("ec2", "DescribeKeyPairs", &[CallerKind::Operator]),
+    ("ec2", "DescribeTags", &[CallerKind::Operator]),
+    ("ec2", "GetInstanceMetadataDefaults", &[CallerKind::Operator]),
+    ("ec2", "ImportKeyPair", &[CallerKind::Operator]),
+    ("ec2", "ModifyInstanceAttribute", &[CallerKind::Operator]),
+    ("ec2", "ModifyInstanceMetadataDefaults", &[CallerKind::Operator]),
     ("ec2", "ModifyInstanceMetadataOptions", &[CallerKind::Operator]),
     ("ec2", "RebootInstances", &[CallerKind::Operator]),
     ("ec2", "RunInstances", &[CallerKind::Operator]),

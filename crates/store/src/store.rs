@@ -5,7 +5,8 @@ use core::pin::Pin;
 use inborn_identity::{AccountId, InstanceId, UnixTime};
 
 use crate::{
-    ChangeRequest, Changed, HostKeys, HostKeysChange, Instance, InstanceState, KeyPair, Operator, RecordedCutOff, SealedEpoch, StoreError,
+    ChangeRequest, Changed, HostKeys, HostKeysChange, Instance, InstanceState, KeyPair, Operator, RecordedCutOff,
+    SealedEpoch, StoreError,
 };
 
 /// What every verb gives: boxed, so that the trait is object safe.

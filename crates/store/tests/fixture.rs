@@ -9,11 +9,11 @@
 use std::path::Path;
 
 use inborn_store::conformance::samples::{
-    LAUNCHED_AT, account, bare, epoch, full, id, key_pair, launch_with_token, operator,
+    LAUNCHED_AT, account, bare, epoch, full, host_keys, id, key_pair, launch_with_token, operator,
 };
 use inborn_store::{
-    CutOff, CutOffScope, EpochState, Instance, InstanceQuery, InstanceState, KeyPair, LaunchOutcome, RecordedCutOff,
-    SettingChange, SqliteStore, StateReason, Store,
+    CutOff, CutOffScope, EpochState, HostKeys, Instance, InstanceQuery, InstanceState, KeyPair, LaunchOutcome,
+    RecordedCutOff, SettingChange, SqliteStore, StateReason, Store,
 };
 use rusqlite::Connection;
 
@@ -37,15 +37,16 @@ fn full_1() -> Instance {
 
 #[tokio::test]
 async fn schema_1_opens_with_all_it_holds() {
-    opens_with_all_it_holds(include_str!("fixtures/schema-1.sql"), full_1(), &[]).await;
+    opens_with_all_it_holds(include_str!("fixtures/schema-1.sql"), full_1(), &[], (0, HostKeys::default())).await;
 }
 
 #[tokio::test]
-async fn schema_2_opens_with_all_it_holds() {
-    opens_with_all_it_holds(include_str!("fixtures/schema-2.sql"), full(1), &[key_pair(1), key_pair(2)]).await;
+async fn schema_3_opens_with_all_it_holds() {
+    let key_pairs = [key_pair(1), key_pair(2)];
+    opens_with_all_it_holds(include_str!("fixtures/schema-3.sql"), full(1), &key_pairs, (1, host_keys(1))).await;
 }
 
-async fn opens_with_all_it_holds(dump: &str, full: Instance, key_pairs: &[KeyPair]) {
+async fn opens_with_all_it_holds(dump: &str, full: Instance, key_pairs: &[KeyPair], of_host: (u64, HostKeys)) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("region.db");
     restore(dump, &path);
@@ -62,6 +63,7 @@ async fn opens_with_all_it_holds(dump: &str, full: Instance, key_pairs: &[KeyPai
         ..token(bare(2))
     };
     assert_eq!(page.instances, [token(full), terminated]);
+    assert_eq!(store.host_keys(id(1)).await, Ok(of_host));
     assert_eq!(store.key_pairs(account()).await, Ok(key_pairs.to_vec()));
     assert_eq!(store.operators().await, Ok(vec![operator(1)]));
     assert_eq!(store.epochs().await, Ok(vec![epoch(1, EpochState::Sealing)]));

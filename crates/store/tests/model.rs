@@ -13,7 +13,9 @@ use inborn_store::conformance::samples::{
     LAUNCHED_AT, account, bare, epoch, host_keys, id, key_pair, launch, launch_with_token, operator, other_account,
 };
 use inborn_store::{
-    Attachment, Change, ChangeRequest, Conflict, CutOff, CutOffScope, EpochState, HostKeys, HostKeysChange, Instance, InstanceQuery, InstanceState, KeyPair, LaunchOutcome, LaunchRequest, Operator, RecordedCutOff, SealedEpoch, SettingChange, SqliteStore, Store, StoreError, TagRemoval, UserData,
+    Attachment, Change, ChangeRequest, Conflict, CutOff, CutOffScope, EpochState, HostKeys, HostKeysChange, Instance,
+    InstanceQuery, InstanceState, KeyPair, LaunchOutcome, LaunchRequest, Operator, RecordedCutOff, SealedEpoch,
+    SettingChange, SqliteStore, Store, StoreError, TagRemoval, UserData,
 };
 use proptest::prelude::*;
 

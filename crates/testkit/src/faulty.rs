@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use inborn_identity::{AccountId, InstanceId, UnixTime};
 use inborn_store::{
-    ChangeRequest, Changed, Future, HostKeys, HostKeysChange, Instance, InstancePage, InstanceQuery, KeyPair, LaunchOutcome, LaunchRequest, Operator, RecordedCutOff, SealedEpoch, SettingChange, Store, StoreError,
+    ChangeRequest, Changed, Future, HostKeys, HostKeysChange, Instance, InstancePage, InstanceQuery, KeyPair,
+    LaunchOutcome, LaunchRequest, Operator, RecordedCutOff, SealedEpoch, SettingChange, Store, StoreError,
 };
 
 /// How a write fails.

@@ -22,6 +22,8 @@ const PARAMETERS_MAX: usize = 100;
 /// whatever letters: what is misspelled or out of its place is refused, but recorded. The last three are how requests of
 /// other kinds authenticate.
 const SECRET_PARAMETERS: [&str; 5] = ["UserData", "Password", "SecurityToken", "Signature", "X-Amz-Security-Token"];
+/// The value of whatever attribute `Attribute` names, which may be user data.
+const SECRET_VALUE: &str = "Value";
 
 impl RegionServer {
     /// Appends the line of an exchange, if it has one.
@@ -92,7 +94,7 @@ fn audit_parameters(parameters: &Parameters) -> Value {
         .take(PARAMETERS_MAX)
         .map(|(name, value)| {
             let is_secret = |part: &str| SECRET_PARAMETERS.iter().any(|secret| part.eq_ignore_ascii_case(secret));
-            let is_secret = name.split('.').any(is_secret);
+            let is_secret = name.eq_ignore_ascii_case(SECRET_VALUE) || name.split('.').any(is_secret);
             let shown = if is_secret { "<sensitiveDataRemoved>" } else { cut(value, TEXT_BYTES_MAX) };
             (name.to_owned(), Value::from(shown))
         });

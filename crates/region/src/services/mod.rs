@@ -8,5 +8,8 @@ use crate::Service;
 /// The processor that machines are said to have: this computer's.
 pub const ARCHITECTURE: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "x86_64" };
 
+/// The root device that machines are said to have: the name that Amazon Linux has for it.
+pub const ROOT_DEVICE: &str = "/dev/xvda";
+
 /// All services that are served. Any other answers as AWS answers an identity it does not know.
 pub static SERVICES: &[&Service] = &[&sts::SERVICE, &ec2::SERVICE];

@@ -9,7 +9,8 @@ use super::samples::{
     terminate,
 };
 use crate::{
-    Conflict, CutOff, CutOffScope, EpochState, HostKeys, HostKeysChange, InstanceQuery, KeyPair, LaunchOutcome, RecordedCutOff, SettingChange, Store, StoreError,
+    Conflict, CutOff, CutOffScope, EpochState, HostKeys, HostKeysChange, InstanceQuery, KeyPair, LaunchOutcome,
+    RecordedCutOff, SettingChange, Store, StoreError,
 };
 
 /// Operators come back as given, ordered by key id; a second one with the same key id is refused.

@@ -6,7 +6,8 @@ use std::net::Ipv4Addr;
 use inborn_identity::{AccessKeyId, AccessKeyKind, AccountId, InstanceId, MetadataOptions, Region, UnixTime, Zone};
 
 use crate::{
-    Attachment, Change, ChangeRequest, EpochState, HostKeyBasis, HostKeySet, HostKeys, Instance, InstanceState, KeyPair, KeyType, LaunchRequest, Operator, Sealed, SealedEpoch, StateReason, UserData,
+    Attachment, Change, ChangeRequest, EpochState, HostKeyBasis, HostKeySet, HostKeys, Instance, InstanceState,
+    KeyPair, KeyType, LaunchRequest, Operator, Sealed, SealedEpoch, StateReason, UserData,
 };
 
 /// When the samples were launched: 2026-01-01T00:00:00Z.

@@ -19,7 +19,8 @@ use inborn_identity::{AccountId, InstanceId, UnixTime};
 use rusqlite::Connection;
 
 use crate::{
-    ChangeRequest, Changed, Future, HostKeys, HostKeysChange, Instance, InstancePage, InstanceQuery, KeyPair, LaunchOutcome, LaunchRequest, Operator, RecordedCutOff, SealedEpoch, SettingChange, Store, StoreError,
+    ChangeRequest, Changed, Future, HostKeys, HostKeysChange, Instance, InstancePage, InstanceQuery, KeyPair,
+    LaunchOutcome, LaunchRequest, Operator, RecordedCutOff, SealedEpoch, SettingChange, Store, StoreError,
 };
 use queue::Queue;
 use readers::ReadJob;

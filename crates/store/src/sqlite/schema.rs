@@ -8,8 +8,11 @@ use super::fault::{self, Outcome};
 use crate::StoreError;
 
 /// Migration `n` (from 1) leads from version `n - 1` to version `n`.
-const MIGRATIONS: &[&str] =
-    &[include_str!("../../migrations/0001.sql"), include_str!("../../migrations/0002.sql"), include_str!("../../migrations/0003.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../../migrations/0001.sql"),
+    include_str!("../../migrations/0002.sql"),
+    include_str!("../../migrations/0003.sql"),
+];
 
 /// The version that [`migrate`] leads to.
 fn known() -> u32 {

@@ -50,7 +50,11 @@ pub(super) fn run(call: Call<'_>) -> Outcome<'_> {
 }
 
 /// The instances of these ids; each must exist.
-async fn by_id(call: &Call<'_>, ids: &[InstanceId], filters: &[Filter<'_>]) -> Result<Vec<Instance>, Problem> {
+async fn by_id(
+    call: &Call<'_>,
+    ids: &[InstanceId],
+    filters: &[Filter<'_, Instance>],
+) -> Result<Vec<Instance>, Problem> {
     let account = call.caller.principal.account();
     let (mut found, mut missing) = (Vec::new(), Vec::new());
     for id in ids {
@@ -69,7 +73,7 @@ async fn by_id(call: &Call<'_>, ids: &[InstanceId], filters: &[Filter<'_>]) -> R
 /// The next instances that pass the filters, at most `limit`, and where to go on if there are more.
 async fn page(
     call: &Call<'_>,
-    filters: &[Filter<'_>],
+    filters: &[Filter<'_, Instance>],
     after: Option<InstanceId>,
     limit: Option<usize>,
 ) -> Result<(Vec<Instance>, Option<InstanceId>), Problem> {

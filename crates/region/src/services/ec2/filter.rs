@@ -1,54 +1,88 @@
-//! The filters of `DescribeInstances`: all must match, each by any of its values, `*` and `?` as wildcards.
+//! The filters of `Describe…`: all must match, each by any of its values, `*` and `?` as wildcards.
 
-use inborn_store::Instance;
+use std::collections::BTreeMap;
+
+use inborn_store::{Instance, KeyPair};
 use inborn_wire::error::Problem;
 use inborn_wire::query::Parameters;
 
 use super::refusal;
+use crate::network;
 
 /// Most filters in a request, and values in a filter. Source: EC2 API reference, "Filtering".
 const FILTERS_MAX: usize = 50;
 const VALUES_MAX: usize = 200;
 
+/// Something that filters choose.
+pub(super) trait Filtered: Sized {
+    /// What the plain filter of this name looks at.
+    fn field(name: &str) -> Option<fn(&Self) -> Option<String>>;
+    /// What `tag:KEY` and `tag-key` look at.
+    fn tags(&self) -> &BTreeMap<String, String>;
+}
+
 /// One filter.
 #[derive(Debug)]
-pub(super) struct Filter<'a> {
-    field: Field<'a>,
+pub(super) struct Filter<'a, T> {
+    field: Field<'a, T>,
     values: Vec<&'a str>,
 }
 
 #[derive(Debug)]
-enum Field<'a> {
+enum Field<'a, T> {
     Tag(&'a str),
     TagKey,
-    Of(fn(&Instance) -> Option<String>),
+    Of(fn(&T) -> Option<String>),
 }
 
-/// What the plain filters look at.
-fn field(name: &str) -> Option<fn(&Instance) -> Option<String>> {
-    Some(match name {
-        "instance-id" => |i| Some(i.id.to_string()),
-        "image-id" => |i| Some(i.image_id.clone()),
-        "instance-type" => |i| Some(i.instance_type.clone()),
-        "instance-state-name" => |i| Some(i.state.to_string()),
-        "instance-state-code" => |i| Some(i.state.code().to_string()),
-        "availability-zone" => |i| Some(i.zone.to_string()),
-        "private-ip-address" => |i| Some(i.private_address.to_string()),
-        "reservation-id" => |i| Some(i.reservation_id.clone()),
-        "owner-id" => |i| Some(i.account.to_string()),
-        "client-token" => |i| i.client_token.clone(),
-        "key-name" => |i| i.key_name.clone(),
-        "launch-index" => |i| Some(i.ami_launch_index.to_string()),
-        "launch-time" => |i| Some(i.launch_time.rfc3339().replace('Z', ".000Z")),
-        "metadata-options.http-tokens" => |i| Some(i.metadata_options.http_tokens.to_string()),
-        "metadata-options.http-endpoint" => |i| Some(i.metadata_options.http_endpoint.to_string()),
-        "metadata-options.http-put-response-hop-limit" => |i| Some(i.metadata_options.hop_limit.to_string()),
-        _ => return None,
-    })
+impl Filtered for Instance {
+    fn field(name: &str) -> Option<fn(&Self) -> Option<String>> {
+        Some(match name {
+            "instance-id" => |i| Some(i.id.to_string()),
+            "image-id" => |i| Some(i.image_id.clone()),
+            "instance-type" => |i| Some(i.instance_type.clone()),
+            "instance-state-name" => |i| Some(i.state.to_string()),
+            "instance-state-code" => |i| Some(i.state.code().to_string()),
+            "availability-zone" => |i| Some(i.zone.to_string()),
+            "private-ip-address" => |i| Some(i.private_address.to_string()),
+            "reservation-id" => |i| Some(i.reservation_id.clone()),
+            "owner-id" => |i| Some(i.account.to_string()),
+            "client-token" => |i| i.client_token.clone(),
+            "key-name" => |i| i.key_name.clone(),
+            "launch-index" => |i| Some(i.ami_launch_index.to_string()),
+            "launch-time" => |i| Some(i.launch_time.rfc3339().replace('Z', ".000Z")),
+            "metadata-options.http-tokens" => |i| Some(i.metadata_options.http_tokens.to_string()),
+            "metadata-options.http-endpoint" => |i| Some(i.metadata_options.http_endpoint.to_string()),
+            "metadata-options.http-put-response-hop-limit" => |i| Some(i.metadata_options.hop_limit.to_string()),
+            "placement-group-name" => |i| i.placement_group.clone(),
+            "network-interface.network-interface-id" => |i| Some(network::interface_id(i.id)),
+            "network-interface.mac-address" => |i| Some(network::mac_address(i.id)),
+            _ => return None,
+        })
+    }
+
+    fn tags(&self) -> &BTreeMap<String, String> {
+        &self.tags
+    }
+}
+
+impl Filtered for KeyPair {
+    fn field(name: &str) -> Option<fn(&Self) -> Option<String>> {
+        Some(match name {
+            "key-name" => |pair| Some(pair.name.clone()),
+            "key-pair-id" => |pair| Some(pair.id.clone()),
+            "fingerprint" => |pair| Some(pair.fingerprint.clone()),
+            _ => return None,
+        })
+    }
+
+    fn tags(&self) -> &BTreeMap<String, String> {
+        &self.tags
+    }
 }
 
 /// Reads `Filter.1.Name`, `Filter.1.Value.1`, ….
-pub(super) fn read(parameters: &Parameters) -> Result<Vec<Filter<'_>>, Problem> {
+pub(super) fn read<T: Filtered>(parameters: &Parameters) -> Result<Vec<Filter<'_, T>>, Problem> {
     let structures = parameters.root().structures("Filter");
     if structures.len() > FILTERS_MAX {
         return Err(refusal::invalid_value(format!("A request may have at most {FILTERS_MAX} filters")));
@@ -59,9 +93,9 @@ pub(super) fn read(parameters: &Parameters) -> Result<Vec<Filter<'_>>, Problem> 
         let field = match (name.strip_prefix("tag:"), name) {
             (Some(key), _) => Field::Tag(key),
             (None, "tag-key") => Field::TagKey,
-            (None, name) => {
-                Field::Of(field(name).ok_or_else(|| refusal::invalid_value(format!("The filter '{name}' is invalid")))?)
-            }
+            (None, name) => Field::Of(
+                T::field(name).ok_or_else(|| refusal::invalid_value(format!("The filter '{name}' is invalid")))?,
+            ),
         };
         let values = structure.list("Value");
         if values.len() > VALUES_MAX {
@@ -72,14 +106,14 @@ pub(super) fn read(parameters: &Parameters) -> Result<Vec<Filter<'_>>, Problem> 
     Ok(filters)
 }
 
-impl Filter<'_> {
-    /// Whether `instance` passes.
-    pub(super) fn matches(&self, instance: &Instance) -> bool {
+impl<T: Filtered> Filter<'_, T> {
+    /// Whether `one` passes.
+    pub(super) fn matches(&self, one: &T) -> bool {
         let any = |text: &str| self.values.iter().any(|value| like(value.as_bytes(), text.as_bytes()));
         match self.field {
-            Field::Tag(key) => instance.tags.get(key).is_some_and(|value| any(value)),
-            Field::TagKey => instance.tags.keys().any(|key| any(key)),
-            Field::Of(get) => get(instance).is_some_and(|text| any(&text)),
+            Field::Tag(key) => one.tags().get(key).is_some_and(|value| any(value)),
+            Field::TagKey => one.tags().keys().any(|key| any(key)),
+            Field::Of(get) => get(one).is_some_and(|text| any(&text)),
         }
     }
 }
@@ -149,7 +183,7 @@ mod tests {
     #[test]
     fn unknown_filters_are_refused() {
         let parameters = Parameters::parse(b"", b"Filter.1.Name=colour&Filter.1.Value.1=red").unwrap();
-        let Err(Problem::Service { code, message, .. }) = read(&parameters) else { panic!() };
+        let Err(Problem::Service { code, message, .. }) = read::<Instance>(&parameters) else { panic!() };
         assert_eq!((code, message.as_str()), ("InvalidParameterValue", "The filter 'colour' is invalid"));
     }
 }

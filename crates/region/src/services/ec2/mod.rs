@@ -1,15 +1,27 @@
 //! EC2, as far as machines are born, looked at, changed and ended by it. For operators only.
 
+mod create_key_pair;
 mod create_tags;
+mod delete_key_pair;
 mod delete_tags;
+mod describe_instance_attribute;
 mod describe_instances;
+mod describe_key_pairs;
+mod describe_tags;
 mod filter;
+mod get_instance_metadata_defaults;
+mod import_key_pair;
+mod key_pair;
+mod metadata_defaults;
+mod modify_instance_attribute;
+mod modify_instance_metadata_defaults;
 mod modify_instance_metadata_options;
 mod reboot_instances;
 mod refusal;
 mod request;
 mod run_instances;
 mod shape;
+mod ssh_key;
 mod start_instances;
 mod state_change;
 mod stop_instances;
@@ -36,9 +48,18 @@ pub(super) static SERVICE: Service = Service {
     // A thousand instance ids, or user data of 16 KiB in base64 in percent-encoding, and room to spare.
     body_bytes_max: 256 * 1024,
     operations: &[
+        operation("CreateKeyPair", Effect::Mutating, create_key_pair::run),
         operation("CreateTags", Effect::Mutating, create_tags::run),
+        operation("DeleteKeyPair", Effect::Mutating, delete_key_pair::run),
         operation("DeleteTags", Effect::Mutating, delete_tags::run),
+        operation("DescribeInstanceAttribute", Effect::ReadOnly, describe_instance_attribute::run),
         operation("DescribeInstances", Effect::ReadOnly, describe_instances::run),
+        operation("DescribeKeyPairs", Effect::ReadOnly, describe_key_pairs::run),
+        operation("DescribeTags", Effect::ReadOnly, describe_tags::run),
+        operation("GetInstanceMetadataDefaults", Effect::ReadOnly, get_instance_metadata_defaults::run),
+        operation("ImportKeyPair", Effect::Mutating, import_key_pair::run),
+        operation("ModifyInstanceAttribute", Effect::Mutating, modify_instance_attribute::run),
+        operation("ModifyInstanceMetadataDefaults", Effect::Mutating, modify_instance_metadata_defaults::run),
         operation("ModifyInstanceMetadataOptions", Effect::Mutating, modify_instance_metadata_options::run),
         operation("RebootInstances", Effect::Mutating, reboot_instances::run),
         operation("RunInstances", Effect::Mutating, run_instances::run),

@@ -22,8 +22,7 @@ pub(super) fn invalid_combination(message: impl Into<String>) -> Problem {
 
 pub(super) fn malformed_id(id: &str, prefix: &str) -> Problem {
     let code = if prefix == "ami-" { "InvalidAMIID.Malformed" } else { "InvalidInstanceID.Malformed" };
-    // The id is the client's own text; it is cut so that the answer stays an answer.
-    let shown: String = id.chars().take(64).collect();
+    let shown = shown(id);
     let message = if id.starts_with(prefix) {
         format!("Invalid id: \"{shown}\"")
     } else {
@@ -58,6 +57,47 @@ pub(super) fn unsupported(message: &str) -> Problem {
     refuse(400, "UnsupportedOperation", message)
 }
 
+pub(super) fn tokens_enforced_at_launch() -> Problem {
+    let message = "You can't launch instances with IMDSv1 because httpTokensEnforced is enabled for this account. Either \
+                   launch the instance with httpTokens=required or contact your account owner to disable \
+                   httpTokensEnforced using the ModifyInstanceMetadataDefaults API or the account settings in the EC2 \
+                   console.";
+    unsupported(message)
+}
+
+pub(super) fn tokens_enforced() -> Problem {
+    unsupported("You can't set httpTokens to 'optional' because httpTokensEnforced is enabled for this account.")
+}
+
+pub(super) fn key_pair_not_found(name: &str) -> Problem {
+    refuse(400, "InvalidKeyPair.NotFound", format!("The key pair '{}' does not exist", shown(name)))
+}
+
+pub(super) fn key_pair_id_not_found(id: &str) -> Problem {
+    refuse(400, "InvalidKeyPair.NotFound", format!("The key pair ID '{}' does not exist", shown(id)))
+}
+
+pub(super) fn key_pair_exists(name: &str) -> Problem {
+    refuse(400, "InvalidKeyPair.Duplicate", format!("The keypair already exists: '{}'", shown(name)))
+}
+
+pub(super) fn key_pair_limit() -> Problem {
+    refuse(
+        400,
+        "KeyPairLimitExceeded",
+        "The maximum number of key pairs has been reached: delete some that are not used.",
+    )
+}
+
+pub(super) fn key_format(message: &str) -> Problem {
+    refuse(400, "InvalidKey.Format", message)
+}
+
+/// The client's own text, cut so that the answer stays an answer.
+fn shown(text: &str) -> String {
+    text.chars().take(64).collect()
+}
+
 /// A store's refusal. What only an operator of the region can mend is said in words of the region.
 pub(super) fn of_store(error: StoreError) -> Problem {
     match error {
@@ -82,6 +122,18 @@ pub(super) fn of_store(error: StoreError) -> Problem {
             tracing::error!(%error, "the store failed");
             Problem::Internal
         }
+    }
+}
+
+/// The same for a change of an attribute, which wants the instance stopped.
+pub(super) fn of_attribute(error: StoreError, attribute: &str) -> Problem {
+    match error {
+        StoreError::Conflict(Conflict::WrongState { instance, .. }) => {
+            let message =
+                format!("The instance '{instance}' must be in the 'stopped' state to modify its '{attribute}'.");
+            refuse(400, "IncorrectInstanceState", message)
+        }
+        error => of_store(error),
     }
 }
 

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use inborn_identity::{InstanceId, MetadataOptions};
-use inborn_store::{ChangeRequest, MetadataOptionsChange};
+use inborn_store::{ChangeRequest, MetadataOptionsChange, UserData};
 use inborn_wire::error::Problem;
 use inborn_wire::query::{Parameters, Structure};
 
@@ -23,6 +25,34 @@ pub(super) fn instance_ids(parameters: &Parameters) -> Result<Vec<InstanceId>, P
         return Err(refusal::missing_parameter("InstanceId"));
     }
     parse_ids(&texts)
+}
+
+/// `InstanceId`.
+pub(super) fn instance_id(parameters: &Parameters) -> Result<InstanceId, Problem> {
+    let text = parameters.root().get("InstanceId").ok_or_else(|| refusal::missing_parameter("InstanceId"))?;
+    text.parse().map_err(|_| refusal::malformed_id(text, "i-"))
+}
+
+/// A new random id.
+pub(super) fn new_id() -> Result<InstanceId, Problem> {
+    let mut bytes = [0; InstanceId::BYTES];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| Problem::Internal)?;
+    // The first digit is 0 on EC2 too; 64 random bits are left.
+    bytes[0] = 0;
+    Ok(InstanceId::from_bytes(bytes))
+}
+
+/// User data in base64, with or without line ends.
+pub(super) fn user_data(text: &str) -> Result<UserData, Problem> {
+    let malformed = || Problem::Service {
+        status: 400,
+        code: "InvalidUserData.Malformed",
+        message: "Invalid BASE64 encoding of user data".to_owned(),
+    };
+    let compact: Vec<u8> = text.bytes().filter(|b| !b.is_ascii_whitespace()).collect();
+    let bytes = BASE64.decode(&compact).map_err(|_| malformed())?;
+    UserData::new(bytes)
+        .map_err(|_| refusal::invalid_value(format!("User data is limited to {} bytes", UserData::BYTES_MAX)))
 }
 
 /// Instance ids from texts, each once.
@@ -82,6 +112,20 @@ pub(super) fn tags(structure: &Structure<'_>) -> Result<BTreeMap<String, String>
         }
     }
     if tags.len() > TAGS_MAX { Err(refusal::tag_limit()) } else { Ok(tags) }
+}
+
+/// The tags for this kind of resource in `TagSpecification.N`; those for volumes and the like have nothing here to be put on.
+pub(super) fn tags_for(parameters: &Parameters, resource_type: &str) -> Result<BTreeMap<String, String>, Problem> {
+    let mut all = BTreeMap::new();
+    for specification in parameters.root().structures("TagSpecification") {
+        let tags = tags(&specification)?;
+        match specification.get("ResourceType") {
+            Some(found) if found == resource_type => all.extend(tags),
+            Some(_) => {}
+            None => return Err(refusal::missing_parameter(&specification.whole_name("ResourceType"))),
+        }
+    }
+    if all.len() > TAGS_MAX { Err(refusal::tag_limit()) } else { Ok(all) }
 }
 
 fn check_tag(key: &str, value: &str) -> Result<(), Problem> {
@@ -162,6 +206,19 @@ mod tests {
         assert!(tags(&parse("Tag.1.Key=AWS:x").root()).is_err());
         assert!(tags(&parse("Tag.1.Key=a&Tag.2.Key=a").root()).is_err());
         assert_eq!(code(&tags(&parse("Tag.1.Value=a").root()).unwrap_err()), "MissingParameter");
+    }
+
+    #[test]
+    fn user_data_below_at_and_above_the_limit() {
+        let text = |length: usize| {
+            // `AAAA` is three zero bytes; the rest is padded.
+            let mut text = "AAAA".repeat(length / 3);
+            text.push_str(["", "AA==", "AAA="][length % 3]);
+            text
+        };
+        for (length, is_fine) in [(16_383, true), (16_384, true), (16_385, false)] {
+            assert_eq!(user_data(&text(length)).map(|data| data.as_bytes().len()).ok(), is_fine.then_some(length));
+        }
     }
 
     #[test]

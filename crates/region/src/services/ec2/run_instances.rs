@@ -1,17 +1,15 @@
 //! `RunInstances`: machines are born.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
-use inborn_identity::{InstanceId, MetadataOptions};
-use inborn_store::{Instance, InstanceState, LaunchOutcome, LaunchRequest, UserData};
+use inborn_identity::MetadataOptions;
+use inborn_store::{Instance, InstanceState, LaunchOutcome, LaunchRequest, MetadataOptionsChange, UserData};
 use inborn_wire::error::Problem;
-use inborn_wire::query::Parameters;
-use serde_json::json;
+use inborn_wire::query::{Parameters, Structure};
+use serde_json::{Value, json};
 
-use super::{refusal, request, shape, state_change};
+use super::{key_pair, metadata_defaults, refusal, request, shape, state_change};
 use crate::operation::{Call, Outcome, Reply};
 use crate::private_address;
 
@@ -20,7 +18,7 @@ const CLIENT_TOKEN_LENGTH_MAX: usize = 64;
 const NAME_LENGTH_MAX: usize = 255;
 
 /// Understood, and without effect here: there are no networks, disks or placements. Everything below a name counts.
-const WITHOUT_EFFECT: [&str; 25] = [
+const WITHOUT_EFFECT: [&str; 23] = [
     "BlockDeviceMapping",
     "CapacityReservationSpecification",
     "CpuOptions",
@@ -32,8 +30,6 @@ const WITHOUT_EFFECT: [&str; 25] = [
     "EnclaveOptions",
     "HibernationOptions",
     "InstanceInitiatedShutdownBehavior",
-    "Ipv6Address",
-    "Ipv6AddressCount",
     "KernelId",
     "MaintenanceOptions",
     "Monitoring",
@@ -55,6 +51,12 @@ const REFUSED: [(&str, &str); 3] = [
     ("InstanceMarketOptions", "There are no spot instances here."),
 ];
 
+/// What a launch takes from its account.
+struct Settled {
+    metadata_options: MetadataOptions,
+    public_key: Option<String>,
+}
+
 /// The parameters of a launch, checked.
 struct Launch {
     count_min: i32,
@@ -65,8 +67,12 @@ struct Launch {
     user_data: Option<UserData>,
     client_token: Option<String>,
     private_address: Option<Ipv4Addr>,
+    /// Outside `None` without an IPv6 address, inside `None` with one that is made for it.
+    ipv6: Option<Option<Ipv6Addr>>,
+    placement_group: Option<String>,
+    placement_partition: Option<u32>,
     tags: BTreeMap<String, String>,
-    metadata_options: MetadataOptions,
+    metadata_options: MetadataOptionsChange,
     /// Ours, not EC2's: the machine's life is that of the command it was launched for.
     lease: bool,
 }
@@ -74,8 +80,9 @@ struct Launch {
 pub(super) fn run(call: Call<'_>) -> Outcome<'_> {
     Box::pin(async move {
         let launch = Launch::read(call.parameters)?;
+        let settled = launch.settle(&call).await?;
         request::finish(call.parameters)?;
-        let request = launch.request(&call)?;
+        let request = launch.request(&call, settled)?;
         let outcome = call.region.machines().launch(request).await.map_err(refusal::of_store)?;
         let (instances, is_new) = match outcome {
             LaunchOutcome::New(instances) => (instances, true),
@@ -109,39 +116,55 @@ impl Launch {
                 format!("Value ({count_min}) for parameter minCount is invalid. It must not be above maxCount");
             return Err(refusal::invalid_value(message));
         }
+        let placement = root.structure("Placement");
         let launch = Self {
             count_min,
             count_max,
             image_id: image_id(root.get("ImageId"))?,
             instance_type: word(root.get("InstanceType").unwrap_or(DEFAULT_TYPE), "InstanceType")?,
             key_name: root.get("KeyName").map(|name| word(name, "KeyName")).transpose()?,
-            user_data: root.get("UserData").map(user_data).transpose()?,
+            user_data: root.get("UserData").map(request::user_data).transpose()?,
             client_token: root.get("ClientToken").filter(|token| !token.is_empty()).map(client_token).transpose()?,
             private_address: root.get("PrivateIpAddress").map(address).transpose()?,
-            tags: instance_tags(parameters)?,
-            metadata_options: request::metadata_options(&root.structure("MetadataOptions"))?
-                .apply(MetadataOptions::default()),
+            ipv6: ipv6(&root)?,
+            placement_group: placement.get("GroupName").map(|name| word(name, "GroupName")).transpose()?,
+            placement_partition: partition_number(&placement)?,
+            tags: request::tags_for(parameters, "instance")?,
+            metadata_options: request::metadata_options(&root.structure("MetadataOptions"))?,
             lease: root.structure("Inborn").boolean("Lease").map_err(Problem::Parameter)?.unwrap_or(false),
         };
         if launch.private_address.is_some() && launch.count_max > 1 {
             return Err(refusal::invalid_combination("A private IP address can be given to a single instance only"));
         }
-        if launch.metadata_options.tags {
-            request::check_tags_in_metadata(launch.tags.keys())?;
+        if matches!(launch.ipv6, Some(Some(_))) && launch.count_max > 1 {
+            return Err(refusal::invalid_combination("An IPv6 address can be given to a single instance only"));
         }
         WITHOUT_EFFECT.iter().for_each(|name| parameters.ignore(name));
         Ok(launch)
     }
 
+    /// Asks the account for the key pair and for the metadata options that the launch leaves open.
+    async fn settle(&self, call: &Call<'_>) -> Result<Settled, Problem> {
+        let public_key = match &self.key_name {
+            Some(name) => Some(key_pair::named(call, name).await?.public_key),
+            None => None,
+        };
+        let metadata_options = metadata_defaults::of_account(call).await?.launch_options(self.metadata_options)?;
+        if metadata_options.tags {
+            request::check_tags_in_metadata(self.tags.keys())?;
+        }
+        Ok(Settled { metadata_options, public_key })
+    }
+
     /// The launch as the store takes it. `MaxCount` machines: there is always room.
-    fn request(self, call: &Call<'_>) -> Result<LaunchRequest, Problem> {
+    fn request(self, call: &Call<'_>, settled: Settled) -> Result<LaunchRequest, Problem> {
         let identity = call.region.identity();
         let (account, zone) = (call.caller.principal.account(), identity.zone());
-        let reservation_id = format!("r-{}", new_id()?.to_string().trim_start_matches("i-"));
+        let reservation_id = format!("r-{}", request::new_id()?.to_string().trim_start_matches("i-"));
         let fingerprint = self.fingerprint();
         let mut instances = Vec::new();
         for index in 0..u32::try_from(self.count_max).unwrap_or_default() {
-            let id = new_id()?;
+            let id = request::new_id()?;
             instances.push(Instance {
                 id,
                 account,
@@ -149,14 +172,18 @@ impl Launch {
                 image_id: self.image_id.clone(),
                 instance_type: self.instance_type.clone(),
                 private_address: self.private_address.unwrap_or_else(|| private_address(id)),
+                ipv6_address: self.ipv6.map(|wanted| wanted.unwrap_or_else(|| identity.ipv6_address(id))),
+                placement_group: self.placement_group.clone(),
+                placement_partition: self.placement_partition,
                 state: InstanceState::Running,
                 launch_time: call.now,
                 boot_time: call.now,
                 boot_generation: 1,
                 terminated_at: None,
                 state_reason: None,
-                metadata_options: self.metadata_options,
+                metadata_options: settled.metadata_options,
                 key_name: self.key_name.clone(),
+                public_key: settled.public_key.clone(),
                 user_data: self.user_data.clone(),
                 ami_launch_index: index,
                 reservation_id: reservation_id.clone(),
@@ -171,8 +198,8 @@ impl Launch {
 
     /// A digest of everything a repeated client token must come with again.
     fn fingerprint(&self) -> [u8; 32] {
-        let options = self.metadata_options;
-        let text = json!([
+        let options = self.metadata_options.apply(MetadataOptions::default());
+        let mut parts = json!([
             self.count_min,
             self.count_max,
             self.image_id,
@@ -184,16 +211,44 @@ impl Launch {
             [options.http_tokens.to_string(), options.http_endpoint.to_string()],
             [u8::from(options.ipv6), u8::from(options.tags), options.hop_limit, u8::from(self.lease)],
         ]);
-        inborn_sigv4::sha256(text.to_string().as_bytes())
+        // What came to be read later counts only where it is there: the digests of older launches stay what they were.
+        let later = [
+            self.ipv6.map(|address| json!(["ipv6", address])),
+            self.placement_group.as_ref().map(|group| json!(["group", group])),
+            self.placement_partition.map(|number| json!(["partition", number])),
+        ];
+        if let Value::Array(parts) = &mut parts {
+            parts.extend(later.into_iter().flatten());
+        }
+        inborn_sigv4::sha256(parts.to_string().as_bytes())
     }
 }
 
-fn new_id() -> Result<InstanceId, Problem> {
-    let mut bytes = [0; InstanceId::BYTES];
-    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| Problem::Internal)?;
-    // The first digit is 0 on EC2 too; 64 random bits are left.
-    bytes[0] = 0;
-    Ok(InstanceId::from_bytes(bytes))
+/// `Ipv6Address.1.Ipv6Address`, or `Ipv6AddressCount`: at most one address.
+fn ipv6(root: &Structure<'_>) -> Result<Option<Option<Ipv6Addr>>, Problem> {
+    let count = root.integer("Ipv6AddressCount", 0..=1).map_err(Problem::Parameter)?;
+    let addresses = root.structures("Ipv6Address");
+    match (addresses.as_slice(), count) {
+        ([], None | Some(0)) => Ok(None),
+        ([], Some(_)) => Ok(Some(None)),
+        ([address], None) => {
+            let name = address.whole_name("Ipv6Address");
+            let text = address.get("Ipv6Address").ok_or_else(|| refusal::missing_parameter(&name))?;
+            let invalid = |_| refusal::invalid_value(format!("Invalid IPv6 address for parameter {name}"));
+            text.parse().map(|address| Some(Some(address))).map_err(invalid)
+        }
+        (_, Some(_)) => Err(refusal::invalid_combination("Ipv6AddressCount and Ipv6Address cannot be combined")),
+        _ => Err(refusal::unsupported("An instance has at most one IPv6 address here.")),
+    }
+}
+
+/// From 1; only of a group that is named.
+fn partition_number(placement: &Structure<'_>) -> Result<Option<u32>, Problem> {
+    let number = placement.integer("PartitionNumber", 1..=i32::MAX).map_err(Problem::Parameter)?;
+    if number.is_some() && placement.get("GroupName").is_none() {
+        return Err(refusal::invalid_combination("PartitionNumber needs the GroupName of its placement group"));
+    }
+    Ok(number.and_then(|number| u32::try_from(number).ok()))
 }
 
 fn image_id(text: Option<&str>) -> Result<String, Problem> {
@@ -227,32 +282,6 @@ fn address(text: &str) -> Result<Ipv4Addr, Problem> {
     text.parse().map_err(|_| refusal::invalid_value("Invalid IPv4 address for parameter PrivateIpAddress"))
 }
 
-fn user_data(text: &str) -> Result<UserData, Problem> {
-    let malformed = || Problem::Service {
-        status: 400,
-        code: "InvalidUserData.Malformed",
-        message: "Invalid BASE64 encoding of user data".to_owned(),
-    };
-    let compact: Vec<u8> = text.bytes().filter(|b| !b.is_ascii_whitespace()).collect();
-    let bytes = BASE64.decode(&compact).map_err(|_| malformed())?;
-    UserData::new(bytes)
-        .map_err(|_| refusal::invalid_value(format!("User data is limited to {} bytes", UserData::BYTES_MAX)))
-}
-
-/// The tags for `instance` in `TagSpecification.N`; those for volumes and the like have nothing here to be put on.
-fn instance_tags(parameters: &Parameters) -> Result<BTreeMap<String, String>, Problem> {
-    let mut all = BTreeMap::new();
-    for specification in parameters.root().structures("TagSpecification") {
-        let tags = request::tags(&specification)?;
-        match specification.get("ResourceType") {
-            Some("instance") => all.extend(tags),
-            Some(_) => {}
-            None => return Err(refusal::missing_parameter(&specification.whole_name("ResourceType"))),
-        }
-    }
-    if all.len() > request::TAGS_MAX { Err(refusal::tag_limit()) } else { Ok(all) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -262,6 +291,7 @@ mod tests {
         let parameters = Parameters::parse(b"", form.as_bytes()).unwrap();
         let launch = Launch::read(&parameters).map_err(|problem| match problem {
             Problem::Service { code, .. } => code.to_owned(),
+            Problem::Parameter(_) => "Parameter".to_owned(),
             other => format!("{other:?}"),
         })?;
         match parameters.unread().next() {
@@ -298,10 +328,13 @@ mod tests {
             ("&UserData=***", "InvalidUserData.Malformed"),
             ("&PrivateIpAddress=10.0.0.1", "InvalidParameterCombination"),
             ("&TagSpecification.1.Tag.1.Key=a", "MissingParameter"),
-            (
-                "&MetadataOptions.InstanceMetadataTags=enabled&TagSpecification.1.ResourceType=instance&TagSpecification.1.Tag.1.Key=a/b",
-                "InvalidParameterValue",
-            ),
+            ("&Ipv6AddressCount=2", "Parameter"),
+            ("&Ipv6AddressCount=1&Ipv6Address.1.Ipv6Address=::1", "InvalidParameterCombination"),
+            ("&Ipv6Address.1.Ipv6Address=fd00::1", "InvalidParameterCombination"),
+            ("&Ipv6Address.1.Ipv6Address=10.0.0.1", "InvalidParameterValue"),
+            ("&Ipv6Address.1.Ipv6Address=::1&Ipv6Address.2.Ipv6Address=::2", "UnsupportedOperation"),
+            ("&Placement.PartitionNumber=1", "InvalidParameterCombination"),
+            ("&Placement.GroupName=g&Placement.PartitionNumber=0", "Parameter"),
         ];
         for (extra, code) in cases {
             assert_eq!(launch(extra).err().as_deref(), Some(code), "{extra}");
@@ -317,25 +350,18 @@ mod tests {
     }
 
     #[test]
-    fn user_data_below_at_and_above_the_limit() {
-        let text = |length: usize| {
-            // `AAAA` is three zero bytes; the rest is padded.
-            let mut text = "AAAA".repeat(length / 3);
-            text.push_str(["", "AA==", "AAA="][length % 3]);
-            text
-        };
-        for (length, is_fine) in [(16_383, true), (16_384, true), (16_385, false)] {
-            assert_eq!(user_data(&text(length)).map(|data| data.as_bytes().len()).ok(), is_fine.then_some(length));
-        }
-    }
-
-    #[test]
     fn the_fingerprint_tells_launches_apart() {
         let plain = launch("").unwrap().fingerprint();
         assert_eq!(plain, launch("").unwrap().fingerprint());
-        for extra in
-            ["&InstanceType=m5.large", "&UserData=AAAA", "&MetadataOptions.HttpTokens=optional", "&Inborn.Lease=true"]
-        {
+        for extra in [
+            "&InstanceType=m5.large",
+            "&UserData=AAAA",
+            "&MetadataOptions.HttpTokens=optional",
+            "&Inborn.Lease=true",
+            "&Ipv6AddressCount=1",
+            "&Placement.GroupName=g",
+            "&Placement.GroupName=g&Placement.PartitionNumber=1",
+        ] {
             assert_ne!(plain, launch(extra).unwrap().fingerprint(), "{extra}");
         }
     }

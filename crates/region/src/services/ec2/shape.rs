@@ -1,12 +1,15 @@
 //! The XML of EC2's answers. Element names and their order are those of botocore's model and of captures.
 
-use inborn_identity::MetadataOptions;
+use std::collections::BTreeMap;
+
+use inborn_identity::{MetadataOptions, UnixTime};
 use inborn_store::{Changed, Instance, InstanceState};
 use inborn_wire::Answer;
 use inborn_wire::success;
 use inborn_wire::xml::Writer;
 
-use crate::{ARCHITECTURE, RegionIdentity};
+use crate::network::{self, Place, SECURITY_GROUP};
+use crate::{ARCHITECTURE, ROOT_DEVICE, RegionIdentity};
 
 /// The passing states, which take no time here but which clients expect to be told of.
 pub(super) const PENDING: (u8, &str) = (0, "pending");
@@ -81,17 +84,25 @@ fn instance(w: &mut Writer, region: &RegionIdentity, instance: &Instance, shown_
     w.integer("amiLaunchIndex", i64::from(instance.ami_launch_index));
     w.element("productCodes", |_| {});
     w.leaf("instanceType", &instance.instance_type);
-    w.leaf("launchTime", &launch_time(instance));
+    w.leaf("launchTime", &milliseconds(instance.launch_time));
     w.element("placement", |w| {
         w.leaf("availabilityZone", instance.zone.as_str());
-        w.leaf("groupName", "");
+        w.leaf("groupName", instance.placement_group.as_deref().unwrap_or_default());
+        if let Some(number) = instance.placement_partition {
+            w.integer("partitionNumber", i64::from(number));
+        }
         w.leaf("tenancy", "default");
     });
     w.element("monitoring", |w| w.leaf("state", "disabled"));
-    if !is_gone {
+    // Nor is it anywhere.
+    let place = (!is_gone).then(|| region.place(instance.private_address));
+    if let Some(place) = &place {
+        w.leaf("subnetId", &place.subnet_id);
+        w.leaf("vpcId", &place.vpc_id);
         w.leaf("privateIpAddress", &instance.private_address.to_string());
+        w.boolean("sourceDestCheck", true);
     }
-    w.element("groupSet", |_| {});
+    groups(w, place.as_ref());
     if let Some(reason) = &instance.state_reason {
         w.element("stateReason", |w| {
             w.leaf("code", &reason.code);
@@ -100,22 +111,72 @@ fn instance(w: &mut Writer, region: &RegionIdentity, instance: &Instance, shown_
     }
     w.leaf("architecture", ARCHITECTURE);
     w.leaf("rootDeviceType", "ebs");
+    w.leaf("rootDeviceName", ROOT_DEVICE);
     w.element("blockDeviceMapping", |_| {});
     w.leaf("virtualizationType", "hvm");
     w.leaf("clientToken", instance.client_token.as_deref().unwrap_or_default());
-    w.list("tagSet", "item", &instance.tags, |w, (key, value)| {
-        w.leaf("key", key);
-        w.leaf("value", value);
-    });
+    tags(w, &instance.tags);
     w.leaf("hypervisor", "xen");
-    w.element("networkInterfaceSet", |_| {});
+    w.list("networkInterfaceSet", "item", &place, |w, place| interface(w, region, instance, place));
     w.boolean("ebsOptimized", false);
+    w.optional("ipv6Address", instance.ipv6_address.filter(|_| !is_gone).map(|address| address.to_string()).as_deref());
     w.element("metadataOptions", |w| metadata_options(w, instance.metadata_options, "applied"));
 }
 
-/// EC2 writes milliseconds, always zero.
-fn launch_time(instance: &Instance) -> String {
-    instance.launch_time.rfc3339().replace('Z', ".000Z")
+/// `tagSet`.
+pub(super) fn tags(w: &mut Writer, tags: &BTreeMap<String, String>) {
+    w.list("tagSet", "item", tags, |w, (key, value)| {
+        w.leaf("key", key);
+        w.leaf("value", value);
+    });
+}
+
+/// The one security group, where there is one.
+pub(super) fn groups(w: &mut Writer, place: Option<&Place>) {
+    w.list("groupSet", "item", place, |w, place| {
+        w.leaf("groupId", &place.security_group_id);
+        w.leaf("groupName", SECURITY_GROUP);
+    });
+}
+
+/// The network interface, as metadata tells it too.
+fn interface(w: &mut Writer, region: &RegionIdentity, instance: &Instance, place: &Place) {
+    let name = region.private_dns_name(instance.private_address);
+    let address = instance.private_address.to_string();
+    w.leaf("networkInterfaceId", &network::interface_id(instance.id));
+    w.leaf("subnetId", &place.subnet_id);
+    w.leaf("vpcId", &place.vpc_id);
+    w.leaf("description", "");
+    w.leaf("ownerId", &instance.account.to_string());
+    w.leaf("status", "in-use");
+    w.leaf("macAddress", &network::mac_address(instance.id));
+    w.leaf("privateIpAddress", &address);
+    w.leaf("privateDnsName", &name);
+    w.boolean("sourceDestCheck", true);
+    groups(w, Some(place));
+    w.element("attachment", |w| {
+        w.leaf("attachmentId", &network::attachment_id(instance.id));
+        w.integer("deviceIndex", 0);
+        w.integer("networkCardIndex", 0);
+        w.leaf("status", "attached");
+        w.leaf("attachTime", &milliseconds(instance.launch_time));
+        w.boolean("deleteOnTermination", true);
+    });
+    w.list("privateIpAddressesSet", "item", [&address], |w, address| {
+        w.leaf("privateIpAddress", address);
+        w.leaf("privateDnsName", &name);
+        w.boolean("primary", true);
+    });
+    w.list("ipv6AddressesSet", "item", instance.ipv6_address, |w, address| {
+        w.leaf("ipv6Address", &address.to_string());
+        w.boolean("isPrimaryIpv6", false);
+    });
+    w.leaf("interfaceType", "interface");
+}
+
+/// EC2 writes milliseconds, here always zero.
+pub(super) fn milliseconds(time: UnixTime) -> String {
+    time.rfc3339().replace('Z', ".000Z")
 }
 
 /// The members of `InstanceMetadataOptionsResponse`; `state` is `pending` or `applied`.
