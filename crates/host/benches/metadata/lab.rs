@@ -47,24 +47,18 @@ pub(crate) fn machine(number: u16) -> Machine {
         options: MetadataOptions::default(),
         tags: vec![("Name".into(), "web".into())],
         facts: Facts {
-            account: "123456789012".parse().unwrap(),
-            partition: Partition::Aws,
-            region: "us-east-1".parse().unwrap(),
-            zone: "us-east-1a".parse().unwrap(),
-            zone_id: "use1-az1".into(),
             domain: "amazonaws.com".into(),
             image_id: "ami-12345678".into(),
             instance_type: "m5.large".into(),
-            architecture: "x86_64".into(),
-            launch_index: 0,
             reservation_id: "r-12345678".into(),
-            local_hostname: "ip-10-0-0-1.ec2.internal".into(),
-            private_ip: None,
-            mac: None,
             security_groups: vec!["default".into()],
-            key_pair: None,
-            user_data: None,
-            launch_time: NOW,
+            ..Facts::bare(
+                "123456789012".parse().unwrap(),
+                Partition::Aws,
+                "us-east-1".parse().unwrap(),
+                "us-east-1a".parse().unwrap(),
+                NOW,
+            )
         },
     }
     .into()
