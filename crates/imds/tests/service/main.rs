@@ -1,6 +1,7 @@
 //! The service as its clients see it: requests and answers as values, no sockets.
 #![cfg(test)]
 
+mod crawl;
 mod documents;
 mod lab;
 mod no_panic;

@@ -26,6 +26,8 @@ fn path() -> impl Strategy<Value = Vec<u8>> {
         "(latest|1.0|2021-07-15|meta-data|dynamic|user-data|tags|instance|public-keys|0|api|token|%4|%00|\\.\\.|)"
             .prop_map(String::into_bytes),
         "(identity-credentials|ec2|security-credentials|ec2-instance|info|instance-id)".prop_map(String::into_bytes),
+        "(network|interfaces|macs|02:29:96:8f:6a:2d|02%3A29:96:8f:6a:2d|interface-id|vpc-id|placement|fws)"
+            .prop_map(String::into_bytes),
         proptest::collection::vec(any::<u8>(), 0..8),
     ];
     prop_oneof![

@@ -1,9 +1,9 @@
 //! The tree: values, listings, slashes, versions, HEAD.
 
 use bytes::Bytes;
-use inborn_imds::{Facts, VERSIONS};
+use inborn_imds::VERSIONS;
 
-use crate::lab::{Lab, full_lab, lab};
+use crate::lab::{full_lab, lab};
 
 const DATES: &str = "last-modified: Wed, 18 Nov 2026 10:06:40 GMT\naccept-ranges: none\n";
 
@@ -228,59 +228,5 @@ fn every_version_is_the_same_tree() {
     for version in ["2", "1.1", "2009-04-05", "2099-01-01", "latest2", "meta-data", "0"] {
         assert_eq!(lab.status(&format!("GET /{version}/meta-data/")), 404, "{version}");
         assert_eq!(lab.status(&format!("GET /{version}")), 404, "{version}");
-    }
-}
-
-/// Every path that the listings lead to, directories with their slash.
-fn crawl(lab: &Lab) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut open = vec!["/".to_owned()];
-    while let Some(directory) = open.pop() {
-        let listing = lab.get(&directory);
-        assert!(!listing.is_empty() && !listing.ends_with('\n'), "{directory}");
-        for entry in listing.lines() {
-            // Names at the top and of the parts of a version carry no slash; a key pair is listed by number and name.
-            let unmarked = directory == "/" || ["dynamic", "meta-data"].contains(&entry);
-            let path = match entry.split_once('=') {
-                Some((number, _)) if directory.ends_with("public-keys/") => format!("{directory}{number}/"),
-                _ if unmarked => format!("{directory}{entry}/"),
-                _ => format!("{directory}{entry}"),
-            };
-            if path.ends_with('/') {
-                open.push(path.clone());
-            }
-            found.push(path);
-        }
-    }
-    found
-}
-
-#[test]
-fn all_that_is_listed_answers_to_get_and_head_with_and_without_slash() {
-    let (mut bare, mut loopback) = (lab(), lab());
-    let Facts { account, partition, region, zone, launch_time, .. } = bare.facts.clone();
-    bare.facts = Facts::bare(account, partition, region, zone, launch_time);
-    loopback.facts.interface = None;
-    for (lab, leaves_of_a_version) in [(bare, 21), (loopback, 32), (lab(), 48), (full_lab(), 59)] {
-        let found = crawl(&lab);
-        let leaves = found.iter().filter(|path| !path.ends_with('/')).count();
-        assert_eq!(leaves, leaves_of_a_version * VERSIONS.len());
-        for path in found.iter().filter(|path| path.starts_with("/latest") || path.starts_with("/2018-09-24")) {
-            let bare = path.trim_end_matches('/');
-            for path in [bare.to_owned(), format!("{bare}/")] {
-                let (body, headers) = lab.ask(&format!("GET {path}"), |get| {
-                    assert_eq!(get.status, 200, "{path}");
-                    (get.body.to_vec(), (get.content_type, get.content_length, get.last_modified, get.accept_ranges))
-                });
-                lab.ask(&format!("HEAD {path}"), |head| {
-                    assert_eq!((head.status, head.body.len()), (200, 0), "{path}");
-                    assert_eq!(
-                        (head.content_type, head.content_length, head.last_modified, head.accept_ranges),
-                        headers
-                    );
-                    assert_eq!(head.content_length, body.len(), "{path}");
-                });
-            }
-        }
     }
 }

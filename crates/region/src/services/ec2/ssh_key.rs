@@ -93,7 +93,7 @@ pub(super) fn read(material: &[u8], name: &str) -> Result<Public, Problem> {
     let text = core::str::from_utf8(material).map_err(|_| malformed())?.trim();
     let mut key = if let Some(rest) = text.strip_prefix(RFC4716_BEGIN) {
         rfc4716(rest)
-    } else if text.contains(' ') {
+    } else if text.contains(' ') && !text.contains(['\n', '\r']) {
         PublicKey::from_openssh(text).ok()
     } else {
         der(text)
