@@ -22,7 +22,7 @@ pub enum Conflict {
     #[error("there is already {0} with this key: use another key, or read the one that is there")]
     Exists(&'static str),
     /// The attachment belongs to another instance.
-    #[error("the attachment is another instance's: choose another port")]
+    #[error("the attachment is another instance's: choose another port or place")]
     AttachmentTaken,
     /// The setting no longer has the value that the writer expected.
     #[error("setting {0} was changed by somebody else: read it and decide again")]

@@ -68,6 +68,29 @@ pub struct StateReason {
 pub enum Attachment {
     /// Whatever connects to this port of 127.0.0.1 is the instance.
     LoopbackPort(u16),
+    /// Whatever asks inside the network namespace with this file is the instance.
+    Namespace {
+        /// The file's absolute path. It holds no line end.
+        path: String,
+        /// The host's word for the one namespace that is meant, if not every one that has this path is.
+        mark: Option<String>,
+    },
+    /// Whatever asks inside the network namespace of this process is the instance.
+    Process {
+        /// Its id.
+        pid: u32,
+        /// The host's word for the one process that is meant: ids are given again.
+        mark: String,
+    },
+    /// Whatever arrives by this network interface is the instance.
+    Interface {
+        /// Its name. It holds no line end.
+        name: String,
+        /// The host's word for the one interface that is meant, if not every one that has this name is.
+        mark: Option<String>,
+    },
+    /// The virtual machine with this vsock context id is the instance.
+    Vsock(u32),
 }
 
 /// User data that is too long.

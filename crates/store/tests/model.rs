@@ -58,6 +58,16 @@ fn word() -> impl Strategy<Value = String> {
     "[ab]?"
 }
 
+fn place() -> impl Strategy<Value = Attachment> {
+    let mark = || prop::option::of("[ab]");
+    prop_oneof![
+        ("/[a b]?", mark()).prop_map(|(path, mark)| Attachment::Namespace { path, mark }),
+        (0..2u32, "[ab]").prop_map(|(pid, mark)| Attachment::Process { pid, mark }),
+        ("[ab]", mark()).prop_map(|(name, mark)| Attachment::Interface { name, mark }),
+        (0..2u32).prop_map(Attachment::Vsock),
+    ]
+}
+
 fn change() -> impl Strategy<Value = Change> {
     let removal = (word(), prop::option::of(word())).prop_map(|(key, value)| TagRemoval { key, value });
     prop_oneof![
@@ -68,6 +78,7 @@ fn change() -> impl Strategy<Value = Change> {
         (prop::collection::btree_map(word(), word(), 0..3), prop::collection::vec(removal, 0..3))
             .prop_map(|(set, remove)| Change::Tags { set, remove }),
         (0..4u16).prop_map(|port| Change::Attach(Attachment::LoopbackPort(port))),
+        place().prop_map(Change::Attach),
         Just(Change::Detach),
         prop::option::of(any::<[u8; 2]>())
             .prop_map(|data| Change::UserData(data.map(|bytes| UserData::new(bytes.into()).unwrap()))),

@@ -221,6 +221,24 @@ pub async fn tags_are_set_and_removed(store: Arc<dyn Store>) {
     assert_eq!(changed(&store, both).await.tags, map(&[("a", "new")]));
 }
 
+/// Every kind of attachment comes back as it went in.
+pub async fn attachments_come_back(store: Arc<dyn Store>) {
+    store.launch(launch(vec![bare(1)])).await.unwrap();
+    let mark = || Some("boot/1.2".to_owned());
+    for attachment in [
+        Attachment::LoopbackPort(u16::MAX),
+        Attachment::Namespace { path: "/run/netns/web 1".into(), mark: None },
+        Attachment::Namespace { path: "/run/netns/web 1".into(), mark: mark() },
+        Attachment::Process { pid: u32::MAX, mark: "boot/1".into() },
+        Attachment::Interface { name: "tap0".into(), mark: None },
+        Attachment::Interface { name: "tap0".into(), mark: mark() },
+        Attachment::Vsock(3),
+    ] {
+        changed(&store, Change::Attach(attachment.clone())).await;
+        assert_eq!(store.instance(id(1)).await.unwrap().unwrap().attachment, Some(attachment));
+    }
+}
+
 /// Two instances never share an attachment; one that is let go, or whose instance ended, is free.
 pub async fn attachments_are_nobody_elses(store: Arc<dyn Store>) {
     launched(&store, [1, 2]).await;

@@ -31,6 +31,10 @@ const UPDATE: &str = "UPDATE instances SET state = :state, launch_time = :launch
 
 const INSTANCE: &str = "an instance";
 const LOOPBACK_PORT: &str = "loopback-port";
+const NAMESPACE: &str = "network-namespace";
+const PROCESS: &str = "process";
+const INTERFACE: &str = "network-interface";
+const VSOCK: &str = "vsock";
 
 /// See [`crate::Store::launch`].
 pub(super) fn launch(connection: &Connection, request: &LaunchRequest) -> Outcome<LaunchOutcome> {
@@ -317,18 +321,34 @@ fn from_row(row: &Row<'_>) -> Outcome<Instance> {
 }
 
 fn attachment_columns(attachment: Option<&Attachment>) -> (Option<&'static str>, Option<String>) {
+    // What has a mark is two lines: no name of a place holds a line end.
+    let marked = |name: &str, mark: Option<&String>| match mark {
+        Some(mark) => Some(format!("{name}\n{mark}")),
+        None => Some(name.to_owned()),
+    };
     match attachment {
         Some(Attachment::LoopbackPort(port)) => (Some(LOOPBACK_PORT), Some(port.to_string())),
+        Some(Attachment::Namespace { path, mark }) => (Some(NAMESPACE), marked(path, mark.as_ref())),
+        Some(Attachment::Process { pid, mark }) => (Some(PROCESS), marked(&pid.to_string(), Some(mark))),
+        Some(Attachment::Interface { name, mark }) => (Some(INTERFACE), marked(name, mark.as_ref())),
+        Some(Attachment::Vsock(cid)) => (Some(VSOCK), Some(cid.to_string())),
         None => (None, None),
     }
 }
 
 fn attachment(kind: Option<String>, value: Option<String>) -> Outcome<Option<Attachment>> {
-    match (kind.as_deref(), value.as_deref()) {
-        (None, None) => Ok(None),
-        (Some(LOOPBACK_PORT), Some(port)) => {
-            port.parse().map(|port| Some(Attachment::LoopbackPort(port))).map_err(fault::corrupt)
-        }
-        _ => Err(fault::corrupt("instances.attachment_kind is of no known kind")),
-    }
+    let (Some(kind), Some(value)) = (kind, value) else { return Ok(None) };
+    let (name, mark) = match value.split_once('\n') {
+        Some((name, mark)) => (name.to_owned(), Some(mark.to_owned())),
+        None => (value, None),
+    };
+    let number = || name.parse().map_err(fault::corrupt);
+    Ok(Some(match (kind.as_str(), mark) {
+        (LOOPBACK_PORT, None) => Attachment::LoopbackPort(name.parse().map_err(fault::corrupt)?),
+        (NAMESPACE, mark) => Attachment::Namespace { path: name, mark },
+        (PROCESS, Some(mark)) => Attachment::Process { pid: number()?, mark },
+        (INTERFACE, mark) => Attachment::Interface { name, mark },
+        (VSOCK, None) => Attachment::Vsock(number()?),
+        _ => return Err(fault::corrupt("instances.attachment_kind is of no known kind")),
+    }))
 }
