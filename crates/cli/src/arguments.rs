@@ -7,7 +7,8 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use inborn_host::place::VSOCK_CID_MIN;
 use inborn_identity::UnixTime;
 
 pub(crate) use machine::Machine;
@@ -43,6 +44,11 @@ pub(crate) enum Command {
     /// Launch a machine with a metadata endpoint of its own on this computer
     #[command(after_help = LAUNCH_HELP)]
     Launch(Launch),
+    /// Let a machine be heard where it is: in a network namespace, behind an interface, …
+    #[command(after_help = ATTACH_HELP)]
+    Attach(Attach),
+    /// Let nobody ask in a machine's name any more
+    Detach(Detach),
     /// List machines
     Ps(Ps),
     /// Show all there is to know about a machine
@@ -171,7 +177,68 @@ pub(crate) struct Run {
     pub(crate) command: Vec<OsString>,
 }
 
+/// Where a machine is.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Place {
+    /// It is in this network namespace: a name of `ip netns`, or a path
+    #[arg(long, value_name = "NAME|PATH", group = "place")]
+    pub(crate) netns: Option<String>,
+    /// It is in the network namespace of this process, until the process ends
+    #[arg(long, value_name = "PID", group = "place")]
+    pub(crate) pid: Option<u32>,
+    /// It is behind this network interface of this computer
+    #[arg(long, value_name = "IF", group = "place")]
+    pub(crate) interface: Option<String>,
+    /// It is the virtual machine with this vsock context id
+    #[arg(long, value_name = "CID", group = "place", value_parser = clap::value_parser!(u32).range(i64::from(VSOCK_CID_MIN)..))]
+    pub(crate) vsock: Option<u32>,
+    /// Until that very namespace or interface goes away, not for the next one of its name
+    #[arg(long, requires = "place")]
+    pub(crate) once: bool,
+}
+
+const ATTACH_HELP: &str = "\
+A machine has one attachment; this one takes the place of any other. It is made again when `inborn up` is started again, \
+and when a namespace or interface of the same name comes back (but see --once). `inborn describe` says what it is worth.
+
+All but --loopback need capabilities of the running `inborn up`, which root has; what is missing is said.
+
+Examples:
+  inborn attach web-1 --netns web
+  inborn attach web-1 --pid \"$(podman inspect -f '{{.State.Pid}}' web)\"
+  inborn attach web-1 --interface tap0
+  inborn attach web-1 --loopback 8080";
+
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("where").required(true).multiple(true).args(["place", "loopback"]))]
+pub(crate) struct Attach {
+    #[command(flatten)]
+    pub(crate) region: Region,
+    /// A machine's name or id
+    #[arg(value_name = "NAME|ID")]
+    pub(crate) machine: String,
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// Any process of this computer may be it, at this port of 127.0.0.1 or any free one: for development
+    #[arg(long, value_name = "PORT", num_args = 0..=1, default_missing_value = "0", conflicts_with = "place")]
+    pub(crate) loopback: Option<u16>,
+    /// How to print
+    #[arg(long, value_enum, default_value = "table")]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Detach {
+    #[command(flatten)]
+    pub(crate) region: Region,
+    /// A machine's name or id
+    #[arg(value_name = "NAME|ID")]
+    pub(crate) machine: String,
+}
+
 const LAUNCH_HELP: &str = "\
+Without a place (--netns, --pid, --interface, --vsock) the machine is a free port of 127.0.0.1, for development.
+
 With --export, prints `export` lines that point the AWS SDKs of this shell at the machine and its region:
   eval \"$(inborn launch --export)\"";
 
@@ -181,8 +248,10 @@ pub(crate) struct Launch {
     pub(crate) region: Region,
     #[command(flatten)]
     pub(crate) machine: Machine,
+    #[command(flatten)]
+    pub(crate) place: Place,
     /// Print shell `export` lines instead
-    #[arg(long, conflicts_with = "output")]
+    #[arg(long, conflicts_with_all = ["output", "place"])]
     pub(crate) export: bool,
     /// How to print
     #[arg(long, value_enum, default_value = "table")]
@@ -304,6 +373,35 @@ mod tests {
     fn the_grammar_is_consistent() {
         use clap::CommandFactory;
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_machine_is_at_one_place() {
+        let parse = |line: &str| Arguments::try_parse_from(format!("inborn {line}").split(' '));
+        for line in [
+            "attach web --netns web",
+            "attach web --pid 7 --once",
+            "attach web --interface tap0",
+            "attach web --vsock 3",
+            "attach web --loopback",
+            "attach web --loopback 8080",
+            "launch --interface tap0 --once",
+            "launch",
+        ] {
+            assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());
+        }
+        for line in [
+            "attach web",
+            "attach --netns web",
+            "attach web --netns web --interface tap0",
+            "attach web --loopback --pid 7",
+            "attach web --loopback --once",
+            "attach web --vsock 2",
+            "launch --once",
+            "launch --netns web --export",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
     }
 
     #[test]

@@ -1,15 +1,18 @@
 //! Between region and host in one process: machines go one way, credentials the other, and leases end machines.
 
+mod places;
+
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 use inborn_credential::{Credential, Delivery};
-use inborn_host::control::{Attachment, AttachmentKind, BoxFuture, Handler, Lease, PocketRequest, Refusal};
+use inborn_host::control::{Attachment, BoxFuture, Handler, Lease, PocketRequest, Refusal};
+use inborn_host::place::Place;
 use inborn_host::pocket::Sockets;
 use inborn_host::pocket::dns::{self, Zone};
-use inborn_host::{AttachmentKind as HostKind, Host, Issuer, Machine, MachineParts};
+use inborn_host::{AttachmentKind, Host, Issuer, Machine, MachineParts};
 use inborn_identity::{InstanceId, UnixTime};
 use inborn_imds::{Facts, Interface, KeyPair};
 use inborn_listener::Limits;
@@ -128,19 +131,25 @@ impl ControlHandler {
         Self { region, host, tls, stop, leased: Arc::default(), attaching: tokio::sync::Mutex::default() }
     }
 
-    /// Attaches again what was attached to a port before a restart. Each gets its own port back before one whose port is
-    /// taken gets another: a shell that still points at a port must not find another machine there.
+    /// Attaches again what was attached before a restart.
     pub(crate) async fn attach_known(&self) {
+        self.attach_known_ports().await;
+        self.attach_known_places().await;
+    }
+
+    /// Each gets its own port back before one whose port is taken gets another: a shell that still points at a port must
+    /// not find another machine there.
+    async fn attach_known_ports(&self) {
         let mut without = Vec::new();
         for instance in self.region.machines().all() {
             if let Some(StoredAttachment::LoopbackPort(port)) = instance.attachment
-                && self.attach(instance.id, Some(port)).await.is_err()
+                && self.attach_port(instance.id, Some(port)).await.is_err()
             {
                 without.push((instance.id, port));
             }
         }
         for (instance, port) in without {
-            match self.attach(instance, None).await {
+            match self.attach_port(instance, None).await {
                 Ok(new) => tracing::warn!(%instance, port, new, "a machine's metadata port is taken: it has a new one"),
                 Err(refusal) => tracing::error!(%instance, %refusal, "a machine could not be attached again"),
             }
@@ -173,11 +182,13 @@ impl ControlHandler {
         self.region.machines().get(id).ok_or_else(|| Refusal(format!("there is no machine {id}: see `inborn ps`")))
     }
 
-    async fn attach(&self, id: InstanceId, wanted: Option<u16>) -> Result<u16, Refusal> {
+    async fn attach_port(&self, id: InstanceId, wanted: Option<u16>) -> Result<u16, Refusal> {
         // Two at a time for one machine would leave the record with the port of the one that lost.
         let _turn = self.attaching.lock().await;
-        let instance = self.running(id)?;
-        if let Some(HostKind::LoopbackPort(port)) = self.host.attachment(id) {
+        let instance = self.free(id)?;
+        if let Some(AttachmentKind::Loopback { port }) = self.host.attachment(id)
+            && wanted.is_none_or(|wanted| wanted == port)
+        {
             return Ok(port);
         }
         let port = self
@@ -185,15 +196,31 @@ impl ControlHandler {
             .attach_loopback(machine(&self.region, &instance), wanted)
             .await
             .map_err(|error| Refusal(format!("no port for the machine's metadata: {error}")))?;
-        let change = Change::Attach(StoredAttachment::LoopbackPort(port));
-        let request = ChangeRequest { account: instance.account, instances: vec![id], change };
-        if wanted != Some(port)
-            && let Err(error) = self.region.machines().change(request).await
-        {
-            self.host.detach(id);
-            return Err(Refusal(error.to_string()));
-        }
+        self.record(&instance, StoredAttachment::LoopbackPort(port)).await?;
+        self.catch_up(instance)?;
         Ok(port)
+    }
+
+    /// A machine that is not terminated and may be attached elsewhere.
+    fn free(&self, id: InstanceId) -> Result<Arc<Instance>, Refusal> {
+        let instance = self.running(id)?;
+        if instance.lease {
+            return Err(Refusal(format!("machine {id} lives inside the command of its `inborn run` and nowhere else")));
+        }
+        Ok(instance)
+    }
+
+    /// Stores how a machine is attached; if that cannot be done, it is not attached.
+    async fn record(&self, instance: &Instance, attachment: StoredAttachment) -> Result<(), Refusal> {
+        if instance.attachment.as_ref() == Some(&attachment) {
+            return Ok(());
+        }
+        let change = Change::Attach(attachment);
+        let request = ChangeRequest { account: instance.account, instances: vec![instance.id], change };
+        self.region.machines().change(request).await.map(drop).map_err(|error| {
+            self.host.detach(instance.id);
+            Refusal(error.to_string())
+        })
     }
 
     /// Tells the host what has become of a machine since `known` was read: changes before it was attached went by it.
@@ -244,8 +271,12 @@ impl ControlHandler {
 }
 
 impl Handler for ControlHandler {
-    fn attach_loopback(&self, instance: InstanceId) -> BoxFuture<'_, Result<u16, Refusal>> {
-        Box::pin(self.attach(instance, None))
+    fn attach_loopback(&self, instance: InstanceId, port: Option<u16>) -> BoxFuture<'_, Result<u16, Refusal>> {
+        Box::pin(self.attach_port(instance, port))
+    }
+
+    fn attach(&self, instance: InstanceId, place: Place, once: bool) -> BoxFuture<'_, Result<(), Refusal>> {
+        Box::pin(self.attach_place(instance, place, once))
     }
 
     fn attach_pocket(&self, pocket: PocketRequest, sockets: Sockets) -> BoxFuture<'_, Result<Box<dyn Lease>, Refusal>> {
@@ -257,23 +288,18 @@ impl Handler for ControlHandler {
 
     fn attachments(&self) -> BoxFuture<'_, Vec<Attachment>> {
         Box::pin(async move {
-            let wire = |(instance, kind)| {
-                let kind = match kind {
-                    HostKind::LoopbackPort(port) => AttachmentKind::Loopback { port },
-                    HostKind::Pocket => AttachmentKind::Pocket,
-                };
-                Attachment { instance, kind }
-            };
+            let wire = |(instance, kind)| Attachment { instance, kind, trouble: self.host.trouble(instance) };
             self.host.attachments().into_iter().map(wire).collect()
         })
     }
 
     fn detach(&self, instance: InstanceId) -> BoxFuture<'_, Result<(), Refusal>> {
         Box::pin(async move {
-            let record = self.running(instance)?;
+            let _turn = self.attaching.lock().await;
+            let record = self.free(instance)?;
             self.host.detach(instance);
-            let request = ChangeRequest { account: record.account, instances: vec![instance], change: Change::Detach };
-            self.region.machines().change(request).await.map(drop).map_err(|error| Refusal(error.to_string()))
+            self.host.look_at_places().await;
+            self.forget(&record).await
         })
     }
 }

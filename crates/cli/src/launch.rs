@@ -6,23 +6,26 @@ use inborn_host::control::ControlClient;
 use serde_json::json;
 
 use crate::arguments::{Launch, Output};
+use crate::attach;
 use crate::directory::Ready;
 use crate::operator::Operator;
 use crate::output;
 
 pub(crate) async fn launch(arguments: &Launch) -> anyhow::Result<()> {
+    let place = attach::place(&arguments.place)?;
     let operator = Operator::find(&arguments.region).await?;
     let ready = operator.ready();
     let instance = operator.launch(&arguments.machine, false).await?;
-    let port = match ControlClient::new(&ready.data).attach_loopback(instance).await {
-        Ok(port) => port,
+    let wanted = attach::Wanted { place, once: arguments.place.once, port: None };
+    let kind = match attach::request(&ControlClient::new(&ready.data), instance, wanted).await {
+        Ok(kind) => kind,
         Err(error) => {
             // A machine that nobody can ask is of no use, and nobody knows of it.
             operator.change("TerminateInstances", &[instance.to_string()]).await?;
             return Err(error.into());
         }
     };
-    let metadata = format!("http://127.0.0.1:{port}");
+    let metadata = kind.endpoint();
     let id = instance.to_string();
     let mut out = std::io::stdout().lock();
     if arguments.export {

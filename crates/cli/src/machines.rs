@@ -1,8 +1,9 @@
 //! The commands that look at machines and change them: all of them EC2 operations, signed by the operator.
 
+use std::collections::HashMap;
 use std::io::Write;
 
-use inborn_host::control::{AttachmentKind, ControlClient};
+use inborn_host::control::{Attachment, ControlClient};
 use serde_json::{Value, json};
 
 use crate::arguments::{Describe, Output, Ps, Targets};
@@ -14,45 +15,74 @@ pub(crate) async fn ps(arguments: &Ps) -> anyhow::Result<()> {
     let mut machines = operator.machines(&[]).await?;
     machines.retain(|machine| arguments.all || machine.state != "terminated");
     machines.sort_by(|a, b| (&b.launched, &a.name, &a.id).cmp(&(&a.launched, &b.name, &b.id)));
+    let attachments = Attachments::of(&operator).await?;
     let mut out = std::io::stdout().lock();
     match arguments.output {
-        Output::Json => writeln!(out, "{:#}", Value::Array(machines.iter().map(Machine::to_json).collect()))?,
+        Output::Json => {
+            let facts = machines.iter().map(|machine| attachments.added_to(machine));
+            writeln!(out, "{:#}", Value::Array(facts.collect()))?;
+        }
         Output::Table if machines.is_empty() => writeln!(out, "no machines: `inborn launch` makes one")?,
         Output::Table => {
             let row = |machine: &Machine| {
-                [machine.id.clone(), machine.state.clone(), machine.launched.clone(), machine.name.clone()]
+                let Machine { id, state, launched, name, .. } = machine;
+                [id.clone(), state.clone(), launched.clone(), attachments.word(id).to_owned(), name.clone()]
             };
             let rows: Vec<_> = machines.iter().map(row).collect();
             // The name last: it may be as long as a tag.
-            output::table(&mut out, ["INSTANCE", "STATE", "LAUNCHED", "NAME"], &rows)?;
+            output::table(&mut out, ["INSTANCE", "STATE", "LAUNCHED", "ATTACHMENT", "NAME"], &rows)?;
         }
     }
     Ok(())
 }
 
-pub(crate) async fn describe(arguments: &Describe) -> anyhow::Result<()> {
-    let operator = Operator::find(&arguments.region).await?;
-    let machine = operator.machine(&arguments.machine).await?;
-    let attachments = ControlClient::new(&operator.ready().data).attachments().await?;
-    let attachment = attachments.into_iter().find(|attachment| attachment.instance.to_string() == machine.id);
-    let (endpoint, strength) = match attachment.map(|attachment| attachment.kind) {
-        None => (None, "not attached: nobody can ask in its name"),
-        Some(AttachmentKind::Loopback { port }) => {
-            (Some(format!("http://127.0.0.1:{port}")), "development: any process on this computer can ask in its name")
+/// How machines are attached, as their host tells it.
+struct Attachments(HashMap<String, Attachment>);
+
+impl Attachments {
+    async fn of(operator: &Operator) -> anyhow::Result<Self> {
+        let all = ControlClient::new(&operator.ready().data).attachments().await?;
+        Ok(Self(all.into_iter().map(|attachment| (attachment.instance.to_string(), attachment)).collect()))
+    }
+
+    /// One word for the strength of a machine's attachment.
+    fn word(&self, id: &str) -> &'static str {
+        match self.0.get(id) {
+            Some(attachment) if attachment.trouble.is_some() => "waiting",
+            Some(attachment) => attachment.kind.strength(),
+            None => "-",
         }
-        Some(AttachmentKind::Pocket) => (
-            Some("http://169.254.169.254 inside its pocket".to_owned()),
-            "namespace: only processes inside its network namespace can ask",
-        ),
-    };
-    let mut out = std::io::stdout().lock();
-    if arguments.output == Output::Json {
+    }
+
+    /// Where the machine asks, and what its attachment is worth.
+    fn words(&self, id: &str) -> (Option<String>, String) {
+        let Some(Attachment { kind, trouble, .. }) = self.0.get(id) else {
+            return (None, "none: nobody can ask in its name".to_owned());
+        };
+        let worth = format!("{}: {}", kind.strength(), kind.meaning());
+        (Some(kind.endpoint()), trouble.as_ref().map_or(worth, |trouble| format!("waiting: {trouble}")))
+    }
+
+    /// What `--output json` tells of a machine.
+    fn added_to(&self, machine: &Machine) -> Value {
+        let (endpoint, attachment) = self.words(&machine.id);
         let mut facts = machine.to_json();
         if let Some(object) = facts.as_object_mut() {
             object.insert("metadata_endpoint".to_owned(), json!(endpoint));
-            object.insert("attachment".to_owned(), json!(strength));
+            object.insert("attachment".to_owned(), json!(attachment));
         }
-        writeln!(out, "{facts:#}")?;
+        facts
+    }
+}
+
+pub(crate) async fn describe(arguments: &Describe) -> anyhow::Result<()> {
+    let operator = Operator::find(&arguments.region).await?;
+    let machine = operator.machine(&arguments.machine).await?;
+    let attachments = Attachments::of(&operator).await?;
+    let (endpoint, attachment) = attachments.words(&machine.id);
+    let mut out = std::io::stdout().lock();
+    if arguments.output == Output::Json {
+        writeln!(out, "{:#}", attachments.added_to(&machine))?;
         return Ok(());
     }
     let ready = operator.ready();
@@ -66,7 +96,7 @@ pub(crate) async fn describe(arguments: &Describe) -> anyhow::Result<()> {
         ("launched", &machine.launched),
         ("identity", &identity),
         ("metadata", endpoint.as_deref().unwrap_or("-")),
-        ("attachment", strength),
+        ("attachment", &attachment),
         ("http tokens", &machine.http_tokens),
         ("http endpoint", &machine.http_endpoint),
         ("hop limit", &machine.hop_limit),

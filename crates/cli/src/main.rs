@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod attach;
 mod audit;
 mod bridge;
 mod clock;
@@ -58,6 +59,8 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
                 match other {
                     Command::Run(run) => run::run(&run).await,
                     Command::Launch(launch) => launch::launch(&launch).await.map(done),
+                    Command::Attach(attach) => attach::attach(&attach).await.map(done),
+                    Command::Detach(detach) => attach::detach(&detach).await.map(done),
                     Command::Ps(ps) => machines::ps(&ps).await.map(done),
                     Command::Describe(describe) => machines::describe(&describe).await.map(done),
                     Command::Terminate(targets) => machines::change("TerminateInstances", &targets).await.map(done),

@@ -34,6 +34,8 @@ const DATABASE: &str = "inborn.db";
 const KEY_FILE: &str = "epoch.key";
 const OPERATOR_ENV: &str = "operator.env";
 const CA_FILE: &str = "ca.pem";
+/// What was put into the kernel's network state and has to be taken away.
+const NETWORK_RECORD: &str = "network.json";
 pub(crate) const AUDIT_DIRECTORY: &str = "audit";
 pub(crate) const AUDIT_FILE: &str = "audit.jsonl";
 /// How often what no longer matters is forgotten.
@@ -46,6 +48,7 @@ pub(crate) struct Serving {
     pub(crate) ready: Ready,
     pub(crate) region: Arc<RegionServer>,
     directory: DataDirectory,
+    host: Arc<Host>,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
 }
@@ -71,7 +74,10 @@ impl Serving {
         let host_metrics = inborn_host::Metrics::default();
         host_metrics.register(&mut registry);
         let issuer = Arc::new(LocalIssuer(Arc::clone(&region)));
-        let host = Host::with_limits(Arc::clone(&clock), issuer, host_metrics, settings.metadata)?;
+        let record = directory.file(NETWORK_RECORD);
+        let host = Host::open(Arc::clone(&clock), issuer, host_metrics, settings.metadata, record.clone())
+            .await
+            .with_context(|| format!("cannot use {}", record.display()))?;
         region.machines().observe(Arc::new(HostObserver { region: Arc::downgrade(&region), host: Arc::clone(&host) }));
 
         let addresses = [settings.bind, IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V4(ENDPOINTS_ADDRESS)];
@@ -95,13 +101,16 @@ impl Serving {
         tasks.spawn(socket.serve(Arc::clone(&handler) as Arc<dyn Handler>, stopping));
         spawn_chores(&region, &host, &handler, certificate);
         directory.announce(&ready, settings.ready_file.as_deref())?;
-        Ok(Self { ready, region, directory, stop, tasks })
+        Ok(Self { ready, region, directory, host, stop, tasks })
     }
 
     /// Stops serving: connections get a moment to end, then the store is closed.
     pub(crate) async fn stop(mut self) {
         let _ = self.stop.send(true);
-        let all = async { while self.tasks.join_next().await.is_some() {} };
+        let all = async {
+            self.host.leave_places().await;
+            while self.tasks.join_next().await.is_some() {}
+        };
         if tokio::time::timeout(STOP_TIMEOUT, all).await.is_err() {
             tracing::warn!("some connections did not end in time");
         }
@@ -217,8 +226,10 @@ fn spawn_chores(
     certificate: Arc<tls::Certificate>,
 ) {
     tokio::spawn(Arc::clone(host).rotate());
-    let handler = Arc::clone(handler);
-    tokio::spawn(async move { handler.end_orphans().await });
+    let chores = Arc::clone(handler);
+    tokio::spawn(async move { chores.end_orphans().await });
+    let chores = Arc::clone(handler);
+    tokio::spawn(async move { chores.look_after_places().await });
     let region = Arc::clone(region);
     tokio::spawn(async move {
         loop {

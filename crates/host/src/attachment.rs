@@ -1,9 +1,13 @@
 //! Attachments: how the host knows which machine is asking. The answer is always "the one whose listener this is".
 
+mod kind;
+mod places;
+mod virtual_machines;
+
 use std::collections::HashMap;
 use std::io;
 use std::net::Ipv4Addr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -11,42 +15,19 @@ use inborn_identity::{Clock, InstanceId};
 use inborn_imds::TokenKey;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use crate::machine::{Issuer, Machine, Wallet};
 use crate::metadata::{self, Load, MetadataLimits, Service};
 use crate::metrics::Metrics;
+use crate::place::{Mark, Place, Traces};
 
-/// How a machine is attached, and what that is worth.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
-    /// A port of 127.0.0.1: any process of this computer can ask in the machine's name. For development.
-    LoopbackPort(u16),
-    /// A listener inside the machine's own network namespace: only what is inside can reach it.
-    Pocket,
-}
-
-impl Kind {
-    /// One word for the strength of the attachment.
-    #[must_use]
-    pub const fn strength(self) -> &'static str {
-        match self {
-            Self::LoopbackPort(_) => "development",
-            Self::Pocket => "namespace",
-        }
-    }
-
-    /// What a person is told about it.
-    #[must_use]
-    pub const fn meaning(self) -> &'static str {
-        match self {
-            Self::LoopbackPort(_) => "any process on this computer can ask in the machine's name",
-            Self::Pocket => "only processes inside the machine's network namespace can ask",
-        }
-    }
-}
+pub use kind::Kind;
+pub use places::Lost;
 
 /// The longest time between two looks at what is due.
 const ROTATION_ROUND: Duration = Duration::from_secs(60);
+
 /// One machine with listeners of its own.
 #[derive(Debug)]
 pub(crate) struct Attached {
@@ -57,8 +38,23 @@ pub(crate) struct Attached {
     refilling: Mutex<()>,
     load: Load,
     metrics: Metrics,
+    /// Whether the attachment is over once what is at its place has gone.
+    once: bool,
+    serving: Mutex<Serving>,
+}
+
+/// What serves an attachment at present.
+#[derive(Debug, Default)]
+struct Serving {
     /// Dropping it ends the listeners.
-    stop: watch::Sender<bool>,
+    stop: Option<watch::Sender<bool>>,
+    tasks: Vec<JoinHandle<()>>,
+    /// Which thing is listened at, if it is at a place.
+    mark: Option<Mark>,
+    /// Why nothing listens.
+    trouble: Option<String>,
+    /// After the end nothing begins again.
+    is_over: bool,
 }
 
 impl Attached {
@@ -72,7 +68,12 @@ impl Attached {
 
     /// Whether programs can ask that know nothing of the machine, such as a browser that shows somebody's page.
     pub(crate) const fn is_open_to_browsers(&self) -> bool {
-        matches!(self.kind, Kind::LoopbackPort(_))
+        matches!(self.kind, Kind::Loopback { .. })
+    }
+
+    /// Whether its listeners are inside the machine, and not a hop away.
+    pub(crate) const fn is_inside(&self) -> bool {
+        matches!(self.kind, Kind::Pocket | Kind::At(Place::Namespace { .. } | Place::Process { .. }))
     }
 
     /// What the machine asks, over all its listeners together.
@@ -93,13 +94,16 @@ impl Attached {
     }
 }
 
+type Machines = HashMap<InstanceId, Arc<Attached>>;
+
 /// The host: machines with their listeners.
 pub struct Host {
     service: Arc<Service>,
     issuer: Arc<dyn Issuer>,
     limits: MetadataLimits,
     metrics: Metrics,
-    attached: Mutex<HashMap<InstanceId, Arc<Attached>>>,
+    attached: Arc<Mutex<Machines>>,
+    places: places::Places,
 }
 
 impl core::fmt::Debug for Host {
@@ -128,9 +132,20 @@ impl Host {
         metrics: Metrics,
         limits: MetadataLimits,
     ) -> io::Result<Arc<Self>> {
+        Self::with_traces(clock, issuer, metrics, limits, Traces::default())
+    }
+
+    fn with_traces(
+        clock: Arc<dyn Clock>,
+        issuer: Arc<dyn Issuer>,
+        metrics: Metrics,
+        limits: MetadataLimits,
+        traces: Traces,
+    ) -> io::Result<Arc<Self>> {
         let token_key = TokenKey::generate().map_err(|error| io::Error::other(error.to_string()))?;
         let service = Arc::new(Service::new(clock, token_key));
-        Ok(Arc::new(Self { service, issuer, limits, metrics, attached: Mutex::default() }))
+        let places = places::Places::new(traces);
+        Ok(Arc::new(Self { service, issuer, limits, metrics, attached: Arc::default(), places }))
     }
 
     /// Attaches a machine to a port of 127.0.0.1: the one it had before, or any.
@@ -140,7 +155,7 @@ impl Host {
     pub async fn attach_loopback(&self, machine: Machine, wanted: Option<u16>) -> io::Result<u16> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, wanted.unwrap_or(0))).await?;
         let port = listener.local_addr()?.port();
-        self.attach(machine, Kind::LoopbackPort(port), [listener]);
+        self.attach(machine, Kind::Loopback { port }, [listener]);
         Ok(port)
     }
 
@@ -149,10 +164,14 @@ impl Host {
         self.attach(machine, Kind::Pocket, listeners);
     }
 
-    /// A machine has one attachment: an earlier one ends.
     fn attach(&self, machine: Machine, kind: Kind, listeners: impl IntoIterator<Item = TcpListener>) {
+        let attached = self.insert(machine, kind, false);
+        attached.serve(listeners, None, &self.service);
+    }
+
+    /// A machine has one attachment: an earlier one ends.
+    fn insert(&self, machine: Machine, kind: Kind, once: bool) -> Arc<Attached> {
         let id = machine.id();
-        let (stop, stopping) = watch::channel(false);
         let attached = Arc::new(Attached {
             kind,
             machine: ArcSwap::from_pointee(machine),
@@ -160,20 +179,28 @@ impl Host {
             refilling: Mutex::default(),
             load: Load::new(self.limits),
             metrics: self.metrics.clone(),
-            stop,
+            once,
+            serving: Mutex::default(),
         });
         attached.refill(&*self.issuer, &*self.service.clock);
-        self.lock().insert(id, Arc::clone(&attached)).inspect(|earlier| earlier.end());
-        for listener in listeners {
-            let (attached, service) = (Arc::clone(&attached), Arc::clone(&self.service));
-            tokio::spawn(metadata::serve(listener, attached, service, stopping.clone()));
+        let earlier = self.lock().insert(id, Arc::clone(&attached));
+        if let Some(earlier) = earlier {
+            self.end(earlier);
         }
+        attached
     }
 
-    /// Takes a machine's listeners away.
+    /// Takes a machine's listeners away. What its place was given is taken away a moment later.
     pub fn detach(&self, id: InstanceId) -> bool {
         let attached = self.lock().remove(&id);
-        attached.inspect(|attached| attached.end()).is_some()
+        attached.map(|attached| self.end(attached)).is_some()
+    }
+
+    fn end(&self, attached: Arc<Attached>) {
+        attached.end();
+        if attached.kind.place().is_some() {
+            self.places.leave(attached);
+        }
     }
 
     /// Replaces what is known of a machine; in force with the next request.
@@ -188,13 +215,13 @@ impl Host {
     /// How a machine is attached.
     #[must_use]
     pub fn attachment(&self, id: InstanceId) -> Option<Kind> {
-        self.lock().get(&id).map(|attached| attached.kind)
+        self.lock().get(&id).map(|attached| attached.kind.clone())
     }
 
     /// All attachments, ordered by instance.
     #[must_use]
     pub fn attachments(&self) -> Vec<(InstanceId, Kind)> {
-        let mut all: Vec<_> = self.lock().iter().map(|(id, attached)| (*id, attached.kind)).collect();
+        let mut all: Vec<_> = self.lock().iter().map(|(id, attached)| (*id, attached.kind.clone())).collect();
         all.sort_by_key(|(id, _)| *id);
         all
     }
@@ -215,14 +242,52 @@ impl Host {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<InstanceId, Arc<Attached>>> {
-        // A map of handles: consistent between any two statements that can panic.
-        self.attached.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Machines> {
+        lock(&self.attached)
     }
 }
 
+fn lock(attached: &Mutex<Machines>) -> MutexGuard<'_, Machines> {
+    // A map of handles: consistent between any two statements that can panic.
+    attached.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Attached {
+    /// Serves these sockets from now on, instead of any before; not after the end.
+    fn serve(
+        self: &Arc<Self>,
+        listeners: impl IntoIterator<Item = TcpListener>,
+        mark: Option<Mark>,
+        service: &Arc<Service>,
+    ) {
+        let mut serving = self.serving();
+        if serving.is_over {
+            return;
+        }
+        let (stop, stopping) = watch::channel(false);
+        serving.stop = Some(stop);
+        serving.mark = mark;
+        serving.trouble = None;
+        for listener in listeners {
+            let serve = metadata::serve(listener, Arc::clone(self), Arc::clone(service), stopping.clone());
+            serving.tasks.push(tokio::spawn(serve));
+        }
+    }
+
+    /// Ends the listeners; others may come.
+    fn fall_silent(&self) {
+        let mut serving = self.serving();
+        serving.stop = None;
+        serving.mark = None;
+    }
+
     fn end(&self) {
-        let _ = self.stop.send(true);
+        self.serving().is_over = true;
+        self.fall_silent();
+    }
+
+    fn serving(&self) -> MutexGuard<'_, Serving> {
+        // Handles and texts: consistent between any two statements that can panic.
+        self.serving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -198,6 +198,10 @@ pub(crate) mod tests {
         parts(boot_generation, options).into()
     }
 
+    pub(crate) fn numbered(n: u8, options: MetadataOptions) -> Machine {
+        MachineParts { id: InstanceId::from_bytes([0, 0, 0, 0, 0, 0, 0, 0, n]), ..parts(1, options) }.into()
+    }
+
     pub(crate) fn parts(boot_generation: u32, options: MetadataOptions) -> MachineParts {
         let region: inborn_identity::Region = "us-east-1".parse().unwrap();
         let facts = Facts::bare(

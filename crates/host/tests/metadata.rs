@@ -135,7 +135,7 @@ async fn each_machine_is_told_of_itself_alone() {
     assert_eq!(ask(one, "GET /latest/meta-data/instance-id HTTP/1.1").await.0, 401, "no token");
     assert_eq!(
         lab.host.attachments(),
-        [(id(1), AttachmentKind::LoopbackPort(one)), (id(2), AttachmentKind::LoopbackPort(two))]
+        [(id(1), AttachmentKind::Loopback { port: one }), (id(2), AttachmentKind::Loopback { port: two })]
     );
 }
 

@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use super::message::{Answer, Attachment, PocketRequest, Request};
 use super::{ANSWER_BYTES_MAX, ANSWER_TIMEOUT, SOCKET_NAME, open_directory, path_in};
 use crate::passing::{Channel, PassingError};
+use crate::place::Place;
 use crate::pocket::Sockets;
 
 /// Why a running `inborn up` did not do what was asked.
@@ -86,13 +87,24 @@ impl ControlClient {
         self.connect().await.is_ok()
     }
 
-    /// Has a launched instance answered at a port of 127.0.0.1; returns the port.
+    /// Has a launched instance answered at this port of 127.0.0.1, or any; returns the port.
     ///
     /// # Errors
     /// See [`ControlError`].
-    pub async fn attach_loopback(&self, instance: InstanceId) -> Result<u16, ControlError> {
-        match self.ask(&Request::AttachLoopback { instance }).await? {
+    pub async fn attach_loopback(&self, instance: InstanceId, port: Option<u16>) -> Result<u16, ControlError> {
+        match self.ask(&Request::AttachLoopback { instance, port }).await? {
             Answer::Loopback { port } => Ok(port),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// Has a launched instance answered at the place where it is; with `once`, until what is there now has gone.
+    ///
+    /// # Errors
+    /// See [`ControlError`].
+    pub async fn attach(&self, instance: InstanceId, place: Place, once: bool) -> Result<(), ControlError> {
+        match self.ask(&Request::Attach { instance, place, once }).await? {
+            Answer::Attached => Ok(()),
             other => Err(unexpected(other)),
         }
     }

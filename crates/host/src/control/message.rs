@@ -4,6 +4,8 @@ use inborn_identity::{InstanceId, Region};
 use serde::{Deserialize, Serialize};
 
 use super::text;
+use crate::attachment::Kind;
+use crate::place::Place;
 
 /// What a client asks.
 #[derive(Serialize, Deserialize, Debug)]
@@ -12,6 +14,15 @@ pub(super) enum Request {
     AttachLoopback {
         #[serde(with = "text")]
         instance: InstanceId,
+        /// The port it should be, or any.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        port: Option<u16>,
+    },
+    Attach {
+        #[serde(with = "text")]
+        instance: InstanceId,
+        place: Place,
+        once: bool,
     },
     /// With the five or six sockets of the pocket.
     AttachPocket(PocketRequest),
@@ -55,20 +66,10 @@ pub struct Attachment {
     pub instance: InstanceId,
     /// How.
     #[serde(flatten)]
-    pub kind: AttachmentKind,
-}
-
-/// How a host knows that a machine is asking.
-#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum AttachmentKind {
-    /// By a port of its own on 127.0.0.1.
-    Loopback {
-        /// The port.
-        port: u16,
-    },
-    /// By the sockets of its pocket.
-    Pocket,
+    pub kind: Kind,
+    /// Why it is not listened to at present.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
 }
 
 #[cfg(test)]
@@ -82,8 +83,12 @@ mod tests {
         let instance: InstanceId = INSTANCE.parse().unwrap();
         let print = |request: &Request| serde_json::to_string(request).unwrap();
         assert_eq!(
-            print(&Request::AttachLoopback { instance }),
+            print(&Request::AttachLoopback { instance, port: None }),
             r#"{"verb":"attach_loopback","instance":"i-0123456789abcdef0"}"#
+        );
+        assert_eq!(
+            print(&Request::Attach { instance, place: Place::Process { pid: 7 }, once: true }),
+            r#"{"verb":"attach","instance":"i-0123456789abcdef0","place":{"kind":"process","pid":7},"once":true}"#
         );
         let pocket =
             PocketRequest { instance, region: "us-east-1".parse().unwrap(), domain: "amazonaws.com".to_owned() };
@@ -93,18 +98,32 @@ mod tests {
         );
         assert_eq!(print(&Request::Attachments {}), r#"{"verb":"attachments"}"#);
         let attachments = vec![
-            Attachment { instance, kind: AttachmentKind::Loopback { port: 8080 } },
-            Attachment { instance, kind: AttachmentKind::Pocket },
+            Attachment { instance, kind: Kind::Loopback { port: 8080 }, trouble: None },
+            Attachment { instance, kind: Kind::Pocket, trouble: None },
+            Attachment { instance, kind: Kind::At(Place::Vsock { cid: 3 }), trouble: Some("gone".to_owned()) },
         ];
         assert_eq!(
             serde_json::to_string(&Answer::Attachments { attachments }).unwrap(),
             concat!(
                 r#"{"answer":"attachments","attachments":["#,
                 r#"{"instance":"i-0123456789abcdef0","kind":"loopback","port":8080},"#,
-                r#"{"instance":"i-0123456789abcdef0","kind":"pocket"}]}"#
+                r#"{"instance":"i-0123456789abcdef0","kind":"pocket"},"#,
+                r#"{"instance":"i-0123456789abcdef0","kind":"vsock","cid":3,"trouble":"gone"}]}"#
             )
         );
         assert_eq!(serde_json::to_string(&Answer::Attached).unwrap(), r#"{"answer":"attached"}"#);
+    }
+
+    #[test]
+    fn attachments_are_read_back() {
+        for text in [
+            r#"{"instance":"i-0123456789abcdef0","kind":"loopback","port":8080}"#,
+            r#"{"instance":"i-0123456789abcdef0","kind":"namespace","path":"/run/netns/web"}"#,
+            r#"{"instance":"i-0123456789abcdef0","kind":"interface","name":"tap0","trouble":"gone"}"#,
+        ] {
+            let attachment: Attachment = serde_json::from_str(text).unwrap();
+            assert_eq!(serde_json::to_string(&attachment).unwrap(), text);
+        }
     }
 
     #[test]
@@ -112,6 +131,8 @@ mod tests {
         for text in [
             r#"{"verb":"attach_loopback","instance":"i-0123456789abcdef0"}"#,
             r#"{"verb":"attach_pocket","instance":"i-0123456789abcdef0","region":"us-east-1","domain":"amazonaws.com"}"#,
+            r#"{"verb":"attach_loopback","instance":"i-0123456789abcdef0","port":8080}"#,
+            r#"{"verb":"attach","instance":"i-0123456789abcdef0","place":{"kind":"interface","name":"tap0"},"once":false}"#,
             r#"{"verb":"attachments"}"#,
             r#"{"verb":"detach","instance":"i-0123456789abcdef0"}"#,
         ] {
@@ -132,6 +153,9 @@ mod tests {
             r#"{"verb":"detach","instance":"i-0123456789abcdef0","force":true}"#,
             r#"{"verb":"attach_pocket","instance":"i-0123456789abcdef0","region":"U S","domain":"x"}"#,
             r#"{"verb":"attachments","all":true}"#,
+            r#"{"verb":"attach","instance":"i-0123456789abcdef0","place":{"kind":"interface","name":"a/b"},"once":false}"#,
+            r#"{"verb":"attach","instance":"i-0123456789abcdef0","place":{"kind":"pocket"},"once":false}"#,
+            r#"{"verb":"attach","instance":"i-0123456789abcdef0","place":{"kind":"process","pid":-1},"once":false}"#,
         ] {
             assert!(serde_json::from_str::<Request>(text).is_err(), "{text}");
         }

@@ -6,6 +6,8 @@
 //!
 //! ```text
 //! {"verb":"attach_loopback","instance":"i-…"}               ▶ {"answer":"loopback","port":40123}
+//! {"verb":"attach","instance":"i-…","place":{"kind":"interface","name":"tap0"},"once":false}
+//!                                                           ▶ {"answer":"attached"}
 //! {"verb":"attach_pocket","instance":"i-…","region":"us-east-1","domain":"amazonaws.com"} + 5 or 6 sockets
 //!                                                           ▶ {"answer":"attached"}   … until one side closes
 //! {"verb":"attachments"}                                    ▶ {"answer":"attachments","attachments":[…]}
@@ -16,14 +18,14 @@
 mod client;
 mod message;
 mod server;
-mod text;
+pub(crate) mod text;
 
 use std::path::Path;
 use std::time::Duration;
 
 pub use crate::passing::PassingError;
 pub use client::{ControlClient, ControlError, PocketLease};
-pub use message::{Attachment, AttachmentKind, PocketRequest};
+pub use message::{Attachment, PocketRequest};
 pub use server::{BoxFuture, ControlSocket, Handler, Lease, Refusal};
 
 /// The name of the socket in the data directory.

@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use super::message::{Answer, Attachment, PocketRequest, Request};
 use super::{CONNECTIONS_MAX, REQUEST_BYTES_MAX, REQUEST_TIMEOUT, SOCKET_NAME, open_directory, path_in};
 use crate::passing::Channel;
+use crate::place::Place;
 use crate::pocket::Sockets;
 
 /// A future that a trait object can return.
@@ -30,8 +31,11 @@ pub struct Refusal(pub String);
 
 /// What serves the requests. Each future may be dropped when the client goes away or the server stops.
 pub trait Handler: Send + Sync + 'static {
-    /// Gives a launched instance a metadata port on 127.0.0.1 and answers which.
-    fn attach_loopback(&self, instance: InstanceId) -> BoxFuture<'_, Result<u16, Refusal>>;
+    /// Gives a launched instance this metadata port on 127.0.0.1, or any, and answers which.
+    fn attach_loopback(&self, instance: InstanceId, port: Option<u16>) -> BoxFuture<'_, Result<u16, Refusal>>;
+
+    /// Answers for a launched instance at the place where it is; with `once`, until what is there now has gone.
+    fn attach(&self, instance: InstanceId, place: Place, once: bool) -> BoxFuture<'_, Result<(), Refusal>>;
 
     /// Serves the sockets of a pocket as the machine that they belong to.
     fn attach_pocket(&self, pocket: PocketRequest, sockets: Sockets) -> BoxFuture<'_, Result<Box<dyn Lease>, Refusal>>;
@@ -167,8 +171,11 @@ async fn answer(channel: &mut Channel, handler: &dyn Handler, full: bool) -> Opt
                 Err(Refusal(reason)) => refused(reason),
             };
         }
-        Request::AttachLoopback { instance } => {
-            handler.attach_loopback(instance).await.map(|port| Answer::Loopback { port })
+        Request::AttachLoopback { instance, port } => {
+            handler.attach_loopback(instance, port).await.map(|port| Answer::Loopback { port })
+        }
+        Request::Attach { instance, place, once } => {
+            handler.attach(instance, place, once).await.map(|()| Answer::Attached)
         }
         Request::Attachments {} => Ok(Answer::Attachments { attachments: handler.attachments().await }),
         Request::Detach { instance } => handler.detach(instance).await.map(|()| Answer::Detached),

@@ -8,6 +8,8 @@ use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::attachment::Kind as AttachmentKind;
+use crate::place::Place;
 use crate::pocket::Sockets;
 
 /// Remembers what it was asked.
@@ -33,9 +35,14 @@ impl Recorder {
 }
 
 impl Handler for Recorder {
-    fn attach_loopback(&self, instance: InstanceId) -> BoxFuture<'_, Result<u16, Refusal>> {
+    fn attach_loopback(&self, instance: InstanceId, port: Option<u16>) -> BoxFuture<'_, Result<u16, Refusal>> {
         self.note(format!("loopback {instance}"));
-        Box::pin(async { Ok(4321) })
+        Box::pin(async move { Ok(port.unwrap_or(4321)) })
+    }
+
+    fn attach(&self, instance: InstanceId, place: Place, once: bool) -> BoxFuture<'_, Result<(), Refusal>> {
+        self.note(format!("{instance} at {place}, once: {once}"));
+        Box::pin(async { Ok(()) })
     }
 
     fn attach_pocket(&self, pocket: PocketRequest, _: Sockets) -> BoxFuture<'_, Result<Box<dyn Lease>, Refusal>> {
@@ -44,7 +51,9 @@ impl Handler for Recorder {
     }
 
     fn attachments(&self) -> BoxFuture<'_, Vec<Attachment>> {
-        Box::pin(async { vec![Attachment { instance: instance(), kind: AttachmentKind::Loopback { port: 4321 } }] })
+        Box::pin(async {
+            vec![Attachment { instance: instance(), kind: AttachmentKind::Loopback { port: 4321 }, trouble: None }]
+        })
     }
 
     fn detach(&self, instance: InstanceId) -> BoxFuture<'_, Result<(), Refusal>> {
@@ -90,7 +99,10 @@ async fn the_verbs_without_descriptors() {
     let server = start(directory.path());
     let client = ControlClient::new(directory.path());
     assert!(client.is_running().await);
-    assert_eq!(client.attach_loopback(instance()).await.unwrap(), 4321);
+    assert_eq!(client.attach_loopback(instance(), None).await.unwrap(), 4321);
+    assert_eq!(client.attach_loopback(instance(), Some(77)).await.unwrap(), 77);
+    client.attach(instance(), Place::Interface { name: "tap0".parse().unwrap() }, true).await.unwrap();
+    server.recorder.until("i-0123456789abcdef0 at network interface tap0, once: true").await;
     assert_eq!(client.attachments().await.unwrap()[0].instance, instance());
     let refused = client.detach(instance()).await.unwrap_err();
     assert_eq!(refused.to_string(), "i-0123456789abcdef0 is not attached");
@@ -119,7 +131,7 @@ async fn a_directory_whose_path_is_too_long_for_a_socket() {
     let directory = base.path().join("d".repeat(100)).join("e".repeat(100));
     std::fs::create_dir_all(&directory).unwrap();
     let _server = start(&directory);
-    assert_eq!(ControlClient::new(&directory).attach_loopback(instance()).await.unwrap(), 4321);
+    assert_eq!(ControlClient::new(&directory).attach_loopback(instance(), None).await.unwrap(), 4321);
 }
 
 #[tokio::test]

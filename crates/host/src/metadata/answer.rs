@@ -38,19 +38,25 @@ fn names_another(headers: &HeaderMap) -> bool {
     !host.to_str().is_ok_and(is_own)
 }
 
-/// A guest asked by IPv6, and its machine does not answer there: to the guest, nothing listens.
+/// Why a request gets no answer: the connection ends.
 #[derive(Debug, thiserror::Error)]
-#[error("the machine's metadata is not served over IPv6")]
-pub(super) struct NotOverIpv6;
+pub(super) enum NoAnswer {
+    /// A guest asked by IPv6, and its machine does not answer there: to the guest, nothing listens.
+    #[error("the machine's metadata is not served over IPv6")]
+    NotOverIpv6,
+    /// It would not get where it was asked for.
+    #[error("whoever asks for a token is further away than its hop limit")]
+    BeyondHopLimit,
+}
 
 impl Conversation {
     /// Answers a request. Its body is never read.
-    pub(super) fn answer<B>(&self, request: &Request<B>) -> Result<Response<Full<Bytes>>, NotOverIpv6> {
+    pub(super) fn answer<B>(&self, request: &Request<B>) -> Result<Response<Full<Bytes>>, NoAnswer> {
         let Self { socket, attached, service } = self;
         let now = service.clock.now();
         let machine = attached.machine();
         if socket.is_ipv6() && !machine.answers_over_ipv6() {
-            return Err(NotOverIpv6);
+            return Err(NoAnswer::NotOverIpv6);
         }
         let wallet = attached.wallet();
         let target = request.uri().path_and_query().map_or("", |target| target.as_str());
@@ -71,6 +77,9 @@ impl Conversation {
                 // is, there is nothing here.
                 Answer { close: true, ..Answer::not_found() }
             };
+        if answer.hop_limit.is_some_and(|hops| hops <= socket.hops_so_far()) {
+            return Err(NoAnswer::BeyondHopLimit);
+        }
         if let Some(hops) = answer.hop_limit
             && let Err(error) = socket.set_hop_limit(hops)
         {

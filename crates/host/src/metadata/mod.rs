@@ -17,7 +17,7 @@ use std::time::Duration;
 use inborn_identity::Clock;
 use inborn_imds::TokenKey;
 use inborn_listener::{HeaderNames, Limits, back_off, stopped};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use crate::attachment::Attached;
@@ -74,6 +74,24 @@ pub(crate) async fn serve(
     }
 }
 
+/// Serves a connection that was accepted elsewhere and knows no hops: that of a virtual machine.
+pub(crate) async fn serve_stream(
+    stream: TcpStream,
+    attached: Arc<Attached>,
+    service: Arc<Service>,
+    stopping: watch::Receiver<bool>,
+) {
+    // All virtual machines have one queue in the kernel, so nobody may wait there for others.
+    let place = tokio::select! {
+        biased;
+        place = attached.load().place() => place,
+        () = std::future::ready(()) => return,
+    };
+    if turn(&attached).await.is_ok() {
+        Conversation { socket: Socket::without_hops(stream), attached, service }.hold(stopping, place).await;
+    }
+}
+
 /// Takes the next connection when the machine has a place for it and its turn has come. Until then it waits in the queue of
 /// the kernel, which drops what does not fit: to a guest that asks too much this looks as it does on EC2.
 async fn admit(listener: &TcpListener, attached: &Attached) -> (Socket, OwnedSemaphorePermit) {
@@ -83,7 +101,8 @@ async fn admit(listener: &TcpListener, attached: &Attached) -> (Socket, OwnedSem
             Ok((stream, peer)) => {
                 // The turn of the first request, and of a connection that asks nothing.
                 while turn(attached).await.is_err() {}
-                return (Socket::new(stream, peer), place);
+                let socket = Socket::new(stream, peer);
+                return (if attached.is_inside() { socket.inside(peer) } else { socket }, place);
             }
             Err(error) => back_off(&error).await,
         }

@@ -29,28 +29,58 @@ pub(super) fn prepare(listener: &TcpListener) -> io::Result<()> {
 #[derive(Clone, Debug)]
 pub(super) struct Socket {
     stream: Arc<TcpStream>,
-    is_ipv6: bool,
+    packets: Packets,
+    /// Hops between the machine and the other end that the kernel will not count.
+    hops_so_far: u8,
+}
+
+/// What the packets of a socket are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Packets {
+    V4,
+    V6,
+    /// A virtual socket has none that could be forwarded.
+    None,
 }
 
 impl Socket {
     pub(super) fn new(stream: TcpStream, peer: SocketAddr) -> Self {
         // An IPv4 packet on a socket of both kinds is an IPv4 packet, and obeys the options of that.
-        Self { stream: Arc::new(stream), is_ipv6: peer.ip().to_canonical().is_ipv6() }
+        let packets = if peer.ip().to_canonical().is_ipv6() { Packets::V6 } else { Packets::V4 };
+        Self { stream: Arc::new(stream), packets, hops_so_far: 0 }
+    }
+
+    /// It was accepted inside its machine. The machine's own programs connect from the very address that they connect to;
+    /// what comes from elsewhere the machine has let in, which would be a hop if the service were outside.
+    pub(super) fn inside(self, peer: SocketAddr) -> Self {
+        let is_own = self.stream.local_addr().is_ok_and(|local| local.ip() == peer.ip());
+        Self { hops_so_far: u8::from(!is_own), ..self }
+    }
+
+    /// How many hops of a limit are used up before the kernel counts.
+    pub(super) const fn hops_so_far(&self) -> u8 {
+        self.hops_so_far
+    }
+
+    /// One whose other end is not on a network.
+    pub(super) fn without_hops(stream: TcpStream) -> Self {
+        Self { stream: Arc::new(stream), packets: Packets::None, hops_so_far: 0 }
     }
 
     /// Whether its packets are those of IPv6.
     pub(super) const fn is_ipv6(&self) -> bool {
-        self.is_ipv6
+        matches!(self.packets, Packets::V6)
     }
 
     /// From now on, what is sent gets over so many hops. It holds for whatever is sent, also again, so nothing but an
     /// answer that ends the connection may follow; and it is never set on a listening socket, whose SYN-ACKs it would hold
     /// back.
     pub(super) fn set_hop_limit(&self, hops: u8) -> io::Result<()> {
-        if self.is_ipv6 {
-            sockopt::set_ipv6_unicast_hops(&*self.stream, Some(hops))?;
-        } else {
-            sockopt::set_ip_ttl(&*self.stream, hops.into())?;
+        let hops = hops.saturating_sub(self.hops_so_far);
+        match self.packets {
+            Packets::V4 => sockopt::set_ip_ttl(&*self.stream, hops.into())?,
+            Packets::V6 => sockopt::set_ipv6_unicast_hops(&*self.stream, Some(hops))?,
+            Packets::None => {}
         }
         Ok(())
     }

@@ -127,6 +127,29 @@ async fn the_hop_limit_is_that_of_the_protocol() {
     }
 }
 
+/// Inside a machine, who connects from another address than the one it connects to is a hop behind it.
+#[tokio::test]
+async fn inside_a_machine_its_containers_are_a_hop_away() {
+    let lab = lab(NO_LIMIT, &["127.0.0.1:0"]).await;
+    let address = lab.addresses[0];
+    let from = |source: &'static str| async move {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(source.parse().unwrap()).unwrap();
+        let mut stream = socket.connect(address).await.unwrap();
+        stream.write_all(format!("{PUT}\r\n").as_bytes()).await.unwrap();
+        rest(&mut stream).await
+    };
+    for (limit, own, behind) in [(1, true, false), (2, true, true), (64, true, true)] {
+        lab.host.update(machine_with(1, MetadataOptions { hop_limit: limit, ..options() }));
+        assert_eq!(from("127.0.0.1:0").await.starts_with("HTTP/1.1 200 "), own, "{limit}");
+        assert_eq!(from("127.0.0.2:0").await.starts_with("HTTP/1.1 200 "), behind, "{limit}");
+    }
+    lab.host.update(machine_with(1, MetadataOptions { hop_limit: 1, ..options() }));
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    ask(&mut socket.connect(address).await.unwrap(), GET, &lab.id.to_string()).await;
+}
+
 #[tokio::test]
 async fn ipv4_on_a_socket_of_both_kinds_has_the_hop_limit_of_ipv4() {
     let listener = TcpListener::bind("[::]:0").await.unwrap();

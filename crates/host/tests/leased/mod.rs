@@ -7,6 +7,7 @@ use std::time::Duration;
 use inborn_host::control::{
     Attachment, BoxFuture, ControlClient, ControlError, ControlSocket, Handler, Lease, PocketRequest, Refusal,
 };
+use inborn_host::place::Place;
 use inborn_host::pocket::signals::Signals;
 use inborn_host::pocket::{Pocket, Sockets};
 use inborn_identity::InstanceId;
@@ -25,7 +26,11 @@ struct Served {
 }
 
 impl Handler for Host {
-    fn attach_loopback(&self, _: InstanceId) -> BoxFuture<'_, Result<u16, Refusal>> {
+    fn attach_loopback(&self, _: InstanceId, _: Option<u16>) -> BoxFuture<'_, Result<u16, Refusal>> {
+        Box::pin(async { Err(Refusal("not here".to_owned())) })
+    }
+
+    fn attach(&self, _: InstanceId, _: Place, _: bool) -> BoxFuture<'_, Result<(), Refusal>> {
         Box::pin(async { Err(Refusal("not here".to_owned())) })
     }
 
