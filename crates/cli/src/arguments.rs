@@ -1,5 +1,6 @@
 //! What can be written on the command line. Help texts are for someone who has never seen the product.
 
+pub(crate) mod hook;
 mod machine;
 
 use std::ffi::OsString;
@@ -49,6 +50,8 @@ pub(crate) enum Command {
     Attach(Attach),
     /// Let nobody ask in a machine's name any more
     Detach(Detach),
+    /// For hypervisors and container runtimes: a machine has started or stopped
+    Hook(hook::Hook),
     /// List machines
     Ps(Ps),
     /// Show all there is to know about a machine

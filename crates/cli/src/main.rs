@@ -7,6 +7,7 @@ mod audit;
 mod bridge;
 mod clock;
 mod directory;
+mod hook;
 mod inside;
 mod launch;
 mod machines;
@@ -61,6 +62,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
                     Command::Launch(launch) => launch::launch(&launch).await.map(done),
                     Command::Attach(attach) => attach::attach(&attach).await.map(done),
                     Command::Detach(detach) => attach::detach(&detach).await.map(done),
+                    Command::Hook(hook) => hook::hook(&hook).await.map(done),
                     Command::Ps(ps) => machines::ps(&ps).await.map(done),
                     Command::Describe(describe) => machines::describe(&describe).await.map(done),
                     Command::Terminate(targets) => machines::change("TerminateInstances", &targets).await.map(done),

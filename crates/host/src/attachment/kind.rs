@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn where_a_program_asks() {
         let at = |place| Kind::At(place).endpoint();
-        assert_eq!(at(Place::Process { pid: 7 }), "http://169.254.169.254 inside the network namespace of process 7");
+        assert_eq!(at(Place::Process { pid: 7 }), "http://169.254.169.254 inside network namespace of process 7");
         assert_eq!(
             at(Place::Interface { name: "tap0".parse().unwrap() }),
             "http://169.254.169.254 through network interface tap0"

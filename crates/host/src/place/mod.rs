@@ -64,7 +64,7 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Namespace { path } => write!(f, "network namespace {path}"),
-            Self::Process { pid } => write!(f, "the network namespace of process {pid}"),
+            Self::Process { pid } => write!(f, "network namespace of process {pid}"),
             Self::Interface { name } => write!(f, "network interface {name}"),
             Self::Vsock { cid } => write!(f, "vsock context {cid}"),
         }

@@ -22,7 +22,7 @@ use super::trace::{Holder, Trace, Traces};
 use super::{ADDRESS_V4, ADDRESS_V6, Mark, NamespacePath, PORT, Place, PlaceError};
 
 /// The magic number of the file system that namespaces are files of. Source: `linux/magic.h`.
-const NSFS_MAGIC: i64 = 0x6e73_6673;
+const NSFS_MAGIC: i128 = 0x6e73_6673;
 /// The loopback interface is the first of every namespace.
 const LOOPBACK_INDEX: u32 = 1;
 /// Connections that the kernel holds until they are accepted.
@@ -73,7 +73,7 @@ fn open_file(path: &Path, place: impl Fn() -> Place) -> Result<Option<File>, Pla
 
 /// Its numbers, once it is known to be a namespace. A file of `ip netns` whose namespace is gone is an ordinary file.
 fn facts(file: &File, place: impl Fn() -> Place) -> Result<fs::Metadata, PlaceError> {
-    let is_namespace = fstatfs(file).is_ok_and(|facts| i64::from(facts.f_type) == NSFS_MAGIC);
+    let is_namespace = fstatfs(file).is_ok_and(|facts| i128::from(facts.f_type) == NSFS_MAGIC);
     if !is_namespace {
         return Err(PlaceError::NotANamespace { place: place() });
     }
