@@ -25,11 +25,11 @@ class Metadata:
         assert headers["X-aws-ec2-metadata-token-ttl-seconds"] == str(seconds)
         return body.decode()
 
-    def request(self, method: str, path: str, headers: dict[str, str] | None = None):
+    def request(self, method: str, path: str, headers: dict[str, str] | None = None, timeout: float = 5):
         """Status, headers and body, whatever the status is."""
         request = urllib.request.Request(self.endpoint + path, method=method, headers=headers or {})
         try:
-            with OPENER.open(request, timeout=5) as answer:
+            with OPENER.open(request, timeout=timeout) as answer:
                 return answer.status, answer.headers, answer.read()
         except urllib.error.HTTPError as error:
             with error:

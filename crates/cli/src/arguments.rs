@@ -213,7 +213,7 @@ Examples:
   inborn attach web-1 --loopback 8080";
 
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("where").required(true).multiple(true).args(["place", "loopback"]))]
+#[command(group = ArgGroup::new("where").required(true).args(["netns", "pid", "interface", "vsock", "loopback"]))]
 pub(crate) struct Attach {
     #[command(flatten)]
     pub(crate) region: Region,

@@ -9,6 +9,7 @@ use std::os::fd::AsFd;
 use std::os::linux::fs::MetadataExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use rustix::fs::{OFlags, fstatfs};
 use rustix::io::Errno;
@@ -96,10 +97,13 @@ pub(super) async fn open(place: &Place, holder: &Holder, traces: &Traces) -> Res
         return Err(PlaceError::Own { place: place.clone() });
     }
     let mark = place.mark()?.ok_or_else(|| absent(place))?;
+    let kept =
+        file.try_clone().map_err(|error| PlaceError::of(format!("cannot look at {place}"), NEEDS_NAMESPACE, error))?;
     let (place, holder, traces) = (place.clone(), holder.clone(), traces.clone());
     let within = place.clone();
     inside(file, &within, move || async move {
         set_up(&place, &path, &mark, &holder, &traces).await?;
+        traces.keep(mark, kept);
         let mut listeners = vec![listen(&place, ADDRESS_V4.into())?];
         // Where the namespace has no IPv6, the machine has none either.
         listeners.extend(listen(&place, ADDRESS_V6.into()).ok());
@@ -161,14 +165,24 @@ fn listen(place: &Place, address: IpAddr) -> Result<TcpListener, PlaceError> {
     })
 }
 
-/// Takes an address away inside, if the namespace is still the one that it was put into.
-pub(super) async fn remove_address(path: &NamespacePath, mark: &Mark, address: IpAddr) -> Result<(), PlaceError> {
+/// Takes an address away inside the namespace that was `kept`, else in the one of that name, if it is still the one that
+/// the address was put into.
+pub(super) async fn remove_address(
+    path: &NamespacePath,
+    mark: &Mark,
+    kept: Option<Arc<File>>,
+    address: IpAddr,
+) -> Result<(), PlaceError> {
     let place = place_of(path);
-    // Where nothing can be looked at, nothing is left.
-    if !place.mark().is_ok_and(|now| now.as_ref() == Some(mark)) {
-        return Ok(());
-    }
-    let Some(file) = open_file(path.as_path(), || place.clone())? else { return Ok(()) };
+    let file = match kept {
+        Some(file) => file.try_clone().ok(),
+        // Where nothing can be looked at, nothing is left.
+        None if place.mark().is_ok_and(|now| now.as_ref() == Some(mark)) => {
+            open_file(path.as_path(), || place.clone())?
+        }
+        None => None,
+    };
+    let Some(file) = file else { return Ok(()) };
     let within = place.clone();
     inside(file, &within, move || async move {
         let failed = |error| PlaceError::of(format!("cannot tidy up {place}"), NEEDS_NAMESPACE, error);

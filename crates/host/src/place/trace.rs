@@ -1,18 +1,19 @@
 //! Traces: what was put into the kernel's network state for an attachment. Each is written down before it is made, so
 //! that the next start can take away what a killed process has left.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use inborn_identity::InstanceId;
 use serde::{Deserialize, Serialize};
 
 use super::text::{InterfaceName, NamespacePath};
-use super::{Mark, Place, interface, namespace};
+use super::{Mark, Place, PlaceError, interface, namespace};
 
 /// Bytes of a record that is read back: a few traces for each of thousands of machines.
 const RECORD_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -59,6 +60,8 @@ struct Record {
 pub(crate) struct Traces {
     file: Option<Arc<PathBuf>>,
     entries: Arc<Mutex<Vec<Entry>>>,
+    /// The namespaces that have traces: one may have lost its name, and be alive in another process.
+    namespaces: Arc<Mutex<HashMap<Mark, Arc<fs::File>>>>,
 }
 
 /// The id of this boot of this computer.
@@ -81,7 +84,7 @@ impl Traces {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(error),
         };
-        Ok(Self { file: Some(Arc::new(file)), entries: Arc::new(Mutex::new(entries)) })
+        Ok(Self { file: Some(Arc::new(file)), entries: Arc::new(Mutex::new(entries)), namespaces: Arc::default() })
     }
 
     /// Writes `trace` down for `holder`. If this succeeds, the trace may be made.
@@ -95,6 +98,18 @@ impl Traces {
         self.write(&entries).inspect_err(|_| _ = entries.pop())
     }
 
+    /// Keeps a namespace open for as long as it has traces, if it has any.
+    pub(super) fn keep(&self, mark: Mark, namespace: fs::File) {
+        self.namespaces().insert(mark, Arc::new(namespace));
+        self.let_go(&self.lock());
+    }
+
+    /// Closes namespaces without traces: an open one outlives everything in it.
+    fn let_go(&self, entries: &[Entry]) {
+        let is_in = |mark: &Mark, entry: &Entry| matches!(&entry.what, Trace::Inside { mark: of, .. } if of == mark);
+        self.namespaces().retain(|mark, _| entries.iter().any(|entry| is_in(mark, entry)));
+    }
+
     /// Whether anybody's `trace` is written down: what is there then is ours.
     pub(super) fn is_noted(&self, trace: &Trace) -> bool {
         self.lock().iter().any(|entry| entry.what == *trace)
@@ -105,6 +120,7 @@ impl Traces {
         let mut entries = self.lock();
         entries.retain(|entry| entry.holder != *holder || entry.what != *trace);
         self.write_soon(&entries);
+        self.let_go(&entries);
     }
 
     /// Takes away what was made for `holder` and no other machine needs, the last first.
@@ -127,10 +143,26 @@ impl Traces {
 
     async fn undo_one(&self, entry: &Entry) {
         let is_shared = self.lock().iter().any(|other| other.holder != entry.holder && other.what == entry.what);
-        if !is_shared && let Err(error) = undo(&entry.what).await {
+        if !is_shared && let Err(error) = self.take_away(&entry.what).await {
             tracing::warn!(instance = %entry.holder.instance, trace = ?entry.what, %error, "a trace of an attachment stays");
         }
         self.forget(&entry.holder, &entry.what);
+    }
+
+    /// Takes one trace away, if what it was made on is still the same thing.
+    async fn take_away(&self, trace: &Trace) -> Result<(), PlaceError> {
+        match trace {
+            Trace::Inside { namespace, mark, address } => {
+                let kept = self.namespaces().get(mark).cloned();
+                namespace::remove_address(namespace, mark, kept, *address).await
+            }
+            Trace::Address { interface, index, address } => {
+                interface::remove_address(interface, *index, *address).await
+            }
+            Trace::Rule { interface, index } => interface::remove_rule(interface, *index).await,
+            Trace::Setting { path, before, after } => restore(path, before, after)
+                .map_err(|source| PlaceError::Io { what: format!("cannot restore {}", path.display()), source }),
+        }
     }
 
     fn write_soon(&self, entries: &[Entry]) {
@@ -157,7 +189,12 @@ impl Traces {
         fs::rename(&fresh, file.as_path())
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Entry>> {
+    fn namespaces(&self) -> MutexGuard<'_, HashMap<Mark, Arc<fs::File>>> {
+        // A map of handles, as below.
+        self.namespaces.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Entry>> {
         // A list of values: consistent between any two statements that can panic.
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -170,17 +207,6 @@ fn read(opened: fs::File) -> io::Result<Vec<Entry>> {
     let record: Record = serde_json::from_reader(io::BufReader::new(opened))
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
     Ok(if record.boot == boot() { record.entries } else { Vec::new() })
-}
-
-/// Takes one trace away, if what it was made on is still the same thing.
-async fn undo(trace: &Trace) -> Result<(), super::PlaceError> {
-    match trace {
-        Trace::Inside { namespace, mark, address } => namespace::remove_address(namespace, mark, *address).await,
-        Trace::Address { interface, index, address } => interface::remove_address(interface, *index, *address).await,
-        Trace::Rule { interface, index } => interface::remove_rule(interface, *index).await,
-        Trace::Setting { path, before, after } => restore(path, before, after)
-            .map_err(|source| super::PlaceError::Io { what: format!("cannot restore {}", path.display()), source }),
-    }
 }
 
 /// Puts a setting back, unless somebody has changed it since or its interface is gone.
