@@ -33,7 +33,7 @@ const STS: Endpoint<'static> = Endpoint {
 };
 
 /// Who signed, and how long the token is.
-const CASES: [(&str, usize); 4] = [("boto3", 200), ("boto3", 400), ("javascript", 200), ("javascript", 400)];
+const CASES: [(&str, usize); 4] = [("boto3", 200), ("boto3", 1000), ("javascript", 200), ("javascript", 1000)];
 
 struct Lab {
     headers: Vec<(&'static str, String)>,
