@@ -31,6 +31,14 @@ const CLIENTS: [Client; 4] = [
 /// Gives one process another time, for the tests of clocks that disagree. A library: where Debian puts it, below `/usr/lib`.
 const FAKETIME: &str = "faketime/libfaketimeMT.so.1";
 
+/// Programs of the system that tests run as they are: what for, the program, Debian's package.
+const PROGRAMS: [(&str, &str, &str); 4] = [
+    ("--net host-egress", "passt", "passt"),
+    ("cloud-init", "cloud-init", "cloud-init"),
+    ("ec2-metadata", "ec2-metadata", "amazon-ec2-utils"),
+    ("terminals", "ps", "procps"),
+];
+
 /// Builds every client whose toolchain is here, into `target/compat` and `compat/js/node_modules`.
 ///
 /// # Errors
@@ -53,6 +61,11 @@ pub(crate) fn prepare(root: &Path) -> Result<()> {
     if !has_faketime() {
         missing.push("wrong clocks: no libfaketime here (on Debian: apt-get install libfaketime)".to_owned());
     }
+    missing.extend(
+        absent_programs().map(|(what, program, package)| {
+            format!("{what}: no `{program}` here (on Debian: apt-get install {package})")
+        }),
+    );
     for line in &missing {
         println!("\n!! SKIPPED, not tested: {line}");
     }
@@ -69,6 +82,7 @@ fn install(root: &Path) -> Result<()> {
     if !has_faketime() {
         packages.push("libfaketime");
     }
+    packages.extend(absent_programs().map(|(_, _, package)| package));
     if packages.is_empty() || !may_install_packages(root) {
         return Ok(());
     }
@@ -85,6 +99,10 @@ impl Client {
     fn absent(&self) -> Option<&'static str> {
         self.needs.iter().copied().find(|program| !on_path(program))
     }
+}
+
+fn absent_programs() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
+    PROGRAMS.into_iter().filter(|(_, program, _)| !on_path(program))
 }
 
 fn has_faketime() -> bool {

@@ -71,6 +71,9 @@ pub(crate) enum Command {
     Credentials,
     /// Inside a machine: ask the region who this machine is
     Whoami(WhoAmI),
+    /// What puts a terminal's settings back when `run -t` is killed
+    #[command(name = "__terminal", hide = true)]
+    Terminal,
     /// The inside of `run`, before the command
     #[command(name = "__pocket", hide = true)]
     Pocket {
@@ -163,6 +166,14 @@ Inside, 169.254.169.254 is the machine's metadata service, *.REGION.DOMAIN is th
 clients trust, and there is no other network. Needs no root. Uses a running `inborn up`; without one, a region of its \
 own in memory.
 
+With --net host-egress there is the network of this computer too, for outgoing connections; this computer itself and \
+the metadata service of its own stay out of reach.
+
+Examples:
+  inborn run -- aws sts get-caller-identity
+  inborn run -it bash
+  inborn run --net host-egress --user-data setup.sh -- ./agent
+
 Exit status: the command's own; 125 if the machine could not be made, 126 if the command cannot be executed, 127 if \
 it was not found.";
 
@@ -175,6 +186,15 @@ pub(crate) struct Run {
     /// The region's name: of the running `inborn up`, or for a region of its own [default: us-east-1]
     #[arg(long = "region", value_name = "NAME")]
     pub(crate) region_name: Option<String>,
+    /// What the command can reach beside its machine: nothing, or what this computer reaches by the program passt
+    #[arg(long, value_name = "none|host-egress", value_enum, default_value = "none", hide_possible_values = true)]
+    pub(crate) net: Net,
+    /// Keep standard input open, as it always is; goes with -t, as in -it
+    #[arg(long, short)]
+    pub(crate) interactive: bool,
+    /// Give the command a terminal of its own, for shells and full-screen programs
+    #[arg(long, short)]
+    pub(crate) tty: bool,
     /// The command and its arguments
     #[arg(trailing_var_arg = true, required = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
@@ -237,6 +257,13 @@ pub(crate) struct Detach {
     /// A machine's name or id
     #[arg(value_name = "NAME|ID")]
     pub(crate) machine: String,
+}
+
+/// What a command can reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Net {
+    None,
+    HostEgress,
 }
 
 const LAUNCH_HELP: &str = "\
@@ -416,6 +443,11 @@ mod tests {
         let Command::Run(run) = arguments.command else { panic!() };
         assert_eq!(run.command, ["aws", "sts", "--debug"]);
         assert!(Arguments::try_parse_from(["inborn", "run"]).is_err());
+        let words = ["inborn", "run", "-it", "--net", "host-egress", "--region", "eu-west-1", "bash", "-it"];
+        let Command::Run(run) = Arguments::try_parse_from(words).unwrap().command else { panic!() };
+        assert!(run.interactive && run.tty && run.net == Net::HostEgress);
+        assert_eq!((run.region_name.as_deref(), run.command), (Some("eu-west-1"), vec!["bash".into(), "-it".into()]));
+        assert!(Arguments::try_parse_from(["inborn", "run", "--net", "bridge", "true"]).is_err());
     }
 
     #[test]

@@ -11,7 +11,7 @@ use inborn_credential::{Credential, Delivery};
 use inborn_host::control::{Attachment, BoxFuture, Handler, Lease, PocketRequest, Refusal};
 use inborn_host::place::Place;
 use inborn_host::pocket::Sockets;
-use inborn_host::pocket::dns::{self, Zone};
+use inborn_host::pocket::dns::{self, Resolver, Upstream, Zone};
 use inborn_host::{AttachmentKind, Host, Issuer, Machine, MachineParts};
 use inborn_identity::{InstanceId, UnixTime};
 use inborn_imds::{Facts, Interface, KeyPair};
@@ -253,7 +253,8 @@ impl ControlHandler {
         self.host.attach_pocket(machine(&self.region, &instance), [metadata].into_iter().chain(metadata_ipv6));
         self.catch_up(instance)?;
         let zone = Zone::new(&identity.region, &identity.domain);
-        tokio::spawn(dns::serve(dns_udp, dns_tcp, zone, ended.clone()));
+        let resolver = Resolver { zone, upstream: pocket.world.then(Upstream::default) };
+        tokio::spawn(dns::serve(dns_udp, dns_tcp, resolver, ended.clone()));
         let secure = serving::region_service(&self.region, Some(pocket.instance));
         tokio::spawn(inborn_listener::serve(tls, Some(Arc::clone(&self.tls)), Limits::DEFAULT, ended.clone(), secure));
         let open = serving::region_service(&self.region, Some(pocket.instance));

@@ -35,6 +35,9 @@ fn main() -> ExitCode {
     if raw.next().is_some_and(|first| first == pocket::CHILD_ARGUMENT) {
         return pocket::child_main(raw);
     }
+    if std::env::args_os().nth(1).is_some_and(|first| first == pocket::terminal::KEEPER_ARGUMENT) {
+        return pocket::terminal::keeper_main();
+    }
     let arguments = Arguments::parse();
     let failed = if matches!(arguments.command, Command::Run(_)) { pocket::EXIT_FAILED } else { EXIT_FAILED };
     match execute(arguments.command) {
@@ -72,7 +75,9 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
                     Command::Audit(audit) => audit::audit(&audit).await.map(done),
                     Command::Credentials => inside::credentials().await.map(done),
                     Command::Whoami(whoami) => inside::whoami(&whoami).await.map(done),
-                    Command::Up(_) | Command::Pocket { .. } => anyhow::bail!("this form of the command is internal"),
+                    Command::Up(_) | Command::Pocket { .. } | Command::Terminal => {
+                        anyhow::bail!("this form of the command is internal")
+                    }
                 }
             });
             // A resolver thread that still waits for an answer is no reason to wait.

@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use anyhow::Context;
 use inborn_host::control::{ControlClient, PocketLease, PocketRequest};
+use inborn_host::pocket::egress::Egress;
 use inborn_host::pocket::signals::{Signals, end_like};
-use inborn_host::pocket::{Plan, Pocket, PocketError, Sockets};
+use inborn_host::pocket::terminal::Terminal;
+use inborn_host::pocket::{Network, Plan, Pocket, PocketError, Sockets};
 use inborn_identity::InstanceId;
 use inborn_pki::tls;
 
-use crate::arguments::{Run, named};
+use crate::arguments::{Net, Run, named};
 use crate::directory::{self, Ready};
 use crate::operator::Operator;
 use crate::serving::Serving;
@@ -30,19 +32,25 @@ enum Ending {
 
 pub(crate) async fn run(arguments: &Run) -> anyhow::Result<ExitCode> {
     let executable = std::env::current_exe().context("cannot find this very program")?;
+    let terminal = arguments.tty.then(Terminal::open).transpose()?;
     // First of all, while this process has nothing that a child could inherit.
-    let (pocket, sockets) = match Pocket::open(&executable, &arguments.command).await {
+    let network = match arguments.net {
+        Net::None => Network::None,
+        Net::HostEgress => Network::HostEgress,
+    };
+    let opened = Pocket::open(&executable, &arguments.command, network, terminal.as_ref()).await;
+    let (pocket, sockets) = match opened {
         Ok(opened) => opened,
         Err(error) => return Ok(Ending::Never(error).exit()),
     };
-    let mut signals = Signals::catch().context("cannot catch signals")?;
+    let mut signals = Signals::catch(arguments.tty).context("cannot catch signals")?;
     let (ready, own) = region(named(arguments.region.data.as_ref()), arguments.region_name.as_deref()).await?;
     let operator = Operator::of(&ready)?;
     let instance = operator.launch(&arguments.machine, true).await?;
-    let ending = live(pocket, sockets, &ready, instance, executable, &mut signals).await;
+    let ending = Life { ready: &ready, instance, executable, sockets }.live(pocket, terminal, &mut signals).await;
     // The end of the lease would do it too; this way it is done when this command returns.
     if let Err(error) = operator.change("TerminateInstances", &[instance.to_string()]).await {
-        let _ = writeln!(std::io::stderr(), "inborn: machine {instance} could not be terminated: {error:#}");
+        tell(&format!("machine {instance} could not be terminated: {error:#}"));
     }
     if let Some(serving) = own {
         serving.stop().await;
@@ -74,30 +82,61 @@ async fn region(data: Option<&Path>, name: Option<&str>) -> anyhow::Result<(Read
     Ok((serving.ready.clone(), Some(serving)))
 }
 
-/// Attaches the machine, lets the command run in it, and waits for its end.
-async fn live(
-    pocket: Pocket,
-    sockets: Sockets,
-    ready: &Ready,
+/// What a machine lives by.
+struct Life<'a> {
+    ready: &'a Ready,
     instance: InstanceId,
     executable: PathBuf,
-    signals: &mut Signals,
-) -> anyhow::Result<Ending> {
-    let request = PocketRequest {
-        instance,
-        region: ready.region.parse().context("the running `inborn up` is of another version")?,
-        domain: ready.domain.clone(),
-    };
-    let control = ControlClient::new(&ready.data);
-    let lease = control.attach_pocket(request.clone(), &sockets).await?;
-    let mut running = match pocket.go(&plan(ready, &request, executable)?).await {
-        Ok(running) => running,
-        Err(error) => return Ok(Ending::Never(error)),
-    };
-    tokio::select! {
-        status = running.wait(signals) => Ok(Ending::Of(status.context("cannot wait for the command")?)),
-        () = keep(lease, &control, &request, &sockets) => unreachable!("a lease is kept for ever"),
+    sockets: Sockets,
+}
+
+impl Life<'_> {
+    /// Attaches the machine, lets the command run in it, and waits for its end.
+    async fn live(
+        self,
+        mut pocket: Pocket,
+        terminal: Option<Terminal>,
+        signals: &mut Signals,
+    ) -> anyhow::Result<Ending> {
+        let egress = pocket.take_egress();
+        let request = PocketRequest {
+            instance: self.instance,
+            region: self.ready.region.parse().context("the running `inborn up` is of another version")?,
+            domain: self.ready.domain.clone(),
+            world: egress.is_some(),
+        };
+        let control = ControlClient::new(&self.ready.data);
+        let lease = control.attach_pocket(request.clone(), &self.sockets).await?;
+        let mut running = match pocket.go(&plan(self.ready, &request, self.executable.clone())?).await {
+            Ok(running) => running,
+            Err(error) => return Ok(Ending::Never(error)),
+        };
+        let relay = terminal.map(|terminal| terminal.connect(&self.executable)).transpose();
+        let relay = relay.context("cannot pass the terminal on")?;
+        let status = tokio::select! {
+            status = running.wait(signals, relay.as_ref()) => status.context("cannot wait for the command"),
+            () = keep(lease, &control, &request, &self.sockets) => unreachable!("a lease is kept for ever"),
+            () = watch(egress) => unreachable!("a network is watched for ever"),
+        };
+        if let Some(relay) = relay {
+            relay.finish().await;
+        }
+        Ok(Ending::Of(status?))
     }
+}
+
+/// Holds the way out open, and says so if it fails: the command goes on without.
+async fn watch(egress: Option<Egress>) {
+    if let Some(mut egress) = egress {
+        let error = egress.closed().await;
+        tell(&format!("{error}: the command goes on without a network"));
+    }
+    std::future::pending().await
+}
+
+/// A line for the person at the terminal, which may be raw.
+fn tell(message: &str) {
+    let _ = write!(std::io::stderr(), "inborn: {message}\r\n");
 }
 
 /// What the command finds in its pocket.
@@ -123,11 +162,10 @@ async fn keep(mut lease: PocketLease, control: &ControlClient, request: &PocketR
         match come_back(control, request, sockets).await {
             Some(again) => lease = again,
             None => {
-                let _ = writeln!(
-                    std::io::stderr(),
-                    "inborn: the region is gone, and with it machine {}: the command goes on without metadata",
+                tell(&format!(
+                    "the region is gone, and with it machine {}: the command goes on without metadata",
                     request.instance
-                );
+                ));
                 return std::future::pending().await;
             }
         }

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use inborn_host::pocket::{self, Plan, Pocket, PocketError, Running, Sockets, dns, signals};
+use inborn_host::pocket::{self, Network, Plan, Pocket, PocketError, Running, Sockets, dns, signals};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
@@ -120,7 +120,7 @@ fn serve(sockets: Sockets) -> watch::Sender<bool> {
     let zone = dns::Zone::new(&"us-east-1".parse().unwrap(), "amazonaws.com");
     let udp = tokio::net::UdpSocket::from_std(sockets.dns_udp).unwrap();
     let tcp = tokio::net::TcpListener::from_std(sockets.dns_tcp).unwrap();
-    tokio::spawn(dns::serve(udp, tcp, zone, stopping));
+    tokio::spawn(dns::serve(udp, tcp, dns::Resolver { zone, upstream: None }, stopping));
     for listener in [sockets.metadata, sockets.tls, sockets.plain] {
         let listener = tokio::net::TcpListener::from_std(listener).unwrap();
         tokio::spawn(async move {
@@ -135,16 +135,16 @@ fn serve(sockets: Sockets) -> watch::Sender<bool> {
 }
 
 async fn start(command: &[OsString], plan: &Plan) -> Result<(Running, watch::Sender<bool>), PocketError> {
-    let (pocket, sockets) = Pocket::open(&this_program(), command).await?;
+    let (pocket, sockets) = Pocket::open(&this_program(), command, Network::None, None).await?;
     let serving = serve(sockets);
     Ok((pocket.go(plan).await?, serving))
 }
 
 fn run(command: &[OsString], plan: &Plan) -> Result<ExitStatus, PocketError> {
     block_on(async {
-        let mut signals = signals::Signals::catch().unwrap();
+        let mut signals = signals::Signals::catch(false).unwrap();
         let (mut running, _serving) = start(command, plan).await?;
-        let ending = tokio::time::timeout(Duration::from_secs(60), running.wait(&mut signals));
+        let ending = tokio::time::timeout(Duration::from_secs(60), running.wait(&mut signals, None));
         Ok(ending.await.expect("the command ends").unwrap())
     })
 }
@@ -152,10 +152,10 @@ fn run(command: &[OsString], plan: &Plan) -> Result<ExitStatus, PocketError> {
 /// What `inborn run` does: the command's output, and its end. A line with the command's process id comes first.
 fn keep(command: &[OsString]) -> ExitCode {
     let status = block_on(async {
-        let mut signals = signals::Signals::catch().unwrap();
+        let mut signals = signals::Signals::catch(false).unwrap();
         let (mut running, _serving) = start(command, &plan(vec![])).await.unwrap();
         println!("{}", running.pid().unwrap());
-        running.wait(&mut signals).await.unwrap()
+        running.wait(&mut signals, None).await.unwrap()
     });
     signals::end_like(status)
 }
@@ -250,9 +250,10 @@ fn exit_codes_of_commands_that_cannot_run() {
     }
     let error = run(&[], &plan(vec![])).unwrap_err();
     assert!(matches!(error, PocketError::NoCommand) && error.exit_code() == 125);
-    let error = block_on(Pocket::open(Path::new("/nonexistent/inborn"), &command(&["true"]))).unwrap_err();
+    let error =
+        block_on(Pocket::open(Path::new("/nonexistent/inborn"), &command(&["true"]), Network::None, None)).unwrap_err();
     assert!(matches!(error, PocketError::Spawn(_)), "{error}");
-    let error = block_on(Pocket::open(Path::new("/bin/true"), &command(&["true"]))).unwrap_err();
+    let error = block_on(Pocket::open(Path::new("/bin/true"), &command(&["true"]), Network::None, None)).unwrap_err();
     assert!(matches!(error, PocketError::Vanished), "{error}");
     let path = Plan { executable: "relative".into(), ..plan(vec![]) };
     assert!(matches!(run(&command(&["true"]), &path).unwrap_err(), PocketError::Path { .. }));
@@ -317,7 +318,7 @@ fn nothing_is_left_behind() {
         drop(running);
         until("a command outlives what holds it", || !lives(pid));
         assert_eq!(directories(), BTreeSet::new());
-        let (pocket, _sockets) = Pocket::open(&this_program(), &command(&["true"])).await.unwrap();
+        let (pocket, _sockets) = Pocket::open(&this_program(), &command(&["true"]), Network::None, None).await.unwrap();
         assert_eq!(directories().len(), 1);
         drop(pocket);
         assert_eq!(directories(), BTreeSet::new());
@@ -326,13 +327,13 @@ fn nothing_is_left_behind() {
 
 fn a_child_that_is_killed_is_noticed() {
     block_on(async {
-        let (pocket, _sockets) = Pocket::open(&this_program(), &command(&["true"])).await.unwrap();
+        let (pocket, _sockets) = Pocket::open(&this_program(), &command(&["true"]), Network::None, None).await.unwrap();
         let children = fs::read_to_string(format!("/proc/self/task/{}/children", std::process::id())).unwrap();
         signal(children.split_whitespace().last().unwrap().parse().unwrap(), Signal::KILL);
         match pocket.go(&plan(vec![])).await {
             Ok(mut running) => {
-                let mut signals = signals::Signals::catch().unwrap();
-                assert_eq!(running.wait(&mut signals).await.unwrap().signal(), Some(9));
+                let mut signals = signals::Signals::catch(false).unwrap();
+                assert_eq!(running.wait(&mut signals, None).await.unwrap().signal(), Some(9));
             }
             Err(error) => assert!(matches!(error, PocketError::Passing(_)), "{error}"),
         }
@@ -342,11 +343,11 @@ fn a_child_that_is_killed_is_noticed() {
 fn two_pockets_at_a_time() {
     block_on(async {
         let check = inside_command(&["metadata"]);
-        let mut signals = signals::Signals::catch().unwrap();
+        let mut signals = signals::Signals::catch(false).unwrap();
         let (mut one, _serving_one) = start(&check, &plan(vec![])).await.unwrap();
         let (mut other, _serving_other) = start(&check, &plan(vec![])).await.unwrap();
         for running in [&mut one, &mut other] {
-            assert_eq!(running.wait(&mut signals).await.unwrap().code(), Some(42));
+            assert_eq!(running.wait(&mut signals, None).await.unwrap().code(), Some(42));
         }
     });
 }

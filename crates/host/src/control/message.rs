@@ -45,6 +45,14 @@ pub struct PocketRequest {
     pub region: Region,
     /// The DNS suffix, such as `amazonaws.com`.
     pub domain: String,
+    /// Whether other names are to be resolved too, because the pocket has a network.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub world: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+const fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 /// What the server answers.
@@ -90,8 +98,12 @@ mod tests {
             print(&Request::Attach { instance, place: Place::Process { pid: 7 }, once: true }),
             r#"{"verb":"attach","instance":"i-0123456789abcdef0","place":{"kind":"process","pid":7},"once":true}"#
         );
-        let pocket =
-            PocketRequest { instance, region: "us-east-1".parse().unwrap(), domain: "amazonaws.com".to_owned() };
+        let pocket = PocketRequest {
+            instance,
+            region: "us-east-1".parse().unwrap(),
+            domain: "amazonaws.com".to_owned(),
+            world: false,
+        };
         assert_eq!(
             print(&Request::AttachPocket(pocket)),
             r#"{"verb":"attach_pocket","instance":"i-0123456789abcdef0","region":"us-east-1","domain":"amazonaws.com"}"#
@@ -133,6 +145,7 @@ mod tests {
             r#"{"verb":"attach_pocket","instance":"i-0123456789abcdef0","region":"us-east-1","domain":"amazonaws.com"}"#,
             r#"{"verb":"attach_loopback","instance":"i-0123456789abcdef0","port":8080}"#,
             r#"{"verb":"attach","instance":"i-0123456789abcdef0","place":{"kind":"interface","name":"tap0"},"once":false}"#,
+            r#"{"verb":"attach_pocket","instance":"i-0123456789abcdef0","region":"us-east-1","domain":"x.y","world":true}"#,
             r#"{"verb":"attachments"}"#,
             r#"{"verb":"detach","instance":"i-0123456789abcdef0"}"#,
         ] {

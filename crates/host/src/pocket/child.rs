@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
@@ -13,8 +13,9 @@ use rustix::thread::{CapabilitySet, UnshareFlags, remove_capability_from_boundin
 use tokio::net::UnixStream;
 
 use super::message::{FromChild, Go, TO_CHILD_BYTES_MAX, ToChild};
+use super::network::NetworkError;
 use super::sockets::Sockets;
-use super::{EXIT_FAILED, EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, mounts, network};
+use super::{EXIT_FAILED, EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, mounts, network, terminal};
 use crate::passing::Channel;
 
 /// A sentence for the person who waits, and the exit code that goes with it.
@@ -79,18 +80,27 @@ fn inherited_socket(number: &OsString) -> Option<StdUnixStream> {
 async fn become_command(channel: &mut Channel, command: &[OsString]) -> Result<std::convert::Infallible, Failure> {
     let user_namespace = leave()?;
     say(channel, &FromChild::Unshared { user_namespace }).await?;
-    let ToChild::Mapped = hear(channel).await? else { return Err(confused()) };
+    let ToChild::Mapped { way_out } = hear(channel).await? else { return Err(confused()) };
     mounts::separate().map_err(explain)?;
-    network::bring_up().await.map_err(|error| explain(format!("cannot set up the pocket's network: {error}")))?;
+    let tap = network::bring_up(way_out).await.map_err(|error| match error {
+        NetworkError::Namespace(error) => explain(format!("cannot set up the pocket's network: {error}")),
+        NetworkError::WayOut(error) => error.into(),
+    })?;
     {
         let sockets = Sockets::open().map_err(|(address, error)| format!("cannot listen on {address}: {error}"))?;
-        let sent = channel.send(&FromChild::Ready, &sockets.descriptors()).await;
+        let mut descriptors = sockets.descriptors();
+        descriptors.extend(tap.as_ref().map(AsFd::as_fd));
+        let sent = channel.send(&FromChild::Ready, &descriptors).await;
         sent.map_err(|error| error.to_string())?;
     }
+    drop(tap);
     let ToChild::Go(go) = hear(channel).await? else { return Err(confused()) };
     mounts::arrange(&go).map_err(explain)?;
     give_up_powers().map_err(|error| format!("cannot give up the powers of the set-up: {error}"))?;
     tie_to_parent(&go)?;
+    if go.terminal {
+        terminal::become_controlling().map_err(|error| format!("cannot take the terminal: {error}"))?;
+    }
     Err(execute(command, &go))
 }
 

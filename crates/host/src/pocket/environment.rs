@@ -24,7 +24,8 @@ const DROPPED: &[&str] = &[
 
 const DROPPED_PREFIXES: &[&str] = &["AWS_ENDPOINT_URL", "AWS_CONTAINER_", "AWS_ROLE_", "AWS_EC2_METADATA_", "INBORN_"];
 
-/// Proxies are of no use where there is no network; programs read them in both cases.
+/// Proxies are of no use where there is no network, and where there is one they would take calls for the region to the AWS
+/// of the world; programs read them in both cases.
 const DROPPED_ANY_CASE: &[&str] = &["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "FTP_PROXY", "NO_PROXY"];
 
 /// Whether a variable of this name is passed on.

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::egress::EgressError;
 use super::{EXIT_FAILED, SocketsError};
 use crate::passing::PassingError;
 
@@ -43,6 +44,9 @@ pub enum PocketError {
     /// The sockets are not those of a pocket.
     #[error(transparent)]
     Sockets(#[from] SocketsError),
+    /// There is no way out of it.
+    #[error(transparent)]
+    Egress(#[from] EgressError),
     /// A path that cannot be written into a configuration.
     #[error("the path {path:?} holds characters that the AWS configuration cannot; install the program elsewhere")]
     Path {

@@ -22,7 +22,7 @@ const NAME_SERVICE_SOCKETS: [&str; 3] =
 const NSSWITCH: &str = "/etc/nsswitch.conf";
 
 /// The message that makes a pocket of `plan`, with its files in `directory`.
-pub(super) fn prepare(plan: &Plan, directory: &Path) -> Result<Go, PocketError> {
+pub(super) fn prepare(plan: &Plan, directory: &Path, terminal: bool) -> Result<Go, PocketError> {
     let directory = directory.to_str().ok_or_else(|| PocketError::Path { path: directory.to_owned() })?;
     let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let nsswitch = std::fs::read_to_string(NSSWITCH).unwrap_or_default();
@@ -47,6 +47,7 @@ pub(super) fn prepare(plan: &Plan, directory: &Path) -> Result<Go, PocketError> 
         hidden_files: NAME_SERVICE_SOCKETS.iter().map(ToString::to_string).collect(),
         hidden_directories: hidden.collect::<Result<_, _>>()?,
         environment: environment(plan, directory),
+        terminal,
     })
 }
 
@@ -122,9 +123,9 @@ mod tests {
 
     #[test]
     fn the_whole_message() {
-        let go = prepare(&plan("/usr/bin/inborn"), Path::new("/tmp/p")).unwrap();
+        let go = prepare(&plan("/usr/bin/inborn"), Path::new("/tmp/p"), true).unwrap();
         assert_eq!(go.parent, std::process::id());
-        assert_eq!(go.directory, "/tmp/p");
+        assert_eq!((go.directory.as_str(), go.terminal), ("/tmp/p", true));
         assert_eq!(go.hidden_directories, ["/data"]);
         let names: Vec<_> = go.files.iter().map(|file| file.name.as_str()).collect();
         assert_eq!(names, ["ca-bundle.pem", "resolv.conf", "hosts", "nsswitch.conf", "aws-config", "aws-credentials"]);

@@ -11,7 +11,7 @@ pub(super) const TO_CHILD_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub(super) enum FromChild {
     /// It is in namespaces of its own, and waits for its user ids if one of them is a user namespace.
     Unshared { user_namespace: bool },
-    /// The network is up; the sockets are beside this.
+    /// The network is up; the sockets are beside this, and behind them the device of the way out.
     Ready,
     /// It stops.
     Failed { message: String, exit_code: u8 },
@@ -19,9 +19,18 @@ pub(super) enum FromChild {
 
 #[derive(Serialize, Deserialize, Debug)]
 pub(super) enum ToChild {
-    /// The user ids are mapped.
-    Mapped,
+    /// The user ids are mapped; now the network.
+    Mapped {
+        way_out: Option<WayOut>,
+    },
     Go(Go),
+}
+
+/// How the pocket gets a network.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct WayOut {
+    /// Whether it leads to the IPv6 world too.
+    pub(super) ipv6: bool,
 }
 
 /// All that is left to do before the command runs.
@@ -36,6 +45,8 @@ pub(super) struct Go {
     pub(super) hidden_files: Vec<String>,
     pub(super) hidden_directories: Vec<String>,
     pub(super) environment: Vec<(String, String)>,
+    /// Whether the streams are a terminal of the command's own.
+    pub(super) terminal: bool,
 }
 
 /// A file of the pocket.

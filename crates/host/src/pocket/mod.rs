@@ -23,6 +23,7 @@
 mod child;
 mod directory;
 pub mod dns;
+pub mod egress;
 mod environment;
 mod error;
 mod files;
@@ -32,6 +33,7 @@ mod mounts;
 mod network;
 pub mod signals;
 mod sockets;
+pub mod terminal;
 
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -47,7 +49,9 @@ use tokio::process::{Child, Command};
 
 use crate::passing::Channel;
 use directory::PrivateDirectory;
-use message::{FROM_CHILD_BYTES_MAX, FromChild, ToChild};
+use egress::Egress;
+use message::{FROM_CHILD_BYTES_MAX, FromChild, ToChild, WayOut};
+use terminal::{Relay, Terminal};
 
 pub use crate::passing::PassingError;
 pub use child::child_main;
@@ -92,12 +96,24 @@ pub struct Plan {
     pub hidden: Vec<PathBuf>,
 }
 
+/// What the command can reach beside its metadata and its region.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Network {
+    /// Nothing.
+    #[default]
+    None,
+    /// What this computer reaches, but not this computer ([`egress`]).
+    HostEgress,
+}
+
 /// A pocket that is ready, and a child in it that waits.
 #[derive(Debug)]
 pub struct Pocket {
     child: Child,
     channel: Channel,
     directory: PrivateDirectory,
+    has_terminal: bool,
+    egress: Option<Egress>,
 }
 
 /// A command that runs in its pocket.
@@ -110,19 +126,32 @@ pub struct Running {
 
 impl Pocket {
     /// Makes a pocket for `command` (program and arguments), by starting `executable` (this very program) as the child.
-    /// It inherits the environment, less what would lead an AWS client elsewhere. If this is dropped, the child ends.
+    /// It inherits the environment, less what would lead an AWS client elsewhere. Its streams are those of this process, or
+    /// the inner side of `terminal`. If this is dropped, the child ends.
     ///
     /// Call it on the main thread, in a runtime with I/O and time enabled.
     ///
     /// # Errors
     /// See [`PocketError`]; each says what to do.
-    pub async fn open(executable: &Path, command: &[OsString]) -> Result<(Self, Sockets), PocketError> {
+    pub async fn open(
+        executable: &Path,
+        command: &[OsString],
+        network: Network,
+        terminal: Option<&Terminal>,
+    ) -> Result<(Self, Sockets), PocketError> {
         if command.is_empty() {
             return Err(PocketError::NoCommand);
         }
+        let way_out = match network {
+            Network::None => None,
+            Network::HostEgress => {
+                egress::check()?;
+                Some(WayOut { ipv6: egress::has_ipv6() })
+            }
+        };
         let directory = PrivateDirectory::create().map_err(PocketError::Directory)?;
-        let (child, channel) = spawn(executable, command).map_err(PocketError::Spawn)?;
-        let mut pocket = Self { child, channel, directory };
+        let (child, channel) = spawn(executable, command, terminal).map_err(PocketError::Spawn)?;
+        let mut pocket = Self { child, channel, directory, has_terminal: terminal.is_some(), egress: None };
         match pocket.next().await? {
             (FromChild::Unshared { user_namespace: true }, _) => {
                 let pid = pocket.child.id().ok_or(PocketError::Vanished)?;
@@ -131,9 +160,19 @@ impl Pocket {
             (FromChild::Unshared { user_namespace: false }, _) => {}
             _ => return Err(PocketError::Confused),
         }
-        pocket.tell(&ToChild::Mapped).await?;
-        let (FromChild::Ready, descriptors) = pocket.next().await? else { return Err(PocketError::Confused) };
+        pocket.tell(&ToChild::Mapped { way_out }).await?;
+        let (FromChild::Ready, mut descriptors) = pocket.next().await? else { return Err(PocketError::Confused) };
+        if way_out.is_some() {
+            let tap = descriptors.pop().ok_or(PocketError::Confused)?;
+            pocket.egress = Some(Egress::start(tap).await?);
+        }
         Ok((pocket, Sockets::from_descriptors(descriptors)?))
+    }
+
+    /// The way out, which is open as long as it lives.
+    #[must_use]
+    pub fn take_egress(&mut self) -> Option<Egress> {
+        self.egress.take()
     }
 
     /// Lets the command run. Returns when it has taken the child's place.
@@ -141,7 +180,7 @@ impl Pocket {
     /// # Errors
     /// See [`PocketError`]; [`PocketError::exit_code`] tells a command that cannot be executed (126) or found (127).
     pub async fn go(mut self, plan: &Plan) -> Result<Running, PocketError> {
-        let go = files::prepare(plan, self.directory.path())?;
+        let go = files::prepare(plan, self.directory.path(), self.has_terminal)?;
         self.tell(&ToChild::Go(go)).await?;
         match tokio::time::timeout(STEP_TIMEOUT, self.channel.receive::<FromChild>(FROM_CHILD_BYTES_MAX)).await {
             Err(_) => Err(PocketError::TimedOut),
@@ -179,15 +218,20 @@ impl Running {
         self.child.id()
     }
 
-    /// Waits for the command to end, and meanwhile passes it the signals that are meant for it.
+    /// Waits for the command to end, and meanwhile passes it the signals that are meant for it. `relay` is its terminal, if
+    /// it has one of its own.
     ///
     /// # Errors
     /// When waiting fails, which a living parent does not see.
-    pub async fn wait(&mut self, signals: &mut signals::Signals) -> std::io::Result<ExitStatus> {
+    pub async fn wait(&mut self, signals: &mut signals::Signals, relay: Option<&Relay>) -> std::io::Result<ExitStatus> {
         loop {
             tokio::select! {
                 status = self.child.wait() => return status,
-                signal = signals.next() => self.send(signal),
+                signal = signals.next() => match (signal, relay) {
+                    // The inner terminal tells its processes of a new size itself.
+                    (signals::Signal::WINCH | signals::Signal::CONT, Some(relay)) => relay.refresh(),
+                    (signal, _) => self.send(signal),
+                },
             }
         }
     }
@@ -203,13 +247,18 @@ impl Running {
 }
 
 /// Starts the child with one end of a socket pair.
-fn spawn(executable: &Path, command: &[OsString]) -> std::io::Result<(Child, Channel)> {
+fn spawn(executable: &Path, command: &[OsString], terminal: Option<&Terminal>) -> std::io::Result<(Child, Channel)> {
     let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
     ours.set_nonblocking(true)?;
     // For the child alone: this end is closed here as soon as the child has it. A program that starts others at this very
     // moment would hand it on to them, so a command line does this before it starts anything else.
     fcntl_setfd(theirs.as_fd(), FdFlags::empty())?;
-    let child = Command::new(executable)
+    let mut child = Command::new(executable);
+    if let Some(terminal) = terminal {
+        let [input, output, errors] = terminal.streams()?;
+        child.stdin(input).stdout(output).stderr(errors);
+    }
+    let child = child
         .arg(CHILD_ARGUMENT)
         .arg(theirs.as_raw_fd().to_string())
         .args(command)

@@ -1,14 +1,15 @@
 //! Signals between a terminal, `inborn run` and the command in the pocket.
 //!
 //! The command stands in the same process group as its parent, so what a terminal sends (Ctrl-C) has already reached it.
-//! What somebody sends to `inborn run` alone is meant for the command and passed on.
+//! What somebody sends to `inborn run` alone is meant for the command and passed on. A command with a terminal of its own
+//! ([`super::terminal`]) has got nothing yet, and is passed everything.
 
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitCode, ExitStatus};
 
 use rustix::process::{Resource, Rlimit, setrlimit};
-use signal_hook::consts::{SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
+use signal_hook::consts::{SIGALRM, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
 use signal_hook::iterator::exfiltrator::WithOrigin;
 use signal_hook::iterator::{Handle, SignalsInfo};
 use signal_hook::low_level::siginfo::Cause;
@@ -34,18 +35,22 @@ impl Signals {
     /// Begins to catch signals, except those that the caller chose to ignore: `nohup inborn run` is deaf to SIGHUP, and so
     /// is its command. Call it before [`super::Pocket::go`].
     ///
+    /// `own_terminal`: the command will have a terminal of its own.
+    ///
     /// # Errors
     /// When the process cannot have handlers, a pipe or another thread.
-    pub fn catch() -> io::Result<Self> {
+    pub fn catch(own_terminal: bool) -> io::Result<Self> {
         let ignored = ignored(&std::fs::read_to_string("/proc/self/status").unwrap_or_default());
-        let caught = PASSED_ON.into_iter().filter(|signal| ignored & mask(*signal) == 0);
+        let all = PASSED_ON.into_iter().chain(own_terminal.then_some(SIGCONT));
+        let caught = all.filter(|signal| ignored & mask(*signal) == 0);
         let mut signals = SignalsInfo::<WithOrigin>::new(caught)?;
         let handle = signals.handle();
         let (sender, receiver) = mpsc::channel(PENDING_MAX);
         let leader = leads_session(&std::fs::read_to_string("/proc/self/stat").unwrap_or_default());
         std::thread::Builder::new().name("signals".into()).spawn(move || {
             for origin in signals.forever() {
-                let signal = Signal::from_named_raw(origin.signal).filter(|_| is_for_command(&origin, leader));
+                let signal =
+                    Signal::from_named_raw(origin.signal).filter(|_| own_terminal || is_for_command(&origin, leader));
                 if let Some(signal) = signal {
                     let _ = sender.try_send(signal);
                 }

@@ -9,7 +9,7 @@ use inborn_host::control::{
 };
 use inborn_host::place::Place;
 use inborn_host::pocket::signals::Signals;
-use inborn_host::pocket::{Pocket, Sockets};
+use inborn_host::pocket::{Network, Pocket, Sockets};
 use inborn_identity::InstanceId;
 use tokio::sync::watch;
 
@@ -59,7 +59,7 @@ impl Lease for Served {
 }
 
 fn request(instance: InstanceId) -> PocketRequest {
-    PocketRequest { instance, region: plan(vec![]).region, domain: "amazonaws.com".to_owned() }
+    PocketRequest { instance, region: plan(vec![]).region, domain: "amazonaws.com".to_owned(), world: false }
 }
 
 pub(crate) fn a_pocket_on_a_lease() {
@@ -72,13 +72,14 @@ pub(crate) fn a_pocket_on_a_lease() {
         let serving = tokio::spawn(socket.serve(Arc::new(Host { ended: Arc::clone(&ended) }), stopping));
 
         let client = ControlClient::new(directory.path());
-        let (pocket, sockets) = Pocket::open(&this_program(), &inside_command(&["metadata"])).await.unwrap();
+        let (pocket, sockets) =
+            Pocket::open(&this_program(), &inside_command(&["metadata"]), Network::None, None).await.unwrap();
         let unknown = client.attach_pocket(request(InstanceId::from_bytes([1; 9])), &sockets).await.unwrap_err();
         assert!(matches!(unknown, ControlError::Refused { .. }), "{unknown}");
         let lease = client.attach_pocket(request(plan(vec![]).instance), &sockets).await.unwrap();
         drop(sockets);
         let mut running = pocket.go(&plan(vec![])).await.unwrap();
-        let status = running.wait(&mut Signals::catch().unwrap()).await.unwrap();
+        let status = running.wait(&mut Signals::catch(false).unwrap(), None).await.unwrap();
         assert_eq!(status.code(), Some(42), "the checks inside failed: {status}");
         assert!(!has_ended(), "the lease outlives the command");
         drop(lease);
@@ -92,7 +93,8 @@ pub(crate) fn a_pocket_on_a_lease() {
 
         // A server that stops ends its leases, and their holders notice.
         ended.store(false, Ordering::SeqCst);
-        let (_pocket, sockets) = Pocket::open(&this_program(), &inside_command(&["metadata"])).await.unwrap();
+        let (_pocket, sockets) =
+            Pocket::open(&this_program(), &inside_command(&["metadata"]), Network::None, None).await.unwrap();
         let mut lease = client.attach_pocket(request(plan(vec![]).instance), &sockets).await.unwrap();
         stop.send(true).unwrap();
         tokio::time::timeout(Duration::from_secs(5), lease.lost()).await.unwrap();
