@@ -10,8 +10,8 @@ import pytest
 
 from harness import Region, scratch
 
-#: Signals that tests send. What whoever started us ignores (`nohup` SIGHUP, a shell in the background SIGINT and SIGQUIT)
-#: the programs under test would rightly ignore as well.
+#: Signals that tests send. What whoever started us ignores (`nohup` SIGHUP, a shell in the background SIGINT and
+#: SIGQUIT) the programs under test would rightly ignore as well.
 for sent in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1):
     signal.signal(sent, signal.SIG_DFL)
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

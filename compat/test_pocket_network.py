@@ -17,12 +17,13 @@ from netlab import Computer, computer, need
 
 #: An HTTP server that says one sentence: address, port, sentence.
 SERVER = """
-import http.server, socket, sys
+import http.server, socket, socketserver, sys
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200); self.end_headers(); self.wfile.write(sys.argv[3].encode())
     def log_message(self, *_): pass
-class Server(http.server.ThreadingHTTPServer):
+# Unlike an HTTPServer it does not look its own name up, which takes seconds where there is no resolver.
+class Server(socketserver.ThreadingTCPServer):
     address_family = socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET
 Server((sys.argv[1], int(sys.argv[2])), Handler).serve_forever()
 """
