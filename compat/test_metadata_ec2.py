@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import ipaddress
 import subprocess
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,8 +16,6 @@ from metadata import Metadata
 from test_operator_ec2 import IMAGE, error_of
 
 INTERFACES = "meta-data/network/interfaces/macs"
-#: In force on the next request, and at the latest after this many seconds.
-IN_FORCE_SECONDS = 1
 
 
 @pytest.fixture
@@ -145,7 +142,8 @@ def fingerprint(private: Path, key_type: str) -> str:
 
 def test_a_key_that_is_imported_is_served(region: Region, machine, key_name, tmp_path: Path):
     subprocess.run(
-        ["ssh-keygen", "-q", "-t", "rsa", "-b", "2048", "-N", "", "-C", "me@host", "-f", str(tmp_path / "key")], check=True
+        ["ssh-keygen", "-q", "-t", "rsa", "-b", "2048", "-N", "", "-C", "me@host", "-f", str(tmp_path / "key")],
+        check=True,
     )
     client, public = region.client("ec2"), (tmp_path / "key.pub").read_text()
     tags = [{"ResourceType": "key-pair", "Tags": [{"Key": "team", "Value": key_name}]}]
@@ -188,11 +186,9 @@ def test_options_are_pending_then_applied_and_in_force(region: Region, machine):
         ({"InstanceMetadataTags": "disabled"}, 2, 404),
         ({"HttpEndpoint": "disabled"}, 1, 403),
     ):
-        before = time.monotonic()
         answer = client.modify_instance_metadata_options(InstanceId=instance, **change)["InstanceMetadataOptions"]
         status = Metadata(endpoint, version=version)
-        assert status.request("GET", path, status.headers)[0] == expected, change
-        assert time.monotonic() - before < IN_FORCE_SECONDS, change
+        assert status.request("GET", path, status.headers)[0] == expected, "in force on the very next request"
         assert answer["State"] == "pending"
         shown = described(region, instance)["MetadataOptions"]
         assert shown["State"] == "applied"
