@@ -94,7 +94,22 @@ impl UnixTime {
         let c = self.civil();
         let weekday = pick(&WEEKDAYS, self.0 / SECONDS_PER_DAY % 7);
         let month = pick(&MONTHS, c.month - 1);
-        format!("{weekday}, {:02} {month} {:04} {:02}:{:02}:{:02} GMT", c.day, c.year, c.hour, c.minute, c.second)
+        // Once per answer of every server here, so not by the formatting machinery.
+        let mut text = String::with_capacity("Mon, 23 Nov 2026 05:29:00 GMT".len());
+        text.push_str(weekday);
+        text.push_str(", ");
+        push_two_digits(&mut text, c.day);
+        text.push(' ');
+        text.push_str(month);
+        text.push(' ');
+        push_two_digits(&mut text, c.year / 100);
+        push_two_digits(&mut text, c.year % 100);
+        for (before, number) in [(' ', c.hour), (':', c.minute), (':', c.second)] {
+            text.push(before);
+            push_two_digits(&mut text, number);
+        }
+        text.push_str(" GMT");
+        text
     }
 
     /// Reads `20261123T052900Z` and nothing else.
@@ -184,6 +199,12 @@ impl fmt::Display for UnixTime {
 
 fn pick<'a>(names: &[&'a str], index: u64) -> &'a str {
     usize::try_from(index).ok().and_then(|index| names.get(index).copied()).unwrap_or("")
+}
+
+fn push_two_digits(text: &mut String, number: u64) {
+    for digit in [number / 10 % 10, number % 10] {
+        text.extend(u32::try_from(digit).ok().and_then(|digit| char::from_digit(digit, 10)));
+    }
 }
 
 fn decimal(digits: &[u8]) -> Option<u64> {

@@ -26,6 +26,6 @@ pub use inborn_credential::Delivery;
 pub use interface::Interface;
 pub use request::{Headers, Request};
 pub use respond::{FORWARDED_HEADER, TOKEN_HEADER, TOKEN_PATH, TTL_HEADER, respond};
-pub use response::{Class, Response};
+pub use response::{Class, FieldValue, Response};
 pub use token::{InvalidToken, Token, TokenKey, TokenKeyError, TokenTtl};
 pub use version::VERSIONS;

@@ -140,23 +140,44 @@ impl Response {
     }
 
     /// Gives each header but `Date` and `Content-Length` to `put`, names in lower case. EC2 writes them in title case.
-    pub fn for_each_header(&self, mut put: impl FnMut(&'static str, &str)) {
-        put("server", "EC2ws");
-        put("content-type", self.content_type);
+    pub fn for_each_header(&self, mut put: impl FnMut(&'static str, FieldValue)) {
+        put("server", FieldValue::Text("EC2ws"));
+        put("content-type", FieldValue::Text(self.content_type));
         if let Some(at) = self.last_modified {
-            put("last-modified", &at.http_date());
+            put("last-modified", FieldValue::Time(at));
         }
         if let Some(unit) = self.accept_ranges {
-            put("accept-ranges", unit);
+            put("accept-ranges", FieldValue::Text(unit));
         }
         if let Some(seconds) = self.token_ttl {
-            put(crate::TTL_HEADER, &seconds.to_string());
+            put(crate::TTL_HEADER, FieldValue::Number(seconds));
         }
         if let Some(methods) = self.allow {
-            put("allow", methods);
+            put("allow", FieldValue::Text(methods));
         }
         if self.close {
-            put("connection", "close");
+            put("connection", FieldValue::Text("close"));
+        }
+    }
+}
+
+/// The value of a header, not yet written: a listener has its own ways to write one without copying it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FieldValue {
+    /// As it is.
+    Text(&'static str),
+    /// In decimal.
+    Number(u32),
+    /// As an HTTP date.
+    Time(UnixTime),
+}
+
+impl fmt::Display for FieldValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text),
+            Self::Number(number) => number.fmt(f),
+            Self::Time(at) => f.write_str(&at.http_date()),
         }
     }
 }

@@ -9,7 +9,7 @@ use http::header::{CONTENT_LENGTH, DATE, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::Full;
 use inborn_identity::UnixTime;
-use inborn_imds::{Headers, Response as Answer, TOKEN_HEADER, respond};
+use inborn_imds::{FieldValue, Headers, Response as Answer, TOKEN_HEADER, respond};
 
 use super::{Conversation, Service};
 
@@ -106,15 +106,23 @@ impl Service {
         *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let headers = response.headers_mut();
         answer.for_each_header(|name, value| {
-            if let Ok(value) = HeaderValue::from_str(value) {
-                headers.insert(HeaderName::from_static(name), value);
-            }
+            let value = match value {
+                FieldValue::Text(text) => HeaderValue::from_static(text),
+                FieldValue::Number(number) => number.into(),
+                FieldValue::Time(at) => date(at),
+            };
+            headers.insert(HeaderName::from_static(name), value);
         });
         headers.insert(DATE, self.dates.at(now));
         headers.insert(CONTENT_LENGTH, HeaderValue::from(answer.content_length));
         *response.body_mut() = Full::new(answer.body);
         response
     }
+}
+
+fn date(at: UnixTime) -> HeaderValue {
+    // A date has no character that a header may not have.
+    HeaderValue::try_from(at.http_date()).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 /// The value of `Date`, written once a second.
@@ -128,7 +136,7 @@ impl Dates {
         {
             return known.1.clone();
         }
-        let Ok(value) = HeaderValue::from_str(&now.http_date()) else { return HeaderValue::from_static("") };
+        let value = date(now);
         self.0.store(Some(Arc::new((now, value.clone()))));
         value
     }

@@ -175,7 +175,7 @@ impl Lab {
             assert_eq!(response.close, response.hop_limit.is_some(), "what carries a hop limit closes, nothing else");
             let mut text = response.status.to_string();
             response.for_each_header(|name, value| match name {
-                "server" => assert_eq!(value, "EC2ws"),
+                "server" => assert_eq!(value.to_string(), "EC2ws"),
                 "content-type" => text.push_str(&format!(" {value}\n")),
                 _ => text.push_str(&format!("{name}: {value}\n")),
             });
