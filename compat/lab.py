@@ -1,6 +1,6 @@
-"""A network of its own for each test: namespaces and virtual cables, sealed from the machine's real network.
+"""A network of one's own for a test: namespaces and virtual cables, sealed from the real one.
 
-`inborn up` itself runs in a namespace, the *host*; guests hang on it by cables, and containers on guests. Nothing of the
+`inborn up` itself runs in a namespace, the *host*; guests hang on it by cables, containers on guests. Nothing of the
 machine's own network is touched.
 """
 

@@ -28,14 +28,17 @@ ID = "/latest/meta-data/instance-id"
 
 
 class World:
-    """A host; two guests behind interfaces, with the same addresses; one machine that is a namespace; a container in the
-    first guest and one in the namespace."""
+    """A host; two guests behind interfaces, with the same addresses; a machine that is a namespace; a container in the
+    first guest, and one in the namespace."""
 
     def __init__(self, lab: Lab, host: Namespace, region: LabRegion):
         self.lab, self.host, self.region = lab, host, region
         self.guests = [lab.guest(host, "hg0", "g0"), lab.guest(host, "hg1", "g1")]
         self.inner = lab.namespace("inner")
-        self.containers = {"interface": lab.container(self.guests[0], "c0"), "namespace": lab.container(self.inner, "c1")}
+        self.containers = {
+            "interface": lab.container(self.guests[0], "c0"),
+            "namespace": lab.container(self.inner, "c1"),
+        }
         optional = ["--http-tokens", "optional"]
         self.ids = [
             region.launch("--name", "web-0", *optional, "--interface", "hg0"),
@@ -185,7 +188,13 @@ def test_head_slashes_and_versions(world: World):
     guest = world.guests[0]
     metadata = guest.metadata()
     for version in ["latest", "2021-03-23", "2018-09-24", "2016-09-02", "2009-04-04", "1.0"]:
-        for path in ["meta-data/instance-id", "meta-data/instance-id/", "meta-data//instance-id", "meta-data", "meta-data/"]:
+        for path in [
+            "meta-data/instance-id",
+            "meta-data/instance-id/",
+            "meta-data//instance-id",
+            "meta-data",
+            "meta-data/",
+        ]:
             got = metadata.request("GET", f"/{version}/{path}", metadata.headers)
             head = metadata.request("HEAD", f"/{version}/{path}", metadata.headers)
             assert (got[0], head[0]) == (200, 200), (version, path)
@@ -222,7 +231,9 @@ def test_what_describe_and_ps_tell(world: World):
     facts = world.region.describe("web-0")
     assert facts["metadata_endpoint"] == "http://169.254.169.254 through network interface hg0"
     assert facts["attachment"] == "interface: only what arrives through its network interface can ask"
-    assert world.region.describe("inner")["attachment"].startswith("namespace: only processes inside its network namespace")
+    assert world.region.describe("inner")["attachment"].startswith(
+        "namespace: only processes inside its network namespace"
+    )
     listed = {line.split()[-1]: line.split()[3] for line in world.region.cli("ps").stdout.splitlines()}
     assert (listed["web-0"], listed["web-1"], listed["inner"]) == ("interface", "interface", "namespace")
 
@@ -256,7 +267,9 @@ def test_the_namespace_of_a_process_until_it_ends(world: World):
     inside = world.lab.namespace("process")
     process = subprocess.Popen(["ip", "netns", "exec", inside.name, "sleep", "1000"])
     try:
-        wait_until(lambda: Path(f"/proc/{process.pid}/comm").read_text() == "sleep\n", "`ip netns exec` has become sleep")
+        wait_until(
+            lambda: Path(f"/proc/{process.pid}/comm").read_text() == "sleep\n", "`ip netns exec` has become sleep"
+        )
         instance = world.region.launch("--name", "process", "--pid", str(process.pid))
         assert inside.who() == instance
         assert world.region.describe(instance)["metadata_endpoint"].endswith(f"process {process.pid}")
@@ -365,7 +378,9 @@ def test_attachments_survive_a_restart_and_a_kill(bare):
     region.start()
     assert (guest.who(), inner.who()) == (one, two)
     assert region.describe(three)["attachment"].startswith("waiting: there is no network namespace")
-    assert region.describe(four)["attachment"].startswith("none: "), "another namespace of that name is not the machine's"
+    assert region.describe(four)["attachment"].startswith("none: "), (
+        "another namespace of that name is not the machine's"
+    )
     assert lab.namespaces[-1].who() is None
     # What a killed process has left is taken away also if nobody needs it any more.
     region.cli("detach", "one")
