@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from harness import INSTANCE_ID, ROOT, Region, run
+from harness import INSIDE, INSTANCE_ID, ROOT, Region, last_json, run
 from netlab import need
 
 KEY_NAME = "deploy"
@@ -115,3 +116,19 @@ def test_cloud_init_starts_a_machine(keyed: Region, flags: list[str], place: Pat
     assert "/meta-data/placement/region" in output, "the log of the crawl"
     assert not re.findall(r"^.*(?:url_helper|ec2|Ec2)\.py\[(?:WARNING|ERROR)\].*$", output, re.M)
     assert not re.findall(r"^.*Read from \S+ \([45].*$", output, re.M)
+
+
+#: What SDKs are told where a network has no IPv4. A pocket takes it away from outside, so it is set inside.
+IPV6_MODE = ("env", "AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE=IPv6")
+
+
+def test_botocore_reads_over_ipv6(region: Region):
+    told = last_json(region.cli("run", "--ipv6", "--", *IPV6_MODE, sys.executable, str(INSIDE / "ipv6.py")).stdout)
+    assert told == {"region": "us-east-1", "endpoint": "http://[fd00:ec2::254]/"}
+
+
+def test_inborn_itself_reads_over_ipv6(region: Region):
+    told = region.cli("run", "--ipv6", "--", *IPV6_MODE, "inborn", "whoami").stdout
+    assert "assumed-role/aws:ec2-instance/i-" in told
+    refused = region.cli("run", "--", *IPV6_MODE, "inborn", "whoami", check=False)
+    assert refused.returncode == 1, "the IPv6 endpoint is off where nobody asked for it"

@@ -138,3 +138,48 @@ def test_a_pocket_alone_leaves_nothing_behind(place: Path):
     assert time.monotonic() - before < 20
     left = list((place / "home").rglob("*.db*"))
     assert left == [], "a region of its own lives in memory"
+
+
+#: A request for metadata with a token, and the path.
+GET = """
+base=http://169.254.169.254/latest
+token=$(curl -s -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' $base/api/token)
+curl -s -w ' %{http_code}' -H "X-aws-ec2-metadata-token: $token" $base/"$1"
+"""
+
+
+def test_a_region_of_its_own_may_be_named(place: Path):
+    env = clean_env(place / "home")
+    argv = [binary(), "run", "--region", "eu-west-1", "--", "sh", "-c", "echo $AWS_REGION; inborn whoami"]
+    told = run(argv, env, check=True).stdout
+    assert told.startswith("eu-west-1\n")
+    assert "assumed-role/aws:ec2-instance/i-" in told
+    wrong = run([binary(), "run", "--region", "Europe", "--", "true"], env)
+    assert (wrong.returncode, wrong.stderr.startswith("inborn: region `Europe`: ")) == (125, True), wrong.stderr
+
+
+def test_a_region_that_the_running_one_is_not_is_refused(region: Region):
+    assert region.cli("run", "--region", region.name, "--", "true").returncode == 0
+    result = region.cli("run", "--region", "eu-west-1", "--", "true", check=False)
+    assert result.returncode == 125
+    assert f"serves {region.name}, not eu-west-1: leave --region away" in result.stderr
+
+
+def test_user_data_comes_from_a_file_or_from_standard_input(region: Region, place: Path):
+    data = "#!/bin/sh\necho hello\n"
+    (place / "data").write_text(data)
+    argv = [str(binary()), "run", "--user-data", "-", "--", "sh", "-c", GET, "sh", "user-data"]
+    by_file = [str(place / "data") if word == "-" else word for word in argv]
+    for words, given in ((argv, data), (by_file, "")):
+        told = subprocess.run(words, env=region.env, input=given, capture_output=True, text=True, timeout=60)
+        assert told.stdout == f"{data} 200", told.stderr
+    none = region.cli("run", "--", "sh", "-c", GET, "sh", "user-data").stdout
+    assert none.endswith(" 404")
+
+
+def test_metadata_options_are_those_of_the_flags(region: Region):
+    off = region.cli("run", "--http-endpoint", "disabled", "--", "sh", "-c", GET, "sh", "meta-data/instance-id").stdout
+    assert off.endswith(" 403")
+    script = f"{GET}\ncurl -s -w ' %{{http_code}}' $base/meta-data/tags/instance/role"
+    argv = ["run", "--http-tokens", "optional", "--metadata-tags", "--tag", "role=web", "--", "sh", "-c", script]
+    assert region.cli(*argv, "sh", "meta-data/tags/instance/").stdout == "role 200web 200"
