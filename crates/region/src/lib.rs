@@ -8,18 +8,23 @@
 //! credentials with [`RegionServer::issue`].
 #![forbid(unsafe_code)]
 
+mod agents;
 mod audit;
 mod gateway;
+mod host_management;
 mod identity;
 mod key_file;
 mod machines;
 mod metrics;
 pub mod network;
 mod operation;
+mod roles;
+mod second_signature;
 mod secrets;
 mod services;
 mod throttle;
 
+use core::sync::atomic::{AtomicU64, Ordering};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -30,7 +35,10 @@ use inborn_identity::{Clock, InstanceId, UnixTime};
 use inborn_pki::{Authority, AuthorityError};
 use inborn_store::{Change, InstanceState, StateReason, Store, StoreError};
 
+use agents::Agents;
 use gateway::Bounds;
+use host_management::{HostManagement, SettingError};
+use roles::Roles;
 
 pub use audit::{Audit, AuditReader, Entry as AuditEntry, LINE_BYTES_MAX, Rotation as AuditRotation};
 pub use gateway::{BODY_TIMEOUT, RequestOrigin};
@@ -38,13 +46,16 @@ pub use identity::{RegionIdentity, private_address};
 pub use key_file::KeyFileError;
 pub use machines::{Machines, Observer};
 pub use metrics::{Metrics, encode as encode_metrics};
-pub use operation::{Effect, Operation, Service};
+pub use operation::{Effect, NamedByPath, Operation, Protocol, Service};
 pub use secrets::{KeySource, OperatorKey};
 pub use services::{ARCHITECTURE, ROOT_DEVICE, SERVICES};
 pub use throttle::{Rate, Rates};
 
 /// How long a terminated machine is still shown by DescribeInstances: an hour, as on EC2.
 pub const TERMINATED_SHOWN_SECONDS: u64 = 3600;
+
+/// How long a session of the management role is good. Source: agents ask again half an hour after they were given one.
+pub const MANAGEMENT_SESSION_SECONDS: u64 = 3600;
 
 /// Why a region cannot be opened. Each says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -113,6 +124,11 @@ pub struct RegionServer {
     store: Arc<dyn Store>,
     authenticator: Arc<Authenticator>,
     machines: Machines,
+    roles: Roles,
+    host_management: HostManagement,
+    agents: Agents,
+    /// Seconds since the epoch.
+    last_management_issue: AtomicU64,
     authority: Authority,
     operator_key: Option<OperatorKey>,
     audit: Audit,
@@ -144,6 +160,9 @@ impl RegionServer {
             authenticator.cut_off(secrets::cut_off(recorded.cut_off), recorded.at);
         }
         let machines = Machines::load(Arc::clone(&store), Arc::clone(&authenticator)).await?;
+        let roles = Roles::load(Arc::clone(&store), identity.account, now).await?;
+        let host_management = HostManagement::load(Arc::clone(&store)).await?;
+        let agents = Agents::load(Arc::clone(&store)).await?;
         let audit = Audit::open(&audit_file, AuditRotation::DEFAULT, now)
             .map_err(|source| OpenError::Audit { path: audit_file, source })?;
         let region = Self {
@@ -152,6 +171,10 @@ impl RegionServer {
             store,
             authenticator,
             machines,
+            roles,
+            host_management,
+            agents,
+            last_management_issue: AtomicU64::new(0),
             authority: secrets.authority,
             operator_key,
             audit,
@@ -183,6 +206,21 @@ impl RegionServer {
     #[must_use]
     pub const fn machines(&self) -> &Machines {
         &self.machines
+    }
+
+    /// The roles that can be passed to machines.
+    pub(crate) const fn roles(&self) -> &Roles {
+        &self.roles
+    }
+
+    /// Default Host Management.
+    pub(crate) const fn host_management(&self) -> &HostManagement {
+        &self.host_management
+    }
+
+    /// The agents that registered.
+    pub(crate) const fn agents(&self) -> &Agents {
+        &self.agents
     }
 
     /// The store.
@@ -233,6 +271,58 @@ impl RegionServer {
         }
     }
 
+    /// A session of the role that Default Host Management passes to `instance`; `None` if it passes none, if the instance
+    /// does not run, or if no agent has registered there. The agent asks for the next one half-way, and may keep this one to its end.
+    #[must_use]
+    pub fn issue_management(&self, instance: InstanceId, now: UnixTime) -> Option<Issued> {
+        let machine = self.machines.get(instance).filter(|machine| machine.state == InstanceState::Running)?;
+        let setting = self.host_management.setting();
+        let role = self.roles.get(&setting.role()?)?;
+        let not_before = self.authenticator.issue_not_before(machine.account, instance);
+        let registered_at = self.agents.since(instance)?;
+        // A session that begins after all that has ended can never be taken for one of those.
+        let issued_at = setting.issue_at(now).max(not_before).max(registered_at);
+        self.last_management_issue.fetch_max(issued_at.as_secs(), Ordering::SeqCst);
+        let claims = Claims {
+            kind: Kind::Management { role: role.name.clone(), role_id: role.role_id.as_str().into() },
+            account: machine.account,
+            instance,
+            region: self.identity.region.clone(),
+            issued_at,
+            expires_at: issued_at.plus(MANAGEMENT_SESSION_SECONDS),
+            delivery: Delivery::V2,
+            boot_generation: machine.boot_generation,
+            private_address: Some(machine.private_address.into()),
+        };
+        match self.authenticator.keyring().mint(&claims) {
+            Ok(credential) => {
+                self.metrics.issued.inc();
+                Some(Issued { credential, next_at: issued_at.plus(MANAGEMENT_SESSION_SECONDS / 2) })
+            }
+            Err(error) => {
+                tracing::error!(%instance, %error, "cannot make a management session");
+                None
+            }
+        }
+    }
+
+    /// Passes a role to all machines, or none; when this has answered, the sessions of any other role have ended.
+    async fn pass_role(&self, role: Option<String>, by: String, now: UnixTime) -> Result<(), SettingError> {
+        self.host_management.set(role, by, now, || self.last_management_issue(now)).await
+    }
+
+    /// Forgets that an agent has registered; when this has answered, its sessions have ended.
+    async fn forget_agent(&self, instance: InstanceId, now: UnixTime) -> Result<bool, StoreError> {
+        self.agents.forget(instance, self.last_management_issue(now)).await
+    }
+
+    /// When the last management session was issued at the latest. What moves sessions ahead of the clock is remembered over a
+    /// restart, the mark is not.
+    fn last_management_issue(&self, now: UnixTime) -> UnixTime {
+        let mark = UnixTime::from_secs(self.last_management_issue.load(Ordering::SeqCst));
+        self.host_management.setting().issue_at(now).max(self.agents.last()).max(mark)
+    }
+
     /// Terminates a machine whose command has ended, in the name of the host it ran on.
     ///
     /// # Errors
@@ -252,6 +342,7 @@ impl RegionServer {
     pub async fn tidy(&self) {
         let now = self.now();
         self.authenticator.forget(now);
+        self.agents.keep(|instance| self.machines.get(instance).is_some());
         self.audit.tidy(now);
         let longest_life = inborn_credential::LIFE_MAX_SECONDS + inborn_credential::WINDOW_SECONDS;
         let forgotten = self.store.forget_cut_offs(now.minus(2 * longest_life)).await;

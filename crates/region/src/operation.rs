@@ -7,10 +7,12 @@ use inborn_credential::Caller;
 use inborn_identity::{CallerKind, UnixTime};
 use inborn_wire::Answer;
 use inborn_wire::error::{Dialect, Problem};
+use inborn_wire::json::Object;
 use inborn_wire::query::Parameters;
 use serde_json::Value;
 
 use crate::RegionServer;
+use crate::second_signature::SecondSignature;
 
 /// Whether an operation changes anything.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -39,11 +41,39 @@ impl core::fmt::Debug for Operation {
     }
 }
 
+/// How the clients of a service name an operation and give it what it needs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Protocol {
+    /// awsQuery and ec2Query: `Action` among the parameters of query string and form.
+    Query,
+    /// awsJson 1.1: `X-Amz-Target: PREFIX.OPERATION`, which the signature must cover, and one JSON object.
+    Json {
+        /// What stands before the operation, without the dot.
+        target_prefix: &'static str,
+        /// Operations that are named by their path, because their clients do not sign the target.
+        named_by_path: &'static [NamedByPath],
+    },
+}
+
+/// An operation of a JSON service that its clients name by the path. The path is always signed, their `X-Amz-Target` is
+/// not: it need not be there, and must not say something else.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NamedByPath {
+    /// The path, exactly.
+    pub path: &'static str,
+    /// The operation.
+    pub operation: &'static str,
+    /// The whole target that goes with it.
+    pub target: &'static str,
+}
+
 /// One service.
 #[derive(Clone, Copy, Debug)]
 pub struct Service {
     /// Its signing name, which is also the first label of its endpoint.
     pub name: &'static str,
+    /// How it is called.
+    pub protocol: Protocol,
     /// Whether `NAME.DOMAIN` without a region is an endpoint too, whose clients sign for the global region.
     pub is_global: bool,
     /// Whether requests may be signed in their query (presigned URLs).
@@ -64,14 +94,16 @@ impl Service {
     }
 }
 
-/// What an action is given.
-pub(crate) struct Call<'a> {
+/// What an action is given; `I` is the form in which its protocol has the parameters.
+pub(crate) struct Call<'a, I = Parameters> {
     pub(crate) region: &'a RegionServer,
     pub(crate) caller: &'a Caller,
-    pub(crate) parameters: &'a Parameters,
+    pub(crate) parameters: &'a I,
     pub(crate) dialect: Dialect,
     pub(crate) request_id: &'a str,
     pub(crate) now: UnixTime,
+    /// What an agent signed beside the signature that named the caller, if it did: not verified yet.
+    pub(crate) second_signature: Option<&'a SecondSignature>,
 }
 
 /// What an action gives back: the answer, and what the audit says of it.
@@ -87,4 +119,20 @@ impl From<Answer> for Reply {
 }
 
 pub(crate) type Outcome<'a> = Pin<Box<dyn Future<Output = Result<Reply, Problem>> + Send + 'a>>;
-pub(crate) type Handler = for<'a> fn(Call<'a>) -> Outcome<'a>;
+
+/// A call of an operation of a JSON service.
+pub(crate) type JsonCall<'a> = Call<'a, Object>;
+
+/// An action, by what it reads.
+#[derive(Clone, Copy)]
+pub(crate) enum Handler {
+    Query(for<'a> fn(Call<'a>) -> Outcome<'a>),
+    Json(for<'a> fn(JsonCall<'a>) -> Outcome<'a>),
+}
+
+/// What a call gives its operation, in the form of the protocol.
+#[derive(Debug)]
+pub(crate) enum Input {
+    Query(Parameters),
+    Json(Object),
+}

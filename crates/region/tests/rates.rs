@@ -53,15 +53,15 @@ async fn all_keys_of_a_machine_are_one_principals() {
 async fn services_that_are_not_here_count_too() {
     let running = limited(0, 2).await;
     let id = running.launch().await;
-    let users = call("iam", "Action=ListUsers&Version=2010-05-08");
+    let topics = call("sns", "Action=ListTopics&Version=2010-03-31");
     for code in ["InvalidClientTokenId", "InvalidClientTokenId", "Throttling"] {
-        let reply = running.send(&running.machine(id), &users).await;
+        let reply = running.send(&running.machine(id), &topics).await;
         assert_eq!(between(&reply.body, "<Code>", "</Code>"), code);
     }
     let audit = running.audit();
     let told = |event: &serde_json::Value| (event["eventName"].clone(), event["errorCode"].clone());
     let last: Vec<_> = audit.iter().rev().take(2).map(told).collect();
-    let expected = [("Unknown", "Throttling"), ("ListUsers", "InvalidClientTokenId")];
+    let expected = [("Unknown", "Throttling"), ("ListTopics", "InvalidClientTokenId")];
     assert_eq!(last, expected.map(|(name, code)| (name.into(), code.into())));
     assert!(audit.last().unwrap()["userIdentity"]["arn"].as_str().unwrap().ends_with(&id.to_string()), "who it was");
 }

@@ -30,6 +30,9 @@ pub enum Conflict {
     /// The record of host keys is no longer the one that the writer decided by.
     #[error("the host keys of {0} were changed by somebody else: read them and decide again")]
     HostKeysChanged(InstanceId),
+    /// The agent's key is no longer the one that the writer expected.
+    #[error("the key of the agent on {0} was changed by somebody else: read it and decide again")]
+    KeyChanged(InstanceId),
 }
 
 /// Why a store could not do what it was asked.

@@ -15,6 +15,8 @@ mod host_keys;
 mod instance;
 mod key_pair;
 mod operator;
+mod registration;
+mod role;
 mod sqlite;
 mod store;
 
@@ -26,5 +28,7 @@ pub use host_keys::{HostKeyBasis, HostKeySet, HostKeys, HostKeysChange};
 pub use instance::{Attachment, Instance, InstanceState, StateReason, UserData, UserDataError};
 pub use key_pair::{KeyPair, KeyType};
 pub use operator::Operator;
+pub use registration::{Registration, RegistrationChange};
+pub use role::Role;
 pub use sqlite::{SqliteOptions, SqliteStore, Statistics};
 pub use store::{Future, InstancePage, InstanceQuery, LaunchOutcome, LaunchRequest, PURGE_MAX, SettingChange, Store};

@@ -2,11 +2,11 @@
 
 use core::pin::Pin;
 
-use inborn_identity::{AccountId, InstanceId, UnixTime};
+use inborn_identity::{AccountId, InstanceId, RoleName, UnixTime};
 
 use crate::{
     ChangeRequest, Changed, HostKeys, HostKeysChange, Instance, InstanceState, KeyPair, Operator, RecordedCutOff,
-    SealedEpoch, StoreError,
+    Registration, RegistrationChange, Role, SealedEpoch, StoreError,
 };
 
 /// What every verb gives: boxed, so that the trait is object safe.
@@ -224,6 +224,31 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// `Conflict`: it has another; `Invalid`: too long.
     fn put_setting(&self, change: SettingChange) -> Future<'_, ()>;
+
+    /// All roles, ordered by account and name.
+    fn roles(&self) -> Future<'_, Vec<Role>>;
+
+    /// Adds a role.
+    ///
+    /// # Errors
+    /// `Conflict`: there is one with this name in the account, or with this id.
+    fn put_role(&self, role: Role) -> Future<'_, ()>;
+
+    /// Deletes a role; gives whether there was one.
+    fn delete_role(&self, account: AccountId, name: RoleName) -> Future<'_, bool>;
+
+    /// The registration of a machine's agent.
+    fn registration(&self, instance: InstanceId) -> Future<'_, Option<Registration>>;
+
+    /// All registrations, ordered by instance.
+    fn registrations(&self) -> Future<'_, Vec<Registration>>;
+
+    /// Registers an agent, changes its key or forgets it, if it still has the expected key.
+    ///
+    /// # Errors
+    /// `NotFound`: there is no such instance, or it is terminated; `Conflict`: it has another key; `Invalid`: the key's
+    /// length.
+    fn change_registration(&self, change: RegistrationChange) -> Future<'_, ()>;
 
     /// Finishes what was begun and lets go of the files. Later verbs give `Closed`; a second `close` does nothing.
     fn close(&self) -> Future<'_, ()>;

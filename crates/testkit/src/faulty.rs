@@ -4,10 +4,11 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use inborn_identity::{AccountId, InstanceId, UnixTime};
+use inborn_identity::{AccountId, InstanceId, RoleName, UnixTime};
 use inborn_store::{
     ChangeRequest, Changed, Future, HostKeys, HostKeysChange, Instance, InstancePage, InstanceQuery, KeyPair,
-    LaunchOutcome, LaunchRequest, Operator, RecordedCutOff, SealedEpoch, SettingChange, Store, StoreError,
+    LaunchOutcome, LaunchRequest, Operator, RecordedCutOff, Registration, RegistrationChange, Role, SealedEpoch,
+    SettingChange, Store, StoreError,
 };
 
 /// How a write fails.
@@ -161,6 +162,30 @@ impl Store for FaultyStore {
 
     fn put_setting(&self, change: SettingChange) -> Future<'_, ()> {
         self.write(|store| store.put_setting(change))
+    }
+
+    fn roles(&self) -> Future<'_, Vec<Role>> {
+        self.inner.roles()
+    }
+
+    fn put_role(&self, role: Role) -> Future<'_, ()> {
+        self.write(|store| store.put_role(role))
+    }
+
+    fn delete_role(&self, account: AccountId, name: RoleName) -> Future<'_, bool> {
+        self.write(|store| store.delete_role(account, name))
+    }
+
+    fn registration(&self, instance: InstanceId) -> Future<'_, Option<Registration>> {
+        self.inner.registration(instance)
+    }
+
+    fn registrations(&self) -> Future<'_, Vec<Registration>> {
+        self.inner.registrations()
+    }
+
+    fn change_registration(&self, change: RegistrationChange) -> Future<'_, ()> {
+        self.write(|store| store.change_registration(change))
     }
 
     fn close(&self) -> Future<'_, ()> {

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+pub mod constraint;
 pub mod error;
 pub mod json;
 mod percent;

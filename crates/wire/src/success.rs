@@ -24,6 +24,15 @@ pub fn query(
     Answer::new(200, "text/xml", request_id, body)
 }
 
+/// As [`query`], of an operation without a result.
+#[must_use]
+pub fn query_done(operation: &'static str, namespace: &'static str, request_id: &str) -> Answer {
+    let body = xml::document_named(Layout::QUERY, &[operation, "Response"], Some(namespace), |w| {
+        w.element("ResponseMetadata", |w| w.leaf("RequestId", request_id));
+    });
+    Answer::new(200, "text/xml", request_id, body)
+}
+
 /// As [`query`], for clients that accept JSON.
 #[must_use]
 pub fn query_json(operation: &'static str, request_id: &str, result: &Value) -> Answer {

@@ -16,21 +16,22 @@ use http::request::Parts;
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::{Body, Incoming};
-use inborn_credential::{AuthFault, Caller, Claims};
+use inborn_credential::{AuthFault, Caller, Claims, Kind};
 use inborn_identity::{CallerKind, InstanceId, UnixTime};
 use inborn_listener::{BodyError, Peer, read_body};
 use inborn_sigv4::{Endpoint, Expires, Fault, FaultClass, Header, Limit, PathMode, Presented};
 use inborn_store::InstanceState;
 use inborn_wire::error::{self, Dialect, Problem, RequestShape, dialect_for};
-use inborn_wire::query::Parameters;
+use inborn_wire::json;
 use serde_json::Value;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::metrics::CallLabels;
-use crate::operation::{Call, Reply};
+use crate::operation::{Call, Handler, Input, Reply};
+use crate::second_signature::SecondSignature;
 use crate::throttle::{Limited, Rate, Rates, Source, Throttle};
-use crate::{Effect, Operation, RegionServer, SERVICES, Service};
-use request::{Target, cut};
+use crate::{Effect, Operation, Protocol, RegionServer, SERVICES, Service};
+use request::{Named, Target, cut};
 use response::{new_uuid, response};
 
 /// How long a client may take to send a body.
@@ -124,10 +125,25 @@ struct Exchange<'a> {
     /// Whether that caller calls more often than it may.
     is_throttled: bool,
     claimed_access_key_id: Option<&'a str>,
-    parameters: Option<Arc<Parameters>>,
+    input: Option<Arc<Input>>,
     dialect: Dialect,
     /// Whether the body was left unread, so that the connection cannot go on.
     is_body_unread: bool,
+}
+
+/// What an action needs to know of its exchange, which it may outlive.
+struct Context {
+    dialect: Dialect,
+    request_id: String,
+    now: UnixTime,
+    second_signature: Option<SecondSignature>,
+}
+
+impl Context {
+    fn call<'a, I>(&'a self, region: &'a RegionServer, caller: &'a Caller, parameters: &'a I) -> Call<'a, I> {
+        let (dialect, request_id, now) = (self.dialect, self.request_id.as_str(), self.now);
+        Call { region, caller, parameters, dialect, request_id, now, second_signature: self.second_signature.as_ref() }
+    }
 }
 
 impl RegionServer {
@@ -156,7 +172,7 @@ impl RegionServer {
             caller: None,
             is_throttled: false,
             claimed_access_key_id: presented.as_ref().ok().map(Presented::access_key_id),
-            parameters: None,
+            input: None,
             dialect: Dialect::RestJson,
             is_body_unread: !body.is_end_stream(),
             parts: &parts,
@@ -204,10 +220,18 @@ impl RegionServer {
         // Steps 5 to 13 need no body. One that waits for `100 Continue` is never asked for if they fail.
         signed.accept(&endpoint, exchange.received).map_err(Problem::Signature)?;
         let (body, _room) = self.read(exchange, body).await.map_err(body_problem)?;
-        let parameters = Arc::new(request::parameters(exchange.parts, &exchange.target, &body)?);
-        exchange.parameters = Some(Arc::clone(&parameters));
+        if service.protocol == Protocol::Query {
+            let parameters = request::parameters(exchange.parts, &exchange.target, &body)?;
+            exchange.input = Some(Arc::new(Input::Query(parameters)));
+        }
         let caller = self.verify(exchange, signed, &body, &endpoint)?;
-        self.perform(exchange, service, caller, parameters).await
+        let operation = exchange.permitted(service, &caller)?;
+        exchange.operation = Some(operation);
+        let input = match exchange.input.as_ref() {
+            Some(input) => Arc::clone(input),
+            None => Arc::clone(exchange.input.insert(Arc::new(Input::Json(json::decode(&body)?)))),
+        };
+        self.perform(exchange, operation, caller, input).await
     }
 
     /// What a request to a service that is not here is answered: it knows nobody. Who asked is found out for the record.
@@ -229,7 +253,14 @@ impl RegionServer {
             }
             if exchange.caller.is_some() {
                 // For the name of the operation in the record.
-                exchange.parameters = request::parameters(exchange.parts, &exchange.target, &body).ok().map(Arc::new);
+                let parameters = request::parameters(exchange.parts, &exchange.target, &body).ok();
+                exchange.input = parameters.map(|parameters| Arc::new(Input::Query(parameters)));
+            }
+            // The management role is an account's role like any other. It has no policy for this.
+            if let Some(caller) = exchange.caller.as_ref()
+                && caller.principal.kind() == CallerKind::ManagementRole
+            {
+                return denied(caller, exchange.service_name, exchange.operation_name().unwrap_or("*"));
             }
         }
         Problem::InvalidToken
@@ -251,6 +282,7 @@ impl RegionServer {
             .map_err(auth_problem)?;
         if let Some(claims) = caller.claims.as_deref() {
             self.check_alive(claims)?;
+            self.check_passed(claims)?;
         }
         exchange.caller = Some(caller.clone());
         exchange.is_throttled = !self.bounds.principals.admits(Limited::from(&caller), exchange.received);
@@ -270,26 +302,22 @@ impl RegionServer {
         Ok((bytes, room))
     }
 
-    /// What a verified caller asked for, if it may have it.
+    /// Does what a caller asked for that may have it.
     async fn perform(
         self: &Arc<Self>,
-        exchange: &mut Exchange<'_>,
-        service: &'static Service,
+        exchange: &Exchange<'_>,
+        operation: &'static Operation,
         caller: Caller,
-        parameters: Arc<Parameters>,
+        input: Arc<Input>,
     ) -> Result<Reply, Problem> {
-        let operation = permitted(service, &caller, &parameters)?;
-        exchange.operation = Some(operation);
+        let context = Context {
+            dialect: exchange.dialect,
+            request_id: exchange.request_id.clone(),
+            now: exchange.received,
+            second_signature: SecondSignature::of(&exchange.parts.headers),
+        };
         if operation.effect == Effect::ReadOnly {
-            let call = Call {
-                region: self,
-                caller: &caller,
-                parameters: &parameters,
-                dialect: exchange.dialect,
-                request_id: &exchange.request_id,
-                now: exchange.received,
-            };
-            return (operation.run)(call).await;
+            return self.run(operation, &caller, &input, &context).await;
         }
         if !self.audit.accepts_mutations() {
             self.metrics.audit_refused.inc();
@@ -297,7 +325,45 @@ impl RegionServer {
                            directory and try again.";
             return Err(Problem::Service { status: 503, code: "Unavailable", message: message.to_owned() });
         }
-        self.mutate(exchange, operation, caller, parameters).await
+        // Runs to its end even if the client goes away: what was begun in the store is finished in memory.
+        let region = Arc::clone(self);
+        let running = tokio::spawn(async move { region.run(operation, &caller, &input, &context).await });
+        running.await.unwrap_or_else(|error| {
+            tracing::error!(operation = operation.name, %error, "an action failed");
+            Err(Problem::Internal)
+        })
+    }
+
+    /// Hands a call to its action.
+    async fn run(
+        &self,
+        operation: &Operation,
+        caller: &Caller,
+        input: &Input,
+        context: &Context,
+    ) -> Result<Reply, Problem> {
+        match (operation.run, input) {
+            (Handler::Query(run), Input::Query(parameters)) => run(context.call(self, caller, parameters)).await,
+            (Handler::Json(run), Input::Json(members)) => run(context.call(self, caller, members)).await,
+            _ => {
+                tracing::error!(operation = operation.name, "the table has an action of another protocol");
+                Err(Problem::Internal)
+            }
+        }
+    }
+
+    /// A session of the management role ends with the setting that passed the role, with the role, and with the registration
+    /// of its agent: at once.
+    fn check_passed(&self, claims: &Claims) -> Result<(), Problem> {
+        let Kind::Management { role, role_id } = &claims.kind else { return Ok(()) };
+        let is_role = self.roles().get(role).is_some_and(|found| found.role_id == **role_id);
+        if !is_role {
+            return Err(Problem::UnknownKey);
+        }
+        let setting = self.host_management().setting();
+        let is_passed = setting.role().as_ref() == Some(role) && setting.spares(claims.issued_at);
+        let is_registered = self.agents().spares(claims.instance, claims.issued_at);
+        if is_passed && is_registered { Ok(()) } else { Err(Problem::ExpiredToken) }
     }
 
     /// Cut-offs are forgotten by the clock, which may have been wrong. A machine that is gone is unknown, one that is off
@@ -310,27 +376,6 @@ impl RegionServer {
             InstanceState::Running | InstanceState::Stopped => Err(Problem::ExpiredToken),
             InstanceState::Terminated => Err(Problem::UnknownKey),
         }
-    }
-
-    /// Runs a mutating action to its end even if the client goes away: what was begun in the store is finished in memory.
-    async fn mutate(
-        self: &Arc<Self>,
-        exchange: &Exchange<'_>,
-        operation: &'static Operation,
-        caller: Caller,
-        parameters: Arc<Parameters>,
-    ) -> Result<Reply, Problem> {
-        let (region, dialect) = (Arc::clone(self), exchange.dialect);
-        let (request_id, now) = (exchange.request_id.clone(), exchange.received);
-        let running = tokio::spawn(async move {
-            let (caller, parameters) = (&caller, &*parameters);
-            let call = Call { region: &region, caller, parameters, dialect, request_id: &request_id, now };
-            (operation.run)(call).await
-        });
-        running.await.unwrap_or_else(|error| {
-            tracing::error!(operation = operation.name, %error, "an action failed");
-            Err(Problem::Internal)
-        })
     }
 
     /// Records the call and makes the response.
@@ -361,6 +406,15 @@ impl RegionServer {
 }
 
 impl Exchange<'_> {
+    /// The name of the operation that is asked for, as far as it can be told: by what a query call says, or by the target.
+    fn operation_name(&self) -> Option<&str> {
+        let by_query = match self.input.as_deref() {
+            Some(Input::Query(parameters)) => parameters.action(),
+            _ => None,
+        };
+        by_query.or_else(|| request::target_operation(&self.parts.headers))
+    }
+
     fn find_dialect(&self) -> Dialect {
         let headers = &self.parts.headers;
         let get = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
@@ -372,31 +426,42 @@ impl Exchange<'_> {
             has_action: self.target.query.contains("Action="),
         })
     }
+
+    /// The operation that was asked for, if this kind of caller may do it.
+    fn permitted(&self, service: &Service, caller: &Caller) -> Result<&'static Operation, Problem> {
+        let Named { action, version } = match (service.protocol, self.input.as_deref()) {
+            (Protocol::Json { target_prefix, named_by_path }, _) => {
+                let action = request::json_operation(self.parts, &self.target, target_prefix, named_by_path, caller);
+                Named { action, version: None }
+            }
+            (Protocol::Query, Some(Input::Query(parameters))) => Named::of(parameters),
+            (Protocol::Query, _) => Named { action: None, version: None },
+        };
+        let kind = caller.principal.kind();
+        let is_version = service.version.is_none_or(|own| version == Some(own));
+        let operation = action.filter(|_| is_version).and_then(|name| service.operation(name));
+        match (operation, kind) {
+            (Some(operation), kind) if operation.callers.contains(&kind) => Ok(operation),
+            // To the identity role, what it may not do does not exist, and neither does it.
+            (_, CallerKind::IdentityRole) => Err(Problem::InvalidToken),
+            (Some(operation), _) => Err(denied(caller, service.name, operation.name)),
+            // What its policy does not name is denied, whether it is here or not.
+            (None, CallerKind::ManagementRole) => Err(denied(caller, service.name, action.unwrap_or("*"))),
+            (None, _) => match action {
+                None => Err(Problem::MissingAction),
+                Some(action) => Err(Problem::InvalidAction {
+                    action: cut(action, 128).to_owned(),
+                    version: version.map(|version| cut(version, 32).to_owned()),
+                }),
+            },
+        }
+    }
 }
 
-/// The operation that was asked for, if this kind of caller may do it.
-fn permitted(service: &Service, caller: &Caller, parameters: &Parameters) -> Result<&'static Operation, Problem> {
-    let kind = caller.principal.kind();
-    let action = parameters.action();
-    let is_version = service.version.is_none_or(|version| parameters.version() == Some(version));
-    let operation = action.filter(|_| is_version).and_then(|name| service.operation(name));
-    match (operation, kind) {
-        (Some(operation), kind) if operation.callers.contains(&kind) => Ok(operation),
-        // To the identity role, what it may not do does not exist, and neither does it.
-        (_, CallerKind::IdentityRole) => Err(Problem::InvalidToken),
-        (Some(operation), _) => Err(Problem::AccessDenied {
-            principal: caller.principal.arn(),
-            action: format!("{}:{}", service.name, operation.name),
-            resource: None,
-        }),
-        (None, _) => match action {
-            None => Err(Problem::MissingAction),
-            Some(action) => Err(Problem::InvalidAction {
-                action: cut(action, 128).to_owned(),
-                version: parameters.version().map(|version| cut(version, 32).to_owned()),
-            }),
-        },
-    }
+/// What AWS answers a role whose policies do not name an operation.
+fn denied(caller: &Caller, service: &str, operation: &str) -> Problem {
+    let action = format!("{}:{}", cut(service, 64), cut(operation, 128));
+    Problem::AccessDenied { principal: caller.principal.arn(), action, resource: None }
 }
 
 fn auth_problem(fault: AuthFault) -> Problem {

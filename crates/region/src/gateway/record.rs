@@ -2,12 +2,13 @@
 
 use http::header::{HOST, USER_AGENT};
 use inborn_wire::query::Parameters;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::Exchange;
-use super::request::{cut, header, target_operation};
+use super::request::{cut, header};
 use super::response::new_uuid;
 use crate::audit::{AuditCaller, Record};
+use crate::operation::Input;
 use crate::{Effect, RegionServer};
 
 /// Longest `User-Agent`, `Host` or parameter that the audit keeps.
@@ -16,7 +17,9 @@ const TEXT_BYTES_MAX: usize = 1024;
 const NAME_BYTES_MAX: usize = 128;
 /// Longest error message that the audit keeps: some repeat what the client sent.
 const MESSAGE_BYTES_MAX: usize = 512;
-/// Most parameters that the audit keeps of one call.
+/// What stands for a value that the audit does not keep.
+const REMOVED: &str = "<sensitiveDataRemoved>";
+/// Most parameters that the audit keeps of one call, and most items of a list or an object among them.
 const PARAMETERS_MAX: usize = 100;
 /// Parts of names of parameters whose values never reach the audit, as in `UserData` and `LaunchTemplateData.UserData`, in
 /// whatever letters: what is misspelled or out of its place is refused, but recorded. The last three are how requests of
@@ -33,10 +36,9 @@ impl RegionServer {
         }
         let event_id = new_uuid();
         let event_source = format!("{}.amazonaws.com", cut(exchange.service_name, NAME_BYTES_MAX));
-        let event_name = match (exchange.operation, exchange.parameters.as_deref().and_then(Parameters::action)) {
-            (Some(operation), _) => operation.name,
-            (None, Some(action)) => cut(action, NAME_BYTES_MAX),
-            (None, None) => target_operation(&exchange.parts.headers).unwrap_or("Unknown"),
+        let event_name = match exchange.operation {
+            Some(operation) => operation.name,
+            None => exchange.operation_name().map_or("Unknown", |name| cut(name, NAME_BYTES_MAX)),
         };
         let address = exchange.origin.peer.address.ip().to_string();
         let account = self.identity().account.to_string();
@@ -58,8 +60,9 @@ impl RegionServer {
             error: error.map(|(code, message)| (code, cut(message, MESSAGE_BYTES_MAX))),
             // Of an operation that is not here nobody knows which parameters are secret, and what a stranger sends is not
             // worth the disk.
-            request_parameters: match (exchange.operation, exchange.parameters.as_deref()) {
-                (Some(_), Some(parameters)) => audit_parameters(parameters),
+            request_parameters: match (exchange.operation, exchange.input.as_deref()) {
+                (Some(_), Some(Input::Query(parameters))) => audit_parameters(parameters),
+                (Some(_), Some(Input::Json(object))) => audit_members(object.members()),
                 _ => Value::Null,
             },
             response_elements,
@@ -86,18 +89,49 @@ impl RegionServer {
     }
 }
 
-/// The parameters of a call, for its record: without secrets, and not more than a line holds.
+/// Whether a name is one of those whose values the audit does not keep.
+fn is_secret(name: &str) -> bool {
+    SECRET_PARAMETERS.iter().any(|secret| name.eq_ignore_ascii_case(secret))
+}
+
+/// The parameters of a query call, for its record: without secrets, and not more than a line holds.
 fn audit_parameters(parameters: &Parameters) -> Value {
     let kept = parameters
         .pairs()
         .filter(|(name, _)| !matches!(*name, "Action" | "Version") && !name.starts_with("X-Amz-"))
         .take(PARAMETERS_MAX)
         .map(|(name, value)| {
-            let is_secret = |part: &str| SECRET_PARAMETERS.iter().any(|secret| part.eq_ignore_ascii_case(secret));
             let is_secret = name.eq_ignore_ascii_case(SECRET_VALUE) || name.split('.').any(is_secret);
-            let shown = if is_secret { "<sensitiveDataRemoved>" } else { cut(value, TEXT_BYTES_MAX) };
+            let shown = if is_secret { REMOVED } else { cut(value, TEXT_BYTES_MAX) };
             (name.to_owned(), Value::from(shown))
         });
-    let object: serde_json::Map<String, Value> = kept.collect();
+    let object: Map<String, Value> = kept.collect();
     if object.is_empty() { Value::Null } else { Value::Object(object) }
+}
+
+/// The members of a JSON call, for its record, their names with a small first letter as CloudTrail writes them.
+fn audit_members(members: &Map<String, Value>) -> Value {
+    if members.is_empty() { Value::Null } else { shown_object(members) }
+}
+
+fn shown_object(members: &Map<String, Value>) -> Value {
+    let kept = members.iter().take(PARAMETERS_MAX).map(|(name, value)| {
+        let shown = if is_secret(name) { Value::from(REMOVED) } else { shown(value) };
+        let mut name = cut(name, NAME_BYTES_MAX).to_owned();
+        if let Some(first) = name.get_mut(..1) {
+            first.make_ascii_lowercase();
+        }
+        (name, shown)
+    });
+    Value::Object(kept.collect())
+}
+
+/// A value as the audit keeps it. How deep it can be, the decoder has bounded.
+fn shown(value: &Value) -> Value {
+    match value {
+        Value::String(text) => Value::from(cut(text, TEXT_BYTES_MAX)),
+        Value::Array(items) => items.iter().take(PARAMETERS_MAX).map(shown).collect(),
+        Value::Object(members) => shown_object(members),
+        value => value.clone(),
+    }
 }

@@ -3,12 +3,17 @@
 use http::header::{CONTENT_TYPE, HOST};
 use http::request::Parts;
 use http::{HeaderMap, Method};
+use inborn_credential::Caller;
 use inborn_identity::Partition;
 use inborn_sigv4::Header;
 use inborn_wire::error::Problem;
 use inborn_wire::query::Parameters;
 
-use crate::{SERVICES, Service};
+use crate::second_signature;
+use crate::{NamedByPath, Protocol, SERVICES, Service};
+
+/// The header that names an operation of a JSON service.
+const TARGET: &str = "x-amz-target";
 
 /// The request target as on the wire.
 pub(super) struct Target<'a> {
@@ -22,9 +27,16 @@ impl<'a> Target<'a> {
     }
 }
 
-/// The header fields as the client sent them, names in lower case.
+/// The header fields as the client sent them, names in lower case; without the one value that no signature can cover,
+/// because it was made after it.
 pub(super) fn fields(headers: &HeaderMap) -> Vec<Header<'_>> {
-    headers.iter().map(|(name, value)| Header { name: name.as_str().as_bytes(), value: value.as_bytes() }).collect()
+    let mut fields = Vec::with_capacity(headers.len());
+    for name in headers.keys() {
+        let values = headers.get_all(name).iter().enumerate();
+        let covered = values.filter(|(index, _)| !second_signature::is_fresh(headers, name.as_str(), *index));
+        fields.extend(covered.map(|(_, value)| Header { name: name.as_str().as_bytes(), value: value.as_bytes() }));
+    }
+    fields
 }
 
 /// The service that `Host` names, if it is one of our names: `SERVICE.REGION.DOMAIN` or `SERVICE.DOMAIN`, in whatever
@@ -44,10 +56,26 @@ pub(super) fn service_of_host<'a>(headers: &'a HeaderMap, domain: &str) -> Optio
     rest.split('.').find_map(service).map(|service| service.name).or(rest.split('.').next())
 }
 
-/// Steps 1 to 3, and 4 as far as the query string goes: what is wrong with a query call, told from its head.
+/// What a call names: an operation, and for query services a version of the interface.
+pub(super) struct Named<'a> {
+    pub(super) action: Option<&'a str>,
+    pub(super) version: Option<&'a str>,
+}
+
+impl<'a> Named<'a> {
+    pub(super) fn of(parameters: &'a Parameters) -> Self {
+        Self { action: parameters.action(), version: parameters.version() }
+    }
+}
+
+/// Steps 1 to 3, and 4 as far as the query string of a query call goes: what is wrong, told from the head.
 pub(super) fn check_head(service: &Service, parts: &Parts, target: &Target<'_>) -> Result<(), Problem> {
     if !target.path.starts_with('/') || leads_above_root(target.path) {
         return Err(Problem::Target);
+    }
+    if let Protocol::Json { named_by_path, .. } = service.protocol {
+        let is_path = target.path == "/" || named_by_path.iter().any(|named| named.path == target.path);
+        return if parts.method == Method::POST && is_path { Ok(()) } else { Err(Problem::Method) };
     }
     if parts.method != Method::GET && parts.method != Method::POST {
         return Err(Problem::Method);
@@ -85,9 +113,32 @@ pub(super) fn parameters(parts: &Parts, target: &Target<'_>, body: &[u8]) -> Res
     Parameters::parse(target.query.as_bytes(), body).map_err(Problem::Query)
 }
 
+/// The operation that a JSON call names, by what its signature covers: a path that stands for one, or else the target.
+/// Whoever names none that way has named none at all.
+pub(super) fn json_operation<'a>(
+    parts: &'a Parts,
+    target: &Target<'_>,
+    target_prefix: &str,
+    named_by_path: &'static [NamedByPath],
+    caller: &Caller,
+) -> Option<&'a str> {
+    let mut values = parts.headers.get_all(TARGET).iter();
+    let (named, others) = (values.next(), values.next());
+    if let Some(by_path) = named_by_path.iter().find(|by_path| by_path.path == target.path) {
+        let agrees = named.is_none_or(|value| value == by_path.target) && others.is_none();
+        return agrees.then_some(by_path.operation);
+    }
+    let text = named.filter(|_| others.is_none() && caller.signed.covers(TARGET.as_bytes()))?.to_str().ok()?;
+    match text.strip_prefix(target_prefix).and_then(|rest| rest.strip_prefix('.')) {
+        Some(operation) => Some(operation),
+        // Another prefix makes it the name of an operation that is not here: none has a dot.
+        None => text.contains('.').then_some(text),
+    }
+}
+
 /// The operation that `X-Amz-Target` names, for the record of a call to a service that is not here.
 pub(super) fn target_operation(headers: &HeaderMap) -> Option<&str> {
-    let target = headers.get("x-amz-target")?.to_str().ok()?;
+    let target = headers.get(TARGET)?.to_str().ok()?;
     Some(cut(target.rsplit('.').next()?, 128))
 }
 

@@ -2,6 +2,8 @@
 #![allow(unreachable_pub, dead_code, reason = "shared by several test programs")]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::string_slice, reason = "test harness")]
 
+pub mod agent;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -20,6 +22,9 @@ use tokio::sync::watch;
 pub const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
 pub const FORM: &str = "application/x-www-form-urlencoded; charset=utf-8";
 pub const WHOAMI: &str = "Action=GetCallerIdentity&Version=2011-06-15";
+
+/// The id of the setting of Default Host Management.
+pub const SETTING: &str = "/ssm/managed-instance/default-ec2-instance-management-role";
 
 pub struct Running {
     pub region: Arc<RegionServer>,
@@ -129,6 +134,12 @@ pub fn call(service: &str, body: &str) -> Call {
     }
 }
 
+/// A call of a JSON service.
+pub fn json(service: &str, target: &str, body: &str) -> Call {
+    let headers = vec![("content-type", "application/x-amz-json-1.1".to_owned()), ("x-amz-target", target.to_owned())];
+    Call { headers, ..call(service, body) }
+}
+
 pub fn ec2(parameters: &str) -> Call {
     call("ec2", &format!("{parameters}&Version=2016-11-15"))
 }
@@ -155,6 +166,12 @@ impl Running {
     pub async fn send(&self, signer: &Signer, call: &Call) -> Reply {
         let text = self.signed(signer, call);
         exchange(self.address, &text).await
+    }
+
+    /// Turns Default Host Management on.
+    pub async fn pass_role(&self, role: &str) -> Reply {
+        let body = format!(r#"{{"SettingId":"{SETTING}","SettingValue":"{role}"}}"#);
+        self.send(&self.operator(), &json("ssm", "AmazonSSM.UpdateServiceSetting", &body)).await
     }
 
     /// The bytes of a signed request.

@@ -11,12 +11,14 @@
 mod changes;
 mod host_keys;
 mod launches;
+mod management;
 mod records;
 pub mod samples;
 
 pub use changes::*;
 pub use host_keys::*;
 pub use launches::*;
+pub use management::*;
 pub use records::*;
 
 /// Makes a `#[tokio::test]` of every case of the suite. `$make` is an expression that gives, for each test, an empty
@@ -60,6 +62,9 @@ macro_rules! conformance_tests {
             setting_limits,
             one_of_many_wins_a_setting,
             one_of_many_wins_a_token,
+            roles_are_kept_until_they_are_deleted,
+            registrations_are_compared_and_changed,
+            registrations_end_with_their_machine,
             a_closed_store_says_so,
         );
     };

@@ -214,4 +214,8 @@ pub async fn a_closed_store_says_so(store: Arc<dyn Store>) {
     assert_eq!(store.put_host_keys(keys).await, closed());
     assert_eq!(store.setting("name").await.map(drop), closed());
     assert_eq!(store.put_setting(set("name", None, b"")).await, closed());
+    assert_eq!(store.roles().await.map(drop), closed());
+    assert_eq!(store.delete_role(account(), "a".parse().unwrap()).await.map(drop), closed());
+    assert_eq!(store.registration(id(1)).await.map(drop), closed());
+    assert_eq!(store.registrations().await.map(drop), closed());
 }

@@ -5,6 +5,7 @@ mod file;
 mod host_keys;
 mod instances;
 mod key_pairs;
+mod management;
 mod queue;
 mod readers;
 mod records;
@@ -15,12 +16,13 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use std::path::Path;
 use std::sync::Arc;
 
-use inborn_identity::{AccountId, InstanceId, UnixTime};
+use inborn_identity::{AccountId, InstanceId, RoleName, UnixTime};
 use rusqlite::Connection;
 
 use crate::{
     ChangeRequest, Changed, Future, HostKeys, HostKeysChange, Instance, InstancePage, InstanceQuery, KeyPair,
-    LaunchOutcome, LaunchRequest, Operator, RecordedCutOff, SealedEpoch, SettingChange, Store, StoreError,
+    LaunchOutcome, LaunchRequest, Operator, RecordedCutOff, Registration, RegistrationChange, Role, SealedEpoch,
+    SettingChange, Store, StoreError,
 };
 use queue::Queue;
 use readers::ReadJob;
@@ -247,6 +249,33 @@ impl Store for SqliteStore {
     fn put_setting(&self, change: SettingChange) -> Future<'_, ()> {
         match change.check() {
             Ok(()) => self.write(move |connection| records::put_setting(connection, &change)),
+            Err(error) => refuse(error),
+        }
+    }
+
+    fn roles(&self) -> Future<'_, Vec<Role>> {
+        self.read(management::roles)
+    }
+
+    fn put_role(&self, role: Role) -> Future<'_, ()> {
+        self.write(move |connection| management::put_role(connection, &role))
+    }
+
+    fn delete_role(&self, account: AccountId, name: RoleName) -> Future<'_, bool> {
+        self.write(move |connection| management::delete_role(connection, account, &name))
+    }
+
+    fn registration(&self, instance: InstanceId) -> Future<'_, Option<Registration>> {
+        self.read(move |connection| management::registration(connection, instance))
+    }
+
+    fn registrations(&self) -> Future<'_, Vec<Registration>> {
+        self.read(management::registrations)
+    }
+
+    fn change_registration(&self, change: RegistrationChange) -> Future<'_, ()> {
+        match change.check() {
+            Ok(()) => self.write(move |connection| management::change_registration(connection, &change)),
             Err(error) => refuse(error),
         }
     }

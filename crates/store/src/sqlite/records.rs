@@ -37,7 +37,7 @@ fn instant(seconds: i64) -> Outcome<UnixTime> {
 }
 
 /// All rows of a query without parameters.
-fn all<T>(connection: &Connection, sql: &str, read: impl Fn(&Row<'_>) -> Outcome<T>) -> Outcome<Vec<T>> {
+pub(super) fn all<T>(connection: &Connection, sql: &str, read: impl Fn(&Row<'_>) -> Outcome<T>) -> Outcome<Vec<T>> {
     let mut statement = connection.prepare_cached(sql).map_err(fault::from_sqlite)?;
     let mut rows = statement.query(()).map_err(fault::from_sqlite)?;
     let mut records = Vec::new();

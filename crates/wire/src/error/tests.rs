@@ -93,10 +93,13 @@ fn refused_callers() {
     let ec2 = "You are not authorized to perform this operation. User: \
                arn:aws:sts::123456789012:assumed-role/R/i-0123456789abcdef0 is not authorized to perform: \
                ec2:StopInstances on resource: arn:aws:ec2:r:a:instance/*";
+    let json = "User: arn:aws:sts::123456789012:assumed-role/R/i-0123456789abcdef0 is not authorized to perform: \
+                ec2:StopInstances on resource: arn:aws:ec2:r:a:instance/* because no identity-based policy allows the \
+                ec2:StopInstances action";
     check(
         &denied(resource),
         (403, "AccessDenied", text),
-        (400, "AccessDeniedException", text),
+        (400, "AccessDeniedException", json),
         403,
         (403, "UnauthorizedOperation", ec2),
         (403, "AccessDenied", "Access Denied"),

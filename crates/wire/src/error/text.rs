@@ -132,6 +132,10 @@ fn ec2_parameter(error: &ParameterError) -> String {
 
 fn json(problem: &Problem) -> Option<String> {
     match problem {
+        // As Systems Manager says it, in many agents' logs.
+        Problem::AccessDenied { action, .. } => {
+            Some(format!("{} because no identity-based policy allows the {action} action", common(problem)))
+        }
         Problem::InvalidAction { .. } => Some(String::new()),
         Problem::MissingAction => Some("Unable to determine service/operation name to be authorized".to_owned()),
         _ => None,

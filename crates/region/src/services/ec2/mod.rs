@@ -29,17 +29,18 @@ mod terminate_instances;
 
 use inborn_identity::CallerKind;
 
-use crate::operation::Handler;
-use crate::{Effect, Operation, Service};
+use crate::operation::{Call, Handler, Outcome};
+use crate::{Effect, Operation, Protocol, Service};
 
 const OPERATORS: &[CallerKind] = &[CallerKind::Operator];
 
-const fn operation(name: &'static str, effect: Effect, run: Handler) -> Operation {
-    Operation { name, effect, callers: OPERATORS, run }
+const fn operation(name: &'static str, effect: Effect, run: for<'a> fn(Call<'a>) -> Outcome<'a>) -> Operation {
+    Operation { name, effect, callers: OPERATORS, run: Handler::Query(run) }
 }
 
 pub(super) static SERVICE: Service = Service {
     name: "ec2",
+    protocol: Protocol::Query,
     is_global: false,
     // A link that changes machines is not something to pass around.
     query_auth: false,

@@ -4,10 +4,12 @@ mod get_caller_identity;
 
 use inborn_identity::CallerKind;
 
-use crate::{Effect, Operation, Service};
+use crate::operation::Handler;
+use crate::{Effect, Operation, Protocol, Service};
 
 pub(super) static SERVICE: Service = Service {
     name: "sts",
+    protocol: Protocol::Query,
     is_global: true,
     // EKS tokens and their like are presigned GetCallerIdentity requests.
     query_auth: true,
@@ -17,6 +19,6 @@ pub(super) static SERVICE: Service = Service {
         name: "GetCallerIdentity",
         effect: Effect::ReadOnly,
         callers: &CallerKind::ALL,
-        run: get_caller_identity::run,
+        run: Handler::Query(get_caller_identity::run),
     }],
 };

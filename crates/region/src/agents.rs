@@ -1,0 +1,134 @@
+//! The agents that registered, and the keys they did it with.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use inborn_identity::{InstanceId, UnixTime};
+use inborn_store::{Registration, RegistrationChange, Store, StoreError};
+
+use crate::second_signature::AgentKey;
+
+/// What became of a registration.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Registered {
+    /// The agent has registered, now or before, with this key.
+    Yes,
+    /// It has registered with another key.
+    OtherKey,
+}
+
+/// Registrations: the store's truth, and in memory which machines have one.
+pub(crate) struct Agents {
+    store: Arc<dyn Store>,
+    /// Since when each machine is registered; the end of a registration, where one was forgotten.
+    known: RwLock<HashMap<InstanceId, State>>,
+}
+
+#[derive(Clone, Copy)]
+enum State {
+    Since(UnixTime),
+    Until(UnixTime),
+}
+
+impl Agents {
+    pub(crate) async fn load(store: Arc<dyn Store>) -> Result<Self, StoreError> {
+        let registrations = store.registrations().await?;
+        let known = registrations.into_iter().map(|found| (found.instance, State::Since(found.registered_at)));
+        Ok(Self { known: RwLock::new(known.collect()), store })
+    }
+
+    /// Registers an agent. The same key again is the same registration: an agent that was cut off between our answer and its
+    /// own disk asks again.
+    pub(crate) async fn register(
+        &self,
+        instance: InstanceId,
+        key: &AgentKey,
+        now: UnixTime,
+    ) -> Result<Registered, StoreError> {
+        // After what was forgotten within this second, so that sessions of before stay dead.
+        let at = match self.state(instance) {
+            Some(State::Until(ended)) => now.max(ended.plus(1)),
+            _ => now,
+        };
+        let change = RegistrationChange { instance, expected: None, public_key: Some(key.as_der().to_vec()), at };
+        match self.store.change_registration(change).await {
+            Ok(()) => self.note(instance, State::Since(at)),
+            Err(StoreError::Conflict(_)) => match self.find(instance).await? {
+                Some(found) if found.public_key != key.as_der() => return Ok(Registered::OtherKey),
+                // An answer that was lost before memory knew of it.
+                Some(found) => self.note(instance, State::Since(found.registered_at)),
+                None => return Err(StoreError::Busy),
+            },
+            Err(error) => return Err(error),
+        }
+        Ok(Registered::Yes)
+    }
+
+    /// Gives an agent another key; `false` if it no longer has the old one.
+    pub(crate) async fn change_key(
+        &self,
+        instance: InstanceId,
+        old: &AgentKey,
+        new: &AgentKey,
+        now: UnixTime,
+    ) -> Result<bool, StoreError> {
+        let (expected, public_key) = (Some(old.as_der().to_vec()), Some(new.as_der().to_vec()));
+        match self.store.change_registration(RegistrationChange { instance, expected, public_key, at: now }).await {
+            Ok(()) => Ok(true),
+            Err(StoreError::Conflict(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Forgets a registration; `false` if there was none. The sessions of the agent end with it: the last of them was
+    /// issued at `last_issue`.
+    pub(crate) async fn forget(&self, instance: InstanceId, last_issue: UnixTime) -> Result<bool, StoreError> {
+        let Some(found) = self.find(instance).await? else { return Ok(false) };
+        let change =
+            RegistrationChange { instance, expected: Some(found.public_key), public_key: None, at: last_issue };
+        self.store.change_registration(change).await?;
+        self.note(instance, State::Until(last_issue));
+        Ok(true)
+    }
+
+    /// The registration of a machine.
+    pub(crate) async fn find(&self, instance: InstanceId) -> Result<Option<Registration>, StoreError> {
+        self.store.registration(instance).await
+    }
+
+    /// Whether a session issued at this moment belongs to a registration that still stands.
+    pub(crate) fn spares(&self, instance: InstanceId, issued_at: UnixTime) -> bool {
+        matches!(self.state(instance), Some(State::Since(since)) if issued_at >= since)
+    }
+
+    /// Since when a machine is registered.
+    pub(crate) fn since(&self, instance: InstanceId) -> Option<UnixTime> {
+        match self.state(instance)? {
+            State::Since(since) => Some(since),
+            State::Until(_) => None,
+        }
+    }
+
+    /// When the last registration was made, which may be a little ahead of now.
+    pub(crate) fn last(&self) -> UnixTime {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let since = known.values().filter_map(|state| match state {
+            State::Since(since) => Some(*since),
+            State::Until(_) => None,
+        });
+        since.max().unwrap_or_default()
+    }
+
+    /// Drops what is known of machines that are gone.
+    pub(crate) fn keep(&self, is_alive: impl Fn(InstanceId) -> bool) {
+        self.known.write().unwrap_or_else(PoisonError::into_inner).retain(|instance, _| is_alive(*instance));
+    }
+
+    fn state(&self, instance: InstanceId) -> Option<State> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).get(&instance).copied()
+    }
+
+    fn note(&self, instance: InstanceId, state: State) {
+        self.known.write().unwrap_or_else(PoisonError::into_inner).insert(instance, state);
+    }
+}

@@ -1,0 +1,204 @@
+//! Default Host Management: the setting that says which role is passed to machines, and what that ends.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use inborn_identity::{RoleName, UnixTime};
+use inborn_store::{SettingChange, Store, StoreError};
+use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
+
+use crate::OpenError;
+
+/// The id of the setting, a path.
+pub(crate) const SETTING_ID: &str = "/ssm/managed-instance/default-ec2-instance-management-role";
+/// Its name in the store.
+const STORED_NAME: &str = "ssm/managed-instance/default-ec2-instance-management-role";
+
+/// Why the setting was not changed.
+#[derive(Debug)]
+pub(crate) enum SettingError {
+    /// Somebody else changed the stored value beside us.
+    Changed,
+    /// The store's.
+    Store(StoreError),
+}
+
+/// The setting as it is.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct HostManagementSetting {
+    /// The role that is passed, as it was named: perhaps with its path. `None`: no role, Default Host Management is off.
+    pub(crate) value: Option<String>,
+    /// Who set it, by ARN, and when; `None`: nobody has.
+    modified: Option<(String, u64)>,
+    /// Sessions that were issued up to this second have ended.
+    ended: u64,
+}
+
+impl HostManagementSetting {
+    /// The role that is passed.
+    pub(crate) fn role(&self) -> Option<RoleName> {
+        let value = self.value.as_deref()?;
+        value.rsplit('/').next().unwrap_or(value).parse().ok()
+    }
+
+    /// Who set it and when, if it is not as every account has it first.
+    pub(crate) fn modified(&self) -> Option<(&str, UnixTime)> {
+        let (by, at) = self.modified.as_ref()?;
+        Some((by, UnixTime::from_secs(*at)))
+    }
+
+    /// Whether a session issued at this moment is still good, as far as the setting goes.
+    pub(crate) fn spares(&self, issued_at: UnixTime) -> bool {
+        issued_at.as_secs() > self.ended || self.ended == 0
+    }
+
+    /// When a session that is wanted now begins: after all that have ended, which takes a second if that was just now.
+    pub(crate) fn issue_at(&self, now: UnixTime) -> UnixTime {
+        if self.ended == 0 { now } else { now.max(UnixTime::from_secs(self.ended).plus(1)) }
+    }
+
+    /// The setting after a change. Sessions of another role than the one that is passed now end with it; the last of them
+    /// was issued at `last_issue`, which may be a little ahead of now.
+    fn changed(&self, value: Option<String>, by: String, now: UnixTime, last_issue: UnixTime) -> Self {
+        let mut next = Self { value, modified: Some((by, now.as_secs())), ended: self.ended };
+        if self.role().is_some() && next.role() != self.role() {
+            next.ended = last_issue.max(now).as_secs();
+        }
+        next
+    }
+}
+
+/// The setting in the store and in memory.
+pub(crate) struct HostManagement {
+    store: Arc<dyn Store>,
+    /// What the store holds, byte for byte: the next change builds on it.
+    stored: Mutex<Option<Vec<u8>>>,
+    setting: ArcSwap<HostManagementSetting>,
+}
+
+impl HostManagement {
+    pub(crate) async fn load(store: Arc<dyn Store>) -> Result<Self, OpenError> {
+        let stored = store.setting(STORED_NAME).await?;
+        let setting = match &stored {
+            Some(bytes) => serde_json::from_slice(bytes).map_err(|_| OpenError::Damaged("a service setting"))?,
+            None => HostManagementSetting::default(),
+        };
+        Ok(Self { store, stored: Mutex::new(stored), setting: ArcSwap::from_pointee(setting) })
+    }
+
+    /// The setting now.
+    pub(crate) fn setting(&self) -> Arc<HostManagementSetting> {
+        self.setting.load_full()
+    }
+
+    /// Sets the role to pass, or none. When this has answered, no session of another role is accepted.
+    ///
+    /// `last_issue` gives the latest moment at which a session was issued until then.
+    pub(crate) async fn set(
+        &self,
+        value: Option<String>,
+        by: String,
+        now: UnixTime,
+        last_issue: impl FnOnce() -> UnixTime,
+    ) -> Result<(), SettingError> {
+        let mut stored = self.stored.lock().await;
+        let next = self.setting().changed(value, by, now, last_issue());
+        let bytes = serde_json::to_vec(&next).map_err(|_| SettingError::Store(StoreError::Invalid("a setting")))?;
+        let change = SettingChange { name: STORED_NAME.to_owned(), expected: stored.clone(), value: bytes.clone() };
+        match self.store.put_setting(change).await {
+            Ok(()) => {}
+            // It may have been written all the same: what ends access is believed, what gives it is not.
+            Err(error @ (StoreError::Io(_) | StoreError::Closed)) => {
+                if let Ok(found) = self.store.setting(STORED_NAME).await {
+                    self.follow(&mut stored, found);
+                }
+                return Err(SettingError::Store(error));
+            }
+            Err(StoreError::Conflict(_)) => {
+                let found = self.store.setting(STORED_NAME).await.map_err(SettingError::Store)?;
+                self.follow(&mut stored, found);
+                return Err(SettingError::Changed);
+            }
+            Err(error) => return Err(SettingError::Store(error)),
+        }
+        *stored = Some(bytes);
+        self.setting.store(Arc::new(next));
+        Ok(())
+    }
+
+    /// Memory follows the store.
+    fn follow(&self, stored: &mut Option<Vec<u8>>, found: Option<Vec<u8>>) {
+        let setting = match &found {
+            Some(bytes) => serde_json::from_slice(bytes),
+            None => Ok(HostManagementSetting::default()),
+        };
+        match setting {
+            Ok(setting) => {
+                self.setting.store(Arc::new(setting));
+                *stored = found;
+            }
+            Err(error) => tracing::error!(%error, setting = SETTING_ID, "the stored setting cannot be read"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
+
+    fn set(setting: &HostManagementSetting, value: Option<&str>, now: UnixTime) -> HostManagementSetting {
+        setting.changed(value.map(str::to_owned), "arn".to_owned(), now, setting.issue_at(now))
+    }
+
+    #[test]
+    fn a_role_may_be_named_with_its_path() {
+        for (value, role) in [
+            (None, None),
+            (Some("R"), Some("R")),
+            (Some("service-role/R"), Some("R")),
+            (Some("/a/b/R"), Some("R")),
+            (Some("a/"), None),
+        ] {
+            let setting = HostManagementSetting { value: value.map(str::to_owned), ..Default::default() };
+            assert_eq!(setting.role().as_ref().map(RoleName::as_str), role, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn a_session_ends_when_another_role_or_none_is_passed() {
+        let on = set(&HostManagementSetting::default(), Some("R"), NOW);
+        let issued = on.issue_at(NOW);
+        assert!(on.spares(issued));
+        // The same role under its path ends nothing.
+        assert!(set(&on, Some("service-role/R"), NOW).spares(issued));
+        for other in [None, Some("S")] {
+            let changed = set(&on, other, NOW);
+            assert!(!changed.spares(issued), "{other:?}");
+            // Turned back within the same second, the old sessions stay dead and new ones are good.
+            let back = set(&changed, Some("R"), NOW);
+            assert!(!back.spares(issued) && back.spares(back.issue_at(NOW)), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn sessions_dated_ahead_end_too() {
+        let mut setting = HostManagementSetting::default();
+        for _ in 0..3 {
+            setting = set(&setting, Some("R"), NOW);
+            let issued = setting.issue_at(NOW);
+            assert!(setting.spares(issued));
+            setting = set(&setting, None, NOW);
+            assert!(!setting.spares(issued));
+        }
+    }
+
+    #[test]
+    fn whoever_turned_it_off_is_known() {
+        let off = set(&set(&HostManagementSetting::default(), Some("R"), NOW), None, NOW.plus(5));
+        assert_eq!((off.role(), off.modified()), (None, Some(("arn", NOW.plus(5)))));
+        assert_eq!(HostManagementSetting::default().modified(), None);
+    }
+}

@@ -1,0 +1,51 @@
+//! What the operations of an agent have in common: whose it is, and its key.
+
+use inborn_identity::InstanceId;
+use inborn_wire::constraint;
+use inborn_wire::error::Problem;
+
+use super::refusal;
+use crate::operation::JsonCall;
+use crate::second_signature::AgentKey;
+
+/// Shortest public key in base64: RSA of 2048 bits. Source: botocore's model, `PublicKey`.
+const PUBLIC_KEY_LENGTH_MIN: usize = 392;
+/// Longest: RSA of 8192 bits has 1416 characters.
+const PUBLIC_KEY_LENGTH_MAX: usize = 2048;
+
+/// The machine that called, which must also be the one that it says it is.
+pub(super) fn own_fingerprint(call: &JsonCall<'_>) -> Result<InstanceId, Problem> {
+    let own = own_instance(call)?;
+    let fingerprint = call.parameters.require_text("Fingerprint")?;
+    if fingerprint == own.to_string() { Ok(own) } else { Err(refusal::fingerprint()) }
+}
+
+/// The machine that called.
+pub(super) fn own_instance(call: &JsonCall<'_>) -> Result<InstanceId, Problem> {
+    // The table lets only machines in.
+    call.caller.principal.instance().ok_or(Problem::Internal)
+}
+
+/// The public key in `member`, and its type in the member beside it.
+pub(super) fn public_key(call: &JsonCall<'_>, member: &str) -> Result<AgentKey, Problem> {
+    let text = call.parameters.require_text(member)?;
+    constraint::length(member, text, PUBLIC_KEY_LENGTH_MIN..=PUBLIC_KEY_LENGTH_MAX)?;
+    if call.parameters.require_text(&format!("{member}Type"))? != "Rsa" {
+        return Err(refusal::public_key());
+    }
+    AgentKey::parse(text).ok_or_else(refusal::public_key)
+}
+
+/// The key that the machine has registered, which has made the second signature of this request.
+pub(super) async fn proven_key(call: &JsonCall<'_>, instance: InstanceId) -> Result<AgentKey, Problem> {
+    let found = call.region.agents().find(instance).await.map_err(refusal::of_store)?;
+    let found = found.ok_or_else(|| refusal::not_registered(&instance.to_string()))?;
+    let key = AgentKey::from_der(found.public_key).ok_or_else(|| {
+        tracing::error!(%instance, "the stored key of an agent is damaged");
+        Problem::Internal
+    })?;
+    match call.second_signature {
+        Some(signature) if signature.is_by(&key) => Ok(key),
+        _ => Err(refusal::second_signature()),
+    }
+}

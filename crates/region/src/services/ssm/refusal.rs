@@ -1,0 +1,89 @@
+//! What Systems Manager answers when a request cannot be done. Source: its API reference and botocore's model, 2014-11-06.
+
+use inborn_identity::AccountId;
+use inborn_store::StoreError;
+use inborn_wire::error::Problem;
+
+use crate::host_management::SettingError;
+
+fn refuse(status: u16, code: &'static str, message: impl Into<String>) -> Problem {
+    Problem::Service { status, code, message: message.into() }
+}
+
+pub(super) fn setting_not_found(id: &str) -> Problem {
+    let shown: String = id.chars().take(128).collect();
+    refuse(400, "ServiceSettingNotFound", format!("The service setting {shown} is not served here."))
+}
+
+pub(super) fn too_many_updates() -> Problem {
+    refuse(400, "TooManyUpdates", "There are concurrent updates for a resource that supports one update at a time.")
+}
+
+/// Agents wait half an hour after this one, so it is for what does not mend itself.
+pub(super) fn fingerprint() -> Problem {
+    let message = "The fingerprint is not that of the machine whose credentials signed the request.";
+    refuse(400, "MachineFingerprintDoesNotMatch", message)
+}
+
+pub(super) fn activation() -> Problem {
+    let message = "Hybrid activations are not served here: a machine registers with its instance identity role alone.";
+    refuse(400, "InvalidActivation", message)
+}
+
+pub(super) fn public_key() -> Problem {
+    let message = "The public key is not an RSA key of 2048 to 8192 bits, as SubjectPublicKeyInfo in DER and base64, of type \
+                   Rsa.";
+    refuse(400, "InvalidPublicKey", message)
+}
+
+pub(super) fn already_registered() -> Problem {
+    let message =
+        "The instance is registered with another key. If its disk was replaced, deregister it as the operator.";
+    refuse(400, "InstanceAlreadyRegistered", message)
+}
+
+pub(super) fn key_already_registered() -> Problem {
+    refuse(400, "PublicKeyAlreadyRegistered", "The instance has registered this public key already.")
+}
+
+pub(super) fn not_registered(id: &str) -> Problem {
+    let shown: String = id.chars().take(128).collect();
+    refuse(400, "InvalidInstanceId", format!("Instance {shown} is not registered."))
+}
+
+/// Not AWS's words: what it answers to a wrong second signature is not known. The code is that of a wrong first one.
+pub(super) fn second_signature() -> Problem {
+    let message = "SSM-AsymmetricKeyAuthorization does not match the Authorization header and the public key that the \
+                   instance is registered with.";
+    refuse(400, "InvalidSignatureException", message)
+}
+
+/// To the letter: agents print it, and people search for it.
+pub(super) fn not_configured(account: AccountId) -> Problem {
+    let message = format!("Systems Manager's instance management role is not configured for account: {account}");
+    refuse(400, "AccessDeniedException", message)
+}
+
+/// A store's refusal. What only an operator of the region can mend is said in words of the region.
+pub(super) fn of_store(error: StoreError) -> Problem {
+    match error {
+        StoreError::Full => refuse(
+            500,
+            "InternalServerError",
+            "The region cannot store this: its disk is full. Free some space in its data directory and try again.",
+        ),
+        StoreError::Busy => Problem::Unavailable,
+        StoreError::Conflict(_) => too_many_updates(),
+        error => {
+            tracing::error!(%error, "the store failed");
+            refuse(500, "InternalServerError", "An error occurred on the server side.")
+        }
+    }
+}
+
+pub(super) fn of_setting(error: SettingError) -> Problem {
+    match error {
+        SettingError::Changed => too_many_updates(),
+        SettingError::Store(error) => of_store(error),
+    }
+}
