@@ -31,15 +31,16 @@ pub(crate) async fn hook(arguments: &Hook) -> anyhow::Result<()> {
         }
         Event::Stop(key) => stop(key).await,
         Event::End(key) => end(key).await,
-        Event::Oci(oci) => oci::run(oci, &input()?).await,
-        Event::Libvirt(libvirt) => libvirt::run(libvirt, &input()?).await,
+        Event::Oci(oci) => oci::run(oci, &told(std::io::stdin())?).await,
+        Event::Libvirt(libvirt) => libvirt::run(libvirt, &told(std::io::stdin())?).await,
     }
 }
 
-/// What the caller says on standard input.
-fn input() -> anyhow::Result<String> {
+/// What the caller says on standard input. One byte over the limit is read, and no more.
+fn told(input: impl Read) -> anyhow::Result<String> {
     let mut text = String::new();
-    std::io::stdin().lock().take(INPUT_BYTES_MAX.saturating_add(1)).read_to_string(&mut text)?;
+    let reading = input.take(INPUT_BYTES_MAX.saturating_add(1)).read_to_string(&mut text);
+    reading.context("cannot read standard input")?;
     if text.len() as u64 > INPUT_BYTES_MAX {
         bail!("standard input is longer than {INPUT_BYTES_MAX} bytes");
     }
@@ -110,4 +111,19 @@ async fn find(operator: &Operator, key: &str) -> anyhow::Result<Option<Machine>>
         machine.state != "terminated" && machine.tags.get(ORIGIN).is_some_and(|origin| origin == key)
     };
     Ok(all.into_iter().find(is_it))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_hook_is_told_below_at_and_above_the_limit() {
+        for (length, fits) in [(INPUT_BYTES_MAX - 1, true), (INPUT_BYTES_MAX, true), (INPUT_BYTES_MAX + 1, false)] {
+            let read = told(std::io::repeat(b' ').take(length));
+            assert_eq!(read.is_ok_and(|text| text.len() as u64 == length), fits, "{length}");
+        }
+        assert!(told(std::io::repeat(b' ')).is_err(), "without an end");
+        assert!(told(&b"\xff"[..]).is_err(), "not UTF-8");
+    }
 }

@@ -286,6 +286,17 @@ mod tests {
     }
 
     #[test]
+    fn records_below_at_and_above_the_limit() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("network.json");
+        for (length, fits) in [(RECORD_BYTES_MAX - 1, true), (RECORD_BYTES_MAX, true), (RECORD_BYTES_MAX + 1, false)] {
+            fs::File::create(&file).unwrap().set_len(length).unwrap();
+            let error = Traces::open(file.clone()).unwrap_err().to_string();
+            assert_eq!(!error.contains("too long"), fits, "{length}: {error}");
+        }
+    }
+
+    #[test]
     fn what_is_no_record_is_an_error() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("network.json");
