@@ -12,6 +12,8 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use inborn_host::place::VSOCK_CID_MIN;
 use inborn_identity::UnixTime;
 
+use crate::certificates::Published;
+
 pub(crate) use machine::Machine;
 
 const ABOUT: &str = "Every machine is born with an identity.";
@@ -67,6 +69,9 @@ pub(crate) enum Command {
     /// Show who called what: the region's audit
     #[command(after_help = AUDIT_HELP)]
     Audit(Audit),
+    /// Show the region's certificates, for those who verify what it signs
+    #[command(after_help = CA_HELP)]
+    Ca(Ca),
     /// Inside a machine: print its credentials, as an AWS `credential_process` does
     Credentials,
     /// Inside a machine: ask the region who this machine is
@@ -350,6 +355,36 @@ pub(crate) struct Audit {
     /// How to print
     #[arg(long, value_enum, default_value = "table")]
     pub(crate) output: Output,
+}
+
+const CA_HELP: &str = "\
+Reads the certificates in the data directory; no `inborn up` need be running.
+
+Examples:
+  inborn ca                                   names, fingerprints, ends, files
+  inborn ca show tls > region.pem             for AWS_CA_BUNDLE
+  inborn ca show identity > identity.pem      for those who verify identity documents";
+
+#[derive(Debug, Args)]
+pub(crate) struct Ca {
+    #[command(subcommand)]
+    pub(crate) command: Option<CaCommand>,
+    /// The data directory of an `inborn up`, running or not
+    #[arg(long, env = "INBORN_DATA", value_name = "DIR", value_parser = path(), global = true)]
+    pub(crate) data: Option<PathBuf>,
+    /// How to print the list
+    #[arg(long, value_enum, default_value = "table")]
+    pub(crate) output: Output,
+}
+
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub(crate) enum CaCommand {
+    /// Print a certificate as PEM: first the one in use
+    Show {
+        /// Which
+        #[arg(value_enum)]
+        certificate: Published,
+    },
 }
 
 /// A point in time, as a person says it.

@@ -14,8 +14,9 @@ use inborn_host::pocket::Sockets;
 use inborn_host::pocket::dns::{self, Resolver, Upstream, Zone};
 use inborn_host::{AttachmentKind, Host, Issuer, Machine, MachineParts};
 use inborn_identity::{InstanceId, UnixTime};
-use inborn_imds::{Facts, Interface, KeyPair};
+use inborn_imds::{DocumentSignatures, Facts, Interface, KeyPair};
 use inborn_listener::Limits;
+use inborn_pki::SignedDocument;
 use inborn_region::{Observer, RegionServer, network};
 use inborn_store::{Attachment as StoredAttachment, Change, ChangeRequest, Instance, InstanceState};
 use tokio::net::{TcpListener, UdpSocket};
@@ -33,6 +34,19 @@ pub(crate) struct LocalIssuer(pub(crate) Arc<RegionServer>);
 impl Issuer for LocalIssuer {
     fn issue(&self, instance: InstanceId, delivery: Delivery, at: UnixTime) -> Option<(Credential, UnixTime)> {
         self.0.issue(instance, delivery, at).map(|issued| (issued.credential, issued.next_at))
+    }
+
+    fn sign_document(&self, document: &Bytes, at: UnixTime) -> Option<DocumentSignatures> {
+        let signer = self.0.document_signer()?;
+        match signer.sign(document, at) {
+            Ok(SignedDocument { signature, pkcs7 }) => {
+                Some(DocumentSignatures { signature: signature.into(), pkcs7: pkcs7.into() })
+            }
+            Err(error) => {
+                tracing::error!(%error, "cannot sign an identity document");
+                None
+            }
+        }
     }
 }
 

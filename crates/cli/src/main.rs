@@ -5,6 +5,7 @@ mod arguments;
 mod attach;
 mod audit;
 mod bridge;
+mod certificates;
 mod clock;
 mod directory;
 mod hook;
@@ -72,6 +73,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
                     Command::Stop(targets) => machines::change("StopInstances", &targets).await.map(done),
                     Command::Start(targets) => machines::change("StartInstances", &targets).await.map(done),
                     Command::Reboot(targets) => machines::change("RebootInstances", &targets).await.map(done),
+                    Command::Ca(ca) => certificates::ca(&ca).map(done),
                     Command::Audit(audit) => audit::audit(&audit).await.map(done),
                     Command::Credentials => inside::credentials().await.map(done),
                     Command::Whoami(whoami) => inside::whoami(&whoami).await.map(done),

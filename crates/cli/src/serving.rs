@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +27,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::bridge::{ControlHandler, HostObserver, LocalIssuer};
+use crate::certificates::{self, Published};
 use crate::clock::SystemClock;
 use crate::directory::{self, DataDirectory, Ready};
 use crate::settings::Settings;
@@ -33,7 +35,6 @@ use crate::settings::Settings;
 const DATABASE: &str = "inborn.db";
 const KEY_FILE: &str = "epoch.key";
 const OPERATOR_ENV: &str = "operator.env";
-const CA_FILE: &str = "ca.pem";
 /// What was put into the kernel's network state and has to be taken away.
 const NETWORK_RECORD: &str = "network.json";
 pub(crate) const AUDIT_DIRECTORY: &str = "audit";
@@ -98,7 +99,8 @@ impl Serving {
         let mut tasks = JoinSet::new();
         listeners.serve(&mut tasks, &region, tls_config, &stopping, Arc::new(registry));
         let socket = ControlSocket::bind(directory.path()).context("cannot make the control socket")?;
-        tasks.spawn(socket.serve(Arc::clone(&handler) as Arc<dyn Handler>, stopping));
+        tasks.spawn(socket.serve(Arc::clone(&handler) as Arc<dyn Handler>, stopping.clone()));
+        tasks.spawn(complete_signers(Arc::clone(&region), directory.path().to_owned(), stopping));
         spawn_chores(&region, &host, &handler, certificate);
         directory.announce(&ready, settings.ready_file.as_deref())?;
         Ok(Self { ready, region, directory, host, stop, tasks })
@@ -144,7 +146,7 @@ async fn open_region(
 
 /// What the other commands and the AWS tools need to find in the data directory.
 fn write_files(directory: &DataDirectory, region: &RegionServer, ready: &Ready) -> anyhow::Result<()> {
-    directory::replace_private(&directory.file(CA_FILE), region.authority().certificate_pem().as_bytes())?;
+    certificates::publish(directory.path(), region)?;
     let key = region.operator_key().context("the store has no operator of this account")?;
     let mut text = zeroize::Zeroizing::new(Vec::new());
     writeln!(text, "# The operator of this region, for the AWS CLI and SDKs:  . {}", ready.operator_env.display())?;
@@ -178,7 +180,7 @@ impl Listeners {
             tls_endpoint: format!("https://{}", self.tls.local_addr()?),
             operations: format!("http://{}", self.operations.local_addr()?),
             operator_env: directory.file(OPERATOR_ENV),
-            ca_bundle: directory.file(CA_FILE),
+            ca_bundle: directory.file(Published::Tls.file()),
             region: identity.region.to_string(),
             account: identity.account.to_string(),
             data: directory.path().to_owned(),
@@ -226,6 +228,7 @@ fn spawn_chores(
     certificate: Arc<tls::Certificate>,
 ) {
     tokio::spawn(Arc::clone(host).rotate());
+    tokio::spawn(Arc::clone(host).sign_documents());
     let chores = Arc::clone(handler);
     tokio::spawn(async move { chores.end_orphans().await });
     let chores = Arc::clone(handler);
@@ -242,9 +245,28 @@ fn spawn_chores(
     });
 }
 
+/// Makes the signers that a new region is without, renews what is due, and publishes their certificates.
+async fn complete_signers(region: Arc<RegionServer>, data: PathBuf, mut stop: watch::Receiver<bool>) {
+    let work = async {
+        loop {
+            if let Err(error) = region.complete_signers().await {
+                tracing::error!(%error, "the region's signers cannot be made or renewed");
+            } else if let Err(error) = certificates::publish(&data, &region) {
+                tracing::error!("the certificates are not published: {error:#}");
+            }
+            tokio::time::sleep(HOUSEKEEPING_ROUND).await;
+        }
+    };
+    tokio::select! {
+        () = work => {}
+        _ = stop.wait_for(|stop| *stop) => {}
+    }
+}
+
 /// The operations endpoint. It is served only after the region is open, so being alive is being ready.
 fn operations(request: &Request<Incoming>, registry: &Registry, region: &RegionServer) -> Response<Full<Bytes>> {
     const METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    const OPERATIONS: &str = "here are /livez, /readyz, /metrics, /ca.pem, /identity.pem and /instance-connect.pem\n";
     let (status, kind, body) = match request.uri().path() {
         "/livez" | "/readyz" => (StatusCode::OK, "text/plain", "ok\n".to_owned()),
         "/metrics" => {
@@ -254,8 +276,13 @@ fn operations(request: &Request<Incoming>, registry: &Registry, region: &RegionS
                 Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, "text/plain", String::new()),
             }
         }
-        "/ca.pem" => (StatusCode::OK, "application/x-pem-file", region.authority().certificate_pem().to_owned()),
-        _ => (StatusCode::NOT_FOUND, "text/plain", "here are /livez, /readyz, /metrics and /ca.pem\n".to_owned()),
+        path => match Published::ALL.iter().find(|published| path.strip_prefix('/') == Some(published.file())) {
+            Some(published) => match published.pem(region) {
+                Some(pem) => (StatusCode::OK, "application/x-pem-file", pem),
+                None => (StatusCode::SERVICE_UNAVAILABLE, "text/plain", "it is being made: ask again\n".to_owned()),
+            },
+            None => (StatusCode::NOT_FOUND, "text/plain", OPERATIONS.to_owned()),
+        },
     };
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = status;

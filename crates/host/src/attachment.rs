@@ -2,6 +2,7 @@
 
 mod kind;
 mod places;
+mod rotation;
 mod virtual_machines;
 
 use std::collections::HashMap;
@@ -14,19 +15,17 @@ use arc_swap::ArcSwap;
 use inborn_identity::{Clock, InstanceId};
 use inborn_imds::TokenKey;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
-use crate::machine::{Issuer, Machine, Wallet};
+use crate::machine::{Issuer, Machine};
 use crate::metadata::{self, Load, MetadataLimits, Service};
 use crate::metrics::Metrics;
 use crate::place::{Mark, Place, Traces};
+use crate::wallet::Wallet;
 
 pub use kind::Kind;
 pub use places::Lost;
-
-/// The longest time between two looks at what is due.
-const ROTATION_ROUND: Duration = Duration::from_secs(60);
 
 /// One machine with listeners of its own.
 #[derive(Debug)]
@@ -104,6 +103,8 @@ pub struct Host {
     metrics: Metrics,
     attached: Arc<Mutex<Machines>>,
     places: places::Places,
+    /// There may be documents to sign.
+    unsigned: Notify,
 }
 
 impl core::fmt::Debug for Host {
@@ -145,7 +146,8 @@ impl Host {
         let token_key = TokenKey::generate().map_err(|error| io::Error::other(error.to_string()))?;
         let service = Arc::new(Service::new(clock, token_key));
         let places = places::Places::new(traces);
-        Ok(Arc::new(Self { service, issuer, limits, metrics, attached: Arc::default(), places }))
+        let (attached, unsigned) = (Arc::default(), Notify::new());
+        Ok(Arc::new(Self { service, issuer, limits, metrics, attached, places, unsigned }))
     }
 
     /// Attaches a machine to a port of 127.0.0.1: the one it had before, or any.
@@ -184,6 +186,7 @@ impl Host {
         });
         attached.refill(&*self.issuer, &*self.service.clock);
         let earlier = self.lock().insert(id, Arc::clone(&attached));
+        self.unsigned.notify_one();
         if let Some(earlier) = earlier {
             self.end(earlier);
         }
@@ -204,11 +207,13 @@ impl Host {
     }
 
     /// Replaces what is known of a machine; in force with the next request.
-    pub fn update(&self, machine: Machine) {
+    pub fn update(&self, mut machine: Machine) {
         let attached = self.lock().get(&machine.id()).cloned();
         if let Some(attached) = attached {
+            machine.keep_document_of(&attached.machine());
             attached.machine.store(Arc::new(machine));
             attached.refill(&*self.issuer, &*self.service.clock);
+            self.unsigned.notify_one();
         }
     }
 
@@ -231,14 +236,6 @@ impl Host {
         let all: Vec<_> = self.lock().values().cloned().collect();
         for attached in all {
             attached.refill(&*self.issuer, &*self.service.clock);
-        }
-    }
-
-    /// Keeps credentials fresh until the host is gone.
-    pub async fn rotate(self: Arc<Self>) {
-        loop {
-            tokio::time::sleep(ROTATION_ROUND).await;
-            self.prepare();
         }
     }
 

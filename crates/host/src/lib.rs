@@ -1,14 +1,17 @@
 //! What runs beside the guests: attachments, metadata listeners, credential rotation, the sealed pocket of inborn run.
 
 mod attachment;
+mod document;
 mod machine;
 mod metadata;
 mod metrics;
+mod wallet;
 
 pub use attachment::{Host, Kind as AttachmentKind, Lost};
-pub use machine::{Issuer, Machine, MachineParts, PREPARE_AHEAD_SECONDS, Wallet};
+pub use machine::{Issuer, Machine, MachineParts};
 pub use metadata::MetadataLimits;
 pub use metrics::Metrics;
+pub use wallet::{PREPARE_AHEAD_SECONDS, Wallet};
 
 pub mod control;
 mod passing;

@@ -1,4 +1,4 @@
-//! The metadata service of attached machines over real connections, and rotation through simulated days.
+//! The metadata service of attached machines over real connections. Rotation is in `rotation.rs`.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice, reason = "tests")]
 
 use std::collections::HashMap;
@@ -195,43 +195,6 @@ async fn a_port_is_taken_again_and_never_from_another() {
     lab.host.detach(id(1));
     tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     assert_eq!(lab.host.attach_loopback(parts(id(3)).into(), Some(port)).await.unwrap(), port);
-}
-
-/// Three days, a minute at a time: never a moment without credentials that have more than an hour left while the region
-/// is there, none that has ended during four hours without it, and a new generation each hour.
-#[tokio::test]
-async fn rotation_never_leaves_a_machine_without_credentials() {
-    let lab = lab();
-    let machine: Machine = parts(id(9)).into();
-    let mut wallet = inborn_host::Wallet::default();
-    let mut generations = Vec::new();
-    let outage = 30 * HOUR..34 * HOUR;
-    for minute in 0..3 * 24 * 60 {
-        let elapsed = minute * 60;
-        let now = NOW.plus(elapsed);
-        lab.region.away.store(outage.contains(&elapsed), Ordering::Relaxed);
-        if let Some(refilled) = wallet.refilled(&machine, &*lab.region, now) {
-            wallet = refilled;
-        }
-        // Between two rounds of the rotation, too.
-        for second in [0, 30, 59] {
-            let now = now.plus(second);
-            let credentials = wallet.at(now).unwrap_or_else(|| panic!("none after {elapsed} s"));
-            let left = credentials.expires_at().since(now);
-            let wanted = if outage.contains(&elapsed) { 0 } else { HOUR };
-            assert!(left > wanted, "{left} s left after {elapsed} s");
-            assert!(credentials.issued_at() <= now, "from the future");
-            if generations.last() != Some(&credentials.issued_at()) {
-                generations.push(credentials.issued_at());
-            }
-        }
-    }
-    assert!(generations.is_sorted());
-    assert!(
-        (66..=73).contains(&generations.len()),
-        "{} generations in 72 hours, 4 of them without the region",
-        generations.len()
-    );
 }
 
 #[tokio::test]

@@ -5,14 +5,13 @@ use std::net::IpAddr;
 use inborn_identity::{Region, UnixTime};
 use rcgen::{
     BasicConstraints, CertificateParams, CidrSubnet, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, NameConstraints, SanType,
+    KeyUsagePurpose, NameConstraints, PublicKeyData, SanType,
 };
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::PrivateKeyDer;
 use rustls::sign::CertifiedKey;
 use zeroize::Zeroizing;
 
-use crate::certificate::{SealableKey, distinguished_name, validity};
+use crate::certificate::{Certificate, SealableKey, distinguished_name, validity};
 
 /// How long the authority's own certificate is good: ten years.
 const AUTHORITY_LIFE_SECONDS: u64 = 10 * 365 * 86_400;
@@ -101,7 +100,9 @@ impl Authority {
         let der = PrivateKeyDer::try_from(stored.private_key.to_vec()).map_err(|_| AuthorityError::Stored)?;
         let key = KeyPair::from_der_and_sign_algo(&der, &rcgen::PKCS_ECDSA_P256_SHA256)
             .map_err(|_| AuthorityError::Stored)?;
-        CertificateDer::from_pem_slice(stored.certificate_pem.as_bytes()).map_err(|_| AuthorityError::Stored)?;
+        if Certificate::from_pem(&stored.certificate_pem)?.public_key != key.der_bytes() {
+            return Err(AuthorityError::Stored);
+        }
         // Only the name and the key of the issuer enter what it issues; the dates of its own certificate do not.
         let params = authority_params(region, domain, UnixTime::from_secs(0));
         Ok(Self { issuer: Issuer::new(params, key), certificate_pem: stored.certificate_pem.clone() })
@@ -185,6 +186,14 @@ mod tests {
     fn refuses_a_damaged_key() {
         let (_, mut sealable) = Authority::create(&region(), "amazonaws.com", UnixTime::from_secs(0)).unwrap();
         sealable.private_key.truncate(20);
+        assert!(matches!(Authority::restore(&region(), "amazonaws.com", &sealable), Err(AuthorityError::Stored)));
+    }
+
+    #[test]
+    fn refuses_the_key_of_another() {
+        let now = UnixTime::from_secs(0);
+        let (_, mut sealable) = Authority::create(&region(), "amazonaws.com", now).unwrap();
+        sealable.private_key = Authority::create(&region(), "amazonaws.com", now).unwrap().1.private_key;
         assert!(matches!(Authority::restore(&region(), "amazonaws.com", &sealable), Err(AuthorityError::Stored)));
     }
 

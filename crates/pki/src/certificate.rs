@@ -34,6 +34,36 @@ impl core::fmt::Debug for SealableKey {
     }
 }
 
+/// What a person wants to know of a certificate.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CertificateSummary {
+    /// The subject's common name.
+    pub name: String,
+    /// SHA-256, upper-case hex digits with colons, as `openssl x509 -fingerprint -sha256` prints it.
+    pub fingerprint: String,
+    /// The last second it is good.
+    pub not_after: UnixTime,
+}
+
+impl CertificateSummary {
+    /// Of each certificate in `pem`, which are ours.
+    ///
+    /// # Errors
+    /// [`AuthorityError::Stored`] when one is not.
+    pub fn of(pem: &str) -> Result<Vec<Self>, AuthorityError> {
+        CertificateDer::pem_slice_iter(pem.as_bytes())
+            .map(|der| {
+                let certificate = Certificate::from_der(der.map_err(|_| AuthorityError::Stored)?)?;
+                Ok(Self {
+                    name: certificate.common_name()?,
+                    fingerprint: certificate.sha256_fingerprint(),
+                    not_after: certificate.not_after,
+                })
+            })
+            .collect()
+    }
+}
+
 /// The subject `O=Inborn, CN=…` of all our certificates.
 pub(crate) fn distinguished_name(common_name: &str) -> DistinguishedName {
     let mut name = DistinguishedName::new();
@@ -102,6 +132,12 @@ impl Certificate {
     /// The subject's common name.
     pub(crate) fn common_name(&self) -> Result<String, AuthorityError> {
         common_name(&self.subject).ok().flatten().ok_or(AuthorityError::Stored)
+    }
+
+    /// The SHA-256 fingerprint as OpenSSL prints it.
+    fn sha256_fingerprint(&self) -> String {
+        let hash = digest::digest(&digest::SHA256, &self.der);
+        hash.as_ref().iter().map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().join(":")
     }
 
     /// The SHA-1 fingerprint as OpenSSL prints it, without its colons. Instance Connect names staples by it.

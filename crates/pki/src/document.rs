@@ -82,9 +82,9 @@ impl DocumentSigner {
     ///
     /// # Errors
     /// [`AuthorityError::Crypto`].
-    pub fn sign(&self, document: &str, now: UnixTime) -> Result<SignedDocument, AuthorityError> {
-        let signature = self.key.sign_pkcs1(document.as_bytes())?;
-        let pkcs7 = cms::sign(document.as_bytes(), &self.key, &self.certificate, now)?;
+    pub fn sign(&self, document: &[u8], now: UnixTime) -> Result<SignedDocument, AuthorityError> {
+        let signature = self.key.sign_pkcs1(document)?;
+        let pkcs7 = cms::sign(document, &self.key, &self.certificate, now)?;
         Ok(SignedDocument { signature: base64::in_lines(&signature), pkcs7: base64::in_lines(&pkcs7) })
     }
 }

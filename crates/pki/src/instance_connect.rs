@@ -113,19 +113,27 @@ impl InstanceConnectSigner {
         Ok(Self { name, root_key, root, root_pem: stored.root.certificate_pem.clone(), key, certificate, chain_pem })
     }
 
-    /// The signer's certificate, PEM, with a new one in its place if it is time to; `None` if it is not. Its key stays. To be
-    /// sealed in the place of the old one, and [`InstanceConnectSigner::restore`]d.
+    /// The same with a new certificate of the signer, if it is time for one; `None` if it is not. Root and keys stay.
     ///
     /// # Errors
     /// When the crypto library cannot make it.
-    pub fn renewed(&self, now: UnixTime) -> Result<Option<SealableKey>, AuthorityError> {
+    pub fn renewed(
+        &self,
+        region: &Region,
+        domain: &str,
+        now: UnixTime,
+    ) -> Result<Option<(Self, SealableSigner)>, AuthorityError> {
         if now.plus(SIGNER_RENEW_SECONDS) < self.certificate.not_after {
             return Ok(None);
         }
         let params = root_params(&self.name, &self.root.common_name()?);
         let issuer = Issuer::from_params(&params, &self.root_key);
         let certificate_pem = issue(&self.name, &self.key, &issuer, now)?;
-        Ok(Some(SealableKey { certificate_pem, private_key: self.key.to_pkcs8()? }))
+        let root =
+            SealableKey { certificate_pem: self.root_pem.clone(), private_key: self.root_key.serialize_der().into() };
+        let signer = SealableKey { certificate_pem, private_key: self.key.to_pkcs8()? };
+        let sealable = SealableSigner { root, signer };
+        Ok(Some((Self::restore(region, domain, &sealable)?, sealable)))
     }
 
     /// What guests have to trust, PEM.

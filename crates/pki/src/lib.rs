@@ -13,6 +13,6 @@ mod rsa;
 pub mod tls;
 
 pub use authority::{Authority, AuthorityError, ServerNames};
-pub use certificate::SealableKey;
+pub use certificate::{CertificateSummary, SealableKey};
 pub use document::{DocumentSigner, SignedDocument};
 pub use instance_connect::{InstanceConnectSigner, SealableSigner, Staple};

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use inborn_identity::{Region, UnixTime};
-use inborn_pki::{Authority, DocumentSigner, InstanceConnectSigner};
+use inborn_pki::{Authority, CertificateSummary, DocumentSigner, InstanceConnectSigner};
 
 const DOMAIN: &str = "amazonaws.com";
 const DOCUMENT: &str = "{\n  \"accountId\" : \"123456789012\",\n  \"version\" : \"2017-09-30\"\n}";
@@ -86,9 +86,9 @@ fn forged(text: &str) -> String {
 fn a_documents_signatures_verify_and_a_forgery_does_not() {
     let now = today();
     let (signer, sealable) = DocumentSigner::create(&region(), now).unwrap();
-    let signed = signer.sign(DOCUMENT, now).unwrap();
+    let signed = signer.sign(DOCUMENT.as_bytes(), now).unwrap();
     assert_eq!(
-        DocumentSigner::restore(&sealable).unwrap().sign(DOCUMENT, now).unwrap(),
+        DocumentSigner::restore(&sealable).unwrap().sign(DOCUMENT.as_bytes(), now).unwrap(),
         signed,
         "a restart changes nothing"
     );
@@ -131,6 +131,19 @@ fn the_certificate_of_a_region_says_what_it_is_for() {
     for line in ["Public-Key: (2048 bit)", "CA:FALSE", "Digital Signature"] {
         assert!(text.contains(line), "{line} in {text}");
     }
+}
+
+#[test]
+fn a_summary_says_what_openssl_says() {
+    let signer = InstanceConnectSigner::create(&region(), DOMAIN, today()).unwrap().0;
+    let summaries = CertificateSummary::of(signer.chain_pem()).unwrap();
+    assert_eq!(summaries.len(), 2);
+    let desk = Desk::new();
+    desk.put("root", signer.root_pem());
+    assert_eq!(summaries[1].name, desk.common_name("root"));
+    let fingerprint = String::from_utf8(desk.accepts("x509 -in root -noout -fingerprint -sha256")).unwrap();
+    assert_eq!(fingerprint.trim_end().split_once('=').unwrap().1, summaries[1].fingerprint);
+    assert!(CertificateSummary::of("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").is_err());
 }
 
 #[test]
@@ -229,12 +242,11 @@ fn the_instance_connect_root_is_worth_nothing_for_anything_else() {
 #[test]
 fn a_signers_certificate_is_renewed_halfway_through_its_life() {
     let now = today();
-    let (signer, mut sealable) = InstanceConnectSigner::create(&region(), DOMAIN, now).unwrap();
+    let (signer, _) = InstanceConnectSigner::create(&region(), DOMAIN, now).unwrap();
     let due = now.plus(45 * 86_400);
-    assert!(signer.renewed(due.minus(1)).unwrap().is_none());
-    sealable.signer = signer.renewed(due).unwrap().unwrap();
-    let renewed = InstanceConnectSigner::restore(&region(), DOMAIN, &sealable).unwrap();
-    assert!(renewed.renewed(due).unwrap().is_none());
+    assert!(signer.renewed(&region(), DOMAIN, due.minus(1)).unwrap().is_none());
+    let (renewed, _) = signer.renewed(&region(), DOMAIN, due).unwrap().unwrap();
+    assert!(renewed.renewed(&region(), DOMAIN, due).unwrap().is_none());
     assert_eq!(renewed.root_pem(), signer.root_pem());
     assert_ne!(renewed.staples(now).unwrap()[0].fingerprint, signer.staples(now).unwrap()[0].fingerprint);
     let desk = Desk::new();

@@ -22,6 +22,7 @@ mod roles;
 mod second_signature;
 mod secrets;
 mod services;
+mod signers;
 mod throttle;
 
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -32,7 +33,7 @@ use inborn_credential::{
     Authenticator, Claims, Credential, CryptoError, Delivery, KekError, KeyringError, Kind, generation,
 };
 use inborn_identity::{Clock, InstanceId, UnixTime};
-use inborn_pki::{Authority, AuthorityError};
+use inborn_pki::{Authority, AuthorityError, DocumentSigner, InstanceConnectSigner};
 use inborn_store::{Change, InstanceState, StateReason, Store, StoreError};
 
 use agents::Agents;
@@ -130,6 +131,7 @@ pub struct RegionServer {
     /// Seconds since the epoch.
     last_management_issue: AtomicU64,
     authority: Authority,
+    signers: signers::Signers,
     operator_key: Option<OperatorKey>,
     audit: Audit,
     bounds: Bounds,
@@ -176,6 +178,7 @@ impl RegionServer {
             agents,
             last_management_issue: AtomicU64::new(0),
             authority: secrets.authority,
+            signers: secrets.signers,
             operator_key,
             audit,
             bounds: Bounds::new(rates),
@@ -194,6 +197,27 @@ impl RegionServer {
     #[must_use]
     pub const fn authority(&self) -> &Authority {
         &self.authority
+    }
+
+    /// Who signs identity documents. `None` until [`RegionServer::complete_signers`] has made it.
+    #[must_use]
+    pub fn document_signer(&self) -> Option<Arc<DocumentSigner>> {
+        self.signers.documents()
+    }
+
+    /// Who signs the SSH keys that are sent to machines. `None` until [`RegionServer::complete_signers`] has made it.
+    #[must_use]
+    pub fn instance_connect_signer(&self) -> Option<Arc<InstanceConnectSigner>> {
+        self.signers.instance_connect()
+    }
+
+    /// Makes the signers that are not there yet, and renews the certificates that are due: to be called at the start,
+    /// beside the first requests, and then now and again. Seconds of work at the first start of a region.
+    ///
+    /// # Errors
+    /// The store's, or the crypto library's; what there was stays.
+    pub async fn complete_signers(&self) -> Result<(), OpenError> {
+        self.signers.complete(&self.store, &self.identity, self.now()).await
     }
 
     /// The key of the operator that was made at first start.

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::key_file::{self, KeyFileError};
+use crate::signers::Signers;
 use crate::{OpenError, RegionIdentity};
 
 /// The first epoch's number.
@@ -35,6 +36,7 @@ pub(crate) struct Secrets {
     pub(crate) keyring: Keyring,
     pub(crate) operators: Vec<Operator>,
     pub(crate) authority: Authority,
+    pub(crate) signers: Signers,
 }
 
 /// What `DATA/operator.env` is made of.
@@ -67,7 +69,8 @@ impl Secrets {
         let keyring = keyring(store, &kek, source, sealed, identity, now).await?;
         let operators = operators(store, &kek, source, identity, now).await?;
         let authority = authority(store, &kek, source, identity, now).await?;
-        Ok(Self { keyring, operators, authority })
+        let signers = Signers::open(store, kek, source, identity).await?;
+        Ok(Self { keyring, operators, authority, signers })
     }
 }
 
@@ -139,7 +142,12 @@ fn epoch_label(id: EpochId) -> String {
     format!("epoch {}", id.0)
 }
 
-fn unseal(kek: &Kek, source: &KeySource, label: &str, blob: &Sealed) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+pub(crate) fn unseal(
+    kek: &Kek,
+    source: &KeySource,
+    label: &str,
+    blob: &Sealed,
+) -> Result<Zeroizing<Vec<u8>>, OpenError> {
     kek.open(label, blob.as_bytes()).map_err(|error| match (error, source) {
         (KekError::Refused, KeySource::File(path)) => KeyFileError::Wrong(path.clone()).into(),
         (error, _) => error.into(),
@@ -201,29 +209,43 @@ async fn authority(
     let name = format!("{SETTING_AUTHORITY} {}", identity.domain);
     if let Some(blob) = store.setting(&name).await? {
         let text = unseal(kek, source, &name, &Sealed::new(blob))?;
-        let stored = decode_authority(&text).ok_or(OpenError::Damaged("the certificate authority"))?;
+        let [certificate, key] = decode_parts(&text).ok_or(OpenError::Damaged("the certificate authority"))?;
+        let stored = sealable_key(certificate, key).ok_or(OpenError::Damaged("the certificate authority"))?;
         return Ok(Authority::restore(&identity.region, &identity.domain, &stored)?);
     }
     let (authority, sealable) = Authority::create(&identity.region, &identity.domain, now)?;
-    let value = kek.seal(&name, &encode_authority(&sealable))?;
+    let value = kek.seal(&name, &encode_parts(&[sealable.certificate_pem.as_bytes(), &sealable.private_key]))?;
     store.put_setting(SettingChange { name, expected: None, value }).await?;
     Ok(authority)
 }
 
-/// The certificate's length in 4 bytes, the certificate, the key.
-fn encode_authority(authority: &SealableKey) -> Zeroizing<Vec<u8>> {
-    let certificate = authority.certificate_pem.as_bytes();
-    let length = u32::try_from(certificate.len()).unwrap_or(u32::MAX).to_be_bytes();
-    let mut bytes = Zeroizing::new(Vec::with_capacity(4 + certificate.len() + authority.private_key.len()));
-    bytes.extend_from_slice(&length);
-    bytes.extend_from_slice(certificate);
-    bytes.extend_from_slice(&authority.private_key);
+/// Texts one after the other, each but the last behind its length in 4 bytes.
+pub(crate) fn encode_parts(parts: &[&[u8]]) -> Zeroizing<Vec<u8>> {
+    let length = parts.iter().map(|part| 4 + part.len()).sum();
+    let mut bytes = Zeroizing::new(Vec::with_capacity(length));
+    for (at, part) in parts.iter().enumerate() {
+        if at + 1 < parts.len() {
+            bytes.extend_from_slice(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
+        }
+        bytes.extend_from_slice(part);
+    }
     bytes
 }
 
-fn decode_authority(bytes: &[u8]) -> Option<SealableKey> {
-    let (length, rest) = bytes.split_first_chunk::<4>()?;
-    let (certificate, key) = rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)?;
+/// `N` texts that [`encode_parts`] has put together.
+pub(crate) fn decode_parts<const N: usize>(bytes: &[u8]) -> Option<[&[u8]; N]> {
+    let mut rest = bytes;
+    let mut parts = [bytes; N];
+    let (last, others) = parts.split_last_mut()?;
+    for part in others {
+        let (length, after) = rest.split_first_chunk::<4>()?;
+        (*part, rest) = after.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)?;
+    }
+    *last = rest;
+    Some(parts)
+}
+
+pub(crate) fn sealable_key(certificate: &[u8], key: &[u8]) -> Option<SealableKey> {
     Some(SealableKey {
         certificate_pem: String::from_utf8(certificate.to_vec()).ok()?,
         private_key: Zeroizing::new(key.to_vec()),
@@ -255,4 +277,31 @@ pub(crate) fn operator_key(operators: &[Operator], account: AccountId) -> Option
         }
         _ => None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn parts_come_apart_as_they_were_put_together(a: Vec<u8>, b: Vec<u8>, c: Vec<u8>) {
+            let bytes = encode_parts(&[&a, &b, &c]);
+            prop_assert_eq!(decode_parts(&bytes), Some([&a[..], &b[..], &c[..]]));
+        }
+
+        #[test]
+        fn no_bytes_panic(bytes: Vec<u8>) {
+            decode_parts::<1>(&bytes).unwrap();
+            let _ = decode_parts::<4>(&bytes);
+        }
+    }
+
+    /// The form that stores hold already.
+    #[test]
+    fn a_certificate_and_its_key() {
+        assert_eq!(*encode_parts(&[b"PEM", b"KEY"]), *b"\0\0\0\x03PEMKEY");
+        assert!(decode_parts::<2>(b"\0\0\0\x07PEMKEY").is_none());
+    }
 }

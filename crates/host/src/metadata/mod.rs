@@ -14,6 +14,8 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Request;
+use hyper::body::Incoming;
 use inborn_identity::Clock;
 use inborn_imds::TokenKey;
 use inborn_listener::{HeaderNames, Limits, back_off, stopped};
@@ -144,11 +146,15 @@ impl Conversation {
         let conversation = Arc::new(self);
         let socket = conversation.socket.clone();
         let is_first = Cell::new(true);
-        let respond = move |request| {
+        let respond = move |request: Request<Incoming>| {
             let (conversation, is_first) = (Arc::clone(&conversation), is_first.replace(false));
             async move {
                 if !is_first && turn(&conversation.attached).await.is_err() {
                     return Ok(conversation.too_many());
+                }
+                // A machine's first program may ask for a signature while it is being made.
+                if request.uri().path().contains("/instance-identity/") {
+                    conversation.attached.machine().document().is_signed_soon().await;
                 }
                 conversation.answer(&request)
             }

@@ -1,0 +1,188 @@
+//! The credentials of a machine, prepared ahead of every request.
+
+use std::sync::Arc;
+
+use inborn_credential::Delivery;
+use inborn_identity::UnixTime;
+use inborn_imds::{PreparedCredential, PreparedCredentials};
+
+use crate::{Issuer, Machine};
+
+/// The next generation is prepared this long before its time: longer than two rounds of the rotation.
+pub const PREPARE_AHEAD_SECONDS: u64 = 300;
+
+/// Generations kept: the present one, the next one when it is near, and the one before, for a clock that is set back.
+const GENERATIONS_MAX: usize = 3;
+
+/// The credentials of a machine, ready to be handed out.
+///
+/// Nothing on the request path waits for a key: [`Wallet::at`] only looks which generation is due.
+#[derive(Clone, Debug, Default)]
+pub struct Wallet {
+    boot_generation: u32,
+    /// From the earliest to the latest.
+    generations: Vec<Generation>,
+}
+
+#[derive(Clone, Debug)]
+struct Generation {
+    credentials: Arc<PreparedCredentials>,
+    /// When the next one takes its place.
+    next_at: UnixTime,
+}
+
+impl Generation {
+    fn issued_at(&self) -> UnixTime {
+        self.credentials.issued_at()
+    }
+
+    /// To the verifier, what begins later than now is a forgery, and what has ended is expired.
+    fn is_good(&self, now: UnixTime) -> bool {
+        self.issued_at() <= now && now < self.credentials.expires_at()
+    }
+}
+
+impl Wallet {
+    /// Which boot of its machine it was filled for.
+    #[must_use]
+    pub const fn boot_generation(&self) -> u32 {
+        self.boot_generation
+    }
+
+    /// The credentials to hand out at the moment `now`: the latest that have begun and not ended. If the region is away, the
+    /// last that could be had.
+    #[must_use]
+    pub fn at(&self, now: UnixTime) -> Option<&PreparedCredentials> {
+        self.present(now).map(|generation| &*generation.credentials)
+    }
+
+    fn present(&self, now: UnixTime) -> Option<&Generation> {
+        self.generations.iter().rev().find(|generation| generation.is_good(now))
+    }
+
+    /// This wallet with what `issuer` has to add at the moment `now`; `None` when nothing is due.
+    #[must_use]
+    pub fn refilled(&self, machine: &Machine, issuer: &dyn Issuer, now: UnixTime) -> Option<Self> {
+        let rebooted = self.boot_generation != machine.boot_generation();
+        let mut wallet = if rebooted { Self::default() } else { self.clone() };
+        wallet.boot_generation = machine.boot_generation();
+        let mut changed = rebooted;
+        let is_due = wallet.present(now).is_none_or(|present| now >= present.next_at);
+        if is_due {
+            changed |= wallet.add(prepare(machine, issuer, now), now);
+        }
+        if let Some(next_at) = wallet.present(now).map(|present| present.next_at)
+            && now < next_at
+            && now.plus(PREPARE_AHEAD_SECONDS) >= next_at
+            && !wallet.generations.iter().any(|generation| generation.issued_at() == next_at)
+        {
+            changed |= wallet.add(prepare(machine, issuer, next_at), now);
+        }
+        changed.then_some(wallet)
+    }
+
+    /// Adds a generation, if it was to be had. Those furthest from now make room; not those that are of no use now, for the
+    /// clock may be on its way to where they are.
+    fn add(&mut self, generation: Option<Generation>, now: UnixTime) -> bool {
+        let Some(generation) = generation else { return false };
+        self.generations.retain(|kept| kept.issued_at() != generation.issued_at());
+        self.generations.push(generation);
+        self.generations.sort_by_key(Generation::issued_at);
+        while self.generations.len() > GENERATIONS_MAX {
+            let distance = |at: UnixTime| at.since(now).max(now.since(at));
+            let first = self.generations.first().map_or(0, |first| distance(first.issued_at()));
+            let last = self.generations.last().map_or(0, |last| distance(last.issued_at()));
+            if last > first {
+                self.generations.pop();
+            } else {
+                self.generations.remove(0);
+            }
+        }
+        true
+    }
+}
+
+fn prepare(machine: &Machine, issuer: &dyn Issuer, at: UnixTime) -> Option<Generation> {
+    let (v1, next_at) = issuer.issue(machine.id(), Delivery::V1, at)?;
+    let (v2, _) = issuer.issue(machine.id(), Delivery::V2, at)?;
+    let (v1, v2) = (PreparedCredential::from(&v1), PreparedCredential::from(&v2));
+    let credentials = Arc::new(PreparedCredentials::new(machine.account(), v1, v2));
+    Some(Generation { credentials, next_at })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::tests::{NOW, machine_with, region};
+    use inborn_credential::Credential;
+    use inborn_identity::{InstanceId, MetadataOptions};
+
+    const HOUR: u64 = 3600;
+
+    struct Away;
+
+    impl Issuer for Away {
+        fn issue(&self, _: InstanceId, _: Delivery, _: UnixTime) -> Option<(Credential, UnixTime)> {
+            None
+        }
+    }
+
+    fn machine(boot_generation: u32) -> Machine {
+        machine_with(boot_generation, MetadataOptions::default())
+    }
+
+    /// A wallet as it is after some hours of rotation until `now`, a minute at a time.
+    fn filled(now: UnixTime) -> Wallet {
+        let begin = now.minus(5 * HOUR);
+        let moments = (0..=5 * 60).map(|minute| begin.plus(minute * 60));
+        moments.fold(Wallet::default(), |wallet, at| wallet.refilled(&machine(1), &region(), at).unwrap_or(wallet))
+    }
+
+    fn present(wallet: &Wallet, now: UnixTime) -> Option<UnixTime> {
+        wallet.at(now).map(PreparedCredentials::issued_at)
+    }
+
+    #[test]
+    fn a_wallet_is_of_one_boot() {
+        let wallet = Wallet::default().refilled(&machine(1), &region(), NOW).unwrap();
+        assert!(wallet.refilled(&machine(1), &region(), NOW).is_none(), "nothing is due");
+        assert_eq!(wallet.refilled(&machine(2), &region(), NOW).unwrap().boot_generation(), 2);
+        let rebooted_alone = wallet.refilled(&machine(2), &Away, NOW).unwrap();
+        assert!(rebooted_alone.at(NOW).is_none(), "those of an earlier boot are not the machine's any more");
+    }
+
+    #[test]
+    fn what_is_from_the_future_is_never_handed_out() {
+        let ahead = NOW.plus(86_400);
+        let wallet = Wallet::default().refilled(&machine(1), &region(), ahead).unwrap();
+        assert!(wallet.at(NOW).is_none());
+        let wallet = wallet.refilled(&machine(1), &region(), NOW).unwrap();
+        assert!(present(&wallet, NOW).unwrap() <= NOW);
+        assert!(present(&wallet, ahead).unwrap() > NOW, "the clock may be set right again");
+    }
+
+    /// A step of a second over the start of a generation, while the region is away, must not lose all there is.
+    #[test]
+    fn a_clock_that_is_set_back_a_little_falls_back_on_the_generation_before() {
+        let wallet = filled(NOW);
+        let begin = present(&wallet, NOW).unwrap();
+        let wallet = wallet.refilled(&machine(1), &Away, begin.minus(1)).unwrap_or(wallet);
+        let before = present(&wallet, begin.minus(1)).unwrap();
+        assert_eq!(begin.since(before), HOUR);
+        assert_eq!(present(&wallet, begin), Some(begin), "and comes back to it");
+    }
+
+    #[test]
+    fn wherever_the_clock_goes_one_refill_is_enough() {
+        let mut wallet = filled(NOW);
+        for jump in [1, 300, HOUR, 3 * HOUR, 7 * HOUR, 30 * 24 * HOUR, 20 * 365 * 24 * HOUR] {
+            for now in [NOW.plus(jump), NOW.minus(jump), NOW] {
+                wallet = wallet.refilled(&machine(1), &region(), now).unwrap_or(wallet);
+                let credentials = wallet.at(now).unwrap();
+                assert!(credentials.expires_at().since(now) > 5 * HOUR, "{jump}");
+                assert!(wallet.generations.len() <= GENERATIONS_MAX);
+                assert!(wallet.generations.is_sorted_by_key(Generation::issued_at));
+            }
+        }
+    }
+}
