@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use inborn_credential::{Claims, Credential, Delivery, Epoch, EpochId, EpochRoot, Keyring, Kind, generation};
-use inborn_host::{AttachmentKind, Host, Issuer, Machine, MachineParts, Metrics};
+use inborn_host::{AttachmentKind, Host, Issuer, MachineParts, Metrics};
 use inborn_identity::{HttpTokens, InstanceId, MetadataOptions, Partition, UnixTime};
 use inborn_imds::Facts;
 use inborn_testkit::ManualClock;
