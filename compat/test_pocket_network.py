@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -194,6 +195,21 @@ def test_nothing_is_left(pocket: Pocket, lab: tuple[Computer, Path, Path]):
         return not any("passt" in name for name in names)
 
     wait_until(gone, "passt has ended")
+
+
+def test_the_command_outlives_its_network(lab: tuple[Computer, Path, Path], place: Path):
+    one, _, _ = lab
+    script = "echo ready; read go; inborn whoami"
+    words = one.inside(str(binary()), "run", "--net", "host-egress", "--", "sh", "-c", script)
+    keys = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    pocket = subprocess.Popen(words, env=clean_env(place / "home"), text=True, **keys)
+    assert pocket.stdout.readline() == "ready\n"
+    children = Path(f"/proc/{pocket.pid}/task/{pocket.pid}/children").read_text().split()
+    (helper,) = (pid for pid in children if "passt" in Path(f"/proc/{pid}/comm").read_text())
+    os.kill(int(helper), signal.SIGKILL)
+    assert "ended: signal: 9 (SIGKILL): the command goes on without a network" in pocket.stderr.readline()
+    told, _ = pocket.communicate("go\n", timeout=60)
+    assert (pocket.returncode, "assumed-role/aws:ec2-instance/i-" in told) == (0, True)
 
 
 def test_what_is_missing_is_named(place: Path):

@@ -81,7 +81,7 @@ impl Up {
         let mut up = Command::new(INBORN);
         up.arg("up").arg("--data").arg(data).arg("--ready-file").arg(&ready);
         up.args(["--port", "0", "--tls-port", "0", "--operations-port", "0"]);
-        let up = Self(up.stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+        let up = Self(up.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
         let begun = Instant::now();
         while !ready.exists() {
             assert!(begun.elapsed() < READY_TIMEOUT, "`inborn up` is not ready");

@@ -1,6 +1,6 @@
 //! `inborn run`: a machine that lives as long as a command.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, ExitStatus};
 use std::time::Duration;
@@ -134,9 +134,11 @@ async fn watch(egress: Option<Egress>) {
     std::future::pending().await
 }
 
-/// A line for the person at the terminal, which may be raw.
+/// A line for the person who waits. A terminal may be raw, and then a line feed alone does not go back to the left.
 fn tell(message: &str) {
-    let _ = write!(std::io::stderr(), "inborn: {message}\r\n");
+    let mut errors = std::io::stderr();
+    let end = if errors.is_terminal() { "\r\n" } else { "\n" };
+    let _ = write!(errors, "inborn: {message}{end}");
 }
 
 /// What the command finds in its pocket.

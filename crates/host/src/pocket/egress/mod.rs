@@ -294,9 +294,19 @@ async fn last_words(helper: &mut Child) -> String {
         let mut limited = stderr.take(u64::try_from(HELPER_TEXT_BYTES_MAX).unwrap_or_default());
         let _ = tokio::time::timeout(HELPER_TIMEOUT, limited.read_to_end(&mut text)).await;
     }
-    let text = String::from_utf8_lossy(&text);
-    let last = text.lines().map(str::trim).rfind(|line| !line.is_empty() && !line.contains("to syslog"));
-    last.map_or_else(|| "it did not say why".to_owned(), ToOwned::to_owned)
+    if let Some(words) = sentence(&String::from_utf8_lossy(&text)) {
+        return words.to_owned();
+    }
+    match tokio::time::timeout(HELPER_TIMEOUT, helper.wait()).await {
+        Ok(Ok(status)) => status.to_string(),
+        _ => "it did not say why".to_owned(),
+    }
+}
+
+/// The last line that tells something: not what it always says to root, nor that there is no log of the system.
+fn sentence(text: &str) -> Option<&str> {
+    const ALWAYS: [&str; 2] = ["to syslog", "run as root"];
+    text.lines().map(str::trim).rfind(|line| !line.is_empty() && !ALWAYS.iter().any(|always| line.contains(always)))
 }
 
 #[cfg(test)]
@@ -323,6 +333,16 @@ mod tests {
         assert_eq!(frame[28..32], GUEST_V4.octets());
         assert_eq!(frame[38..], GATEWAY_V4.octets());
         assert_eq!(framed(&frame)[..4], [0, 0, 0, 42]);
+    }
+
+    #[test]
+    fn of_what_the_helper_says_the_reason_is_kept() {
+        assert_eq!(
+            sentence("No external interface\n\nFailed to send 31 bytes to syslog\n"),
+            Some("No external interface")
+        );
+        assert_eq!(sentence("Don't run as root. Changing to nobody...\n"), None);
+        assert_eq!(sentence(""), None);
     }
 
     #[tokio::test]
