@@ -17,6 +17,7 @@ mod key_file;
 mod machines;
 mod metrics;
 pub mod network;
+mod nodes;
 mod operation;
 mod roles;
 mod second_signature;
@@ -39,6 +40,7 @@ use inborn_store::{Change, InstanceState, StateReason, Store, StoreError};
 use agents::Agents;
 use gateway::Bounds;
 use host_management::{HostManagement, SettingError};
+use nodes::Nodes;
 use roles::Roles;
 
 pub use audit::{Audit, AuditReader, Entry as AuditEntry, LINE_BYTES_MAX, Rotation as AuditRotation};
@@ -128,6 +130,7 @@ pub struct RegionServer {
     roles: Roles,
     host_management: HostManagement,
     agents: Agents,
+    nodes: Nodes,
     /// Seconds since the epoch.
     last_management_issue: AtomicU64,
     authority: Authority,
@@ -165,6 +168,7 @@ impl RegionServer {
         let roles = Roles::load(Arc::clone(&store), identity.account, now).await?;
         let host_management = HostManagement::load(Arc::clone(&store)).await?;
         let agents = Agents::load(Arc::clone(&store)).await?;
+        let nodes = Nodes::load(Arc::clone(&store)).await?;
         let audit = Audit::open(&audit_file, AuditRotation::DEFAULT, now)
             .map_err(|source| OpenError::Audit { path: audit_file, source })?;
         let region = Self {
@@ -176,6 +180,7 @@ impl RegionServer {
             roles,
             host_management,
             agents,
+            nodes,
             last_management_issue: AtomicU64::new(0),
             authority: secrets.authority,
             signers: secrets.signers,
@@ -245,6 +250,11 @@ impl RegionServer {
     /// The agents that registered.
     pub(crate) const fn agents(&self) -> &Agents {
         &self.agents
+    }
+
+    /// The machines whose agents have spoken.
+    pub(crate) const fn nodes(&self) -> &Nodes {
+        &self.nodes
     }
 
     /// The store.
@@ -367,6 +377,7 @@ impl RegionServer {
         let now = self.now();
         self.authenticator.forget(now);
         self.agents.keep(|instance| self.machines.get(instance).is_some());
+        self.nodes.keep(|instance| self.machines.get(instance).is_some());
         self.audit.tidy(now);
         let longest_life = inborn_credential::LIFE_MAX_SECONDS + inborn_credential::WINDOW_SECONDS;
         let forgotten = self.store.forget_cut_offs(now.minus(2 * longest_life)).await;

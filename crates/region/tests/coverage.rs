@@ -9,7 +9,7 @@ use inborn_identity::CallerKind;
 use inborn_region::{Operation, Protocol, SERVICES, Service};
 
 /// What each operation is expected to allow. Adding an operation means adding a line.
-const EXPECTED: [(&str, &str, &[CallerKind]); 30] = [
+const EXPECTED: [(&str, &str, &[CallerKind]); 35] = [
     ("sts", "GetCallerIdentity", &CallerKind::ALL),
     ("ec2", "CreateKeyPair", &[CallerKind::Operator]),
     ("ec2", "CreateTags", &[CallerKind::Operator]),
@@ -29,15 +29,20 @@ const EXPECTED: [(&str, &str, &[CallerKind]); 30] = [
     ("ec2", "StartInstances", &[CallerKind::Operator]),
     ("ec2", "StopInstances", &[CallerKind::Operator]),
     ("ec2", "TerminateInstances", &[CallerKind::Operator]),
+    ("ec2messages", "GetMessages", &[CallerKind::ManagementRole]),
     ("iam", "CreateRole", &[CallerKind::Operator]),
     ("iam", "DeleteRole", &[CallerKind::Operator]),
     ("iam", "GetRole", &[CallerKind::Operator]),
     ("iam", "ListRoles", &[CallerKind::Operator]),
     ("ssm", "DeregisterManagedInstance", &[CallerKind::Operator]),
+    ("ssm", "DescribeInstanceInformation", &[CallerKind::Operator]),
     ("ssm", "GetServiceSetting", &[CallerKind::Operator]),
+    ("ssm", "ListAssociations", &[CallerKind::ManagementRole, CallerKind::Operator]),
+    ("ssm", "ListInstanceAssociations", &[CallerKind::ManagementRole]),
     ("ssm", "RegisterManagedInstance", &[CallerKind::IdentityRole]),
     ("ssm", "RequestManagedInstanceRoleToken", &[CallerKind::IdentityRole]),
     ("ssm", "ResetServiceSetting", &[CallerKind::Operator]),
+    ("ssm", "UpdateInstanceInformation", &[CallerKind::ManagementRole]),
     ("ssm", "UpdateManagedInstancePublicKey", &[CallerKind::IdentityRole]),
     ("ssm", "UpdateServiceSetting", &[CallerKind::Operator]),
 ];

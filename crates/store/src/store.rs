@@ -5,7 +5,7 @@ use core::pin::Pin;
 use inborn_identity::{AccountId, InstanceId, RoleName, UnixTime};
 
 use crate::{
-    ChangeRequest, Changed, HostKeys, HostKeysChange, Instance, InstanceState, KeyPair, Operator, RecordedCutOff,
+    ChangeRequest, Changed, HostKeys, HostKeysChange, Instance, InstanceState, KeyPair, Node, Operator, RecordedCutOff,
     Registration, RegistrationChange, Role, SealedEpoch, StoreError,
 };
 
@@ -249,6 +249,15 @@ pub trait Store: Send + Sync + 'static {
     /// `NotFound`: there is no such instance, or it is terminated; `Conflict`: it has another key; `Invalid`: the key's
     /// length.
     fn change_registration(&self, change: RegistrationChange) -> Future<'_, ()>;
+
+    /// All nodes, ordered by instance.
+    fn nodes(&self) -> Future<'_, Vec<Node>>;
+
+    /// Sets what a machine's agent said last.
+    ///
+    /// # Errors
+    /// `NotFound`: there is no such instance, or it is terminated; `Invalid`: a fact is too long.
+    fn put_node(&self, node: Node) -> Future<'_, ()>;
 
     /// Finishes what was begun and lets go of the files. Later verbs give `Closed`; a second `close` does nothing.
     fn close(&self) -> Future<'_, ()>;

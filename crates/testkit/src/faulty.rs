@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use inborn_identity::{AccountId, InstanceId, RoleName, UnixTime};
 use inborn_store::{
     ChangeRequest, Changed, Future, HostKeys, HostKeysChange, Instance, InstancePage, InstanceQuery, KeyPair,
-    LaunchOutcome, LaunchRequest, Operator, RecordedCutOff, Registration, RegistrationChange, Role, SealedEpoch,
+    LaunchOutcome, LaunchRequest, Node, Operator, RecordedCutOff, Registration, RegistrationChange, Role, SealedEpoch,
     SettingChange, Store, StoreError,
 };
 
@@ -186,6 +186,14 @@ impl Store for FaultyStore {
 
     fn change_registration(&self, change: RegistrationChange) -> Future<'_, ()> {
         self.write(|store| store.change_registration(change))
+    }
+
+    fn nodes(&self) -> Future<'_, Vec<Node>> {
+        self.inner.nodes()
+    }
+
+    fn put_node(&self, node: Node) -> Future<'_, ()> {
+        self.write(|store| store.put_node(node))
     }
 
     fn close(&self) -> Future<'_, ()> {

@@ -115,6 +115,19 @@ impl Object {
         Ok(self.member(key, "a Structure", Value::as_object)?.cloned().map(Object))
     }
 
+    /// The objects of a list.
+    ///
+    /// # Errors
+    /// It is there and is no list, or holds something else than objects.
+    pub fn objects(&self, key: &str) -> Result<Option<Vec<Object>>, JsonError> {
+        let Some(list) = self.member(key, "a List", Value::as_array)? else { return Ok(None) };
+        let object = |item: &Value| match item {
+            Value::Object(members) => Ok(Object(members.clone())),
+            other => Err(kind(key, other, "a Structure")),
+        };
+        list.iter().map(object).collect::<Result<_, _>>().map(Some)
+    }
+
     /// The texts of a list.
     ///
     /// # Errors
@@ -258,6 +271,10 @@ mod tests {
         assert_eq!(body.object("O").unwrap().unwrap().text("T"), Ok(Some("y")));
         assert_eq!(body.texts("L"), Ok(Some(vec!["a", "b"])));
         assert_eq!(body.members().len(), 6);
+        let body = decode(br#"{"S":[{"T":"x"},{}],"E":[]}"#).unwrap();
+        let objects = body.objects("S").unwrap().unwrap();
+        assert_eq!((objects.len(), objects[0].text("T")), (2, Ok(Some("x"))));
+        assert_eq!((body.objects("E").unwrap().map(|list| list.len()), body.objects("absent")), (Some(0), Ok(None)));
     }
 
     #[test]
@@ -270,6 +287,7 @@ mod tests {
         assert_eq!(text(body.text("O")), "STRUCTURE_VALUE can not be converted to a String");
         assert_eq!(text(body.text("A")), "LIST_VALUE can not be converted to a String");
         assert_eq!(body.integer("I").unwrap_err().to_string(), "STRING_VALUE can not be converted to an Integer");
+        assert_eq!(body.objects("L").unwrap_err().to_string(), "NUMBER_VALUE can not be converted to a Structure");
         assert_eq!(body.texts("L").unwrap_err().to_string(), "NUMBER_VALUE can not be converted to a String");
         assert_eq!(body.require_text("absent"), Err(JsonError::Missing { key: "absent".to_owned() }));
     }

@@ -12,6 +12,7 @@ mod changes;
 mod host_keys;
 mod launches;
 mod management;
+mod nodes;
 mod records;
 pub mod samples;
 
@@ -19,6 +20,7 @@ pub use changes::*;
 pub use host_keys::*;
 pub use launches::*;
 pub use management::*;
+pub use nodes::*;
 pub use records::*;
 
 /// Makes a `#[tokio::test]` of every case of the suite. `$make` is an expression that gives, for each test, an empty
@@ -65,6 +67,8 @@ macro_rules! conformance_tests {
             roles_are_kept_until_they_are_deleted,
             registrations_are_compared_and_changed,
             registrations_end_with_their_machine,
+            nodes_are_replaced_and_go_with_their_machine,
+            node_limits,
             a_closed_store_says_so,
         );
     };

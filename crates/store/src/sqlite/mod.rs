@@ -6,6 +6,7 @@ mod host_keys;
 mod instances;
 mod key_pairs;
 mod management;
+mod nodes;
 mod queue;
 mod readers;
 mod records;
@@ -21,7 +22,7 @@ use rusqlite::Connection;
 
 use crate::{
     ChangeRequest, Changed, Future, HostKeys, HostKeysChange, Instance, InstancePage, InstanceQuery, KeyPair,
-    LaunchOutcome, LaunchRequest, Operator, RecordedCutOff, Registration, RegistrationChange, Role, SealedEpoch,
+    LaunchOutcome, LaunchRequest, Node, Operator, RecordedCutOff, Registration, RegistrationChange, Role, SealedEpoch,
     SettingChange, Store, StoreError,
 };
 use queue::Queue;
@@ -276,6 +277,17 @@ impl Store for SqliteStore {
     fn change_registration(&self, change: RegistrationChange) -> Future<'_, ()> {
         match change.check() {
             Ok(()) => self.write(move |connection| management::change_registration(connection, &change)),
+            Err(error) => refuse(error),
+        }
+    }
+
+    fn nodes(&self) -> Future<'_, Vec<Node>> {
+        self.read(nodes::nodes)
+    }
+
+    fn put_node(&self, node: Node) -> Future<'_, ()> {
+        match node.check() {
+            Ok(()) => self.write(move |connection| nodes::put_node(connection, &node)),
             Err(error) => refuse(error),
         }
     }

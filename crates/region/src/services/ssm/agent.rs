@@ -26,6 +26,31 @@ pub(super) fn own_instance(call: &JsonCall<'_>) -> Result<InstanceId, Problem> {
     call.caller.principal.instance().ok_or(Problem::Internal)
 }
 
+/// The machine that called with its management session, which must also be the one that `member` names: what is passed to a
+/// machine is for itself alone.
+pub(crate) fn own_target(
+    call: &JsonCall<'_>,
+    service: &str,
+    operation: &str,
+    member: &str,
+) -> Result<InstanceId, Problem> {
+    let own = own_instance(call)?;
+    let target = call.parameters.require_text(member)?;
+    if target == own.to_string() {
+        return Ok(own);
+    }
+    let identity = call.region.identity();
+    let shown: String = target.chars().take(128).collect();
+    Err(Problem::AccessDenied {
+        principal: call.caller.principal.arn(),
+        action: format!("{service}:{operation}"),
+        resource: Some(format!(
+            "arn:{}:ec2:{}:{}:instance/{shown}",
+            identity.partition, identity.region, identity.account
+        )),
+    })
+}
+
 /// The public key in `member`, and its type in the member beside it.
 pub(super) fn public_key(call: &JsonCall<'_>, member: &str) -> Result<AgentKey, Problem> {
     let text = call.parameters.require_text(member)?;

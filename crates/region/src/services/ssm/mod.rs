@@ -2,14 +2,20 @@
 
 mod agent;
 mod deregister_managed_instance;
+mod describe_instance_information;
 mod get_service_setting;
+mod list_associations;
+mod list_instance_associations;
 mod refusal;
 mod register_managed_instance;
 mod request_managed_instance_role_token;
 mod reset_service_setting;
 mod service_setting;
+mod update_instance_information;
 mod update_managed_instance_public_key;
 mod update_service_setting;
+
+pub(super) use agent::own_target;
 
 use inborn_identity::CallerKind;
 
@@ -17,6 +23,8 @@ use crate::operation::{Handler, JsonCall, Outcome};
 use crate::{Effect, Operation, Protocol, Service};
 
 const MACHINES: &[CallerKind] = &[CallerKind::IdentityRole];
+const AGENTS: &[CallerKind] = &[CallerKind::ManagementRole];
+const AGENTS_AND_OPERATORS: &[CallerKind] = &[CallerKind::ManagementRole, CallerKind::Operator];
 const OPERATORS: &[CallerKind] = &[CallerKind::Operator];
 
 const fn operation(
@@ -37,7 +45,10 @@ pub(super) static SERVICE: Service = Service {
     body_bytes_max: 256 * 1024,
     operations: &[
         operation("DeregisterManagedInstance", Effect::Mutating, OPERATORS, deregister_managed_instance::run),
+        operation("DescribeInstanceInformation", Effect::ReadOnly, OPERATORS, describe_instance_information::run),
         operation("GetServiceSetting", Effect::ReadOnly, OPERATORS, get_service_setting::run),
+        operation("ListAssociations", Effect::ReadOnly, AGENTS_AND_OPERATORS, list_associations::run),
+        operation("ListInstanceAssociations", Effect::ReadOnly, AGENTS, list_instance_associations::run),
         operation("RegisterManagedInstance", Effect::Mutating, MACHINES, register_managed_instance::run),
         // As AWS records AssumeRole: nothing is changed, and a full disk takes nobody's sessions away.
         operation(
@@ -47,6 +58,7 @@ pub(super) static SERVICE: Service = Service {
             request_managed_instance_role_token::run,
         ),
         operation("ResetServiceSetting", Effect::Mutating, OPERATORS, reset_service_setting::run),
+        operation("UpdateInstanceInformation", Effect::Mutating, AGENTS, update_instance_information::run),
         operation(
             "UpdateManagedInstancePublicKey",
             Effect::Mutating,

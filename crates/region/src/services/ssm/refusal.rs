@@ -51,6 +51,19 @@ pub(super) fn not_registered(id: &str) -> Problem {
     refuse(400, "InvalidInstanceId", format!("Instance {shown} is not registered."))
 }
 
+pub(super) fn filter_key(key: &str) -> Problem {
+    let shown: String = key.chars().take(128).collect();
+    refuse(400, "InvalidFilterKey", format!("The filter key {shown} is not valid."))
+}
+
+pub(super) fn filter_value(message: String) -> Problem {
+    refuse(400, "InvalidInstanceInformationFilterValue", message)
+}
+
+pub(super) fn next_token() -> Problem {
+    refuse(400, "InvalidNextToken", "The specified token is not valid.")
+}
+
 /// Not AWS's words: what it answers to a wrong second signature is not known. The code is that of a wrong first one.
 pub(super) fn second_signature() -> Problem {
     let message = "SSM-AsymmetricKeyAuthorization does not match the Authorization header and the public key that the \
@@ -73,6 +86,8 @@ pub(super) fn of_store(error: StoreError) -> Problem {
             "The region cannot store this: its disk is full. Free some space in its data directory and try again.",
         ),
         StoreError::Busy => Problem::Unavailable,
+        // It ended while it called.
+        StoreError::NotFound(_) => Problem::UnknownKey,
         StoreError::Conflict(_) => too_many_updates(),
         error => {
             tracing::error!(%error, "the store failed");
