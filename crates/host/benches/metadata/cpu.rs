@@ -21,7 +21,7 @@ use crate::nginx::Nginx;
 use crate::spread;
 
 const ROUNDS: usize = 9;
-const REQUESTS: usize = 12_800;
+const REQUESTS: usize = 3_200;
 const CONNECTIONS: usize = 64;
 
 /// The server's thread: asked for its time so far, it tells.
