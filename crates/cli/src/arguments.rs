@@ -135,7 +135,7 @@ pub(crate) struct Up {
     /// Calls a second that one machine or operator may make, 0 for any number [default: 5000]
     #[arg(long, env = "INBORN_PRINCIPAL_RATE", value_name = "NUMBER")]
     pub(crate) principal_rate: Option<u32>,
-    /// Requests a second that one machine may make of its metadata, 0 for any number [default: 1000]
+    /// Requests a second that one machine may make of its metadata, 0 for any number [default: 500]
     #[arg(long, env = "INBORN_METADATA_RATE", value_name = "NUMBER")]
     pub(crate) metadata_rate: Option<u32>,
     /// Write a JSON file with the endpoints once all is ready

@@ -81,15 +81,6 @@ fn rate(per_second: Option<u32>, default: Rate) -> Rate {
     per_second.map_or(default, |per_second| Rate { per_second, burst: per_second.saturating_mul(2) })
 }
 
-fn metadata_limits(per_second: Option<u32>) -> MetadataLimits {
-    let default = MetadataLimits::DEFAULT;
-    per_second.map_or(default, |requests_per_second| MetadataLimits {
-        requests_per_second,
-        burst: requests_per_second.saturating_mul(2),
-        ..default
-    })
-}
-
 /// Reads a value; what is wrong with it joins the list.
 fn keep<T: FromStr<Err: Display>>(text: &str, what: &str, mistakes: &mut Vec<String>) -> Option<T> {
     text.parse().map_err(|error| mistakes.push(format!("{what} `{text}`: {error}"))).ok()
@@ -195,7 +186,7 @@ impl Settings {
                 source: rate(up.source_rate.or(file.source_rate), Rate::SOURCE),
                 principal: rate(up.principal_rate.or(file.principal_rate), Rate::PRINCIPAL),
             },
-            metadata: metadata_limits(up.metadata_rate.or(file.metadata_rate)),
+            metadata: up.metadata_rate.or(file.metadata_rate).map_or(MetadataLimits::DEFAULT, MetadataLimits::of_rate),
         })
     }
 }

@@ -45,10 +45,6 @@ pub(crate) fn run() {
         let quiet_p99 = p99(quiet);
         let begin = Instant::now();
         hammering.store(true, Ordering::Relaxed);
-        if round == 0 {
-            // The burst that a guest may have after a pause, which is not what it can do for long.
-            std::thread::sleep(Duration::from_secs(2));
-        }
         let busy_p99 = p99(quiet);
         hammering.store(false, Ordering::Relaxed);
         asked += begin.elapsed();

@@ -19,9 +19,15 @@ pub struct MetadataLimits {
 }
 
 impl MetadataLimits {
-    /// Limits that no honest guest meets: EC2 drops what is over 1,024 packets a second, of which a request over a new
-    /// connection takes five.
-    pub const DEFAULT: Self = Self { connections_max: 256, requests_per_second: 1_000, burst: 2_000 };
+    /// Limits that no honest guest meets: EC2 drops what is over 1,024 packets a second, of which a request over a kept
+    /// connection takes two and one over a new connection five.
+    pub const DEFAULT: Self = Self::of_rate(500);
+
+    /// So many requests a second, of which a fifth of a second's may come at once: more of them would be felt by others.
+    #[must_use]
+    pub const fn of_rate(requests_per_second: u32) -> Self {
+        Self { connections_max: 256, requests_per_second, burst: requests_per_second.div_ceil(5) }
+    }
 }
 
 impl Default for MetadataLimits {
@@ -31,7 +37,7 @@ impl Default for MetadataLimits {
 }
 
 /// The longest that a request waits for its turn; one whose turn is later than that is refused when this has passed. With
-/// the default limits no request gets there: 256 connections are served in 256 ms. Clients give up after one second.
+/// the default limits no request gets there: 256 connections are served in half a second. Clients give up after one second.
 const TURN_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// Nanoseconds in a second.
