@@ -15,6 +15,12 @@ pub(crate) struct CallLabels {
     pub(crate) reason: &'static str,
 }
 
+/// What became of a set of host keys that a machine published.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+pub(crate) struct HostKeyLabels {
+    pub(crate) outcome: &'static str,
+}
+
 /// The region's metrics. Names follow the Prometheus conventions: base units, `_total` for counters.
 #[derive(Debug, Default)]
 pub struct Metrics {
@@ -22,6 +28,7 @@ pub struct Metrics {
     pub(crate) issued: Counter,
     pub(crate) audit_lost: Counter,
     pub(crate) audit_refused: Counter,
+    pub(crate) host_keys: Family<HostKeyLabels, Counter>,
     pub(crate) machines: Gauge,
 }
 
@@ -39,6 +46,11 @@ impl Metrics {
             "inborn_audit_mutations_refused",
             "Mutating calls refused because their audit line could not be written",
             self.audit_refused.clone(),
+        );
+        registry.register(
+            "inborn_host_keys",
+            "Sets of host keys published by machines, by outcome",
+            self.host_keys.clone(),
         );
         registry.register("inborn_machines", "Machines that are not terminated", self.machines.clone());
     }

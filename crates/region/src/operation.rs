@@ -1,6 +1,7 @@
 //! The operation table: what each service can do, and for which kinds of caller. There is nothing else that allows.
 
 use core::future::Future;
+use core::net::IpAddr;
 use core::pin::Pin;
 
 use inborn_credential::Caller;
@@ -102,6 +103,8 @@ pub(crate) struct Call<'a, I = Parameters> {
     pub(crate) dialect: Dialect,
     pub(crate) request_id: &'a str,
     pub(crate) now: UnixTime,
+    /// Where the call came from.
+    pub(crate) source: IpAddr,
     /// What an agent signed beside the signature that named the caller, if it did: not verified yet.
     pub(crate) second_signature: Option<&'a SecondSignature>,
 }

@@ -9,7 +9,7 @@ use inborn_identity::CallerKind;
 use inborn_region::{Operation, Protocol, SERVICES, Service};
 
 /// What each operation is expected to allow. Adding an operation means adding a line.
-const EXPECTED: [(&str, &str, &[CallerKind]); 35] = [
+const EXPECTED: [(&str, &str, &[CallerKind]); 41] = [
     ("sts", "GetCallerIdentity", &CallerKind::ALL),
     ("ec2", "CreateKeyPair", &[CallerKind::Operator]),
     ("ec2", "CreateTags", &[CallerKind::Operator]),
@@ -29,6 +29,12 @@ const EXPECTED: [(&str, &str, &[CallerKind]); 35] = [
     ("ec2", "StartInstances", &[CallerKind::Operator]),
     ("ec2", "StopInstances", &[CallerKind::Operator]),
     ("ec2", "TerminateInstances", &[CallerKind::Operator]),
+    ("ec2-instance-connect", "GetEC2HostKeys", &[CallerKind::IdentityRole, CallerKind::Operator]),
+    ("ec2-instance-connect", "Inborn.DecideHostKeys", &[CallerKind::Operator]),
+    ("ec2-instance-connect", "Inborn.DescribeHostKeys", &[CallerKind::Operator]),
+    ("ec2-instance-connect", "Inborn.GetHostKeyPolicy", &[CallerKind::Operator]),
+    ("ec2-instance-connect", "Inborn.PutHostKeyPolicy", &[CallerKind::Operator]),
+    ("ec2-instance-connect", "PutEC2HostKeys", &[CallerKind::IdentityRole]),
     ("ec2messages", "GetMessages", &[CallerKind::ManagementRole]),
     ("iam", "CreateRole", &[CallerKind::Operator]),
     ("iam", "DeleteRole", &[CallerKind::Operator]),
@@ -182,6 +188,8 @@ async fn each_operation_refuses_everybody_it_should() {
                 for other in SERVICES.iter().filter(|other| other.name != service.name) {
                     let mut mixed = good.clone();
                     mixed.service = other.name.to_owned();
+                    // A path that the other does not know is refused for itself.
+                    mixed.target = "/".to_owned();
                     let reply = running.send(signer, &mixed).await;
                     // In the dialect of the service that was signed for.
                     let mismatch = refused(other).signature;

@@ -7,6 +7,7 @@ mod record;
 mod request;
 mod response;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -136,13 +137,15 @@ struct Context {
     dialect: Dialect,
     request_id: String,
     now: UnixTime,
+    source: IpAddr,
     second_signature: Option<SecondSignature>,
 }
 
 impl Context {
     fn call<'a, I>(&'a self, region: &'a RegionServer, caller: &'a Caller, parameters: &'a I) -> Call<'a, I> {
         let (dialect, request_id, now) = (self.dialect, self.request_id.as_str(), self.now);
-        Call { region, caller, parameters, dialect, request_id, now, second_signature: self.second_signature.as_ref() }
+        let (source, second_signature) = (self.source, self.second_signature.as_ref());
+        Call { region, caller, parameters, dialect, request_id, now, source, second_signature }
     }
 }
 
@@ -314,6 +317,7 @@ impl RegionServer {
             dialect: exchange.dialect,
             request_id: exchange.request_id.clone(),
             now: exchange.received,
+            source: exchange.origin.peer.address.ip(),
             second_signature: SecondSignature::of(&exchange.parts.headers),
         };
         if operation.effect == Effect::ReadOnly {

@@ -1,6 +1,7 @@
 //! The services, one module each, one file per action.
 
 mod ec2;
+mod ec2_instance_connect;
 mod ec2messages;
 mod iam;
 mod ssm;
@@ -15,4 +16,11 @@ pub const ARCHITECTURE: &str = if cfg!(target_arch = "aarch64") { "arm64" } else
 pub const ROOT_DEVICE: &str = "/dev/xvda";
 
 /// All services that are served. Any other answers as AWS answers an identity it does not know.
-pub static SERVICES: &[&Service] = &[&sts::SERVICE, &ec2::SERVICE, &ec2messages::SERVICE, &iam::SERVICE, &ssm::SERVICE];
+pub static SERVICES: &[&Service] = &[
+    &sts::SERVICE,
+    &ec2::SERVICE,
+    &ec2_instance_connect::SERVICE,
+    &ec2messages::SERVICE,
+    &iam::SERVICE,
+    &ssm::SERVICE,
+];

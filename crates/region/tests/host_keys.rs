@@ -1,0 +1,215 @@
+//! Host keys in and out, through the whole gateway: who may, what is refused, what becomes of a change.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice, reason = "tests")]
+
+mod common;
+
+use common::*;
+use inborn_identity::InstanceId;
+use serde_json::{Value, json};
+
+const ED25519: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMd6eplFJygDaby7l9CC2zxVE3VP1nuDKDnsXxR4W99/ root@a";
+const ANOTHER: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ+B+SbCCpqmqWo1SiUG3HGZbz4NyvXcZzIrWV/Hz4Qz root@b";
+
+/// A call in the form of the scripts of AWS's package: named by its path, with a target that is not signed.
+fn scripted(operation: &str, body: &str) -> Call {
+    Call {
+        target: format!("/{operation}/"),
+        headers: vec![("content-type", "application/json".to_owned()), ("content-encoding", "amz-1.0".to_owned())],
+        ..call("ec2-instance-connect", body)
+    }
+}
+
+fn body(id: InstanceId, keys: &[&str]) -> String {
+    json!({ "AccountID": "123456789012", "AvailabilityZone": "eu-central-1a", "HostKeys": keys,
+        "InstanceId": id.to_string() })
+    .to_string()
+}
+
+fn ours(operation: &str, body: &Value) -> Call {
+    json_call(&format!("AWSEC2InstanceConnectService.{operation}"), &body.to_string())
+}
+
+fn json_call(target: &str, body: &str) -> Call {
+    let headers = vec![("content-type", "application/x-amz-json-1.1".to_owned()), ("x-amz-target", target.to_owned())];
+    Call { headers, ..call("ec2-instance-connect", body) }
+}
+
+impl Running {
+    async fn put(&self, id: InstanceId, keys: &[&str]) -> Value {
+        let reply = self.send(&self.machine(id), &scripted("PutEC2HostKeys", &body(id, keys))).await;
+        assert_eq!(reply.status, 200, "{}", reply.body);
+        serde_json::from_str(&reply.body).unwrap()
+    }
+
+    async fn get(&self, id: InstanceId) -> String {
+        let reply = self.send(&self.machine(id), &scripted("GetEC2HostKeys", &body(id, &[]))).await;
+        assert_eq!(reply.status, 200, "{}", reply.body);
+        reply.body
+    }
+
+    async fn operate(&self, operation: &str, body: Value) -> Reply {
+        self.send(&self.operator(), &ours(operation, &body)).await
+    }
+}
+
+fn served(keys: &[&str]) -> String {
+    json!({ "HostKeys": keys }).to_string()
+}
+
+fn code(reply: &Reply) -> String {
+    let body: Value = serde_json::from_str(&reply.body).unwrap();
+    let error = body.get("Output").unwrap_or(&body);
+    format!("{} {}", reply.status, error["__type"].as_str().unwrap().rsplit('#').next().unwrap())
+}
+
+#[tokio::test]
+async fn the_first_set_is_taken_and_a_change_waits_for_an_operator() {
+    let running = start().await;
+    let id = running.launch().await;
+    assert_eq!(running.get(id).await, served(&[]));
+    assert_eq!(running.put(id, &[ED25519]).await["Outcome"], "first");
+    assert_eq!(running.get(id).await, served(&[ED25519]));
+    assert_eq!(running.put(id, &[ED25519]).await["Outcome"], "same");
+
+    let changed = running.put(id, &[ANOTHER]).await;
+    assert_eq!(changed["Outcome"], "pending-not-by-old-key");
+    assert_eq!(running.get(id).await, served(&[ED25519]));
+    let line = running.audit().into_iter().rfind(|line| line["eventName"] == "PutEC2HostKeys").unwrap();
+    assert_eq!(line["responseElements"]["outcome"], "pending-not-by-old-key");
+
+    let record = running.operate("Inborn.DescribeHostKeys", json!({ "InstanceId": id.to_string() })).await;
+    let record: Value = serde_json::from_str(&record.body).unwrap();
+    assert_eq!(record["Pending"]["Digest"], changed["Digest"]);
+    assert_eq!((&record["Current"]["Basis"], &record["Served"]), (&json!("first"), &json!(true)));
+    assert_eq!(record["Current"]["SourceAddress"], "127.0.0.1");
+
+    // Not one that was not looked at.
+    let decide = |digest: &Value, decision: &str| json!({ "InstanceId": id.to_string(), "Digest": digest, "Decision": decision });
+    let reply = running.operate("Inborn.DecideHostKeys", decide(&record["Current"]["Digest"], "approve")).await;
+    assert_eq!(code(&reply), "400 InvalidArgsException");
+    assert_eq!(running.get(id).await, served(&[ED25519]));
+    let reply = running.operate("Inborn.DecideHostKeys", decide(&changed["Digest"], "approve")).await;
+    assert_eq!(reply.status, 200, "{}", reply.body);
+    assert_eq!(running.get(id).await, served(&[ANOTHER]));
+
+    running.put(id, &[ED25519]).await;
+    let back = running.put(id, &[ED25519]).await;
+    let reply = running.operate("Inborn.DecideHostKeys", decide(&back["Digest"], "reject")).await;
+    assert_eq!(reply.status, 200, "{}", reply.body);
+    assert_eq!(running.get(id).await, served(&[ANOTHER]));
+    let reply = running.operate("Inborn.DecideHostKeys", decide(&back["Digest"], "approve")).await;
+    assert_eq!(code(&reply), "400 InvalidArgsException");
+}
+
+#[tokio::test]
+async fn a_machine_that_has_just_booted_may_have_new_keys_once() {
+    let running = start().await;
+    let id = running.launch().await;
+    running.put(id, &[ED25519]).await;
+    running.clock.advance(3600);
+    let reboot = ec2(&format!("Action=RebootInstances&InstanceId.1={id}"));
+    assert_eq!(running.send(&running.operator(), &reboot).await.status, 200);
+    assert_eq!(running.put(id, &[ANOTHER]).await["Outcome"], "fresh-boot");
+    assert_eq!(running.put(id, &[ED25519]).await["Outcome"], "pending-not-by-old-key");
+    assert_eq!(running.get(id).await, served(&[ANOTHER]));
+}
+
+#[tokio::test]
+async fn a_stricter_policy_holds_for_what_is_there() {
+    let running = start().await;
+    let (id, new) = (running.launch().await, running.launch().await);
+    running.put(id, &[ED25519]).await;
+    let reply = running.operate("Inborn.PutHostKeyPolicy", json!({ "Policy": "require-proof" })).await;
+    assert_eq!((reply.status, reply.body.as_str()), (200, r#"{"Policy":"require-proof"}"#));
+    assert_eq!(running.operate("Inborn.GetHostKeyPolicy", json!({})).await.body, r#"{"Policy":"require-proof"}"#);
+    assert_eq!(running.get(id).await, served(&[]));
+    let offered = running.put(new, &[ANOTHER]).await;
+    assert_eq!(offered["Outcome"], "pending-unproven");
+    let decision = json!({ "InstanceId": new.to_string(), "Digest": offered["Digest"], "Decision": "approve" });
+    assert_eq!(running.operate("Inborn.DecideHostKeys", decision).await.status, 200);
+    assert_eq!(running.get(new).await, served(&[ANOTHER]));
+    let reply = running.operate("Inborn.PutHostKeyPolicy", json!({ "Policy": "trust" })).await;
+    assert_eq!(code(&reply), "400 InvalidArgsException");
+    running.operate("Inborn.PutHostKeyPolicy", json!({ "Policy": "accept-unproven" })).await;
+    assert_eq!(running.get(id).await, served(&[ED25519]));
+}
+
+#[tokio::test]
+async fn a_machine_speaks_of_itself_only() {
+    let running = start().await;
+    let (id, other) = (running.launch().await, running.launch().await);
+    running.put(other, &[ED25519]).await;
+    let account = json!({ "AccountID": "999999999999", "AvailabilityZone": "eu-central-1a", "HostKeys": [ANOTHER],
+        "InstanceId": id.to_string() });
+    let zone = json!({ "AccountID": "123456789012", "AvailabilityZone": "eu-central-1b", "HostKeys": [ANOTHER],
+        "InstanceId": id.to_string() });
+    let nameless = json!({ "HostKeys": [ANOTHER], "InstanceId": id.to_string() });
+    for (operation, text, expected) in [
+        ("PutEC2HostKeys", body(other, &[ANOTHER]), "400 AuthException"),
+        ("GetEC2HostKeys", body(other, &[]), "400 AuthException"),
+        ("PutEC2HostKeys", account.to_string(), "400 AuthException"),
+        ("PutEC2HostKeys", zone.to_string(), "400 AuthException"),
+        ("PutEC2HostKeys", nameless.to_string(), "400 ValidationException"),
+    ] {
+        let reply = running.send(&running.machine(id), &scripted(operation, &text)).await;
+        assert_eq!(code(&reply), expected, "{operation} {text}");
+    }
+    assert_eq!(running.get(other).await, served(&[ED25519]));
+    // Operators read every machine's, publish none, and the machine decides about none.
+    let reply = running.operate("GetEC2HostKeys", json!({ "InstanceId": other.to_string() })).await;
+    assert_eq!((reply.status, reply.body), (200, served(&[ED25519])));
+    let reply = running.send(&running.operator(), &scripted("PutEC2HostKeys", &body(other, &[ANOTHER]))).await;
+    assert_eq!(code(&reply), "400 AccessDeniedException");
+    let decision = ours("Inborn.DecideHostKeys", &json!({ "InstanceId": id.to_string() }));
+    assert_eq!(code(&running.send(&running.machine(id), &decision).await), "400 UnrecognizedClientException");
+    let reply = running.operate("GetEC2HostKeys", json!({ "InstanceId": "i-0123456789abcdef0" })).await;
+    assert_eq!(code(&reply), "400 EC2InstanceNotFoundException");
+}
+
+#[tokio::test]
+async fn what_is_no_set_of_host_keys_is_refused_and_the_old_set_stays() {
+    let running = start().await;
+    let id = running.launch().await;
+    running.put(id, &[ED25519]).await;
+    let many = vec![ANOTHER; 65];
+    let short = "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAAAgQC7l0m1u1o1q1x1 root@a";
+    for keys in [&[][..], &["ssh-ed25519 AAAA x"], &[short], &["hello"], &many, &["ssh-dss AAAA root@old"]] {
+        let reply = running.send(&running.machine(id), &scripted("PutEC2HostKeys", &body(id, keys))).await;
+        assert_eq!(code(&reply), "400 InvalidArgsException", "{keys:?}");
+    }
+    // As the script builds it when a comment holds a quotation mark.
+    let broken = body(id, &[ANOTHER]).replace("root@b", "the \"second\" one");
+    let reply = running.send(&running.machine(id), &scripted("PutEC2HostKeys", &broken)).await;
+    assert_eq!(code(&reply), "400 SerializationException");
+    let ten_thousand = vec![ANOTHER; 10_000];
+    let reply = running.send(&running.machine(id), &scripted("PutEC2HostKeys", &body(id, &ten_thousand))).await;
+    assert_eq!(reply.status, 413);
+    let mut with_proof: Value = serde_json::from_str(&body(id, &[ANOTHER])).unwrap();
+    with_proof["Proofs"] = json!(["-----BEGIN SSH SIGNATURE-----\nAAAA\n-----END SSH SIGNATURE-----\n"]);
+    for time in [json!(null), json!(NOW.as_secs()), json!(NOW.as_secs() + 901), json!(-1)] {
+        with_proof["ProofTime"] = time;
+        let reply = running.send(&running.machine(id), &scripted("PutEC2HostKeys", &with_proof.to_string())).await;
+        assert_eq!(code(&reply), "400 InvalidArgsException");
+    }
+    assert_eq!(running.get(id).await, served(&[ED25519]));
+}
+
+#[tokio::test]
+async fn the_path_names_the_operation_and_the_target_must_agree() {
+    let running = start().await;
+    let id = running.launch().await;
+    let body = body(id, &[ED25519]);
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, body.as_bytes());
+    let hash: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let unsigned = |target: &str| {
+        let text = running.signed(&running.machine(id), &scripted("PutEC2HostKeys", &body));
+        text.replacen("\r\n", &format!("\r\nx-amz-target: {target}\r\nx-amz-content-sha256: {hash}\r\n"), 1)
+    };
+    let prefix = "com.amazon.aws.sshaccessproxyservice.AWSEC2InstanceConnectService";
+    let reply = exchange(running.address, &unsigned(&format!("{prefix}.PutEC2HostKeys"))).await;
+    assert_eq!(reply.status, 200, "{}", reply.body);
+    for target in [format!("{prefix}.GetEC2HostKeys"), "AWSEC2InstanceConnectService.SendSSHPublicKey".to_owned()] {
+        let reply = exchange(running.address, &unsigned(&target)).await;
+        assert_eq!(code(&reply), "400 UnrecognizedClientException", "{target}");
+    }
+}
