@@ -13,6 +13,7 @@ use inborn_host::place::VSOCK_CID_MIN;
 use inborn_identity::UnixTime;
 
 use crate::certificates::Published;
+use crate::ssh::arguments as ssh;
 
 pub(crate) use machine::Machine;
 
@@ -72,6 +73,13 @@ pub(crate) enum Command {
     /// Show the region's certificates, for those who verify what it signs
     #[command(after_help = CA_HELP)]
     Ca(Ca),
+    /// SSH host keys of machines: publish them, look at them, decide about them
+    HostKeys(ssh::HostKeys),
+    /// Print the SSH host keys of a machine as its region knows them, for ssh
+    #[command(after_help = ssh::KNOWN_HOSTS_HELP)]
+    KnownHosts(ssh::KnownHosts),
+    /// Print the lines of an ssh configuration with which ssh asks the region for host keys
+    SshConfig(ssh::SshConfig),
     /// Inside a machine: print its credentials, as an AWS `credential_process` does
     Credentials,
     /// Inside a machine: ask the region who this machine is

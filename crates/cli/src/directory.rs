@@ -195,7 +195,7 @@ pub(crate) fn find(data: Option<&Path>) -> anyhow::Result<Option<Ready>> {
 }
 
 /// Whether the directory at `path` belongs to this user and nobody else may write in it.
-fn is_own(path: &Path) -> bool {
+pub(crate) fn is_own(path: &Path) -> bool {
     std::fs::symlink_metadata(path).is_ok_and(|metadata| {
         metadata.is_dir() && metadata.uid() == rustix::process::geteuid().as_raw() && metadata.mode() & 0o022 == 0
     })

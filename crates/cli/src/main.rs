@@ -17,6 +17,7 @@ mod output;
 mod run;
 mod serving;
 mod settings;
+mod ssh;
 mod up;
 
 use std::io::Write;
@@ -75,6 +76,9 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
                     Command::Reboot(targets) => machines::change("RebootInstances", &targets).await.map(done),
                     Command::Ca(ca) => certificates::ca(&ca).map(done),
                     Command::Audit(audit) => audit::audit(&audit).await.map(done),
+                    Command::HostKeys(host_keys) => ssh::host_keys(&host_keys).await.map(done),
+                    Command::KnownHosts(known_hosts) => ssh::known_hosts(&known_hosts).await.map(done),
+                    Command::SshConfig(config) => ssh::ssh_config(&config).map(done),
                     Command::Credentials => inside::credentials().await.map(done),
                     Command::Whoami(whoami) => inside::whoami(&whoami).await.map(done),
                     Command::Up(_) | Command::Pocket { .. } | Command::Terminal => {

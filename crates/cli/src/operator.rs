@@ -142,55 +142,99 @@ impl Operator {
         }
     }
 
-    /// One signed call; the body of its answer if it was done, its refusal as an error if it was not.
+    /// One call of EC2; the body of its answer if it was done, its refusal as an error if it was not.
     async fn call(&self, action: &str, parameters: &[(String, String)]) -> anyhow::Result<String> {
         let fixed = [("Action", action), ("Version", VERSION)];
         let given = parameters.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let body = query::encode(fixed.into_iter().chain(given));
+        let (status, text) = self.send("ec2", &[("content-type", FORM)], body).await?;
+        if status == 200 { Ok(text) } else { Err(refusal(action, status, &text).into()) }
+    }
+
+    /// One call of Instance Connect; its output if it was done, its refusal as an error if it was not.
+    pub(crate) async fn instance_connect(&self, operation: &str, input: &Value) -> anyhow::Result<Value> {
+        let target = format!("AWSEC2InstanceConnectService.{operation}");
+        let headers = [("content-type", "application/x-amz-json-1.1"), ("x-amz-target", target.as_str())];
+        let (status, text) = self.send("ec2-instance-connect", &headers, input.to_string()).await?;
+        if status != 200 {
+            return Err(json_refusal(operation, status, &text).into());
+        }
+        serde_json::from_str(&text).context("the region's answer is not JSON")
+    }
+
+    /// Signs a request with all its headers and sends it; the status of the answer, and its body as text.
+    async fn send(&self, service: &str, headers: &[(&str, &str)], body: String) -> anyhow::Result<(u16, String)> {
         let url: Uri =
             format!("{}/", self.ready.endpoint).parse().context("the endpoint in the ready file is not a URL")?;
         let host = url.authority().map(|authority| authority.as_str().to_owned()).unwrap_or_default();
-        let headers = [
-            Header { name: b"content-type", value: FORM.as_bytes() },
-            Header { name: b"host", value: host.as_bytes() },
-        ];
-        let unsigned = inborn_sigv4::Request { method: "POST", path: b"/", query: b"", headers: &headers };
+        let fields: Vec<Header<'_>> = headers
+            .iter()
+            .chain([&("host", host.as_str())])
+            .map(|(name, value)| Header { name: name.as_bytes(), value: value.as_bytes() })
+            .collect();
+        let unsigned = inborn_sigv4::Request { method: "POST", path: b"/", query: b"", headers: &fields };
         let credentials = Credentials {
             access_key_id: &self.access_key_id,
             secret_access_key: self.secret_access_key.as_bytes(),
             session_token: None,
         };
-        let target = Target { region: &self.ready.region, service: "ec2", path_mode: PathMode::Normalized };
+        let target = Target { region: &self.ready.region, service, path_mode: PathMode::Normalized };
         let added = sign(&unsigned, body.as_bytes(), &credentials, &target, SystemClock.now())?;
         let agent = concat!("inborn/", env!("CARGO_PKG_VERSION"));
-        let mut request = Request::builder()
-            .method(Method::POST)
-            .uri(url)
-            .header("host", &host)
-            .header("content-type", FORM)
-            .header("user-agent", agent);
+        let mut request =
+            Request::builder().method(Method::POST).uri(url).header("host", &host).header("user-agent", agent);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
         for (name, value) in added {
             request = request.header(name, value);
         }
         let reply = self.client.call(request.body(Bytes::from(body))?).await?;
-        let text = String::from_utf8_lossy(&reply.body).into_owned();
-        if reply.status == 200 { Ok(text) } else { Err(refusal(action, reply.status, &text)) }
+        Ok((reply.status, String::from_utf8_lossy(&reply.body).into_owned()))
     }
 }
+
+/// What a region answered instead of doing what it was asked.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    /// The status of the answer.
+    pub(crate) status: u16,
+    text: String,
+}
+
+impl core::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl core::error::Error for Refusal {}
 
 fn instance_ids(ids: &[String]) -> Vec<(String, String)> {
     ids.iter().enumerate().map(|(index, id)| (format!("InstanceId.{}", index + 1), id.clone())).collect()
 }
 
 /// EC2's `Error` element as a sentence.
-fn refusal(action: &str, status: u16, text: &str) -> anyhow::Error {
+fn refusal(action: &str, status: u16, text: &str) -> Refusal {
     let document = Document::parse(text).ok();
     let error =
         document.as_ref().and_then(|document| document.descendants().find(|node| node.has_tag_name_local("Error")));
-    match error {
-        Some(error) => anyhow!("{} ({action}: {})", error.child_text("Message"), error.child_text("Code")),
-        None => anyhow!("the region answered {action} with status {status}"),
-    }
+    let text = match error {
+        Some(error) => format!("{} ({action}: {})", error.child_text("Message"), error.child_text("Code")),
+        None => format!("the region answered {action} with status {status}"),
+    };
+    Refusal { status, text }
+}
+
+/// The refusal of a JSON service as a sentence.
+fn json_refusal(operation: &str, status: u16, text: &str) -> Refusal {
+    let body: Value = serde_json::from_str(text).unwrap_or_default();
+    let member = |names: &[&str]| names.iter().find_map(|name| body.get(name)?.as_str());
+    let text = match (member(&["__type"]), member(&["message", "Message"])) {
+        (Some(code), Some(message)) => format!("{message} ({operation}: {code})"),
+        _ => format!("the region answered {operation} with status {status}"),
+    };
+    Refusal { status, text }
 }
 
 impl Machine {
@@ -282,5 +326,8 @@ mod tests {
             refusal("RunInstances", 502, "<html").to_string(),
             "the region answered RunInstances with status 502"
         );
+        let text = r#"{"__type":"C","message":"It cannot be."}"#;
+        assert_eq!(json_refusal("Op", 400, text).to_string(), "It cannot be. (Op: C)");
+        assert_eq!(json_refusal("Op", 503, "<html").to_string(), "the region answered Op with status 503");
     }
 }

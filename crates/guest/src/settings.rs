@@ -18,6 +18,8 @@ pub struct Settings {
     pub metadata_v1: bool,
     /// Where STS is, if not at its usual name.
     pub sts_endpoint: Option<Uri>,
+    /// Where Instance Connect is, if not at its usual name.
+    pub instance_connect_endpoint: Option<Uri>,
     /// The certificates to trust, if not the system's.
     pub ca_bundle: Option<PathBuf>,
 }
@@ -46,7 +48,7 @@ impl Settings {
     ///
     /// - `AWS_EC2_METADATA_SERVICE_ENDPOINT`, or `AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE` (`IPv4`, `IPv6`)
     /// - `AWS_EC2_METADATA_DISABLED`, `AWS_EC2_METADATA_V1_DISABLED` (`true`)
-    /// - `AWS_ENDPOINT_URL_STS`, else `AWS_ENDPOINT_URL`
+    /// - `AWS_ENDPOINT_URL_STS` and `AWS_ENDPOINT_URL_EC2_INSTANCE_CONNECT`, else `AWS_ENDPOINT_URL`
     /// - `AWS_CA_BUNDLE`
     ///
     /// # Errors
@@ -78,10 +80,16 @@ impl Settings {
             Some(sts) => Some(sts),
             None => url("AWS_ENDPOINT_URL", &["http", "https"], "http://127.0.0.1:4580")?,
         };
+        let regional = "https://ec2-instance-connect.us-east-1.amazonaws.com";
+        let instance_connect = match url("AWS_ENDPOINT_URL_EC2_INSTANCE_CONNECT", &["http", "https"], regional)? {
+            Some(endpoint) => Some(endpoint),
+            None => url("AWS_ENDPOINT_URL", &["http", "https"], "http://127.0.0.1:4580")?,
+        };
         Ok(Self {
             metadata_endpoint: metadata.unwrap_or_else(|| Uri::from_static(default)),
             metadata_v1: !is_true("AWS_EC2_METADATA_V1_DISABLED"),
             sts_endpoint: sts,
+            instance_connect_endpoint: instance_connect,
             ca_bundle: value("AWS_CA_BUNDLE").map(PathBuf::from),
         })
     }
@@ -120,6 +128,9 @@ mod tests {
         assert_eq!(mode.metadata_endpoint, "http://[fd00:ec2::254]");
         let both = read(&[("AWS_ENDPOINT_URL", "http://a"), ("AWS_ENDPOINT_URL_STS", "https://b:4543")]).unwrap();
         assert_eq!(both.sts_endpoint.unwrap(), "https://b:4543");
+        assert_eq!(both.instance_connect_endpoint.unwrap(), "http://a");
+        let own = [("AWS_ENDPOINT_URL", "http://a"), ("AWS_ENDPOINT_URL_EC2_INSTANCE_CONNECT", "https://c")];
+        assert_eq!(read(&own).unwrap().instance_connect_endpoint.unwrap(), "https://c");
     }
 
     #[test]

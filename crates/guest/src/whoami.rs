@@ -12,8 +12,8 @@ use crate::http::{Client, HttpError, Limits, Reply};
 use crate::signed::sign_request;
 use crate::{Credentials, CredentialsError, MetadataClient, MetadataError, Settings, credentials};
 
-const REGION_PATH: &str = "/latest/meta-data/placement/region";
-const DOMAIN_PATH: &str = "/latest/meta-data/services/domain";
+pub(crate) const REGION_PATH: &str = "/latest/meta-data/placement/region";
+pub(crate) const DOMAIN_PATH: &str = "/latest/meta-data/services/domain";
 const BODY: &str = "Action=GetCallerIdentity&Version=2011-06-15";
 
 /// Who signed the request.
@@ -79,20 +79,21 @@ pub async fn whoami(settings: &Settings, now: UnixTime) -> Result<Identity, Whoa
     let region = metadata.require(REGION_PATH).await?;
     let endpoint = match &settings.sts_endpoint {
         Some(endpoint) => endpoint.clone(),
-        None => usual_endpoint(&region, &metadata.require(DOMAIN_PATH).await?)?,
+        None => usual_endpoint("sts", &region, &metadata.require(DOMAIN_PATH).await?)
+            .map_err(|endpoint| WhoamiError::Endpoint { endpoint })?,
     };
     let request = signed(&endpoint, &region, &credentials, now)?;
     let reply = Client::new(Limits::REGION, settings.ca_bundle.clone()).call(request).await?;
     understand(&reply, &endpoint)
 }
 
-/// `https://sts.REGION.DOMAIN`.
-fn usual_endpoint(region: &str, domain: &str) -> Result<Uri, WhoamiError> {
-    let endpoint = format!("https://sts.{region}.{domain}");
+/// `https://SERVICE.REGION.DOMAIN`; what came of it, fit to be shown, if that is no name.
+pub(crate) fn usual_endpoint(service: &str, region: &str, domain: &str) -> Result<Uri, String> {
+    let endpoint = format!("https://{service}.{region}.{domain}");
     let is_name = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte));
     match endpoint.parse() {
         Ok(uri) if is_name(region) && is_name(domain) => Ok(uri),
-        _ => Err(WhoamiError::Endpoint { endpoint: endpoint.escape_default().to_string() }),
+        _ => Err(endpoint.escape_default().to_string()),
     }
 }
 
@@ -206,11 +207,11 @@ mod tests {
     #[test]
     fn the_usual_endpoint() {
         assert_eq!(
-            usual_endpoint("us-gov-west-1", "amazonaws.com").unwrap(),
+            usual_endpoint("sts", "us-gov-west-1", "amazonaws.com").unwrap(),
             "https://sts.us-gov-west-1.amazonaws.com"
         );
         for (region, domain) in [("us east", "amazonaws.com"), ("x", "evil.example/y"), ("", "a@b"), ("x", "y:1")] {
-            assert!(matches!(usual_endpoint(region, domain), Err(WhoamiError::Endpoint { .. })), "{region} {domain}");
+            assert!(usual_endpoint("sts", region, domain).is_err(), "{region} {domain}");
         }
     }
 }

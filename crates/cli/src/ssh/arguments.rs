@@ -1,0 +1,133 @@
+//! What can be written after `host-keys`, `known-hosts` and `ssh-config`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use crate::arguments::{Output, Region};
+
+#[derive(Debug, Args)]
+pub(crate) struct HostKeys {
+    #[command(subcommand)]
+    pub(crate) command: HostKeysCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum HostKeysCommand {
+    /// Inside a machine, as root: publish its SSH host keys, with proof that it holds them
+    #[command(after_help = PUSH_HELP)]
+    Push(Push),
+    /// Show the host keys of a machine: those served, those that wait for a decision, those of the past
+    Show(Show),
+    /// Let the set that waits take the place of the one that is served
+    #[command(after_help = APPROVE_HELP)]
+    Approve(Decide),
+    /// Throw away the set that waits
+    Reject(Decide),
+    /// Show or set what the account demands of host keys
+    #[command(after_help = POLICY_HELP)]
+    Policy(PolicyArguments),
+}
+
+const PUSH_HELP: &str = "\
+A set that differs from the one that is served is taken if one of the old keys has signed it (the ones that stay do; for \
+those that go, see --old-key) or if the machine has booted in the last ten minutes. Else it waits until an operator \
+approves it, and the old set is served meanwhile.
+
+Tries again for some four minutes while the network or the region is not there yet; never run it before sshd.";
+
+#[derive(Debug, Args)]
+pub(crate) struct Push {
+    /// Where the files ssh_host_*_key.pub are
+    #[arg(long, value_name = "DIR", default_value = "/etc/ssh")]
+    pub(crate) directory: PathBuf,
+    /// A private host key that is being replaced: it signs the new set; may be repeated
+    #[arg(long = "old-key", value_name = "FILE")]
+    pub(crate) old_keys: Vec<PathBuf>,
+    /// Try once
+    #[arg(long)]
+    pub(crate) once: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Show {
+    #[command(flatten)]
+    pub(crate) region: Region,
+    /// A machine's name or id
+    #[arg(value_name = "NAME|ID")]
+    pub(crate) machine: String,
+    /// How to print
+    #[arg(long, value_enum, default_value = "table")]
+    pub(crate) output: Output,
+}
+
+const APPROVE_HELP: &str = "\
+Compare the fingerprints that `host-keys show` prints with those on the machine's console first: whoever holds the machine's \
+credentials can offer keys.";
+
+#[derive(Debug, Args)]
+pub(crate) struct Decide {
+    #[command(flatten)]
+    pub(crate) region: Region,
+    /// A machine's name or id
+    #[arg(value_name = "NAME|ID")]
+    pub(crate) machine: String,
+    /// The set that is meant, as `host-keys show` prints it: another that came meanwhile is left alone
+    #[arg(value_name = "DIGEST")]
+    pub(crate) digest: String,
+}
+
+const POLICY_HELP: &str = "\
+accept-unproven: the first set, and one after a boot, are taken although nobody has shown that the machine holds the \
+private keys. The scripts of AWS's package can do no more.
+require-proof: a set is served only if each of its keys has signed it, or an operator has approved it. Holds for the sets \
+that are there, too.";
+
+#[derive(Debug, Args)]
+pub(crate) struct PolicyArguments {
+    #[command(flatten)]
+    pub(crate) region: Region,
+    /// The new policy
+    #[arg(value_name = "accept-unproven|require-proof", value_parser = ["accept-unproven", "require-proof"])]
+    pub(crate) policy: Option<String>,
+}
+
+pub(crate) const KNOWN_HOSTS_HELP: &str = "\
+For ssh: `inborn ssh-config` prints the lines for ~/.ssh/config that call this as a KnownHostsCommand. ssh then neither asks \
+\"are you sure\" nor trusts blindly. It calls twice for a connection, so what was learned is kept for ten seconds; while the \
+region cannot be reached, what was learned in the last day still counts. A machine that is gone or has no keys is refused.";
+
+#[derive(Debug, Args)]
+pub(crate) struct KnownHosts {
+    #[command(flatten)]
+    pub(crate) region: Region,
+    /// What ssh wants to know (%I): for ADDRESS there is no answer, since machines are known by their names
+    #[arg(long, value_name = "ADDRESS|HOSTNAME|ORDER")]
+    pub(crate) invocation: Option<String>,
+    /// The name to print, where ssh looks for another (%H) than that of the machine
+    #[arg(long = "as", value_name = "HOST")]
+    pub(crate) shown: Option<String>,
+    /// How to print
+    #[arg(long, value_enum, default_value = "known-hosts")]
+    pub(crate) format: Format,
+    /// All machines that run, for a file that is handed around
+    #[arg(long, conflicts_with_all = ["host", "shown"])]
+    pub(crate) all: bool,
+    /// A machine's id or name: what ssh was called with, or the HostKeyAlias (%k)
+    #[arg(value_name = "NAME|ID", required_unless_present = "all")]
+    pub(crate) host: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// Lines of a known_hosts file
+    KnownHosts,
+    /// DNS records
+    Sshfp,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SshConfig {
+    #[command(flatten)]
+    pub(crate) region: Region,
+}

@@ -1,0 +1,62 @@
+//! `inborn ssh-config`: the lines of an ssh configuration that make ssh ask the region for host keys.
+
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::Context;
+
+use super::arguments::SshConfig;
+use crate::arguments::named;
+use crate::directory;
+
+pub(crate) fn ssh_config(arguments: &SshConfig) -> anyhow::Result<()> {
+    let program = std::env::current_exe().context("cannot tell where this program is")?;
+    let data = match named(arguments.region.data.as_ref()) {
+        Some(data) => data.canonicalize().with_context(|| format!("cannot use {}", data.display()))?,
+        None => directory::find(None)?.map_or_else(directory::default_path, |ready| Ok(ready.data))?,
+    };
+    let (program, data) = (word(&program)?, word(&data)?);
+    let mut out = std::io::stdout().lock();
+    // With an alias, %H is the address in the first of ssh's questions and the alias in the second; %k is always the alias.
+    write!(
+        out,
+        "# Host keys of machines come from their region. Put this into ~/.ssh/config.\n\
+         # A machine that is reached by another name or address needs a `Host` of its own before this one, with\n\
+         # `HostName ADDRESS`, `HostKeyAlias i-...` and the lines below.\n\
+         Host i-*\n\
+         \x20   KnownHostsCommand {program} known-hosts --data {data} --invocation %I --as %H %k\n\
+         \x20   StrictHostKeyChecking yes\n\
+         \x20   UserKnownHostsFile /dev/null\n\
+         \x20   GlobalKnownHostsFile /dev/null\n\
+         \x20   UpdateHostKeys no\n\
+         \x20   CheckHostIP no\n"
+    )?;
+    Ok(())
+}
+
+/// A path as ssh reads it in a command: between quotes, and with its own sign for variables doubled.
+fn word(path: &Path) -> anyhow::Result<String> {
+    let text = path.to_str().filter(|text| !text.chars().any(|c| c.is_control() || matches!(c, '"' | '\\' | '$')));
+    let text = text.with_context(|| format!("{} cannot be written in an ssh configuration", path.display()))?;
+    let text = text.replace('%', "%%");
+    Ok(if text.contains([' ', '\'', '#']) { format!("\"{text}\"") } else { text })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_written_as_ssh_reads_them() {
+        for (path, expected) in [
+            ("/usr/bin/inborn", Some("/usr/bin/inborn")),
+            ("/srv/my data", Some("\"/srv/my data\"")),
+            ("/srv/100%", Some("/srv/100%%")),
+            ("/srv/a\"b", None),
+            ("/srv/$HOSTNAME", None),
+            ("/srv/a\nb", None),
+        ] {
+            assert_eq!(word(Path::new(path)).ok().as_deref(), expected, "{path}");
+        }
+    }
+}
