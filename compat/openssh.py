@@ -1,0 +1,126 @@
+"""OpenSSH's own server and client: a server with host keys of its own, and a client that asks the region for them."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import json
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from harness import Region, Result, binary, clean_env, run, wait_until
+
+SSHD = shutil.which("sshd", path="/usr/sbin:/sbin:/usr/local/sbin:/usr/bin")
+
+
+def keygen(path: Path, kind: str = "ed25519", comment: str = "root@host") -> Path:
+    size = ["-b", "2048"] if kind == "rsa" else []
+    argv = ["ssh-keygen", "-q", "-t", kind, *size, "-N", "", "-C", comment, "-f", path]
+    run(argv, clean_env(path.parent), check=True)
+    return path
+
+
+def host_keys(directory: Path, *kinds: str) -> Path:
+    """A directory with host keys, named as OpenSSH names them."""
+    directory.mkdir(exist_ok=True)
+    for kind in kinds or ("ed25519", "ecdsa", "rsa"):
+        keygen(directory / f"ssh_host_{kind}_key", kind)
+    return directory
+
+
+@dataclass
+class Server:
+    """A running sshd."""
+
+    port: int
+
+
+@contextlib.contextmanager
+def server(place: Path, keys: Path, user_key: Path) -> Iterator[Server]:
+    """An sshd on a port of 127.0.0.1 with the host keys of a directory, where `user_key` may log in."""
+    if SSHD is None:
+        pytest.skip("sshd is not installed: apt-get install openssh-server")
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    authorized = place / f"authorized-{port}"
+    authorized.write_text(user_key.with_suffix(".pub").read_text())
+    # Where the privilege separation of Debian's build wants to live; only root has it.
+    with contextlib.suppress(PermissionError):
+        Path("/run/sshd").mkdir(exist_ok=True)
+    lines = [
+        f"ListenAddress 127.0.0.1:{port}",
+        *(f"HostKey {key.with_suffix('')}" for key in sorted(keys.glob("ssh_host_*_key.pub"))),
+        f"AuthorizedKeysFile {authorized}",
+        "PidFile none",
+        "StrictModes no",
+        "PermitRootLogin yes",
+        "PasswordAuthentication no",
+        "KbdInteractiveAuthentication no",
+        "UsePAM no",
+    ]
+    config = place / f"sshd-{port}.conf"
+    config.write_text("\n".join(lines) + "\n")
+    with (place / f"sshd-{port}.log").open("w") as log:
+        process = subprocess.Popen([SSHD, "-D", "-e", "-f", config], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    try:
+        wait_until(lambda: listens(port) or process.poll() is not None, f"sshd listens\n{log.name}")
+        assert process.poll() is None, Path(log.name).read_text()
+        yield Server(port)
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def listens(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    return False
+
+
+class Client:
+    """An ssh with the configuration that `inborn ssh-config` prints, and a home of its own."""
+
+    def __init__(self, region: Region, place: Path):
+        self.home = place / "client"
+        self.home.mkdir(mode=0o700)
+        self.key = keygen(self.home / "id_ed25519")
+        self.env = clean_env(self.home)
+        self.config = self.home / "config"
+        self.config.write_text(region.cli("ssh-config", "--data", str(region.data)).stdout)
+
+    def forget(self):
+        """Waits for nothing: what was learned of host keys a moment ago is gone."""
+        shutil.rmtree(self.home / ".cache", ignore_errors=True)
+
+    def login(self, machine: str, at: Server, *more: str) -> Result:
+        options = ["BatchMode=yes", "HostName=127.0.0.1", f"HostKeyAlias={machine}", "IdentitiesOnly=yes"]
+        words = [word for option in options for word in ("-o", option)]
+        target = ["-p", str(at.port), "-i", self.key, "-l", getpass.getuser(), *more, machine, "echo", "inside"]
+        return run(["ssh", "-F", self.config, *words, *target], self.env, timeout=30)
+
+
+class Machine:
+    """A machine with a metadata endpoint on loopback, and a directory with its host keys."""
+
+    def __init__(self, region: Region, place: Path, name: str):
+        self.region = region
+        launched = json.loads(region.cli("launch", "--name", name, "--output", "json").stdout)
+        self.id = launched["instance_id"]
+        self.env = clean_env(
+            place / "home",
+            AWS_EC2_METADATA_SERVICE_ENDPOINT=launched["metadata_endpoint"],
+            AWS_ENDPOINT_URL=launched["endpoint"],
+        )
+
+    def push(self, keys: Path, *more: str, check: bool = True) -> Result:
+        argv = [binary(), "host-keys", "push", "--once", "--directory", keys, *more]
+        return run(argv, self.env, check=check)
+
+    def record(self) -> dict:
+        return json.loads(self.region.cli("host-keys", "show", self.id, "--output", "json").stdout)

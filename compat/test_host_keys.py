@@ -1,0 +1,165 @@
+"""SSH host keys: published by machines, decided about by operators, believed by OpenSSH's client. With a real sshd."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from harness import INSIDE, Region, binary, clean_env, run
+from openssh import Client, Machine, host_keys, keygen, server
+
+
+@pytest.fixture
+def client(region: Region, place: Path) -> Client:
+    return Client(region, place)
+
+
+@pytest.fixture
+def machine(region: Region, place: Path, request: pytest.FixtureRequest) -> Machine:
+    return Machine(region, place, request.node.name.replace("_", "-")[:60])
+
+
+def test_the_first_login_neither_asks_nor_trusts_blindly(machine: Machine, client: Client, place: Path):
+    keys = host_keys(place / "keys")
+    with server(place, keys, client.key) as sshd:
+        before = client.login(machine.id, sshd)
+        assert before.returncode == 255, "a machine without known keys was believed"
+        pushed = machine.push(keys)
+        assert pushed.stdout.split()[1] == "first" and pushed.stderr == ""
+        after = client.login(machine.id, sshd)
+        assert (after.returncode, after.stdout) == (0, "inside\n"), after.stderr
+        assert after.stderr == "", "ssh asked or warned"
+    current = machine.record()["Current"]
+    assert (current["Proven"], len(current["Keys"])) == (True, 3)
+
+
+def test_the_man_in_the_middle_is_refused(machine: Machine, client: Client, place: Path):
+    machine.push(host_keys(place / "keys"))
+    with server(place, host_keys(place / "other", "ed25519"), client.key) as sshd:
+        login = client.login(machine.id, sshd)
+    assert login.returncode == 255 and "inside" not in login.stdout
+    assert "HOST IDENTIFICATION HAS CHANGED" in login.stderr or "Host key verification failed" in login.stderr
+
+
+def test_a_key_that_was_changed_without_the_old_one_waits_for_an_operator(
+    machine: Machine, client: Client, place: Path, region: Region
+):
+    machine.push(host_keys(place / "keys", "ed25519"))
+    new = host_keys(place / "new", "ed25519")
+    pushed = machine.push(new)
+    digest, outcome = pushed.stdout.split()
+    assert outcome == "pending-not-by-old-key" and "an operator has to approve" in pushed.stderr
+    with server(place, new, client.key) as sshd:
+        assert client.login(machine.id, sshd).returncode == 255
+        refused = region.cli("host-keys", "approve", machine.id, digest.replace("SHA256:", "SHA256:0"), check=False)
+        assert refused.returncode == 1 and "look at it first" in refused.stderr
+        region.cli("host-keys", "approve", machine.id, digest)
+        client.forget()
+        assert client.login(machine.id, sshd).stdout == "inside\n"
+    record = machine.record()
+    assert (record["Current"]["Basis"], record["Pending"], len(record["Past"])) == ("approved", None, 1)
+
+
+def test_a_key_that_the_old_one_vouches_for_is_taken(machine: Machine, client: Client, place: Path):
+    old = host_keys(place / "keys", "ed25519")
+    machine.push(old)
+    new = host_keys(place / "new", "ed25519")
+    pushed = machine.push(new, "--old-key", str(old / "ssh_host_ed25519_key"))
+    assert pushed.stdout.split()[1] == "old-key", pushed.stderr
+    with server(place, new, client.key) as sshd:
+        assert client.login(machine.id, sshd).stdout == "inside\n"
+    with server(place, old, client.key) as sshd:
+        assert client.login(machine.id, sshd).returncode == 255
+
+
+def test_where_proof_is_demanded_keys_without_it_are_not_served(fresh: Region, place: Path):
+    machine = Machine(fresh, place, "strict")
+    assert fresh.cli("host-keys", "policy").stdout == "accept-unproven\n"
+    assert fresh.cli("host-keys", "policy", "require-proof").stdout == "require-proof\n"
+    keys = host_keys(place / "keys", "ed25519")
+    (keys / "ssh_host_ed25519_key").rename(place / "elsewhere")
+    assert machine.push(keys).stdout.split()[1] == "pending-unproven"
+    unknown = fresh.cli("known-hosts", machine.id, check=False)
+    assert unknown.returncode == 1 and unknown.stdout == ""
+    (place / "elsewhere").rename(keys / "ssh_host_ed25519_key")
+    assert machine.push(keys).stdout.split()[1] == "first"
+    assert fresh.cli("known-hosts", machine.id).stdout.startswith(f"{machine.id} ssh-ed25519 ")
+
+
+def test_a_helper_that_fails_refuses(machine: Machine, client: Client, place: Path):
+    keys = host_keys(place / "keys", "ed25519")
+    machine.push(keys)
+    client.config.write_text(client.config.read_text().replace("known-hosts --data", "no-such-command --data"))
+    with server(place, keys, client.key) as sshd:
+        login = client.login(machine.id, sshd)
+    assert login.returncode == 255 and "inside" not in login.stdout
+
+
+def test_logins_go_on_while_the_region_is_away(fresh: Region, place: Path):
+    machine, client = Machine(fresh, place, "away"), Client(fresh, place)
+    keys = host_keys(place / "keys", "ed25519")
+    machine.push(keys)
+    with server(place, keys, client.key) as sshd:
+        assert client.login(machine.id, sshd).stdout == "inside\n"
+        fresh.stop()
+        # What was learned is older than ten seconds: it counts because nobody can be asked.
+        for file in (client.home / ".cache/inborn/known-hosts").iterdir():
+            words = file.read_text().split(" ", 5)
+            words[4] = str(int(words[4]) - 3600)
+            file.write_text(" ".join(words))
+        assert client.login(machine.id, sshd).stdout == "inside\n"
+        client.forget()
+        login = client.login(machine.id, sshd)
+        assert login.returncode == 255 and "is not known" in login.stderr.replace("are not known", "is not known")
+
+
+def test_a_machine_that_is_gone_is_no_longer_believed(fresh: Region, place: Path):
+    machine, client = Machine(fresh, place, "gone"), Client(fresh, place)
+    keys = host_keys(place / "keys", "ed25519")
+    machine.push(keys)
+    with server(place, keys, client.key) as sshd:
+        assert client.login(machine.id, sshd).stdout == "inside\n"
+        fresh.cli("terminate", machine.id)
+        client.forget()
+        assert client.login(machine.id, sshd).returncode == 255
+
+
+def test_keys_go_into_files_and_dns(machine: Machine, place: Path, region: Region):
+    keys = host_keys(place / "keys")
+    machine.push(keys)
+    lines = [line for line in region.cli("known-hosts", "--all").stdout.splitlines() if line.startswith(machine.id)]
+    assert [line.split(" ")[1] for line in lines] == ["ssh-ed25519", "ecdsa-sha2-nistp256", "ssh-rsa"]
+    assert lines[0].split(" ")[0].split(",")[0] == machine.id
+    records = region.cli("known-hosts", "--format", "sshfp", machine.id).stdout.splitlines()
+    expected = []
+    for kind in ("ed25519", "ecdsa", "rsa"):
+        argv = ["ssh-keygen", "-r", machine.id, "-f", keys / f"ssh_host_{kind}_key.pub"]
+        expected += [r for r in run(argv, clean_env(place), check=True).stdout.splitlines() if r.split(" ")[4] == "2"]
+    assert records == expected
+
+
+def test_the_script_of_the_package_publishes_and_reads(region: Region, place: Path):
+    """Its form, in other words: string-built JSON of every .pub file, openssl, curl; without DMI, in a pocket."""
+    keys = host_keys(place / "keys")
+    keygen(place / "ca")
+    signing = ["ssh-keygen", "-q", "-s", place / "ca", "-h", "-I", "host", keys / "ssh_host_ed25519_key.pub"]
+    run(signing, clean_env(place), check=True)
+    shutil.copy(INSIDE / "harvest.sh", place / "harvest.sh")
+    script = (
+        f"cd {place} && sh harvest.sh Put keys && sh harvest.sh Get keys"
+        " && sh harvest.sh Put keys i-0123456789abcdef0 && sh harvest.sh Get keys i-0123456789abcdef0"
+    )
+    inside = run([binary(), "run", "--", "sh", "-c", script], region.env, check=True)
+    put, put_status, got, got_status, *foreign = inside.stdout.splitlines()
+    assert (put_status, json.loads(put)["Outcome"]) == ("200", "first")
+    lines = [(keys / f"ssh_host_{kind}_key.pub").read_text().strip() for kind in ("ed25519", "ecdsa", "rsa")]
+    assert (got_status, got) == ("200", json.dumps({"HostKeys": lines}, separators=(",", ":")))
+    # As AWS's own test cuts the key out: all that stands between the last ssh-rsa and the last quotation mark.
+    assert got.rsplit("ssh-rsa", 1)[1].rsplit('"', 1)[0] == lines[2].removeprefix("ssh-rsa")
+    for body, status in zip(foreign[::2], foreign[1::2], strict=True):
+        assert status == "400" and json.loads(body)["Output"]["__type"].endswith("#AuthException")
+    record = [line for line in region.audit() if line["eventName"] == "PutEC2HostKeys"][-2]
+    assert record["responseElements"]["outcome"] == "first"
