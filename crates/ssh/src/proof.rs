@@ -8,7 +8,7 @@ use aws_lc_rs::signature::{
 };
 use inborn_identity::{AccountId, InstanceId, UnixTime};
 use ssh_key::public::KeyData;
-use ssh_key::{Algorithm, EcdsaCurve, HashAlg, Signature, SshSig};
+use ssh_key::{Algorithm, EcdsaCurve, HashAlg, LineEnding, Signature, SshSig};
 
 use crate::{HostKeySet, PublicKey};
 
@@ -60,6 +60,12 @@ pub fn verify_proof(armoured: &str, message: &str) -> Result<PublicKey, ProofErr
         return Err(ProofError::TooLong);
     }
     let proof = SshSig::from_pem(armoured).map_err(|_| ProofError::Malformed)?;
+    // One text for each signature: the decoder is lenient with lengths and the version, which nothing signs.
+    let again = proof.to_pem(LineEnding::LF).map_err(|_| ProofError::Malformed)?;
+    let letters = |text: &str| text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect::<Vec<_>>();
+    if proof.version() != SshSig::VERSION || letters(&again) != letters(armoured) {
+        return Err(ProofError::Malformed);
+    }
     if proof.namespace() != NAMESPACE || !proof.reserved().is_empty() {
         return Err(ProofError::Namespace);
     }
