@@ -77,9 +77,9 @@ def test_a_start_that_cannot_be_attached_leaves_no_machine(bare):
     assert machines(region) == []
 
 
-def oci_state(status: str, pid: int, **annotations: str) -> str:
+def oci_state(status: str, pid: int, *, bundle: str = "/bundle", **annotations: str) -> str:
     """As the specification has it."""
-    state = {"ociVersion": "1.0.2", "id": "web-1", "status": status, "pid": pid, "bundle": "/bundle"}
+    state = {"ociVersion": "1.0.2", "id": "web-1", "status": status, "pid": pid, "bundle": bundle}
     return json.dumps(state | {"annotations": annotations})
 
 
@@ -101,6 +101,13 @@ def test_the_state_of_an_oci_container(bare):
         shared = {"io.kubernetes.cri.container-type": "container"}
         hook(region, *oci, told=oci_state("creating", process.pid, **shared).replace("web-1", "web-2"))
         assert len(machines(region)) == 1
+        # One of the same id under another runtime, and one that says it is somebody else, do not become the first.
+        hook(region, *oci, told=oci_state("stopped", 0, bundle="/elsewhere"))
+        claim = oci_state("creating", process.pid, bundle="/elsewhere", **{"inborn.tag.inborn:origin": "oci/web-1@/bundle"})
+        refused = hook(region, *oci, told=claim, check=False)
+        assert refused.returncode == 1 and "Duplicate tag key 'inborn:origin'" in refused.stderr
+        assert [each["instance_id"] for each in machines(region)] == [machine["instance_id"]]
+        assert inside.who() == machine["instance_id"]
         for _ in range(2):
             hook(region, *oci, told=oci_state("stopped", 0))
         assert machines(region) == []

@@ -22,6 +22,9 @@ const POD_ROLES: [&str; 2] = ["io.kubernetes.cri.container-type", "io.kubernetes
 #[derive(Deserialize, Debug)]
 struct State {
     id: String,
+    /// Where its files are: a container id is unique for one runtime and one of its roots only, and two containers of one
+    /// key would be one machine.
+    bundle: String,
     status: String,
     #[serde(default)]
     pid: Option<u32>,
@@ -39,7 +42,7 @@ enum Step {
 
 pub(super) async fn run(arguments: &Oci, input: &str) -> anyhow::Result<()> {
     let state: State = serde_json::from_str(input).context("standard input is not the state of an OCI container")?;
-    let key = format!("oci/{}", state.id);
+    let key = state.key();
     match state.step()? {
         Step::Start { pid } if is_ours(pid) => Ok(()),
         Step::Start { pid } => {
@@ -58,6 +61,10 @@ fn is_ours(pid: u32) -> bool {
 }
 
 impl State {
+    fn key(&self) -> String {
+        format!("oci/{}@{}", self.id, self.bundle)
+    }
+
     fn step(&self) -> anyhow::Result<Step> {
         let shares_a_pod =
             POD_ROLES.iter().any(|name| self.annotations.get(*name).is_some_and(|role| role == "container"));
@@ -79,6 +86,7 @@ impl State {
         let mut machine = flags.clone();
         machine.name = self.annotations.get(NAME).or(flags.name.as_ref()).or(Some(&self.id)).cloned();
         let tags = self.annotations.iter().filter_map(|(name, value)| Some((name.strip_prefix(TAG)?, value)));
+        // One that is said to be the key is refused, not taken: the region takes no tag twice.
         machine.tags.extend(tags.map(|(key, value)| (key.to_owned(), value.clone())));
         machine
     }
@@ -99,13 +107,22 @@ mod tests {
         assert_eq!(step(created).unwrap(), Step::Start { pid: 4422 });
         assert_eq!(step(&created.replace("creating", "created")).unwrap(), Step::Start { pid: 4422 });
         // runc leaves the pid away, crun says 0.
-        assert_eq!(step(r#"{"id":"web","status":"stopped","pid":0}"#).unwrap(), Step::End);
-        assert_eq!(step(r#"{"id":"web","status":"stopped"}"#).unwrap(), Step::End);
+        assert_eq!(step(r#"{"id":"web","bundle":"/b","status":"stopped","pid":0}"#).unwrap(), Step::End);
+        assert_eq!(step(r#"{"id":"web","bundle":"/b","status":"stopped"}"#).unwrap(), Step::End);
         for (role, expected) in [("container", Step::Nothing), ("sandbox", Step::Start { pid: 7 })] {
             let name = "io.kubernetes.cri.container-type";
-            let text = format!(r#"{{"id":"x","status":"created","pid":7,"annotations":{{"{name}":"{role}"}}}}"#);
+            let text =
+                format!(r#"{{"id":"x","bundle":"/b","status":"created","pid":7,"annotations":{{"{name}":"{role}"}}}}"#);
             assert_eq!(step(&text).unwrap(), expected);
         }
+    }
+
+    #[test]
+    fn containers_of_one_id_and_two_runtimes_are_two_machines() {
+        let key = |text: &str| serde_json::from_str::<State>(text).unwrap().key();
+        let one = r#"{"id":"web","bundle":"/run/one/web","status":"stopped"}"#;
+        assert_eq!(key(one), "oci/web@/run/one/web");
+        assert_ne!(key(one), key(&one.replace("one", "two")));
     }
 
     #[test]
@@ -114,10 +131,11 @@ mod tests {
             "",
             "[]",
             "{}",
-            r#"{"id":"x","status":"created"}"#,
-            r#"{"id":"x","status":"created","pid":0}"#,
-            r#"{"id":"x","status":"paused","pid":1}"#,
-            r#"{"id":"x","status":"created","pid":-1}"#,
+            r#"{"id":"x","status":"created","pid":1}"#,
+            r#"{"id":"x","bundle":"/b","status":"created"}"#,
+            r#"{"id":"x","bundle":"/b","status":"created","pid":0}"#,
+            r#"{"id":"x","bundle":"/b","status":"paused","pid":1}"#,
+            r#"{"id":"x","bundle":"/b","status":"created","pid":-1}"#,
         ] {
             assert!(step(text).is_err(), "{text}");
         }
