@@ -1,5 +1,6 @@
 //! What the service knows about one instance.
 
+use core::fmt;
 use std::net::Ipv4Addr;
 
 use bytes::Bytes;
@@ -7,8 +8,9 @@ use inborn_identity::{AccountId, InstanceId, MetadataOptions, Partition, Region,
 
 use crate::{DocumentSignatures, Interface, PreparedCredentials};
 
-/// The facts of one instance that stay the same from one start to the next.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// The facts of one instance that stay the same from one start to the next. User data often holds secrets: it is not in
+/// `Debug`.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Facts {
     /// The account it was launched in.
     pub account: AccountId,
@@ -90,6 +92,19 @@ impl Facts {
     }
 }
 
+impl fmt::Debug for Facts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Facts")
+            .field("account", &self.account)
+            .field("region", &self.region)
+            .field("image_id", &self.image_id)
+            .field("local_hostname", &self.local_hostname)
+            .field("user_data_bytes", &self.user_data.as_ref().map(Bytes::len))
+            .field("launch_time", &self.launch_time)
+            .finish_non_exhaustive()
+    }
+}
+
 /// An SSH key pair, of which only the public half is known here.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct KeyPair {
@@ -134,6 +149,20 @@ pub fn tag_key_fits_a_path(key: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn user_data_is_not_shown() {
+        let bare = Facts::bare(
+            "123456789012".parse().unwrap(),
+            Partition::Aws,
+            "us-east-1".parse().unwrap(),
+            "us-east-1a".parse().unwrap(),
+            UnixTime::from_secs(1_795_000_000),
+        );
+        let facts = Facts { user_data: Some(Bytes::from_static(b"password=hunter2")), ..bare };
+        let shown = format!("{facts:?}");
+        assert!(!shown.contains("hunter2") && shown.contains("user_data_bytes: Some(16)"), "{shown}");
+    }
 
     #[test]
     fn tag_keys_that_fit_a_path() {
