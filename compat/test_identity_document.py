@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
+import sqlite3
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from harness import Region, binary, clean_env, read_exports, run, scratch
+from harness import HERE, Region, binary, clean_env, read_exports, run, scratch, wait_until
 from metadata import Metadata
 
 SIGNED = "dynamic/instance-identity"
@@ -125,3 +126,48 @@ def test_certificates_are_published_and_survive_a_restart(make_region, place: Pa
         Path(entry["file"]).unlink()
     nothing = region.cli("ca", check=False)
     assert nothing.returncode == 1 and "there are no certificates in" in nothing.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [
+        ("tls", "authority amazonaws.com"),
+        ("identity", "document-signer"),
+        ("instance-connect", "instance-connect amazonaws.com"),
+    ],
+)
+def test_a_certificate_is_replaced_as_it_is_documented(make_region, place: Path, name: str, setting: str):
+    """The steps of docs/certificates.md."""
+    steps = (HERE.parent / "docs/certificates.md").read_text()
+    assert f"`{setting.replace('amazonaws.com', 'DOMAIN')}`" in steps and "DELETE FROM settings WHERE name = " in steps
+    region = make_region().start()
+    exports = read_exports(region.cli("launch", "--export").stdout)
+    metadata = Metadata(exports["AWS_EC2_METADATA_SERVICE_ENDPOINT"])
+    keys = metadata.identity()
+    everything = ["tls", "identity", "instance-connect"]
+    before = {each: region.cli("ca", "show", each).stdout for each in everything}
+    region.stop()
+    with sqlite3.connect(region.data / "inborn.db") as database:
+        assert database.execute("DELETE FROM settings WHERE name = ?", [setting]).rowcount == 1
+    database.close()
+    region.start()
+
+    def shown() -> dict[str, str]:
+        return {each: region.cli("ca", "show", each).stdout for each in everything}
+
+    wait_until(lambda: shown()[name] != before[name], f"there is another certificate {name}")
+    after = shown()
+    assert [each for each in everything if after[each] != before[each]] == [name]
+    assert region.client("sts", keys).get_caller_identity()["Account"] == region.account, "credentials stay"
+    verified = {}
+    metadata = Metadata(exports["AWS_EC2_METADATA_SERVICE_ENDPOINT"])
+    write(place, pkcs7=armoured(metadata.get(f"{SIGNED}/pkcs7")), new=after["identity"], old=before["identity"])
+    for each in ["new", "old"]:
+        tried = openssl(place, f"smime -verify -in pkcs7 -inform PEM -certfile {each} -noverify", check=False)
+        verified[each] = tried.returncode == 0
+    assert verified == {"new": True, "old": name != "identity"}
+    write(place, before=before["tls"], after=after["tls"])
+    server = region.ready["tls_endpoint"].removeprefix("https://")
+    for each in ["before", "after"]:
+        tried = openssl(place, f"s_client -connect {server} -CAfile {each} -verify_return_error -brief", check=False)
+        assert (tried.returncode == 0) == (each == "after" or name != "tls"), tried.stderr
