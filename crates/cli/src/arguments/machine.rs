@@ -38,7 +38,7 @@ pub(crate) struct Machine {
     /// How many network hops a session token may travel: 1 keeps it from containers behind a bridge [default: 1]
     #[arg(long, value_name = "1-64", value_parser = clap::value_parser!(i64).range(HOP_LIMITS))]
     pub(crate) hop_limit: Option<i64>,
-    /// Answer metadata at [fd00:ec2::254] too
+    /// Answer metadata at fd00:ec2::254 too
     #[arg(long)]
     pub(crate) ipv6: bool,
     /// Show the machine's tags in its metadata
