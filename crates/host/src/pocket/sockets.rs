@@ -22,7 +22,7 @@ pub struct Sockets {
     pub tls: TcpListener,
     /// 169.254.169.252:80, the region's endpoints.
     pub plain: TcpListener,
-    /// [fd00:ec2::254]:80, the metadata service; none where the kernel has no IPv6.
+    /// `[fd00:ec2::254]:80`, the metadata service; none where the kernel has no IPv6.
     pub metadata_ipv6: Option<TcpListener>,
 }
 
