@@ -6,13 +6,16 @@
 #![forbid(unsafe_code)]
 
 mod change;
+pub mod der;
 mod host_keys;
+mod imported;
 mod known_hosts;
 mod proof;
 mod public_key;
 
 pub use change::{Current, FRESH_BOOT_SECONDS, Offer, PendingReason, Policy, PolicyError, Verdict, decide, is_served};
 pub use host_keys::{HostKeySet, HostKeysError, KEYS_MAX, LINES_MAX};
+pub use imported::{IMPORT_BYTES_MAX, ImportError, ImportedKey};
 pub use known_hosts::{known_hosts_line, sshfp_records};
 pub use proof::{NAMESPACE, PROOF_BYTES_MAX, PROOFS_MAX, ProofError, proof_message, verify_proof};
 pub use public_key::{COMMENT_BYTES_MAX, KeyError, KeyKind, LINE_BYTES_MAX, PublicKey, RSA_BITS_MAX, RSA_BITS_MIN};
