@@ -22,6 +22,8 @@ const LOOPBACK: &str = "lo";
 const LOOPBACK_INDEX: u32 = 1;
 /// Routes of this computer, as text. Source: proc(5).
 const ROUTES: &str = "/proc/net/route";
+/// And those of IPv6, of all tables.
+const ROUTES_V6: &str = "/proc/net/ipv6_route";
 
 /// The number of the interface that has this name now.
 pub(super) fn index(name: &InterfaceName) -> Result<Option<u32>, PlaceError> {
@@ -79,8 +81,8 @@ fn unfit(name: &InterfaceName, link: &Link) -> Option<String> {
              its metadata, or attach its network namespace"
         ));
     }
-    let routes = fs::read_to_string(ROUTES).unwrap_or_default();
-    if is_way_out(&routes, name.as_str()) {
+    let [routes, routes_v6] = [ROUTES, ROUTES_V6].map(|file| fs::read_to_string(file).unwrap_or_default());
+    if is_way_out(&routes, name.as_str()) || is_way_out_v6(&routes_v6, name.as_str()) {
         return Some("this computer's default route leads there, and whoever is on that network could ask".to_owned());
     }
     None
@@ -93,6 +95,18 @@ fn is_way_out(routes: &str, name: &str) -> bool {
         let interface = columns.next();
         let (destination, mask) = (columns.next(), columns.nth(5));
         interface == Some(name) && destination == Some("00000000") && mask == Some("00000000")
+    })
+}
+
+/// The same for IPv6. The columns are destination, its length, source, its length, next hop, …, and the last is the interface.
+/// Routes for answers to guests, which are ours, have no next hop.
+fn is_way_out_v6(routes: &str, name: &str) -> bool {
+    routes.lines().any(|line| {
+        let mut columns = line.split_ascii_whitespace();
+        let (length, hop) = (columns.nth(1), columns.nth(2));
+        length == Some("00")
+            && hop.is_some_and(|hop| hop.bytes().any(|digit| digit != b'0'))
+            && columns.last() == Some(name)
     })
 }
 
@@ -234,5 +248,19 @@ mod tests {
             tap0\t0200000A\t00000000\t0005\t0\t0\t0\tFFFFFFFF\t0\t0\t0\n";
         assert!(is_way_out(routes, "eth0"));
         assert!(!is_way_out(routes, "tap0") && !is_way_out(routes, "eth") && !is_way_out("", "eth0"));
+    }
+
+    #[test]
+    fn the_way_out_over_ipv6_has_a_next_hop() {
+        let zeros = "0".repeat(32);
+        let route = |length: &str, hop: &str, name: &str| {
+            format!("{zeros} {length} {zeros} 00 {hop} 00000400 00000002 00000000 00000003     {name}\n")
+        };
+        let hop = "fe800000000000000000000000000001";
+        let routes = [route("00", hop, "eth0"), route("00", &zeros, "tap0"), route("40", hop, "tap1")].concat();
+        assert!(is_way_out_v6(&routes, "eth0"));
+        for name in ["tap0", "tap1", "eth", ""] {
+            assert!(!is_way_out_v6(&routes, name), "{name}");
+        }
     }
 }
