@@ -103,7 +103,8 @@ def test_the_state_of_an_oci_container(bare):
         assert len(machines(region)) == 1
         # One of the same id under another runtime, and one that says it is somebody else, do not become the first.
         hook(region, *oci, told=oci_state("stopped", 0, bundle="/elsewhere"))
-        claim = oci_state("creating", process.pid, bundle="/elsewhere", **{"inborn.tag.inborn:origin": "oci/web-1@/bundle"})
+        stolen = {"inborn.tag.inborn:origin": "oci/web-1@/bundle"}
+        claim = oci_state("creating", process.pid, bundle="/elsewhere", **stolen)
         refused = hook(region, *oci, told=claim, check=False)
         assert refused.returncode == 1 and "Duplicate tag key 'inborn:origin'" in refused.stderr
         assert [each["instance_id"] for each in machines(region)] == [machine["instance_id"]]

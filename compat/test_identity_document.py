@@ -1,4 +1,4 @@
-"""Signed instance identity documents, verified as AWS documents it: by the `openssl` program and a published certificate."""
+"""Signed instance identity documents, verified as AWS documents it: by `openssl` and a published certificate."""
 
 from __future__ import annotations
 

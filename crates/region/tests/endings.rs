@@ -113,7 +113,7 @@ async fn a_machine_that_is_terminated_while_it_is_launched_stays_so() {
 async fn the_audit_keeps_neither_secrets_nor_what_strangers_send() {
     let running = start().await;
     let id = running.launch().await;
-    let unknown = ec2(&format!("Action=ModifyInstanceAttribute&InstanceId={id}&UserData.Value=c2VjcmV0"));
+    let unknown = ec2(&format!("Action=ModifyInstancePlacement&InstanceId={id}&UserData.Value=c2VjcmV0"));
     assert_eq!(running.send(&running.operator(), &unknown).await.status, 400);
     let known = ec2(&format!("Action=RebootInstances&InstanceId.1={id}&Extra.userdata=c2VjcmV0&SecurityToken=t"));
     assert_eq!(running.send(&running.operator(), &known).await.status, 400);
