@@ -93,6 +93,9 @@ class Namespace:
             raise value
         return value
 
+    def mac(self, device: str) -> str:
+        return json.loads(self.ip("-j", "link", "show", device).stdout)[0]["address"]
+
     def metadata(self, endpoint: str = IPV4, *, version: int = 2, patience: float = 5) -> Metadata:
         """A client that asks from inside."""
         namespace = self
@@ -182,11 +185,16 @@ class LabRegion(Region):
     def describe(self, machine: str) -> dict:
         return json.loads(self.cli("describe", machine, "--output", "json").stdout)
 
+    def call(self, operation: str, **parameters) -> dict:
+        """An operation of EC2."""
+        # After a restart the region is at another port.
+        if self.ec2 is None or self.ec2.meta.endpoint_url != self.endpoint:
+            self.ec2 = self.client("ec2")
+        return self.host.do(lambda: getattr(self.ec2, operation)(**parameters))
+
     def modify(self, instance: str, **options) -> None:
         """ModifyInstanceMetadataOptions."""
-        if self.ec2 is None:
-            self.ec2 = self.client("ec2")
-        self.host.do(lambda: self.ec2.modify_instance_metadata_options(InstanceId=instance, **options))
+        self.call("modify_instance_metadata_options", InstanceId=instance, **options)
 
 
 @contextlib.contextmanager

@@ -184,7 +184,8 @@ def domain(*, asset: str = "", device: str = "hg0") -> str:
         f"<domain type='kvm' id='3'><name>web-17</name><uuid>{UUID}</uuid>"
         f"<sysinfo type='smbios'>{board}</sysinfo><devices>"
         "<interface type='bridge'><source bridge='br0'/><target dev='vnet0'/><alias name='net0'/></interface>"
-        f"<interface type='ethernet'><target dev='{device}'/><alias name='ua-inborn'/></interface></devices></domain>"
+        f"<interface type='ethernet'><mac address='52:54:00:12:34:56'/><target dev='{device}'/>"
+        "<alias name='ua-inborn'/></interface></devices></domain>"
     )
 
 
@@ -197,6 +198,7 @@ def test_a_domain_of_libvirt(bare):
     hook(region, script, "web-17", "started", "begin", "-", told=domain())
     (machine,) = machines(region)
     assert guest.who() == machine["instance_id"] and machine["name"] == "web-17"
+    assert guest.metadata().get("meta-data/mac") == "52:54:00:12:34:56"
     hook(region, script, "web-17", "reconnect", "begin", "-", told=domain())
     hook(region, script, "web-17", "stopped", "end", "-", told=domain())
     assert guest.who() is None
@@ -229,11 +231,17 @@ def test_a_virtual_machine_of_proxmox(bare, place: Path):
     guest = lab.guest(host, "tap101i1", "g0")
     host.ip("link", "add", "vmbr0", "type", "bridge")
     host.ip("link", "set", "tap101i1", "master", "vmbr0")
+    (place / "qemu-server").mkdir()
+    (place / "qemu-server/101.conf").write_text(
+        "name: web\nnet0: virtio=BC:24:11:00:00:00,bridge=vmbr0\nnet1: virtio=BC:24:11:2E:9A:0F,bridge=vmbr0\n"
+        "\n[before]\nnet1: virtio=BC:24:11:00:00:01,bridge=vmbr0\n"
+    )
     script = str(CONTRIB / "proxmox/inborn-hookscript")
     for phase in ["pre-start", "post-start"]:
         hook(region, script, "101", phase, PVE_CONFIG=str(place))
     (machine,) = machines(region)
     assert guest.who() == machine["instance_id"] and machine["name"] == "vm-101"
+    assert guest.metadata().get("meta-data/mac") == "bc:24:11:2e:9a:0f"
     for phase in ["pre-stop", "post-stop"]:
         hook(region, script, "101", phase, PVE_CONFIG=str(place))
     assert machines(region)[0]["state"] == "stopped" and guest.who() is None
@@ -262,11 +270,14 @@ def test_a_microvm_of_firecracker(bare, place: Path):
     _, host, region = bare
     stand_in(place, "firecracker", "ip link show fc-vm1 > /dev/null; inborn describe vm1 --output json; exit 7")
     script = str(CONTRIB / "firecracker/inborn-firecracker")
-    result = hook(region, script, "vm1", "--no-api", check=False, FIRECRACKER_BIN=str(place / "stand-ins/firecracker"))
+    stand_in(place, "inborn", f'echo "$*" >> {place}/asked; exec {binary()} "$@"')
+    programs = {f"{name.upper()}_BIN": str(place / "stand-ins" / name) for name in ["inborn", "firecracker"]}
+    result = hook(region, script, "vm1", "--no-api", check=False, INBORN_MAC="06:00:AC:10:00:02", **programs)
     assert result.returncode == 7, result.stderr
     instance, rest = result.stdout.split("\n", 1)
     facts = json.loads(rest)
     assert facts["instance_id"] == instance
+    assert "--interface fc-vm1 --mac 06:00:AC:10:00:02\n" in (place / "asked").read_text()
     assert facts["metadata_endpoint"] == "http://169.254.169.254 through network interface fc-vm1"
     assert machines(region) == []
     assert host.ip("link", "show", "fc-vm1", check=False).returncode != 0

@@ -358,6 +358,68 @@ def test_a_namespace_that_goes_is_let_go(bare):
     wait_until(lambda: guest.who() == instance, "the machine is heard in the new namespace of the old name")
 
 
+def told(region: LabRegion, guest: Namespace, instance: str) -> str:
+    """The MAC in a machine's metadata: the same everywhere, and in what operators see."""
+    metadata = guest.metadata()
+    mac = metadata.get("meta-data/mac")
+    assert metadata.get("meta-data/network/interfaces/macs/") == f"{mac}/"
+    assert metadata.get(f"meta-data/network/interfaces/macs/{mac}/mac") == mac
+    by_mac = [{"Name": "network-interface.mac-address", "Values": [mac]}]
+    (reservation,) = region.call("describe_instances", Filters=by_mac)["Reservations"]
+    (found,) = reservation["Instances"]
+    assert (found["InstanceId"], found["NetworkInterfaces"][0]["MacAddress"]) == (instance, mac)
+    return mac
+
+
+def test_the_mac_is_that_of_the_interface_inside(bare):
+    """What configures a network, such as cloud-init, looks for an interface with the MAC that metadata names."""
+    lab, host, region = bare
+    guest = lab.guest(host, "hg0", "g0")
+    instance = region.launch("--name", "inner", "--netns", guest.name)
+    assert told(region, guest, instance) == guest.mac("eth0")
+    # Of several it is the one with the default route, whatever was made first.
+    inner = lab.namespace("inner")
+    lab.cable(host, "hg1", inner, "spare")
+    lab.cable(host, "hg2", inner, "eth0")
+    other = region.launch("--name", "other", "--netns", inner.name)
+    assert told(region, inner, other) == inner.mac("spare")
+    inner.ip("route", "add", "default", "dev", "eth0")
+    region.cli("attach", "other", "--netns", inner.name)
+    assert told(region, inner, other) == inner.mac("eth0")
+    # A restart keeps what it finds, and what it was told.
+    region.cli("attach", "other", "--netns", inner.name, "--mac", "02:00:5E:00:53:01")
+    assert told(region, inner, other) == "02:00:5e:00:53:01"
+    region.stop()
+    region.start()
+    assert told(region, guest, instance) == guest.mac("eth0")
+    assert told(region, inner, other) == "02:00:5e:00:53:01"
+    # The next namespace of that name has another interface; one without any, the made one.
+    before = guest.mac("eth0")
+    guest.remove()
+    wait_until(lambda: region.describe(instance)["attachment"].startswith("waiting: "), "its host notices")
+    guest.make()
+    wait_until(lambda: guest.who() == instance, "the machine is heard in the new namespace")
+    wait_until(lambda: guest.metadata().get("meta-data/mac") != before, "and has no interface there")
+    assert guest.metadata().get("meta-data/mac").startswith("02:")
+
+
+def test_the_mac_behind_an_interface_is_told(bare):
+    lab, host, region = bare
+    guest = lab.guest(host, "hg0", "g0")
+    instance = region.launch("--name", "web", "--interface", "hg0", "--mac", guest.mac("eth0"))
+    assert told(region, guest, instance) == guest.mac("eth0")
+    region.cli("attach", "web", "--interface", "hg0")
+    made = told(region, guest, instance)
+    assert made not in (guest.mac("eth0"), host.mac("hg0")), "the host's end is not the machine's"
+    region.cli("attach", "web", "--interface", "hg0", "--mac", guest.mac("eth0"))
+    assert told(region, guest, instance) == guest.mac("eth0")
+    region.cli("detach", "web")
+    (reservation,) = region.call("describe_instances", InstanceIds=[instance])["Reservations"]
+    assert reservation["Instances"][0]["NetworkInterfaces"][0]["MacAddress"] == made
+    refused = region.cli("attach", "web", "--interface", "hg0", "--mac", "01:00:5e:00:53:01", check=False)
+    assert refused.returncode == 2 and "not a group's" in refused.stderr
+
+
 def test_attachments_survive_a_restart_and_a_kill(bare):
     lab, host, region = bare
     guest, inner, gone = lab.guest(host, "hg0", "g0"), lab.namespace("inner"), lab.namespace("gone")

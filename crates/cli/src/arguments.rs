@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use inborn_host::place::VSOCK_CID_MIN;
-use inborn_identity::UnixTime;
+use inborn_identity::{MacAddress, UnixTime};
 
 use crate::certificates::Published;
 use crate::ssh::arguments as ssh;
@@ -231,6 +231,9 @@ pub(crate) struct Place {
     /// Until that very namespace or interface goes away, not for the next one of its name
     #[arg(long, requires = "place")]
     pub(crate) once: bool,
+    /// The MAC address of the machine's own network interface, for its metadata; looked for in a namespace
+    #[arg(long, value_name = "MAC", requires = "place")]
+    pub(crate) mac: Option<MacAddress>,
 }
 
 const ATTACH_HELP: &str = "\
@@ -456,6 +459,8 @@ mod tests {
             "attach web --pid 7 --once",
             "attach web --interface tap0",
             "attach web --vsock 3",
+            "attach web --interface tap0 --mac 02:00:5e:00:53:01",
+            "launch --netns web --mac BC:24:11:2E:9A:0F",
             "attach web --loopback",
             "attach web --loopback 8080",
             "launch --interface tap0 --once",
@@ -470,6 +475,9 @@ mod tests {
             "attach web --loopback --pid 7",
             "attach web --loopback --once",
             "attach web --vsock 2",
+            "attach web --interface tap0 --mac 01:00:5e:00:53:01",
+            "attach web --loopback --mac 02:00:5e:00:53:01",
+            "launch --mac 02:00:5e:00:53:01",
             "launch --once",
             "launch --netns web --export",
         ] {

@@ -6,7 +6,7 @@ use anyhow::Context;
 use inborn_host::AttachmentKind;
 use inborn_host::control::{ControlClient, ControlError};
 use inborn_host::place::{NamespacePath, Place};
-use inborn_identity::InstanceId;
+use inborn_identity::{InstanceId, MacAddress};
 use serde_json::json;
 
 use crate::arguments::{self, Attach, Detach, Output};
@@ -20,6 +20,8 @@ const NAMED_NAMESPACES: &str = "/run/netns";
 pub(crate) struct Wanted {
     pub(crate) place: Option<Place>,
     pub(crate) once: bool,
+    /// The machine's own interface, if it is known.
+    pub(crate) mac: Option<MacAddress>,
     /// The port, if it matters.
     pub(crate) port: Option<u16>,
 }
@@ -50,7 +52,7 @@ pub(crate) async fn request(
 ) -> Result<AttachmentKind, ControlError> {
     match wanted.place {
         Some(place) => {
-            control.attach(instance, place.clone(), wanted.once).await?;
+            control.attach(instance, place.clone(), wanted.once, wanted.mac).await?;
             Ok(AttachmentKind::At(place))
         }
         None => {
@@ -64,6 +66,7 @@ pub(crate) async fn attach(arguments: &Attach) -> anyhow::Result<()> {
     let wanted = Wanted {
         place: place(&arguments.place)?,
         once: arguments.place.once,
+        mac: arguments.place.mac,
         port: arguments.loopback.filter(|port| *port != 0),
     };
     let operator = Operator::find(&arguments.region).await?;

@@ -13,12 +13,12 @@ use inborn_host::place::Place;
 use inborn_host::pocket::Sockets;
 use inborn_host::pocket::dns::{self, Resolver, Upstream, Zone};
 use inborn_host::{AttachmentKind, Host, Issuer, Machine, MachineParts};
-use inborn_identity::{InstanceId, UnixTime};
+use inborn_identity::{InstanceId, MacAddress, UnixTime};
 use inborn_imds::{DocumentSignatures, Facts, Interface, KeyPair};
 use inborn_listener::Limits;
 use inborn_pki::SignedDocument;
 use inborn_region::{Observer, RegionServer, network};
-use inborn_store::{Attachment as StoredAttachment, Change, ChangeRequest, Instance, InstanceState};
+use inborn_store::{Attachment as StoredAttachment, Change, ChangeRequest, Instance, InstanceState, OwnMac};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::watch;
 
@@ -96,7 +96,7 @@ fn interface(region: &RegionServer, instance: &Instance) -> Interface {
     let place = region.identity().place(instance.private_address);
     Interface {
         id: network::interface_id(instance.id),
-        mac: network::mac_address(instance.id),
+        mac: network::mac_address(instance).to_string(),
         subnet_id: place.subnet_id,
         subnet_cidr: place.subnet_block,
         vpc_id: place.vpc_id,
@@ -210,7 +210,7 @@ impl ControlHandler {
             .attach_loopback(machine(&self.region, &instance), wanted)
             .await
             .map_err(|error| Refusal(format!("no port for the machine's metadata: {error}")))?;
-        self.record(&instance, StoredAttachment::LoopbackPort(port)).await?;
+        self.record(&instance, StoredAttachment::LoopbackPort(port), None).await?;
         self.catch_up(instance)?;
         Ok(port)
     }
@@ -225,16 +225,27 @@ impl ControlHandler {
     }
 
     /// Stores how a machine is attached; if that cannot be done, it is not attached.
-    async fn record(&self, instance: &Instance, attachment: StoredAttachment) -> Result<(), Refusal> {
-        if instance.attachment.as_ref() == Some(&attachment) {
+    async fn record(
+        &self,
+        instance: &Instance,
+        attachment: StoredAttachment,
+        mac: Option<OwnMac>,
+    ) -> Result<(), Refusal> {
+        self.remember(instance, attachment, mac).await.inspect_err(|_| _ = self.host.detach(instance.id))
+    }
+
+    async fn remember(
+        &self,
+        instance: &Instance,
+        attachment: StoredAttachment,
+        mac: Option<OwnMac>,
+    ) -> Result<(), Refusal> {
+        if instance.attachment.as_ref() == Some(&attachment) && instance.mac == mac {
             return Ok(());
         }
-        let change = Change::Attach(attachment);
+        let change = Change::Attach(attachment, mac);
         let request = ChangeRequest { account: instance.account, instances: vec![instance.id], change };
-        self.region.machines().change(request).await.map(drop).map_err(|error| {
-            self.host.detach(instance.id);
-            Refusal(error.to_string())
-        })
+        self.region.machines().change(request).await.map(drop).map_err(|error| Refusal(error.to_string()))
     }
 
     /// Tells the host what has become of a machine since `known` was read: changes before it was attached went by it.
@@ -290,8 +301,14 @@ impl Handler for ControlHandler {
         Box::pin(self.attach_port(instance, port))
     }
 
-    fn attach(&self, instance: InstanceId, place: Place, once: bool) -> BoxFuture<'_, Result<(), Refusal>> {
-        Box::pin(self.attach_place(instance, place, once))
+    fn attach(
+        &self,
+        instance: InstanceId,
+        place: Place,
+        once: bool,
+        mac: Option<MacAddress>,
+    ) -> BoxFuture<'_, Result<(), Refusal>> {
+        Box::pin(self.attach_place(instance, place, once, mac))
     }
 
     fn attach_pocket(&self, pocket: PocketRequest, sockets: Sockets) -> BoxFuture<'_, Result<Box<dyn Lease>, Refusal>> {
@@ -313,7 +330,8 @@ impl Handler for ControlHandler {
             let _turn = self.attaching.lock().await;
             let record = self.free(instance)?;
             self.host.detach(instance);
-            self.host.look_at_places().await;
+            let looked = self.host.look_at_places().await;
+            self.look_inside(&looked.back).await;
             self.forget(&record).await
         })
     }

@@ -8,7 +8,7 @@ use std::io::{Read, Write};
 use anyhow::{Context, bail};
 use inborn_host::control::ControlClient;
 use inborn_host::place::Place;
-use inborn_identity::InstanceId;
+use inborn_identity::{InstanceId, MacAddress};
 
 use crate::arguments::hook::{Event, Hook, Key, Start};
 use crate::arguments::{self, Region};
@@ -24,9 +24,10 @@ const INPUT_BYTES_MAX: u64 = 4 * 1024 * 1024;
 pub(crate) async fn hook(arguments: &Hook) -> anyhow::Result<()> {
     match &arguments.event {
         Event::Start(Start { key, machine, place }) => {
+            let mac = place.mac;
             let place =
                 attach::place(place)?.context("say where the machine is: --netns, --pid, --interface or --vsock")?;
-            let id = start(&key.region, &key.key, machine, place).await?;
+            let id = start(&key.region, &key.key, machine, Where { place, mac }).await?;
             Ok(writeln!(std::io::stdout(), "{id}")?)
         }
         Event::Stop(key) => stop(key).await,
@@ -47,8 +48,15 @@ fn told(input: impl Read) -> anyhow::Result<String> {
     Ok(text)
 }
 
+/// Where a machine is, and its own interface there, if its hypervisor says which that is.
+#[derive(Debug, PartialEq, Eq)]
+struct Where {
+    place: Place,
+    mac: Option<MacAddress>,
+}
+
 /// Has the machine of this key running and attached: launches it if there is none.
-async fn start(region: &Region, key: &str, machine: &arguments::Machine, place: Place) -> anyhow::Result<String> {
+async fn start(region: &Region, key: &str, machine: &arguments::Machine, place: Where) -> anyhow::Result<String> {
     let operator = Operator::find(region).await?;
     let found = find(&operator, key).await?;
     let is_new = found.is_none();
@@ -69,12 +77,12 @@ async fn start(region: &Region, key: &str, machine: &arguments::Machine, place: 
 }
 
 /// Has a machine that exists running and attached. What its hypervisor made for it this time ends with it.
-async fn begin(operator: &Operator, id: &str, state: &str, place: Place) -> anyhow::Result<()> {
+async fn begin(operator: &Operator, id: &str, state: &str, Where { place, mac }: Where) -> anyhow::Result<()> {
     if state == "stopped" {
         operator.change("StartInstances", &[id.to_owned()]).await?;
     }
     let instance: InstanceId = id.parse().context("the region's answer names no instance")?;
-    Ok(ControlClient::new(&operator.ready().data).attach(instance, place, true).await?)
+    Ok(ControlClient::new(&operator.ready().data).attach(instance, place, true, mac).await?)
 }
 
 /// Has the machine of this key stopped and detached; nothing if there is none.

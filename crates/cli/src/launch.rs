@@ -16,7 +16,7 @@ pub(crate) async fn launch(arguments: &Launch) -> anyhow::Result<()> {
     let operator = Operator::find(&arguments.region).await?;
     let ready = operator.ready();
     let instance = operator.launch(&arguments.machine, false).await?;
-    let wanted = attach::Wanted { place, once: arguments.place.once, port: None };
+    let wanted = attach::Wanted { place, once: arguments.place.once, mac: arguments.place.mac, port: None };
     let kind = match attach::request(&ControlClient::new(&ready.data), instance, wanted).await {
         Ok(kind) => kind,
         Err(error) => {

@@ -24,7 +24,7 @@ use crate::place::{Mark, Place, Traces};
 use crate::wallet::Wallet;
 
 pub use kind::Kind;
-pub use places::Lost;
+pub use places::{Looked, Lost};
 
 /// One machine with listeners of its own.
 #[derive(Debug)]

@@ -7,6 +7,7 @@
 mod access_key;
 mod arn;
 mod ids;
+mod mac;
 mod metadata_options;
 mod partition;
 mod principal;
@@ -15,6 +16,7 @@ mod time;
 pub use access_key::{AccessKeyId, AccessKeyIdError, AccessKeyKind};
 pub use arn::{Arn, ArnError, AssumedRoleArn, RoleName};
 pub use ids::{AccountId, IdError, InstanceId, Region, Zone};
+pub use mac::{MacAddress, MacError};
 pub use metadata_options::{HttpEndpoint, HttpTokens, MetadataOptions, MetadataOptionsError};
 pub use partition::Partition;
 pub use principal::{CallerKind, Principal};

@@ -5,7 +5,8 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use inborn_identity::InstanceId;
+use inborn_identity::{InstanceId, MacAddress};
+use inborn_store::{Instance, OwnMac};
 
 use crate::RegionIdentity;
 
@@ -86,12 +87,18 @@ pub fn attachment_id(id: InstanceId) -> String {
     made_id("eni-attach", &id.to_string())
 }
 
-/// The MAC of an instance's network interface: locally administered, as EC2's are. Not made from the address: two
-/// machines on networks of their own may well have the same.
+/// The MAC of an instance's network interface: that of its own, as its attachment tells it, for what configures the
+/// interface looks for it; else a made one.
 #[must_use]
-pub fn mac_address(id: InstanceId) -> String {
+pub fn mac_address(instance: &Instance) -> MacAddress {
+    instance.mac.map_or_else(|| made_mac(instance.id), OwnMac::address)
+}
+
+/// A MAC for an instance, locally administered, as EC2's are. Not made from the address: two machines on networks of
+/// their own may well have the same.
+fn made_mac(id: InstanceId) -> MacAddress {
     let [a, b, c, d, e, ..] = digest("mac", &id.to_string());
-    format!("02:{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}")
+    MacAddress::local([a, b, c, d, e])
 }
 
 fn start(address: Ipv4Addr, bits: u32) -> Ipv4Addr {
@@ -141,7 +148,7 @@ mod tests {
                 "eni-attach-06bc6aa4f14e009e2"
             ]
         );
-        assert_eq!(mac_address(id(1)), "02:97:b2:76:cf:0b");
+        assert_eq!(made_mac(id(1)).to_string(), "02:97:b2:76:cf:0b");
         assert_eq!(region(1).ipv6_address(id(1)).to_string(), "fdcf:8b19:aa63:0:102:304:506:701");
     }
 
@@ -168,7 +175,7 @@ mod tests {
     fn what_differs_has_another_name() {
         let address = Ipv4Addr::new(10, 1, 2, 3);
         assert_ne!(region(1).place(address).vpc_id, region(2).place(address).vpc_id);
-        assert_ne!(mac_address(id(1)), mac_address(id(2)));
+        assert_ne!(made_mac(id(1)), made_mac(id(2)));
         assert_ne!(interface_id(id(1)), interface_id(id(2)));
         assert_ne!(region(1).ipv6_address(id(1)), region(1).ipv6_address(id(2)));
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use inborn_identity::{AccountId, HttpEndpoint, HttpTokens, InstanceId, MetadataOptions, UnixTime};
 
-use crate::{Attachment, Conflict, CutOff, Instance, InstanceState, StateReason, StoreError, UserData};
+use crate::{Attachment, Conflict, CutOff, Instance, InstanceState, OwnMac, StateReason, StoreError, UserData};
 
 /// The metadata options to change; what is `None` stays as it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -90,8 +90,8 @@ pub enum Change {
         /// Tags to take away first.
         remove: Vec<TagRemoval>,
     },
-    /// Give an attachment to what is not terminated, instead of any it has.
-    Attach(Attachment),
+    /// Give an attachment to what is not terminated, instead of any it has, and the interface that it has there.
+    Attach(Attachment, Option<OwnMac>),
     /// Take the attachment away.
     Detach,
 }
@@ -160,7 +160,7 @@ impl Change {
             Self::MetadataOptions(_) => "a change of its metadata options",
             Self::UserData(_) => "a change of its user data",
             Self::Tags { .. } => "a change of its tags",
-            Self::Attach(_) => "attach",
+            Self::Attach(..) => "attach",
             Self::Detach => "detach",
         }
     }
@@ -193,15 +193,17 @@ impl Change {
                 after.state = Terminated;
                 after.state_reason.clone_from(reason);
                 after.terminated_at = Some(*at);
-                after.attachment = None;
+                (after.attachment, after.mac) = (None, None);
             }
             (Self::Stop { .. }, Stopped) | (Self::Start { .. }, Running) | (Self::Terminate { .. }, Terminated) => {}
             (Self::MetadataOptions(change), Running | Stopped) => {
                 after.metadata_options = change.apply(before.metadata_options);
             }
             (Self::UserData(data), Stopped) => after.user_data.clone_from(data),
-            (Self::Attach(attachment), Running | Stopped) => after.attachment = Some(attachment.clone()),
-            (Self::Detach, _) => after.attachment = None,
+            (Self::Attach(attachment, mac), Running | Stopped) => {
+                (after.attachment, after.mac) = (Some(attachment.clone()), *mac);
+            }
+            (Self::Detach, _) => (after.attachment, after.mac) = (None, None),
             (Self::Tags { set, remove }, _) => {
                 for TagRemoval { key, value } in remove {
                     if value.is_none() || after.tags.get(key) == value.as_ref() {
@@ -210,7 +212,7 @@ impl Change {
                 }
                 after.tags.extend(set.iter().map(|(key, value)| (key.clone(), value.clone())));
             }
-            (Self::Stop { .. } | Self::Start { .. } | Self::MetadataOptions(_) | Self::Attach(_), Terminated)
+            (Self::Stop { .. } | Self::Start { .. } | Self::MetadataOptions(_) | Self::Attach(..), Terminated)
             | (Self::Reboot { .. }, Stopped | Terminated)
             | (Self::UserData(_), Running | Terminated) => return wrong_state(),
         }

@@ -5,7 +5,7 @@ use core::str::FromStr;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use inborn_identity::{AccountId, InstanceId, MetadataOptions, UnixTime, Zone};
+use inborn_identity::{AccountId, InstanceId, MacAddress, MetadataOptions, UnixTime, Zone};
 
 /// Where an instance is in its life. The passing states of EC2 (`pending`, `stopping`, …) take no time here.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -91,6 +91,25 @@ pub enum Attachment {
     },
     /// The virtual machine with this vsock context id is the instance.
     Vsock(u32),
+}
+
+/// The MAC address of an instance's own network interface, and how its host knows it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum OwnMac {
+    /// The host has looked where the instance is: good for what was there then.
+    Found(MacAddress),
+    /// Whoever attached the instance said it.
+    Told(MacAddress),
+}
+
+impl OwnMac {
+    /// The address.
+    #[must_use]
+    pub const fn address(self) -> MacAddress {
+        match self {
+            Self::Found(address) | Self::Told(address) => address,
+        }
+    }
 }
 
 /// User data that is too long.
@@ -181,6 +200,8 @@ pub struct Instance {
     pub lease: bool,
     /// How its host knows it.
     pub attachment: Option<Attachment>,
+    /// Its own interface, where the attachment says which that is. None is attached to nothing and has one.
+    pub mac: Option<OwnMac>,
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ pub use cut_off::{CutOff, CutOffScope, RecordedCutOff};
 pub use epoch::{EpochState, Sealed, SealedEpoch};
 pub use error::{Conflict, StoreError};
 pub use host_keys::{HostKeyBasis, HostKeySet, HostKeys, HostKeysChange};
-pub use instance::{Attachment, Instance, InstanceState, StateReason, UserData, UserDataError};
+pub use instance::{Attachment, Instance, InstanceState, OwnMac, StateReason, UserData, UserDataError};
 pub use key_pair::{KeyPair, KeyType};
 pub use node::Node;
 pub use operator::Operator;

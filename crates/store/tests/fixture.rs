@@ -8,12 +8,14 @@
 
 use std::path::Path;
 
+use inborn_identity::MacAddress;
 use inborn_store::conformance::samples::{
     LAUNCHED_AT, account, bare, epoch, full, host_keys, id, key_pair, launch_with_token, operator,
 };
 use inborn_store::{
-    CutOff, CutOffScope, EpochState, HostKeys, Instance, InstanceQuery, InstanceState, KeyPair, LaunchOutcome,
-    RecordedCutOff, SettingChange, SqliteStore, StateReason, Store,
+    Attachment, Change, ChangeRequest, CutOff, CutOffScope, EpochState, HostKeys, Instance, InstanceQuery,
+    InstanceState, KeyPair, LaunchOutcome, Node, OwnMac, RecordedCutOff, Registration, Role, SettingChange,
+    SqliteStore, StateReason, Store,
 };
 use rusqlite::Connection;
 
@@ -31,8 +33,13 @@ fn full_1() -> Instance {
         ipv6_address: none.ipv6_address,
         placement_group: none.placement_group,
         placement_partition: none.placement_partition,
-        ..full(1)
+        ..full_3()
     }
+}
+
+/// As far as schema 3 could, and 5 too.
+fn full_3() -> Instance {
+    Instance { mac: None, ..full(1) }
 }
 
 #[tokio::test]
@@ -43,7 +50,47 @@ async fn schema_1_opens_with_all_it_holds() {
 #[tokio::test]
 async fn schema_3_opens_with_all_it_holds() {
     let key_pairs = [key_pair(1), key_pair(2)];
-    opens_with_all_it_holds(include_str!("fixtures/schema-3.sql"), full(1), &key_pairs, (1, host_keys(1))).await;
+    opens_with_all_it_holds(include_str!("fixtures/schema-3.sql"), full_3(), &key_pairs, (1, host_keys(1))).await;
+}
+
+#[tokio::test]
+async fn schema_5_opens_with_all_it_holds() {
+    let dump = include_str!("fixtures/schema-5.sql");
+    let attachment = Some(Attachment::Interface { name: "tap0".into(), mark: Some("boot/if7".into()) });
+    let full = Instance { attachment, ..full_3() };
+    opens_with_all_it_holds(dump, full, &[key_pair(1), key_pair(2)], (1, host_keys(1))).await;
+
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("region.db");
+    restore(dump, &path);
+    let store = SqliteStore::open(&path).unwrap();
+    let role = Role {
+        account: account(),
+        name: "managed".parse().unwrap(),
+        path: "/service-role/".into(),
+        role_id: "AROA00000000000000001".into(),
+        description: "for 'agents' ☃".into(),
+        created_at: LAUNCHED_AT,
+    };
+    assert_eq!(store.roles().await, Ok(vec![role]));
+    let registration = Registration {
+        instance: id(1),
+        public_key: vec![48, 130, 1, 10],
+        registered_at: LAUNCHED_AT.plus(1),
+        key_changed_at: LAUNCHED_AT.plus(2),
+    };
+    assert_eq!(store.registrations().await, Ok(vec![registration]));
+    let facts = std::array::from_fn(|number| format!("fact {number} ☃"));
+    assert_eq!(store.nodes().await, Ok(vec![Node { instance: id(1), pinged_at: LAUNCHED_AT.plus(3), facts }]));
+    // Interfaces are what schema 6 has more.
+    let mac = Some(OwnMac::Found(MacAddress::local([1, 2, 3, 4, 5])));
+    let attach = Change::Attach(Attachment::Vsock(3), mac);
+    let change = ChangeRequest { account: account(), instances: vec![id(1)], change: attach };
+    assert_eq!(store.change(change).await.unwrap()[0].after.mac, mac);
+    store.close().await.unwrap();
+    let store = SqliteStore::open(&path).unwrap();
+    assert_eq!(store.instance(id(1)).await.unwrap().unwrap().mac, mac);
+    store.close().await.unwrap();
 }
 
 async fn opens_with_all_it_holds(dump: &str, full: Instance, key_pairs: &[KeyPair], of_host: (u64, HostKeys)) {

@@ -31,7 +31,7 @@ const ROUND: u32 = 1_000_000;
 
 /// Two instances: a launch that is there must be there whole.
 fn request(number: u32) -> inborn_store::LaunchRequest {
-    let first = Instance { attachment: None, ..full(number * 2) };
+    let first = Instance { attachment: None, mac: None, ..full(number * 2) };
     launch_with_token(vec![first, bare(number * 2 + 1)], &format!("token-{number}"), 1)
 }
 

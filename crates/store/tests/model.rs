@@ -8,13 +8,13 @@
 
 use std::collections::BTreeMap;
 
-use inborn_identity::{AccountId, InstanceId, UnixTime};
+use inborn_identity::{AccountId, InstanceId, MacAddress, UnixTime};
 use inborn_store::conformance::samples::{
     LAUNCHED_AT, account, bare, epoch, host_keys, id, key_pair, launch, launch_with_token, operator, other_account,
 };
 use inborn_store::{
     Attachment, Change, ChangeRequest, Conflict, CutOff, CutOffScope, EpochState, HostKeys, HostKeysChange, Instance,
-    InstanceQuery, InstanceState, KeyPair, LaunchOutcome, LaunchRequest, Operator, RecordedCutOff, SealedEpoch,
+    InstanceQuery, InstanceState, KeyPair, LaunchOutcome, LaunchRequest, Operator, OwnMac, RecordedCutOff, SealedEpoch,
     SettingChange, SqliteStore, Store, StoreError, TagRemoval, UserData,
 };
 use proptest::prelude::*;
@@ -68,6 +68,14 @@ fn place() -> impl Strategy<Value = Attachment> {
     ]
 }
 
+fn mac() -> impl Strategy<Value = Option<OwnMac>> {
+    let mac = |last| MacAddress::local([0, 0, 0, 0, last]);
+    prop::option::of(prop_oneof![
+        (0..2u8).prop_map(move |last| OwnMac::Found(mac(last))),
+        (0..2u8).prop_map(move |last| OwnMac::Told(mac(last))),
+    ])
+}
+
 fn change() -> impl Strategy<Value = Change> {
     let removal = (word(), prop::option::of(word())).prop_map(|(key, value)| TagRemoval { key, value });
     prop_oneof![
@@ -77,8 +85,8 @@ fn change() -> impl Strategy<Value = Change> {
         any::<u8>().prop_map(|s| Change::Terminate { at: at(s), reason: None }),
         (prop::collection::btree_map(word(), word(), 0..3), prop::collection::vec(removal, 0..3))
             .prop_map(|(set, remove)| Change::Tags { set, remove }),
-        (0..4u16).prop_map(|port| Change::Attach(Attachment::LoopbackPort(port))),
-        place().prop_map(Change::Attach),
+        (0..4u16).prop_map(|port| Change::Attach(Attachment::LoopbackPort(port), None)),
+        (place(), mac()).prop_map(|(place, mac)| Change::Attach(place, mac)),
         Just(Change::Detach),
         prop::option::of(any::<[u8; 2]>())
             .prop_map(|data| Change::UserData(data.map(|bytes| UserData::new(bytes.into()).unwrap()))),
@@ -223,7 +231,7 @@ impl Model {
             Change::Reboot { .. } if !running => return refused("reboot"),
             Change::UserData(_) if running || ended => return refused("a change of its user data"),
             Change::UserData(data) => after.user_data = data.clone(),
-            Change::Attach(_) if ended => return refused("attach"),
+            Change::Attach(..) if ended => return refused("attach"),
             Change::Stop { at, cut_off, .. } if running => {
                 after.state = InstanceState::Stopped;
                 after.state_reason = None;
@@ -238,7 +246,8 @@ impl Model {
                 reboot = Some((*at, *cut_off));
             }
             Change::Terminate { at, .. } if !ended => {
-                (after.state, after.terminated_at, after.attachment) = (InstanceState::Terminated, Some(*at), None);
+                (after.state, after.terminated_at) = (InstanceState::Terminated, Some(*at));
+                (after.attachment, after.mac) = (None, None);
                 self.cut_off(RecordedCutOff { cut_off: CutOff::Dead { instance: before.id }, at: *at });
             }
             Change::Tags { set, remove } => {
@@ -247,8 +256,8 @@ impl Model {
                 });
                 after.tags.append(&mut set.clone());
             }
-            Change::Attach(attachment) => after.attachment = Some(attachment.clone()),
-            Change::Detach => after.attachment = None,
+            Change::Attach(attachment, mac) => (after.attachment, after.mac) = (Some(attachment.clone()), *mac),
+            Change::Detach => (after.attachment, after.mac) = (None, None),
             _ => {}
         }
         if let Some((at, cut_off)) = reboot {

@@ -2,21 +2,33 @@
 
 use inborn_host::control::Refusal;
 use inborn_host::place::{Mark, Place};
-use inborn_host::{AttachmentKind, Host, Lost};
-use inborn_identity::InstanceId;
-use inborn_store::{Attachment as StoredAttachment, Change, ChangeRequest, Instance};
+use inborn_host::{AttachmentKind, Host, Looked, Lost};
+use inborn_identity::{InstanceId, MacAddress};
+use inborn_store::{Attachment as StoredAttachment, Change, ChangeRequest, Instance, OwnMac};
 
 use super::{ControlHandler, machine};
 
 impl ControlHandler {
-    /// Attaches a machine to the place where it is, and remembers it.
-    pub(super) async fn attach_place(&self, id: InstanceId, place: Place, once: bool) -> Result<(), Refusal> {
+    /// Attaches a machine to the place where it is, and remembers it. Its own interface is looked for unless it is told.
+    pub(super) async fn attach_place(
+        &self,
+        id: InstanceId,
+        place: Place,
+        once: bool,
+        told: Option<MacAddress>,
+    ) -> Result<(), Refusal> {
         let _turn = self.attaching.lock().await;
         let instance = self.free(id)?;
         let once = place.is_passing() || once && place.can_pass();
-        let attaching = self.host.attach_place(machine(&self.region, &instance), place.clone(), once);
+        let mac = match told {
+            Some(mac) => Some(OwnMac::Told(mac)),
+            None => found(&place).await,
+        };
+        // Its first request, too, is answered with the interface that it has.
+        let with_mac = machine(&self.region, &Instance { mac, ..Instance::clone(&instance) });
+        let attaching = self.host.attach_place(with_mac, place.clone(), once);
         let mark = attaching.await.map_err(|error| Refusal(error.to_string()))?;
-        self.record(&instance, stored(&place, once.then_some(mark))).await?;
+        self.record(&instance, stored(&place, once.then_some(mark)), mac).await?;
         self.catch_up(instance)
     }
 
@@ -41,7 +53,10 @@ impl ControlHandler {
                 continue;
             }
             let attaching = self.host.attach_place(machine(&self.region, &instance), place.clone(), once);
-            let Err(error) = attaching.await else { continue };
+            let Err(error) = attaching.await else {
+                self.look_inside(&[id]).await;
+                continue;
+            };
             tracing::warn!(instance = %id, "not attached at present: {error}");
             if !once {
                 let waiting = self.host.await_place(machine(&self.region, &instance), place, error.to_string());
@@ -56,8 +71,28 @@ impl ControlHandler {
     pub(crate) async fn look_after_places(&self) {
         loop {
             tokio::time::sleep(Host::LOOK_ROUND).await;
-            for lost in self.host.look_at_places().await {
+            let Looked { lost, back } = self.host.look_at_places().await;
+            for lost in lost {
                 self.lose(&lost).await;
+            }
+            if !back.is_empty() {
+                let _turn = self.attaching.lock().await;
+                self.look_inside(&back).await;
+            }
+        }
+    }
+
+    /// Looks again for the interfaces of machines whose place may have come to be another thing. What was told stays.
+    pub(super) async fn look_inside(&self, machines: &[InstanceId]) {
+        for id in machines {
+            let Some(instance) = self.region.machines().get(*id) else { continue };
+            let Some(attachment) = instance.attachment.clone() else { continue };
+            let Some((place, _)) = place(&attachment) else { continue };
+            if matches!(instance.mac, Some(OwnMac::Told(_))) {
+                continue;
+            }
+            if let Err(refusal) = self.remember(&instance, attachment, found(&place).await).await {
+                tracing::error!(instance = %id, %refusal, "the interface of a machine could not be stored");
             }
         }
     }
@@ -75,6 +110,17 @@ impl ControlHandler {
         if let Err(refusal) = self.forget(&record).await {
             // The next start finds the place changed, and tries again.
             tracing::error!(%instance, %refusal, "the end of an attachment could not be stored");
+        }
+    }
+}
+
+/// The interface that a machine has at its place. A machine is attached also where that cannot be told.
+async fn found(place: &Place) -> Option<OwnMac> {
+    match place.own_mac().await {
+        Ok(mac) => mac.map(OwnMac::Found),
+        Err(error) => {
+            tracing::warn!(%place, %error, "the machine's own interface is not known");
+            None
         }
     }
 }

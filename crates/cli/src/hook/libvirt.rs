@@ -8,7 +8,7 @@ use inborn_host::place::Place;
 use inborn_identity::InstanceId;
 use roxmltree::{Document, Node};
 
-use super::{Key, begin, rest, start, stop};
+use super::{Key, Where, begin, rest, start, stop};
 use crate::arguments;
 use crate::arguments::hook::Libvirt;
 use crate::operator::Operator;
@@ -21,7 +21,7 @@ const ALIAS: &str = "ua-inborn";
 struct Domain {
     uuid: String,
     asset: Option<InstanceId>,
-    place: Option<Place>,
+    place: Option<Where>,
 }
 
 pub(super) async fn run(arguments: &Libvirt, input: &str) -> anyhow::Result<()> {
@@ -87,15 +87,17 @@ fn is_marked(node: &Node<'_, '_>) -> bool {
     node.has_tag_name("interface") && alias == Some(ALIAS)
 }
 
-fn interface_of(interface: Node<'_, '_>) -> anyhow::Result<Place> {
+fn interface_of(interface: Node<'_, '_>) -> anyhow::Result<Where> {
     let name = child(interface, "target").and_then(|target| target.attribute("dev"));
     let name = name.context("its interface has no target device yet")?;
-    Ok(Place::Interface { name: name.parse().with_context(|| format!("its interface {name}"))? })
+    let place = Place::Interface { name: name.parse().with_context(|| format!("its interface {name}"))? };
+    let mac = child(interface, "mac").and_then(|mac| mac.attribute("address")).map(str::parse).transpose();
+    Ok(Where { place, mac: mac.with_context(|| format!("the MAC of its interface {name}"))? })
 }
 
-fn cid_of(vsock: Node<'_, '_>) -> Option<Place> {
+fn cid_of(vsock: Node<'_, '_>) -> Option<Where> {
     let cid = child(vsock, "cid")?.attribute("address")?.parse().ok()?;
-    Some(Place::Vsock { cid })
+    Some(Where { place: Place::Vsock { cid }, mac: None })
 }
 
 /// The asset tag of the base board, if it is an instance id. Any other is the operator's own.
@@ -129,10 +131,16 @@ mod tests {
     #[test]
     fn the_marked_interface_is_the_place() {
         let text = domain("", "<interface type='ethernet'><target dev='vnet1'/><alias name='ua-inborn'/></interface>");
-        let place = Some(Place::Interface { name: "vnet1".parse().unwrap() });
-        assert_eq!(Domain::read(&text).unwrap(), Domain { uuid: UUID.into(), asset: None, place });
+        let vnet1 = |mac| Where { place: Place::Interface { name: "vnet1".parse().unwrap() }, mac };
+        let read = Domain { uuid: UUID.into(), asset: None, place: Some(vnet1(None)) };
+        assert_eq!(Domain::read(&text).unwrap(), read);
+        let with = |mac| text.replace("<target", &format!("<mac address='{mac}'/><target"));
+        let mac = Some("52:54:00:12:34:56".parse().unwrap());
+        assert_eq!(Domain::read(&with("52:54:00:12:34:56")).unwrap().place, Some(vnet1(mac)));
+        assert!(Domain::read(&with("52:54:00")).is_err());
         let text = domain("", "<vsock model='virtio'><cid auto='yes' address='3'/></vsock>");
-        assert_eq!(Domain::read(&text).unwrap().place, Some(Place::Vsock { cid: 3 }));
+        let vsock = Where { place: Place::Vsock { cid: 3 }, mac: None };
+        assert_eq!(Domain::read(&text).unwrap().place, Some(vsock));
         assert_eq!(Domain::read(&domain("", "")).unwrap().place, None, "a port of a bridge is nobody's alone");
     }
 

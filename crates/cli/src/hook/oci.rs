@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use inborn_host::place::Place;
 use serde::Deserialize;
 
-use super::{Key, end, start};
+use super::{Key, Where, end, start};
 use crate::arguments;
 use crate::arguments::hook::Oci;
 
@@ -47,7 +47,8 @@ pub(super) async fn run(arguments: &Oci, input: &str) -> anyhow::Result<()> {
         Step::Start { pid } if is_ours(pid) => Ok(()),
         Step::Start { pid } => {
             let machine = state.machine(&arguments.machine);
-            start(&arguments.region, &key, &machine, Place::Process { pid }).await.map(drop)
+            let at = Where { place: Place::Process { pid }, mac: None };
+            start(&arguments.region, &key, &machine, at).await.map(drop)
         }
         Step::End => end(&Key { region: arguments.region.clone(), key }).await,
         Step::Nothing => Ok(()),

@@ -29,6 +29,15 @@ pub struct Lost {
     pub place: Place,
 }
 
+/// What a look at every place has shown.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Looked {
+    /// Attachments that are over.
+    pub lost: Vec<Lost>,
+    /// Machines whose place is there again, with another thing of its name.
+    pub back: Vec<InstanceId>,
+}
+
 /// What a host remembers of places beside its attachments.
 #[derive(Debug)]
 pub(super) struct Places {
@@ -170,25 +179,25 @@ impl Host {
     pub const LOOK_ROUND: Duration = Duration::from_millis(500);
 
     /// One look at every place: stops listening where a thing has gone, listens again where one is back, and tidies up.
-    pub async fn look_at_places(&self) -> Vec<Lost> {
+    pub async fn look_at_places(&self) -> Looked {
         let mut looks = self.places.turn.lock().await;
         self.places.tidy().await;
         let all: Vec<Arc<Attached>> =
             self.lock().values().filter(|attached| attached.kind.place().is_some()).cloned().collect();
-        let mut lost = Vec::new();
+        let mut looked = Looked::default();
         for attached in all {
-            lost.extend(self.look_at(&attached, &mut looks).await);
+            self.look_at(&attached, &mut looks, &mut looked).await;
         }
-        lost
+        looked
     }
 
-    async fn look_at(&self, attached: &Arc<Attached>, looks: &mut Looks) -> Option<Lost> {
-        let holder = attached.holder()?;
+    async fn look_at(&self, attached: &Arc<Attached>, looks: &mut Looks, looked: &mut Looked) {
+        let Some(holder) = attached.holder() else { return };
         let (instance, place) = (holder.instance, holder.place.clone());
         let before = attached.serving().mark.clone();
         let now = place.mark();
         if before.is_some() && now.as_ref().is_ok_and(|now| *now == before) {
-            return None;
+            return;
         }
         if before.is_some() {
             // Whatever has that name now is another thing: nobody is heard before it is known.
@@ -198,31 +207,38 @@ impl Host {
             looks.remove(&instance);
         }
         if attached.once {
-            return Some(Lost { instance, place });
+            looked.lost.push(Lost { instance, place });
+            return;
         }
         if let Some(left) = looks.get_mut(&instance).filter(|left| **left > 0) {
             *left -= 1;
-            return None;
+            return;
         }
         match now {
-            Ok(Some(_)) => self.listen_again(attached, &holder, looks).await,
+            Ok(Some(_)) => {
+                if self.listen_again(attached, &holder, looks).await {
+                    looked.back.push(instance);
+                }
+            }
             Ok(None) => attached.be_in_trouble(PlaceError::Absent { place }.to_string()),
             Err(error) => attached.be_in_trouble(error.to_string()),
         }
-        None
     }
 
-    async fn listen_again(&self, attached: &Arc<Attached>, holder: &Holder, looks: &mut Looks) {
+    /// Whether that could be done.
+    async fn listen_again(&self, attached: &Arc<Attached>, holder: &Holder, looks: &mut Looks) -> bool {
         match open(&holder.place, holder, &self.places.traces).await {
             Ok(opened) => {
                 looks.remove(&holder.instance);
                 attached.serve(opened.listeners, Some(opened.mark), &self.service);
                 tracing::info!(instance = %holder.instance, place = %holder.place, "attached again");
+                true
             }
             Err(error) => {
                 self.places.traces.undo(holder).await;
                 looks.insert(holder.instance, RETRY_LOOKS);
                 attached.be_in_trouble(error.to_string());
+                false
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use inborn_identity::InstanceId;
+use inborn_identity::{InstanceId, MacAddress};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
@@ -98,12 +98,19 @@ impl ControlClient {
         }
     }
 
-    /// Has a launched instance answered at the place where it is; with `once`, until what is there now has gone.
+    /// Has a launched instance answered at the place where it is; with `once`, until what is there now has gone. Its own
+    /// interface is looked for there, unless it is told.
     ///
     /// # Errors
     /// See [`ControlError`].
-    pub async fn attach(&self, instance: InstanceId, place: Place, once: bool) -> Result<(), ControlError> {
-        match self.ask(&Request::Attach { instance, place, once }).await? {
+    pub async fn attach(
+        &self,
+        instance: InstanceId,
+        place: Place,
+        once: bool,
+        mac: Option<MacAddress>,
+    ) -> Result<(), ControlError> {
+        match self.ask(&Request::Attach { instance, place, once, mac }).await? {
             Answer::Attached => Ok(()),
             other => Err(unexpected(other)),
         }

@@ -1,6 +1,6 @@
 //! Requests and answers.
 
-use inborn_identity::{InstanceId, Region};
+use inborn_identity::{InstanceId, MacAddress, Region};
 use serde::{Deserialize, Serialize};
 
 use super::text;
@@ -23,6 +23,9 @@ pub(super) enum Request {
         instance: InstanceId,
         place: Place,
         once: bool,
+        /// The machine's own interface, if somebody knows it.
+        #[serde(default, skip_serializing_if = "Option::is_none", with = "text::optional")]
+        mac: Option<MacAddress>,
     },
     /// With the five or six sockets of the pocket.
     AttachPocket(PocketRequest),
@@ -95,7 +98,7 @@ mod tests {
             r#"{"verb":"attach_loopback","instance":"i-0123456789abcdef0"}"#
         );
         assert_eq!(
-            print(&Request::Attach { instance, place: Place::Process { pid: 7 }, once: true }),
+            print(&Request::Attach { instance, place: Place::Process { pid: 7 }, once: true, mac: None }),
             r#"{"verb":"attach","instance":"i-0123456789abcdef0","place":{"kind":"process","pid":7},"once":true}"#
         );
         let pocket = PocketRequest {
@@ -145,6 +148,10 @@ mod tests {
             r#"{"verb":"attach_pocket","instance":"i-0123456789abcdef0","region":"us-east-1","domain":"amazonaws.com"}"#,
             r#"{"verb":"attach_loopback","instance":"i-0123456789abcdef0","port":8080}"#,
             r#"{"verb":"attach","instance":"i-0123456789abcdef0","place":{"kind":"interface","name":"tap0"},"once":false}"#,
+            concat!(
+                r#"{"verb":"attach","instance":"i-0123456789abcdef0","place":{"kind":"interface","name":"tap0"},"#,
+                r#""once":false,"mac":"02:00:5e:00:53:01"}"#
+            ),
             r#"{"verb":"attach_pocket","instance":"i-0123456789abcdef0","region":"us-east-1","domain":"x.y","world":true}"#,
             r#"{"verb":"attachments"}"#,
             r#"{"verb":"detach","instance":"i-0123456789abcdef0"}"#,
@@ -169,6 +176,10 @@ mod tests {
             r#"{"verb":"attach","instance":"i-0123456789abcdef0","place":{"kind":"interface","name":"a/b"},"once":false}"#,
             r#"{"verb":"attach","instance":"i-0123456789abcdef0","place":{"kind":"pocket"},"once":false}"#,
             r#"{"verb":"attach","instance":"i-0123456789abcdef0","place":{"kind":"process","pid":-1},"once":false}"#,
+            concat!(
+                r#"{"verb":"attach","instance":"i-0123456789abcdef0","place":{"kind":"vsock","cid":3},"#,
+                r#""once":false,"mac":"01:00:5e:00:53:01"}"#
+            ),
         ] {
             assert!(serde_json::from_str::<Request>(text).is_err(), "{text}");
         }

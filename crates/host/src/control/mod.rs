@@ -7,7 +7,7 @@
 //! ```text
 //! {"verb":"attach_loopback","instance":"i-…"}               ▶ {"answer":"loopback","port":40123}
 //! {"verb":"attach","instance":"i-…","place":{"kind":"interface","name":"tap0"},"once":false}
-//!                                                           ▶ {"answer":"attached"}
+//!   (and "mac":"02:…", if it is known)                      ▶ {"answer":"attached"}
 //! {"verb":"attach_pocket","instance":"i-…","region":"us-east-1","domain":"amazonaws.com"} + 5 or 6 sockets
 //!                                                           ▶ {"answer":"attached"}   … until one side closes
 //! {"verb":"attachments"}                                    ▶ {"answer":"attachments","attachments":[…]}

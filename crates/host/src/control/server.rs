@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use inborn_identity::InstanceId;
+use inborn_identity::{InstanceId, MacAddress};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -34,8 +34,15 @@ pub trait Handler: Send + Sync + 'static {
     /// Gives a launched instance this metadata port on 127.0.0.1, or any, and answers which.
     fn attach_loopback(&self, instance: InstanceId, port: Option<u16>) -> BoxFuture<'_, Result<u16, Refusal>>;
 
-    /// Answers for a launched instance at the place where it is; with `once`, until what is there now has gone.
-    fn attach(&self, instance: InstanceId, place: Place, once: bool) -> BoxFuture<'_, Result<(), Refusal>>;
+    /// Answers for a launched instance at the place where it is; with `once`, until what is there now has gone. Its
+    /// own interface is looked for there, unless it is told.
+    fn attach(
+        &self,
+        instance: InstanceId,
+        place: Place,
+        once: bool,
+        mac: Option<MacAddress>,
+    ) -> BoxFuture<'_, Result<(), Refusal>>;
 
     /// Serves the sockets of a pocket as the machine that they belong to.
     fn attach_pocket(&self, pocket: PocketRequest, sockets: Sockets) -> BoxFuture<'_, Result<Box<dyn Lease>, Refusal>>;
@@ -174,8 +181,8 @@ async fn answer(channel: &mut Channel, handler: &dyn Handler, full: bool) -> Opt
         Request::AttachLoopback { instance, port } => {
             handler.attach_loopback(instance, port).await.map(|port| Answer::Loopback { port })
         }
-        Request::Attach { instance, place, once } => {
-            handler.attach(instance, place, once).await.map(|()| Answer::Attached)
+        Request::Attach { instance, place, once, mac } => {
+            handler.attach(instance, place, once, mac).await.map(|()| Answer::Attached)
         }
         Request::Attachments {} => Ok(Answer::Attachments { attachments: handler.attachments().await }),
         Request::Detach { instance } => handler.detach(instance).await.map(|()| Answer::Detached),

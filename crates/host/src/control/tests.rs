@@ -2,7 +2,7 @@ use super::*;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::{Arc, Mutex};
 
-use inborn_identity::InstanceId;
+use inborn_identity::{InstanceId, MacAddress};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::watch;
@@ -40,8 +40,14 @@ impl Handler for Recorder {
         Box::pin(async move { Ok(port.unwrap_or(4321)) })
     }
 
-    fn attach(&self, instance: InstanceId, place: Place, once: bool) -> BoxFuture<'_, Result<(), Refusal>> {
-        self.note(format!("{instance} at {place}, once: {once}"));
+    fn attach(
+        &self,
+        instance: InstanceId,
+        place: Place,
+        once: bool,
+        mac: Option<MacAddress>,
+    ) -> BoxFuture<'_, Result<(), Refusal>> {
+        self.note(format!("{instance} at {place}, once: {once}, {mac:?}"));
         Box::pin(async { Ok(()) })
     }
 
@@ -101,8 +107,11 @@ async fn the_verbs_without_descriptors() {
     assert!(client.is_running().await);
     assert_eq!(client.attach_loopback(instance(), None).await.unwrap(), 4321);
     assert_eq!(client.attach_loopback(instance(), Some(77)).await.unwrap(), 77);
-    client.attach(instance(), Place::Interface { name: "tap0".parse().unwrap() }, true).await.unwrap();
-    server.recorder.until("i-0123456789abcdef0 at network interface tap0, once: true").await;
+    let tap = Place::Interface { name: "tap0".parse().unwrap() };
+    client.attach(instance(), tap.clone(), true, None).await.unwrap();
+    server.recorder.until("i-0123456789abcdef0 at network interface tap0, once: true, None").await;
+    client.attach(instance(), tap, true, Some(MacAddress::local([1, 2, 3, 4, 5]))).await.unwrap();
+    server.recorder.until("i-0123456789abcdef0 at network interface tap0, once: true, Some(02:01:02:03:04:05)").await;
     assert_eq!(client.attachments().await.unwrap()[0].instance, instance());
     let refused = client.detach(instance()).await.unwrap_err();
     assert_eq!(refused.to_string(), "i-0123456789abcdef0 is not attached");

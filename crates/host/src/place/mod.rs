@@ -15,6 +15,7 @@ mod vsock;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use inborn_identity::MacAddress;
 use serde::{Deserialize, Serialize};
 
 pub use error::PlaceError;
@@ -114,6 +115,15 @@ impl Place {
             // A context id is nobody's thing: whoever has it is the machine.
             Self::Vsock { .. } => Ok(Some(Mark(String::from("vsock")))),
         }
+    }
+
+    /// The MAC of the interface that the machine has there, as far as this computer can see: the far end of an interface
+    /// or of vsock it cannot.
+    ///
+    /// # Errors
+    /// It cannot be looked at.
+    pub async fn own_mac(&self) -> Result<Option<MacAddress>, PlaceError> {
+        namespace::own_mac(self).await
     }
 
     /// Whether its name never comes to mean the same machine again.

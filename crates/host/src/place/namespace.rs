@@ -11,6 +11,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use inborn_identity::MacAddress;
 use rustix::fs::{OFlags, fstatfs};
 use rustix::io::Errno;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -110,6 +111,19 @@ pub(super) async fn open(place: &Place, holder: &Holder, traces: &Traces) -> Res
         Ok(listeners)
     })
     .await?
+}
+
+/// The MAC of the interface inside `place`, which is a namespace or that of a process, if there is one.
+pub(super) async fn own_mac(place: &Place) -> Result<Option<MacAddress>, PlaceError> {
+    let path = match place {
+        Place::Namespace { path } => path.as_path().to_owned(),
+        Place::Process { pid } => path_of(*pid),
+        Place::Interface { .. } | Place::Vsock { .. } => return Ok(None),
+    };
+    let Some(file) = open_file(&path, || place.clone())? else { return Ok(None) };
+    let failed = |error| PlaceError::of(format!("cannot look at the interfaces of {place}"), NEEDS_NAMESPACE, error);
+    let look = || async { Netlink::open()?.own_mac().await };
+    inside(file, place, look).await?.map_err(failed)
 }
 
 fn absent(place: &Place) -> PlaceError {

@@ -1,10 +1,12 @@
 //! What is asked of the kernel's routing sockets, in the network namespace of the calling thread.
 
 use std::io;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use futures_util::TryStreamExt;
-use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo};
+use inborn_identity::MacAddress;
+use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType};
+use rtnetlink::packet_route::route::{RouteAttribute, RouteHeader, RouteMessage, RouteType};
 use rtnetlink::packet_route::rule::{RuleAction, RuleMessage};
 use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
 use rustix::io::Errno;
@@ -73,6 +75,55 @@ impl Netlink {
         Ok(Some(link))
     }
 
+    /// The MAC of the Ethernet interface that leads out of here, else of the first there is.
+    pub(super) async fn own_mac(&self) -> io::Result<Option<MacAddress>> {
+        let mut ports = Vec::new();
+        let mut links = self.handle.link().get().execute();
+        while let Some(message) = links.try_next().await.map_err(explain)? {
+            let header = &message.header;
+            if header.link_layer_type == LinkLayerType::Ether && !header.flags.contains(LinkFlags::Loopback) {
+                ports.extend(mac_of(&message.attributes).map(|mac| (header.index, mac)));
+            }
+        }
+        ports.sort_unstable();
+        if ports.len() > 1 {
+            let v4 = RouteMessageBuilder::<Ipv4Addr>::new().build();
+            let v6 = RouteMessageBuilder::<Ipv6Addr>::new().build();
+            for family in [v4, v6] {
+                if let Some(index) = self.default_route(family).await?
+                    && let Some((_, mac)) = ports.iter().find(|(port, _)| *port == index)
+                {
+                    return Ok(Some(*mac));
+                }
+            }
+        }
+        Ok(ports.first().map(|(_, mac)| *mac))
+    }
+
+    /// The interface that the default route of the main table leads to; of several, the preferred one.
+    async fn default_route(&self, family: RouteMessage) -> io::Result<Option<u32>> {
+        let mut found = Vec::new();
+        let mut routes = self.handle.route().get(family).execute();
+        while let Some(message) = routes.try_next().await.map_err(explain)? {
+            let header = &message.header;
+            if (header.destination_prefix_length, header.table) != (0, RouteHeader::RT_TABLE_MAIN)
+                || header.kind != RouteType::Unicast
+            {
+                continue;
+            }
+            let (mut metric, mut index) = (0, None);
+            for attribute in &message.attributes {
+                match attribute {
+                    RouteAttribute::Priority(value) => metric = *value,
+                    RouteAttribute::Oif(value) => index = Some(*value),
+                    _ => {}
+                }
+            }
+            found.extend(index.map(|index| (metric, index)));
+        }
+        Ok(found.into_iter().min().map(|(_, index)| index))
+    }
+
     /// Sets an interface up.
     pub(super) async fn bring_up(&self, index: u32) -> io::Result<()> {
         self.handle.link().set(LinkUnspec::new_with_index(index).up().build()).execute().await.map_err(explain)
@@ -134,6 +185,13 @@ impl Netlink {
         let route = RouteMessageBuilder::<Ipv6Addr>::new().output_interface(index).table_id(table).build();
         gone_is_well(self.handle.route().del(route).execute().await.map_err(explain))
     }
+}
+
+fn mac_of(attributes: &[LinkAttribute]) -> Option<MacAddress> {
+    attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::Address(octets) => MacAddress::new(octets.as_slice().try_into().ok()?).ok(),
+        _ => None,
+    })
 }
 
 const fn prefix(address: IpAddr) -> u8 {

@@ -10,7 +10,7 @@ use inborn_host::control::{
 use inborn_host::place::Place;
 use inborn_host::pocket::signals::Signals;
 use inborn_host::pocket::{Network, Pocket, Sockets};
-use inborn_identity::InstanceId;
+use inborn_identity::{InstanceId, MacAddress};
 use tokio::sync::watch;
 
 use crate::{block_on, inside_command, plan, serve, this_program};
@@ -30,7 +30,7 @@ impl Handler for Host {
         Box::pin(async { Err(Refusal("not here".to_owned())) })
     }
 
-    fn attach(&self, _: InstanceId, _: Place, _: bool) -> BoxFuture<'_, Result<(), Refusal>> {
+    fn attach(&self, _: InstanceId, _: Place, _: bool, _: Option<MacAddress>) -> BoxFuture<'_, Result<(), Refusal>> {
         Box::pin(async { Err(Refusal("not here".to_owned())) })
     }
 

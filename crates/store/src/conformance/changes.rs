@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use inborn_identity::{HttpEndpoint, HttpTokens, MetadataOptions};
+use inborn_identity::{HttpEndpoint, HttpTokens, MacAddress, MetadataOptions};
 
 use super::samples::{
     LAUNCHED_AT, account, bare, change, id, launch, launch_with_token, other_account, reboot, start, stop, terminate,
 };
 use crate::{
     Attachment, Change, ChangeRequest, Conflict, CutOff, Instance, InstanceState, LaunchOutcome, MetadataOptionsChange,
-    RecordedCutOff, Store, StoreError, TagRemoval, UserData,
+    OwnMac, RecordedCutOff, Store, StoreError, TagRemoval, UserData,
 };
 
 async fn launched(store: &Arc<dyn Store>, numbers: impl IntoIterator<Item = u32>) {
@@ -68,7 +68,7 @@ pub async fn states_that_forbid_a_change(store: Arc<dyn Store>) {
     store.change(change(&[1], stop(1))).await.unwrap();
     store.change(change(&[2], terminate(1))).await.unwrap();
     let options = Change::MetadataOptions(MetadataOptionsChange { tags: Some(true), ..Default::default() });
-    let attach = Change::Attach(Attachment::LoopbackPort(4000));
+    let attach = Change::Attach(Attachment::LoopbackPort(4000), None);
     for (number, state, forbidden, word) in [
         (1, InstanceState::Stopped, reboot(2), "reboot"),
         (2, InstanceState::Terminated, reboot(2), "reboot"),
@@ -221,10 +221,27 @@ pub async fn tags_are_set_and_removed(store: Arc<dyn Store>) {
     assert_eq!(changed(&store, both).await.tags, map(&[("a", "new")]));
 }
 
+/// The interface that an attachment tells of goes with it, and two instances may have the same: networks differ.
+pub async fn interfaces_go_with_attachments(store: Arc<dyn Store>) {
+    launched(&store, [1, 2]).await;
+    let mac = |last| Some(OwnMac::Told(MacAddress::local([0, 0x5e, 0, 0x53, last])));
+    let attach = |port, mac| Change::Attach(Attachment::LoopbackPort(port), mac);
+    assert_eq!(changed(&store, attach(4000, mac(1))).await.mac, mac(1));
+    assert_eq!(changed(&store, attach(4000, mac(2))).await.mac, mac(2));
+    store.change(change(&[2], attach(4001, mac(2)))).await.unwrap();
+    let taken = Err(StoreError::Conflict(Conflict::AttachmentTaken));
+    assert_eq!(store.change(change(&[2], attach(4000, mac(3)))).await, taken, "whatever its interface");
+    assert_eq!(changed(&store, Change::Detach).await.mac, None);
+    assert_eq!(changed(&store, attach(4000, mac(1))).await.mac, mac(1));
+    assert_eq!(changed(&store, attach(4000, None)).await.mac, None);
+    assert_eq!(store.change(change(&[2], terminate(1))).await.unwrap()[0].after.mac, None);
+}
+
 /// Every kind of attachment comes back as it went in.
 pub async fn attachments_come_back(store: Arc<dyn Store>) {
     store.launch(launch(vec![bare(1)])).await.unwrap();
     let mark = || Some("boot/1.2".to_owned());
+    let mac = MacAddress::local([0, 0x5e, 0, 0x53, 1]);
     for attachment in [
         Attachment::LoopbackPort(u16::MAX),
         Attachment::Namespace { path: "/run/netns/web 1".into(), mark: None },
@@ -234,15 +251,18 @@ pub async fn attachments_come_back(store: Arc<dyn Store>) {
         Attachment::Interface { name: "tap0".into(), mark: mark() },
         Attachment::Vsock(3),
     ] {
-        changed(&store, Change::Attach(attachment.clone())).await;
-        assert_eq!(store.instance(id(1)).await.unwrap().unwrap().attachment, Some(attachment));
+        for mac in [None, Some(OwnMac::Found(mac)), Some(OwnMac::Told(mac))] {
+            changed(&store, Change::Attach(attachment.clone(), mac)).await;
+            let found = store.instance(id(1)).await.unwrap().unwrap();
+            assert_eq!((found.attachment.as_ref(), found.mac), (Some(&attachment), mac));
+        }
     }
 }
 
 /// Two instances never share an attachment; one that is let go, or whose instance ended, is free.
 pub async fn attachments_are_nobody_elses(store: Arc<dyn Store>) {
     launched(&store, [1, 2]).await;
-    let attach = |port| Change::Attach(Attachment::LoopbackPort(port));
+    let attach = |port| Change::Attach(Attachment::LoopbackPort(port), None);
     let taken = || Err(StoreError::Conflict(Conflict::AttachmentTaken));
     assert_eq!(changed(&store, attach(4000)).await.attachment, Some(Attachment::LoopbackPort(4000)));
     assert_eq!(changed(&store, attach(4000)).await.attachment, Some(Attachment::LoopbackPort(4000)));

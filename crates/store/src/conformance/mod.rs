@@ -48,6 +48,7 @@ macro_rules! conformance_tests {
             metadata_options_change_one_by_one,
             tags_are_set_and_removed,
             attachments_come_back,
+            interfaces_go_with_attachments,
             attachments_are_nobody_elses,
             purge_forgets_what_ended_long_ago,
             purge_forgets_tokens_with_their_last_instance,

@@ -7,7 +7,7 @@ use inborn_identity::{AccessKeyId, AccessKeyKind, AccountId, InstanceId, Metadat
 
 use crate::{
     Attachment, Change, ChangeRequest, EpochState, HostKeyBasis, HostKeySet, HostKeys, Instance, InstanceState,
-    KeyPair, KeyType, LaunchRequest, Operator, Sealed, SealedEpoch, StateReason, UserData,
+    KeyPair, KeyType, LaunchRequest, Operator, OwnMac, Sealed, SealedEpoch, StateReason, UserData,
 };
 
 /// When the samples were launched: 2026-01-01T00:00:00Z.
@@ -68,6 +68,7 @@ pub fn bare(number: u32) -> Instance {
         tags: BTreeMap::new(),
         lease: false,
         attachment: None,
+        mac: None,
     }
 }
 
@@ -86,6 +87,7 @@ pub fn full(number: u32) -> Instance {
         tags: tags.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
         lease: true,
         attachment: Some(Attachment::LoopbackPort(u16::try_from(number).unwrap_or(0))),
+        mac: Some(OwnMac::Told("02:00:5e:00:53:ff".parse().unwrap())),
         boot_generation: u32::MAX - 7,
         boot_time: UnixTime::MAX,
         metadata_options: MetadataOptions { hop_limit: 64, ipv6: true, tags: true, ..MetadataOptions::default() },

@@ -9,25 +9,26 @@ use super::fault::{self, Outcome};
 use super::records;
 use crate::{
     Attachment, ChangeRequest, Changed, Conflict, Instance, InstancePage, InstanceQuery, LaunchOutcome, LaunchRequest,
-    PURGE_MAX, RecordedCutOff, StateReason, StoreError, UserData,
+    OwnMac, PURGE_MAX, RecordedCutOff, StateReason, StoreError, UserData,
 };
 
 const INSERT: &str = "INSERT INTO instances (id, account, zone, image_id, instance_type, private_address, state, \
     launch_time, boot_time, boot_generation, terminated_at, reason_code, reason_message, http_tokens, http_endpoint, \
     hop_limit, metadata_ipv6, metadata_tags, key_name, ami_launch_index, reservation_id, client_token, \
-    lease, attachment_kind, attachment_value, public_key, ipv6_address, placement_group, placement_partition) \
+    lease, attachment_kind, attachment_value, attachment_mac, public_key, ipv6_address, placement_group, placement_partition) \
     VALUES (:id, :account, :zone, :image_id, :instance_type, :private_address, :state, \
     :launch_time, :boot_time, :boot_generation, :terminated_at, :reason_code, :reason_message, :http_tokens, \
     :http_endpoint, :hop_limit, :metadata_ipv6, :metadata_tags, :key_name, :ami_launch_index, \
-    :reservation_id, :client_token, :lease, :attachment_kind, :attachment_value, :public_key, :ipv6_address, :placement_group, \
-    :placement_partition)";
+    :reservation_id, :client_token, :lease, :attachment_kind, :attachment_value, :attachment_mac, :public_key, :ipv6_address, \
+    :placement_group, :placement_partition)";
 
 /// Everything that a change can change.
 const UPDATE: &str = "UPDATE instances SET state = :state, launch_time = :launch_time, boot_time = :boot_time, \
     boot_generation = :boot_generation, terminated_at = :terminated_at, reason_code = :reason_code, \
     reason_message = :reason_message, http_tokens = :http_tokens, http_endpoint = :http_endpoint, \
     hop_limit = :hop_limit, metadata_ipv6 = :metadata_ipv6, metadata_tags = :metadata_tags, \
-    attachment_kind = :attachment_kind, attachment_value = :attachment_value WHERE id = :id";
+    attachment_kind = :attachment_kind, attachment_value = :attachment_value, \
+    attachment_mac = :attachment_mac WHERE id = :id";
 
 const INSTANCE: &str = "an instance";
 const LOOPBACK_PORT: &str = "loopback-port";
@@ -35,6 +36,8 @@ const NAMESPACE: &str = "network-namespace";
 const PROCESS: &str = "process";
 const INTERFACE: &str = "network-interface";
 const VSOCK: &str = "vsock";
+const FOUND: &str = "found";
+const TOLD: &str = "told";
 
 /// See [`crate::Store::launch`].
 pub(super) fn launch(connection: &Connection, request: &LaunchRequest) -> Outcome<LaunchOutcome> {
@@ -97,6 +100,7 @@ fn insert(connection: &Connection, instance: &Instance) -> Outcome<()> {
         ":lease": instance.lease,
         ":attachment_kind": attachment_kind,
         ":attachment_value": attachment_value,
+        ":attachment_mac": instance.mac.map(mac_column),
         ":public_key": instance.public_key,
         ":ipv6_address": instance.ipv6_address.map(|address| address.to_string()),
         ":placement_group": instance.placement_group,
@@ -149,6 +153,7 @@ fn update(connection: &Connection, Changed { before, after }: &Changed) -> Outco
         ":metadata_tags": options.tags,
         ":attachment_kind": attachment_kind,
         ":attachment_value": attachment_value,
+        ":attachment_mac": after.mac.map(mac_column),
     };
     let updated = connection.prepare_cached(UPDATE).and_then(|mut sql| sql.execute(row));
     updated.map_err(|error| fault::from_insertion(error, INSTANCE))?;
@@ -317,6 +322,7 @@ fn from_row(row: &Row<'_>) -> Outcome<Instance> {
         tags: BTreeMap::new(),
         lease: records::column(row, "lease")?,
         attachment: attachment(records::column(row, "attachment_kind")?, records::column(row, "attachment_value")?)?,
+        mac: records::column::<Option<String>>(row, "attachment_mac")?.map(|text| own_mac(&text)).transpose()?,
     })
 }
 
@@ -351,4 +357,21 @@ fn attachment(kind: Option<String>, value: Option<String>) -> Outcome<Option<Att
         (VSOCK, None) => Attachment::Vsock(number()?),
         _ => return Err(fault::corrupt("instances.attachment_kind is of no known kind")),
     }))
+}
+
+fn mac_column(mac: OwnMac) -> String {
+    let word = match mac {
+        OwnMac::Found(_) => FOUND,
+        OwnMac::Told(_) => TOLD,
+    };
+    format!("{word} {}", mac.address())
+}
+
+fn own_mac(text: &str) -> Outcome<OwnMac> {
+    let mac = |text: &str| text.parse().map_err(fault::corrupt);
+    match text.split_once(' ') {
+        Some((FOUND, address)) => Ok(OwnMac::Found(mac(address)?)),
+        Some((TOLD, address)) => Ok(OwnMac::Told(mac(address)?)),
+        _ => Err(fault::corrupt("instances.attachment_mac is of no known kind")),
+    }
 }

@@ -56,7 +56,7 @@ impl Filtered for Instance {
             "metadata-options.http-put-response-hop-limit" => |i| Some(i.metadata_options.hop_limit.to_string()),
             "placement-group-name" => |i| i.placement_group.clone(),
             "network-interface.network-interface-id" => |i| Some(network::interface_id(i.id)),
-            "network-interface.mac-address" => |i| Some(network::mac_address(i.id)),
+            "network-interface.mac-address" => |i| Some(network::mac_address(i).to_string()),
             _ => return None,
         })
     }

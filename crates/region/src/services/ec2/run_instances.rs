@@ -191,6 +191,7 @@ impl Launch {
                 tags: self.tags.clone(),
                 lease: self.lease,
                 attachment: None,
+                mac: None,
             });
         }
         Ok(LaunchRequest { account, client_token: self.client_token, fingerprint, reservation_id, instances })

@@ -149,7 +149,7 @@ fn interface(w: &mut Writer, region: &RegionIdentity, instance: &Instance, place
     w.leaf("description", "");
     w.leaf("ownerId", &instance.account.to_string());
     w.leaf("status", "in-use");
-    w.leaf("macAddress", &network::mac_address(instance.id));
+    w.leaf("macAddress", &network::mac_address(instance).to_string());
     w.leaf("privateIpAddress", &address);
     w.leaf("privateDnsName", &name);
     w.boolean("sourceDestCheck", true);
