@@ -1,11 +1,16 @@
 //! The empty directory on which a pocket's file system is mounted.
 //!
-//! Nothing is ever written into it outside the pocket, so removing it needs no recursion and can take nothing along.
+//! Nothing is ever written into it outside the pocket, so removing it needs no recursion and can take nothing along. But
+//! what is mounted on it would go with it, in every namespace (rmdir(2) since Linux 3.19), so who lives is known from a lock
+//! that the kernel gives up at the owner's death. A process id would not do: containers share a directory for temporary
+//! files and count processes each for themselves.
 
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
 
 const PREFIX: &str = "inborn-run-";
 /// How many names are tried; a name is taken when somebody else made it in a directory that all can write.
@@ -15,6 +20,8 @@ const ATTEMPTS: u32 = 16;
 #[derive(Debug)]
 pub(super) struct PrivateDirectory {
     path: PathBuf,
+    /// Locked while this lives.
+    _lock: File,
 }
 
 impl PrivateDirectory {
@@ -43,7 +50,11 @@ impl PrivateDirectory {
         for attempt in 0..ATTEMPTS {
             let path = base.join(format!("{PREFIX}{}-{attempt}", std::process::id()));
             match DirBuilder::new().mode(0o700).create(&path) {
-                Ok(()) => return Ok(Self { path }),
+                Ok(()) => {
+                    if let Some(lock) = hold(&path)? {
+                        return Ok(Self { path, _lock: lock });
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => failure = error,
                 Err(error) => return Err(error),
             }
@@ -63,19 +74,43 @@ impl Drop for PrivateDirectory {
     }
 }
 
-/// Removes the directories of dead processes. Only empty ones of this user can be removed, whatever they are named.
+/// Locks a directory that was just made; nothing if somebody took it for a dead process's before the lock was there.
+fn hold(path: &Path) -> io::Result<Option<File>> {
+    let lock = match open_directory(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened?,
+    };
+    flock(&lock, FlockOperation::LockExclusive)?;
+    let is_there = fs::symlink_metadata(path)
+        .is_ok_and(|there| lock.metadata().is_ok_and(|own| (own.dev(), own.ino()) == (there.dev(), there.ino())));
+    Ok(is_there.then_some(lock))
+}
+
+/// Removes the directories that nobody holds. Only empty ones of this user can be removed, whatever they are named.
 fn remove_stale(base: &Path) {
     for entry in fs::read_dir(base).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        if name.to_str().and_then(process_of).is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
-            let _ = fs::remove_dir(entry.path());
+        if !entry.file_name().to_str().is_some_and(is_of_a_process) {
+            continue;
+        }
+        let path = entry.path();
+        // The lock is kept until it is gone, so that its maker sees what became of it.
+        if let Ok(directory) = open_directory(&path)
+            && flock(&directory, FlockOperation::NonBlockingLockExclusive).is_ok()
+        {
+            let _ = fs::remove_dir(&path);
         }
     }
 }
 
-/// The process that a directory's name says it belongs to.
-fn process_of(name: &str) -> Option<u32> {
-    name.strip_prefix(PREFIX)?.split_once('-')?.0.parse().ok()
+fn open_directory(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(open(path, flags, Mode::empty())?.into())
+}
+
+/// Whether it is the name of such a directory.
+fn is_of_a_process(name: &str) -> bool {
+    let process = name.strip_prefix(PREFIX).and_then(|rest| rest.split_once('-'));
+    process.is_some_and(|(process, _)| process.parse::<u32>().is_ok())
 }
 
 #[cfg(test)]
@@ -95,31 +130,49 @@ mod tests {
     }
 
     #[test]
-    fn what_dead_processes_left_is_removed_and_nothing_else() {
+    fn what_nobody_holds_is_removed_and_nothing_else() {
         let base = tempfile::tempdir().unwrap();
-        // Process ids end far below this one.
-        let dead = format!("{PREFIX}4000000000-0");
-        let filled = format!("{PREFIX}4000000001-0");
-        let living = format!("{PREFIX}1-0");
-        for name in [dead.as_str(), &filled, &living, "inborn-run-x-0", "other-4000000000-0"] {
+        let dead = format!("{PREFIX}4711-0");
+        let filled = format!("{PREFIX}4712-0");
+        // As if of another namespace, where the same number is another process.
+        let living = format!("{PREFIX}4000000000-0");
+        for name in [dead.as_str(), &filled, &living, "inborn-run-x-0", "other-4711-0"] {
             fs::create_dir(base.path().join(name)).unwrap();
         }
         fs::write(base.path().join(&filled).join("file"), "").unwrap();
+        std::os::unix::fs::symlink(base.path().join("other-4711-0"), base.path().join("inborn-run-4713-0")).unwrap();
+        let held = hold(&base.path().join(&living)).unwrap().unwrap();
         let directory = PrivateDirectory::create_in(base.path()).unwrap();
         assert!(!base.path().join(&dead).exists());
-        for name in [filled.as_str(), &living, "inborn-run-x-0", "other-4000000000-0"] {
+        for name in [filled.as_str(), &living, "inborn-run-x-0", "other-4711-0", "inborn-run-4713-0"] {
             assert!(base.path().join(name).exists(), "{name}");
         }
+        drop(held);
+        drop(PrivateDirectory::create_in(base.path()).unwrap());
+        assert!(!base.path().join(&living).exists(), "its owner is gone");
         assert!(directory.path().exists());
+    }
+
+    #[test]
+    fn one_that_was_taken_away_before_it_was_locked_is_not_held() {
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path().join("taken");
+        assert!(hold(&path).unwrap().is_none());
+        fs::create_dir(&path).unwrap();
+        assert!(hold(&path).unwrap().is_some());
     }
 
     #[test]
     fn names_below_and_at_the_limit_of_attempts() {
         let base = tempfile::tempdir().unwrap();
         let name = |attempt: u32| base.path().join(format!("{PREFIX}{}-{attempt}", std::process::id()));
-        (0..ATTEMPTS - 1).for_each(|attempt| fs::create_dir(name(attempt)).unwrap());
+        let make = |attempt| {
+            fs::create_dir(name(attempt)).unwrap();
+            hold(&name(attempt)).unwrap()
+        };
+        let mut taken: Vec<_> = (0..ATTEMPTS - 1).map(make).collect();
         drop(PrivateDirectory::create_in(base.path()).unwrap());
-        fs::create_dir(name(ATTEMPTS - 1)).unwrap();
+        taken.push(make(ATTEMPTS - 1));
         assert_eq!(PrivateDirectory::create_in(base.path()).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
     }
 }
