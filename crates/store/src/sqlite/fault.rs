@@ -45,9 +45,7 @@ pub(super) fn from_sqlite(error: rusqlite::Error) -> StoreError {
 /// An error of an insertion or update of `what`, which tells a key that is taken from other troubles.
 pub(super) fn from_insertion(error: rusqlite::Error, what: &'static str) -> StoreError {
     match error.sqlite_error().map(|error| error.extended_code) {
-        Some(ffi::SQLITE_CONSTRAINT_PRIMARYKEY) => Conflict::Exists(what).into(),
-        // The one unique index that is not a primary key.
-        Some(ffi::SQLITE_CONSTRAINT_UNIQUE) => Conflict::AttachmentTaken.into(),
+        Some(ffi::SQLITE_CONSTRAINT_PRIMARYKEY | ffi::SQLITE_CONSTRAINT_UNIQUE) => Conflict::Exists(what).into(),
         _ => from_sqlite(error),
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use inborn_identity::{AccountId, InstanceId, MetadataOptions, UnixTime};
-use rusqlite::{Connection, OptionalExtension, Params, Row, named_params};
+use rusqlite::{Connection, OptionalExtension, Params, Row, ffi, named_params};
 
 use super::fault::{self, Outcome};
 use super::records;
@@ -108,7 +108,7 @@ fn insert(connection: &Connection, instance: &Instance) -> Outcome<()> {
     };
     let inserted = connection.prepare_cached(INSERT).and_then(|mut sql| sql.execute(row));
     if let Err(error) = inserted {
-        return Err(match fault::from_insertion(error, INSTANCE) {
+        return Err(match refused(error) {
             // Both the id and the attachment may be taken. SQLite names whichever it saw first; we name the id.
             StoreError::Conflict(_) if one(connection, instance.id)?.is_some() => Conflict::Exists(INSTANCE).into(),
             error => error,
@@ -116,6 +116,14 @@ fn insert(connection: &Connection, instance: &Instance) -> Outcome<()> {
     }
     insert_user_data(connection, instance)?;
     insert_tags(connection, instance)
+}
+
+/// The one unique index of instances beside that of their ids is that of their attachments.
+fn refused(error: rusqlite::Error) -> StoreError {
+    match error.sqlite_error().map(|error| error.extended_code) {
+        Some(ffi::SQLITE_CONSTRAINT_UNIQUE) => Conflict::AttachmentTaken.into(),
+        _ => fault::from_insertion(error, INSTANCE),
+    }
 }
 
 fn insert_user_data(connection: &Connection, instance: &Instance) -> Outcome<()> {
@@ -156,7 +164,7 @@ fn update(connection: &Connection, Changed { before, after }: &Changed) -> Outco
         ":attachment_mac": after.mac.map(mac_column),
     };
     let updated = connection.prepare_cached(UPDATE).and_then(|mut sql| sql.execute(row));
-    updated.map_err(|error| fault::from_insertion(error, INSTANCE))?;
+    updated.map_err(refused)?;
     let id = (after.id.to_string(),);
     if before.user_data != after.user_data {
         let sql = "DELETE FROM instance_user_data WHERE instance_id = ?1";

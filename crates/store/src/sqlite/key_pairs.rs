@@ -7,7 +7,7 @@ use rusqlite::Connection;
 
 use super::fault::{self, Outcome};
 use super::records;
-use crate::{Conflict, KeyPair, StoreError};
+use crate::KeyPair;
 
 const KEY_PAIR: &str = "a key pair";
 
@@ -54,11 +54,7 @@ pub(super) fn put(connection: &Connection, pair: &KeyPair) -> Outcome<()> {
         records::time(pair.created_at),
     );
     let inserted = connection.prepare_cached(sql).and_then(|mut sql| sql.execute(row));
-    inserted.map_err(|error| match fault::from_insertion(error, KEY_PAIR) {
-        // The name or the id is taken: a key pair is in the way in either case.
-        StoreError::Conflict(_) => Conflict::Exists(KEY_PAIR).into(),
-        error => error,
-    })?;
+    inserted.map_err(|error| fault::from_insertion(error, KEY_PAIR))?;
     let sql = "INSERT INTO key_pair_tags (key_pair_id, tag_key, tag_value) VALUES (?1, ?2, ?3)";
     for (key, value) in &pair.tags {
         let row = (&pair.id, key, value);

@@ -34,11 +34,7 @@ pub(super) fn put_role(connection: &Connection, role: &Role) -> Outcome<()> {
         time(role.created_at),
     );
     let inserted = connection.prepare_cached(sql).and_then(|mut sql| sql.execute(row));
-    inserted.map(drop).map_err(|error| match fault::from_insertion(error, "a role") {
-        // Of what must be alone only attachments have a word of their own; here it is the role's id.
-        StoreError::Conflict(Conflict::AttachmentTaken) => Conflict::Exists("a role").into(),
-        error => error,
-    })
+    inserted.map(drop).map_err(|error| fault::from_insertion(error, "a role"))
 }
 
 /// See [`crate::Store::delete_role`].
