@@ -55,11 +55,15 @@ class Seat:
                 return told
             if time.monotonic() > deadline:
                 raise AssertionError(f"{expected!r} was never seen: {self.seen!r}")
-            if select.select([self.master], [], [], 0.1)[0]:
-                try:
-                    self.seen += ESCAPES.sub("", os.read(self.master, 65536).decode(errors="replace"))
-                except OSError:
-                    time.sleep(0.05)
+            self.look(0.1)
+
+    def look(self, seconds: float) -> None:
+        """Takes what is on the screen, or comes within `seconds`, into `seen`."""
+        if select.select([self.master], [], [], seconds)[0]:
+            try:
+                self.seen += ESCAPES.sub("", os.read(self.master, 65536).decode(errors="replace"))
+            except OSError:
+                time.sleep(0.05)
 
     def is_raw(self) -> bool:
         return not termios.tcgetattr(self.keeper)[3] & termios.ICANON
@@ -77,7 +81,7 @@ class Seat:
             elif time.monotonic() > deadline:
                 raise AssertionError(f"it still runs: {self.seen!r}")
             else:
-                time.sleep(0.02)
+                self.look(0.02)
         return self.status
 
     def signal(self, number: signal.Signals) -> None:

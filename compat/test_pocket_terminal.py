@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +13,16 @@ from terminal import Seat, seat
 
 #: A shell that reads no start-up files and shows a prompt that nothing else prints.
 SHELL = ("run", "-it", "--", "env", "PS1=at>", "sh", "-i")
+#: The shell sends SIGCONT when it has given the terminal to the job.
+JOB = """\
+import os, signal, time
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCONT})
+os.write(1, b"started\\n")
+signal.sigwait({signal.SIGCONT})
+os.write(1, b"continued\\n")
+time.sleep(300)
+"""
 
 
 @pytest.fixture
@@ -31,16 +43,18 @@ def test_the_shell_has_a_terminal_with_job_control(shell: Seat):
     assert shell.is_as_before()
 
 
-def test_keys_are_for_the_command(shell: Seat):
+def test_keys_are_for_the_command(shell: Seat, tmp_path: Path):
+    job = tmp_path / "job.py"
+    job.write_text(JOB)
     assert shell.is_raw(), "the outer terminal passes every key on"
-    # Only what is in the foreground already can be stopped; and one process alone, since a shell that starts another by
-    # vfork(2) cannot be stopped until that one has begun.
-    shell.type("sh -c 'echo started; exec sleep 300'\r")
+    # The job tells when it is the foreground job, at first and again after `fg`: an earlier key is for the shell.
+    # It is one process, because a shell that starts another by vfork(2) cannot be stopped until that one has begun.
+    shell.type(f"{sys.executable} {job}\r")
     shell.see("\nstarted\r\n")
     shell.type("\x1a")
     shell.see("(Stopped|Suspended)[^>]*at>")
     shell.type("fg\r")
-    shell.see("sleep 300[^>]*\r\n")
+    shell.see("\ncontinued\r\n")
     shell.type("\x03")
     shell.see("at>")
     shell.type("echo still $((40 + 2))\r")
