@@ -6,6 +6,7 @@ use http::{HeaderName, HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use inborn_identity::UnixTime;
 use inborn_wire::Answer;
+use inborn_wire::uuid::Uuid;
 
 /// The response; `close` ends the connection with it.
 pub(super) fn response(answer: Answer, now: UnixTime, close: bool) -> Response<Full<Bytes>> {
@@ -40,10 +41,7 @@ pub(super) fn new_uuid() -> String {
     if aws_lc_rs::rand::fill(&mut bytes).is_err() {
         tracing::error!("this machine has no source of random bytes");
     }
-    let value = u128::from_be_bytes(bytes) & !(0xf << 76) & !(0x3 << 62) | 4 << 76 | 2 << 62;
-    let text = format!("{value:032x}");
-    let part = |range: core::ops::Range<usize>| text.get(range).unwrap_or_default();
-    format!("{}-{}-{}-{}-{}", part(0..8), part(8..12), part(12..16), part(16..20), part(20..32))
+    Uuid::from_random(bytes).to_string()
 }
 
 #[cfg(test)]
