@@ -58,6 +58,9 @@ JAVA = Client(
     ("java", "keytool"),
 )
 RUST = Client("rust", (str(BUILT / "rust"),), BUILT / "rust", services=("sts GetSessionToken", "sqs ListQueues"))
+#: Doubles of what speaks to Systems Manager: the agent of a machine, and the client's end of a session.
+AGENT = Client("agent", (str(BUILT / "agent"),), BUILT / "agent")
+PLUGIN = Client("plugin", (str(BUILT / "plugin"),), BUILT / "plugin")
 ALL = (JS, GO_V1, GO_V2, JAVA, RUST)
 
 

@@ -123,12 +123,18 @@ fn javascript(root: &Path, target: &Path) -> Result<()> {
     })
 }
 
-/// Without C, which neither client calls, and the SDKs without optimisation: a quarter less to compile.
+/// The clients of the SDKs, and the doubles of the SSM agent and of the Session Manager plugin.
 fn go(root: &Path, target: &Path) -> Result<()> {
-    Step::new("go", &root.join("compat/go"))
+    go_programs(&root.join("compat/go"), target, &["./gov1", "./gov2"])?;
+    go_programs(&root.join("compat/agent"), target, &["./agent", "./plugin"])
+}
+
+/// Without C, which none of them calls, and the SDKs without optimisation: a quarter less to compile.
+fn go_programs(module: &Path, target: &Path, programs: &[&str]) -> Result<()> {
+    Step::new("go", module)
         .args(["build", "-mod=readonly", "-trimpath", "-gcflags=github.com/aws/...=-N -l", "-o"])
         .arg(target)
-        .args(["./gov1", "./gov2"])
+        .args(programs)
         .env("CGO_ENABLED", "0")
         .run()
 }
