@@ -6,9 +6,11 @@
 #![forbid(unsafe_code)]
 
 mod change;
+mod command;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod cut_off;
+mod document;
 mod epoch;
 mod error;
 mod host_keys;
@@ -22,7 +24,12 @@ mod sqlite;
 mod store;
 
 pub use change::{Change, ChangeRequest, Changed, MetadataOptionsChange, TagRemoval};
+pub use command::{
+    Command, CommandChange, CommandPlace, CommandProgress, CommandQuery, CommandRetention, CommandState, CommandStep,
+    Invocation, InvocationState, SentCommand,
+};
 pub use cut_off::{CutOff, CutOffScope, RecordedCutOff};
+pub use document::Document;
 pub use epoch::{EpochState, Sealed, SealedEpoch};
 pub use error::{Conflict, StoreError};
 pub use host_keys::{HostKeyBasis, HostKeySet, HostKeys, HostKeysChange};

@@ -5,8 +5,9 @@ use core::pin::Pin;
 use inborn_identity::{AccountId, InstanceId, RoleName, UnixTime};
 
 use crate::{
-    ChangeRequest, Changed, HostKeys, HostKeysChange, Instance, InstanceState, KeyPair, Node, Operator, RecordedCutOff,
-    Registration, RegistrationChange, Role, SealedEpoch, StoreError,
+    ChangeRequest, Changed, Command, CommandChange, CommandQuery, CommandRetention, Document, HostKeys, HostKeysChange,
+    Instance, InstanceState, Invocation, KeyPair, Node, Operator, RecordedCutOff, Registration, RegistrationChange,
+    Role, SealedEpoch, SentCommand, StoreError,
 };
 
 /// What every verb gives: boxed, so that the trait is object safe.
@@ -258,6 +259,49 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// `NotFound`: there is no such instance, or it is terminated; `Invalid`: a fact is too long.
     fn put_node(&self, node: Node) -> Future<'_, ()>;
+
+    /// All documents, ordered by name.
+    fn documents(&self) -> Future<'_, Vec<Document>>;
+
+    /// Adds a document.
+    ///
+    /// # Errors
+    /// `Conflict`: there is one with this name; `Invalid`: too long.
+    fn put_document(&self, document: Document) -> Future<'_, ()>;
+
+    /// Deletes a document; gives whether there was one.
+    fn delete_document(&self, name: String) -> Future<'_, bool>;
+
+    /// Adds a command and what is to become of it on each machine.
+    ///
+    /// # Errors
+    /// `Conflict`: there is one with this id; `Invalid`: too much, or an invocation is of another command.
+    fn put_command(&self, sent: SentCommand) -> Future<'_, ()>;
+
+    /// Sets how far commands have come, all or none; those that are not there are passed over. The text of the document of a
+    /// command of which nothing more becomes is forgotten.
+    ///
+    /// # Errors
+    /// `Invalid`: too much, or an invocation is of another command.
+    fn change_commands(&self, changes: Vec<CommandChange>) -> Future<'_, ()>;
+
+    /// All commands of which something may still become, the oldest first, with their invocations by machine.
+    fn open_commands(&self) -> Future<'_, Vec<SentCommand>>;
+
+    /// Commands, the latest first.
+    ///
+    /// # Errors
+    /// `Invalid`: the limit.
+    fn commands(&self, query: CommandQuery) -> Future<'_, Vec<Command>>;
+
+    /// Invocations, those of the latest command first, by machine.
+    ///
+    /// # Errors
+    /// `Invalid`: the limit.
+    fn invocations(&self, query: CommandQuery) -> Future<'_, Vec<Invocation>>;
+
+    /// Forgets commands of which nothing more becomes, the oldest first, a part at a time; gives how many.
+    fn forget_commands(&self, retention: CommandRetention) -> Future<'_, u64>;
 
     /// Finishes what was begun and lets go of the files. Later verbs give `Closed`; a second `close` does nothing.
     fn close(&self) -> Future<'_, ()>;

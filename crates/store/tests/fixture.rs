@@ -10,7 +10,7 @@ use std::path::Path;
 
 use inborn_identity::MacAddress;
 use inborn_store::conformance::samples::{
-    LAUNCHED_AT, account, bare, epoch, full, host_keys, id, key_pair, launch_with_token, operator,
+    LAUNCHED_AT, account, bare, document, epoch, full, host_keys, id, key_pair, launch_with_token, operator, sent,
 };
 use inborn_store::{
     Attachment, Change, ChangeRequest, CutOff, CutOffScope, EpochState, HostKeys, Instance, InstanceQuery,
@@ -90,6 +90,29 @@ async fn schema_5_opens_with_all_it_holds() {
     store.close().await.unwrap();
     let store = SqliteStore::open(&path).unwrap();
     assert_eq!(store.instance(id(1)).await.unwrap().unwrap().mac, mac);
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn schema_6_opens_with_all_it_holds() {
+    let dump = include_str!("fixtures/schema-6.sql");
+    let attachment = Some(Attachment::Interface { name: "tap0".into(), mark: Some("boot/if7".into()) });
+    let mac = Some(OwnMac::Found(MacAddress::local([1, 2, 3, 4, 5])));
+    let full = Instance { attachment, mac, ..full_3() };
+    opens_with_all_it_holds(dump, full, &[key_pair(1), key_pair(2)], (1, host_keys(1))).await;
+
+    // Documents and commands are what schema 7 has more.
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("region.db");
+    restore(dump, &path);
+    let store = SqliteStore::open(&path).unwrap();
+    assert_eq!((store.documents().await, store.open_commands().await), (Ok(vec![]), Ok(vec![])));
+    store.put_document(document("d", 1)).await.unwrap();
+    store.put_command(sent(1, 0, &[1])).await.unwrap();
+    store.close().await.unwrap();
+    let store = SqliteStore::open(&path).unwrap();
+    assert_eq!(store.documents().await, Ok(vec![document("d", 1)]));
+    assert_eq!(store.open_commands().await, Ok(vec![sent(1, 0, &[1])]));
     store.close().await.unwrap();
 }
 

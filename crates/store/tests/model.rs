@@ -10,12 +10,14 @@ use std::collections::BTreeMap;
 
 use inborn_identity::{AccountId, InstanceId, MacAddress, UnixTime};
 use inborn_store::conformance::samples::{
-    LAUNCHED_AT, account, bare, epoch, host_keys, id, key_pair, launch, launch_with_token, operator, other_account,
+    LAUNCHED_AT, account, bare, command, document, epoch, host_keys, id, invocation, key_pair, launch,
+    launch_with_token, operator, other_account, sent,
 };
 use inborn_store::{
-    Attachment, Change, ChangeRequest, Conflict, CutOff, CutOffScope, EpochState, HostKeys, HostKeysChange, Instance,
-    InstanceQuery, InstanceState, KeyPair, LaunchOutcome, LaunchRequest, Operator, OwnMac, RecordedCutOff, SealedEpoch,
-    SettingChange, SqliteStore, Store, StoreError, TagRemoval, UserData,
+    Attachment, Change, ChangeRequest, CommandChange, CommandPlace, CommandProgress, CommandQuery, CommandRetention,
+    CommandState, Conflict, CutOff, CutOffScope, Document, EpochState, HostKeys, HostKeysChange, Instance,
+    InstanceQuery, InstanceState, InvocationState, KeyPair, LaunchOutcome, LaunchRequest, Operator, OwnMac,
+    RecordedCutOff, SealedEpoch, SentCommand, SettingChange, SqliteStore, Store, StoreError, TagRemoval, UserData,
 };
 use proptest::prelude::*;
 
@@ -34,6 +36,11 @@ enum Action {
     HostKeys { number: u8, revision: u8, keys: u8 },
     Setting { name: u8, expected: Option<u8>, value: u8 },
     Page { whose: Option<bool>, after: Option<u8>, limit: u8 },
+    Document { number: u8, is_there: bool },
+    Send { number: u8, seconds: u8, machines: Vec<u8> },
+    Progress { number: u8, machine: u8, state: InvocationState, overall: CommandState },
+    ForgetCommands { seconds: u8, invocations_max: u8 },
+    Commands { machine: Option<u8>, after: Option<(u8, u8)>, limit: u8 },
     Reopen,
 }
 
@@ -128,6 +135,16 @@ fn action() -> impl Strategy<Value = Action> {
             .prop_map(|(name, expected, value)| Action::Setting { name, expected, value }),
         2 => (prop::option::of(any::<bool>()), prop::option::of(number()), 1..5u8)
             .prop_map(|(whose, after, limit)| Action::Page { whose, after, limit }),
+        2 => (0..4u8, any::<bool>()).prop_map(|(number, is_there)| Action::Document { number, is_there }),
+        3 => (0..6u8, 0..4u8, prop::collection::btree_set(number(), 0..4)).prop_map(|(number, seconds, machines)| {
+            Action::Send { number, seconds, machines: machines.into_iter().collect() }
+        }),
+        4 => (0..6u8, number(), prop::sample::select(InvocationState::ALL), prop::sample::select(CommandState::ALL))
+            .prop_map(|(number, machine, state, overall)| Action::Progress { number, machine, state, overall }),
+        1 => (0..5u8, 0..8u8)
+            .prop_map(|(seconds, invocations_max)| Action::ForgetCommands { seconds, invocations_max }),
+        2 => (prop::option::of(number()), prop::option::of((0..4u8, 0..6u8)), 1..5u8)
+            .prop_map(|(machine, after, limit)| Action::Commands { machine, after, limit }),
         1 => Just(Action::Reopen),
     ]
 }
@@ -159,6 +176,8 @@ struct Model {
     cut_offs: BTreeMap<String, RecordedCutOff>,
     host_keys: BTreeMap<InstanceId, (u64, HostKeys)>,
     settings: BTreeMap<String, Vec<u8>>,
+    documents: BTreeMap<String, Document>,
+    commands: BTreeMap<String, SentCommand>,
 }
 
 type Answer<T> = Result<T, StoreError>;
@@ -291,6 +310,38 @@ impl Model {
         (count - self.instances.len()) as u64
     }
 
+    /// Commands in the order in which they are listed.
+    fn listed(&self) -> Vec<&SentCommand> {
+        let mut all: Vec<_> = self.commands.values().collect();
+        all.sort_by_key(|sent| (std::cmp::Reverse(sent.command.requested_at), sent.command.id.clone()));
+        all
+    }
+
+    fn progress(&mut self, change: &CommandChange) {
+        let Some(sent) = self.commands.get_mut(&change.command) else { return };
+        sent.command.progress = change.progress;
+        if change.progress.state.is_terminal() {
+            sent.content.clear();
+        }
+        for invocation in &mut sent.invocations {
+            let own = change.invocations.iter().find(|changed| changed.instance == invocation.instance);
+            own.into_iter().for_each(|own| *invocation = own.clone());
+        }
+    }
+
+    fn forget_commands(&mut self, retention: CommandRetention) -> u64 {
+        let mut invocations = 0;
+        let mut gone = Vec::new();
+        for sent in self.listed().into_iter().filter(|sent| sent.command.progress.state.is_terminal()) {
+            invocations += sent.command.progress.targets;
+            if sent.command.requested_at < retention.sent_before || invocations > retention.invocations_max {
+                gone.push(sent.command.id.clone());
+            }
+        }
+        gone.iter().for_each(|id| drop(self.commands.remove(id)));
+        gone.len() as u64
+    }
+
     fn page(&self, query: InstanceQuery) -> (Vec<Instance>, Option<InstanceId>) {
         let asked = |instance: &&Instance| {
             query.account.is_none_or(|whose| instance.account == whose)
@@ -381,6 +432,59 @@ async fn step(store: &SqliteStore, model: &mut Model, action: Action) {
                 model.host_keys.insert(change.instance, (found + 1, change.keys));
             }
         }
+        Action::Document { number, is_there: true } => {
+            let document = document(&format!("document-{number}"), number.into());
+            let absent = !model.documents.contains_key(&document.name);
+            assert_eq!(store.put_document(document.clone()).await.is_ok(), absent);
+            model.documents.insert(document.name.clone(), document);
+        }
+        Action::Document { number, is_there: false } => {
+            let name = format!("document-{number}");
+            let was_there = model.documents.remove(&name).is_some();
+            assert_eq!(store.delete_document(name).await, Ok(was_there));
+        }
+        Action::Send { number, seconds, machines } => {
+            let machines: Vec<u32> = machines.into_iter().map(u32::from).collect();
+            let sent = sent(number.into(), seconds.into(), &machines);
+            let absent = !model.commands.contains_key(&sent.command.id);
+            assert_eq!(store.put_command(sent.clone()).await.is_ok(), absent);
+            model.commands.entry(sent.command.id.clone()).or_insert(sent);
+        }
+        Action::Progress { number, machine, state, overall } => {
+            let id = command(number.into(), 0).id;
+            let before = model.commands.get(&id).map_or(command(0, 0).progress, |sent| sent.command.progress);
+            let change = CommandChange {
+                progress: CommandProgress { state: overall, completed: 1, ..before },
+                invocations: vec![invocation(number.into(), machine.into(), state, (machine % 3).into())],
+                command: id,
+            };
+            model.progress(&change);
+            assert_eq!(store.change_commands(vec![change]).await, Ok(()));
+        }
+        Action::ForgetCommands { seconds, invocations_max } => {
+            let retention = CommandRetention { sent_before: at(seconds), invocations_max: invocations_max.into() };
+            assert_eq!(store.forget_commands(retention).await, Ok(model.forget_commands(retention)));
+        }
+        Action::Commands { machine, after, limit } => {
+            let instance = machine.map(|number| id(number.into()));
+            let after = after.map(|(seconds, number)| CommandPlace {
+                requested_at: at(seconds),
+                command: command(number.into(), 0).id,
+                instance: None,
+            });
+            let query = CommandQuery { command: None, instance, after, limit: limit.into() };
+            let is_asked = |sent: &&&SentCommand| {
+                let is_on = |instance| sent.invocations.iter().any(|invocation| invocation.instance == instance);
+                instance.is_none_or(is_on)
+                    && query.after.as_ref().is_none_or(|place| {
+                        let (at, id) = (sent.command.requested_at, &sent.command.id);
+                        at < place.requested_at || (at == place.requested_at && *id > place.command)
+                    })
+            };
+            let listed = model.listed();
+            let expected = listed.iter().filter(is_asked).map(|sent| sent.command.clone()).take(limit.into());
+            assert_eq!(store.commands(query.clone()).await, Ok(expected.collect()));
+        }
         Action::Page { whose: other, after, limit } => {
             let after = after.map(|number| id(number.into()));
             let query = InstanceQuery { account: other.map(whose), after, limit: limit.into() };
@@ -407,6 +511,14 @@ async fn compare(store: &SqliteStore, model: &Model) {
         let expected = model.host_keys.get(&instance).cloned().unwrap_or_default();
         assert_eq!(store.host_keys(instance).await, Ok(expected));
     }
+    assert_eq!(store.documents().await, Ok(model.documents.values().cloned().collect()));
+    let mut open: Vec<_> =
+        model.commands.values().filter(|sent| !sent.command.progress.state.is_terminal()).cloned().collect();
+    open.sort_by_key(|sent| (sent.command.requested_at, sent.command.id.clone()));
+    assert_eq!(store.open_commands().await, Ok(open));
+    let query = CommandQuery { limit: CommandQuery::LIMIT_MAX, ..CommandQuery::default() };
+    let invocations = model.listed().into_iter().flat_map(|sent| sent.invocations.clone()).collect();
+    assert_eq!(store.invocations(query).await, Ok(invocations));
     for name in ["setting-0", "setting-1"] {
         assert_eq!(store.setting(name).await, Ok(model.settings.get(name).cloned()));
     }

@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use inborn_identity::{AccountId, InstanceId, RoleName, UnixTime};
 use inborn_store::{
-    ChangeRequest, Changed, Future, HostKeys, HostKeysChange, Instance, InstancePage, InstanceQuery, KeyPair,
-    LaunchOutcome, LaunchRequest, Node, Operator, RecordedCutOff, Registration, RegistrationChange, Role, SealedEpoch,
-    SettingChange, Store, StoreError,
+    ChangeRequest, Changed, Command, CommandChange, CommandQuery, CommandRetention, Document, Future, HostKeys,
+    HostKeysChange, Instance, InstancePage, InstanceQuery, Invocation, KeyPair, LaunchOutcome, LaunchRequest, Node,
+    Operator, RecordedCutOff, Registration, RegistrationChange, Role, SealedEpoch, SentCommand, SettingChange, Store,
+    StoreError,
 };
 
 /// How a write fails.
@@ -194,6 +195,42 @@ impl Store for FaultyStore {
 
     fn put_node(&self, node: Node) -> Future<'_, ()> {
         self.write(|store| store.put_node(node))
+    }
+
+    fn documents(&self) -> Future<'_, Vec<Document>> {
+        self.inner.documents()
+    }
+
+    fn put_document(&self, document: Document) -> Future<'_, ()> {
+        self.write(|store| store.put_document(document))
+    }
+
+    fn delete_document(&self, name: String) -> Future<'_, bool> {
+        self.write(|store| store.delete_document(name))
+    }
+
+    fn put_command(&self, sent: SentCommand) -> Future<'_, ()> {
+        self.write(|store| store.put_command(sent))
+    }
+
+    fn change_commands(&self, changes: Vec<CommandChange>) -> Future<'_, ()> {
+        self.write(|store| store.change_commands(changes))
+    }
+
+    fn open_commands(&self) -> Future<'_, Vec<SentCommand>> {
+        self.inner.open_commands()
+    }
+
+    fn commands(&self, query: CommandQuery) -> Future<'_, Vec<Command>> {
+        self.inner.commands(query)
+    }
+
+    fn invocations(&self, query: CommandQuery) -> Future<'_, Vec<Invocation>> {
+        self.inner.invocations(query)
+    }
+
+    fn forget_commands(&self, retention: CommandRetention) -> Future<'_, u64> {
+        self.write(|store| store.forget_commands(retention))
     }
 
     fn close(&self) -> Future<'_, ()> {

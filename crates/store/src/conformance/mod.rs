@@ -9,6 +9,7 @@
 )]
 
 mod changes;
+mod commands;
 mod host_keys;
 mod launches;
 mod management;
@@ -17,6 +18,7 @@ mod records;
 pub mod samples;
 
 pub use changes::*;
+pub use commands::*;
 pub use host_keys::*;
 pub use launches::*;
 pub use management::*;
@@ -70,6 +72,12 @@ macro_rules! conformance_tests {
             registrations_end_with_their_machine,
             nodes_are_replaced_and_go_with_their_machine,
             node_limits,
+            documents_are_kept_until_they_are_deleted,
+            document_limits,
+            commands_come_back_as_far_as_they_have_come,
+            commands_are_listed_in_pages,
+            finished_commands_are_forgotten,
+            command_limits,
             a_closed_store_says_so,
         );
     };

@@ -6,8 +6,9 @@ use std::net::Ipv4Addr;
 use inborn_identity::{AccessKeyId, AccessKeyKind, AccountId, InstanceId, MetadataOptions, Region, UnixTime, Zone};
 
 use crate::{
-    Attachment, Change, ChangeRequest, EpochState, HostKeyBasis, HostKeySet, HostKeys, Instance, InstanceState,
-    KeyPair, KeyType, LaunchRequest, Operator, OwnMac, Sealed, SealedEpoch, StateReason, UserData,
+    Attachment, Change, ChangeRequest, Command, CommandProgress, CommandState, CommandStep, Document, EpochState,
+    HostKeyBasis, HostKeySet, HostKeys, Instance, InstanceState, Invocation, InvocationState, KeyPair, KeyType,
+    LaunchRequest, Operator, OwnMac, Sealed, SealedEpoch, SentCommand, StateReason, UserData,
 };
 
 /// When the samples were launched: 2026-01-01T00:00:00Z.
@@ -206,4 +207,74 @@ pub fn host_keys(number: u8) -> HostKeys {
         pending: Some(set("pending", HostKeyBasis::Offered, false)),
         past: vec![set("before", HostKeyBasis::FreshBoot, false), set("first", HostKeyBasis::First, true)],
     }
+}
+
+/// A document.
+#[must_use]
+pub fn document(name: &str, number: u32) -> Document {
+    Document {
+        name: name.to_owned(),
+        created_at: LAUNCHED_AT.plus(u64::from(number)),
+        display_name: "für Maschinen".into(),
+        version_name: "one".into(),
+        target_type: "/AWS::EC2::Instance".into(),
+        content: format!("{{\"it's\": \"☃ {number}\"}}"),
+    }
+}
+
+/// A command for no machine yet.
+#[must_use]
+pub fn command(number: u32, seconds: u64) -> Command {
+    Command {
+        id: format!("{number:08x}-0000-4000-8000-000000000000"),
+        requested_at: LAUNCHED_AT.plus(seconds),
+        document_name: "AWS-RunShellScript".into(),
+        parameters: r#"{"commands":["echo 'é'"]}"#.into(),
+        targets: "[]".into(),
+        comment: "because".into(),
+        delivery_seconds: 3600,
+        execution_seconds: 172_800,
+        concurrency_max: "50".into(),
+        errors_max: "10%".into(),
+        progress: CommandProgress {
+            state: CommandState::Pending,
+            targets: 0,
+            completed: 0,
+            errors: 0,
+            delivery_timed_out: 0,
+        },
+    }
+}
+
+/// A command on one machine, with so many steps.
+#[must_use]
+pub fn invocation(number: u32, machine: u32, state: InvocationState, steps: usize) -> Invocation {
+    let step = |place| CommandStep {
+        name: format!("step{place}"),
+        status: "Success".into(),
+        code: -1,
+        started: "2026-01-01T00:00:00.000Z".into(),
+        finished: "2026-01-01T00:00:01.000Z".into(),
+        output: "é".into(),
+        standard_output: "é\n".into(),
+        standard_error: "'".into(),
+    };
+    Invocation {
+        command: command(number, 0).id,
+        instance: id(machine),
+        instance_name: "web".into(),
+        state,
+        acknowledged_at: (state != InvocationState::Pending).then_some(LAUNCHED_AT.plus(1)),
+        trace: "traced".into(),
+        steps: (0..steps).map(step).collect(),
+    }
+}
+
+/// A command that waits for machines.
+#[must_use]
+pub fn sent(number: u32, seconds: u64, machines: &[u32]) -> SentCommand {
+    let mut command = command(number, seconds);
+    command.progress.targets = u32::try_from(machines.len()).unwrap();
+    let pending = |machine: &u32| invocation(number, *machine, InvocationState::Pending, 0);
+    SentCommand { command, content: "{}".into(), invocations: machines.iter().map(pending).collect() }
 }

@@ -1,5 +1,7 @@
 //! The SQLite store: one file, one thread that writes, a few that read.
 
+mod commands;
+mod documents;
 mod fault;
 mod file;
 mod host_keys;
@@ -21,9 +23,10 @@ use inborn_identity::{AccountId, InstanceId, RoleName, UnixTime};
 use rusqlite::Connection;
 
 use crate::{
-    ChangeRequest, Changed, Future, HostKeys, HostKeysChange, Instance, InstancePage, InstanceQuery, KeyPair,
-    LaunchOutcome, LaunchRequest, Node, Operator, RecordedCutOff, Registration, RegistrationChange, Role, SealedEpoch,
-    SettingChange, Store, StoreError,
+    ChangeRequest, Changed, Command, CommandChange, CommandQuery, CommandRetention, Document, Future, HostKeys,
+    HostKeysChange, Instance, InstancePage, InstanceQuery, Invocation, KeyPair, LaunchOutcome, LaunchRequest, Node,
+    Operator, RecordedCutOff, Registration, RegistrationChange, Role, SealedEpoch, SentCommand, SettingChange, Store,
+    StoreError,
 };
 use queue::Queue;
 use readers::ReadJob;
@@ -290,6 +293,57 @@ impl Store for SqliteStore {
             Ok(()) => self.write(move |connection| nodes::put_node(connection, &node)),
             Err(error) => refuse(error),
         }
+    }
+
+    fn documents(&self) -> Future<'_, Vec<Document>> {
+        self.read(documents::documents)
+    }
+
+    fn put_document(&self, document: Document) -> Future<'_, ()> {
+        match document.check() {
+            Ok(()) => self.write(move |connection| documents::put(connection, &document)),
+            Err(error) => refuse(error),
+        }
+    }
+
+    fn delete_document(&self, name: String) -> Future<'_, bool> {
+        self.write(move |connection| documents::delete(connection, &name))
+    }
+
+    fn put_command(&self, sent: SentCommand) -> Future<'_, ()> {
+        match sent.check() {
+            Ok(()) => self.write(move |connection| commands::put(connection, &sent)),
+            Err(error) => refuse(error),
+        }
+    }
+
+    fn change_commands(&self, changes: Vec<CommandChange>) -> Future<'_, ()> {
+        match changes.iter().try_for_each(CommandChange::check) {
+            Ok(()) => self.write(move |connection| commands::change(connection, &changes)),
+            Err(error) => refuse(error),
+        }
+    }
+
+    fn open_commands(&self) -> Future<'_, Vec<SentCommand>> {
+        self.read(commands::open)
+    }
+
+    fn commands(&self, query: CommandQuery) -> Future<'_, Vec<Command>> {
+        match query.check() {
+            Ok(()) => self.read(move |connection| commands::commands(connection, &query)),
+            Err(error) => refuse(error),
+        }
+    }
+
+    fn invocations(&self, query: CommandQuery) -> Future<'_, Vec<Invocation>> {
+        match query.check() {
+            Ok(()) => self.read(move |connection| commands::invocations(connection, &query)),
+            Err(error) => refuse(error),
+        }
+    }
+
+    fn forget_commands(&self, retention: CommandRetention) -> Future<'_, u64> {
+        self.write(move |connection| commands::forget(connection, retention))
     }
 
     fn close(&self) -> Future<'_, ()> {

@@ -1,0 +1,256 @@
+//! Commands and what became of them as rows.
+
+use rusqlite::{Connection, Row, ToSql, params};
+
+use super::fault::{self, Outcome};
+use super::records::{column, moment, parsed, time};
+use crate::{
+    Command, CommandChange, CommandProgress, CommandQuery, CommandRetention, CommandStep, Invocation, SentCommand,
+};
+
+/// The most commands that one [`crate::Store::forget_commands`] forgets, so that it does not hold up other writes for long.
+const FORGOTTEN_MAX: u32 = 200;
+
+/// See [`crate::Store::put_command`].
+pub(super) fn put(connection: &Connection, sent: &SentCommand) -> Outcome<()> {
+    let SentCommand { command, content, invocations } = sent;
+    let progress = command.progress;
+    let sql = "INSERT INTO commands (id, requested_at, document_name, content, parameters, targets, comment, \
+        delivery_seconds, execution_seconds, concurrency_max, errors_max, state, is_open, target_count, \
+        completed_count, error_count, delivery_timed_out_count) \
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)";
+    let row = params![
+        command.id,
+        time(command.requested_at),
+        command.document_name,
+        if progress.state.is_terminal() { "" } else { content },
+        command.parameters,
+        command.targets,
+        command.comment,
+        command.delivery_seconds,
+        command.execution_seconds,
+        command.concurrency_max,
+        command.errors_max,
+        progress.state.as_str(),
+        !progress.state.is_terminal(),
+        progress.targets,
+        progress.completed,
+        progress.errors,
+        progress.delivery_timed_out,
+    ];
+    let inserted = connection.prepare_cached(sql).and_then(|mut sql| sql.execute(row));
+    inserted.map_err(|error| fault::from_insertion(error, "a command"))?;
+    for invocation in invocations {
+        let sql = "INSERT INTO invocations (command_id, instance_id, requested_at, instance_name, state, \
+            acknowledged_at, trace) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+        let row = params![
+            invocation.command,
+            invocation.instance.to_string(),
+            time(command.requested_at),
+            invocation.instance_name,
+            invocation.state.as_str(),
+            invocation.acknowledged_at.map(time),
+            invocation.trace,
+        ];
+        let inserted = connection.prepare_cached(sql).and_then(|mut sql| sql.execute(row));
+        inserted.map_err(|error| fault::from_insertion(error, "an invocation"))?;
+        put_steps(connection, invocation)?;
+    }
+    Ok(())
+}
+
+/// See [`crate::Store::change_commands`].
+pub(super) fn change(connection: &Connection, changes: &[CommandChange]) -> Outcome<()> {
+    for change in changes {
+        let progress = change.progress;
+        let sql = "UPDATE commands SET state = ?2, is_open = ?3, target_count = ?4, completed_count = ?5, \
+            error_count = ?6, delivery_timed_out_count = ?7, content = CASE WHEN ?3 THEN content ELSE '' END \
+            WHERE id = ?1";
+        let row = params![
+            change.command,
+            progress.state.as_str(),
+            !progress.state.is_terminal(),
+            progress.targets,
+            progress.completed,
+            progress.errors,
+            progress.delivery_timed_out,
+        ];
+        execute(connection, sql, row)?;
+        for invocation in &change.invocations {
+            let id = invocation.instance.to_string();
+            let sql = "UPDATE invocations SET instance_name = ?3, state = ?4, acknowledged_at = ?5, trace = ?6 \
+                WHERE command_id = ?1 AND instance_id = ?2";
+            let (state, acknowledged) = (invocation.state.as_str(), invocation.acknowledged_at.map(time));
+            let row = params![change.command, id, invocation.instance_name, state, acknowledged, invocation.trace];
+            if execute(connection, sql, row)? == 0 {
+                continue;
+            }
+            let sql = "DELETE FROM invocation_steps WHERE command_id = ?1 AND instance_id = ?2";
+            execute(connection, sql, params![change.command, id])?;
+            put_steps(connection, invocation)?;
+        }
+    }
+    Ok(())
+}
+
+fn put_steps(connection: &Connection, invocation: &Invocation) -> Outcome<()> {
+    let id = invocation.instance.to_string();
+    for (place, step) in (0_u32..).zip(&invocation.steps) {
+        let sql = "INSERT INTO invocation_steps (command_id, instance_id, place, name, status, code, started, \
+            finished, output, standard_output, standard_error) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+        let row = params![
+            invocation.command,
+            id,
+            place,
+            step.name,
+            step.status,
+            step.code,
+            step.started,
+            step.finished,
+            step.output,
+            step.standard_output,
+            step.standard_error,
+        ];
+        execute(connection, sql, row)?;
+    }
+    Ok(())
+}
+
+/// See [`crate::Store::open_commands`].
+pub(super) fn open(connection: &Connection) -> Outcome<Vec<SentCommand>> {
+    let sql = "SELECT * FROM commands WHERE is_open = 1 ORDER BY requested_at, id";
+    let found = select(connection, sql, &[], |row| Ok((read(row)?, column::<String>(row, "content")?)))?;
+    let mut open = Vec::with_capacity(found.len());
+    for (command, content) in found {
+        let sql = "SELECT * FROM invocations WHERE command_id = ?1 ORDER BY instance_id";
+        let mut invocations = select(connection, sql, &[&command.id], read_invocation)?;
+        for invocation in &mut invocations {
+            invocation.steps = steps(connection, invocation)?;
+        }
+        open.push(SentCommand { command, content, invocations });
+    }
+    Ok(open)
+}
+
+/// See [`crate::Store::commands`].
+pub(super) fn commands(connection: &Connection, query: &CommandQuery) -> Outcome<Vec<Command>> {
+    let is_named = condition(query.command.is_some(), "id = ?1", "?1 IS NULL");
+    let is_on = "id IN (SELECT command_id FROM invocations WHERE instance_id = ?2)";
+    let is_on = condition(query.instance.is_some(), is_on, "?2 IS NULL");
+    let is_behind = "(requested_at < ?3 OR (requested_at = ?3 AND id > ?4))";
+    let is_behind = condition(query.after.is_some(), is_behind, "?3 IS NULL AND ?4 IS NULL");
+    let sql = format!(
+        "SELECT * FROM commands WHERE {is_named} AND {is_on} AND {is_behind} ORDER BY requested_at DESC, id LIMIT ?5"
+    );
+    let instance = query.instance.map(|id| id.to_string());
+    let after = query.after.as_ref();
+    let (at, command) = (after.map(|place| time(place.requested_at)), after.map(|place| &place.command));
+    select(connection, &sql, &[&query.command, &instance, &at, &command, &query.limit], read)
+}
+
+/// See [`crate::Store::invocations`].
+pub(super) fn invocations(connection: &Connection, query: &CommandQuery) -> Outcome<Vec<Invocation>> {
+    let is_named = condition(query.command.is_some(), "command_id = ?1", "?1 IS NULL");
+    let is_on = condition(query.instance.is_some(), "instance_id = ?2", "?2 IS NULL");
+    let is_behind = "(requested_at < ?3 OR (requested_at = ?3 AND (command_id, instance_id) > (?4, ?5)))";
+    let is_behind = condition(query.after.is_some(), is_behind, "?3 IS NULL AND ?4 IS NULL AND ?5 IS NULL");
+    let sql = format!(
+        "SELECT * FROM invocations WHERE {is_named} AND {is_on} AND {is_behind} \
+         ORDER BY requested_at DESC, command_id, instance_id LIMIT ?6"
+    );
+    let instance = query.instance.map(|id| id.to_string());
+    let after = query.after.as_ref();
+    let (at, command) = (after.map(|place| time(place.requested_at)), after.map(|place| &place.command));
+    let last = after.and_then(|place| place.instance).map(|id| id.to_string());
+    let values: [&dyn ToSql; 6] = [&query.command, &instance, &at, &command, &last, &query.limit];
+    let mut found = select(connection, &sql, &values, read_invocation)?;
+    for invocation in &mut found {
+        invocation.steps = steps(connection, invocation)?;
+    }
+    Ok(found)
+}
+
+/// A condition that is there only if it is asked for, so that SQLite can go by an index. Every parameter is in both forms.
+const fn condition(is_asked: bool, asked: &'static str, free: &'static str) -> &'static str {
+    if is_asked { asked } else { free }
+}
+
+/// See [`crate::Store::forget_commands`].
+pub(super) fn forget(connection: &Connection, retention: CommandRetention) -> Outcome<u64> {
+    // A command is beyond what is kept if those that are not older have that many invocations already.
+    let sql = "DELETE FROM commands WHERE id IN (SELECT id FROM (SELECT id, requested_at, \
+        SUM(target_count) OVER (ORDER BY requested_at DESC, id) AS invocations FROM commands WHERE is_open = 0) \
+        WHERE requested_at < ?1 OR invocations > ?2 ORDER BY requested_at, id DESC LIMIT ?3)";
+    let row = params![time(retention.sent_before), retention.invocations_max, FORGOTTEN_MAX];
+    execute(connection, sql, row).map(|rows| rows as u64)
+}
+
+fn execute(connection: &Connection, sql: &str, row: &[&dyn ToSql]) -> Outcome<usize> {
+    connection.prepare_cached(sql).and_then(|mut sql| sql.execute(row)).map_err(fault::from_sqlite)
+}
+
+fn select<T>(
+    connection: &Connection,
+    sql: &str,
+    values: &[&dyn ToSql],
+    read: impl Fn(&Row<'_>) -> Outcome<T>,
+) -> Outcome<Vec<T>> {
+    let mut statement = connection.prepare_cached(sql).map_err(fault::from_sqlite)?;
+    let mut rows = statement.query(values).map_err(fault::from_sqlite)?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next().map_err(fault::from_sqlite)? {
+        found.push(read(row)?);
+    }
+    Ok(found)
+}
+
+fn read(row: &Row<'_>) -> Outcome<Command> {
+    Ok(Command {
+        id: column(row, "id")?,
+        requested_at: moment(row, "requested_at")?,
+        document_name: column(row, "document_name")?,
+        parameters: column(row, "parameters")?,
+        targets: column(row, "targets")?,
+        comment: column(row, "comment")?,
+        delivery_seconds: column(row, "delivery_seconds")?,
+        execution_seconds: column(row, "execution_seconds")?,
+        concurrency_max: column(row, "concurrency_max")?,
+        errors_max: column(row, "errors_max")?,
+        progress: CommandProgress {
+            state: parsed(row, "state")?,
+            targets: column(row, "target_count")?,
+            completed: column(row, "completed_count")?,
+            errors: column(row, "error_count")?,
+            delivery_timed_out: column(row, "delivery_timed_out_count")?,
+        },
+    })
+}
+
+fn read_invocation(row: &Row<'_>) -> Outcome<Invocation> {
+    let acknowledged: Option<i64> = column(row, "acknowledged_at")?;
+    Ok(Invocation {
+        command: column(row, "command_id")?,
+        instance: parsed(row, "instance_id")?,
+        instance_name: column(row, "instance_name")?,
+        state: parsed(row, "state")?,
+        acknowledged_at: acknowledged.map(|_| moment(row, "acknowledged_at")).transpose()?,
+        trace: column(row, "trace")?,
+        steps: Vec::new(),
+    })
+}
+
+fn steps(connection: &Connection, invocation: &Invocation) -> Outcome<Vec<CommandStep>> {
+    let sql = "SELECT * FROM invocation_steps WHERE command_id = ?1 AND instance_id = ?2 ORDER BY place";
+    select(connection, sql, &[&invocation.command, &invocation.instance.to_string()], |row| {
+        Ok(CommandStep {
+            name: column(row, "name")?,
+            status: column(row, "status")?,
+            code: column(row, "code")?,
+            started: column(row, "started")?,
+            finished: column(row, "finished")?,
+            output: column(row, "output")?,
+            standard_output: column(row, "standard_output")?,
+            standard_error: column(row, "standard_error")?,
+        })
+    })
+}
