@@ -17,7 +17,7 @@ use inborn_identity::{InstanceId, MacAddress, UnixTime};
 use inborn_imds::{DocumentSignatures, Facts, Interface, KeyPair};
 use inborn_listener::Limits;
 use inborn_pki::SignedDocument;
-use inborn_region::{Observer, RegionServer, network};
+use inborn_region::{Observer, Reach, Reached, RegionServer, Unreachable, network};
 use inborn_store::{Attachment as StoredAttachment, Change, ChangeRequest, Instance, InstanceState, OwnMac};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::watch;
@@ -121,6 +121,20 @@ impl Observer for HostObserver {
         } else if let Some(region) = self.region.upgrade() {
             self.host.update(machine(&region, instance));
         }
+    }
+}
+
+/// Leads the region to machines, by the host that has them.
+#[derive(Debug)]
+pub(crate) struct LocalReach(pub(crate) Arc<Host>);
+
+impl Reach for LocalReach {
+    fn reach(&self, instance: InstanceId, port: u16) -> BoxFuture<'_, Result<Reached, Unreachable>> {
+        Box::pin(async move {
+            let reached = self.0.reach(instance, port).await.map_err(|error| Unreachable(error.to_string()))?;
+            let (stream, gone) = reached.into_parts();
+            Ok(Reached { stream, gone: Box::pin(gone) })
+        })
     }
 }
 

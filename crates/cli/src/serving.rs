@@ -26,7 +26,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::bridge::{ControlHandler, HostObserver, LocalIssuer};
+use crate::bridge::{ControlHandler, HostObserver, LocalIssuer, LocalReach};
 use crate::certificates::{self, Published};
 use crate::clock::SystemClock;
 use crate::directory::{self, DataDirectory, Ready};
@@ -79,10 +79,12 @@ impl Serving {
         let host = Host::open(Arc::clone(&clock), issuer, host_metrics, settings.metadata, record.clone())
             .await
             .with_context(|| format!("cannot use {}", record.display()))?;
+        region.reach_by(Arc::new(LocalReach(Arc::clone(&host))));
         region.machines().observe(Arc::new(HostObserver { region: Arc::downgrade(&region), host: Arc::clone(&host) }));
 
         let addresses = [settings.bind, IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V4(ENDPOINTS_ADDRESS)];
-        let names = ServerNames::of_region(&identity.region, &identity.domain, &addresses);
+        let mut names = ServerNames::of_region(&identity.region, &identity.domain, &addresses);
+        names.dns.extend(identity.connect_endpoint_domains().map(|domain| format!("*.{domain}")));
         let certificate = tls::Certificate::new(region.authority(), names, clock.now())?;
         let tls_config = tls::server_config(Arc::clone(&certificate))?;
         let (stop, stopping) = watch::channel(false);

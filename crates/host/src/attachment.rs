@@ -2,6 +2,7 @@
 
 mod kind;
 mod places;
+mod reach;
 mod rotation;
 mod virtual_machines;
 
@@ -25,6 +26,7 @@ use crate::wallet::Wallet;
 
 pub use kind::Kind;
 pub use places::{Looked, Lost};
+pub use reach::{Reached, Unreachable};
 
 /// One machine with listeners of its own.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ mod metadata;
 mod metrics;
 mod wallet;
 
-pub use attachment::{Host, Kind as AttachmentKind, Looked, Lost};
+pub use attachment::{Host, Kind as AttachmentKind, Looked, Lost, Reached, Unreachable};
 pub use machine::{Issuer, Machine, MachineParts};
 pub use metadata::MetadataLimits;
 pub use metrics::Metrics;

@@ -1,5 +1,6 @@
 //! A machine as its host sees it: what metadata is made of.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -57,6 +58,11 @@ impl Machine {
     #[must_use]
     pub const fn is_running(&self) -> bool {
         self.is_running
+    }
+
+    /// The address that its region gave it.
+    pub(crate) const fn address(&self) -> Option<Ipv4Addr> {
+        self.facts.private_ip
     }
 
     pub(crate) const fn account(&self) -> AccountId {

@@ -221,7 +221,9 @@ where
         .half_close(true)
         // The answers carry a date of the same clock that signatures are checked against.
         .auto_date_header(false)
-        .serve_connection(TokioIo::new(stream), service_fn(respond));
+        .serve_connection(TokioIo::new(stream), service_fn(respond))
+        // A connection that becomes a WebSocket is its service's from then on, with limits of its own.
+        .with_upgrades();
     tokio::pin!(connection);
     tokio::select! {
         biased;

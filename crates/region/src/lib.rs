@@ -25,6 +25,7 @@ mod secrets;
 mod services;
 mod signers;
 mod throttle;
+mod tunnels;
 
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::path::PathBuf;
@@ -42,6 +43,7 @@ use gateway::Bounds;
 use host_management::{HostManagement, SettingError};
 use nodes::Nodes;
 use roles::Roles;
+use tunnels::Tunnels;
 
 pub use audit::{Audit, AuditReader, Entry as AuditEntry, LINE_BYTES_MAX, Rotation as AuditRotation};
 pub use gateway::{BODY_TIMEOUT, RequestOrigin};
@@ -49,10 +51,11 @@ pub use identity::{RegionIdentity, private_address};
 pub use key_file::KeyFileError;
 pub use machines::{Machines, Observer};
 pub use metrics::{Metrics, encode as encode_metrics};
-pub use operation::{Effect, NamedByPath, Operation, Protocol, Service};
+pub use operation::{Effect, NamedByPath, Operation, Protocol, Service, SocketPath};
 pub use secrets::{KeySource, OperatorKey};
 pub use services::{ARCHITECTURE, ROOT_DEVICE, SERVICES};
 pub use throttle::{Rate, Rates};
+pub use tunnels::{Reach, Reached, Unreachable};
 
 /// How long a terminated machine is still shown by DescribeInstances: an hour, as on EC2.
 pub const TERMINATED_SHOWN_SECONDS: u64 = 3600;
@@ -138,6 +141,7 @@ pub struct RegionServer {
     operator_key: Option<OperatorKey>,
     audit: Audit,
     bounds: Bounds,
+    tunnels: Tunnels,
     metrics: Metrics,
 }
 
@@ -187,6 +191,7 @@ impl RegionServer {
             operator_key,
             audit,
             bounds: Bounds::new(rates),
+            tunnels: Tunnels::default(),
             metrics: Metrics::default(),
         };
         Ok(Arc::new(region))
@@ -255,6 +260,16 @@ impl RegionServer {
     /// The machines whose agents have spoken.
     pub(crate) const fn nodes(&self) -> &Nodes {
         &self.nodes
+    }
+
+    /// The tunnels that are open.
+    pub(crate) const fn tunnels(&self) -> &Tunnels {
+        &self.tunnels
+    }
+
+    /// Sets who knows the way to machines. Only the first call counts; before it there is no way.
+    pub fn reach_by(&self, reach: Arc<dyn Reach>) {
+        self.tunnels.reach_by(reach);
     }
 
     /// The store.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher, RandomState};
+use std::net::Ipv4Addr;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use inborn_credential::{Authenticator, CutOff};
@@ -10,12 +11,16 @@ use inborn_store::{
     Change, ChangeRequest, Changed, Instance, InstanceQuery, InstanceState, LaunchOutcome, LaunchRequest, Store,
     StoreError,
 };
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, MutexGuard, watch};
 
 /// Is told of every machine that comes, changes or goes, after the store has it and before the caller is answered.
 pub trait Observer: Send + Sync + 'static {
     /// `instance` is now as it says. A terminated one is told of once and then forgotten.
     fn changed(&self, instance: &Arc<Instance>);
+}
+
+fn is_same_boot(before: &Instance, now: &Instance) -> bool {
+    now.state == InstanceState::Running && now.boot_generation == before.boot_generation
 }
 
 /// How many changes to different instances may go on side by side.
@@ -32,6 +37,8 @@ pub struct Machines {
     lanes: [Mutex<()>; LANES],
     lane_hasher: RandomState,
     observer: OnceLock<Arc<dyn Observer>>,
+    /// Changes whenever the boot of a machine has ended.
+    boots_ended: watch::Sender<()>,
 }
 
 impl core::fmt::Debug for Machines {
@@ -64,6 +71,7 @@ impl Machines {
             lanes: [const { Mutex::const_new(()) }; LANES],
             lane_hasher: RandomState::new(),
             observer: OnceLock::new(),
+            boots_ended: watch::Sender::new(()),
         })
     }
 
@@ -80,6 +88,32 @@ impl Machines {
     #[must_use]
     pub fn get(&self, id: InstanceId) -> Option<Arc<Instance>> {
         self.live.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    /// The machines that run and have this address: two may, on networks of their own.
+    #[must_use]
+    pub fn running_at(&self, account: AccountId, address: Ipv4Addr) -> Vec<Arc<Instance>> {
+        let is_there = |machine: &&Arc<Instance>| {
+            machine.private_address == address && machine.account == account && machine.state == InstanceState::Running
+        };
+        self.live.read().unwrap_or_else(PoisonError::into_inner).values().filter(is_there).cloned().collect()
+    }
+
+    /// Waits until a machine no longer runs, or runs in another boot than when it was read.
+    pub(crate) async fn end_of_boot(&self, machine: &Instance) {
+        let mut ended = self.boots_ended.subscribe();
+        while self.get(machine.id).is_some_and(|now| is_same_boot(machine, &now)) {
+            if ended.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// The addresses of an account's machines that are not terminated, in no order.
+    #[must_use]
+    pub fn addresses(&self, account: AccountId) -> Vec<Ipv4Addr> {
+        let live = self.live.read().unwrap_or_else(PoisonError::into_inner);
+        live.values().filter(|machine| machine.account == account).map(|machine| machine.private_address).collect()
     }
 
     /// All machines that are not terminated, in no order.
@@ -186,13 +220,16 @@ impl Machines {
 
     fn mirror(&self, instance: Instance) {
         let instance = Arc::new(instance);
-        {
+        let before = {
             let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
             if instance.state == InstanceState::Terminated {
-                live.remove(&instance.id);
+                live.remove(&instance.id)
             } else {
-                live.insert(instance.id, Arc::clone(&instance));
+                live.insert(instance.id, Arc::clone(&instance))
             }
+        };
+        if before.is_some_and(|before| !is_same_boot(&before, &instance)) {
+            self.boots_ended.send_replace(());
         }
         if let Some(observer) = self.observer.get() {
             observer.changed(&instance);

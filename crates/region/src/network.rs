@@ -3,6 +3,7 @@
 //! There is no network that Inborn runs; what is told about it is made from ids and addresses, so that it is the same in
 //! every answer, in metadata, and after a restart.
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use inborn_identity::{InstanceId, MacAddress};
@@ -35,6 +36,24 @@ pub struct Place {
     pub security_group_id: String,
 }
 
+/// What leads tunnels to the instances of a subnet.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ConnectEndpoint {
+    /// As in `eice-0123456789abcdef0`.
+    pub id: String,
+    /// The same with partition, region and account.
+    pub arn: String,
+    /// The name that clients ask at, as in `eice-0….0a1b2c3d.ec2-instance-connect-endpoint.us-east-1.amazonaws.com`.
+    pub dns_name: String,
+    /// The name for those who demand FIPS 140; here it is the same service.
+    pub fips_dns_name: String,
+    /// As in `eni-0123456789abcdef0`.
+    pub interface_id: String,
+}
+
+/// The label of the names of Instance Connect endpoints.
+pub(crate) const ENDPOINT_LABEL: &str = "ec2-instance-connect-endpoint";
+
 impl RegionIdentity {
     /// Where an instance with this address is. An address outside of the region's block lies in a subnet of its own.
     #[must_use]
@@ -54,6 +73,41 @@ impl RegionIdentity {
             subnet_id: made_id("subnet", &format!("{seed} {subnet_block}")),
             subnet_block,
             security_group_id: made_id("sg", &seed),
+        }
+    }
+
+    /// The Instance Connect endpoints of the subnets that these addresses are in and of the region's own, by their ids: there
+    /// is one in each, of itself.
+    #[must_use]
+    pub fn connect_endpoints(&self, addresses: impl Iterator<Item = Ipv4Addr>) -> Vec<(Place, ConnectEndpoint)> {
+        let (own, own_bits) = VPC_BLOCK;
+        let foreign = addresses.filter(|address| start(*address, own_bits) != own);
+        let subnets = foreign.map(|address| start(address, FOREIGN_SUBNET_BITS)).collect::<BTreeSet<_>>();
+        let places = subnets.into_iter().chain([own]).map(|subnet| self.place(subnet));
+        let mut all: Vec<_> = places.map(|place| (place.clone(), self.connect_endpoint(&place))).collect();
+        all.sort_by(|(_, a), (_, b)| a.id.cmp(&b.id));
+        all
+    }
+
+    /// What follows the ids of Instance Connect endpoints in their names: as a rule, and for those who demand FIPS 140.
+    #[must_use]
+    pub fn connect_endpoint_domains(&self) -> [String; 2] {
+        let Self { region, account, domain, .. } = self;
+        let [a, b, c, d, ..] = digest("eice", &format!("{region} {account}"));
+        let label = u32::from_be_bytes([a, b, c, d]);
+        ["", "fips."].map(|infix| format!("{label:08x}.{infix}{ENDPOINT_LABEL}.{region}.{domain}"))
+    }
+
+    fn connect_endpoint(&self, place: &Place) -> ConnectEndpoint {
+        let id = made_id("eice", &place.subnet_id);
+        let Self { partition, region, account, .. } = self;
+        let [name, fips_name] = self.connect_endpoint_domains();
+        ConnectEndpoint {
+            arn: format!("arn:{partition}:ec2:{region}:{account}:instance-connect-endpoint/{id}"),
+            dns_name: format!("{id}.{name}"),
+            fips_dns_name: format!("{id}.{fips_name}"),
+            interface_id: made_id("eni", &id),
+            id,
         }
     }
 
@@ -169,6 +223,24 @@ mod tests {
         let block = ipv6_block(region(1).ipv6_address(id(1)));
         assert_eq!(block, ipv6_block(region(1).ipv6_address(id(2))));
         assert!(block.starts_with("fd") && block.ends_with("::/64"), "{block}");
+    }
+
+    #[test]
+    fn each_subnet_has_an_endpoint_of_its_own() {
+        let addresses = [[10, 1, 2, 3], [192, 168, 2, 3], [192, 168, 77, 1], [172, 16, 0, 1]].map(Ipv4Addr::from);
+        let all = region(1).connect_endpoints(addresses.into_iter());
+        assert_eq!(all.len(), 3);
+        let (place, endpoint) = all.iter().find(|(place, _)| place.subnet_block == "10.0.0.0/8").unwrap();
+        assert_eq!(*place, region(1).place(Ipv4Addr::new(10, 1, 2, 3)));
+        assert_eq!(
+            (endpoint.id.as_str(), endpoint.dns_name.as_str()),
+            (
+                "eice-04617c44ca07f3722",
+                "eice-04617c44ca07f3722.bf37b68c.ec2-instance-connect-endpoint.us-east-1.amazonaws.com"
+            )
+        );
+        assert!(endpoint.arn.ends_with(&format!(":instance-connect-endpoint/{}", endpoint.id)), "{}", endpoint.arn);
+        assert_eq!(region(1).connect_endpoints(std::iter::empty()).len(), 1);
     }
 
     #[test]

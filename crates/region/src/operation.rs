@@ -3,6 +3,7 @@
 use core::future::Future;
 use core::net::IpAddr;
 use core::pin::Pin;
+use std::sync::Arc;
 
 use inborn_credential::Caller;
 use inborn_identity::{CallerKind, UnixTime};
@@ -13,6 +14,7 @@ use inborn_wire::query::Parameters;
 use serde_json::Value;
 
 use crate::RegionServer;
+use crate::gateway::Handshake;
 use crate::second_signature::SecondSignature;
 
 /// Whether an operation changes anything.
@@ -53,6 +55,8 @@ pub enum Protocol {
         target_prefix: &'static str,
         /// Operations that are named by their path, because their clients do not sign the target.
         named_by_path: &'static [NamedByPath],
+        /// Operations that begin with the handshake of a WebSocket.
+        sockets: &'static [SocketPath],
     },
 }
 
@@ -66,6 +70,15 @@ pub struct NamedByPath {
     pub operation: &'static str,
     /// The whole target that goes with it.
     pub target: &'static str,
+}
+
+/// An operation that is a WebSocket: `GET`, its parameters in the query, signed there or in headers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SocketPath {
+    /// The path, exactly.
+    pub path: &'static str,
+    /// The operation.
+    pub operation: &'static str,
 }
 
 /// One service.
@@ -93,11 +106,19 @@ impl Service {
     pub fn operation(&self, name: &str) -> Option<&'static Operation> {
         self.operations.iter().find(|operation| operation.name == name)
     }
+
+    /// The WebSocket at this path.
+    pub(crate) fn socket(&self, path: &str) -> Option<&'static SocketPath> {
+        match self.protocol {
+            Protocol::Json { sockets, .. } => sockets.iter().find(|socket| socket.path == path),
+            Protocol::Query => None,
+        }
+    }
 }
 
 /// What an action is given; `I` is the form in which its protocol has the parameters.
 pub(crate) struct Call<'a, I = Parameters> {
-    pub(crate) region: &'a RegionServer,
+    pub(crate) region: &'a Arc<RegionServer>,
     pub(crate) caller: &'a Caller,
     pub(crate) parameters: &'a I,
     pub(crate) dialect: Dialect,
@@ -107,6 +128,8 @@ pub(crate) struct Call<'a, I = Parameters> {
     pub(crate) source: IpAddr,
     /// What an agent signed beside the signature that named the caller, if it did: not verified yet.
     pub(crate) second_signature: Option<&'a SecondSignature>,
+    /// The handshake of a WebSocket, if the request is one.
+    pub(crate) handshake: Option<&'a Handshake>,
 }
 
 /// What an action gives back: the answer, and what the audit says of it.

@@ -9,13 +9,14 @@ use inborn_identity::CallerKind;
 use inborn_region::{Operation, Protocol, SERVICES, Service};
 
 /// What each operation is expected to allow. Adding an operation means adding a line.
-const EXPECTED: [(&str, &str, &[CallerKind]); 41] = [
+const EXPECTED: [(&str, &str, &[CallerKind]); 43] = [
     ("sts", "GetCallerIdentity", &CallerKind::ALL),
     ("ec2", "CreateKeyPair", &[CallerKind::Operator]),
     ("ec2", "CreateTags", &[CallerKind::Operator]),
     ("ec2", "DeleteKeyPair", &[CallerKind::Operator]),
     ("ec2", "DeleteTags", &[CallerKind::Operator]),
     ("ec2", "DescribeInstanceAttribute", &[CallerKind::Operator]),
+    ("ec2", "DescribeInstanceConnectEndpoints", &[CallerKind::Operator]),
     ("ec2", "DescribeInstances", &[CallerKind::Operator]),
     ("ec2", "DescribeKeyPairs", &[CallerKind::Operator]),
     ("ec2", "DescribeTags", &[CallerKind::Operator]),
@@ -34,6 +35,7 @@ const EXPECTED: [(&str, &str, &[CallerKind]); 41] = [
     ("ec2-instance-connect", "Inborn.DescribeHostKeys", &[CallerKind::Operator]),
     ("ec2-instance-connect", "Inborn.GetHostKeyPolicy", &[CallerKind::Operator]),
     ("ec2-instance-connect", "Inborn.PutHostKeyPolicy", &[CallerKind::Operator]),
+    ("ec2-instance-connect", "OpenTunnel", &[CallerKind::Operator]),
     ("ec2-instance-connect", "PutEC2HostKeys", &[CallerKind::IdentityRole]),
     ("ec2messages", "GetMessages", &[CallerKind::ManagementRole]),
     ("iam", "CreateRole", &[CallerKind::Operator]),
@@ -74,7 +76,11 @@ fn good_call(service: &Service, operation: &Operation) -> Call {
             let version = service.version.unwrap_or("2016-11-15");
             call(service.name, &format!("Action={}&Version={version}", operation.name))
         }
-        Protocol::Json { target_prefix, named_by_path } => {
+        Protocol::Json { target_prefix, named_by_path, sockets } => {
+            if let Some(socket) = sockets.iter().find(|socket| socket.operation == operation.name) {
+                let target = format!("{}?Version=2", socket.path);
+                return Call { method: "GET", target, headers: vec![], ..call(service.name, "") };
+            }
             match named_by_path.iter().find(|named| named.operation == operation.name) {
                 Some(named) => Call {
                     target: named.path.to_owned(),
@@ -97,6 +103,17 @@ struct Refused {
     expired: &'static str,
     unsigned: (u16, &'static str),
     denied: (u16, &'static str),
+}
+
+/// How an operation answers it: a WebSocket with the statuses of REST.
+fn refused_by(service: &Service, operation: &Operation) -> Refused {
+    let of_service = refused(service);
+    match service.protocol {
+        Protocol::Json { sockets, .. } if sockets.iter().any(|socket| socket.operation == operation.name) => {
+            Refused { unsigned: (403, of_service.unsigned.1), denied: (403, of_service.denied.1), ..of_service }
+        }
+        _ => of_service,
+    }
 }
 
 fn refused(service: &Service) -> Refused {
@@ -127,13 +144,20 @@ fn refused(service: &Service) -> Refused {
 
 /// Whether a call got past the table: done, or refused for what it says.
 fn is_let_in(reply: &Reply) -> bool {
-    let complaints = ["MissingParameter", "InvalidParameterCombination", "ValidationError", "ValidationException"];
+    let complaints = [
+        "InvalidParameter",
+        "MissingParameter",
+        "InvalidParameterCombination",
+        "ValidationError",
+        "ValidationException",
+    ];
     reply.status == 200 || complaints.contains(&code(&reply.body))
 }
 
 /// The code of a refusal in any dialect.
 fn code(body: &str) -> &str {
-    match body.split_once("\"__type\":\"") {
+    let in_json = ["\"__type\":\"", "\"ErrorCode\":\""].into_iter().find_map(|start| body.split_once(start));
+    match in_json {
         Some((_, rest)) => rest.split('"').next().unwrap().rsplit('#').next().unwrap(),
         None => between(body, "<Code>", "</Code>"),
     }
@@ -150,7 +174,7 @@ async fn each_operation_refuses_everybody_it_should() {
         for operation in service.operations {
             let name = format!("{}:{}", service.name, operation.name);
             let good = good_call(service, operation);
-            let Refused { unknown, signature, unsigned, .. } = refused(service);
+            let Refused { unknown, signature, unsigned, denied, .. } = refused_by(service, operation);
 
             // The identity role.
             let reply = running.send(&machine, &good).await;
@@ -164,7 +188,7 @@ async fn each_operation_refuses_everybody_it_should() {
             if operation.callers.contains(&CallerKind::Operator) {
                 assert!(is_let_in(&reply), "{name} by the operator: {}", reply.body);
             } else {
-                assert_eq!((reply.status, code(&reply.body)), refused(service).denied, "{name} by the operator");
+                assert_eq!((reply.status, code(&reply.body)), denied, "{name} by the operator");
             }
             // A terminated machine.
             let reply = running.send(&ended, &good).await;
@@ -188,8 +212,8 @@ async fn each_operation_refuses_everybody_it_should() {
                 for other in SERVICES.iter().filter(|other| other.name != service.name) {
                     let mut mixed = good.clone();
                     mixed.service = other.name.to_owned();
-                    // A path that the other does not know is refused for itself.
-                    mixed.target = "/".to_owned();
+                    // A path or a method that the other does not know is refused for itself.
+                    (mixed.target, mixed.method) = ("/".to_owned(), "POST");
                     let reply = running.send(signer, &mixed).await;
                     // In the dialect of the service that was signed for.
                     let mismatch = refused(other).signature;
@@ -223,7 +247,8 @@ async fn the_management_role_is_known_and_may_do_what_its_tables_say() {
             if operation.callers.contains(&CallerKind::ManagementRole) {
                 assert!(is_let_in(&reply), "{name}: {}", reply.body);
             } else {
-                assert_eq!((reply.status, code(&reply.body)), refused(service).denied, "{name}");
+                let denied = refused_by(service, operation).denied;
+                assert_eq!((reply.status, code(&reply.body)), denied, "{name}");
             }
         }
     }
@@ -233,7 +258,8 @@ async fn the_management_role_is_known_and_may_do_what_its_tables_say() {
         assert_eq!(code(&exchange(running.address, &text).await.body), signature, "{name} with a tampered body");
         let elsewhere = Call { region: "eu-west-1".to_owned(), ..good.clone() };
         assert_eq!(code(&running.send(&role, &elsewhere).await.body), signature, "{name} for another region");
-        let mixed = Call { service: if name.starts_with("ec2") { "sts" } else { "ec2" }.to_owned(), ..good.clone() };
+        let other = if name.starts_with("ec2") { "sts" } else { "ec2" };
+        let mixed = Call { service: other.to_owned(), method: "POST", ..good.clone() };
         assert!([401, 403].contains(&running.send(&role, &mixed).await.status), "{name} for another service");
         running.clock.set(NOW.plus(3600));
         assert_eq!(code(&running.send(&role, &good).await.body), expired, "{name} when it has expired");

@@ -41,13 +41,13 @@ pub struct Looked {
 /// What a host remembers of places beside its attachments.
 #[derive(Debug)]
 pub(super) struct Places {
-    traces: Traces,
+    pub(super) traces: Traces,
     /// Attachments that are over, and have traces.
     leaving: Mutex<Vec<Arc<Attached>>>,
     /// Accepts the connections of virtual machines, once there is one.
     pub(super) virtual_machines: OnceLock<AbortOnDrop>,
     /// One at a time opens, closes and tidies, so that what one takes away is never what another has just found.
-    turn: AsyncMutex<Looks>,
+    pub(super) turn: AsyncMutex<Looks>,
 }
 
 /// How many looks a machine's place is left alone for.
@@ -258,7 +258,7 @@ impl Host {
 }
 
 impl Attached {
-    fn holder(&self) -> Option<Holder> {
+    pub(super) fn holder(&self) -> Option<Holder> {
         Some(Holder { instance: self.machine().id(), place: self.kind.place()?.clone() })
     }
 

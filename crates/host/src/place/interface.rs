@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
@@ -65,6 +65,22 @@ pub(super) async fn open(
         Err(error) => tracing::debug!(%place, %error, "no IPv6 there"),
     }
     Ok(listeners)
+}
+
+/// A socket from where whatever is behind the interface is reached at `address`, and nothing else: it is bound to the
+/// interface, where Linux takes for a neighbour what no route leads to.
+pub(super) async fn socket(name: &InterfaceName, address: Ipv4Addr) -> Result<Socket, PlaceError> {
+    let place = || Place::Interface { name: name.clone() };
+    let failed = |error| PlaceError::of(format!("cannot reach through {}", place()), NEEDS_INTERFACE, error);
+    let index = index(name)?.and_then(NonZeroU32::new).ok_or_else(|| PlaceError::Absent { place: place() })?;
+    let netlink = Netlink::open().map_err(failed)?;
+    if netlink.is_own(address.into()).await.map_err(failed)? {
+        let reason = format!("this computer itself has the machine's address {address}");
+        return Err(PlaceError::Unfit { place: place(), reason });
+    }
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).map_err(failed)?;
+    socket.bind_device_by_index_v4(Some(index)).map_err(failed)?;
+    Ok(socket)
 }
 
 /// Why this interface is not one machine's.

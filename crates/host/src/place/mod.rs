@@ -3,6 +3,7 @@
 //! A place has a name (`tap0`, `/run/netns/web`) that may come to mean another thing: a device that was removed and made
 //! again, a process id that was given to another process. [`Place::mark`] tells one thing from the next of its name.
 
+mod connecting;
 mod error;
 mod interface;
 mod listening;
@@ -18,6 +19,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use inborn_identity::MacAddress;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use connecting::socket;
 pub use error::PlaceError;
 pub(crate) use listening::open;
 pub use text::{BadPlace, INTERFACE_BYTES_MAX, InterfaceName, NamespacePath, PATH_BYTES_MAX};

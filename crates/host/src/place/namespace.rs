@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::AsFd;
 use std::os::linux::fs::MetadataExt;
 use std::os::unix::fs::OpenOptionsExt;
@@ -82,8 +82,15 @@ fn facts(file: &File, place: impl Fn() -> Place) -> Result<fs::Metadata, PlaceEr
     file.metadata().map_err(|error| PlaceError::of(format!("cannot look at {}", place()), NEEDS_NAMESPACE, error))
 }
 
-/// Makes the listening sockets inside `place`, which is a namespace or that of a process.
-pub(super) async fn open(place: &Place, holder: &Holder, traces: &Traces) -> Result<Vec<TcpListener>, PlaceError> {
+/// A namespace that is not this computer's own.
+struct Opened {
+    path: NamespacePath,
+    file: File,
+    mark: Mark,
+}
+
+/// Opens `place`, which is a namespace or that of a process.
+fn look(place: &Place) -> Result<Opened, PlaceError> {
     let path: NamespacePath = match place {
         Place::Namespace { path } => path.clone(),
         Place::Process { pid } => path_of(*pid).to_string_lossy().into_owned().try_into().map_err(|_| absent(place))?,
@@ -98,8 +105,17 @@ pub(super) async fn open(place: &Place, holder: &Holder, traces: &Traces) -> Res
         return Err(PlaceError::Own { place: place.clone() });
     }
     let mark = place.mark()?.ok_or_else(|| absent(place))?;
-    let kept =
-        file.try_clone().map_err(|error| PlaceError::of(format!("cannot look at {place}"), NEEDS_NAMESPACE, error))?;
+    Ok(Opened { path, file, mark })
+}
+
+fn kept(file: &File, place: &Place) -> Result<File, PlaceError> {
+    file.try_clone().map_err(|error| PlaceError::of(format!("cannot look at {place}"), NEEDS_NAMESPACE, error))
+}
+
+/// Makes the listening sockets inside `place`, which is a namespace or that of a process.
+pub(super) async fn open(place: &Place, holder: &Holder, traces: &Traces) -> Result<Vec<TcpListener>, PlaceError> {
+    let Opened { path, file, mark } = look(place)?;
+    let kept = kept(&file, place)?;
     let (place, holder, traces) = (place.clone(), holder.clone(), traces.clone());
     let within = place.clone();
     inside(file, &within, move || async move {
@@ -109,6 +125,33 @@ pub(super) async fn open(place: &Place, holder: &Holder, traces: &Traces) -> Res
         // Where the namespace has no IPv6, the machine has none either.
         listeners.extend(listen(&place, ADDRESS_V6.into()).ok());
         Ok(listeners)
+    })
+    .await?
+}
+
+/// A socket inside `place`, from where the machine is reached at `address`. What the machine does not call its own is put on
+/// its loopback interface first: there, nothing is heard at it that does not listen at all addresses, as on EC2 nothing is
+/// that listens at 127.0.0.1.
+pub(super) async fn socket(
+    place: &Place,
+    address: Ipv4Addr,
+    holder: &Holder,
+    traces: &Traces,
+) -> Result<Socket, PlaceError> {
+    let Opened { path, file, mark } = look(place)?;
+    let kept = kept(&file, place)?;
+    let (place, holder, traces) = (place.clone(), holder.clone(), traces.clone());
+    let within = place.clone();
+    inside(file, &within, move || async move {
+        let failed = |error| PlaceError::of(format!("cannot reach into {place}"), NEEDS_NAMESPACE, error);
+        let address = IpAddr::V4(address);
+        let netlink = Netlink::open().map_err(failed)?;
+        if !netlink.is_own(address).await.map_err(failed)? {
+            traces.note(&holder, Trace::Inside { namespace: path, mark: mark.clone(), address }).map_err(failed)?;
+            traces.keep(mark, kept);
+            netlink.add_address(LOOPBACK_INDEX, address).await.map_err(failed)?;
+        }
+        Socket::new(Domain::IPV4, Type::STREAM, None).map_err(failed)
     })
     .await?
 }

@@ -135,6 +135,12 @@ impl Netlink {
         Ok(found.try_next().await.map_err(explain)?.is_some())
     }
 
+    /// Whether any interface has an address.
+    pub(super) async fn is_own(&self, address: IpAddr) -> io::Result<bool> {
+        let mut found = self.handle.address().get().set_address_filter(address).execute();
+        Ok(found.try_next().await.map_err(explain)?.is_some())
+    }
+
     /// Gives an interface an address that is for itself alone.
     pub(super) async fn add_address(&self, index: u32, address: IpAddr) -> io::Result<()> {
         use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags};

@@ -6,6 +6,7 @@
 mod record;
 mod request;
 mod response;
+mod websocket;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -34,6 +35,8 @@ use crate::throttle::{Limited, Rate, Rates, Source, Throttle};
 use crate::{Effect, Operation, Protocol, RegionServer, SERVICES, Service};
 use request::{Named, Target, cut};
 use response::{new_uuid, response};
+
+pub(crate) use websocket::{Handshake, Socket};
 
 /// How long a client may take to send a body.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(20);
@@ -139,13 +142,15 @@ struct Context {
     now: UnixTime,
     source: IpAddr,
     second_signature: Option<SecondSignature>,
+    handshake: Option<Handshake>,
 }
 
 impl Context {
-    fn call<'a, I>(&'a self, region: &'a RegionServer, caller: &'a Caller, parameters: &'a I) -> Call<'a, I> {
+    fn call<'a, I>(&'a self, region: &'a Arc<RegionServer>, caller: &'a Caller, parameters: &'a I) -> Call<'a, I> {
         let (dialect, request_id, now) = (self.dialect, self.request_id.as_str(), self.now);
         let (source, second_signature) = (self.source, self.second_signature.as_ref());
-        Call { region, caller, parameters, dialect, request_id, now, source, second_signature }
+        let handshake = self.handshake.as_ref();
+        Call { region, caller, parameters, dialect, request_id, now, source, second_signature, handshake }
     }
 }
 
@@ -204,14 +209,15 @@ impl RegionServer {
         let own = self.identity().region.as_str();
         let is_global = exchange.service.is_some_and(|service| service.is_global);
         let with_global = [own, self.identity().partition.global_region()];
+        let socket = exchange.service.and_then(|service| service.socket(exchange.target.path));
         let endpoint = Endpoint {
             service: endpoint_service,
             regions: if is_global { &with_global } else { &with_global[..1] },
             path_mode: if endpoint_service == "s3" { PathMode::AsIs } else { PathMode::Normalized },
             skew_seconds: SKEW_SECONDS,
             // Who asks at a service that is not here may do it in any form: the answer is the same.
-            query_auth: exchange.service.is_none_or(|service| service.query_auth),
-            expires: Expires::Ignored,
+            query_auth: socket.is_some() || exchange.service.is_none_or(|service| service.query_auth),
+            expires: if socket.is_some() { Expires::Honoured } else { Expires::Ignored },
         };
         let Some(service) = exchange.service else {
             return Err(self.stranger(exchange, signed, body, &endpoint).await);
@@ -223,7 +229,7 @@ impl RegionServer {
         // Steps 5 to 13 need no body. One that waits for `100 Continue` is never asked for if they fail.
         signed.accept(&endpoint, exchange.received).map_err(Problem::Signature)?;
         let (body, _room) = self.read(exchange, body).await.map_err(body_problem)?;
-        if service.protocol == Protocol::Query {
+        if service.protocol == Protocol::Query || socket.is_some() {
             let parameters = request::parameters(exchange.parts, &exchange.target, &body)?;
             exchange.input = Some(Arc::new(Input::Query(parameters)));
         }
@@ -319,6 +325,7 @@ impl RegionServer {
             now: exchange.received,
             source: exchange.origin.peer.address.ip(),
             second_signature: SecondSignature::of(&exchange.parts.headers),
+            handshake: Handshake::of(exchange.parts),
         };
         if operation.effect == Effect::ReadOnly {
             return self.run(operation, &caller, &input, &context).await;
@@ -340,7 +347,7 @@ impl RegionServer {
 
     /// Hands a call to its action.
     async fn run(
-        &self,
+        self: &Arc<Self>,
         operation: &Operation,
         caller: &Caller,
         input: &Input,
@@ -427,6 +434,7 @@ impl Exchange<'_> {
             content_type: get(CONTENT_TYPE.as_str()),
             accept: get(ACCEPT.as_str()),
             target: get("x-amz-target"),
+            is_socket: self.service.is_some_and(|service| service.socket(self.target.path).is_some()),
             has_action: self.target.query.contains("Action="),
         })
     }
@@ -434,7 +442,11 @@ impl Exchange<'_> {
     /// The operation that was asked for, if this kind of caller may do it.
     fn permitted(&self, service: &Service, caller: &Caller) -> Result<&'static Operation, Problem> {
         let Named { action, version } = match (service.protocol, self.input.as_deref()) {
-            (Protocol::Json { target_prefix, named_by_path }, _) => {
+            (Protocol::Json { sockets, .. }, Some(Input::Query(_))) => {
+                let socket = sockets.iter().find(|socket| socket.path == self.target.path);
+                Named { action: socket.map(|socket| socket.operation), version: None }
+            }
+            (Protocol::Json { target_prefix, named_by_path, .. }, _) => {
                 let action = request::json_operation(self.parts, &self.target, target_prefix, named_by_path, caller);
                 Named { action, version: None }
             }

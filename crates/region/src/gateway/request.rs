@@ -9,11 +9,15 @@ use inborn_sigv4::Header;
 use inborn_wire::error::Problem;
 use inborn_wire::query::Parameters;
 
+use crate::network::ENDPOINT_LABEL;
 use crate::second_signature;
 use crate::{NamedByPath, Protocol, SERVICES, Service};
 
 /// The header that names an operation of a JSON service.
 const TARGET: &str = "x-amz-target";
+
+/// The service that the names of Instance Connect endpoints belong to.
+const ENDPOINT_SERVICE: &str = "ec2-instance-connect";
 
 /// The request target as on the wire.
 pub(super) struct Target<'a> {
@@ -53,7 +57,9 @@ pub(super) fn service_of_host<'a>(headers: &'a HeaderMap, domain: &str) -> Optio
     let public = Partition::ALL.into_iter().filter_map(|partition| below(partition.dns_suffix()));
     let rest = below(domain).into_iter().chain(public).min_by_key(|rest| rest.len())?;
     let service = |label| SERVICES.iter().find(|service| service.name.eq_ignore_ascii_case(label));
-    rest.split('.').find_map(service).map(|service| service.name).or(rest.split('.').next())
+    let endpoint = |label: &str| label.eq_ignore_ascii_case(ENDPOINT_LABEL).then_some(ENDPOINT_SERVICE);
+    let named = |label| service(label).map(|service| service.name).or_else(|| endpoint(label));
+    rest.split('.').find_map(named).or(rest.split('.').next())
 }
 
 /// What a call names: an operation, and for query services a version of the interface.
@@ -72,6 +78,11 @@ impl<'a> Named<'a> {
 pub(super) fn check_head(service: &Service, parts: &Parts, target: &Target<'_>) -> Result<(), Problem> {
     if !target.path.starts_with('/') || leads_above_root(target.path) {
         return Err(Problem::Target);
+    }
+    if service.socket(target.path).is_some() {
+        let is_visit = parts.method == Method::GET;
+        let parameters = Parameters::parse(target.query.as_bytes(), b"");
+        return if is_visit { parameters.map(drop).map_err(Problem::Query) } else { Err(Problem::Method) };
     }
     if let Protocol::Json { named_by_path, .. } = service.protocol {
         let is_path = target.path == "/" || named_by_path.iter().any(|named| named.path == target.path);
@@ -189,6 +200,8 @@ mod tests {
             ("EC2.us-east-1.AmazonAWS.com", Some("ec2")),
             ("Sts.Lab.INTERNAL:4580", Some("sts")),
             ("b.s3.us-east-1.amazonaws.com", Some("b")),
+            ("eice-1.0a1b.ec2-instance-connect-endpoint.us-east-1.amazonaws.com", Some("ec2-instance-connect")),
+            ("eice-1.0a1b.fips.EC2-Instance-Connect-Endpoint.us-east-1.lab.internal", Some("ec2-instance-connect")),
             ("127.0.0.1:4580", None),
             ("localhost", None),
             ("amazonaws.com", None),

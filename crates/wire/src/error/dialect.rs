@@ -22,6 +22,9 @@ pub enum Dialect {
     /// JSON under `Content-Type: application/json`, as the host-key script of Instance Connect sends it:
     /// everything inside `Output`.
     CoralJson,
+    /// JSON with `ErrorCode` and `Message`: what a handshake of Instance Connect's WebSocket is refused with
+    /// (aidansteele/rdsconn#5).
+    Socket,
     /// restJson 1: GuardDuty. The code is in a header.
     RestJson,
     /// S3.
@@ -63,6 +66,8 @@ pub struct RequestShape<'a> {
     pub target: Option<&'a str>,
     /// Whether the query string or the form names an `Action`.
     pub has_action: bool,
+    /// Whether its path is that of a WebSocket.
+    pub is_socket: bool,
 }
 
 /// The dialect in which this request is to be answered: the service's own, or for a service that is not served
@@ -75,6 +80,7 @@ pub fn dialect_for(request: &RequestShape<'_>) -> Dialect {
         "ec2" => return Dialect::Ec2,
         "s3" | "s3-object-lambda" | "s3express" => return Dialect::RestXml,
         "sts" | "iam" => return query(request),
+        "ec2-instance-connect" if request.is_socket => return Dialect::Socket,
         "ec2-instance-connect" if is_plain_json => return Dialect::CoralJson,
         "ssm" | "ec2-instance-connect" | "ec2messages" => return Dialect::AwsJson11,
         "guardduty" | "guardduty-data" | "ssmmessages" => return Dialect::RestJson,
@@ -149,6 +155,12 @@ mod tests {
     #[test]
     fn the_host_key_script_is_answered_in_its_wrapping() {
         assert_eq!(dialect_for(&shape("ec2-instance-connect", Some("application/json"))), Dialect::CoralJson);
+    }
+
+    #[test]
+    fn a_handshake_is_refused_in_its_own_form() {
+        let socket = RequestShape { is_socket: true, ..shape("ec2-instance-connect", Some("application/json")) };
+        assert_eq!(dialect_for(&socket), Dialect::Socket);
     }
 
     #[test]

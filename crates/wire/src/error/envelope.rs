@@ -90,6 +90,7 @@ fn wrap(refusal: &Refusal, dialect: Dialect, request_id: &str) -> Answer {
             let output = typed(&coral_type(code), message);
             new("application/json", json!({"Output": output, "Version": "1.0"}).to_string())
         }
+        Dialect::Socket => new("application/json", json!({"ErrorCode": code, "Message": message}).to_string()),
         Dialect::RestJson => {
             let mut answer = new("application/json", json!({"message": message}).to_string());
             answer.headers.push((ERROR_TYPE_HEADER, (*code).to_owned()));

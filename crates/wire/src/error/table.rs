@@ -31,7 +31,8 @@ pub(super) fn cell(problem: &Problem, dialect: Dialect) -> Cell {
         Dialect::QueryXml { .. } | Dialect::QueryJson => row.query,
         Dialect::AwsJson10 { denied } if is_about_the_credential(problem) => (row.json.0, denied),
         Dialect::AwsJson11 | Dialect::AwsJson10 { .. } | Dialect::CoralJson => row.json,
-        Dialect::RestJson => (row.json.0, row.rest_status),
+        Dialect::Socket if row.json.0 == "ValidationException" => ("InvalidParameter", row.rest_status),
+        Dialect::Socket | Dialect::RestJson => (row.json.0, row.rest_status),
         Dialect::Ec2 => row.ec2,
         Dialect::RestXml => row.s3,
     }

@@ -5,6 +5,7 @@ mod create_tags;
 mod delete_key_pair;
 mod delete_tags;
 mod describe_instance_attribute;
+mod describe_instance_connect_endpoints;
 mod describe_instances;
 mod describe_key_pairs;
 mod describe_tags;
@@ -54,6 +55,7 @@ pub(super) static SERVICE: Service = Service {
         operation("DeleteKeyPair", Effect::Mutating, delete_key_pair::run),
         operation("DeleteTags", Effect::Mutating, delete_tags::run),
         operation("DescribeInstanceAttribute", Effect::ReadOnly, describe_instance_attribute::run),
+        operation("DescribeInstanceConnectEndpoints", Effect::ReadOnly, describe_instance_connect_endpoints::run),
         operation("DescribeInstances", Effect::ReadOnly, describe_instances::run),
         operation("DescribeKeyPairs", Effect::ReadOnly, describe_key_pairs::run),
         operation("DescribeTags", Effect::ReadOnly, describe_tags::run),

@@ -40,6 +40,11 @@ pub(super) fn not_found(ids: &[InstanceId]) -> Problem {
     refuse(400, "InvalidInstanceID.NotFound", message)
 }
 
+pub(super) fn connect_endpoint_not_found(id: &str) -> Problem {
+    let message = format!("The instance connect endpoint ID '{}' does not exist", shown(id));
+    refuse(400, "InvalidInstanceConnectEndpointId.NotFound", message)
+}
+
 pub(super) fn dry_run() -> Problem {
     refuse(412, "DryRunOperation", "Request would have succeeded, but DryRun flag is set.")
 }

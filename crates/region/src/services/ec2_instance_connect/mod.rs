@@ -2,13 +2,15 @@
 //!
 //! `PutEC2HostKeys` and `GetEC2HostKeys` are in no public model; their form is that of the scripts in AWS's package
 //! `aws-ec2-instance-connect-config`, versions 1.1.12 to 1.1.17, which sent them until 2022. The operations whose names
-//! begin with `Inborn.` are ours: AWS has no word for what they do.
+//! begin with `Inborn.` are ours: AWS has no word for what they do. `OpenTunnel` is in no model either: its form is that of the
+//! AWS CLI, version 2.
 
 mod decide_host_keys;
 mod describe_host_keys;
 mod get_ec2_host_keys;
 mod get_host_key_policy;
 mod host_keys;
+mod open_tunnel;
 mod policy;
 mod put_ec2_host_keys;
 mod put_host_key_policy;
@@ -18,7 +20,7 @@ mod request;
 use inborn_identity::CallerKind;
 
 use crate::operation::{Handler, JsonCall, Outcome};
-use crate::{Effect, NamedByPath, Operation, Protocol, Service};
+use crate::{Effect, NamedByPath, Operation, Protocol, Service, SocketPath};
 
 const MACHINES: &[CallerKind] = &[CallerKind::IdentityRole];
 const OPERATORS: &[CallerKind] = &[CallerKind::Operator];
@@ -49,6 +51,7 @@ pub(super) static SERVICE: Service = Service {
                 target: "com.amazon.aws.sshaccessproxyservice.AWSEC2InstanceConnectService.GetEC2HostKeys",
             },
         ],
+        sockets: &[SocketPath { path: "/openTunnel", operation: "OpenTunnel" }],
     },
     is_global: false,
     query_auth: false,
@@ -61,6 +64,12 @@ pub(super) static SERVICE: Service = Service {
         operation("Inborn.DescribeHostKeys", Effect::ReadOnly, OPERATORS, describe_host_keys::run),
         operation("Inborn.GetHostKeyPolicy", Effect::ReadOnly, OPERATORS, get_host_key_policy::run),
         operation("Inborn.PutHostKeyPolicy", Effect::Mutating, OPERATORS, put_host_key_policy::run),
+        Operation {
+            name: "OpenTunnel",
+            effect: Effect::Mutating,
+            callers: OPERATORS,
+            run: Handler::Query(open_tunnel::run),
+        },
         operation("PutEC2HostKeys", Effect::Mutating, MACHINES, put_ec2_host_keys::run),
     ],
 };

@@ -9,7 +9,7 @@ use crate::{Effect, Operation, Protocol, Service};
 
 pub(super) static SERVICE: Service = Service {
     name: "ec2messages",
-    protocol: Protocol::Json { target_prefix: "EC2WindowsMessageDeliveryService", named_by_path: &[] },
+    protocol: Protocol::Json { target_prefix: "EC2WindowsMessageDeliveryService", named_by_path: &[], sockets: &[] },
     is_global: false,
     query_auth: false,
     version: None,
