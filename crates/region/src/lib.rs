@@ -10,6 +10,7 @@
 
 mod agents;
 mod audit;
+mod channels;
 mod gateway;
 mod host_management;
 mod identity;
@@ -39,6 +40,7 @@ use inborn_pki::{Authority, AuthorityError, DocumentSigner, InstanceConnectSigne
 use inborn_store::{Change, InstanceState, StateReason, Store, StoreError};
 
 use agents::Agents;
+use channels::Channels;
 use gateway::Bounds;
 use host_management::{HostManagement, SettingError};
 use nodes::Nodes;
@@ -51,7 +53,7 @@ pub use identity::{RegionIdentity, private_address};
 pub use key_file::KeyFileError;
 pub use machines::{Machines, Observer};
 pub use metrics::{Metrics, encode as encode_metrics};
-pub use operation::{Effect, NamedByPath, Operation, Protocol, Service, SocketPath};
+pub use operation::{Effect, NamedByPath, Operation, Protocol, Route, Service, SocketPath};
 pub use secrets::{KeySource, OperatorKey};
 pub use services::{ARCHITECTURE, ROOT_DEVICE, SERVICES};
 pub use throttle::{Rate, Rates};
@@ -134,6 +136,7 @@ pub struct RegionServer {
     host_management: HostManagement,
     agents: Agents,
     nodes: Nodes,
+    channels: Arc<Channels>,
     /// Seconds since the epoch.
     last_management_issue: AtomicU64,
     authority: Authority,
@@ -168,7 +171,9 @@ impl RegionServer {
         for recorded in store.cut_offs().await? {
             authenticator.cut_off(secrets::cut_off(recorded.cut_off), recorded.at);
         }
-        let machines = Machines::load(Arc::clone(&store), Arc::clone(&authenticator)).await?;
+        let channels = Arc::new(Channels::new());
+        let watching = Arc::clone(&channels) as Arc<dyn Observer>;
+        let machines = Machines::load(Arc::clone(&store), Arc::clone(&authenticator), watching).await?;
         let roles = Roles::load(Arc::clone(&store), identity.account, now).await?;
         let host_management = HostManagement::load(Arc::clone(&store)).await?;
         let agents = Agents::load(Arc::clone(&store)).await?;
@@ -185,6 +190,7 @@ impl RegionServer {
             host_management,
             agents,
             nodes,
+            channels,
             last_management_issue: AtomicU64::new(0),
             authority: secrets.authority,
             signers: secrets.signers,
@@ -260,6 +266,11 @@ impl RegionServer {
     /// The machines whose agents have spoken.
     pub(crate) const fn nodes(&self) -> &Nodes {
         &self.nodes
+    }
+
+    /// The agents that are connected.
+    pub(crate) fn channels(&self) -> &Channels {
+        &self.channels
     }
 
     /// The tunnels that are open.
@@ -355,14 +366,19 @@ impl RegionServer {
         }
     }
 
-    /// Passes a role to all machines, or none; when this has answered, the sessions of any other role have ended.
+    /// Passes a role to all machines, or none; when this has answered, the sessions of any other role have ended, and with
+    /// them their channels.
     async fn pass_role(&self, role: Option<String>, by: String, now: UnixTime) -> Result<(), SettingError> {
-        self.host_management.set(role, by, now, || self.last_management_issue(now)).await
+        self.host_management.set(role, by, now, || self.last_management_issue(now)).await?;
+        self.channels.keep(|claims| self.holds(claims));
+        Ok(())
     }
 
     /// Forgets that an agent has registered; when this has answered, its sessions have ended.
     async fn forget_agent(&self, instance: InstanceId, now: UnixTime) -> Result<bool, StoreError> {
-        self.agents.forget(instance, self.last_management_issue(now)).await
+        let was_there = self.agents.forget(instance, self.last_management_issue(now)).await?;
+        self.channels.keep(|claims| claims.instance != instance || self.holds(claims));
+        Ok(was_there)
     }
 
     /// When the last management session was issued at the latest. What moves sessions ahead of the clock is remembered over a
@@ -410,6 +426,7 @@ impl RegionServer {
     /// Brings the gauges up to date, to be called when they are read.
     pub fn measure(&self) {
         self.metrics.machines.set(i64::try_from(self.machines.count()).unwrap_or(i64::MAX));
+        self.metrics.control_channels.set(i64::try_from(self.channels.count()).unwrap_or(i64::MAX));
     }
 }
 

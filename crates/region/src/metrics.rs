@@ -30,6 +30,7 @@ pub struct Metrics {
     pub(crate) audit_refused: Counter,
     pub(crate) host_keys: Family<HostKeyLabels, Counter>,
     pub(crate) machines: Gauge,
+    pub(crate) control_channels: Gauge,
 }
 
 impl Metrics {
@@ -53,6 +54,7 @@ impl Metrics {
             self.host_keys.clone(),
         );
         registry.register("inborn_machines", "Machines that are not terminated", self.machines.clone());
+        registry.register("inborn_control_channels", "Agents that are connected", self.control_channels.clone());
     }
 }
 

@@ -58,6 +58,45 @@ pub enum Protocol {
         /// Operations that begin with the handshake of a WebSocket.
         sockets: &'static [SocketPath],
     },
+    /// REST: a method and a path.
+    Rest {
+        /// The operations.
+        routes: &'static [Route],
+    },
+}
+
+/// An operation that is named by method and path. Parts of the path and of the query string are members of the call
+/// like those of its body, a JSON object.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Route {
+    /// The method.
+    pub method: &'static str,
+    /// The path. A segment `{NAME}` stands for anything, which becomes the member of that name.
+    pub path: &'static str,
+    /// The names that the query string may have.
+    pub query: &'static [&'static str],
+    /// The operation.
+    pub operation: &'static str,
+}
+
+impl Route {
+    /// What the path says for each `{NAME}`; `None` if it is another path.
+    pub(crate) fn members<'a>(&self, path: &'a str) -> Option<Vec<(&'static str, &'a str)>> {
+        let (mut own, mut given) = (self.path.split('/'), path.split('/'));
+        let mut members = Vec::new();
+        loop {
+            let (pattern, segment) = match (own.next(), given.next()) {
+                (None, None) => return Some(members),
+                (Some(pattern), Some(segment)) => (pattern, segment),
+                _ => return None,
+            };
+            match pattern.strip_prefix('{').and_then(|name| name.strip_suffix('}')) {
+                Some(name) if !segment.is_empty() => members.push((name, segment)),
+                None if pattern == segment => {}
+                _ => return None,
+            }
+        }
+    }
 }
 
 /// An operation of a JSON service that its clients name by the path. The path is always signed, their `X-Amz-Target` is
@@ -111,8 +150,14 @@ impl Service {
     pub(crate) fn socket(&self, path: &str) -> Option<&'static SocketPath> {
         match self.protocol {
             Protocol::Json { sockets, .. } => sockets.iter().find(|socket| socket.path == path),
-            Protocol::Query => None,
+            Protocol::Query | Protocol::Rest { .. } => None,
         }
+    }
+
+    /// The route of a request.
+    pub(crate) fn route(&self, method: &str, path: &str) -> Option<&'static Route> {
+        let Protocol::Rest { routes } = self.protocol else { return None };
+        routes.iter().find(|route| route.method == method && route.members(path).is_some())
     }
 }
 
@@ -161,4 +206,26 @@ pub(crate) enum Handler {
 pub(crate) enum Input {
     Query(Parameters),
     Json(Object),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_matched_as_they_are_signed() {
+        let route = Route { method: "GET", path: "/v1/channel/{Id}", query: &[], operation: "Open" };
+        assert_eq!(route.members("/v1/channel/i-1"), Some(vec![("Id", "i-1")]));
+        for path in [
+            "/v1/channel/",
+            "/v1/channel",
+            "/v1/channel/i-1/",
+            "/v1/channel/i/1",
+            "/v1//channel/i-1",
+            "//v1/channel/i",
+            "",
+        ] {
+            assert_eq!(route.members(path), None, "{path}");
+        }
+    }
 }

@@ -5,11 +5,11 @@
 mod common;
 
 use common::*;
-use inborn_identity::CallerKind;
+use inborn_identity::{CallerKind, InstanceId};
 use inborn_region::{Operation, Protocol, SERVICES, Service};
 
 /// What each operation is expected to allow. Adding an operation means adding a line.
-const EXPECTED: [(&str, &str, &[CallerKind]); 43] = [
+const EXPECTED: [(&str, &str, &[CallerKind]); 45] = [
     ("sts", "GetCallerIdentity", &CallerKind::ALL),
     ("ec2", "CreateKeyPair", &[CallerKind::Operator]),
     ("ec2", "CreateTags", &[CallerKind::Operator]),
@@ -53,6 +53,8 @@ const EXPECTED: [(&str, &str, &[CallerKind]); 43] = [
     ("ssm", "UpdateInstanceInformation", &[CallerKind::ManagementRole]),
     ("ssm", "UpdateManagedInstancePublicKey", &[CallerKind::IdentityRole]),
     ("ssm", "UpdateServiceSetting", &[CallerKind::Operator]),
+    ("ssmmessages", "CreateControlChannel", &[CallerKind::ManagementRole]),
+    ("ssmmessages", "OpenControlChannel", &[CallerKind::ManagementRole]),
 ];
 
 #[test]
@@ -70,11 +72,27 @@ fn the_tables_say_what_is_expected_and_nothing_else() {
 }
 
 /// A call of an operation that is well-formed as far as its protocol goes.
-fn good_call(service: &Service, operation: &Operation) -> Call {
+fn good_call(service: &Service, operation: &Operation, id: InstanceId) -> Call {
     match service.protocol {
         Protocol::Query => {
             let version = service.version.unwrap_or("2016-11-15");
             call(service.name, &format!("Action={}&Version={version}", operation.name))
+        }
+        Protocol::Rest { routes } => {
+            let route = routes.iter().find(|route| route.operation == operation.name).unwrap();
+            let target = route.path.replace("{ControlChannelId}", &id.to_string());
+            match route.method {
+                "GET" => Call {
+                    method: "GET",
+                    target: format!("{target}?Version=2"),
+                    headers: vec![],
+                    ..call(service.name, "")
+                },
+                method => {
+                    let headers = vec![("content-type", "application/json".to_owned())];
+                    Call { method, target, headers, ..call(service.name, JSON_BODY) }
+                }
+            }
         }
         Protocol::Json { target_prefix, named_by_path, sockets } => {
             if let Some(socket) = sockets.iter().find(|socket| socket.operation == operation.name) {
@@ -132,6 +150,13 @@ fn refused(service: &Service) -> Refused {
             unsigned: (403, "MissingAuthenticationToken"),
             denied: (403, "AccessDenied"),
         },
+        (_, Protocol::Rest { .. }) => Refused {
+            unknown: "UnrecognizedClientException",
+            signature: "InvalidSignatureException",
+            expired: "ExpiredTokenException",
+            unsigned: (403, "MissingAuthenticationTokenException"),
+            denied: (403, "AccessDeniedException"),
+        },
         (_, Protocol::Json { .. }) => Refused {
             unknown: "UnrecognizedClientException",
             signature: "InvalidSignatureException",
@@ -159,7 +184,9 @@ fn code(body: &str) -> &str {
     let in_json = ["\"__type\":\"", "\"ErrorCode\":\""].into_iter().find_map(|start| body.split_once(start));
     match in_json {
         Some((_, rest)) => rest.split('"').next().unwrap().rsplit('#').next().unwrap(),
-        None => between(body, "<Code>", "</Code>"),
+        None if body.contains("<Code>") => between(body, "<Code>", "</Code>"),
+        // The message gateway.
+        None => between(body, "<", ">"),
     }
 }
 
@@ -173,7 +200,7 @@ async fn each_operation_refuses_everybody_it_should() {
     for service in SERVICES {
         for operation in service.operations {
             let name = format!("{}:{}", service.name, operation.name);
-            let good = good_call(service, operation);
+            let good = good_call(service, operation, id);
             let Refused { unknown, signature, unsigned, denied, .. } = refused_by(service, operation);
 
             // The identity role.
@@ -213,7 +240,9 @@ async fn each_operation_refuses_everybody_it_should() {
                     let mut mixed = good.clone();
                     mixed.service = other.name.to_owned();
                     // A path or a method that the other does not know is refused for itself.
-                    (mixed.target, mixed.method) = ("/".to_owned(), "POST");
+                    let is_rest = matches!(other.protocol, Protocol::Rest { .. });
+                    let path = if is_rest { "/v1/control-channel/i-1" } else { "/" };
+                    (mixed.target, mixed.method) = (path.to_owned(), "POST");
                     let reply = running.send(signer, &mixed).await;
                     // In the dialect of the service that was signed for.
                     let mismatch = refused(other).signature;
@@ -230,7 +259,7 @@ async fn each_operation_refuses_everybody_it_should() {
     running.clock.set(issued.expires_at);
     for service in SERVICES {
         for operation in service.operations {
-            let reply = running.send(&machine, &good_call(service, operation)).await;
+            let reply = running.send(&machine, &good_call(service, operation, id)).await;
             assert_eq!(code(&reply.body), refused(service).expired, "{}:{}", service.name, operation.name);
         }
     }
@@ -243,7 +272,7 @@ async fn the_management_role_is_known_and_may_do_what_its_tables_say() {
     for service in SERVICES {
         for operation in service.operations {
             let name = format!("{}:{}", service.name, operation.name);
-            let reply = running.send(&role, &good_call(service, operation)).await;
+            let reply = running.send(&role, &good_call(service, operation, id)).await;
             if operation.callers.contains(&CallerKind::ManagementRole) {
                 assert!(is_let_in(&reply), "{name}: {}", reply.body);
             } else {
@@ -252,7 +281,7 @@ async fn the_management_role_is_known_and_may_do_what_its_tables_say() {
             }
         }
     }
-    for operation in all_operations() {
+    for operation in all_operations(id) {
         let OperationCall { name, good, refused: Refused { signature, expired, .. } } = operation;
         let text = running.signed(&role, &good).replace("Version=2", "Version=3");
         assert_eq!(code(&exchange(running.address, &text).await.body), signature, "{name} with a tampered body");
@@ -267,7 +296,7 @@ async fn the_management_role_is_known_and_may_do_what_its_tables_say() {
     }
     let terminated = ec2(&format!("Action=TerminateInstances&InstanceId.1={id}"));
     assert_eq!(running.send(&running.operator(), &terminated).await.status, 200);
-    for OperationCall { name, good, refused } in all_operations() {
+    for OperationCall { name, good, refused } in all_operations(id) {
         assert_eq!(code(&running.send(&role, &good).await.body), refused.unknown, "{name} ended with its machine");
     }
 }
@@ -279,11 +308,11 @@ struct OperationCall {
     refused: Refused,
 }
 
-fn all_operations() -> Vec<OperationCall> {
+fn all_operations(id: InstanceId) -> Vec<OperationCall> {
     let of = |service: &'static Service| {
         service.operations.iter().map(move |operation| OperationCall {
             name: format!("{}:{}", service.name, operation.name),
-            good: good_call(service, operation),
+            good: good_call(service, operation, id),
             refused: refused(service),
         })
     };

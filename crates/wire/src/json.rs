@@ -140,6 +140,17 @@ impl Object {
             .map(Some)
     }
 
+    /// With one more member, which the request says elsewhere than in its body.
+    ///
+    /// # Errors
+    /// The body has it too: two readers would disagree on its value.
+    pub fn with(mut self, key: &str, text: &str) -> Result<Self, JsonError> {
+        match self.0.insert(key.to_owned(), Value::from(text)) {
+            None => Ok(self),
+            Some(_) => Err(JsonError::DuplicateKey { key: key.to_owned() }),
+        }
+    }
+
     /// The members as they stand.
     #[must_use]
     pub fn members(&self) -> &Map<String, Value> {

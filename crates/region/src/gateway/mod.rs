@@ -32,10 +32,11 @@ use crate::metrics::CallLabels;
 use crate::operation::{Call, Handler, Input, Reply};
 use crate::second_signature::SecondSignature;
 use crate::throttle::{Limited, Rate, Rates, Source, Throttle};
-use crate::{Effect, Operation, Protocol, RegionServer, SERVICES, Service};
+use crate::{Effect, Operation, Protocol, RegionServer, Route, SERVICES, Service};
 use request::{Named, Target, cut};
-use response::{new_uuid, response};
+use response::response;
 
+pub(crate) use response::new_uuid;
 pub(crate) use websocket::{Handshake, Socket};
 
 /// How long a client may take to send a body.
@@ -124,6 +125,8 @@ struct Exchange<'a> {
     /// The signing name of the service that was meant, as far as it can be known.
     service_name: &'a str,
     service: Option<&'static Service>,
+    /// The method and path by which the operation is named, if it is named so.
+    route: Option<&'static Route>,
     operation: Option<&'static Operation>,
     caller: Option<Caller>,
     /// Whether that caller calls more often than it may.
@@ -169,13 +172,15 @@ impl RegionServer {
         let presented = Presented::read(&signed);
         let named_by_host = request::service_of_host(&parts.headers, &self.identity().domain);
         let named_by_scope = presented.as_ref().ok().map(|presented| presented.scope().service);
-        let service_name = named_by_scope.or(named_by_host).unwrap_or("sts");
+        let named = named_by_scope.or(named_by_host).or_else(|| request::service_of_route(&parts, &target));
+        let service_name = named.unwrap_or("sts");
         let service = SERVICES.iter().copied().find(|service| service.name == service_name);
         let mut exchange = Exchange {
             received: self.now(),
-            request_id: new_uuid(),
+            request_id: new_uuid().to_string(),
             service_name,
             service,
+            route: service.and_then(|service| service.route(parts.method.as_str(), target.path)),
             operation: None,
             caller: None,
             is_throttled: false,
@@ -238,7 +243,13 @@ impl RegionServer {
         exchange.operation = Some(operation);
         let input = match exchange.input.as_ref() {
             Some(input) => Arc::clone(input),
-            None => Arc::clone(exchange.input.insert(Arc::new(Input::Json(json::decode(&body)?)))),
+            None => {
+                let members = match exchange.route {
+                    Some(route) => request::members(route, &exchange.target, &body)?,
+                    None => json::decode(&body)?,
+                };
+                Arc::clone(exchange.input.insert(Arc::new(Input::Json(members))))
+            }
         };
         self.perform(exchange, operation, caller, input).await
     }
@@ -363,6 +374,11 @@ impl RegionServer {
         }
     }
 
+    /// Whether a session that was let in is still good.
+    pub(crate) fn holds(&self, claims: &Claims) -> bool {
+        self.now() < claims.expires_at && self.check_alive(claims).is_ok() && self.check_passed(claims).is_ok()
+    }
+
     /// A session of the management role ends with the setting that passed the role, with the role, and with the registration
     /// of its agent: at once.
     fn check_passed(&self, claims: &Claims) -> Result<(), Problem> {
@@ -421,7 +437,7 @@ impl Exchange<'_> {
     fn operation_name(&self) -> Option<&str> {
         let by_query = match self.input.as_deref() {
             Some(Input::Query(parameters)) => parameters.action(),
-            _ => None,
+            _ => self.route.map(|route| route.operation),
         };
         by_query.or_else(|| request::target_operation(&self.parts.headers))
     }
@@ -452,6 +468,7 @@ impl Exchange<'_> {
             }
             (Protocol::Query, Some(Input::Query(parameters))) => Named::of(parameters),
             (Protocol::Query, _) => Named { action: None, version: None },
+            (Protocol::Rest { .. }, _) => Named { action: self.route.map(|route| route.operation), version: None },
         };
         let kind = caller.principal.kind();
         let is_version = service.version.is_none_or(|own| version == Some(own));

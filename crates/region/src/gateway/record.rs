@@ -34,7 +34,7 @@ impl RegionServer {
         if !self.is_recorded(exchange) {
             return;
         }
-        let event_id = new_uuid();
+        let event_id = new_uuid().to_string();
         let event_source = format!("{}.amazonaws.com", cut(exchange.service_name, NAME_BYTES_MAX));
         let event_name = match exchange.operation {
             Some(operation) => operation.name,

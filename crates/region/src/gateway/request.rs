@@ -7,11 +7,12 @@ use inborn_credential::Caller;
 use inborn_identity::Partition;
 use inborn_sigv4::Header;
 use inborn_wire::error::Problem;
+use inborn_wire::json::{self, Object};
 use inborn_wire::query::Parameters;
 
 use crate::network::ENDPOINT_LABEL;
 use crate::second_signature;
-use crate::{NamedByPath, Protocol, SERVICES, Service};
+use crate::{NamedByPath, Protocol, Route, SERVICES, Service};
 
 /// The header that names an operation of a JSON service.
 const TARGET: &str = "x-amz-target";
@@ -62,6 +63,12 @@ pub(super) fn service_of_host<'a>(headers: &'a HeaderMap, domain: &str) -> Optio
     rest.split('.').find_map(named).or(rest.split('.').next())
 }
 
+/// The service that has a route of this request: clients that were given an address instead of a name say no other.
+pub(super) fn service_of_route(parts: &Parts, target: &Target<'_>) -> Option<&'static str> {
+    let service = SERVICES.iter().find(|service| service.route(parts.method.as_str(), target.path).is_some())?;
+    Some(service.name)
+}
+
 /// What a call names: an operation, and for query services a version of the interface.
 pub(super) struct Named<'a> {
     pub(super) action: Option<&'a str>,
@@ -83,6 +90,10 @@ pub(super) fn check_head(service: &Service, parts: &Parts, target: &Target<'_>) 
         let is_visit = parts.method == Method::GET;
         let parameters = Parameters::parse(target.query.as_bytes(), b"");
         return if is_visit { parameters.map(drop).map_err(Problem::Query) } else { Err(Problem::Method) };
+    }
+    if let Protocol::Rest { .. } = service.protocol {
+        let route = service.route(parts.method.as_str(), target.path);
+        return if route.is_some() { Ok(()) } else { Err(Problem::Method) };
     }
     if let Protocol::Json { named_by_path, .. } = service.protocol {
         let is_path = target.path == "/" || named_by_path.iter().any(|named| named.path == target.path);
@@ -145,6 +156,22 @@ pub(super) fn json_operation<'a>(
         // Another prefix makes it the name of an operation that is not here: none has a dot.
         None => text.contains('.').then_some(text),
     }
+}
+
+/// What a request to a route says: in its body, its path and its query string.
+pub(super) fn members(route: &Route, target: &Target<'_>, body: &[u8]) -> Result<Object, Problem> {
+    let query = Parameters::parse(target.query.as_bytes(), b"").map_err(Problem::Query)?;
+    let mut object = json::decode(body)?;
+    for (name, value) in route.members(target.path).unwrap_or_default() {
+        object = object.with(name, value)?;
+    }
+    for (name, value) in query.pairs() {
+        if !route.query.contains(&name) {
+            return Err(Problem::UnknownParameter { name: cut(name, 128).to_owned() });
+        }
+        object = object.with(name, value)?;
+    }
+    Ok(object)
 }
 
 /// The operation that `X-Amz-Target` names, for the record of a call to a service that is not here.

@@ -36,12 +36,12 @@ pub(super) fn response(answer: Answer, now: UnixTime, close: bool) -> Response<F
 }
 
 /// A random UUID (version 4), as AWS's request ids are.
-pub(super) fn new_uuid() -> String {
+pub(crate) fn new_uuid() -> Uuid {
     let mut bytes = [0u8; 16];
     if aws_lc_rs::rand::fill(&mut bytes).is_err() {
         tracing::error!("this machine has no source of random bytes");
     }
-    Uuid::from_random(bytes).to_string()
+    Uuid::from_random(bytes)
 }
 
 #[cfg(test)]
@@ -50,10 +50,10 @@ mod tests {
 
     #[test]
     fn request_ids_are_version_4_uuids() {
-        let id = new_uuid();
+        let id = new_uuid().to_string();
         assert_eq!(id.len(), 36);
         assert_eq!(id.as_bytes()[14], b'4');
         assert!(b"89ab".contains(&id.as_bytes()[19]), "{id}");
-        assert_ne!(id, new_uuid());
+        assert_ne!(id, new_uuid().to_string());
     }
 }

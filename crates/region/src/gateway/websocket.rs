@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use inborn_wire::Answer;
+use inborn_wire::error::Problem;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
@@ -39,6 +40,12 @@ impl Handshake {
         let key = headers.get(SEC_WEBSOCKET_KEY).filter(|_| is_one)?.to_str().ok()?;
         BASE64.decode(key).ok().filter(|bytes| bytes.len() == KEY_BYTES)?;
         Some(Self { accept: accept(key), upgrade: parts.extensions.get::<OnUpgrade>()?.clone() })
+    }
+
+    /// What is answered to who does not ask for one where there is nothing else.
+    pub(crate) fn missing() -> Problem {
+        let message = "The request is not the handshake of a WebSocket, version 13.";
+        Problem::Service { status: 426, code: "UpgradeRequired", message: message.to_owned() }
     }
 
     /// The answer that says yes.

@@ -5,6 +5,7 @@ mod ec2_instance_connect;
 mod ec2messages;
 mod iam;
 mod ssm;
+mod ssmmessages;
 mod sts;
 
 use crate::Service;
@@ -23,4 +24,5 @@ pub static SERVICES: &[&Service] = &[
     &ec2messages::SERVICE,
     &iam::SERVICE,
     &ssm::SERVICE,
+    &ssmmessages::SERVICE,
 ];

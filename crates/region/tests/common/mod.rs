@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::string_slice, reason = "test harness")]
 
 pub mod agent;
+pub mod channel;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -198,7 +199,9 @@ impl Running {
         for (name, value) in headers.iter().map(|(n, v)| (*n, v)).chain(added.iter().map(|(n, v)| (*n, v))) {
             text.push_str(&format!("{name}: {value}\r\n"));
         }
-        text.push_str(&format!("content-length: {}\r\nconnection: close\r\n\r\n{}", call.body.len(), call.body));
+        let is_upgrade = call.headers.iter().any(|(name, _)| *name == "upgrade");
+        let connection = if is_upgrade { "close, upgrade" } else { "close" };
+        text.push_str(&format!("content-length: {}\r\nconnection: {connection}\r\n\r\n{}", call.body.len(), call.body));
         text
     }
 

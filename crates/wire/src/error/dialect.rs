@@ -27,6 +27,8 @@ pub enum Dialect {
     Socket,
     /// restJson 1: GuardDuty. The code is in a header.
     RestJson,
+    /// The message gateway: XML whose only element has the code as its name. Agents look for that name in the body.
+    NamedXml,
     /// S3.
     RestXml,
 }
@@ -83,7 +85,8 @@ pub fn dialect_for(request: &RequestShape<'_>) -> Dialect {
         "ec2-instance-connect" if request.is_socket => return Dialect::Socket,
         "ec2-instance-connect" if is_plain_json => return Dialect::CoralJson,
         "ssm" | "ec2-instance-connect" | "ec2messages" => return Dialect::AwsJson11,
-        "guardduty" | "guardduty-data" | "ssmmessages" => return Dialect::RestJson,
+        "guardduty" | "guardduty-data" => return Dialect::RestJson,
+        "ssmmessages" => return Dialect::NamedXml,
         _ => {}
     }
     if media_type.eq_ignore_ascii_case("application/x-amz-json-1.0") {
@@ -147,7 +150,7 @@ mod tests {
             assert_eq!(dialect_for(&shape("ec2-instance-connect", content_type)), Dialect::AwsJson11);
             assert_eq!(dialect_for(&shape("guardduty", content_type)), Dialect::RestJson);
             assert_eq!(dialect_for(&shape("guardduty-data", content_type)), Dialect::RestJson);
-            assert_eq!(dialect_for(&shape("ssmmessages", content_type)), Dialect::RestJson);
+            assert_eq!(dialect_for(&shape("ssmmessages", content_type)), Dialect::NamedXml);
             assert_eq!(dialect_for(&shape("s3", content_type)), Dialect::RestXml);
         }
     }

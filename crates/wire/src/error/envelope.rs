@@ -41,9 +41,7 @@ pub fn answer(problem: &Problem, dialect: Dialect, request_id: &str) -> Answer {
         }
         Problem::Method if dialect != Dialect::RestXml => return wrong_method(dialect, request_id),
         Problem::MissingAction if is_aws_json(dialect) => {
-            let layout = Layout { declaration: false, ..Layout::QUERY };
-            let text = text::message(problem, dialect);
-            let body = xml::document(layout, "AccessDeniedException", None, |w| w.leaf("Message", &text));
+            let body = named_xml("AccessDeniedException", &text::message(problem, dialect));
             return Answer::new(403, "text/xml", request_id, body);
         }
         _ => {}
@@ -96,12 +94,19 @@ fn wrap(refusal: &Refusal, dialect: Dialect, request_id: &str) -> Answer {
             answer.headers.push((ERROR_TYPE_HEADER, (*code).to_owned()));
             answer
         }
+        Dialect::NamedXml => new("text/xml", named_xml(code, message)),
         Dialect::RestXml => {
             let mut answer = new("application/xml", s3_xml(refusal, request_id));
             answer.headers = vec![(REQUEST_ID_HEADER_S3, request_id.to_owned())];
             answer
         }
     }
+}
+
+/// As agents' logs show it of the message gateway, and of JSON services that were asked for nothing.
+fn named_xml(code: &'static str, message: &str) -> String {
+    let layout = Layout { declaration: false, ..Layout::QUERY };
+    xml::document(layout, code, None, |w| w.leaf("Message", message))
 }
 
 fn typed(code: &str, message: &str) -> Value {

@@ -12,9 +12,9 @@ pub(super) type Cell = (&'static str, u16);
 pub(super) struct Row {
     /// awsQuery, XML and JSON.
     pub(super) query: Cell,
-    /// awsJson 1.0 and 1.1; the code also in restJson.
+    /// awsJson 1.0 and 1.1; the code also in restJson and in the XML of the message gateway.
     pub(super) json: Cell,
-    /// The status in restJson.
+    /// The status in restJson, and in the XML of the message gateway.
     pub(super) rest_status: u16,
     pub(super) ec2: Cell,
     pub(super) s3: Cell,
@@ -32,7 +32,7 @@ pub(super) fn cell(problem: &Problem, dialect: Dialect) -> Cell {
         Dialect::AwsJson10 { denied } if is_about_the_credential(problem) => (row.json.0, denied),
         Dialect::AwsJson11 | Dialect::AwsJson10 { .. } | Dialect::CoralJson => row.json,
         Dialect::Socket if row.json.0 == "ValidationException" => ("InvalidParameter", row.rest_status),
-        Dialect::Socket | Dialect::RestJson => (row.json.0, row.rest_status),
+        Dialect::Socket | Dialect::RestJson | Dialect::NamedXml => (row.json.0, row.rest_status),
         Dialect::Ec2 => row.ec2,
         Dialect::RestXml => row.s3,
     }

@@ -362,6 +362,36 @@ fn xml_envelopes_without_types() {
 }
 
 #[test]
+fn the_message_gateway_names_the_error_by_an_element() {
+    let problem = Problem::AccessDenied {
+        principal: "arn:aws:sts::123456789012:assumed-role/R/i-1".to_owned(),
+        action: "ssmmessages:CreateControlChannel".to_owned(),
+        resource: None,
+    };
+    let refused = answer(&problem, Dialect::NamedXml, ID);
+    let expected = "<AccessDeniedException>\n  <Message>User: arn:aws:sts::123456789012:assumed-role/R/i-1 is not \
+                    authorized to perform: ssmmessages:CreateControlChannel because no identity-based policy allows the \
+                    ssmmessages:CreateControlChannel action</Message>\n</AccessDeniedException>\n";
+    assert_eq!((refused.status, refused.content_type, body(&refused)), (403, "text/xml", expected));
+    // That one name sends agents to another service. Nothing else may have it.
+    for problem in [
+        Problem::InvalidToken,
+        Problem::UnknownKey,
+        Problem::ExpiredToken,
+        Problem::Throttled,
+        Problem::Internal,
+        Problem::Unavailable,
+        Problem::Method,
+        Problem::Signature(inborn_sigv4::Fault::MissingAuthentication),
+        Problem::Signature(inborn_sigv4::Fault::SignatureMismatch),
+        Problem::Json(crate::json::JsonError::Syntax),
+    ] {
+        let answer = answer(&problem, Dialect::NamedXml, ID);
+        assert!(!body(&answer).contains("AccessDenied"), "{problem:?}: {}", body(&answer));
+    }
+}
+
+#[test]
 fn json_envelopes() {
     let text = "The security token included in the request is invalid.";
     let bare = format!("{{\"__type\":\"UnrecognizedClientException\",\"message\":\"{text}\"}}");
@@ -412,7 +442,7 @@ fn a_wrong_method_leads_to_the_documentation_or_nowhere() {
         assert_eq!((answer.status, body(&answer)), (302, ""));
         assert!(answer.headers.contains(&("Location", page.to_owned())));
     }
-    for dialect in [Dialect::AwsJson11, SQS, Dialect::CoralJson, Dialect::RestJson] {
+    for dialect in [Dialect::AwsJson11, SQS, Dialect::CoralJson, Dialect::RestJson, Dialect::NamedXml] {
         let answer = answer(&Problem::Method, dialect, ID);
         assert_eq!((answer.status, body(&answer)), (404, "<UnknownOperationException/>\n"));
     }

@@ -17,9 +17,12 @@ pub(super) fn message(problem: &Problem, dialect: Dialect) -> String {
     let own = match dialect {
         Dialect::Ec2 => ec2(problem),
         Dialect::RestXml => s3(problem).map(str::to_owned),
-        Dialect::AwsJson11 | Dialect::AwsJson10 { .. } | Dialect::CoralJson | Dialect::Socket | Dialect::RestJson => {
-            json(problem)
-        }
+        Dialect::AwsJson11
+        | Dialect::AwsJson10 { .. }
+        | Dialect::CoralJson
+        | Dialect::Socket
+        | Dialect::RestJson
+        | Dialect::NamedXml => json(problem),
         Dialect::QueryXml { .. } | Dialect::QueryJson => None,
     };
     own.unwrap_or_else(|| common(problem))

@@ -8,6 +8,7 @@ use inborn_store::Instance;
 use inborn_wire::error::Problem;
 use inborn_wire::query::Structure;
 
+use crate::gateway::Handshake;
 use crate::operation::{Call, Outcome};
 use crate::tunnels::Tunnel;
 
@@ -29,10 +30,7 @@ pub(super) fn run(call: Call<'_>) -> Outcome<'_> {
         if let Some(name) = call.parameters.unread().next() {
             return Err(invalid(format!("The parameter {name} is not recognized.")));
         }
-        let handshake = call.handshake.cloned().ok_or_else(|| {
-            let message = "The request is not the handshake of a WebSocket, version 13.";
-            Problem::Service { status: 426, code: "UpgradeRequired", message: message.to_owned() }
-        })?;
+        let handshake = call.handshake.cloned().ok_or_else(Handshake::missing)?;
         let machine = machine(&call, address)?;
         // There is one VPC: each endpoint leads to all its subnets.
         known_endpoint(&call, endpoint)?;

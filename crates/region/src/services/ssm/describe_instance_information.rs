@@ -70,7 +70,9 @@ pub(super) fn run(call: JsonCall<'_>) -> Outcome<'_> {
 /// A node as AWS shows it; `None` if its machine is gone.
 fn entry(call: &JsonCall<'_>, node: &Node) -> Option<Map<String, Value>> {
     let machine = call.region.machines().get(node.instance)?;
-    let is_online = machine.state == InstanceState::Running && call.now.since(node.pinged_at) <= ONLINE_SECONDS;
+    let is_heard =
+        call.now.since(node.pinged_at) <= ONLINE_SECONDS || call.region.channels().is_connected(node.instance);
+    let is_online = machine.state == InstanceState::Running && is_heard;
     let mut entry = Map::new();
     let mut put = |name: &str, value: Value| entry.insert(name.to_owned(), value);
     put("InstanceId", node.instance.to_string().into());
