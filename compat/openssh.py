@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from harness import Region, Result, binary, clean_env, run, wait_until
+from lab import Namespace
 
 SSHD = shutil.which("sshd", path="/usr/sbin:/sbin:/usr/local/sbin:/usr/bin")
 
@@ -42,19 +43,22 @@ class Server:
 
 
 @contextlib.contextmanager
-def server(place: Path, keys: Path, user_key: Path) -> Iterator[Server]:
-    """An sshd on a port of 127.0.0.1 with the host keys of a directory, where `user_key` may log in."""
+def server(place: Path, keys: Path, user_key: Path, inside: Namespace | None = None) -> Iterator[Server]:
+    """An sshd with the host keys of a directory, where `user_key` may log in: on a port of 127.0.0.1, or on port 22 of
+    all addresses inside a namespace."""
     if SSHD is None:
         pytest.skip("sshd is not installed: apt-get install openssh-server")
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    address, port, prefix = "0.0.0.0", 22, ["ip", "netns", "exec", inside.name] if inside else []
+    if inside is None:
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            address, port = probe.getsockname()
     authorized = place / f"authorized-{port}"
     authorized.write_text(user_key.with_suffix(".pub").read_text())
     # Where the privilege separation of Debian's build wants to live; only root has it.
     with contextlib.suppress(PermissionError):
         Path("/run/sshd").mkdir(exist_ok=True)
     lines = [
-        f"ListenAddress 127.0.0.1:{port}",
+        f"ListenAddress {address}:{port}",
         *(f"HostKey {key.with_suffix('')}" for key in sorted(keys.glob("ssh_host_*_key.pub"))),
         f"AuthorizedKeysFile {authorized}",
         "PidFile none",
@@ -63,13 +67,16 @@ def server(place: Path, keys: Path, user_key: Path) -> Iterator[Server]:
         "PasswordAuthentication no",
         "KbdInteractiveAuthentication no",
         "UsePAM no",
+        "Subsystem sftp internal-sftp",
     ]
     config = place / f"sshd-{port}.conf"
     config.write_text("\n".join(lines) + "\n")
     with (place / f"sshd-{port}.log").open("w") as log:
-        process = subprocess.Popen([SSHD, "-D", "-e", "-f", config], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        argv = [*prefix, SSHD, "-D", "-e", "-f", config]
+        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    look = inside.do if inside else lambda work: work()
     try:
-        wait_until(lambda: listens(port) or process.poll() is not None, f"sshd listens\n{log.name}")
+        wait_until(lambda: look(lambda: listens(port)) or process.poll() is not None, f"sshd listens\n{log.name}")
         assert process.poll() is None, Path(log.name).read_text()
         yield Server(port)
     finally:

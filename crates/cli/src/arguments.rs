@@ -80,6 +80,15 @@ pub(crate) enum Command {
     KnownHosts(ssh::KnownHosts),
     /// Print the lines of an ssh configuration with which ssh asks the region for host keys
     SshConfig(ssh::SshConfig),
+    /// Log in to a machine: with a key of a minute's life, to a host whose key its region knows
+    #[command(after_help = ssh::SSH_HELP)]
+    Ssh(ssh::Ssh),
+    /// Copy files to or from a machine, as `inborn ssh` logs in
+    #[command(after_help = ssh::SCP_HELP)]
+    Scp(ssh::Scp),
+    /// Carry a TCP connection to a machine over standard input and output, through its host: a ProxyCommand for ssh
+    #[command(after_help = ssh::OPEN_TUNNEL_HELP)]
+    OpenTunnel(ssh::OpenTunnel),
     /// Inside a machine: print its credentials, as an AWS `credential_process` does
     Credentials,
     /// Inside a machine: ask the region who this machine is

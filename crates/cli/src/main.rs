@@ -79,6 +79,9 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
                     Command::HostKeys(host_keys) => ssh::host_keys(&host_keys).await.map(done),
                     Command::KnownHosts(known_hosts) => ssh::known_hosts(&known_hosts).await.map(done),
                     Command::SshConfig(config) => ssh::ssh_config(&config).map(done),
+                    Command::Ssh(login) => ssh::ssh(&login).await,
+                    Command::Scp(copy) => ssh::scp(&copy).await,
+                    Command::OpenTunnel(tunnel) => ssh::open_tunnel(&tunnel).await.map(done),
                     Command::Credentials => inside::credentials().await.map(done),
                     Command::Whoami(whoami) => inside::whoami(&whoami).await.map(done),
                     Command::Up(_) | Command::Pocket { .. } | Command::Terminal => {

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, anyhow, bail};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use http::{Method, Request, Uri};
-use inborn_guest::http::{Client, Limits};
+use inborn_guest::http::{Client, Limits, Switched};
 use inborn_identity::{Clock, InstanceId};
-use inborn_sigv4::sign::{Credentials, Target, sign};
+use inborn_sigv4::sign::{Credentials, Target, presign, sign};
 use inborn_sigv4::{Header, PathMode};
 use inborn_wire::query;
 use roxmltree::{Document, Node};
@@ -19,6 +21,7 @@ use crate::clock::SystemClock;
 use crate::directory::{self, Ready};
 
 const VERSION: &str = "2016-11-15";
+const AGENT: &str = concat!("inborn/", env!("CARGO_PKG_VERSION"));
 const FORM: &str = "application/x-www-form-urlencoded; charset=utf-8";
 
 /// An operator of a running region.
@@ -162,6 +165,58 @@ impl Operator {
         serde_json::from_str(&text).context("the region's answer is not JSON")
     }
 
+    /// The id of an endpoint that tunnels are opened at: any leads to every machine.
+    async fn connect_endpoint(&self) -> anyhow::Result<String> {
+        let answer = self.call("DescribeInstanceConnectEndpoints", &[]).await?;
+        let document = Document::parse(&answer).context("the region's answer is not XML")?;
+        let id = document.descendants().find(|node| node.has_tag_name_local("instanceConnectEndpointId"));
+        let id = id.and_then(|node| node.text()).context("the region has no Instance Connect endpoint")?;
+        Ok(id.to_owned())
+    }
+
+    /// Opens a tunnel to a port of a machine: a WebSocket, its handshake made and not one frame sent.
+    pub(crate) async fn open_tunnel(&self, machine: &Machine, port: u16) -> anyhow::Result<Switched> {
+        let endpoint = self.connect_endpoint().await?;
+        let port = port.to_string();
+        let parameters = [
+            ("instanceConnectEndpointId", endpoint.as_str()),
+            ("remotePort", &port),
+            ("privateIpAddress", &machine.private_ip),
+        ];
+        let query = query::encode(parameters);
+        let base: Uri = self.ready.endpoint.parse().context("the endpoint in the ready file is not a URL")?;
+        let host = base.authority().map(|authority| authority.as_str().to_owned()).unwrap_or_default();
+        let fields = [Header { name: b"host", value: host.as_bytes() }];
+        let unsigned =
+            inborn_sigv4::Request { method: "GET", path: b"/openTunnel", query: query.as_bytes(), headers: &fields };
+        let query =
+            presign(&unsigned, b"", &self.credentials(), &self.target("ec2-instance-connect"), 60, SystemClock.now())?;
+        let request = Request::get(format!("{}/openTunnel?{query}", self.ready.endpoint))
+            .header("host", &host)
+            .header("user-agent", AGENT)
+            .header("connection", "upgrade")
+            .header("upgrade", "websocket")
+            .header("sec-websocket-version", "13")
+            .header("sec-websocket-key", websocket_key()?);
+        let switched = self.client.switch(request.body(Bytes::new())?).await?;
+        switched.map_err(|reply| {
+            let text = String::from_utf8_lossy(&reply.body);
+            json_refusal("OpenTunnel", reply.status, &text).into()
+        })
+    }
+
+    fn credentials(&self) -> Credentials<'_> {
+        Credentials {
+            access_key_id: &self.access_key_id,
+            secret_access_key: self.secret_access_key.as_bytes(),
+            session_token: None,
+        }
+    }
+
+    fn target<'a>(&'a self, service: &'a str) -> Target<'a> {
+        Target { region: &self.ready.region, service, path_mode: PathMode::Normalized }
+    }
+
     /// Signs a request with all its headers and sends it; the status of the answer, and its body as text.
     async fn send(&self, service: &str, headers: &[(&str, &str)], body: String) -> anyhow::Result<(u16, String)> {
         let url: Uri =
@@ -173,16 +228,9 @@ impl Operator {
             .map(|(name, value)| Header { name: name.as_bytes(), value: value.as_bytes() })
             .collect();
         let unsigned = inborn_sigv4::Request { method: "POST", path: b"/", query: b"", headers: &fields };
-        let credentials = Credentials {
-            access_key_id: &self.access_key_id,
-            secret_access_key: self.secret_access_key.as_bytes(),
-            session_token: None,
-        };
-        let target = Target { region: &self.ready.region, service, path_mode: PathMode::Normalized };
-        let added = sign(&unsigned, body.as_bytes(), &credentials, &target, SystemClock.now())?;
-        let agent = concat!("inborn/", env!("CARGO_PKG_VERSION"));
+        let added = sign(&unsigned, body.as_bytes(), &self.credentials(), &self.target(service), SystemClock.now())?;
         let mut request =
-            Request::builder().method(Method::POST).uri(url).header("host", &host).header("user-agent", agent);
+            Request::builder().method(Method::POST).uri(url).header("host", &host).header("user-agent", AGENT);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -210,6 +258,13 @@ impl core::fmt::Display for Refusal {
 
 impl core::error::Error for Refusal {}
 
+/// Sixteen random bytes, which the server shows to have read. Source: RFC 6455, section 4.1.
+fn websocket_key() -> anyhow::Result<String> {
+    let mut bytes = [0; 16];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| anyhow!("this machine has no source of random bytes"))?;
+    Ok(BASE64.encode(bytes))
+}
+
 fn instance_ids(ids: &[String]) -> Vec<(String, String)> {
     ids.iter().enumerate().map(|(index, id)| (format!("InstanceId.{}", index + 1), id.clone())).collect()
 }
@@ -230,7 +285,7 @@ fn refusal(action: &str, status: u16, text: &str) -> Refusal {
 fn json_refusal(operation: &str, status: u16, text: &str) -> Refusal {
     let body: Value = serde_json::from_str(text).unwrap_or_default();
     let member = |names: &[&str]| names.iter().find_map(|name| body.get(name)?.as_str());
-    let text = match (member(&["__type"]), member(&["message", "Message"])) {
+    let text = match (member(&["__type", "ErrorCode"]), member(&["message", "Message"])) {
         (Some(code), Some(message)) => format!("{message} ({operation}: {code})"),
         _ => format!("the region answered {operation} with status {status}"),
     };

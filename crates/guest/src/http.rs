@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use ::http::header::{CONNECTION, HOST, HeaderValue};
 use ::http::uri::Scheme;
-use ::http::{HeaderMap, Request, Uri};
+use ::http::{HeaderMap, Request, StatusCode, Uri};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::client::conn::http1;
+use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use inborn_pki::tls::{TrustError, client_config};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -187,7 +188,27 @@ impl Client {
     ///
     /// # Errors
     /// See [`HttpError`]. A status that means failure is not an error here.
-    pub async fn call(&self, mut request: Request<Bytes>) -> Result<Reply, HttpError> {
+    pub async fn call(&self, request: Request<Bytes>) -> Result<Reply, HttpError> {
+        match self.send(request).await? {
+            Sent::Answered(reply) => Ok(reply),
+            // Who did not ask for another protocol is not given one: hyper takes that for a fault.
+            Sent::Switched(_, at) => Err(HttpError::AnswerTimeout { at }),
+        }
+    }
+
+    /// Sends a request for another protocol (`Upgrade`), which the caller has written into its headers: the connection, once
+    /// the server has switched, or its answer if it has not.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn switch(&self, request: Request<Bytes>) -> Result<Result<Switched, Reply>, HttpError> {
+        match self.send(request).await? {
+            Sent::Answered(reply) => Ok(Err(reply)),
+            Sent::Switched(stream, _) => Ok(Ok(stream)),
+        }
+    }
+
+    async fn send(&self, mut request: Request<Bytes>) -> Result<Sent, HttpError> {
         let url = request.uri().clone();
         let Some(destination) = Destination::of(&url) else {
             // Without what may follow the host: a query can hold more than is fit to print.
@@ -226,15 +247,19 @@ impl Client {
         Ok(Arc::clone(self.tls.get_or_init(|| config)))
     }
 
-    async fn exchange<S>(&self, stream: S, request: Request<Full<Bytes>>, at: &str) -> Result<Reply, HttpError>
+    async fn exchange<S>(&self, stream: S, request: Request<Full<Bytes>>, at: &str) -> Result<Sent, HttpError>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let broken = |source: hyper::Error| HttpError::Protocol { at: at.to_owned(), source };
         let exchanging = async {
             let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
-            let driver = AbortOnDrop(tokio::spawn(connection));
-            let response = sender.send_request(request).await.map_err(broken)?;
+            let driver = AbortOnDrop(tokio::spawn(connection.with_upgrades()));
+            let mut response = sender.send_request(request).await.map_err(broken)?;
+            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                let upgraded = hyper::upgrade::on(&mut response).await.map_err(broken)?;
+                return Ok(Sent::Switched(TokioIo::new(upgraded), at.to_owned()));
+            }
             let (head, body) = response.into_parts();
             let body = Limited::new(body, self.limits.body_bytes_max).collect().await.map_err(|error| {
                 if error.is::<LengthLimitError>() {
@@ -247,11 +272,19 @@ impl Client {
                 }
             })?;
             drop(driver);
-            Ok(Reply { status: head.status.as_u16(), headers: head.headers, body: body.to_bytes() })
+            Ok(Sent::Answered(Reply { status: head.status.as_u16(), headers: head.headers, body: body.to_bytes() }))
         };
         let answered = timeout(self.limits.answer_timeout, exchanging).await;
         answered.map_err(|_| HttpError::AnswerTimeout { at: at.to_owned() })?
     }
+}
+
+/// A connection that speaks another protocol now.
+pub type Switched = TokioIo<Upgraded>;
+
+enum Sent {
+    Answered(Reply),
+    Switched(Switched, String),
 }
 
 enum Connection {

@@ -126,6 +126,94 @@ pub(crate) enum Format {
     Sshfp,
 }
 
+pub(crate) const SSH_HELP: &str = "\
+A new key is made for this login and sent to the machine (SendSSHPublicKey), where it is good for a minute: the machine's sshd \
+must have `inborn authorized-keys`, or AWS's package, as its AuthorizedKeysCommand. With --identity a key of yours is used, \
+and none is sent. The host key is the one that the region knows (`inborn host-keys push` in the machine); any other is refused.
+
+The connection goes through the machine's host, which needs the machine to be attached to a network namespace or an \
+interface; with --address it goes there directly. Your ssh configuration counts, but for what this command sets itself. \
+Exits with the status of the command, or 255 if there was no connection.
+
+  inborn ssh admin@web-1
+  inborn ssh web-1 -- uname -a
+  inborn ssh --address 127.0.0.1 --port 2222 -o LogLevel=VERBOSE web-1";
+
+pub(crate) const SCP_HELP: &str = "\
+The machine is named as in NAME:PATH or USER@NAME:PATH, and only one in a command. What is needed in the machine is told by \
+`inborn ssh --help`.
+
+  inborn scp -r ./site admin@web-1:/srv
+  inborn scp web-1:/var/log/syslog .";
+
+pub(crate) const OPEN_TUNNEL_HELP: &str = "\
+Leads to port 22 or 3389 of a machine that is attached to a network namespace or an interface, for an hour at most. In an ssh \
+configuration: ProxyCommand inborn open-tunnel --port %p %n";
+
+/// How a login is made.
+#[derive(Debug, Args)]
+pub(crate) struct Way {
+    #[command(flatten)]
+    pub(crate) region: Region,
+    /// Connect to this address, and not through the machine's host
+    #[arg(long)]
+    pub(crate) address: Option<String>,
+    /// The port of the machine's sshd
+    #[arg(long, default_value_t = 22, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) port: u16,
+    /// Log in with this private key; none is made and sent
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) identity: Option<PathBuf>,
+    /// An option of ssh, as in its configuration; may be repeated
+    #[arg(short = 'o', value_name = "OPTION")]
+    pub(crate) options: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Ssh {
+    #[command(flatten)]
+    pub(crate) way: Way,
+    /// The user in the machine [default: your own name]
+    #[arg(short, long)]
+    pub(crate) login: Option<String>,
+    /// Force a terminal for the command (twice: also without one here)
+    #[arg(short, action = clap::ArgAction::Count)]
+    pub(crate) terminal: u8,
+    /// A machine's name or id, and perhaps a user
+    #[arg(value_name = "[USER@]NAME|ID")]
+    pub(crate) machine: String,
+    /// What to run there instead of a shell
+    #[arg(value_name = "COMMAND", last = true)]
+    pub(crate) command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Scp {
+    #[command(flatten)]
+    pub(crate) way: Way,
+    /// Copy directories, with all in them
+    #[arg(short)]
+    pub(crate) recursive: bool,
+    /// Keep times and modes
+    #[arg(short)]
+    pub(crate) preserve: bool,
+    /// What to copy, and where to: files here, or [USER@]NAME:PATH
+    #[arg(value_name = "FROM… TO", required = true, num_args = 2..)]
+    pub(crate) files: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OpenTunnel {
+    #[command(flatten)]
+    pub(crate) region: Region,
+    /// The port of the machine: 22 or 3389
+    #[arg(long, default_value_t = 22, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) port: u16,
+    /// A machine's name or id
+    #[arg(value_name = "NAME|ID")]
+    pub(crate) machine: String,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct SshConfig {
     #[command(flatten)]
