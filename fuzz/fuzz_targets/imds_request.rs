@@ -3,8 +3,8 @@
 
 use inborn_identity::{HttpTokens, MetadataOptions, Partition, UnixTime};
 use inborn_imds::{
-    DocumentSignatures, Facts, Interface, KeyPair, PreparedCredential, PreparedCredentials, Request, TokenKey, TokenTtl,
-    View, identity_document, respond,
+    DocumentSignatures, Facts, Interface, KeyPair, ManagedKey, ManagedKeys, PreparedCredential, PreparedCredentials,
+    Request, TokenKey, TokenTtl, View, identity_document, respond,
 };
 use libfuzzer_sys::fuzz_target;
 use std::sync::LazyLock;
@@ -17,6 +17,7 @@ struct Lab {
     signatures: DocumentSignatures,
     tags: Vec<(String, String)>,
     credentials: PreparedCredentials,
+    managed_keys: ManagedKeys,
     key: TokenKey,
     token: Vec<u8>,
 }
@@ -65,6 +66,11 @@ static LAB: LazyLock<Lab> = LazyLock::new(|| {
         signatures: DocumentSignatures { signature: "c2ln".into(), pkcs7: "cGtjczc=".into() },
         tags: vec![("Name".into(), "web".into()), ("a@b".into(), String::new()), ("not/shown".into(), "x".into())],
         credentials: PreparedCredentials::new(facts.account, prepared(), prepared()),
+        managed_keys: ManagedKeys {
+            keys: vec![ManagedKey { user: "root@a".into(), block: "ssh-ed25519 AAAA\n\n".into(), expires_at: NOW.plus(60) }],
+            signer_chain: bytes::Bytes::from_static(b"PEM"),
+            staples: vec![("0123456789ABCDEF".into(), bytes::Bytes::from_static(b"c3RhcGxl"))],
+        },
         facts,
         key,
         token,
@@ -99,6 +105,7 @@ fuzz_target!(|bytes: &[u8]| {
         document: &lab.document,
         signatures: (flags & 16 == 0).then_some(&lab.signatures),
         credentials: (flags & 8 == 0).then_some(&lab.credentials),
+        managed_keys: if flags & 32 == 0 { lab.managed_keys.at(NOW) } else { None },
     };
     let response = respond(&Request { method, path, headers: &headers }, &view, &lab.key, NOW);
     assert!([200, 400, 401, 403, 404, 405, 503].contains(&response.status));

@@ -12,12 +12,12 @@ use inborn_host::control::{Attachment, BoxFuture, Handler, Lease, PocketRequest,
 use inborn_host::place::Place;
 use inborn_host::pocket::Sockets;
 use inborn_host::pocket::dns::{self, Resolver, Upstream, Zone};
-use inborn_host::{AttachmentKind, Host, Issuer, Machine, MachineParts};
+use inborn_host::{AttachmentKind, Host, Issuer, Machine, MachineParts, SentKeys};
 use inborn_identity::{InstanceId, MacAddress, UnixTime};
-use inborn_imds::{DocumentSignatures, Facts, Interface, KeyPair};
+use inborn_imds::{DocumentSignatures, Facts, Interface, KeyPair, ManagedKey, ManagedKeys};
 use inborn_listener::Limits;
 use inborn_pki::SignedDocument;
-use inborn_region::{Observer, Reach, Reached, RegionServer, Unreachable, network};
+use inborn_region::{Observer, Reach, Reached, RegionServer, Unreachable, UserKey, network};
 use inborn_store::{Attachment as StoredAttachment, Change, ChangeRequest, Instance, InstanceState, OwnMac};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::watch;
@@ -46,6 +46,20 @@ impl Issuer for LocalIssuer {
                 tracing::error!(%error, "cannot sign an identity document");
                 None
             }
+        }
+    }
+
+    fn sent_keys(&self, instance: InstanceId, at: UnixTime) -> SentKeys {
+        let Some(sent) = self.0.sent_keys(instance, at) else { return SentKeys::default() };
+        let staples = sent.staples.into_iter().map(|staple| (staple.fingerprint, staple.response.into()));
+        let key = |key: UserKey| ManagedKey { user: key.user, block: key.block, expires_at: key.expires_at };
+        SentKeys {
+            boot_generation: sent.boot_generation,
+            keys: ManagedKeys {
+                keys: sent.keys.into_iter().map(key).collect(),
+                signer_chain: sent.signer_chain.into(),
+                staples: staples.collect(),
+            },
         }
     }
 }
@@ -121,6 +135,10 @@ impl Observer for HostObserver {
         } else if let Some(region) = self.region.upgrade() {
             self.host.update(machine(&region, instance));
         }
+    }
+
+    fn keys_were_sent(&self, instance: InstanceId) {
+        self.host.fetch_keys(instance);
     }
 }
 

@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
-use crate::machine::{Issuer, Machine};
+use crate::machine::{Issuer, Machine, SentKeys};
 use crate::metadata::{self, Load, MetadataLimits, Service};
 use crate::metrics::Metrics;
 use crate::place::{Mark, Place, Traces};
@@ -34,7 +34,8 @@ pub(crate) struct Attached {
     kind: Kind,
     machine: ArcSwap<Machine>,
     wallet: ArcSwap<Wallet>,
-    /// One refills at a time, so that the wallet never goes back to that of an earlier boot.
+    sent_keys: ArcSwap<SentKeys>,
+    /// One asks the region at a time, so that neither the wallet nor the keys go back to what they were earlier.
     refilling: Mutex<()>,
     load: Load,
     metrics: Metrics,
@@ -66,6 +67,10 @@ impl Attached {
         self.wallet.load_full()
     }
 
+    pub(crate) fn sent_keys(&self) -> Arc<SentKeys> {
+        self.sent_keys.load_full()
+    }
+
     /// Whether programs can ask that know nothing of the machine, such as a browser that shows somebody's page.
     pub(crate) const fn is_open_to_browsers(&self) -> bool {
         matches!(self.kind, Kind::Loopback { .. })
@@ -91,6 +96,12 @@ impl Attached {
         if let Some(wallet) = self.wallet.load().refilled(&machine, issuer, clock.now()) {
             self.wallet.store(Arc::new(wallet));
         }
+    }
+
+    fn fetch_keys(&self, issuer: &dyn Issuer, clock: &dyn Clock) {
+        let _turn = self.refilling.lock().unwrap_or_else(PoisonError::into_inner);
+        let sent = issuer.sent_keys(self.machine().id(), clock.now());
+        self.sent_keys.store(Arc::new(sent));
     }
 }
 
@@ -179,6 +190,7 @@ impl Host {
             kind,
             machine: ArcSwap::from_pointee(machine),
             wallet: ArcSwap::default(),
+            sent_keys: ArcSwap::default(),
             refilling: Mutex::default(),
             load: Load::new(self.limits),
             metrics: self.metrics.clone(),
@@ -187,6 +199,8 @@ impl Host {
         });
         attached.refill(&*self.issuer, &*self.service.clock);
         let earlier = self.lock().insert(id, Arc::clone(&attached));
+        // Not before: a key that is sent meanwhile is told to what is in the map.
+        attached.fetch_keys(&*self.issuer, &*self.service.clock);
         self.unsigned.notify_one();
         if let Some(earlier) = earlier {
             self.end(earlier);
@@ -215,6 +229,14 @@ impl Host {
             attached.machine.store(Arc::new(machine));
             attached.refill(&*self.issuer, &*self.service.clock);
             self.unsigned.notify_one();
+        }
+    }
+
+    /// Fetches the SSH keys that were sent to a machine; served with the next request.
+    pub fn fetch_keys(&self, id: InstanceId) {
+        let attached = self.lock().get(&id).cloned();
+        if let Some(attached) = attached {
+            attached.fetch_keys(&*self.issuer, &*self.service.clock);
         }
     }
 

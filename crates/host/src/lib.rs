@@ -8,7 +8,7 @@ mod metrics;
 mod wallet;
 
 pub use attachment::{Host, Kind as AttachmentKind, Looked, Lost, Reached, Unreachable};
-pub use machine::{Issuer, Machine, MachineParts};
+pub use machine::{Issuer, Machine, MachineParts, SentKeys};
 pub use metadata::MetadataLimits;
 pub use metrics::Metrics;
 pub use wallet::{PREPARE_AHEAD_SECONDS, Wallet};

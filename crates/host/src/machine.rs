@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use inborn_credential::{Credential, Delivery};
 use inborn_identity::{AccountId, InstanceId, MetadataOptions, UnixTime};
-use inborn_imds::{DocumentSignatures, Facts, PreparedCredentials, View, identity_document};
+use inborn_imds::{DocumentSignatures, Facts, LiveKeys, ManagedKeys, PreparedCredentials, View, identity_document};
 
 use crate::document::Document;
 
@@ -89,7 +89,11 @@ impl Machine {
         }
     }
 
-    pub(crate) fn view<'a>(&'a self, credentials: Option<&'a PreparedCredentials>) -> View<'a> {
+    pub(crate) fn view<'a>(
+        &'a self,
+        credentials: Option<&'a PreparedCredentials>,
+        managed_keys: Option<LiveKeys<'a>>,
+    ) -> View<'a> {
         View {
             instance: self.id,
             options: self.options,
@@ -98,8 +102,18 @@ impl Machine {
             document: self.document.text(),
             signatures: self.document.signatures(),
             credentials,
+            managed_keys,
         }
     }
+}
+
+/// The SSH keys that were sent to a machine in one of its boots.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct SentKeys {
+    /// Which boot; in any other they are not served.
+    pub boot_generation: u32,
+    /// The keys.
+    pub keys: ManagedKeys,
 }
 
 /// Gives credentials of machines: the region in the same process, or one far away.
@@ -113,6 +127,12 @@ pub trait Issuer: Send + Sync + 'static {
     fn sign_document(&self, document: &Bytes, at: UnixTime) -> Option<DocumentSignatures> {
         let _ = (document, at);
         None
+    }
+
+    /// The SSH keys that were sent to `instance` and have not ended at the moment `at`.
+    fn sent_keys(&self, instance: InstanceId, at: UnixTime) -> SentKeys {
+        let _ = (instance, at);
+        SentKeys::default()
     }
 }
 

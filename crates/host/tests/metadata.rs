@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use inborn_credential::{Claims, Credential, Delivery, Epoch, EpochId, EpochRoot, Keyring, Kind, generation};
-use inborn_host::{AttachmentKind, Host, Issuer, MachineParts, Metrics};
+use inborn_host::{AttachmentKind, Host, Issuer, MachineParts, Metrics, SentKeys};
 use inborn_identity::{HttpTokens, InstanceId, MetadataOptions, Partition, UnixTime};
-use inborn_imds::Facts;
+use inborn_imds::{Facts, ManagedKey, ManagedKeys};
 use inborn_testkit::ManualClock;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -22,6 +22,7 @@ struct Region {
     keyring: Keyring,
     boots: Mutex<HashMap<InstanceId, u32>>,
     away: AtomicBool,
+    keys: Mutex<HashMap<InstanceId, SentKeys>>,
 }
 
 impl Issuer for Region {
@@ -43,6 +44,10 @@ impl Issuer for Region {
         };
         Some((self.keyring.mint(&claims).unwrap(), generation.next_at))
     }
+
+    fn sent_keys(&self, instance: InstanceId, _: UnixTime) -> SentKeys {
+        self.keys.lock().unwrap().get(&instance).cloned().unwrap_or_default()
+    }
 }
 
 struct Lab {
@@ -54,7 +59,8 @@ struct Lab {
 fn lab() -> Lab {
     let epoch = Epoch::new(EpochId(1), &EpochRoot::from_bytes([7; 32]), Partition::Aws).unwrap();
     let keyring = Keyring::new(vec![epoch], EpochId(1)).unwrap();
-    let region = Arc::new(Region { keyring, boots: Mutex::default(), away: AtomicBool::new(false) });
+    let region =
+        Arc::new(Region { keyring, boots: Mutex::default(), away: AtomicBool::new(false), keys: Mutex::default() });
     let clock = Arc::new(ManualClock::new(NOW));
     let host = Host::new(Arc::clone(&clock) as _, Arc::clone(&region) as _, Metrics::default()).unwrap();
     Lab { host, region, clock }
@@ -184,6 +190,41 @@ async fn a_reboot_brings_new_credentials_with_the_next_request() {
     lab.host.update(rebooted.into());
     let after = get(port, &token, CREDENTIALS).await.2;
     assert_ne!(field(&before, "AccessKeyId"), field(&after, "AccessKeyId"));
+}
+
+#[tokio::test]
+async fn a_key_that_was_sent_is_there_for_its_machine_its_minute_and_its_boot() {
+    const KEYS: &str = "/latest/meta-data/managed-ssh-keys/active-keys/root/";
+    let lab = lab();
+    let send = |n: u8, boot_generation: u32| {
+        let key = ManagedKey { user: "root".into(), block: format!("{n}\n\n"), expires_at: NOW.plus(60) };
+        let keys = ManagedKeys { keys: vec![key], ..ManagedKeys::default() };
+        lab.region.keys.lock().unwrap().insert(id(n), SentKeys { boot_generation, keys });
+    };
+    let ports = [
+        lab.host.attach_loopback(parts(id(1)).into(), None).await.unwrap(),
+        lab.host.attach_loopback(parts(id(2)).into(), None).await.unwrap(),
+    ];
+    let tokens = [token(ports[0]).await, token(ports[1]).await];
+    assert_eq!(get(ports[0], &tokens[0], KEYS).await.0, 404);
+    send(1, 1);
+    lab.host.fetch_keys(id(1));
+    let (status, _, body) = get(ports[0], &tokens[0], KEYS).await;
+    assert_eq!((status, body.as_str()), (200, "1\n\n"));
+    assert_eq!(get(ports[1], &tokens[1], KEYS).await.0, 404, "another machine");
+    send(3, 1);
+    let late = lab.host.attach_loopback(parts(id(3)).into(), None).await.unwrap();
+    let late_token = token(late).await;
+    assert_eq!(get(late, &late_token, KEYS).await.0, 200, "sent before it was attached");
+
+    let mut rebooted = parts(id(1));
+    rebooted.boot_generation = 2;
+    lab.host.update(rebooted.into());
+    assert_eq!(get(ports[0], &tokens[0], KEYS).await.0, 404, "sent to an earlier boot");
+    lab.clock.advance(59);
+    assert_eq!(get(late, &late_token, KEYS).await.0, 200);
+    lab.clock.advance(1);
+    assert_eq!(get(late, &late_token, KEYS).await.0, 404);
 }
 
 #[tokio::test]

@@ -85,6 +85,7 @@ fn time(
         document: &lab.document,
         signatures: None,
         credentials: Some(&lab.credentials),
+        managed_keys: None,
     };
     let request = Request { method, path: path.as_bytes(), headers: &headers };
     assert_eq!(respond(&request, &view, &lab.key, NOW).status, status);

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use bytes::Bytes;
 use inborn_identity::{AccountId, InstanceId, MetadataOptions, Partition, Region, UnixTime, Zone};
 
-use crate::{DocumentSignatures, Interface, PreparedCredentials};
+use crate::{DocumentSignatures, Interface, LiveKeys, PreparedCredentials};
 
 /// The facts of one instance that stay the same from one start to the next. User data often holds secrets: it is not in
 /// `Debug`.
@@ -134,6 +134,8 @@ pub struct View<'a> {
     /// The credentials of the present generation. `None` until the first is there: the paths below
     /// `identity-credentials` then answer 503, which clients try again, and are not listed.
     pub credentials: Option<&'a PreparedCredentials>,
+    /// The SSH keys that were sent to it and have not ended: `managed-ssh-keys/`, of the version `latest` only.
+    pub managed_keys: Option<LiveKeys<'a>>,
 }
 
 /// Whether a tag key may be served as `tags/instance/KEY`. One that may not is neither listed nor answered; an

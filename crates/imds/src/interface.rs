@@ -58,7 +58,7 @@ static LEAVES: [(&str, Value); 18] = [
     ("vpc-ipv6-cidr-blocks", |i, _| i.ipv6_cidr.as_deref().map(Cow::Borrowed)),
 ];
 
-/// What is at a path below `network/interfaces/macs`.
+/// What is at a path below a directory with entries of its own.
 pub(crate) enum Below {
     Listing(String),
     Leaf(Bytes),

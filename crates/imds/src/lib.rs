@@ -11,6 +11,7 @@
 mod document;
 mod facts;
 mod interface;
+mod managed_keys;
 mod page;
 mod path;
 mod request;
@@ -24,6 +25,7 @@ pub use document::{DocumentSignatures, PreparedCredential, PreparedCredentials, 
 pub use facts::{Facts, KeyPair, View, tag_key_fits_a_path};
 pub use inborn_credential::Delivery;
 pub use interface::Interface;
+pub use managed_keys::{LiveKeys, ManagedKey, ManagedKeys};
 pub use request::{Headers, Request};
 pub use respond::{FORWARDED_HEADER, TOKEN_HEADER, TOKEN_PATH, TTL_HEADER, respond};
 pub use response::{Class, FieldValue, Response};

@@ -9,8 +9,8 @@ use inborn_identity::UnixTime;
 
 use crate::interface::{Below, lines};
 use crate::path::{spells, split_first};
-use crate::version::{VERSIONS, is_version};
-use crate::{Class, DocumentSignatures, KeyPair, View, tag_key_fits_a_path};
+use crate::version::{LATEST, VERSIONS, is_version};
+use crate::{Class, DocumentSignatures, KeyPair, LiveKeys, View, tag_key_fits_a_path};
 
 /// What is at a path.
 pub(crate) enum Found {
@@ -45,6 +45,8 @@ enum Node {
     Credentials,
     /// The directory `network/interfaces/macs`.
     Macs,
+    /// The directory `managed-ssh-keys`.
+    ManagedKeys,
     /// The directory `public-keys`.
     PublicKeys,
     /// The directory `tags/instance`.
@@ -67,7 +69,7 @@ const fn text(path: &'static str, value: for<'a> fn(&View<'a>) -> Option<Cow<'a,
 }
 
 /// Every leaf below a version, in the order of their bytes. To add one, add a row.
-static ROWS: [Row; 40] = [
+static ROWS: [Row; 41] = [
     // Detailed monitoring is a thing of CloudWatch; DescribeInstances says the same.
     text("dynamic/fws/instance-monitoring", |_| some("disabled")),
     row("dynamic/instance-identity/document", Node::Document),
@@ -94,6 +96,7 @@ static ROWS: [Row; 40] = [
     text("meta-data/local-hostname", |v| some(&v.facts.local_hostname)),
     text("meta-data/local-ipv4", |v| v.facts.private_ip.map(|address| Cow::Owned(address.to_string()))),
     text("meta-data/mac", |v| v.facts.interface.as_ref().map(|interface| Cow::Borrowed(interface.mac.as_str()))),
+    row("meta-data/managed-ssh-keys", Node::ManagedKeys),
     // What EC2 serves where nobody has written metrics, to the byte.
     text("meta-data/metrics/vhostmd", |_| some("<?xml version=\"1.0\" encoding=\"UTF-8\"?>")),
     row("meta-data/network/interfaces/macs", Node::Macs),
@@ -133,6 +136,8 @@ pub(crate) fn find(path: &[u8], view: &View<'_>, delivery: Delivery) -> Found {
     if !is_version(version) {
         return Found::Absent;
     }
+    // In captures of dated trees there are no managed keys, and what walks those does not expect any.
+    let view = &View { managed_keys: view.managed_keys.filter(|_| version == LATEST.as_bytes()), ..*view };
     match ROWS.binary_search_by(|row| row.path.as_bytes().cmp(path)) {
         Ok(at) => ROWS.get(at).map_or(Found::Absent, |row| row.node.read(view, delivery)),
         Err(_) => below_a_row(path, view).unwrap_or_else(|| directory(path, view)),
@@ -145,6 +150,7 @@ fn below_a_row(path: &[u8], view: &View<'_>) -> Option<Found> {
         let inner = path.strip_prefix(row.path.as_bytes())?.strip_prefix(b"/")?;
         Some(match row.node {
             Node::Macs => interface(inner, view),
+            Node::ManagedKeys => managed_key(inner, view),
             Node::PublicKeys => public_key(inner, view),
             _ => tag(inner, view),
         })
@@ -207,7 +213,7 @@ enum State {
 
 impl Node {
     const fn is_directory(&self) -> bool {
-        matches!(self, Self::Macs | Self::PublicKeys | Self::Tags)
+        matches!(self, Self::Macs | Self::ManagedKeys | Self::PublicKeys | Self::Tags)
     }
 
     /// Whether reading it would give something. Says what [`Node::read`] does; a test walks both.
@@ -220,6 +226,7 @@ impl Node {
             Self::Signature(_) if view.signatures.is_none() => return State::Awaited,
             Self::Signature(_) => true,
             Self::Macs => view.facts.interface.is_some(),
+            Self::ManagedKeys => view.managed_keys.is_some(),
             Self::PublicKeys => view.facts.key_pair.is_some(),
             Self::Tags => shown_tags(view).next().is_some(),
             Self::UserData => user_data(view).is_some(),
@@ -246,6 +253,7 @@ impl Node {
                 .interface
                 .as_ref()
                 .map_or(Found::Absent, |interface| listing(view, format!("{}/", interface.mac))),
+            Self::ManagedKeys => view.managed_keys.map_or(Found::Absent, |_| listing(view, LiveKeys::listing())),
             Self::PublicKeys => view
                 .facts
                 .key_pair
@@ -299,13 +307,24 @@ fn user_data<'a>(view: &View<'a>) -> Option<&'a Bytes> {
     view.facts.user_data.as_ref().filter(|bytes| !bytes.is_empty())
 }
 
-/// `network/interfaces/macs/MAC` and what is below it.
-fn interface(inner: &[u8], view: &View<'_>) -> Found {
-    match view.facts.interface.as_ref().map_or(Below::Absent, |interface| interface.find(inner, view)) {
+/// What a directory with entries of its own has found.
+fn found(view: &View<'_>, below: Below) -> Found {
+    match below {
         Below::Listing(names) => listing(view, names),
         Below::Leaf(value) => plain(Class::Leaf, value, view.facts.launch_time),
         Below::Absent => Found::Absent,
     }
+}
+
+/// `network/interfaces/macs/MAC` and what is below it.
+fn interface(inner: &[u8], view: &View<'_>) -> Found {
+    let interface = view.facts.interface.as_ref();
+    found(view, interface.map_or(Below::Absent, |interface| interface.find(inner, view)))
+}
+
+/// What is below `managed-ssh-keys`.
+fn managed_key(inner: &[u8], view: &View<'_>) -> Found {
+    found(view, view.managed_keys.map_or(Below::Absent, |keys| keys.find(inner)))
 }
 
 /// `public-keys/0` and `public-keys/0/openssh-key`. The directory above lists `0=NAME`, which is not a path.

@@ -37,7 +37,8 @@ pub const VERSIONS: [&str; 30] = [
     LATEST,
 ];
 
-const LATEST: &str = "latest";
+/// The one version in which all is new.
+pub(crate) const LATEST: &str = "latest";
 
 /// Whether `segment` names a version. `latest`, which nearly everybody asks for, is looked at first.
 pub(crate) fn is_version(segment: &[u8]) -> bool {

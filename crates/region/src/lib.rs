@@ -27,6 +27,7 @@ mod services;
 mod signers;
 mod throttle;
 mod tunnels;
+mod user_keys;
 
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::path::PathBuf;
@@ -46,6 +47,7 @@ use host_management::{HostManagement, SettingError};
 use nodes::Nodes;
 use roles::Roles;
 use tunnels::Tunnels;
+use user_keys::UserKeys;
 
 pub use audit::{Audit, AuditReader, Entry as AuditEntry, LINE_BYTES_MAX, Rotation as AuditRotation};
 pub use gateway::{BODY_TIMEOUT, RequestOrigin};
@@ -58,6 +60,7 @@ pub use secrets::{KeySource, OperatorKey};
 pub use services::{ARCHITECTURE, ROOT_DEVICE, SERVICES};
 pub use throttle::{Rate, Rates};
 pub use tunnels::{Reach, Reached, Unreachable};
+pub use user_keys::{SentKeys, USER_KEY_SECONDS, UserKey};
 
 /// How long a terminated machine is still shown by DescribeInstances: an hour, as on EC2.
 pub const TERMINATED_SHOWN_SECONDS: u64 = 3600;
@@ -137,6 +140,7 @@ pub struct RegionServer {
     agents: Agents,
     nodes: Nodes,
     channels: Arc<Channels>,
+    user_keys: UserKeys,
     /// Seconds since the epoch.
     last_management_issue: AtomicU64,
     authority: Authority,
@@ -191,6 +195,7 @@ impl RegionServer {
             agents,
             nodes,
             channels,
+            user_keys: UserKeys::default(),
             last_management_issue: AtomicU64::new(0),
             authority: secrets.authority,
             signers: secrets.signers,
@@ -410,6 +415,7 @@ impl RegionServer {
         self.agents.keep(|instance| self.machines.get(instance).is_some());
         self.nodes.keep(|instance| self.machines.get(instance).is_some());
         self.audit.tidy(now);
+        self.user_keys.tidy(now);
         let longest_life = inborn_credential::LIFE_MAX_SECONDS + inborn_credential::WINDOW_SECONDS;
         let forgotten = self.store.forget_cut_offs(now.minus(2 * longest_life)).await;
         for error in [forgotten.err(), self.purge(now).await.err()].into_iter().flatten() {

@@ -17,6 +17,11 @@ use tokio::sync::{Mutex, MutexGuard, watch};
 pub trait Observer: Send + Sync + 'static {
     /// `instance` is now as it says. A terminated one is told of once and then forgotten.
     fn changed(&self, instance: &Arc<Instance>);
+
+    /// A key for logins was sent to `instance`: [`crate::RegionServer::sent_keys`] has it.
+    fn keys_were_sent(&self, instance: InstanceId) {
+        let _ = instance;
+    }
 }
 
 fn is_same_boot(before: &Instance, now: &Instance) -> bool {
@@ -133,6 +138,13 @@ impl Machines {
     #[must_use]
     pub fn count(&self) -> usize {
         self.live.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Tells the observer that a machine has a new key for logins.
+    pub(crate) fn keys_were_sent(&self, id: InstanceId) {
+        if let Some(observer) = self.observer.get() {
+            observer.keys_were_sent(id);
+        }
     }
 
     /// Launches machines.

@@ -9,7 +9,7 @@ use inborn_identity::{CallerKind, InstanceId};
 use inborn_region::{Operation, Protocol, SERVICES, Service};
 
 /// What each operation is expected to allow. Adding an operation means adding a line.
-const EXPECTED: [(&str, &str, &[CallerKind]); 45] = [
+const EXPECTED: [(&str, &str, &[CallerKind]); 47] = [
     ("sts", "GetCallerIdentity", &CallerKind::ALL),
     ("ec2", "CreateKeyPair", &[CallerKind::Operator]),
     ("ec2", "CreateTags", &[CallerKind::Operator]),
@@ -37,6 +37,8 @@ const EXPECTED: [(&str, &str, &[CallerKind]); 45] = [
     ("ec2-instance-connect", "Inborn.PutHostKeyPolicy", &[CallerKind::Operator]),
     ("ec2-instance-connect", "OpenTunnel", &[CallerKind::Operator]),
     ("ec2-instance-connect", "PutEC2HostKeys", &[CallerKind::IdentityRole]),
+    ("ec2-instance-connect", "SendSSHPublicKey", &[CallerKind::Operator]),
+    ("ec2-instance-connect", "SendSerialConsoleSSHPublicKey", &[CallerKind::Operator]),
     ("ec2messages", "GetMessages", &[CallerKind::ManagementRole]),
     ("iam", "CreateRole", &[CallerKind::Operator]),
     ("iam", "DeleteRole", &[CallerKind::Operator]),
@@ -175,6 +177,7 @@ fn is_let_in(reply: &Reply) -> bool {
         "InvalidParameterCombination",
         "ValidationError",
         "ValidationException",
+        "InvalidArgsException",
     ];
     reply.status == 200 || complaints.contains(&code(&reply.body))
 }

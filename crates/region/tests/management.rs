@@ -20,7 +20,7 @@ fn body(reply: &Reply) -> Value {
 fn refused(reply: &Reply) -> (u16, String, String) {
     let body = body(reply);
     let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
-    (reply.status, text("__type"), text("message"))
+    (reply.status, text("__type"), text("message") + &text("Message"))
 }
 
 async fn setting(running: &Running, operation: &str, body: Value) -> Reply {

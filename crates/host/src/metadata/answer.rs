@@ -68,7 +68,10 @@ impl Conversation {
         // Between a start of the machine and the refill of its wallet there is nothing to hand out: what is in there
         // belongs to an earlier boot.
         let credentials = wallet.at(now).filter(|_| wallet.boot_generation() == machine.boot_generation());
-        let view = machine.view(credentials);
+        let sent = attached.sent_keys();
+        let is_of_this_boot = sent.boot_generation == machine.boot_generation();
+        let managed_keys = if is_of_this_boot { sent.keys.at(now) } else { None };
+        let view = machine.view(credentials, managed_keys);
         let mut answer =
             if machine.is_running() && !(attached.is_open_to_browsers() && names_another(request.headers())) {
                 respond(&asked, &view, &service.token_key, now)

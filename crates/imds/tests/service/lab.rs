@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use inborn_identity::{HttpEndpoint, HttpTokens, InstanceId, MetadataOptions, Partition, UnixTime};
 use inborn_imds::{
-    DocumentSignatures, Facts, Interface, KeyPair, PreparedCredential, PreparedCredentials, Request, Response,
-    TokenKey, TokenTtl, View, identity_document, respond,
+    DocumentSignatures, Facts, Interface, KeyPair, ManagedKey, ManagedKeys, PreparedCredential, PreparedCredentials,
+    Request, Response, TokenKey, TokenTtl, View, identity_document, respond,
 };
 
 /// 2026-11-18T11:06:40Z.
@@ -17,6 +17,7 @@ pub(crate) struct Lab {
     pub(crate) facts: Facts,
     pub(crate) signatures: Option<DocumentSignatures>,
     pub(crate) credentials: Option<PreparedCredentials>,
+    pub(crate) managed_keys: ManagedKeys,
     pub(crate) key: TokenKey,
     pub(crate) now: UnixTime,
     document: Bytes,
@@ -87,6 +88,7 @@ pub(crate) fn lab() -> Lab {
         facts,
         signatures: Some(DocumentSignatures { signature: "c2ln\nbmF0".into(), pkcs7: "cGtj\nczc=".into() }),
         credentials: Some(credentials()),
+        managed_keys: ManagedKeys::default(),
         key: TokenKey::from_bytes(&[7; TokenKey::BYTES]).unwrap(),
         now: NOW,
     }
@@ -111,6 +113,20 @@ pub(crate) fn full_lab() -> Lab {
     lab.facts.key_pair = Some(KeyPair { name: "laptop".into(), openssh_key: "ssh-ed25519 AAAA laptop".into() });
     lab.facts.user_data = Some(Bytes::from_static(b"#!/bin/sh\n\xff"));
     lab
+}
+
+/// Two keys for one user, and one for another.
+pub(crate) fn managed_keys() -> ManagedKeys {
+    let key = |user: &str, name: &str, seconds| ManagedKey {
+        user: user.into(),
+        block: format!("#Timestamp={}\nssh-ed25519 AAAA {name}\nc2ln\n\n", NOW.plus(seconds).as_secs()),
+        expires_at: NOW.plus(seconds),
+    };
+    ManagedKeys {
+        keys: vec![key("root", "first", 20), key("a.user@realm", "other", 60), key("root", "second", 40)],
+        signer_chain: Bytes::from_static(b"-----BEGIN CERTIFICATE-----\n"),
+        staples: vec![("0123456789ABCDEF0123456789ABCDEF01234567".into(), Bytes::from_static(b"c3RhcGxl"))],
+    }
 }
 
 impl Lab {
@@ -152,6 +168,7 @@ impl Lab {
             document: &self.document,
             signatures: self.signatures.as_ref(),
             credentials: self.credentials.as_ref(),
+            managed_keys: self.managed_keys.at(self.now),
         };
         with(respond(&Request { method, path: path.as_bytes(), headers: &headers }, &view, &self.key, self.now))
     }

@@ -4,6 +4,7 @@
 mod crawl;
 mod documents;
 mod lab;
+mod managed_keys;
 mod no_panic;
 mod refusals;
 mod tokens;

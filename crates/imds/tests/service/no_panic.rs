@@ -4,7 +4,7 @@ use inborn_identity::HttpTokens;
 use inborn_imds::{Request, View, identity_document, respond};
 use proptest::prelude::*;
 
-use crate::lab::{Lab, NOW, full_lab};
+use crate::lab::{Lab, NOW, full_lab, managed_keys};
 
 fn header() -> impl Strategy<Value = (Vec<u8>, Vec<u8>)> {
     let name = prop_oneof![
@@ -28,6 +28,7 @@ fn path() -> impl Strategy<Value = Vec<u8>> {
         "(identity-credentials|ec2|security-credentials|ec2-instance|info|instance-id)".prop_map(String::into_bytes),
         "(network|interfaces|macs|02:29:96:8f:6a:2d|02%3A29:96:8f:6a:2d|interface-id|vpc-id|placement|fws)"
             .prop_map(String::into_bytes),
+        "(managed-ssh-keys|active-keys|root|a.user%40realm|signer-cert|signer-ocsp)".prop_map(String::into_bytes),
         proptest::collection::vec(any::<u8>(), 0..8),
     ];
     prop_oneof![
@@ -48,6 +49,7 @@ proptest! {
     ) {
         let lab: Lab = full_lab();
         let document = identity_document(lab.instance, &lab.facts);
+        let managed = managed_keys();
         let mut options = lab.options;
         options.http_tokens = if required { HttpTokens::Required } else { HttpTokens::Optional };
         let view = View {
@@ -58,6 +60,7 @@ proptest! {
             document: &document,
             signatures: lab.signatures.as_ref(),
             credentials: lab.credentials.as_ref(),
+            managed_keys: managed.at(NOW),
         };
         let response = respond(&Request { method: &method, path: &path, headers: &headers }, &view, &lab.key, NOW);
         prop_assert!([200, 400, 401, 403, 404, 405].contains(&response.status));

@@ -2,7 +2,7 @@
 
 use http::header::{HOST, USER_AGENT};
 use inborn_wire::query::Parameters;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::Exchange;
 use super::request::{cut, header};
@@ -25,6 +25,8 @@ const PARAMETERS_MAX: usize = 100;
 /// whatever letters: what is misspelled or out of its place is refused, but recorded. The last three are how requests of
 /// other kinds authenticate.
 const SECRET_PARAMETERS: [&str; 5] = ["UserData", "Password", "SecurityToken", "Signature", "X-Amz-Security-Token"];
+/// Operations whose members CloudTrail gives other names. Source: user guide of EC2, "Log Amazon EC2 Instance Connect API calls".
+const SEND_KEY_OPERATIONS: [&str; 2] = ["SendSSHPublicKey", "SendSerialConsoleSSHPublicKey"];
 /// The value of whatever attribute `Attribute` names, which may be user data.
 const SECRET_VALUE: &str = "Value";
 
@@ -62,7 +64,7 @@ impl RegionServer {
             // worth the disk.
             request_parameters: match (exchange.operation, exchange.input.as_deref()) {
                 (Some(_), Some(Input::Query(parameters))) => audit_parameters(parameters),
-                (Some(_), Some(Input::Json(object))) => audit_members(object.members()),
+                (Some(operation), Some(Input::Json(object))) => audit_members(operation.name, object.members()),
                 _ => Value::Null,
             },
             response_elements,
@@ -110,8 +112,20 @@ fn audit_parameters(parameters: &Parameters) -> Value {
 }
 
 /// The members of a JSON call, for its record, their names with a small first letter as CloudTrail writes them.
-fn audit_members(members: &Map<String, Value>) -> Value {
-    if members.is_empty() { Value::Null } else { shown_object(members) }
+fn audit_members(operation: &str, members: &Map<String, Value>) -> Value {
+    if members.is_empty() {
+        return Value::Null;
+    }
+    let mut shown = shown_object(members);
+    if let (true, Value::Object(shown)) = (SEND_KEY_OPERATIONS.contains(&operation), &mut shown) {
+        if let Some(user) = shown.remove("instanceOSUser") {
+            shown.insert("osUser".to_owned(), user);
+        }
+        if let Some(key) = shown.remove("sSHPublicKey") {
+            shown.insert("SSHKey".to_owned(), json!({ "publicKey": key }));
+        }
+    }
+    shown
 }
 
 fn shown_object(members: &Map<String, Value>) -> Value {

@@ -6,6 +6,9 @@ use super::{Dialect, Problem, signature, table, text};
 use crate::answer::{Answer, ERROR_TYPE_HEADER, REQUEST_ID_HEADER_S3};
 use crate::xml::{self, Layout};
 
+/// Codes that services say in the words of those that stand before them.
+const COMMON_CODES: [&str; 2] = ["AccessDeniedException", "InvalidSignatureException"];
+
 /// A refusal in the words of a dialect, for the answer and for the audit record.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Refusal {
@@ -46,7 +49,7 @@ pub fn answer(problem: &Problem, dialect: Dialect, request_id: &str) -> Answer {
         }
         _ => {}
     }
-    wrap(&refusal(problem, dialect), dialect, request_id)
+    wrap(problem, dialect, request_id)
 }
 
 /// awsQuery and EC2 send visitors to the documentation; JSON services know no operation by that method.
@@ -71,7 +74,8 @@ fn is_aws_json(dialect: Dialect) -> bool {
     matches!(dialect, Dialect::AwsJson11 | Dialect::AwsJson10 { .. } | Dialect::CoralJson)
 }
 
-fn wrap(refusal: &Refusal, dialect: Dialect, request_id: &str) -> Answer {
+fn wrap(problem: &Problem, dialect: Dialect, request_id: &str) -> Answer {
+    let refusal = &refusal(problem, dialect);
     let Refusal { status, code, message } = refusal;
     let new = |content_type, body: String| Answer::new(*status, content_type, request_id, body);
     match dialect {
@@ -82,6 +86,9 @@ fn wrap(refusal: &Refusal, dialect: Dialect, request_id: &str) -> Answer {
             new("application/json", json!({"Error": error, "RequestId": request_id}).to_string())
         }
         Dialect::Ec2 => new("text/xml;charset=UTF-8", ec2_xml(refusal, request_id)),
+        Dialect::AwsJson11 if is_of_the_model(problem) => {
+            new("application/x-amz-json-1.1", json!({"__type": code, "Message": message}).to_string())
+        }
         Dialect::AwsJson11 => new("application/x-amz-json-1.1", typed(code, message).to_string()),
         Dialect::AwsJson10 { .. } => new("application/x-amz-json-1.0", typed(&coral_type(code), message).to_string()),
         Dialect::CoralJson => {
@@ -107,6 +114,12 @@ fn wrap(refusal: &Refusal, dialect: Dialect, request_id: &str) -> Answer {
 fn named_xml(code: &'static str, message: &str) -> String {
     let layout = Layout { declaration: false, ..Layout::QUERY };
     xml::document(layout, code, None, |w| w.leaf("Message", message))
+}
+
+/// Whether the refusal is an error of its service's own model: those have their text in `Message`, in the models of Systems
+/// Manager (2014-11-06) and Instance Connect (2018-04-02) alike. What is the same in all services has it in `message`.
+fn is_of_the_model(problem: &Problem) -> bool {
+    matches!(problem, Problem::Service { code, .. } if !COMMON_CODES.contains(code))
 }
 
 fn typed(code: &str, message: &str) -> Value {

@@ -306,6 +306,16 @@ fn what_a_service_says_is_the_same_everywhere() {
     assert_eq!(refusal(&problem, SQS).status, 418);
 }
 
+#[test]
+fn what_a_service_says_itself_is_in_its_models_member() {
+    let said = |code| {
+        let problem = Problem::Service { status: 400, code, message: "No.".to_owned() };
+        body(&answer(&problem, Dialect::AwsJson11, ID)).to_owned()
+    };
+    assert_eq!(said("InvalidArgsException"), r#"{"Message":"No.","__type":"InvalidArgsException"}"#);
+    assert_eq!(said("AccessDeniedException"), r#"{"__type":"AccessDeniedException","message":"No."}"#);
+}
+
 fn body(answer: &crate::Answer) -> &str {
     core::str::from_utf8(&answer.body).unwrap()
 }

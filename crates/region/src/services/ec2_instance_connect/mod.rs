@@ -1,4 +1,5 @@
-//! EC2 Instance Connect: the host keys that machines publish, and who may read them and decide about them.
+//! EC2 Instance Connect: keys for logins that operators send to machines, the host keys that machines publish, and who may
+//! read those and decide about them.
 //!
 //! `PutEC2HostKeys` and `GetEC2HostKeys` are in no public model; their form is that of the scripts in AWS's package
 //! `aws-ec2-instance-connect-config`, versions 1.1.12 to 1.1.17, which sent them until 2022. The operations whose names
@@ -16,6 +17,9 @@ mod put_ec2_host_keys;
 mod put_host_key_policy;
 mod refusal;
 mod request;
+mod send_serial_console_ssh_public_key;
+mod send_ssh_public_key;
+mod user_key;
 
 use inborn_identity::CallerKind;
 
@@ -71,5 +75,12 @@ pub(super) static SERVICE: Service = Service {
             run: Handler::Query(open_tunnel::run),
         },
         operation("PutEC2HostKeys", Effect::Mutating, MACHINES, put_ec2_host_keys::run),
+        operation("SendSSHPublicKey", Effect::Mutating, OPERATORS, send_ssh_public_key::run),
+        operation(
+            "SendSerialConsoleSSHPublicKey",
+            Effect::Mutating,
+            OPERATORS,
+            send_serial_console_ssh_public_key::run,
+        ),
     ],
 };
