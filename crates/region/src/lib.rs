@@ -65,6 +65,9 @@ pub use user_keys::{SentKeys, USER_KEY_SECONDS, UserKey};
 /// How long a terminated machine is still shown by DescribeInstances: an hour, as on EC2.
 pub const TERMINATED_SHOWN_SECONDS: u64 = 3600;
 
+/// How long inventory and compliance are kept that nobody renews. Source: Systems Manager quotas, "inventory data expiration".
+const INVENTORY_KEPT_SECONDS: u64 = 30 * 24 * 3600;
+
 /// How long a session of the management role is good. Source: agents ask again half an hour after they were given one.
 pub const MANAGEMENT_SESSION_SECONDS: u64 = 3600;
 
@@ -418,7 +421,8 @@ impl RegionServer {
         self.user_keys.tidy(now);
         let longest_life = inborn_credential::LIFE_MAX_SECONDS + inborn_credential::WINDOW_SECONDS;
         let forgotten = self.store.forget_cut_offs(now.minus(2 * longest_life)).await;
-        for error in [forgotten.err(), self.purge(now).await.err()].into_iter().flatten() {
+        let old = self.store.forget_inventory(now.minus(INVENTORY_KEPT_SECONDS)).await;
+        for error in [forgotten.err(), old.err(), self.purge(now).await.err()].into_iter().flatten() {
             tracing::warn!(%error, "housekeeping has to wait");
         }
     }

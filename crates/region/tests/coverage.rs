@@ -9,7 +9,7 @@ use inborn_identity::{CallerKind, InstanceId};
 use inborn_region::{Operation, Protocol, SERVICES, Service};
 
 /// What each operation is expected to allow. Adding an operation means adding a line.
-const EXPECTED: [(&str, &str, &[CallerKind]); 47] = [
+const EXPECTED: &[(&str, &str, &[CallerKind])] = &[
     ("sts", "GetCallerIdentity", &CallerKind::ALL),
     ("ec2", "CreateKeyPair", &[CallerKind::Operator]),
     ("ec2", "CreateTags", &[CallerKind::Operator]),
@@ -46,6 +46,12 @@ const EXPECTED: [(&str, &str, &[CallerKind]); 47] = [
     ("iam", "ListRoles", &[CallerKind::Operator]),
     ("ssm", "DeregisterManagedInstance", &[CallerKind::Operator]),
     ("ssm", "DescribeInstanceInformation", &[CallerKind::Operator]),
+    ("ssm", "DescribeInstanceProperties", &[CallerKind::Operator]),
+    ("ssm", "GetInventory", &[CallerKind::Operator]),
+    ("ssm", "ListComplianceItems", &[CallerKind::Operator]),
+    ("ssm", "ListInventoryEntries", &[CallerKind::Operator]),
+    ("ssm", "PutComplianceItems", &[CallerKind::ManagementRole, CallerKind::Operator]),
+    ("ssm", "PutInventory", &[CallerKind::ManagementRole, CallerKind::Operator]),
     ("ssm", "GetServiceSetting", &[CallerKind::Operator]),
     ("ssm", "ListAssociations", &[CallerKind::ManagementRole, CallerKind::Operator]),
     ("ssm", "ListInstanceAssociations", &[CallerKind::ManagementRole]),
@@ -173,6 +179,7 @@ fn refused(service: &Service) -> Refused {
 fn is_let_in(reply: &Reply) -> bool {
     let complaints = [
         "InvalidParameter",
+        "InvalidResourceId",
         "MissingParameter",
         "InvalidParameterCombination",
         "ValidationError",

@@ -33,6 +33,12 @@ pub enum Conflict {
     /// The agent's key is no longer the one that the writer expected.
     #[error("the key of the agent on {0} was changed by somebody else: read it and decide again")]
     KeyChanged(InstanceId),
+    /// The inventory of this type is not the one whose hash was given.
+    #[error("the inventory of type {0} has another hash: give its content too")]
+    ContentAbsent(String),
+    /// A machine has as much inventory as it may.
+    #[error("the inventory of {0} has too many types or bytes: give less of it")]
+    InventoryFull(InstanceId),
 }
 
 /// Why a store could not do what it was asked.

@@ -6,8 +6,8 @@ use inborn_identity::{AccountId, InstanceId, RoleName, UnixTime};
 
 use crate::{
     ChangeRequest, Changed, Command, CommandChange, CommandQuery, CommandRetention, Document, HostKeys, HostKeysChange,
-    Instance, InstanceState, Invocation, KeyPair, Node, Operator, RecordedCutOff, Registration, RegistrationChange,
-    Role, SealedEpoch, SentCommand, StoreError,
+    Instance, InstanceState, InventoryChange, InventoryQuery, InventoryRecord, Invocation, KeyPair, Node, Operator,
+    RecordedCutOff, Registration, RegistrationChange, Role, SealedEpoch, SentCommand, StoreError,
 };
 
 /// What every verb gives: boxed, so that the trait is object safe.
@@ -302,6 +302,19 @@ pub trait Store: Send + Sync + 'static {
 
     /// Forgets commands of which nothing more becomes, the oldest first, a part at a time; gives how many.
     fn forget_commands(&self, retention: CommandRetention) -> Future<'_, u64>;
+
+    /// What was collected of a machine, ordered by type.
+    fn inventory(&self, query: InventoryQuery) -> Future<'_, Vec<InventoryRecord>>;
+
+    /// Replaces what was collected of a machine, type by type: all or none.
+    ///
+    /// # Errors
+    /// `NotFound`: there is no such instance, or it is terminated; `Conflict`: a hash without content is not that of what is
+    /// there, or it would be too much; `Invalid`: the number or the size of the records.
+    fn put_inventory(&self, change: InventoryChange) -> Future<'_, ()>;
+
+    /// Forgets what was received before a moment; gives how many records.
+    fn forget_inventory(&self, before: UnixTime) -> Future<'_, u64>;
 
     /// Finishes what was begun and lets go of the files. Later verbs give `Closed`; a second `close` does nothing.
     fn close(&self) -> Future<'_, ()>;

@@ -10,14 +10,15 @@ use std::collections::BTreeMap;
 
 use inborn_identity::{AccountId, InstanceId, MacAddress, UnixTime};
 use inborn_store::conformance::samples::{
-    LAUNCHED_AT, account, bare, command, document, epoch, host_keys, id, invocation, key_pair, launch,
-    launch_with_token, operator, other_account, sent,
+    LAUNCHED_AT, account, bare, command, document, epoch, host_keys, id, inventory_record, invocation, key_pair,
+    launch, launch_with_token, operator, other_account, sent,
 };
 use inborn_store::{
     Attachment, Change, ChangeRequest, CommandChange, CommandPlace, CommandProgress, CommandQuery, CommandRetention,
     CommandState, Conflict, CutOff, CutOffScope, Document, EpochState, HostKeys, HostKeysChange, Instance,
-    InstanceQuery, InstanceState, InvocationState, KeyPair, LaunchOutcome, LaunchRequest, Operator, OwnMac,
-    RecordedCutOff, SealedEpoch, SentCommand, SettingChange, SqliteStore, Store, StoreError, TagRemoval, UserData,
+    InstanceQuery, InstanceState, InventoryChange, InventoryKind, InventoryQuery, InventoryRecord, InvocationState,
+    KeyPair, LaunchOutcome, LaunchRequest, Operator, OwnMac, RecordedCutOff, SealedEpoch, SentCommand, SettingChange,
+    SqliteStore, Store, StoreError, TagRemoval, UserData,
 };
 use proptest::prelude::*;
 
@@ -35,6 +36,8 @@ enum Action {
     Forget(u8),
     HostKeys { number: u8, revision: u8, keys: u8 },
     Setting { name: u8, expected: Option<u8>, value: u8 },
+    Inventory { number: u8, kind: InventoryKind, types: u8, version: u8, is_new: bool },
+    ForgetInventory(u8),
     Page { whose: Option<bool>, after: Option<u8>, limit: u8 },
     Document { number: u8, is_there: bool },
     Send { number: u8, seconds: u8, machines: Vec<u8> },
@@ -81,6 +84,10 @@ fn mac() -> impl Strategy<Value = Option<OwnMac>> {
         (0..2u8).prop_map(move |last| OwnMac::Found(mac(last))),
         (0..2u8).prop_map(move |last| OwnMac::Told(mac(last))),
     ])
+}
+
+fn kind() -> impl Strategy<Value = InventoryKind> {
+    prop_oneof![Just(InventoryKind::Item), Just(InventoryKind::Compliance)]
 }
 
 fn change() -> impl Strategy<Value = Change> {
@@ -133,6 +140,10 @@ fn action() -> impl Strategy<Value = Action> {
         2 => (number(), 0..3u8, 0..3u8).prop_map(|(number, revision, keys)| Action::HostKeys { number, revision, keys }),
         1 => (0..2u8, prop::option::of(0..2u8), 0..2u8)
             .prop_map(|(name, expected, value)| Action::Setting { name, expected, value }),
+        3 => (number(), kind(), 0..3u8, 0..3u8, any::<bool>()).prop_map(
+            |(number, kind, types, version, is_new)| Action::Inventory { number, kind, types, version, is_new }
+        ),
+        1 => (0..4u8).prop_map(Action::ForgetInventory),
         2 => (prop::option::of(any::<bool>()), prop::option::of(number()), 1..5u8)
             .prop_map(|(whose, after, limit)| Action::Page { whose, after, limit }),
         2 => (0..4u8, any::<bool>()).prop_map(|(number, is_there)| Action::Document { number, is_there }),
@@ -178,6 +189,7 @@ struct Model {
     settings: BTreeMap<String, Vec<u8>>,
     documents: BTreeMap<String, Document>,
     commands: BTreeMap<String, SentCommand>,
+    inventory: BTreeMap<(InstanceId, InventoryKind, String), InventoryRecord>,
 }
 
 type Answer<T> = Result<T, StoreError>;
@@ -306,6 +318,7 @@ impl Model {
         self.instances.retain(|_, instance| instance.terminated_at.is_none_or(|at| at >= before));
         let instances = &self.instances;
         self.host_keys.retain(|id, _| instances.contains_key(id));
+        self.inventory.retain(|(id, ..), _| instances.contains_key(id));
         self.launches.retain(|_, (_, reservation)| instances.values().any(|left| left.reservation_id == *reservation));
         (count - self.instances.len()) as u64
     }
@@ -340,6 +353,26 @@ impl Model {
         }
         gone.iter().for_each(|id| drop(self.commands.remove(id)));
         gone.len() as u64
+    }
+
+    fn put_inventory(&mut self, change: &InventoryChange) -> Answer<()> {
+        if self.instances.get(&change.instance).is_none_or(|found| found.state == InstanceState::Terminated) {
+            return Err(StoreError::NotFound(vec![change.instance]));
+        }
+        let key = |record: &InventoryRecord| (change.instance, record.kind, record.type_name.clone());
+        for record in &change.records {
+            self.inventory.insert(key(record), record.clone());
+        }
+        for record in &change.unchanged {
+            match self.inventory.get_mut(&key(record)) {
+                Some(found) if found.content_hash == record.content_hash => {
+                    found.captured_at.clone_from(&record.captured_at);
+                    found.received_at = record.received_at;
+                }
+                _ => return Err(Conflict::ContentAbsent(record.type_name.clone()).into()),
+            }
+        }
+        Ok(())
     }
 
     fn page(&self, query: InstanceQuery) -> (Vec<Instance>, Option<InstanceId>) {
@@ -485,6 +518,19 @@ async fn step(store: &SqliteStore, model: &mut Model, action: Action) {
             let expected = listed.iter().filter(is_asked).map(|sent| sent.command.clone()).take(limit.into());
             assert_eq!(store.commands(query.clone()).await, Ok(expected.collect()));
         }
+        Action::Inventory { number, kind, types, version, is_new } => {
+            let records: Vec<_> = (0..=types).map(|one| inventory_record(kind, one, version)).collect();
+            let (records, unchanged) = if is_new { (records, Vec::new()) } else { (Vec::new(), records) };
+            let change = InventoryChange { instance: id(number.into()), records, unchanged };
+            let expected = attempt(model, |model| model.put_inventory(&change));
+            assert_eq!(store.put_inventory(change).await, expected);
+        }
+        Action::ForgetInventory(seconds) => {
+            let count = model.inventory.len();
+            model.inventory.retain(|_, record| record.received_at >= at(seconds));
+            let expected = (count - model.inventory.len()) as u64;
+            assert_eq!(store.forget_inventory(at(seconds)).await, Ok(expected));
+        }
         Action::Page { whose: other, after, limit } => {
             let after = after.map(|number| id(number.into()));
             let query = InstanceQuery { account: other.map(whose), after, limit: limit.into() };
@@ -519,6 +565,12 @@ async fn compare(store: &SqliteStore, model: &Model) {
     let query = CommandQuery { limit: CommandQuery::LIMIT_MAX, ..CommandQuery::default() };
     let invocations = model.listed().into_iter().flat_map(|sent| sent.invocations.clone()).collect();
     assert_eq!(store.invocations(query).await, Ok(invocations));
+    for (instance, kind) in (0..10).flat_map(|n| [(id(n), InventoryKind::Item), (id(n), InventoryKind::Compliance)]) {
+        let of_it = model.inventory.iter().filter(|((of, which, _), _)| (*of, *which) == (instance, kind));
+        let expected = of_it.map(|(_, record)| record.clone()).collect();
+        let query = InventoryQuery { instance, kind, type_name: None, with_content: true };
+        assert_eq!(store.inventory(query).await, Ok(expected));
+    }
     for name in ["setting-0", "setting-1"] {
         assert_eq!(store.setting(name).await, Ok(model.settings.get(name).cloned()));
     }

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use inborn_identity::{AccountId, InstanceId, RoleName, UnixTime};
 use inborn_store::{
     ChangeRequest, Changed, Command, CommandChange, CommandQuery, CommandRetention, Document, Future, HostKeys,
-    HostKeysChange, Instance, InstancePage, InstanceQuery, Invocation, KeyPair, LaunchOutcome, LaunchRequest, Node,
-    Operator, RecordedCutOff, Registration, RegistrationChange, Role, SealedEpoch, SentCommand, SettingChange, Store,
-    StoreError,
+    HostKeysChange, Instance, InstancePage, InstanceQuery, InventoryChange, InventoryQuery, InventoryRecord,
+    Invocation, KeyPair, LaunchOutcome, LaunchRequest, Node, Operator, RecordedCutOff, Registration,
+    RegistrationChange, Role, SealedEpoch, SentCommand, SettingChange, Store, StoreError,
 };
 
 /// How a write fails.
@@ -231,6 +231,18 @@ impl Store for FaultyStore {
 
     fn forget_commands(&self, retention: CommandRetention) -> Future<'_, u64> {
         self.write(|store| store.forget_commands(retention))
+    }
+
+    fn inventory(&self, query: InventoryQuery) -> Future<'_, Vec<InventoryRecord>> {
+        self.inner.inventory(query)
+    }
+
+    fn put_inventory(&self, change: InventoryChange) -> Future<'_, ()> {
+        self.write(|store| store.put_inventory(change))
+    }
+
+    fn forget_inventory(&self, before: UnixTime) -> Future<'_, u64> {
+        self.write(|store| store.forget_inventory(before))
     }
 
     fn close(&self) -> Future<'_, ()> {

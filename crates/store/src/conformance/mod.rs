@@ -11,6 +11,7 @@
 mod changes;
 mod commands;
 mod host_keys;
+mod inventory;
 mod launches;
 mod management;
 mod nodes;
@@ -20,6 +21,7 @@ pub mod samples;
 pub use changes::*;
 pub use commands::*;
 pub use host_keys::*;
+pub use inventory::*;
 pub use launches::*;
 pub use management::*;
 pub use nodes::*;
@@ -78,6 +80,10 @@ macro_rules! conformance_tests {
             commands_are_listed_in_pages,
             finished_commands_are_forgotten,
             command_limits,
+            inventory_is_replaced_by_type,
+            inventory_without_content_is_what_it_was,
+            inventory_is_forgotten_by_age,
+            inventory_limits,
             a_closed_store_says_so,
         );
     };

@@ -218,5 +218,6 @@ pub async fn a_closed_store_says_so(store: Arc<dyn Store>) {
     assert_eq!(store.delete_role(account(), "a".parse().unwrap()).await.map(drop), closed());
     assert_eq!(store.registration(id(1)).await.map(drop), closed());
     assert_eq!(store.registrations().await.map(drop), closed());
+    assert_eq!(store.forget_inventory(LAUNCHED_AT).await.map(drop), closed());
     assert_eq!(store.nodes().await.map(drop), closed());
 }

@@ -7,8 +7,9 @@ use inborn_identity::{AccessKeyId, AccessKeyKind, AccountId, InstanceId, Metadat
 
 use crate::{
     Attachment, Change, ChangeRequest, Command, CommandProgress, CommandState, CommandStep, Document, EpochState,
-    HostKeyBasis, HostKeySet, HostKeys, Instance, InstanceState, Invocation, InvocationState, KeyPair, KeyType,
-    LaunchRequest, Operator, OwnMac, Sealed, SealedEpoch, SentCommand, StateReason, UserData,
+    HostKeyBasis, HostKeySet, HostKeys, Instance, InstanceState, InventoryKind, InventoryRecord, Invocation,
+    InvocationState, KeyPair, KeyType, LaunchRequest, Operator, OwnMac, Sealed, SealedEpoch, SentCommand, StateReason,
+    UserData,
 };
 
 /// When the samples were launched: 2026-01-01T00:00:00Z.
@@ -277,4 +278,18 @@ pub fn sent(number: u32, seconds: u64, machines: &[u32]) -> SentCommand {
     command.progress.targets = u32::try_from(machines.len()).unwrap();
     let pending = |machine: &u32| invocation(number, *machine, InvocationState::Pending, 0);
     SentCommand { command, content: "{}".into(), invocations: machines.iter().map(pending).collect() }
+}
+/// Inventory of type number `number`, as collected for the time number `version`.
+#[must_use]
+pub fn inventory_record(kind: InventoryKind, number: u8, version: u8) -> InventoryRecord {
+    InventoryRecord {
+        kind,
+        type_name: format!("AWS:é'{number}"),
+        schema_version: "1.0".into(),
+        captured_at: format!("2026-01-01T00:00:0{}Z", version % 10),
+        content_hash: format!("hash {version}"),
+        context: r#"{"a":"b"}"#.into(),
+        content: format!(r#"[{{"Name":"☃ {version}"}}]"#),
+        received_at: LAUNCHED_AT.plus(u64::from(version)),
+    }
 }

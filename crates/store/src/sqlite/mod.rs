@@ -6,6 +6,7 @@ mod fault;
 mod file;
 mod host_keys;
 mod instances;
+mod inventory;
 mod key_pairs;
 mod management;
 mod nodes;
@@ -24,9 +25,9 @@ use rusqlite::Connection;
 
 use crate::{
     ChangeRequest, Changed, Command, CommandChange, CommandQuery, CommandRetention, Document, Future, HostKeys,
-    HostKeysChange, Instance, InstancePage, InstanceQuery, Invocation, KeyPair, LaunchOutcome, LaunchRequest, Node,
-    Operator, RecordedCutOff, Registration, RegistrationChange, Role, SealedEpoch, SentCommand, SettingChange, Store,
-    StoreError,
+    HostKeysChange, Instance, InstancePage, InstanceQuery, InventoryChange, InventoryQuery, InventoryRecord,
+    Invocation, KeyPair, LaunchOutcome, LaunchRequest, Node, Operator, RecordedCutOff, Registration,
+    RegistrationChange, Role, SealedEpoch, SentCommand, SettingChange, Store, StoreError,
 };
 use queue::Queue;
 use readers::ReadJob;
@@ -344,6 +345,21 @@ impl Store for SqliteStore {
 
     fn forget_commands(&self, retention: CommandRetention) -> Future<'_, u64> {
         self.write(move |connection| commands::forget(connection, retention))
+    }
+
+    fn inventory(&self, query: InventoryQuery) -> Future<'_, Vec<InventoryRecord>> {
+        self.read(move |connection| inventory::inventory(connection, &query))
+    }
+
+    fn put_inventory(&self, change: InventoryChange) -> Future<'_, ()> {
+        match change.check() {
+            Ok(()) => self.write(move |connection| inventory::put_inventory(connection, &change)),
+            Err(error) => refuse(error),
+        }
+    }
+
+    fn forget_inventory(&self, before: UnixTime) -> Future<'_, u64> {
+        self.write(move |connection| inventory::forget_inventory(connection, before))
     }
 
     fn close(&self) -> Future<'_, ()> {

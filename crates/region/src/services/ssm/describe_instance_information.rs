@@ -7,6 +7,7 @@ use inborn_wire::json::Object;
 use inborn_wire::{constraint, success};
 use serde_json::{Map, Value, json};
 
+use super::node_filter::{Filter, Rules};
 use super::refusal;
 use crate::RegionServer;
 use crate::nodes::ONLINE_SECONDS;
@@ -14,31 +15,25 @@ use crate::operation::{JsonCall, Outcome};
 
 /// Most nodes on a page, and as many as there are if the caller does not say. Source: botocore's model, `MaxResultsEC2Compatible`.
 const PAGE_MAX: usize = 50;
-/// Most filters of a call, and most values of one. Source: the same.
-const FILTERS_MAX: usize = 40;
-const VALUES_MAX: usize = 100;
-
-/// Filters as `Filters` names them; the older list says `PlatformTypes`.
-const KEYS: [&str; 13] = [
-    "ActivationIds",
-    "AgentVersion",
-    "AssociationStatus",
-    "IamRole",
-    "InstanceIds",
-    "PingStatus",
-    "PlatformType",
-    "PlatformTypes",
-    "ResourceType",
-    "SourceIds",
-    "SourceTypes",
-    "tag-key",
-    "tag:",
-];
-
-struct Filter {
-    key: String,
-    values: Vec<String>,
-}
+/// Filters as `Filters` names them; the older list says `PlatformTypes`. Limits from the same source.
+const RULES: Rules = Rules {
+    keys: &[
+        "ActivationIds",
+        "AgentVersion",
+        "AssociationStatus",
+        "IamRole",
+        "InstanceIds",
+        "PingStatus",
+        "PlatformType",
+        "PlatformTypes",
+        "ResourceType",
+        "SourceIds",
+        "SourceTypes",
+    ],
+    filters_max: 40,
+    values_max: 100,
+    refuse_value: refusal::filter_value,
+};
 
 pub(super) fn run(call: JsonCall<'_>) -> Outcome<'_> {
     Box::pin(async move {
@@ -68,7 +63,7 @@ pub(super) fn run(call: JsonCall<'_>) -> Outcome<'_> {
 }
 
 /// A node as AWS shows it; `None` if its machine is gone.
-fn entry(call: &JsonCall<'_>, node: &Node) -> Option<Map<String, Value>> {
+pub(super) fn entry(call: &JsonCall<'_>, node: &Node) -> Option<Map<String, Value>> {
     let machine = call.region.machines().get(node.instance)?;
     let is_heard =
         call.now.since(node.pinged_at) <= ONLINE_SECONDS || call.region.channels().is_connected(node.instance);
@@ -106,66 +101,21 @@ fn filters(input: &Object) -> Result<Vec<Filter>, Problem> {
     let mut filters = Vec::new();
     for (list, key, values) in [(new, "Key", "Values"), (old, "key", "valueSet")] {
         for filter in list.unwrap_or_default() {
-            filters.push(Filter::read(filter.require_text(key)?, filter.texts(values)?.unwrap_or_default())?);
+            let values = filter.texts(values)?.unwrap_or_default();
+            filters.push(Filter::read(&RULES, filter.require_text(key)?, "Equal", &values)?);
         }
     }
-    if filters.len() > FILTERS_MAX {
-        return Err(refusal::filter_value(format!("A request has at most {FILTERS_MAX} filters.")));
+    if filters.len() > RULES.filters_max {
+        return Err(refusal::filter_value(format!("A request has at most {} filters.", RULES.filters_max)));
     }
     Ok(filters)
 }
 
-impl Filter {
-    fn read(key: &str, values: Vec<&str>) -> Result<Self, Problem> {
-        let is_tag = key.strip_prefix("tag:").is_some_and(|rest| !rest.is_empty());
-        if !is_tag && (key == "tag:" || !KEYS.contains(&key)) {
-            return Err(refusal::filter_key(key));
-        }
-        if values.is_empty() || values.len() > VALUES_MAX || values.iter().any(|value| value.is_empty()) {
-            return Err(refusal::filter_value(format!(
-                "A filter has 1 to {VALUES_MAX} values, and none of them is empty."
-            )));
-        }
-        if matches!(key, "InstanceIds" | "SourceIds") {
-            for value in &values {
-                value.parse::<InstanceId>().map_err(|_| refusal::not_registered(value))?;
-            }
-        }
-        if key == "PingStatus" && values.iter().any(|value| !matches!(*value, "Online" | "ConnectionLost" | "Inactive"))
-        {
-            return Err(refusal::filter_value("PingStatus is Online, ConnectionLost or Inactive.".to_owned()));
-        }
-        Ok(Self { key: key.to_owned(), values: values.into_iter().map(str::to_owned).collect() })
-    }
-
-    fn matches(&self, call: &JsonCall<'_>, node: &Node, entry: &Map<String, Value>) -> bool {
-        let is_one = |text: &str| self.values.iter().any(|value| value == text);
-        let shows = |name: &str| entry.get(name).and_then(Value::as_str).is_some_and(is_one);
-        let machine = || call.region.machines().get(node.instance);
-        match self.key.as_str() {
-            "AgentVersion" => shows("AgentVersion"),
-            "IamRole" => shows("IamRole"),
-            "InstanceIds" => shows("InstanceId"),
-            "PingStatus" => shows("PingStatus"),
-            "PlatformType" | "PlatformTypes" => shows("PlatformType"),
-            "ResourceType" => shows("ResourceType"),
-            "SourceIds" => shows("SourceId"),
-            "SourceTypes" => shows("SourceType"),
-            "tag-key" => machine().is_some_and(|machine| machine.tags.keys().any(|key| is_one(key))),
-            key => match key.strip_prefix("tag:") {
-                Some(tag) => machine().is_some_and(|machine| machine.tags.get(tag).is_some_and(|value| is_one(value))),
-                // Activations and associations: no node has one.
-                None => false,
-            },
-        }
-    }
-}
-
 /// A page's token is the id it continues after: nothing to keep, nothing to leak that the caller has not seen.
-fn write_token(after: InstanceId) -> String {
+pub(super) fn write_token(after: InstanceId) -> String {
     format!("nodes-1-{after}")
 }
 
-fn read_token(token: &str) -> Result<InstanceId, Problem> {
+pub(super) fn read_token(token: &str) -> Result<InstanceId, Problem> {
     token.strip_prefix("nodes-1-").and_then(|id| id.parse().ok()).ok_or_else(refusal::next_token)
 }

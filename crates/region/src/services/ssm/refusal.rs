@@ -60,6 +60,71 @@ pub(super) fn filter_value(message: String) -> Problem {
     refuse(400, "InvalidInstanceInformationFilterValue", message)
 }
 
+pub(super) fn property_filter_value(message: String) -> Problem {
+    refuse(400, "InvalidInstancePropertyFilterValue", message)
+}
+
+/// Of inventory and of compliance.
+pub(super) fn filter(key: &str) -> Problem {
+    let shown: String = key.chars().take(128).collect();
+    refuse(400, "InvalidFilter", format!("The filter name isn't valid: {shown}"))
+}
+
+pub(super) fn type_name(name: &str) -> Problem {
+    let shown: String = name.chars().take(128).collect();
+    refuse(400, "InvalidTypeNameException", format!("The parameter type name isn't valid: {shown}"))
+}
+
+pub(super) fn item_content(of: &str, why: &str) -> Problem {
+    refuse(400, "InvalidItemContentException", format!("One or more content items of {of} isn't valid: {why}."))
+}
+
+pub(super) fn item_context(of: &str) -> Problem {
+    let message = format!("The Context attribute isn't allowed for the inventory type {of}.");
+    refuse(400, "UnsupportedInventoryItemContextException", message)
+}
+
+pub(super) fn item_size(of: &str) -> Problem {
+    refuse(400, "ItemSizeLimitExceededException", format!("The inventory item {of} has exceeded the size limit."))
+}
+
+pub(super) fn total_size() -> Problem {
+    let message = "The size of inventory data has exceeded the total size limit for the resource.";
+    refuse(400, "TotalSizeLimitExceededException", message)
+}
+
+/// An agent sends everything anew after this one.
+pub(super) fn content_mismatch(of: &str) -> Problem {
+    let message = format!("The inventory item {of} has no content, and its hash is not that of what is known.");
+    refuse(400, "ItemContentMismatchException", message)
+}
+
+pub(super) fn custom_types() -> Problem {
+    let message = "You have exceeded the limit for custom schemas. Delete one or more custom schemas and try again.";
+    refuse(400, "CustomSchemaCountLimitExceededException", message)
+}
+
+pub(super) fn compliance_types() -> Problem {
+    let message = "You specified too many custom compliance types. You can specify a maximum of 10 different types.";
+    refuse(400, "ComplianceTypeCountLimitExceededException", message)
+}
+
+pub(super) fn resource_type() -> Problem {
+    refuse(400, "InvalidResourceType", "The resource type isn't valid: it is ManagedInstance.")
+}
+
+pub(super) fn resource_id() -> Problem {
+    refuse(400, "InvalidResourceId", "The resource ID isn't valid: it is that of one node.")
+}
+
+pub(super) fn aggregator() -> Problem {
+    refuse(400, "InvalidAggregatorException", "Aggregations of inventory are not served here.")
+}
+
+pub(super) fn result_attribute() -> Problem {
+    refuse(400, "InvalidResultAttributeException", "A call has at most one result attribute.")
+}
+
 pub(super) fn next_token() -> Problem {
     refuse(400, "InvalidNextToken", "The specified token is not valid.")
 }
