@@ -118,7 +118,7 @@ impl UnixTime {
     /// Another form, or a date that does not exist.
     pub fn parse_basic(text: &[u8]) -> Result<Self, TimeError> {
         let [y1, y2, y3, y4, m1, m2, d1, d2, b'T', h1, h2, n1, n2, s1, s2, b'Z'] = *text else { return Err(BASIC) };
-        Self::assemble([&[y1, y2, y3, y4], &[m1, m2], &[d1, d2], &[h1, h2], &[n1, n2], &[s1, s2]]).ok_or(BASIC)
+        Self::assemble([y1, y2, y3, y4, m1, m2, d1, d2, h1, h2, n1, n2, s1, s2]).ok_or(BASIC)
     }
 
     /// Reads `2026-11-23T05:29:00Z`, with or without a fraction of at most nine digits, which is dropped.
@@ -136,7 +136,7 @@ impl UnixTime {
                 if !digits.is_empty() && digits.len() <= 9 && digits.iter().all(u8::is_ascii_digit) => {}
             _ => return Err(RFC3339),
         }
-        Self::assemble([&[y1, y2, y3, y4], &[m1, m2], &[d1, d2], &[h1, h2], &[n1, n2], &[s1, s2]]).ok_or(RFC3339)
+        Self::assemble([y1, y2, y3, y4, m1, m2, d1, d2, h1, h2, n1, n2, s1, s2]).ok_or(RFC3339)
     }
 
     /// Reads `Mon, 23 Nov 2026 05:29:00 GMT`. The weekday must be a weekday, but is not compared with the date.
@@ -152,15 +152,19 @@ impl UnixTime {
             return Err(HTTP);
         }
         let month = MONTHS.iter().position(|name| name.as_bytes() == [*m1, *m2, *m3]).ok_or(HTTP)? + 1;
-        let month = format!("{month:02}");
-        Self::assemble([&[*y1, *y2, *y3, *y4], month.as_bytes(), &[*d1, *d2], &[h1, h2], &[n1, n2], &[s1, s2]])
-            .ok_or(HTTP)
+        let [m1, m2] = [month / 10, month % 10].map(|digit| u8::try_from(digit).map_or(0, |digit| b'0' + digit));
+        Self::assemble([*y1, *y2, *y3, *y4, m1, m2, *d1, *d2, h1, h2, n1, n2, s1, s2]).ok_or(HTTP)
     }
 
     /// From the digits of year, month, day, hour, minute and second.
-    fn assemble(parts: [&[u8]; 6]) -> Option<Self> {
-        let [year, month, day, hour, minute, second] = parts.map(decimal);
-        let (year, month, day, hour, minute, second) = (year?, month?, day?, hour?, minute?, second?);
+    fn assemble(digits: [u8; 14]) -> Option<Self> {
+        if !digits.iter().fold(true, |all, digit| all & digit.is_ascii_digit()) {
+            return None;
+        }
+        let [y1, y2, y3, y4, m1, m2, d1, d2, h1, h2, n1, n2, s1, s2] = digits;
+        let number = |tens: u8, ones: u8| u64::from(tens & 15) * 10 + u64::from(ones & 15);
+        let (year, month, day) = (number(y1, y2) * 100 + number(y3, y4), number(m1, m2), number(d1, d2));
+        let (hour, minute, second) = (number(h1, h2), number(n1, n2), number(s1, s2));
         let exists = year >= 1970
             && (1..=12).contains(&month)
             && day >= 1
@@ -205,10 +209,6 @@ fn push_two_digits(text: &mut String, number: u64) {
     for digit in [number / 10 % 10, number % 10] {
         text.extend(u32::try_from(digit).ok().and_then(|digit| char::from_digit(digit, 10)));
     }
-}
-
-fn decimal(digits: &[u8]) -> Option<u64> {
-    digits.iter().try_fold(0u64, |value, digit| digit.is_ascii_digit().then(|| value * 10 + u64::from(digit - b'0')))
 }
 
 fn is_leap(year: u64) -> bool {

@@ -110,11 +110,11 @@ impl<'a> Authorization<'a> {
 
         let there = |value: Option<&'a str>| value.filter(|value| !value.is_empty());
         match (there(credential), there(signed_headers), there(signature)) {
-            (Some(credential), Some(signed_headers), Some(signature)) if has_date => {
-                let [credential, signed_headers, signature] =
-                    [credential, signed_headers, signature].map(Cow::Borrowed);
-                Ok(Self { credential, signed_headers, signature })
-            }
+            (Some(credential), Some(signed_headers), Some(signature)) if has_date => Ok(Self {
+                credential: credential.into(),
+                signed_headers: signed_headers.into(),
+                signature: signature.into(),
+            }),
             (credential, signed_headers, signature) => Err(Fault::Missing(Missing {
                 credential: credential.is_none(),
                 signature: signature.is_none(),
