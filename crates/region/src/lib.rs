@@ -11,6 +11,7 @@
 mod agents;
 mod audit;
 mod channels;
+mod documents;
 mod gateway;
 mod host_management;
 mod identity;
@@ -21,6 +22,7 @@ pub mod network;
 mod nodes;
 mod operation;
 mod roles;
+mod run_command;
 mod second_signature;
 mod secrets;
 mod services;
@@ -42,10 +44,12 @@ use inborn_store::{Change, InstanceState, StateReason, Store, StoreError};
 
 use agents::Agents;
 use channels::Channels;
+use documents::Documents;
 use gateway::Bounds;
 use host_management::{HostManagement, SettingError};
 use nodes::Nodes;
 use roles::Roles;
+use run_command::RunCommand;
 use tunnels::Tunnels;
 use user_keys::UserKeys;
 
@@ -144,6 +148,8 @@ pub struct RegionServer {
     nodes: Nodes,
     channels: Arc<Channels>,
     user_keys: UserKeys,
+    documents: Documents,
+    run_command: RunCommand,
     /// Seconds since the epoch.
     last_management_issue: AtomicU64,
     authority: Authority,
@@ -185,6 +191,8 @@ impl RegionServer {
         let host_management = HostManagement::load(Arc::clone(&store)).await?;
         let agents = Agents::load(Arc::clone(&store)).await?;
         let nodes = Nodes::load(Arc::clone(&store)).await?;
+        let documents = Documents::load(Arc::clone(&store)).await?;
+        let (run_command, engine) = RunCommand::load(Arc::clone(&store)).await?;
         let audit = Audit::open(&audit_file, AuditRotation::DEFAULT, now)
             .map_err(|source| OpenError::Audit { path: audit_file, source })?;
         let region = Self {
@@ -199,6 +207,8 @@ impl RegionServer {
             nodes,
             channels,
             user_keys: UserKeys::default(),
+            documents,
+            run_command,
             last_management_issue: AtomicU64::new(0),
             authority: secrets.authority,
             signers: secrets.signers,
@@ -208,7 +218,9 @@ impl RegionServer {
             tunnels: Tunnels::default(),
             metrics: Metrics::default(),
         };
-        Ok(Arc::new(region))
+        let region = Arc::new(region);
+        engine.start(&region);
+        Ok(region)
     }
 
     /// Which region this is.
@@ -289,6 +301,16 @@ impl RegionServer {
     /// Sets who knows the way to machines. Only the first call counts; before it there is no way.
     pub fn reach_by(&self, reach: Arc<dyn Reach>) {
         self.tunnels.reach_by(reach);
+    }
+
+    /// What commands run.
+    pub(crate) const fn documents(&self) -> &Documents {
+        &self.documents
+    }
+
+    /// Commands to machines.
+    pub(crate) const fn run_command(&self) -> &RunCommand {
+        &self.run_command
     }
 
     /// The store.
@@ -422,7 +444,8 @@ impl RegionServer {
         let longest_life = inborn_credential::LIFE_MAX_SECONDS + inborn_credential::WINDOW_SECONDS;
         let forgotten = self.store.forget_cut_offs(now.minus(2 * longest_life)).await;
         let old = self.store.forget_inventory(now.minus(INVENTORY_KEPT_SECONDS)).await;
-        for error in [forgotten.err(), old.err(), self.purge(now).await.err()].into_iter().flatten() {
+        let (purged, commands) = (self.purge(now).await, self.run_command.tidy(now).await);
+        for error in [forgotten.err(), old.err(), purged.err(), commands.err()].into_iter().flatten() {
             tracing::warn!(%error, "housekeeping has to wait");
         }
     }

@@ -7,10 +7,12 @@ use std::sync::Arc;
 use inborn_identity::InstanceId;
 use inborn_wire::message_gateway::Frame;
 use inborn_wire::message_gateway::payload::{
-    self, AGENT_TASK_ACKNOWLEDGE, AGENT_TASK_COMPLETE, AgentTaskAcknowledge, AgentTaskComplete, SCHEMA,
+    self, AGENT_JOB_ACK, AGENT_JOB_REPLY, AGENT_TASK_ACKNOWLEDGE, AGENT_TASK_COMPLETE, AgentTaskAcknowledge,
+    AgentTaskComplete, SCHEMA,
 };
 
 use crate::RegionServer;
+use crate::run_command;
 
 /// What the agent of a machine said. Which machine is known from the channel, and nothing in the frame can change it.
 pub(crate) struct Heard<'a> {
@@ -26,10 +28,14 @@ pub(crate) type Greeting = for<'a> fn(&'a Arc<RegionServer>, InstanceId) -> Done
 pub(crate) type Done<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 /// By message type. What is not here is passed over: agents also send what nobody asked for, such as telemetry.
-static HANDLERS: &[(&str, Handler)] = &[(AGENT_TASK_COMPLETE, task_complete)];
+static HANDLERS: &[(&str, Handler)] = &[
+    (AGENT_JOB_ACK, run_command::job_ack),
+    (AGENT_JOB_REPLY, run_command::job_reply),
+    (AGENT_TASK_COMPLETE, task_complete),
+];
 
 /// In this order, each time an agent opens its channel.
-static GREETINGS: &[Greeting] = &[];
+static GREETINGS: &[Greeting] = &[run_command::arrived];
 
 /// Hands a message to whom it concerns.
 pub(super) async fn hear(region: &Arc<RegionServer>, instance: InstanceId, frame: Frame<'_>) {

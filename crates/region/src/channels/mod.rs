@@ -26,6 +26,7 @@ use crate::machines::Observer;
 
 pub(crate) use control::converse;
 pub(crate) use grants::{Grants, GrantsFull};
+pub(crate) use incoming::{Done, Heard};
 
 /// Frames that wait for one agent to take them.
 const QUEUE_FRAMES_MAX: usize = 64;

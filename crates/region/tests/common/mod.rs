@@ -4,6 +4,7 @@
 
 pub mod agent;
 pub mod channel;
+pub mod commands;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,16 +1,28 @@
-//! Systems Manager, as far as Default Host Management goes: its setting, the registration of agents, their nodes
-//! and what is on them.
+//! Systems Manager, as far as Default Host Management goes: its setting, the registration of agents, their nodes, what is on
+//! them, and commands to them.
 
 mod agent;
+mod cancel_command;
+mod command;
+mod command_filter;
 mod comparison;
+mod create_document;
+mod delete_document;
 mod deregister_managed_instance;
+mod describe_document;
 mod describe_instance_information;
 mod describe_instance_properties;
+mod document;
+mod get_command_invocation;
+mod get_document;
 mod get_inventory;
 mod get_service_setting;
 mod inventory;
 mod list_associations;
+mod list_command_invocations;
+mod list_commands;
 mod list_compliance_items;
+mod list_documents;
 mod list_instance_associations;
 mod list_inventory_entries;
 mod node_filter;
@@ -21,6 +33,7 @@ mod refusal;
 mod register_managed_instance;
 mod request_managed_instance_role_token;
 mod reset_service_setting;
+mod send_command;
 mod service_setting;
 mod update_instance_information;
 mod update_managed_instance_public_key;
@@ -56,13 +69,22 @@ pub(super) static SERVICE: Service = Service {
     // A megabyte of inventory, some of it escaped.
     body_bytes_max: 2 * 1024 * 1024,
     operations: &[
+        operation("CancelCommand", Effect::Mutating, OPERATORS, cancel_command::run),
+        operation("CreateDocument", Effect::Mutating, OPERATORS, create_document::run),
+        operation("DeleteDocument", Effect::Mutating, OPERATORS, delete_document::run),
         operation("DeregisterManagedInstance", Effect::Mutating, OPERATORS, deregister_managed_instance::run),
+        operation("DescribeDocument", Effect::ReadOnly, AGENTS_AND_OPERATORS, describe_document::run),
         operation("DescribeInstanceInformation", Effect::ReadOnly, OPERATORS, describe_instance_information::run),
         operation("DescribeInstanceProperties", Effect::ReadOnly, OPERATORS, describe_instance_properties::run),
+        operation("GetCommandInvocation", Effect::ReadOnly, OPERATORS, get_command_invocation::run),
+        operation("GetDocument", Effect::ReadOnly, AGENTS_AND_OPERATORS, get_document::run),
         operation("GetInventory", Effect::ReadOnly, OPERATORS, get_inventory::run),
         operation("GetServiceSetting", Effect::ReadOnly, OPERATORS, get_service_setting::run),
         operation("ListAssociations", Effect::ReadOnly, AGENTS_AND_OPERATORS, list_associations::run),
+        operation("ListCommandInvocations", Effect::ReadOnly, OPERATORS, list_command_invocations::run),
+        operation("ListCommands", Effect::ReadOnly, OPERATORS, list_commands::run),
         operation("ListComplianceItems", Effect::ReadOnly, OPERATORS, list_compliance_items::run),
+        operation("ListDocuments", Effect::ReadOnly, OPERATORS, list_documents::run),
         operation("ListInstanceAssociations", Effect::ReadOnly, AGENTS, list_instance_associations::run),
         operation("ListInventoryEntries", Effect::ReadOnly, OPERATORS, list_inventory_entries::run),
         operation("PutComplianceItems", Effect::Mutating, AGENTS_AND_OPERATORS, put_compliance_items::run),
@@ -76,6 +98,7 @@ pub(super) static SERVICE: Service = Service {
             request_managed_instance_role_token::run,
         ),
         operation("ResetServiceSetting", Effect::Mutating, OPERATORS, reset_service_setting::run),
+        operation("SendCommand", Effect::Mutating, OPERATORS, send_command::run),
         operation("UpdateInstanceInformation", Effect::Mutating, AGENTS, update_instance_information::run),
         operation(
             "UpdateManagedInstancePublicKey",

@@ -1,9 +1,10 @@
 //! What Systems Manager answers when a request cannot be done. Source: its API reference and botocore's model, 2014-11-06.
 
-use inborn_identity::AccountId;
+use inborn_identity::{AccountId, InstanceId};
 use inborn_store::StoreError;
 use inborn_wire::error::Problem;
 
+use crate::documents::DOCUMENTS_MAX;
 use crate::host_management::SettingError;
 
 fn refuse(status: u16, code: &'static str, message: impl Into<String>) -> Problem {
@@ -49,6 +50,86 @@ pub(super) fn key_already_registered() -> Problem {
 pub(super) fn not_registered(id: &str) -> Problem {
     let shown: String = id.chars().take(128).collect();
     refuse(400, "InvalidInstanceId", format!("Instance {shown} is not registered."))
+}
+
+/// To the letter: people search for it.
+pub(super) fn not_valid(ids: &[&str], account: AccountId) -> Problem {
+    let shown: Vec<String> = ids.iter().map(|id| id.chars().take(32).collect()).collect();
+    let message = format!("Instances [[{}]] not in a valid state for account {account}", shown.join(", "));
+    refuse(400, "InvalidInstanceId", message)
+}
+
+pub(super) fn duplicate_instance() -> Problem {
+    refuse(400, "DuplicateInstanceId", "An instance is named twice.")
+}
+
+/// To the letter.
+pub(super) fn platform(instance: InstanceId, platform: &str) -> Problem {
+    let message = format!("Cannot perform operation for instance id {instance} of platform type {platform}");
+    refuse(400, "UnsupportedPlatformType", message)
+}
+
+pub(super) fn parameters(message: String) -> Problem {
+    refuse(400, "InvalidParameters", message)
+}
+
+pub(super) fn command_id() -> Problem {
+    refuse(400, "InvalidCommandId", "The specified command ID isn't valid. Verify the ID and try again.")
+}
+
+pub(super) fn no_invocation() -> Problem {
+    let message = "The command ID and managed node ID you specified didn't match any invocations. Verify the command ID \
+                   and the managed node ID and try again.";
+    refuse(400, "InvocationDoesNotExist", message)
+}
+
+pub(super) fn plugin_name() -> Problem {
+    refuse(400, "InvalidPluginName", "The plugin name isn't valid.")
+}
+
+pub(super) fn output_folder() -> Problem {
+    refuse(
+        400,
+        "InvalidOutputFolder",
+        "The S3 bucket doesn't exist: there is no S3 here, and output is kept by the region.",
+    )
+}
+
+pub(super) fn notification() -> Problem {
+    refuse(400, "InvalidNotificationConfig", "There is no SNS here: nobody would be told.")
+}
+
+pub(super) fn document(name: &str) -> Problem {
+    let shown: String = name.chars().take(128).collect();
+    refuse(400, "InvalidDocument", format!("Document with name {shown} does not exist."))
+}
+
+pub(super) fn document_version() -> Problem {
+    refuse(400, "InvalidDocumentVersion", "The document version isn't valid or doesn't exist.")
+}
+
+pub(super) fn document_hash() -> Problem {
+    refuse(400, "InvalidDocument", "The document does not have the SHA-256 hash that the request names.")
+}
+
+pub(super) fn document_content(message: String) -> Problem {
+    refuse(400, "InvalidDocumentContent", message)
+}
+
+pub(super) fn document_schema(message: String) -> Problem {
+    refuse(400, "InvalidDocumentSchemaVersion", message)
+}
+
+pub(super) fn document_too_large(message: &str) -> Problem {
+    refuse(400, "MaxDocumentSizeExceeded", message)
+}
+
+pub(super) fn document_exists() -> Problem {
+    refuse(400, "DocumentAlreadyExists", "The specified document already exists.")
+}
+
+pub(super) fn too_many_documents() -> Problem {
+    refuse(400, "DocumentLimitExceeded", format!("You can have at most {DOCUMENTS_MAX} active SSM documents."))
 }
 
 pub(super) fn filter_key(key: &str) -> Problem {

@@ -1,0 +1,248 @@
+//! What becomes of a command on one machine: a state, an event, the next state. Pure.
+//!
+//! Messages come twice, in any order, or not at all. A state in which nothing more becomes of an invocation is never left.
+
+use inborn_identity::UnixTime;
+use inborn_store::{Invocation, InvocationState};
+
+use super::report::{Outcome, Report};
+
+/// What happens to an invocation.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Event {
+    /// It was sent, and the machine has not said in time that it has it.
+    Unanswered,
+    /// The machine has it.
+    Acknowledged,
+    /// The machine does not take it; why.
+    Refused(String),
+    /// The machine tells how far it is.
+    Reported(Report),
+    /// Somebody wants it ended. Whether the machine may have it already.
+    Cancel { was_sent: bool },
+    /// The time to take it is over.
+    DeliveryOver,
+    /// The time to do it is over.
+    ExecutionOver,
+    /// The machine is gone for good.
+    MachineGone,
+    /// It has failed on so many machines that it is not sent to others.
+    TooManyErrors,
+}
+
+/// The invocation after an event; `None` if that changes nothing.
+pub(super) fn next(before: &Invocation, event: Event, now: UnixTime) -> Option<Invocation> {
+    use InvocationState as State;
+    if before.state.is_terminal() {
+        return None;
+    }
+    let mut after = before.clone();
+    let is_untaken = before.acknowledged_at.is_none();
+    match event {
+        Event::Unanswered if before.state == State::Pending => after.state = State::Delayed,
+        Event::Unanswered => return None,
+        Event::Acknowledged => acknowledge(&mut after, now),
+        Event::Refused(why) => {
+            after.state = if before.state == State::Cancelling { State::Cancelled } else { State::Failed };
+            after.trace = why;
+        }
+        Event::Reported(report) => {
+            acknowledge(&mut after, now);
+            take(&mut after, report);
+        }
+        Event::Cancel { was_sent } => after.state = if was_sent { State::Cancelling } else { State::Cancelled },
+        Event::DeliveryOver if is_untaken => after.state = ended(before.state, State::DeliveryTimedOut),
+        Event::ExecutionOver if !is_untaken => after.state = ended(before.state, State::ExecutionTimedOut),
+        Event::DeliveryOver | Event::ExecutionOver => return None,
+        Event::MachineGone => after.state = ended(before.state, State::Undeliverable),
+        Event::TooManyErrors if before.state == State::Pending => after.state = State::Terminated,
+        Event::TooManyErrors => return None,
+    }
+    (after != *before).then_some(after)
+}
+
+/// What was to be cancelled and ends without a word is cancelled.
+fn ended(before: InvocationState, otherwise: InvocationState) -> InvocationState {
+    if before == InvocationState::Cancelling { InvocationState::Cancelled } else { otherwise }
+}
+
+fn acknowledge(invocation: &mut Invocation, now: UnixTime) {
+    invocation.acknowledged_at.get_or_insert(now);
+    if invocation.state != InvocationState::Cancelling {
+        invocation.state = InvocationState::InProgress;
+    }
+}
+
+/// Takes over what the agent tells. A step that has ended does not go back either.
+fn take(invocation: &mut Invocation, report: Report) {
+    if let Outcome::Ended(state) = report.outcome {
+        invocation.state = state;
+    }
+    if !report.trace.is_empty() {
+        invocation.trace = report.trace;
+    }
+    for step in report.steps {
+        let has_room = invocation.steps.len() < Invocation::STEPS_MAX;
+        match invocation.steps.iter_mut().find(|known| known.name == step.name) {
+            Some(known) if is_over(&known.status) && !is_over(&step.status) => {}
+            Some(known) => *known = step,
+            None if has_room => invocation.steps.push(step),
+            None => {}
+        }
+    }
+}
+
+/// Whether an agent says of a step that it has ended.
+pub(crate) fn is_over(status: &str) -> bool {
+    matches!(status, "Success" | "Failed" | "TimedOut" | "Cancelled" | "Skipped")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use inborn_identity::InstanceId;
+    use inborn_store::CommandStep;
+    use proptest::prelude::*;
+
+    const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
+
+    fn pending() -> Invocation {
+        Invocation {
+            command: "c".into(),
+            instance: InstanceId::from_bytes([0; 9]),
+            instance_name: String::new(),
+            state: InvocationState::Pending,
+            acknowledged_at: None,
+            trace: String::new(),
+            steps: Vec::new(),
+        }
+    }
+
+    fn report(outcome: Outcome, status: &str) -> Event {
+        let step = CommandStep { name: "s".into(), status: status.into(), ..CommandStep::default() };
+        Event::Reported(Report { outcome, trace: String::new(), steps: vec![step] })
+    }
+
+    fn run(events: &[Event]) -> Invocation {
+        events.iter().fold(pending(), |state, event| next(&state, event.clone(), NOW).unwrap_or(state))
+    }
+
+    #[test]
+    fn each_event_leads_where_it_should() {
+        use InvocationState as State;
+        let success = report(Outcome::Ended(State::Success), "Success");
+        let progress = report(Outcome::InProgress, "InProgress");
+        let cancel = Event::Cancel { was_sent: true };
+        for (events, expected) in [
+            (vec![Event::Unanswered], State::Delayed),
+            (vec![Event::Unanswered, Event::Acknowledged], State::InProgress),
+            (vec![Event::Acknowledged, Event::Unanswered], State::InProgress),
+            (vec![progress.clone()], State::InProgress),
+            (vec![success.clone()], State::Success),
+            (vec![success.clone(), progress.clone()], State::Success),
+            (vec![Event::Refused("no".into())], State::Failed),
+            (vec![Event::Cancel { was_sent: false }], State::Cancelled),
+            (vec![cancel.clone()], State::Cancelling),
+            (vec![cancel.clone(), Event::Acknowledged, progress], State::Cancelling),
+            (vec![cancel.clone(), Event::Acknowledged, success.clone()], State::Success),
+            (vec![cancel.clone(), Event::DeliveryOver], State::Cancelled),
+            (vec![Event::Acknowledged, cancel.clone(), Event::ExecutionOver], State::Cancelled),
+            (vec![cancel, Event::MachineGone], State::Cancelled),
+            (vec![Event::DeliveryOver], State::DeliveryTimedOut),
+            (vec![Event::ExecutionOver], State::Pending),
+            (vec![Event::Acknowledged, Event::DeliveryOver], State::InProgress),
+            (vec![Event::Acknowledged, Event::ExecutionOver], State::ExecutionTimedOut),
+            (vec![Event::Acknowledged, Event::ExecutionOver, success], State::ExecutionTimedOut),
+            (vec![Event::MachineGone], State::Undeliverable),
+            (vec![Event::TooManyErrors], State::Terminated),
+            (vec![Event::Acknowledged, Event::TooManyErrors], State::InProgress),
+        ] {
+            assert_eq!(run(&events).state, expected, "{events:?}");
+        }
+    }
+
+    #[test]
+    fn a_step_that_has_ended_stays_ended() {
+        let invocation = run(&[report(Outcome::InProgress, "Success"), report(Outcome::InProgress, "InProgress")]);
+        assert_eq!((invocation.steps.len(), invocation.steps[0].status.as_str()), (1, "Success"));
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        use InvocationState as State;
+        let ends =
+            prop::sample::select(vec![State::Success, State::Failed, State::Cancelled, State::ExecutionTimedOut]);
+        prop_oneof![
+            Just(Event::Unanswered),
+            Just(Event::Acknowledged),
+            Just(Event::Refused("no".into())),
+            Just(report(Outcome::InProgress, "InProgress")),
+            ends.prop_map(|end| report(Outcome::Ended(end), "Success")),
+            any::<bool>().prop_map(|was_sent| Event::Cancel { was_sent }),
+            Just(Event::DeliveryOver),
+            Just(Event::ExecutionOver),
+            Just(Event::MachineGone),
+            Just(Event::TooManyErrors),
+        ]
+    }
+
+    proptest! {
+        /// Whatever comes, and in whatever order: what has ended stays as it ended, to the last byte.
+        #[test]
+        fn a_terminal_state_is_never_left(events in prop::collection::vec(event(), 0..12)) {
+            let mut state = pending();
+            let mut ended: Option<Invocation> = None;
+            for event in events {
+                let after = next(&state, event, NOW);
+                if let Some(ended) = &ended {
+                    prop_assert_eq!(after.as_ref(), None);
+                    prop_assert_eq!(&state, ended);
+                }
+                state = after.unwrap_or(state);
+                if state.state.is_terminal() && ended.is_none() {
+                    ended = Some(state.clone());
+                }
+            }
+        }
+
+        /// The same message twice is the same as once.
+        #[test]
+        fn a_duplicate_changes_nothing(events in prop::collection::vec(event(), 0..8), last in event()) {
+            let once = run(&[events.clone(), vec![last.clone()]].concat());
+            let twice = run(&[events, vec![last.clone(), last.clone()]].concat());
+            // What was ended before it was sent is cancelled; ending it again cannot tell whether it was sent.
+            if !matches!(last, Event::Cancel { .. } | Event::Refused(_)) {
+                prop_assert_eq!(once, twice);
+            }
+        }
+
+        /// The last word of the agent and the words before it may come in any order, some of them not at all: it ends
+        /// as the agent said.
+        #[test]
+        fn any_order_and_any_loss_ends_alike(order in Just(vec![0, 1, 2, 3]).prop_shuffle(), kept in any::<[bool; 4]>()) {
+            let words = [
+                Event::Acknowledged,
+                report(Outcome::InProgress, "InProgress"),
+                report(Outcome::InProgress, "Success"),
+                report(Outcome::Ended(InvocationState::Success), "Success"),
+            ];
+            let heard: Vec<Event> =
+                order.into_iter().filter(|word| kept[*word] || *word == 3).map(|word| words[word].clone()).collect();
+            let state = run(&heard);
+            prop_assert_eq!(state.state, InvocationState::Success);
+            prop_assert_eq!(state.steps[0].status.as_str(), "Success");
+            prop_assert!(state.acknowledged_at.is_some());
+        }
+
+        /// What the machine has taken has begun to count its time, and never counts it anew.
+        #[test]
+        fn time_begins_once(events in prop::collection::vec(event(), 0..12)) {
+            let mut state = pending();
+            for (seconds, event) in (0..).zip(events) {
+                let after = next(&state, event, NOW.plus(seconds)).unwrap_or_else(|| state.clone());
+                prop_assert!(state.acknowledged_at.is_none() || after.acknowledged_at == state.acknowledged_at);
+                prop_assert!(after.state != InvocationState::InProgress || after.acknowledged_at.is_some());
+                state = after;
+            }
+        }
+    }
+}

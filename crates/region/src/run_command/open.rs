@@ -1,0 +1,288 @@
+//! A command of which something may still become: where it is, where it goes next, and what that makes of it as a whole.
+//! Pure.
+
+use std::collections::BTreeMap;
+
+use inborn_identity::{InstanceId, UnixTime};
+use inborn_store::{Command, CommandProgress, CommandState, Invocation, InvocationState, SentCommand};
+use serde_json::Value;
+
+use super::invocation::{Event, next};
+
+/// How long a machine has to say that it has what it was sent, before it is sent again. Agents say so at once, and ask that
+/// what they fetch be kept from others for ten seconds.
+pub(super) const RESEND_SECONDS: u64 = 15;
+/// How much longer than its time a command may take until we end it: its agent does so itself, and says so.
+pub(super) const EXECUTION_GRACE_SECONDS: u64 = 60;
+
+/// A command and its invocations.
+#[derive(Debug)]
+pub(super) struct OpenCommand {
+    /// Its place among all commands.
+    pub(super) serial: u64,
+    pub(super) command: Command,
+    pub(super) document: Value,
+    invocations: BTreeMap<InstanceId, Tracked>,
+    concurrency_max: usize,
+    errors_max: usize,
+    is_cancelled: bool,
+}
+
+/// An invocation, and what is known of it until the region restarts: it is sent again then.
+#[derive(Debug)]
+struct Tracked {
+    invocation: Invocation,
+    /// When it was sent last, if it was.
+    sent_at: Option<UnixTime>,
+    /// When the machine was told last that it is to be ended, if it was.
+    cancel_sent_at: Option<UnixTime>,
+}
+
+/// What is to be sent to a machine.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Due {
+    Command,
+    Cancellation,
+}
+
+/// What an event makes of a command: to be stored, and then taken over by [`OpenCommand::commit`].
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Draft {
+    invocations: BTreeMap<InstanceId, Invocation>,
+    is_cancelled: bool,
+}
+
+impl OpenCommand {
+    pub(super) fn new(sent: SentCommand, serial: u64) -> Self {
+        let SentCommand { command, content, invocations } = sent;
+        let count = invocations.len();
+        let track =
+            |invocation: Invocation| (invocation.instance, Tracked { invocation, sent_at: None, cancel_sent_at: None });
+        Self {
+            serial,
+            concurrency_max: share(&command.concurrency_max, count).max(1),
+            errors_max: share(&command.errors_max, count),
+            is_cancelled: command.progress.state == CommandState::Cancelling,
+            document: serde_json::from_str(&content).unwrap_or_default(),
+            invocations: invocations.into_iter().map(track).collect(),
+            command,
+        }
+    }
+
+    /// The machines on which something may still become of it.
+    pub(super) fn open_instances(&self) -> impl Iterator<Item = InstanceId> {
+        self.invocations
+            .values()
+            .filter(|tracked| !tracked.invocation.state.is_terminal())
+            .map(|t| t.invocation.instance)
+    }
+
+    /// All its machines.
+    pub(super) fn instances(&self) -> impl Iterator<Item = InstanceId> {
+        self.invocations.keys().copied()
+    }
+
+    fn state_of<'a>(&'a self, draft: &'a Draft, instance: InstanceId) -> Option<&'a Invocation> {
+        let stored = || self.invocations.get(&instance).map(|tracked| &tracked.invocation);
+        draft.invocations.get(&instance).or_else(stored)
+    }
+
+    fn states<'a>(&'a self, draft: &'a Draft) -> impl Iterator<Item = InvocationState> + 'a {
+        self.invocations.iter().map(|(instance, tracked)| {
+            draft.invocations.get(instance).map_or(tracked.invocation.state, |invocation| invocation.state)
+        })
+    }
+
+    /// Adds what an event on one machine makes of it.
+    pub(super) fn apply(&self, draft: &mut Draft, instance: InstanceId, event: Event, now: UnixTime) {
+        let changed = self.state_of(draft, instance).and_then(|before| next(before, event, now));
+        if let Some(after) = changed {
+            draft.invocations.insert(instance, after);
+        }
+    }
+
+    /// Adds that it is to be ended: on these machines, or on all.
+    pub(super) fn cancel(&self, draft: &mut Draft, instances: &[InstanceId], now: UnixTime) {
+        let asked = self
+            .invocations
+            .values()
+            .filter(|tracked| instances.is_empty() || instances.contains(&tracked.invocation.instance));
+        for Tracked { invocation, sent_at, .. } in asked {
+            let was_sent = sent_at.is_some() || invocation.acknowledged_at.is_some();
+            self.apply(draft, invocation.instance, Event::Cancel { was_sent }, now);
+        }
+        draft.is_cancelled |= instances.is_empty();
+    }
+
+    /// Adds what time alone does.
+    pub(super) fn pass_time(&self, draft: &mut Draft, now: UnixTime, is_gone: impl Fn(InstanceId) -> bool) {
+        let delivery_ends = self.command.requested_at.plus(self.command.delivery_seconds.into());
+        for (instance, tracked) in &self.invocations {
+            let Some(invocation) = self.state_of(draft, *instance).filter(|found| !found.state.is_terminal()) else {
+                continue;
+            };
+            let execution = u64::from(self.command.execution_seconds) + EXECUTION_GRACE_SECONDS;
+            let event = if is_gone(*instance) {
+                Event::MachineGone
+            } else if invocation.acknowledged_at.is_some_and(|at| now >= at.plus(execution)) {
+                Event::ExecutionOver
+            } else if invocation.acknowledged_at.is_none() && now >= delivery_ends {
+                Event::DeliveryOver
+            } else if tracked.sent_at.is_some_and(|at| now.since(at) >= RESEND_SECONDS) {
+                Event::Unanswered
+            } else {
+                continue;
+            };
+            self.apply(draft, *instance, event, now);
+        }
+    }
+
+    /// Completes a draft: it is not sent to more machines once it has failed on too many.
+    pub(super) fn complete(&self, draft: &mut Draft, now: UnixTime) {
+        if self.states(draft).filter(|state| state.is_error()).count() <= self.errors_max {
+            return;
+        }
+        for (instance, tracked) in &self.invocations {
+            if tracked.sent_at.is_none() {
+                self.apply(draft, *instance, Event::TooManyErrors, now);
+            }
+        }
+    }
+
+    /// Whether there is nothing to store.
+    pub(super) fn is_unchanged(&self, draft: &Draft) -> bool {
+        draft.invocations.is_empty() && self.is_cancelled >= draft.is_cancelled
+    }
+
+    /// How far it has come with a draft.
+    pub(super) fn progress(&self, draft: &Draft) -> CommandProgress {
+        progress(self.states(draft), self.errors_max, self.is_cancelled || draft.is_cancelled)
+    }
+
+    pub(super) fn changed<'a>(&self, draft: &'a Draft) -> impl Iterator<Item = &'a Invocation> + use<'a> {
+        draft.invocations.values()
+    }
+
+    /// Takes over a draft that is stored.
+    pub(super) fn commit(&mut self, draft: Draft) {
+        self.command.progress = self.progress(&draft);
+        self.is_cancelled |= draft.is_cancelled;
+        for (instance, invocation) in draft.invocations {
+            if let Some(tracked) = self.invocations.get_mut(&instance) {
+                tracked.invocation = invocation;
+                // What has ended is in the store, and nothing here looks at it any more.
+                if tracked.invocation.state.is_terminal() {
+                    tracked.invocation.steps = Vec::new();
+                }
+            }
+        }
+    }
+
+    /// What is due to be sent, to this machine or to any: no more at a time than may run side by side.
+    pub(super) fn due(&self, instance: Option<InstanceId>, now: UnixTime) -> Vec<(InstanceId, Due)> {
+        let is_due = |sent_at: Option<UnixTime>| sent_at.is_none_or(|at| now.since(at) >= RESEND_SECONDS);
+        let mut due = Vec::new();
+        let asked = self.invocations.iter().filter(|(id, _)| instance.is_none_or(|only| only == **id));
+        for (id, tracked) in asked {
+            match tracked.invocation.state {
+                InvocationState::Pending | InvocationState::Delayed if is_due(tracked.sent_at) => {
+                    due.push((*id, Due::Command));
+                }
+                InvocationState::Cancelling if is_due(tracked.cancel_sent_at) => due.push((*id, Due::Cancellation)),
+                _ => {}
+            }
+        }
+        due
+    }
+
+    /// On how many more machines it may run now.
+    pub(super) fn room(&self) -> usize {
+        let is_running = |tracked: &&Tracked| {
+            let is_out = tracked.sent_at.is_some() || tracked.invocation.acknowledged_at.is_some();
+            is_out && !tracked.invocation.state.is_terminal()
+        };
+        self.concurrency_max.saturating_sub(self.invocations.values().filter(is_running).count())
+    }
+
+    /// Whether sending it to this machine takes room: it does not run there already, as far as is known.
+    pub(super) fn takes_room(&self, instance: InstanceId) -> bool {
+        self.invocations.get(&instance).is_some_and(|tracked| tracked.sent_at.is_none())
+    }
+
+    /// Notes that something was sent.
+    pub(super) fn note_sent(&mut self, instance: InstanceId, due: Due, now: UnixTime) {
+        if let Some(tracked) = self.invocations.get_mut(&instance) {
+            match due {
+                Due::Command => tracked.sent_at = Some(now),
+                Due::Cancellation => tracked.cancel_sent_at = Some(now),
+            }
+        }
+    }
+
+    /// A machine has come back: what it was sent before and has not said that it has may be lost.
+    pub(super) fn forget_sent(&mut self, instance: InstanceId, now: UnixTime) {
+        let long_ago = now.minus(RESEND_SECONDS);
+        if let Some(tracked) = self.invocations.get_mut(&instance) {
+            tracked.sent_at = tracked.sent_at.map(|_| long_ago);
+            tracked.cancel_sent_at = None;
+        }
+    }
+}
+
+/// A number, or a percentage of `count`, of which parts of a machine count as none.
+fn share(text: &str, count: usize) -> usize {
+    match text.strip_suffix('%') {
+        Some(percent) => percent.parse::<usize>().unwrap_or(0).saturating_mul(count) / 100,
+        None => text.parse().unwrap_or(0),
+    }
+}
+
+/// What the states on all machines make of a command. Source: AWS's page on command statuses.
+pub(super) fn progress(
+    states: impl Iterator<Item = InvocationState>,
+    errors_max: usize,
+    is_cancelled: bool,
+) -> CommandProgress {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    let (mut targets, mut completed) = (0_usize, 0_usize);
+    for state in states {
+        *counts.entry(state.as_str()).or_default() += 1;
+        targets += 1;
+        completed += usize::from(state.is_terminal());
+    }
+    let count = |state: InvocationState| counts.get(state.as_str()).copied().unwrap_or_default();
+    let (failed, too_long) = (count(InvocationState::Failed), count(InvocationState::ExecutionTimedOut));
+    let (errors, undelivered) = (failed + too_long, count(InvocationState::DeliveryTimedOut));
+    let untouched = count(InvocationState::Pending) + count(InvocationState::Delayed);
+    let state = if targets == 0 {
+        CommandState::NoInstancesInTag
+    } else if completed < targets {
+        match (is_cancelled, untouched == targets) {
+            (true, _) => CommandState::Cancelling,
+            (false, true) => CommandState::Pending,
+            (false, false) => CommandState::InProgress,
+        }
+    } else if count(InvocationState::Success) == targets {
+        CommandState::Success
+    } else if count(InvocationState::Cancelled) > 0 && (is_cancelled || count(InvocationState::Cancelled) == targets) {
+        CommandState::Cancelled
+    } else if errors > errors_max {
+        if failed > 0 { CommandState::Failed } else { CommandState::ExecutionTimedOut }
+    } else if undelivered > errors_max {
+        CommandState::DeliveryTimedOut
+    } else {
+        CommandState::Incomplete
+    };
+    let small = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    CommandProgress {
+        state,
+        targets: small(targets),
+        completed: small(completed),
+        errors: small(errors),
+        delivery_timed_out: small(undelivered),
+    }
+}
+
+#[cfg(test)]
+#[path = "open_tests.rs"]
+mod tests;

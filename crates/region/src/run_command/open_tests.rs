@@ -1,0 +1,258 @@
+use super::*;
+use crate::run_command::report::{Outcome, Report};
+use proptest::prelude::*;
+
+const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
+
+fn id(number: u8) -> InstanceId {
+    InstanceId::from_bytes([0, 0, 0, 0, 0, 0, 0, 0, number])
+}
+
+fn open(machines: u8, concurrency_max: &str, errors_max: &str) -> OpenCommand {
+    let none =
+        CommandProgress { state: CommandState::Pending, targets: 0, completed: 0, errors: 0, delivery_timed_out: 0 };
+    let command = Command {
+        id: "c".into(),
+        requested_at: NOW,
+        document_name: "d".into(),
+        parameters: "{}".into(),
+        targets: "{}".into(),
+        comment: String::new(),
+        delivery_seconds: 600,
+        execution_seconds: 100,
+        concurrency_max: concurrency_max.into(),
+        errors_max: errors_max.into(),
+        progress: none,
+    };
+    let pending = |number| Invocation {
+        command: "c".into(),
+        instance: id(number),
+        instance_name: String::new(),
+        state: InvocationState::Pending,
+        acknowledged_at: None,
+        trace: String::new(),
+        steps: Vec::new(),
+    };
+    let invocations = (0..machines).map(pending).collect();
+    OpenCommand::new(SentCommand { command, content: "{}".into(), invocations }, 1)
+}
+
+fn ends(state: InvocationState) -> Event {
+    Event::Reported(Report { outcome: Outcome::Ended(state), trace: String::new(), steps: Vec::new() })
+}
+
+/// Sends what there is room for, as the engine does.
+fn send(command: &mut OpenCommand, now: UnixTime, is_there: impl Fn(InstanceId) -> bool) -> Vec<InstanceId> {
+    let mut sent = Vec::new();
+    let mut room = command.room();
+    for (instance, due) in command.due(None, now) {
+        let takes_room = due == Due::Command && command.takes_room(instance);
+        if !is_there(instance) || (takes_room && room == 0) {
+            continue;
+        }
+        room -= usize::from(takes_room);
+        command.note_sent(instance, due, now);
+        sent.push(instance);
+    }
+    sent
+}
+
+fn happen(command: &mut OpenCommand, instance: InstanceId, event: Event, now: UnixTime) {
+    let mut draft = Draft::default();
+    command.apply(&mut draft, instance, event, now);
+    command.complete(&mut draft, now);
+    command.commit(draft);
+}
+
+fn state(command: &OpenCommand) -> CommandState {
+    command.progress(&Draft::default()).state
+}
+
+#[test]
+fn shares_of_machines() {
+    for (text, count, expected) in
+        [("0", 9, 0), ("50", 9, 50), ("10%", 9, 0), ("10%", 10, 1), ("100%", 7, 7), ("50%", 3, 1), ("x", 3, 0)]
+    {
+        assert_eq!(share(text, count), expected, "{text} of {count}");
+    }
+}
+
+#[test]
+fn no_more_run_side_by_side_than_may() {
+    let mut command = open(5, "2", "0");
+    assert_eq!(send(&mut command, NOW, |_| true), [id(0), id(1)]);
+    assert_eq!(send(&mut command, NOW, |_| true), []);
+    happen(&mut command, id(0), ends(InvocationState::Success), NOW);
+    assert_eq!(send(&mut command, NOW, |_| true), [id(2)]);
+    // Machines that are away take no room.
+    let mut command = open(5, "2", "0");
+    assert_eq!(send(&mut command, NOW, |instance| instance >= id(2)), [id(2), id(3)]);
+    let mut command = open(5, "1%", "0");
+    assert_eq!(send(&mut command, NOW, |_| true), [id(0)], "one at least");
+}
+
+#[test]
+fn after_too_many_errors_nobody_else_is_asked() {
+    let mut command = open(4, "1", "1");
+    for number in 0..2 {
+        assert_eq!(send(&mut command, NOW, |_| true), [id(number)]);
+        happen(&mut command, id(number), ends(InvocationState::Failed), NOW);
+    }
+    assert_eq!(send(&mut command, NOW, |_| true), []);
+    assert_eq!(state(&command), CommandState::Failed);
+    let progress = command.progress(&Draft::default());
+    assert_eq!((progress.targets, progress.completed, progress.errors), (4, 4, 2));
+    let mut command = open(2, "2", "1");
+    send(&mut command, NOW, |_| true);
+    happen(&mut command, id(0), ends(InvocationState::Failed), NOW);
+    happen(&mut command, id(1), ends(InvocationState::Success), NOW);
+    assert_eq!(state(&command), CommandState::Incomplete);
+}
+
+#[test]
+fn what_is_not_answered_is_sent_again() {
+    let mut command = open(1, "1", "0");
+    send(&mut command, NOW, |_| true);
+    for (seconds, is_again) in [(RESEND_SECONDS - 1, false), (RESEND_SECONDS, true)] {
+        assert_eq!(!send(&mut command, NOW.plus(seconds), |_| true).is_empty(), is_again, "{seconds}");
+    }
+    command.forget_sent(id(0), NOW.plus(20));
+    assert_eq!(send(&mut command, NOW.plus(20), |_| true), [id(0)], "it was away");
+    happen(&mut command, id(0), Event::Acknowledged, NOW.plus(21));
+    command.forget_sent(id(0), NOW.plus(22));
+    assert_eq!(send(&mut command, NOW.plus(100), |_| true), [], "it has it");
+}
+
+#[test]
+fn times_below_at_and_above_their_ends() {
+    let pass = |command: &mut OpenCommand, now| {
+        let mut draft = Draft::default();
+        command.pass_time(&mut draft, now, |_| false);
+        command.commit(draft);
+        state(command)
+    };
+    for (seconds, expected) in
+        [(599, CommandState::Pending), (600, CommandState::DeliveryTimedOut), (601, CommandState::DeliveryTimedOut)]
+    {
+        assert_eq!(pass(&mut open(1, "1", "0"), NOW.plus(seconds)), expected, "{seconds}");
+    }
+    let ends = 100 + EXECUTION_GRACE_SECONDS;
+    for (seconds, expected) in [
+        (ends - 1, CommandState::InProgress),
+        (ends, CommandState::ExecutionTimedOut),
+        (ends + 1, CommandState::ExecutionTimedOut),
+    ] {
+        let mut command = open(1, "1", "0");
+        happen(&mut command, id(0), Event::Acknowledged, NOW.plus(599));
+        assert_eq!(pass(&mut command, NOW.plus(599 + seconds)), expected, "{seconds}");
+    }
+    let mut command = open(1, "1", "0");
+    let mut draft = Draft::default();
+    command.pass_time(&mut draft, NOW, |_| true);
+    command.commit(draft);
+    assert_eq!(state(&command), CommandState::Incomplete, "its machine is gone");
+}
+
+#[test]
+fn cancelled_before_and_after_it_was_sent() {
+    let mut command = open(3, "1", "0");
+    send(&mut command, NOW, |_| true);
+    let mut draft = Draft::default();
+    command.cancel(&mut draft, &[], NOW);
+    command.commit(draft);
+    assert_eq!(state(&command), CommandState::Cancelling);
+    assert_eq!(command.due(None, NOW), [(id(0), Due::Cancellation)]);
+    happen(&mut command, id(0), ends(InvocationState::Cancelled), NOW);
+    assert_eq!(state(&command), CommandState::Cancelled);
+    // On one machine only: the others go on.
+    let mut command = open(2, "1", "0");
+    let mut draft = Draft::default();
+    command.cancel(&mut draft, &[id(0)], NOW);
+    assert!(!command.is_unchanged(&draft));
+    command.commit(draft);
+    assert_eq!(send(&mut command, NOW, |_| true), [id(1)]);
+    happen(&mut command, id(1), ends(InvocationState::Success), NOW);
+    assert_eq!(state(&command), CommandState::Incomplete);
+}
+
+#[derive(Clone, Debug)]
+enum Act {
+    Send,
+    Event(u8, Event),
+    Cancel(Option<u8>),
+    Pass(u64),
+    Back(u8),
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    use InvocationState as State;
+    let end = prop::sample::select(vec![State::Success, State::Failed, State::Cancelled, State::ExecutionTimedOut]);
+    prop_oneof![
+        3 => Just(Act::Send),
+        2 => (0..6u8).prop_map(|number| Act::Event(number, Event::Acknowledged)),
+        4 => (0..6u8, end).prop_map(|(number, end)| Act::Event(number, ends(end))),
+        1 => prop::option::of(0..6u8).prop_map(Act::Cancel),
+        1 => (0..400u64).prop_map(Act::Pass),
+        1 => (0..6u8).prop_map(Act::Back),
+    ]
+}
+
+proptest! {
+    /// Whatever happens: what has ended stays so, counts add up, no more run than may, and all comes to an end.
+    #[test]
+    fn a_command_always_adds_up(acts in prop::collection::vec(act(), 0..40), concurrency in 1..4usize, errors in 0..3usize) {
+        let mut command = open(6, &concurrency.to_string(), &errors.to_string());
+        let mut now = NOW;
+        let mut ended: BTreeMap<InstanceId, InvocationState> = BTreeMap::new();
+        for act in acts {
+            match act {
+                Act::Send => {
+                    let running = |command: &OpenCommand| {
+                        let out = command.invocations.values().filter(|t| t.sent_at.is_some());
+                        out.filter(|t| !t.invocation.state.is_terminal()).count()
+                    };
+                    let before = running(&command);
+                    send(&mut command, now, |_| true);
+                    prop_assert!(running(&command) <= concurrency.max(before));
+                }
+                Act::Event(number, event) => happen(&mut command, id(number), event, now),
+                Act::Cancel(number) => {
+                    let instances: Vec<InstanceId> = number.into_iter().map(id).collect();
+                    let mut draft = Draft::default();
+                    command.cancel(&mut draft, &instances, now);
+                    command.commit(draft);
+                }
+                Act::Pass(seconds) => {
+                    now = now.plus(seconds);
+                    let mut draft = Draft::default();
+                    command.pass_time(&mut draft, now, |_| false);
+                    command.complete(&mut draft, now);
+                    command.commit(draft);
+                }
+                Act::Back(number) => command.forget_sent(id(number), now),
+            }
+            let progress = command.progress(&Draft::default());
+            prop_assert_eq!(progress.targets, 6);
+            prop_assert!(progress.errors + progress.delivery_timed_out <= progress.completed);
+            prop_assert_eq!(progress.state.is_terminal(), progress.completed == progress.targets);
+            prop_assert_eq!(command.open_instances().count(), (progress.targets - progress.completed) as usize);
+            for (instance, tracked) in &command.invocations {
+                let state = tracked.invocation.state;
+                if let Some(before) = ended.get(instance) {
+                    prop_assert_eq!(*before, state);
+                } else if state.is_terminal() {
+                    ended.insert(*instance, state);
+                }
+            }
+        }
+        // Nobody says anything any more: time ends what is left.
+        for _ in 0..2 {
+            now = now.plus(1000);
+            let mut draft = Draft::default();
+            command.pass_time(&mut draft, now, |_| false);
+            command.complete(&mut draft, now);
+            command.commit(draft);
+        }
+        prop_assert!(state(&command).is_terminal());
+    }
+}
