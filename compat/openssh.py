@@ -40,12 +40,15 @@ class Server:
     """A running sshd."""
 
     port: int
+    log: Path
 
 
 @contextlib.contextmanager
-def server(place: Path, keys: Path, user_key: Path, inside: Namespace | None = None) -> Iterator[Server]:
-    """An sshd with the host keys of a directory, where `user_key` may log in: on a port of 127.0.0.1, or on port 22 of
-    all addresses inside a namespace."""
+def server(
+    place: Path, keys: Path, user_key: Path | None, *more: str, inside: Namespace | None = None
+) -> Iterator[Server]:
+    """An sshd with the host keys of a directory and `more` settings, where `user_key` may log in: on a port of
+    127.0.0.1, or on port 22 of all addresses inside a namespace."""
     if SSHD is None:
         pytest.skip("sshd is not installed: apt-get install openssh-server")
     address, port, prefix = "0.0.0.0", 22, ["ip", "netns", "exec", inside.name] if inside else []
@@ -53,7 +56,7 @@ def server(place: Path, keys: Path, user_key: Path, inside: Namespace | None = N
         with socket.create_server(("127.0.0.1", 0)) as probe:
             address, port = probe.getsockname()
     authorized = place / f"authorized-{port}"
-    authorized.write_text(user_key.with_suffix(".pub").read_text())
+    authorized.write_text(user_key.with_suffix(".pub").read_text() if user_key else "")
     # Where the privilege separation of Debian's build wants to live; only root has it.
     with contextlib.suppress(PermissionError):
         Path("/run/sshd").mkdir(exist_ok=True)
@@ -68,6 +71,7 @@ def server(place: Path, keys: Path, user_key: Path, inside: Namespace | None = N
         "KbdInteractiveAuthentication no",
         "UsePAM no",
         "Subsystem sftp internal-sftp",
+        *more,
     ]
     config = place / f"sshd-{port}.conf"
     config.write_text("\n".join(lines) + "\n")
@@ -78,7 +82,7 @@ def server(place: Path, keys: Path, user_key: Path, inside: Namespace | None = N
     try:
         wait_until(lambda: look(lambda: listens(port)) or process.poll() is not None, f"sshd listens\n{log.name}")
         assert process.poll() is None, Path(log.name).read_text()
-        yield Server(port)
+        yield Server(port, Path(log.name))
     finally:
         process.terminate()
         process.wait(10)

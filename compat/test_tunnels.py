@@ -193,7 +193,7 @@ def test_ssh_to_a_machine_behind_an_interface(world: World):
 
 def test_a_host_that_has_another_key_is_refused(world: World, place: Path):
     world.published(world.inner_id, world.inner)
-    with server(place, host_keys(place / "other", "ed25519"), world.key, world.inner):
+    with server(place, host_keys(place / "other", "ed25519"), world.key, inside=world.inner):
         login = world.login("ssh", "--identity", str(world.key), "-o", "StrictHostKeyChecking=no", "inner", "--", "id")
     assert (login.returncode, login.stdout) == (255, "")
     assert "HOST IDENTIFICATION HAS CHANGED" in login.stderr or "Host key verification failed" in login.stderr

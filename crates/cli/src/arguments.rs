@@ -89,6 +89,9 @@ pub(crate) enum Command {
     /// Carry a TCP connection to a machine over standard input and output, through its host: a ProxyCommand for ssh
     #[command(after_help = ssh::OPEN_TUNNEL_HELP)]
     OpenTunnel(ssh::OpenTunnel),
+    /// Inside a machine, for sshd: print the keys that were sent to a user in the last minute
+    #[command(after_help = ssh::AUTHORIZED_KEYS_HELP)]
+    AuthorizedKeys(ssh::AuthorizedKeys),
     /// Inside a machine: print its credentials, as an AWS `credential_process` does
     Credentials,
     /// Inside a machine: ask the region who this machine is

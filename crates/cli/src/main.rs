@@ -82,6 +82,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
                     Command::Ssh(login) => ssh::ssh(&login).await,
                     Command::Scp(copy) => ssh::scp(&copy).await,
                     Command::OpenTunnel(tunnel) => ssh::open_tunnel(&tunnel).await.map(done),
+                    Command::AuthorizedKeys(keys) => ssh::authorized_keys(&keys).await,
                     Command::Credentials => inside::credentials().await.map(done),
                     Command::Whoami(whoami) => inside::whoami(&whoami).await.map(done),
                     Command::Up(_) | Command::Pocket { .. } | Command::Terminal => {

@@ -1,10 +1,11 @@
 //! What runs inside a machine: a client of the metadata service, `inborn credentials`, `inborn whoami`
-//! and `inborn host-keys push`.
+//! `inborn host-keys push` and `inborn authorized-keys`.
 //!
 //! Nothing here knows Inborn: it asks what any guest may ask and works on EC2 as well. The command line passes the
 //! variables and the time in, and prints what comes out.
 #![forbid(unsafe_code)]
 
+pub mod authorized_keys;
 pub mod credentials;
 pub mod host_keys;
 pub mod http;

@@ -105,6 +105,8 @@ pub(crate) struct Certificate {
     pub(crate) subject: Vec<u8>,
     /// The last second it is good.
     pub(crate) not_after: UnixTime,
+    /// The AlgorithmIdentifier of the key, DER.
+    pub(crate) key_algorithm: Vec<u8>,
     /// The key itself, without its algorithm.
     pub(crate) public_key: Vec<u8>,
 }
@@ -115,7 +117,7 @@ impl Certificate {
         Self::from_der(der)
     }
 
-    /// Takes a certificate of our own making apart. RFC 5280 section 4.1 for the order of its parts.
+    /// Takes a certificate apart. RFC 5280 section 4.1 for the order of its parts.
     pub(crate) fn from_der(der: CertificateDer<'static>) -> Result<Self, AuthorityError> {
         let parts = yasna::parse_der(&der, |reader| {
             reader.read_sequence(|certificate| {
@@ -125,8 +127,9 @@ impl Certificate {
                 Ok(parts)
             })
         });
-        let Parts { serial, issuer, subject, not_after, public_key } = parts.map_err(|_| AuthorityError::Stored)?;
-        Ok(Self { der, serial, issuer, subject, not_after, public_key })
+        let parts = parts.map_err(|_| AuthorityError::Stored)?;
+        let Parts { serial, issuer, subject, not_after, key_algorithm, public_key } = parts;
+        Ok(Self { der, serial, issuer, subject, not_after, key_algorithm, public_key })
     }
 
     /// The subject's common name.
@@ -155,6 +158,7 @@ struct Parts {
     issuer: Vec<u8>,
     subject: Vec<u8>,
     not_after: UnixTime,
+    key_algorithm: Vec<u8>,
     public_key: Vec<u8>,
 }
 
@@ -173,13 +177,13 @@ fn read_body(body: &mut BERReaderSeq<'_, '_>) -> ASN1Result<Parts> {
         Ok(UnixTime::from_secs(u64::try_from(end.unix_timestamp()).unwrap_or_default()))
     })?;
     let subject = body.next().read_der()?;
-    let public_key = body.next().read_sequence(|info| {
-        info.next().read_der()?;
-        info.next().read_bitvec_bytes().map(|(bytes, _)| bytes)
+    let (key_algorithm, public_key) = body.next().read_sequence(|info| {
+        let algorithm = info.next().read_der()?;
+        Ok((algorithm, info.next().read_bitvec_bytes()?.0))
     })?;
     // Unique identifiers, which nobody has, and extensions.
     while body.read_optional(|rest| rest.read_der())?.is_some() {}
-    Ok(Parts { serial, issuer, subject, not_after, public_key })
+    Ok(Parts { serial, issuer, subject, not_after, key_algorithm, public_key })
 }
 
 fn common_name(name: &[u8]) -> ASN1Result<Option<String>> {

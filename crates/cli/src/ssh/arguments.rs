@@ -1,5 +1,6 @@
-//! What can be written after `host-keys`, `known-hosts` and `ssh-config`.
+//! What can be written after `host-keys`, `known-hosts`, `ssh-config` and `authorized-keys`.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -218,4 +219,49 @@ pub(crate) struct OpenTunnel {
 pub(crate) struct SshConfig {
     #[command(flatten)]
     pub(crate) region: Region,
+}
+
+pub(crate) const AUTHORIZED_KEYS_HELP: &str = "\
+For sshd, as its AuthorizedKeysCommand: `inborn authorized-keys --install` writes the lines, and asks a command that is there \
+already as well. Prints the keys that were sent to the user in the last minute (SendSSHPublicKey), if they were signed for this \
+instance and this user by a signer that leads to the root. Nothing is printed, and nothing said, where there are none. What is \
+refused is said to syslog.
+
+The root is the region's: `inborn ca show instance-connect` prints it. It has to be in a file that root alone can write.
+
+Examples:
+  inborn authorized-keys --install
+  inborn authorized-keys ec2-user SHA256:…";
+
+#[derive(Debug, Args)]
+pub(crate) struct AuthorizedKeys {
+    /// The certificate that a signer has to lead to
+    #[arg(long, value_name = "FILE", default_value = "/etc/inborn/instance-connect.pem")]
+    pub(crate) root: PathBuf,
+    /// The name of the signer, where the root may speak for any name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) signer: Option<String>,
+    /// Take keys that do not say for which user they are, as those of AWS
+    #[arg(long)]
+    pub(crate) any_user: bool,
+    /// Where the metadata service is, if not at 169.254.169.254: sshd passes no variables on
+    #[arg(long, value_name = "URL")]
+    pub(crate) metadata: Option<String>,
+    /// Write the lines for sshd instead
+    #[arg(long, conflicts_with_all = ["user", "next"])]
+    pub(crate) install: bool,
+    /// With --install: where sshd's drop-ins are
+    #[arg(long, value_name = "DIR", default_value = "/etc/ssh/sshd_config.d")]
+    pub(crate) directory: PathBuf,
+    /// With --install: sshd's configuration, if not its usual one
+    #[arg(long, value_name = "FILE", requires = "install")]
+    pub(crate) sshd_config: Option<PathBuf>,
+    /// Who wants to log in (%u)
+    #[arg(required_unless_present = "install")]
+    pub(crate) user: Option<String>,
+    /// The fingerprint of the key that is offered (%f); without one, all keys are printed
+    pub(crate) fingerprint: Option<String>,
+    /// What to run afterwards: the command that sshd asked before
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(crate) next: Vec<OsString>,
 }

@@ -1,14 +1,17 @@
-//! The commands about SSH: host keys in, decided about, and out to clients; logins.
+//! The commands about SSH: host keys in, decided about, and out to clients; logins; keys for logins, for sshd.
 
 pub(crate) mod arguments;
+mod authorized_keys;
 mod cache;
 mod config;
 mod host_keys;
 mod known_hosts;
 mod login;
 mod names;
+mod sshd;
 mod tunnel;
 
+pub(crate) use authorized_keys::authorized_keys;
 pub(crate) use config::ssh_config;
 pub(crate) use host_keys::host_keys;
 pub(crate) use known_hosts::known_hosts;
