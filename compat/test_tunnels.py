@@ -93,7 +93,7 @@ class World:
     @contextlib.contextmanager
     def sshd(self, machine: str, namespace: Namespace) -> Iterator[None]:
         """An sshd in a guest, whose host key the region knows."""
-        with server(self.place, self.published(machine, namespace), self.key, namespace):
+        with server(self.place, self.published(machine, namespace), self.key, inside=namespace):
             yield
 
     def published(self, machine: str, namespace: Namespace) -> Path:
