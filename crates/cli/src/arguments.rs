@@ -1,5 +1,6 @@
 //! What can be written on the command line. Help texts are for someone who has never seen the product.
 
+pub(crate) mod exec;
 pub(crate) mod hook;
 mod machine;
 
@@ -67,6 +68,9 @@ pub(crate) enum Command {
     Start(Targets),
     /// Reboot machines: they get new credentials
     Reboot(Targets),
+    /// Run a command on machines, by their SSM agents
+    #[command(after_help = exec::EXEC_HELP)]
+    Exec(exec::Exec),
     /// Show who called what: the region's audit
     #[command(after_help = AUDIT_HELP)]
     Audit(Audit),

@@ -8,6 +8,7 @@ mod bridge;
 mod certificates;
 mod clock;
 mod directory;
+mod exec;
 mod hook;
 mod inside;
 mod launch;
@@ -28,7 +29,7 @@ use inborn_host::pocket;
 
 use arguments::{Arguments, Command};
 
-/// What everything that is not the command's own failure exits with, `run` excepted.
+/// What everything that is not the command's own failure exits with, `run` and `exec` excepted.
 const EXIT_FAILED: u8 = 1;
 
 fn main() -> ExitCode {
@@ -41,7 +42,8 @@ fn main() -> ExitCode {
         return pocket::terminal::keeper_main();
     }
     let arguments = Arguments::parse();
-    let failed = if matches!(arguments.command, Command::Run(_)) { pocket::EXIT_FAILED } else { EXIT_FAILED };
+    let failed =
+        if matches!(arguments.command, Command::Run(_) | Command::Exec(_)) { pocket::EXIT_FAILED } else { EXIT_FAILED };
     match execute(arguments.command) {
         Ok(code) => code,
         Err(error) => {
@@ -75,6 +77,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
                     Command::Start(targets) => machines::change("StartInstances", &targets).await.map(done),
                     Command::Reboot(targets) => machines::change("RebootInstances", &targets).await.map(done),
                     Command::Ca(ca) => certificates::ca(&ca).map(done),
+                    Command::Exec(command) => exec::exec(&command).await,
                     Command::Audit(audit) => audit::audit(&audit).await.map(done),
                     Command::HostKeys(host_keys) => ssh::host_keys(&host_keys).await.map(done),
                     Command::KnownHosts(known_hosts) => ssh::known_hosts(&known_hosts).await.map(done),

@@ -156,9 +156,18 @@ impl Operator {
 
     /// One call of Instance Connect; its output if it was done, its refusal as an error if it was not.
     pub(crate) async fn instance_connect(&self, operation: &str, input: &Value) -> anyhow::Result<Value> {
-        let target = format!("AWSEC2InstanceConnectService.{operation}");
+        self.json("ec2-instance-connect", "AWSEC2InstanceConnectService", operation, input).await
+    }
+
+    /// One call of Systems Manager, likewise.
+    pub(crate) async fn ssm(&self, operation: &str, input: &Value) -> anyhow::Result<Value> {
+        self.json("ssm", "AmazonSSM", operation, input).await
+    }
+
+    async fn json(&self, service: &str, prefix: &str, operation: &str, input: &Value) -> anyhow::Result<Value> {
+        let target = format!("{prefix}.{operation}");
         let headers = [("content-type", "application/x-amz-json-1.1"), ("x-amz-target", target.as_str())];
-        let (status, text) = self.send("ec2-instance-connect", &headers, input.to_string()).await?;
+        let (status, text) = self.send(service, &headers, input.to_string()).await?;
         if status != 200 {
             return Err(json_refusal(operation, status, &text).into());
         }

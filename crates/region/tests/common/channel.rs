@@ -137,7 +137,12 @@ impl Socket {
 
     /// The next frame.
     pub async fn receive(&mut self) -> Received {
-        let message = self.next().await.unwrap();
+        tokio::time::timeout(PATIENCE, self.receive_ever()).await.unwrap()
+    }
+
+    /// The next frame, however long it takes.
+    pub async fn receive_ever(&mut self) -> Received {
+        let message = self.0.next().await.unwrap().unwrap();
         let Message::Binary(bytes) = message else { panic!("{message:?}") };
         let frame = Frame::decode(&bytes).unwrap();
         let payload = String::from_utf8(frame.payload.to_vec()).unwrap();
