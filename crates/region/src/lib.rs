@@ -26,6 +26,7 @@ mod run_command;
 mod second_signature;
 mod secrets;
 mod services;
+mod sessions;
 mod signers;
 mod throttle;
 mod tunnels;
@@ -50,6 +51,7 @@ use host_management::{HostManagement, SettingError};
 use nodes::Nodes;
 use roles::Roles;
 use run_command::RunCommand;
+use sessions::Sessions;
 use tunnels::Tunnels;
 use user_keys::UserKeys;
 
@@ -150,6 +152,7 @@ pub struct RegionServer {
     user_keys: UserKeys,
     documents: Documents,
     run_command: RunCommand,
+    sessions: Arc<Sessions>,
     /// Seconds since the epoch.
     last_management_issue: AtomicU64,
     authority: Authority,
@@ -185,7 +188,8 @@ impl RegionServer {
             authenticator.cut_off(secrets::cut_off(recorded.cut_off), recorded.at);
         }
         let channels = Arc::new(Channels::new());
-        let watching = Arc::clone(&channels) as Arc<dyn Observer>;
+        let sessions = Arc::new(Sessions::new());
+        let watching: Vec<Arc<dyn Observer>> = vec![Arc::clone(&channels) as _, Arc::clone(&sessions) as _];
         let machines = Machines::load(Arc::clone(&store), Arc::clone(&authenticator), watching).await?;
         let roles = Roles::load(Arc::clone(&store), identity.account, now).await?;
         let host_management = HostManagement::load(Arc::clone(&store)).await?;
@@ -209,6 +213,7 @@ impl RegionServer {
             user_keys: UserKeys::default(),
             documents,
             run_command,
+            sessions,
             last_management_issue: AtomicU64::new(0),
             authority: secrets.authority,
             signers: secrets.signers,
@@ -220,6 +225,7 @@ impl RegionServer {
         };
         let region = Arc::new(region);
         engine.start(&region);
+        sessions::take_up(&region).await?;
         Ok(region)
     }
 
@@ -291,6 +297,11 @@ impl RegionServer {
     /// The agents that are connected.
     pub(crate) fn channels(&self) -> &Channels {
         &self.channels
+    }
+
+    /// The sessions that are open.
+    pub(crate) fn sessions(&self) -> &Sessions {
+        &self.sessions
     }
 
     /// The tunnels that are open.
@@ -401,6 +412,7 @@ impl RegionServer {
     async fn pass_role(&self, role: Option<String>, by: String, now: UnixTime) -> Result<(), SettingError> {
         self.host_management.set(role, by, now, || self.last_management_issue(now)).await?;
         self.channels.keep(|claims| self.holds(claims));
+        self.sessions.keep(|claims| self.stands(claims));
         Ok(())
     }
 
@@ -408,6 +420,7 @@ impl RegionServer {
     async fn forget_agent(&self, instance: InstanceId, now: UnixTime) -> Result<bool, StoreError> {
         let was_there = self.agents.forget(instance, self.last_management_issue(now)).await?;
         self.channels.keep(|claims| claims.instance != instance || self.holds(claims));
+        self.sessions.keep(|claims| claims.instance != instance || self.stands(claims));
         Ok(was_there)
     }
 
@@ -439,13 +452,16 @@ impl RegionServer {
         self.authenticator.forget(now);
         self.agents.keep(|instance| self.machines.get(instance).is_some());
         self.nodes.keep(|instance| self.machines.get(instance).is_some());
+        self.sessions.look(now);
         self.audit.tidy(now);
         self.user_keys.tidy(now);
         let longest_life = inborn_credential::LIFE_MAX_SECONDS + inborn_credential::WINDOW_SECONDS;
         let forgotten = self.store.forget_cut_offs(now.minus(2 * longest_life)).await;
         let old = self.store.forget_inventory(now.minus(INVENTORY_KEPT_SECONDS)).await;
         let (purged, commands) = (self.purge(now).await, self.run_command.tidy(now).await);
-        for error in [forgotten.err(), old.err(), purged.err(), commands.err()].into_iter().flatten() {
+        let sessions = sessions::tidy(self.store.as_ref(), now).await;
+        let outcomes = [forgotten.err(), old.err(), sessions.err(), purged.err(), commands.err()];
+        for error in outcomes.into_iter().flatten() {
             tracing::warn!(%error, "housekeeping has to wait");
         }
     }
@@ -460,6 +476,7 @@ impl RegionServer {
     pub fn measure(&self) {
         self.metrics.machines.set(i64::try_from(self.machines.count()).unwrap_or(i64::MAX));
         self.metrics.control_channels.set(i64::try_from(self.channels.count()).unwrap_or(i64::MAX));
+        self.metrics.sessions.set(i64::try_from(self.sessions.all().len()).unwrap_or(i64::MAX));
     }
 }
 

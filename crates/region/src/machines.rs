@@ -42,7 +42,7 @@ pub struct Machines {
     lanes: [Mutex<()>; LANES],
     lane_hasher: RandomState,
     /// Who in this region is told of changes, before anybody outside.
-    own_observer: Arc<dyn Observer>,
+    own_observers: Vec<Arc<dyn Observer>>,
     observer: OnceLock<Arc<dyn Observer>>,
     /// Changes whenever the boot of a machine has ended.
     boots_ended: watch::Sender<()>,
@@ -55,14 +55,14 @@ impl core::fmt::Debug for Machines {
 }
 
 impl Machines {
-    /// Reads all machines that are not terminated. `own_observer` is told of all that changes from then on.
+    /// Reads all machines that are not terminated. `own_observers` are told of all that changes from then on.
     ///
     /// # Errors
     /// The store's.
     pub async fn load(
         store: Arc<dyn Store>,
         authenticator: Arc<Authenticator>,
-        own_observer: Arc<dyn Observer>,
+        own_observers: Vec<Arc<dyn Observer>>,
     ) -> Result<Self, StoreError> {
         let mut live = HashMap::new();
         let mut query = InstanceQuery { account: None, after: None, limit: InstanceQuery::LIMIT_MAX };
@@ -81,7 +81,7 @@ impl Machines {
             live: RwLock::new(live),
             lanes: [const { Mutex::const_new(()) }; LANES],
             lane_hasher: RandomState::new(),
-            own_observer,
+            own_observers,
             observer: OnceLock::new(),
             boots_ended: watch::Sender::new(()),
         })
@@ -250,7 +250,7 @@ impl Machines {
         if before.is_some_and(|before| !is_same_boot(&before, &instance)) {
             self.boots_ended.send_replace(());
         }
-        self.own_observer.changed(&instance);
+        self.own_observers.iter().for_each(|observer| observer.changed(&instance));
         if let Some(observer) = self.observer.get() {
             observer.changed(&instance);
         }

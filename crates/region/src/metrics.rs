@@ -31,6 +31,7 @@ pub struct Metrics {
     pub(crate) host_keys: Family<HostKeyLabels, Counter>,
     pub(crate) machines: Gauge,
     pub(crate) control_channels: Gauge,
+    pub(crate) sessions: Gauge,
 }
 
 impl Metrics {
@@ -54,6 +55,7 @@ impl Metrics {
             self.host_keys.clone(),
         );
         registry.register("inborn_machines", "Machines that are not terminated", self.machines.clone());
+        registry.register("inborn_sessions", "Sessions that are open", self.sessions.clone());
         registry.register("inborn_control_channels", "Agents that are connected", self.control_channels.clone());
     }
 }

@@ -77,6 +77,8 @@ pub struct Route {
     pub query: &'static [&'static str],
     /// The operation.
     pub operation: &'static str,
+    /// Whether it may also be asked for without a signature, by who has a token and says it later.
+    pub is_open: bool,
 }
 
 impl Route {
@@ -175,6 +177,8 @@ pub(crate) struct Call<'a, I = Parameters> {
     pub(crate) second_signature: Option<&'a SecondSignature>,
     /// The handshake of a WebSocket, if the request is one.
     pub(crate) handshake: Option<&'a Handshake>,
+    /// Where the client finds this endpoint, for WebSockets: as in `wss://ssm.us-east-1.amazonaws.com`.
+    pub(crate) socket_origin: &'a str,
 }
 
 /// What an action gives back: the answer, and what the audit says of it.
@@ -214,7 +218,7 @@ mod tests {
 
     #[test]
     fn paths_are_matched_as_they_are_signed() {
-        let route = Route { method: "GET", path: "/v1/channel/{Id}", query: &[], operation: "Open" };
+        let route = Route { method: "GET", path: "/v1/channel/{Id}", query: &[], operation: "Open", is_open: false };
         assert_eq!(route.members("/v1/channel/i-1"), Some(vec![("Id", "i-1")]));
         for path in [
             "/v1/channel/",

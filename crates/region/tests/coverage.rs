@@ -63,6 +63,8 @@ const EXPECTED: &[(&str, &str, &[CallerKind])] = &[
     ("ssm", "ListInventoryEntries", &[CallerKind::Operator]),
     ("ssm", "PutComplianceItems", &[CallerKind::ManagementRole, CallerKind::Operator]),
     ("ssm", "PutInventory", &[CallerKind::ManagementRole, CallerKind::Operator]),
+    ("ssm", "DescribeSessions", &[CallerKind::Operator]),
+    ("ssm", "GetConnectionStatus", &[CallerKind::Operator]),
     ("ssm", "GetServiceSetting", &[CallerKind::Operator]),
     ("ssm", "ListAssociations", &[CallerKind::ManagementRole, CallerKind::Operator]),
     ("ssm", "ListCommandInvocations", &[CallerKind::Operator]),
@@ -73,11 +75,16 @@ const EXPECTED: &[(&str, &str, &[CallerKind])] = &[
     ("ssm", "RequestManagedInstanceRoleToken", &[CallerKind::IdentityRole]),
     ("ssm", "ResetServiceSetting", &[CallerKind::Operator]),
     ("ssm", "SendCommand", &[CallerKind::Operator]),
+    ("ssm", "ResumeSession", &[CallerKind::Operator]),
+    ("ssm", "StartSession", &[CallerKind::Operator]),
+    ("ssm", "TerminateSession", &[CallerKind::Operator]),
     ("ssm", "UpdateInstanceInformation", &[CallerKind::ManagementRole]),
     ("ssm", "UpdateManagedInstancePublicKey", &[CallerKind::IdentityRole]),
     ("ssm", "UpdateServiceSetting", &[CallerKind::Operator]),
     ("ssmmessages", "CreateControlChannel", &[CallerKind::ManagementRole]),
+    ("ssmmessages", "CreateDataChannel", &[CallerKind::ManagementRole]),
     ("ssmmessages", "OpenControlChannel", &[CallerKind::ManagementRole]),
+    ("ssmmessages", "OpenDataChannel", &[CallerKind::ManagementRole]),
 ];
 
 #[test]
@@ -103,7 +110,7 @@ fn good_call(service: &Service, operation: &Operation, id: InstanceId) -> Call {
         }
         Protocol::Rest { routes } => {
             let route = routes.iter().find(|route| route.operation == operation.name).unwrap();
-            let target = route.path.replace("{ControlChannelId}", &id.to_string());
+            let target = route.path.replace("{ControlChannelId}", &id.to_string()).replace("{SessionId}", "operator-0");
             match route.method {
                 "GET" => Call {
                     method: "GET",

@@ -21,6 +21,7 @@ mod node;
 mod operator;
 mod registration;
 mod role;
+mod session;
 mod sqlite;
 mod store;
 
@@ -41,5 +42,6 @@ pub use node::Node;
 pub use operator::Operator;
 pub use registration::{Registration, RegistrationChange};
 pub use role::Role;
+pub use session::{Session, SessionEnd, SessionPlace, SessionQuery, SessionRetention};
 pub use sqlite::{SqliteOptions, SqliteStore, Statistics};
 pub use store::{Future, InstancePage, InstanceQuery, LaunchOutcome, LaunchRequest, PURGE_MAX, SettingChange, Store};

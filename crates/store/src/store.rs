@@ -7,7 +7,8 @@ use inborn_identity::{AccountId, InstanceId, RoleName, UnixTime};
 use crate::{
     ChangeRequest, Changed, Command, CommandChange, CommandQuery, CommandRetention, Document, HostKeys, HostKeysChange,
     Instance, InstanceState, InventoryChange, InventoryQuery, InventoryRecord, Invocation, KeyPair, Node, Operator,
-    RecordedCutOff, Registration, RegistrationChange, Role, SealedEpoch, SentCommand, StoreError,
+    RecordedCutOff, Registration, RegistrationChange, Role, SealedEpoch, SentCommand, Session, SessionEnd,
+    SessionQuery, SessionRetention, StoreError,
 };
 
 /// What every verb gives: boxed, so that the trait is object safe.
@@ -315,6 +316,27 @@ pub trait Store: Send + Sync + 'static {
 
     /// Forgets what was received before a moment; gives how many records.
     fn forget_inventory(&self, before: UnixTime) -> Future<'_, u64>;
+
+    /// Adds a session.
+    ///
+    /// # Errors
+    /// `Conflict`: there is one with this id; `Invalid`: too long.
+    fn put_session(&self, session: Session) -> Future<'_, ()>;
+
+    /// Ends a session that is open; gives whether there was one.
+    ///
+    /// # Errors
+    /// `Invalid`: too long.
+    fn end_session(&self, id: String, end: SessionEnd) -> Future<'_, bool>;
+
+    /// Sessions, the latest first.
+    ///
+    /// # Errors
+    /// `Invalid`: the limit.
+    fn sessions(&self, query: SessionQuery) -> Future<'_, Vec<Session>>;
+
+    /// Forgets sessions that have ended, the oldest first, a part at a time; gives how many.
+    fn forget_sessions(&self, retention: SessionRetention) -> Future<'_, u64>;
 
     /// Finishes what was begun and lets go of the files. Later verbs give `Closed`; a second `close` does nothing.
     fn close(&self) -> Future<'_, ()>;

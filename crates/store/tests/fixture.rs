@@ -11,11 +11,12 @@ use std::path::Path;
 use inborn_identity::MacAddress;
 use inborn_store::conformance::samples::{
     LAUNCHED_AT, account, bare, document, epoch, full, host_keys, id, key_pair, launch_with_token, operator, sent,
+    session,
 };
 use inborn_store::{
     Attachment, Change, ChangeRequest, CutOff, CutOffScope, EpochState, HostKeys, Instance, InstanceQuery,
-    InstanceState, KeyPair, LaunchOutcome, Node, OwnMac, RecordedCutOff, Registration, Role, SettingChange,
-    SqliteStore, StateReason, Store,
+    InstanceState, KeyPair, LaunchOutcome, Node, OwnMac, RecordedCutOff, Registration, Role, SessionQuery,
+    SettingChange, SqliteStore, StateReason, Store,
 };
 use rusqlite::Connection;
 
@@ -113,6 +114,30 @@ async fn schema_6_opens_with_all_it_holds() {
     let store = SqliteStore::open(&path).unwrap();
     assert_eq!(store.documents().await, Ok(vec![document("d", 1)]));
     assert_eq!(store.open_commands().await, Ok(vec![sent(1, 0, &[1])]));
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn schema_7_opens_with_all_it_holds() {
+    let dump = include_str!("fixtures/schema-7.sql");
+    let attachment = Some(Attachment::Interface { name: "tap0".into(), mark: Some("boot/if7".into()) });
+    let mac = Some(OwnMac::Found(MacAddress::local([1, 2, 3, 4, 5])));
+    let full = Instance { attachment, mac, ..full_3() };
+    opens_with_all_it_holds(dump, full, &[key_pair(1), key_pair(2)], (1, host_keys(1))).await;
+
+    // Sessions are what schema 9 has more.
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("region.db");
+    restore(dump, &path);
+    let store = SqliteStore::open(&path).unwrap();
+    assert_eq!(store.documents().await, Ok(vec![document("d", 1)]));
+    assert_eq!(store.open_commands().await, Ok(vec![sent(1, 0, &[1])]));
+    let open = SessionQuery { account: None, has_ended: false, after: None, limit: 10 };
+    assert_eq!(store.sessions(open.clone()).await, Ok(vec![]));
+    store.put_session(session(1, 0)).await.unwrap();
+    store.close().await.unwrap();
+    let store = SqliteStore::open(&path).unwrap();
+    assert_eq!(store.sessions(open).await, Ok(vec![session(1, 0)]));
     store.close().await.unwrap();
 }
 

@@ -10,15 +10,15 @@ use std::collections::BTreeMap;
 
 use inborn_identity::{AccountId, InstanceId, MacAddress, UnixTime};
 use inborn_store::conformance::samples::{
-    LAUNCHED_AT, account, bare, command, document, epoch, host_keys, id, inventory_record, invocation, key_pair,
-    launch, launch_with_token, operator, other_account, sent,
+    LAUNCHED_AT, account, bare, command, document, ended, epoch, host_keys, id, inventory_record, invocation, key_pair,
+    launch, launch_with_token, operator, other_account, sent, session,
 };
 use inborn_store::{
     Attachment, Change, ChangeRequest, CommandChange, CommandPlace, CommandProgress, CommandQuery, CommandRetention,
     CommandState, Conflict, CutOff, CutOffScope, Document, EpochState, HostKeys, HostKeysChange, Instance,
     InstanceQuery, InstanceState, InventoryChange, InventoryKind, InventoryQuery, InventoryRecord, InvocationState,
-    KeyPair, LaunchOutcome, LaunchRequest, Operator, OwnMac, RecordedCutOff, SealedEpoch, SentCommand, SettingChange,
-    SqliteStore, Store, StoreError, TagRemoval, UserData,
+    KeyPair, LaunchOutcome, LaunchRequest, Operator, OwnMac, RecordedCutOff, SealedEpoch, SentCommand, Session,
+    SessionPlace, SessionQuery, SessionRetention, SettingChange, SqliteStore, Store, StoreError, TagRemoval, UserData,
 };
 use proptest::prelude::*;
 
@@ -44,6 +44,10 @@ enum Action {
     Progress { number: u8, machine: u8, state: InvocationState, overall: CommandState },
     ForgetCommands { seconds: u8, invocations_max: u8 },
     Commands { machine: Option<u8>, after: Option<(u8, u8)>, limit: u8 },
+    Session { number: u8, seconds: u8 },
+    EndSession { number: u8, seconds: u8 },
+    ForgetSessions { seconds: u8, sessions_max: u8 },
+    Sessions { has_ended: bool, after: Option<(u8, u8)>, limit: u8 },
     Reopen,
 }
 
@@ -156,6 +160,11 @@ fn action() -> impl Strategy<Value = Action> {
             .prop_map(|(seconds, invocations_max)| Action::ForgetCommands { seconds, invocations_max }),
         2 => (prop::option::of(number()), prop::option::of((0..4u8, 0..6u8)), 1..5u8)
             .prop_map(|(machine, after, limit)| Action::Commands { machine, after, limit }),
+        3 => (0..6u8, 0..4u8).prop_map(|(number, seconds)| Action::Session { number, seconds }),
+        2 => (0..6u8, 0..4u8).prop_map(|(number, seconds)| Action::EndSession { number, seconds }),
+        1 => (0..5u8, 0..4u8).prop_map(|(seconds, sessions_max)| Action::ForgetSessions { seconds, sessions_max }),
+        2 => (any::<bool>(), prop::option::of((0..4u8, 0..6u8)), 1..5u8)
+            .prop_map(|(has_ended, after, limit)| Action::Sessions { has_ended, after, limit }),
         1 => Just(Action::Reopen),
     ]
 }
@@ -190,6 +199,7 @@ struct Model {
     documents: BTreeMap<String, Document>,
     commands: BTreeMap<String, SentCommand>,
     inventory: BTreeMap<(InstanceId, InventoryKind, String), InventoryRecord>,
+    sessions: BTreeMap<String, Session>,
 }
 
 type Answer<T> = Result<T, StoreError>;
@@ -327,6 +337,14 @@ impl Model {
     fn listed(&self) -> Vec<&SentCommand> {
         let mut all: Vec<_> = self.commands.values().collect();
         all.sort_by_key(|sent| (std::cmp::Reverse(sent.command.requested_at), sent.command.id.clone()));
+        all
+    }
+
+    /// Sessions in the order in which they are listed.
+    fn listed_sessions(&self, has_ended: bool) -> Vec<Session> {
+        let asked = self.sessions.values().filter(|session| session.end.is_some() == has_ended);
+        let mut all: Vec<_> = asked.cloned().collect();
+        all.sort_by_key(|session| (std::cmp::Reverse(session.started_at), session.id.clone()));
         all
     }
 
@@ -531,6 +549,44 @@ async fn step(store: &SqliteStore, model: &mut Model, action: Action) {
             let expected = (count - model.inventory.len()) as u64;
             assert_eq!(store.forget_inventory(at(seconds)).await, Ok(expected));
         }
+        Action::Session { number, seconds } => {
+            let session = session(number.into(), seconds.into());
+            let absent = !model.sessions.contains_key(&session.id);
+            assert_eq!(store.put_session(session.clone()).await.is_ok(), absent);
+            model.sessions.entry(session.id.clone()).or_insert(session);
+        }
+        Action::EndSession { number, seconds } => {
+            let (id, end) = (session(number.into(), 0).id, ended(seconds.into()));
+            let open = model.sessions.get_mut(&id).filter(|session| session.end.is_none());
+            assert_eq!(store.end_session(id, end.clone()).await, Ok(open.is_some()));
+            if let Some(open) = open {
+                open.end = Some(end);
+            }
+        }
+        Action::ForgetSessions { seconds, sessions_max } => {
+            let retention = SessionRetention { started_since: at(seconds), sessions_max: sessions_max.into() };
+            let ended = model.listed_sessions(true).into_iter().enumerate();
+            let gone: Vec<String> = ended
+                .filter(|(place, session)| session.started_at < at(seconds) || *place >= sessions_max.into())
+                .map(|(_, session)| session.id)
+                .collect();
+            gone.iter().for_each(|id| drop(model.sessions.remove(id)));
+            assert_eq!(store.forget_sessions(retention).await, Ok(gone.len() as u64));
+        }
+        Action::Sessions { has_ended, after, limit } => {
+            let after = after
+                .map(|(seconds, number)| SessionPlace { started_at: at(seconds), id: session(number.into(), 0).id });
+            let behind = |session: &Session| {
+                after.as_ref().is_none_or(|place| {
+                    let (at, id) = (session.started_at, &session.id);
+                    at < place.started_at || (at == place.started_at && *id > place.id)
+                })
+            };
+            let listed = model.listed_sessions(has_ended).into_iter();
+            let expected = listed.filter(behind).take(limit.into()).collect();
+            let query = SessionQuery { account: None, has_ended, after: after.clone(), limit: limit.into() };
+            assert_eq!(store.sessions(query).await, Ok(expected));
+        }
         Action::Page { whose: other, after, limit } => {
             let after = after.map(|number| id(number.into()));
             let query = InstanceQuery { account: other.map(whose), after, limit: limit.into() };
@@ -570,6 +626,10 @@ async fn compare(store: &SqliteStore, model: &Model) {
         let expected = of_it.map(|(_, record)| record.clone()).collect();
         let query = InventoryQuery { instance, kind, type_name: None, with_content: true };
         assert_eq!(store.inventory(query).await, Ok(expected));
+    }
+    for has_ended in [false, true] {
+        let query = SessionQuery { account: None, has_ended, after: None, limit: SessionQuery::LIMIT_MAX };
+        assert_eq!(store.sessions(query).await, Ok(model.listed_sessions(has_ended)));
     }
     for name in ["setting-0", "setting-1"] {
         assert_eq!(store.setting(name).await, Ok(model.settings.get(name).cloned()));

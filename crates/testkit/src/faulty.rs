@@ -9,7 +9,8 @@ use inborn_store::{
     ChangeRequest, Changed, Command, CommandChange, CommandQuery, CommandRetention, Document, Future, HostKeys,
     HostKeysChange, Instance, InstancePage, InstanceQuery, InventoryChange, InventoryQuery, InventoryRecord,
     Invocation, KeyPair, LaunchOutcome, LaunchRequest, Node, Operator, RecordedCutOff, Registration,
-    RegistrationChange, Role, SealedEpoch, SentCommand, SettingChange, Store, StoreError,
+    RegistrationChange, Role, SealedEpoch, SentCommand, Session, SessionEnd, SessionQuery, SessionRetention,
+    SettingChange, Store, StoreError,
 };
 
 /// How a write fails.
@@ -243,6 +244,22 @@ impl Store for FaultyStore {
 
     fn forget_inventory(&self, before: UnixTime) -> Future<'_, u64> {
         self.write(|store| store.forget_inventory(before))
+    }
+
+    fn put_session(&self, session: Session) -> Future<'_, ()> {
+        self.write(|store| store.put_session(session))
+    }
+
+    fn end_session(&self, id: String, end: SessionEnd) -> Future<'_, bool> {
+        self.write(|store| store.end_session(id, end))
+    }
+
+    fn sessions(&self, query: SessionQuery) -> Future<'_, Vec<Session>> {
+        self.inner.sessions(query)
+    }
+
+    fn forget_sessions(&self, retention: SessionRetention) -> Future<'_, u64> {
+        self.write(|store| store.forget_sessions(retention))
     }
 
     fn close(&self) -> Future<'_, ()> {

@@ -11,12 +11,12 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::incoming;
-use super::socket::{Ended, Message, close, receive, send, socket};
+use super::socket::{Ended, Message, Size, close, receive, send, socket};
 use crate::RegionServer;
 use crate::gateway::{Handshake, Socket};
 
 /// How long a client may take to say with which token it opens a channel.
-pub(super) const OPENING_TIMEOUT: Duration = Duration::from_secs(10);
+const OPENING_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long an agent may say nothing. It sends a ping every 54 seconds.
 const SILENCE_MAX: Duration = Duration::from_secs(180);
 /// Messages of any kind that may come at once after a pause.
@@ -41,7 +41,7 @@ enum End {
 /// Serves a channel that the session of `claims` asked for.
 pub(crate) async fn converse(region: Arc<RegionServer>, handshake: Handshake, claims: Arc<Claims>) {
     let instance = claims.instance;
-    let Some(mut socket) = socket(handshake).await else { return };
+    let Some(mut socket) = socket(handshake, Size::Idle).await else { return };
     if !is_opened(&region, &mut socket, instance).await {
         return close(socket, CloseCode::Policy, "the channel was not opened with its token").await;
     }
@@ -114,7 +114,7 @@ async fn is_opened(region: &RegionServer, socket: &mut Socket, instance: Instanc
 }
 
 /// The text with which a channel begins; `None` if nothing of the kind comes in time.
-pub(super) async fn opening(socket: &mut Socket) -> Option<OpenChannel> {
+pub(crate) async fn opening(socket: &mut Socket) -> Option<OpenChannel> {
     match timeout(OPENING_TIMEOUT, receive(socket)).await {
         Ok(Ok(Message::Text(text))) => payload::decode(text.as_bytes()),
         _ => None,
@@ -122,18 +122,18 @@ pub(super) async fn opening(socket: &mut Socket) -> Option<OpenChannel> {
 }
 
 /// How fast messages come: a bucket that fills up with time.
-pub(super) struct Pace {
+pub(crate) struct Pace {
     left: f64,
     filled: Instant,
 }
 
 impl Pace {
-    pub(super) fn new(now: Instant) -> Self {
+    pub(crate) fn new(now: Instant) -> Self {
         Self { left: f64::from(BURST), filled: now }
     }
 
     /// Whether one more may come now.
-    pub(super) fn admits(&mut self, now: Instant) -> bool {
+    pub(crate) fn admits(&mut self, now: Instant) -> bool {
         let passed = now.saturating_duration_since(self.filled).as_secs_f64();
         self.filled = now;
         self.left = (self.left + passed * f64::from(PER_SECOND)).min(f64::from(BURST));

@@ -11,8 +11,7 @@ use inborn_wire::message_gateway::payload::{
     AgentTaskComplete, SCHEMA,
 };
 
-use crate::RegionServer;
-use crate::run_command;
+use crate::{RegionServer, run_command, sessions};
 
 /// What the agent of a machine said. Which machine is known from the channel, and nothing in the frame can change it.
 pub(crate) struct Heard<'a> {
@@ -56,6 +55,7 @@ pub(super) async fn connected(region: &Arc<RegionServer>, instance: InstanceId) 
 fn task_complete(heard: Heard<'_>) -> Done<'_> {
     Box::pin(async move {
         let Some(complete) = payload::decode::<AgentTaskComplete>(heard.frame.payload) else { return };
+        sessions::completed(heard.region, heard.instance, &complete.task_id, &complete.output);
         let message_id = heard.frame.id.to_string();
         let acknowledge = AgentTaskAcknowledge {
             schema_version: SCHEMA,

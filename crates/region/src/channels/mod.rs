@@ -7,7 +7,7 @@
 mod control;
 mod grants;
 mod incoming;
-mod socket;
+pub(crate) mod socket;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,7 +24,7 @@ use crate::RegionServer;
 use crate::gateway::new_uuid;
 use crate::machines::Observer;
 
-pub(crate) use control::converse;
+pub(crate) use control::{Pace, converse, opening};
 pub(crate) use grants::{Grants, GrantsFull};
 pub(crate) use incoming::{Done, Heard};
 

@@ -10,12 +10,37 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 
 use crate::gateway::{Handshake, Socket};
 
-pub(super) use tokio_tungstenite::tungstenite::Message;
+pub(crate) use tokio_tungstenite::tungstenite::Message;
 
 /// How long a client may take to go on over the connection that it asked to become a WebSocket.
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(20);
-/// Bytes that are read at once. Most sockets are idle most of the time, and there are many.
-const READ_BYTES: usize = 4 * 1024;
+/// How much a socket is used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Size {
+    /// Idle most of the time, one of many.
+    Idle,
+    /// For a person or a stream of data.
+    Busy,
+}
+
+impl Size {
+    /// Bytes that are read at once.
+    const fn read_bytes(self) -> usize {
+        match self {
+            Self::Idle => 4 * 1024,
+            Self::Busy => 64 * 1024,
+        }
+    }
+
+    /// Bytes that are gathered before they are written, unless nothing more comes.
+    const fn write_bytes(self) -> usize {
+        match self {
+            Self::Idle => 0,
+            Self::Busy => 64 * 1024,
+        }
+    }
+}
+
 /// Bytes that may wait for the client to take them: a message and a little.
 const WRITE_BYTES_MAX: usize = 2 * FRAME_BYTES_MAX;
 /// How long a client may take to take a message.
@@ -24,10 +49,10 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The socket of a connection that has become one; `None` if its client did not wait for it.
-pub(super) async fn socket(handshake: Handshake) -> Option<Socket> {
+pub(crate) async fn socket(handshake: Handshake, size: Size) -> Option<Socket> {
     let config = WebSocketConfig::default()
-        .read_buffer_size(READ_BYTES)
-        .write_buffer_size(0)
+        .read_buffer_size(size.read_bytes())
+        .write_buffer_size(size.write_bytes())
         .max_write_buffer_size(WRITE_BYTES_MAX)
         .max_message_size(Some(FRAME_BYTES_MAX))
         .max_frame_size(Some(FRAME_BYTES_MAX));
@@ -36,7 +61,7 @@ pub(super) async fn socket(handshake: Handshake) -> Option<Socket> {
 
 /// Why no more messages come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Ended {
+pub(crate) enum Ended {
     /// The client has closed, or is not there any more.
     Closed,
     /// It sent a message that is longer than any frame.
@@ -63,7 +88,7 @@ pub(super) async fn send(socket: &mut Socket, message: Message) -> bool {
 }
 
 /// Closes a socket and says why. What the client still sends is not read.
-pub(super) async fn close(mut socket: Socket, code: CloseCode, reason: &'static str) {
+pub(crate) async fn close(mut socket: Socket, code: CloseCode, reason: &'static str) {
     let frame = CloseFrame { code, reason: reason.into() };
     let _ = tokio::time::timeout(CLOSE_TIMEOUT, socket.close(Some(frame))).await;
 }

@@ -32,7 +32,7 @@ use crate::metrics::CallLabels;
 use crate::operation::{Call, Handler, Input, Reply};
 use crate::second_signature::SecondSignature;
 use crate::throttle::{Limited, Rate, Rates, Source, Throttle};
-use crate::{Effect, Operation, Protocol, RegionServer, Route, SERVICES, Service};
+use crate::{Effect, Operation, Protocol, RegionServer, Route, SERVICES, Service, services};
 use request::{Named, Target, cut};
 use response::response;
 
@@ -146,14 +146,27 @@ struct Context {
     source: IpAddr,
     second_signature: Option<SecondSignature>,
     handshake: Option<Handshake>,
+    /// Where the client finds this endpoint, for WebSockets: as in `wss://ssm.us-east-1.amazonaws.com`.
+    socket_origin: String,
 }
 
 impl Context {
     fn call<'a, I>(&'a self, region: &'a Arc<RegionServer>, caller: &'a Caller, parameters: &'a I) -> Call<'a, I> {
         let (dialect, request_id, now) = (self.dialect, self.request_id.as_str(), self.now);
         let (source, second_signature) = (self.source, self.second_signature.as_ref());
-        let handshake = self.handshake.as_ref();
-        Call { region, caller, parameters, dialect, request_id, now, source, second_signature, handshake }
+        let (handshake, socket_origin) = (self.handshake.as_ref(), self.socket_origin.as_str());
+        Call {
+            region,
+            caller,
+            parameters,
+            dialect,
+            request_id,
+            now,
+            source,
+            second_signature,
+            handshake,
+            socket_origin,
+        }
     }
 }
 
@@ -231,6 +244,11 @@ impl RegionServer {
             return Err(Problem::Signature(fault.clone()));
         }
         request::check_head(service, exchange.parts, &exchange.target)?;
+        if exchange.route.is_some_and(|route| route.is_open)
+            && signed.presented.err() == Some(&Fault::MissingAuthentication)
+        {
+            return self.open_without_signature(exchange);
+        }
         // Steps 5 to 13 need no body. One that waits for `100 Continue` is never asked for if they fail.
         signed.accept(&endpoint, exchange.received).map_err(Problem::Signature)?;
         let (body, _room) = self.read(exchange, body).await.map_err(body_problem)?;
@@ -252,6 +270,13 @@ impl RegionServer {
             }
         };
         self.perform(exchange, operation, caller, input).await
+    }
+
+    /// A WebSocket for whoever says the right token over it. Who asks is known by that, and by nothing before.
+    fn open_without_signature(self: &Arc<Self>, exchange: &Exchange<'_>) -> Result<Reply, Problem> {
+        let (path, handshake) = (exchange.target.path, Handshake::of(exchange.parts));
+        let opened = services::open_without_signature(self, path, handshake, &exchange.request_id);
+        opened.map(Reply::from).ok_or(Problem::Signature(Fault::MissingAuthentication))
     }
 
     /// What a request to a service that is not here is answered: it knows nobody. Who asked is found out for the record.
@@ -337,6 +362,7 @@ impl RegionServer {
             source: exchange.origin.peer.address.ip(),
             second_signature: SecondSignature::of(&exchange.parts.headers),
             handshake: Handshake::of(exchange.parts),
+            socket_origin: request::socket_origin(&exchange.parts.headers, exchange.origin.peer.tls.is_some()),
         };
         if operation.effect == Effect::ReadOnly {
             return self.run(operation, &caller, &input, &context).await;
@@ -376,7 +402,12 @@ impl RegionServer {
 
     /// Whether a session that was let in is still good.
     pub(crate) fn holds(&self, claims: &Claims) -> bool {
-        self.now() < claims.expires_at && self.check_alive(claims).is_ok() && self.check_passed(claims).is_ok()
+        self.now() < claims.expires_at && self.stands(claims)
+    }
+
+    /// Whether nothing has cut off a session that was let in. It may have expired since.
+    pub(crate) fn stands(&self, claims: &Claims) -> bool {
+        self.check_alive(claims).is_ok() && self.check_passed(claims).is_ok()
     }
 
     /// A session of the management role ends with the setting that passed the role, with the role, and with the registration

@@ -1,6 +1,8 @@
 //! The audit record of one exchange.
 
 use http::header::{HOST, USER_AGENT};
+use inborn_identity::UnixTime;
+use inborn_store::Session;
 use inborn_wire::query::Parameters;
 use serde_json::{Map, Value, json};
 
@@ -77,6 +79,39 @@ impl RegionServer {
         if let Err(error) = self.audit.append(&record) {
             self.metrics.audit_lost.inc();
             tracing::error!(%error, request_id = %exchange.request_id, "a call could not be recorded");
+        }
+    }
+
+    /// Appends the line about the end of a session. It may end without a call, and is written down all the same: as an event of
+    /// the service itself, under a name of ours.
+    pub(crate) fn record_end_of_session(&self, session: &Session, status: &str, details: &str, now: UnixTime) {
+        let (account, request_id, event_id) = (session.account.to_string(), new_uuid(), new_uuid());
+        let record = Record {
+            time: now,
+            caller: None,
+            claimed_access_key_id: None,
+            event_source: "ssm.amazonaws.com",
+            event_name: "Inborn.SessionEnded",
+            region: self.identity().region.as_str(),
+            account: &account,
+            source: "ssm.amazonaws.com",
+            user_agent: "ssm.amazonaws.com",
+            error: None,
+            request_parameters: json!({
+                "sessionId": session.id,
+                "target": session.instance.to_string(),
+                "owner": session.owner,
+                "documentName": session.document_name,
+            }),
+            response_elements: json!({"status": status, "details": details, "startDate": session.started_at.rfc3339()}),
+            request_id: &request_id.to_string(),
+            event_id: &event_id.to_string(),
+            read_only: false,
+            tls: None,
+        };
+        if let Err(error) = self.audit.append(&record) {
+            self.metrics.audit_lost.inc();
+            tracing::error!(%error, session = %session.id, "the end of a session could not be recorded");
         }
     }
 

@@ -69,6 +69,11 @@ pub(super) fn service_of_route(parts: &Parts, target: &Target<'_>) -> Option<&'s
     Some(service.name)
 }
 
+/// Where the client finds what it asks, for WebSockets: as in `wss://ssm.us-east-1.amazonaws.com`.
+pub(super) fn socket_origin(headers: &HeaderMap, is_encrypted: bool) -> String {
+    format!("{}://{}", if is_encrypted { "wss" } else { "ws" }, header(headers, HOST.as_str()))
+}
+
 /// What a call names: an operation, and for query services a version of the interface.
 pub(super) struct Named<'a> {
     pub(super) action: Option<&'a str>,

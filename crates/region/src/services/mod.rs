@@ -10,6 +10,8 @@ mod sts;
 
 use crate::Service;
 
+pub(crate) use ssmmessages::open_without_signature;
+
 /// The processor that machines are said to have: this computer's.
 pub const ARCHITECTURE: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "x86_64" };
 

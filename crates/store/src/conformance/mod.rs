@@ -17,6 +17,7 @@ mod management;
 mod nodes;
 mod records;
 pub mod samples;
+mod sessions;
 
 pub use changes::*;
 pub use commands::*;
@@ -26,6 +27,7 @@ pub use launches::*;
 pub use management::*;
 pub use nodes::*;
 pub use records::*;
+pub use sessions::*;
 
 /// Makes a `#[tokio::test]` of every case of the suite. `$make` is an expression that gives, for each test, an empty
 /// store as an `Arc<dyn Store>` and something to keep alive while the test runs (a temporary directory, or `()`).
@@ -84,6 +86,10 @@ macro_rules! conformance_tests {
             inventory_without_content_is_what_it_was,
             inventory_is_forgotten_by_age,
             inventory_limits,
+            sessions_end_once,
+            sessions_are_listed_in_pages,
+            ended_sessions_are_forgotten,
+            session_limits,
             a_closed_store_says_so,
         );
     };

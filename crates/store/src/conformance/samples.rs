@@ -8,8 +8,8 @@ use inborn_identity::{AccessKeyId, AccessKeyKind, AccountId, InstanceId, Metadat
 use crate::{
     Attachment, Change, ChangeRequest, Command, CommandProgress, CommandState, CommandStep, Document, EpochState,
     HostKeyBasis, HostKeySet, HostKeys, Instance, InstanceState, InventoryKind, InventoryRecord, Invocation,
-    InvocationState, KeyPair, KeyType, LaunchRequest, Operator, OwnMac, Sealed, SealedEpoch, SentCommand, StateReason,
-    UserData,
+    InvocationState, KeyPair, KeyType, LaunchRequest, Operator, OwnMac, Sealed, SealedEpoch, SentCommand, Session,
+    SessionEnd, StateReason, UserData,
 };
 
 /// When the samples were launched: 2026-01-01T00:00:00Z.
@@ -292,4 +292,25 @@ pub fn inventory_record(kind: InventoryKind, number: u8, version: u8) -> Invento
         content: format!(r#"[{{"Name":"☃ {version}"}}]"#),
         received_at: LAUNCHED_AT.plus(u64::from(version)),
     }
+}
+
+/// A session that is open, started so many seconds after the launch.
+#[must_use]
+pub fn session(number: u32, seconds: u64) -> Session {
+    Session {
+        id: format!("operator-{number:017x}"),
+        account: account(),
+        instance: id(number),
+        owner: "arn:aws:iam::123456789012:user/operator".into(),
+        document_name: "SSM-SessionManagerRunShell".into(),
+        reason: "'é".into(),
+        started_at: LAUNCHED_AT.plus(seconds),
+        end: None,
+    }
+}
+
+/// The end of a session, so many seconds after the launch.
+#[must_use]
+pub fn ended(seconds: u64) -> SessionEnd {
+    SessionEnd { at: LAUNCHED_AT.plus(seconds), status: "Terminated".into(), details: "by é".into() }
 }

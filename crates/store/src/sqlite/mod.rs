@@ -14,6 +14,7 @@ mod queue;
 mod readers;
 mod records;
 mod schema;
+mod sessions;
 mod writer;
 
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -27,7 +28,8 @@ use crate::{
     ChangeRequest, Changed, Command, CommandChange, CommandQuery, CommandRetention, Document, Future, HostKeys,
     HostKeysChange, Instance, InstancePage, InstanceQuery, InventoryChange, InventoryQuery, InventoryRecord,
     Invocation, KeyPair, LaunchOutcome, LaunchRequest, Node, Operator, RecordedCutOff, Registration,
-    RegistrationChange, Role, SealedEpoch, SentCommand, SettingChange, Store, StoreError,
+    RegistrationChange, Role, SealedEpoch, SentCommand, Session, SessionEnd, SessionQuery, SessionRetention,
+    SettingChange, Store, StoreError,
 };
 use queue::Queue;
 use readers::ReadJob;
@@ -360,6 +362,31 @@ impl Store for SqliteStore {
 
     fn forget_inventory(&self, before: UnixTime) -> Future<'_, u64> {
         self.write(move |connection| inventory::forget_inventory(connection, before))
+    }
+
+    fn put_session(&self, session: Session) -> Future<'_, ()> {
+        match session.check() {
+            Ok(()) => self.write(move |connection| sessions::put(connection, &session)),
+            Err(error) => refuse(error),
+        }
+    }
+
+    fn end_session(&self, id: String, end: SessionEnd) -> Future<'_, bool> {
+        match end.check() {
+            Ok(()) => self.write(move |connection| sessions::end(connection, &id, &end)),
+            Err(error) => refuse(error),
+        }
+    }
+
+    fn sessions(&self, query: SessionQuery) -> Future<'_, Vec<Session>> {
+        match query.check() {
+            Ok(()) => self.read(move |connection| sessions::sessions(connection, &query)),
+            Err(error) => refuse(error),
+        }
+    }
+
+    fn forget_sessions(&self, retention: SessionRetention) -> Future<'_, u64> {
+        self.write(move |connection| sessions::forget(connection, retention))
     }
 
     fn close(&self) -> Future<'_, ()> {

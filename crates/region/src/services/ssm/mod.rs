@@ -1,5 +1,5 @@
 //! Systems Manager, as far as Default Host Management goes: its setting, the registration of agents, their nodes, what is on
-//! them, and commands to them.
+//! them, commands to them, and sessions on them.
 
 mod agent;
 mod cancel_command;
@@ -12,8 +12,10 @@ mod deregister_managed_instance;
 mod describe_document;
 mod describe_instance_information;
 mod describe_instance_properties;
+mod describe_sessions;
 mod document;
 mod get_command_invocation;
+mod get_connection_status;
 mod get_document;
 mod get_inventory;
 mod get_service_setting;
@@ -33,8 +35,12 @@ mod refusal;
 mod register_managed_instance;
 mod request_managed_instance_role_token;
 mod reset_service_setting;
+mod resume_session;
 mod send_command;
 mod service_setting;
+mod session;
+mod start_session;
+mod terminate_session;
 mod update_instance_information;
 mod update_managed_instance_public_key;
 mod update_service_setting;
@@ -76,7 +82,9 @@ pub(super) static SERVICE: Service = Service {
         operation("DescribeDocument", Effect::ReadOnly, AGENTS_AND_OPERATORS, describe_document::run),
         operation("DescribeInstanceInformation", Effect::ReadOnly, OPERATORS, describe_instance_information::run),
         operation("DescribeInstanceProperties", Effect::ReadOnly, OPERATORS, describe_instance_properties::run),
+        operation("DescribeSessions", Effect::ReadOnly, OPERATORS, describe_sessions::run),
         operation("GetCommandInvocation", Effect::ReadOnly, OPERATORS, get_command_invocation::run),
+        operation("GetConnectionStatus", Effect::ReadOnly, OPERATORS, get_connection_status::run),
         operation("GetDocument", Effect::ReadOnly, AGENTS_AND_OPERATORS, get_document::run),
         operation("GetInventory", Effect::ReadOnly, OPERATORS, get_inventory::run),
         operation("GetServiceSetting", Effect::ReadOnly, OPERATORS, get_service_setting::run),
@@ -98,7 +106,10 @@ pub(super) static SERVICE: Service = Service {
             request_managed_instance_role_token::run,
         ),
         operation("ResetServiceSetting", Effect::Mutating, OPERATORS, reset_service_setting::run),
+        operation("ResumeSession", Effect::Mutating, OPERATORS, resume_session::run),
         operation("SendCommand", Effect::Mutating, OPERATORS, send_command::run),
+        operation("StartSession", Effect::Mutating, OPERATORS, start_session::run),
+        operation("TerminateSession", Effect::Mutating, OPERATORS, terminate_session::run),
         operation("UpdateInstanceInformation", Effect::Mutating, AGENTS, update_instance_information::run),
         operation(
             "UpdateManagedInstancePublicKey",

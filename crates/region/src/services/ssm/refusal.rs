@@ -210,6 +210,25 @@ pub(super) fn next_token() -> Problem {
     refuse(400, "InvalidNextToken", "The specified token is not valid.")
 }
 
+pub(super) fn not_connected(target: &str) -> Problem {
+    let shown: String = target.chars().take(128).collect();
+    refuse(400, "TargetNotConnected", format!("{shown} is not connected."))
+}
+
+pub(super) fn session_document(name: &str) -> Problem {
+    let shown: String = name.chars().take(128).collect();
+    refuse(400, "InvalidDocument", format!("Document with name {shown} does not exist."))
+}
+
+pub(super) fn session_parameters(message: String) -> Problem {
+    refuse(400, "InvalidParameters", message)
+}
+
+pub(super) fn no_session(id: &str) -> Problem {
+    let shown: String = id.chars().take(128).collect();
+    refuse(400, "DoesNotExistException", format!("Session {shown} does not exist."))
+}
+
 /// Not AWS's words: what it answers to a wrong second signature is not known. The code is that of a wrong first one.
 pub(super) fn second_signature() -> Problem {
     let message = "SSM-AsymmetricKeyAuthorization does not match the Authorization header and the public key that the \

@@ -1,5 +1,7 @@
 //! What the requests of agents and the answers to them have in common.
 
+use std::sync::Arc;
+
 use inborn_wire::Answer;
 use inborn_wire::constraint;
 use inborn_wire::error::Problem;
@@ -7,6 +9,7 @@ use inborn_wire::xml::{Layout, document};
 
 use crate::channels::GrantsFull;
 use crate::operation::JsonCall;
+use crate::sessions::Session;
 
 /// The only schema of these messages.
 const MESSAGE_SCHEMA: &str = "1.0";
@@ -28,6 +31,19 @@ pub(super) fn granted(name: &'static str, token: &str, request_id: &str) -> Answ
         w.leaf("TokenValue", token);
     });
     Answer::new(201, "text/xml", request_id, body)
+}
+
+/// The session in the path, if it is one of the machine that called. Another machine's is as unknown as one that never was.
+pub(super) fn own_session(call: &JsonCall<'_>) -> Result<Arc<Session>, Problem> {
+    let id = call.parameters.require_text("SessionId")?;
+    let own = call.caller.principal.instance().ok_or(Problem::Internal)?;
+    let found = call.region.sessions().get(id).filter(|session| session.record.instance == own);
+    // Not AWS's words. Agents try again for a while after any refusal but `AccessDeniedException`.
+    found.ok_or_else(|| Problem::Service {
+        status: 400,
+        code: "BadRequest",
+        message: "The session is not one of this machine, or has ended.".to_owned(),
+    })
 }
 
 pub(super) fn full(_: GrantsFull) -> Problem {

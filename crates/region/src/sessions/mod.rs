@@ -1,0 +1,398 @@
+//! Sessions: an operator at one end, an agent at the other, and in between bytes that are none of our business.
+//!
+//! A session begins with `StartSession` and is told to the agent over its control channel. Each side opens a data channel with
+//! a token of its own, and may do so again when it was cut off; what one side sends is the other's, byte for byte
+//! ([`relay`]). A session ends once, for one reason, and has somebody who waits for that ([`supervise`]): it is written down,
+//! and both sides are told.
+
+mod documents;
+mod queue;
+mod relay;
+
+use core::sync::atomic::{AtomicU64, Ordering};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use inborn_credential::Claims;
+use inborn_identity::{InstanceId, UnixTime};
+use inborn_store::{
+    Instance, InstanceState, Session as Record, SessionEnd, SessionQuery, SessionRetention, Store, StoreError,
+};
+use inborn_wire::message_gateway::payload::{self, INTERACTIVE_SHELL, InteractiveShell, SCHEMA};
+use serde_json::{Map, Value, json};
+use tokio::sync::{Semaphore, watch};
+
+use crate::RegionServer;
+use crate::channels::{Grants, SendError};
+use crate::machines::Observer;
+use queue::Queue;
+
+pub(crate) use documents::{SHELL, SessionDocument};
+pub(crate) use relay::relay;
+
+/// Sessions that are open at a time.
+pub(crate) const SESSIONS_MAX: usize = 1000;
+/// How long a session may be without a byte from either side: as long as AWS's do without a setting.
+pub(crate) const IDLE_SECONDS_MAX: u64 = 20 * 60;
+/// How long a session may last.
+pub(crate) const LIFE_SECONDS_MAX: u64 = 24 * 3600;
+/// How long a session is remembered after its start: as long as AWS shows it.
+const REMEMBERED_SECONDS: u64 = 30 * 24 * 3600;
+/// Sessions that are remembered.
+const REMEMBERED_MAX: u32 = 100_000;
+/// How often each session is looked at for being idle or old.
+const LOOK_EVERY: Duration = Duration::from_secs(15);
+/// How long an agent has after its side has ended to say what the person should be told.
+const LAST_WORD: Duration = Duration::from_secs(5);
+/// Data channels that have not said yet with which token they were opened, of each side.
+const OPENING_MAX: usize = 256;
+
+/// One of the two ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Side {
+    Agent,
+    Client,
+}
+
+/// How a session ends.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct End {
+    /// Whether it could not even begin.
+    is_failure: bool,
+    /// Why, for the record.
+    details: String,
+    /// What the person at the other end is told; empty for nothing.
+    output: String,
+}
+
+impl End {
+    pub(crate) fn terminated(details: impl Into<String>, output: impl Into<String>) -> Self {
+        Self { is_failure: false, details: details.into(), output: output.into() }
+    }
+
+    /// What let the agent in is no longer good.
+    fn cut_off() -> Self {
+        Self::terminated("The agent's session was cut off.", "The machine is no longer managed.")
+    }
+
+    fn failed(details: impl Into<String>) -> Self {
+        Self { is_failure: true, details: details.into(), output: String::new() }
+    }
+
+    /// As `DescribeSessions` shows it.
+    fn status(&self) -> &'static str {
+        if self.is_failure { "Failed" } else { "Terminated" }
+    }
+}
+
+/// A session that is open.
+pub(crate) struct Session {
+    pub(crate) record: Record,
+    agent: Half,
+    client: Half,
+    /// When either side was heard last, in seconds since the epoch.
+    heard_at: AtomicU64,
+    end: watch::Sender<Option<End>>,
+    is_over: watch::Sender<bool>,
+}
+
+/// What there is of each side.
+struct Half {
+    /// What is to go to it.
+    queue: Queue,
+    /// Counts its data channels: each takes the place of the one before. 0 before the first.
+    channels: watch::Sender<u64>,
+    /// The one that is open; 0 if none is.
+    open: AtomicU64,
+    /// What lets the agent's side in.
+    claims: Mutex<Option<Arc<Claims>>>,
+}
+
+impl Half {
+    fn new() -> Self {
+        Self { queue: Queue::new(), channels: watch::Sender::new(0), open: AtomicU64::new(0), claims: Mutex::default() }
+    }
+}
+
+impl Session {
+    fn new(record: Record, now: UnixTime) -> Arc<Self> {
+        Arc::new(Self {
+            record,
+            agent: Half::new(),
+            client: Half::new(),
+            heard_at: AtomicU64::new(now.as_secs()),
+            end: watch::Sender::new(None),
+            is_over: watch::Sender::new(false),
+        })
+    }
+
+    fn side(&self, side: Side) -> &Half {
+        match side {
+            Side::Agent => &self.agent,
+            Side::Client => &self.client,
+        }
+    }
+
+    fn is_attached(&self, side: Side) -> bool {
+        self.side(side).open.load(Ordering::SeqCst) != 0
+    }
+
+    /// As `DescribeSessions` shows it.
+    pub(crate) fn status(&self) -> &'static str {
+        let was_ever = *self.agent.channels.borrow() > 0;
+        match (was_ever, self.is_attached(Side::Agent) && self.is_attached(Side::Client)) {
+            _ if self.end.borrow().is_some() => "Terminating",
+            (_, true) => "Connected",
+            (true, false) => "Disconnected",
+            (false, false) => "Connecting",
+        }
+    }
+
+    /// Ends the session, if nothing else has.
+    pub(crate) fn close(&self, end: End) {
+        self.end.send_if_modified(|ended| {
+            let is_first = ended.is_none();
+            if is_first {
+                *ended = Some(end);
+            }
+            is_first
+        });
+    }
+
+    /// Waits until something ends the session.
+    async fn ended(&self) -> End {
+        let mut end = self.end.subscribe();
+        match end.wait_for(Option::is_some).await {
+            Ok(end) => end.clone().unwrap_or_else(|| End::failed("")),
+            Err(_) => End::failed(""),
+        }
+    }
+
+    /// Waits until the end of the session is written down.
+    pub(crate) async fn over(&self) {
+        let _ = self.is_over.subscribe().wait_for(|is_over| *is_over).await;
+    }
+
+    fn heard(&self, now: UnixTime) {
+        self.heard_at.store(now.as_secs(), Ordering::Relaxed);
+    }
+
+    /// Ends the session if it is idle, or has lasted long enough.
+    fn look(&self, now: UnixTime) {
+        let heard_at = UnixTime::from_secs(self.heard_at.load(Ordering::Relaxed));
+        if now.since(heard_at) >= IDLE_SECONDS_MAX {
+            self.close(End::terminated("The session was idle.", "The session was idle for 20 minutes."));
+        } else if now.since(self.record.started_at) >= LIFE_SECONDS_MAX {
+            self.close(End::terminated("The session had lasted a day.", "A session lasts a day at most."));
+        }
+    }
+}
+
+/// Why a session is not started.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StartError {
+    /// The machine is not there, does not run, or its agent is not connected.
+    #[error("the agent is not connected")]
+    NotConnected,
+    /// What the agent would have to be told is too long.
+    #[error("the parameters are too long")]
+    TooLong,
+    /// As many are open as there may be.
+    #[error("{SESSIONS_MAX} sessions are open")]
+    TooMany,
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The sessions that are open.
+pub(crate) struct Sessions {
+    open: Mutex<HashMap<String, Arc<Session>>>,
+    /// Grants of the two sides' data channels, by session.
+    agents: Grants<String>,
+    clients: Grants<String>,
+    opening_agents: Arc<Semaphore>,
+    opening_clients: Arc<Semaphore>,
+}
+
+impl Sessions {
+    pub(crate) fn new() -> Self {
+        let opening = || Arc::new(Semaphore::new(OPENING_MAX));
+        Self {
+            open: Mutex::default(),
+            agents: Grants::default(),
+            clients: Grants::default(),
+            opening_agents: opening(),
+            opening_clients: opening(),
+        }
+    }
+
+    /// The grants of one side's data channels.
+    pub(crate) fn grants(&self, side: Side) -> &Grants<String> {
+        match side {
+            Side::Agent => &self.agents,
+            Side::Client => &self.clients,
+        }
+    }
+
+    fn opening(&self, side: Side) -> &Arc<Semaphore> {
+        match side {
+            Side::Agent => &self.opening_agents,
+            Side::Client => &self.opening_clients,
+        }
+    }
+
+    /// A session that is open.
+    pub(crate) fn get(&self, id: &str) -> Option<Arc<Session>> {
+        self.sessions().get(id).cloned()
+    }
+
+    /// All that are open, the latest first.
+    pub(crate) fn all(&self) -> Vec<Arc<Session>> {
+        let mut all: Vec<_> = self.sessions().values().cloned().collect();
+        all.sort_by(|a, b| (b.record.started_at, &a.record.id).cmp(&(a.record.started_at, &b.record.id)));
+        all
+    }
+
+    /// Ends the sessions whose agents were let in by what is no longer good.
+    pub(crate) fn keep(&self, is_good: impl Fn(&Claims) -> bool) {
+        for session in self.sessions().values() {
+            let claims = session.agent.claims.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            if claims.is_some_and(|claims| !is_good(&claims)) {
+                session.close(End::cut_off());
+            }
+        }
+    }
+
+    /// Ends what is idle or old.
+    pub(crate) fn look(&self, now: UnixTime) {
+        self.sessions().values().for_each(|session| session.look(now));
+    }
+
+    fn enter(&self, session: &Arc<Session>) -> Result<(), StartError> {
+        let mut open = self.sessions();
+        if open.len() >= SESSIONS_MAX {
+            return Err(StartError::TooMany);
+        }
+        open.insert(session.record.id.clone(), Arc::clone(session));
+        Ok(())
+    }
+
+    fn sessions(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Session>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The sessions of a machine end with its boot.
+impl Observer for Sessions {
+    fn changed(&self, instance: &Arc<Instance>) {
+        let is_over = |at: UnixTime| instance.state != InstanceState::Running || at < instance.launch_time;
+        for session in self.sessions().values() {
+            if session.record.instance == instance.id && is_over(session.record.started_at) {
+                session.close(End::terminated("The machine was stopped.", "The machine was stopped."));
+            }
+        }
+    }
+}
+
+/// A session to start.
+pub(crate) struct NewSession<'a> {
+    pub(crate) record: Record,
+    pub(crate) document: &'a SessionDocument,
+    pub(crate) parameters: Map<String, Value>,
+}
+
+/// Starts a session: it is written down, and the agent is told.
+pub(crate) async fn start(region: &Arc<RegionServer>, new: NewSession<'_>) -> Result<Arc<Session>, StartError> {
+    let NewSession { record, document, parameters } = new;
+    let (instance, now) = (record.instance, record.started_at);
+    let runs = region.machines().get(instance).is_some_and(|machine| machine.state == InstanceState::Running);
+    if !runs || !region.channels().is_connected(instance) {
+        return Err(StartError::NotConnected);
+    }
+    let content = json!({
+        "DocumentName": record.document_name,
+        "DocumentContent": document.content(),
+        "SessionId": record.id,
+        "Parameters": parameters,
+        "RunAsUser": "",
+        "SessionOwner": record.owner,
+    });
+    let content = content.to_string();
+    let session = Session::new(record, now);
+    region.sessions().enter(&session)?;
+    if let Err(error) = region.store().put_session(session.record.clone()).await {
+        region.sessions().sessions().remove(&session.record.id);
+        return Err(error.into());
+    }
+    tokio::spawn(supervise(Arc::clone(region), Arc::clone(&session)));
+    let task_id = session.record.id.as_str();
+    let shell = InteractiveShell { schema_version: SCHEMA, task_id, topic: "aws.ssm.startSession", content: &content };
+    match region.tell_agent(instance, INTERACTIVE_SHELL, &payload::encode(&shell)) {
+        Ok(_) => Ok(session),
+        Err(error) => {
+            session.close(End::failed(error.to_string()));
+            session.over().await;
+            Err(if error == SendError::TooLong { StartError::TooLong } else { StartError::NotConnected })
+        }
+    }
+}
+
+/// Takes up the sessions that were open when the region stopped: their two sides come back by themselves, or they are idle.
+pub(crate) async fn take_up(region: &Arc<RegionServer>) -> Result<(), StoreError> {
+    let now = region.now();
+    let mut query = SessionQuery { account: None, has_ended: false, after: None, limit: SessionQuery::LIMIT_MAX };
+    loop {
+        let page = region.store().sessions(query.clone()).await?;
+        let Some(last) = page.last() else { return Ok(()) };
+        query.after = Some(inborn_store::SessionPlace { started_at: last.started_at, id: last.id.clone() });
+        for record in page {
+            let session = Session::new(record, now);
+            // More than are allowed were never opened.
+            if region.sessions().enter(&session).is_err() {
+                return Ok(());
+            }
+            if let Some(machine) = region.machines().get(session.record.instance) {
+                region.sessions().changed(&machine);
+            } else {
+                session.close(End::terminated("The machine was terminated.", ""));
+            }
+            tokio::spawn(supervise(Arc::clone(region), session));
+        }
+    }
+}
+
+/// Waits for the end of a session and writes it down.
+async fn supervise(region: Arc<RegionServer>, session: Arc<Session>) {
+    let end = loop {
+        match tokio::time::timeout(LOOK_EVERY, session.ended()).await {
+            Ok(end) => break end,
+            Err(_) => session.look(region.now()),
+        }
+    };
+    let (id, now) = (session.record.id.clone(), region.now());
+    let written = SessionEnd { at: now, status: end.status().to_owned(), details: end.details.clone() };
+    if let Err(error) = region.store().end_session(id.clone(), written).await {
+        // It is found open at the next start, and ends then.
+        tracing::error!(session = %id, %error, "the end of a session is not written down");
+    }
+    region.record_end_of_session(&session.record, end.status(), &end.details, now);
+    region.sessions().sessions().remove(&id);
+    session.is_over.send_replace(true);
+}
+
+/// The agent has ended a session, and says what the person should be told.
+pub(crate) fn completed(region: &RegionServer, instance: InstanceId, id: &str, output: &str) {
+    if let Some(session) = region.sessions().get(id).filter(|session| session.record.instance == instance) {
+        let output: String = output.chars().take(1024).collect();
+        session.close(End::terminated("The agent ended the session.", output));
+    }
+}
+
+/// Forgets the sessions of long ago.
+pub(crate) async fn tidy(store: &dyn Store, now: UnixTime) -> Result<(), StoreError> {
+    let retention = SessionRetention { started_since: now.minus(REMEMBERED_SECONDS), sessions_max: REMEMBERED_MAX };
+    while store.forget_sessions(retention).await? > 0 {}
+    Ok(())
+}
