@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import shutil
 from pathlib import Path
 
 import pytest
 
-from harness import INSIDE, Region, binary, clean_env, run
-from openssh import Client, Machine, host_keys, keygen, server
+from harness import INSIDE, Region, Result, binary, clean_env, run
+from openssh import Client, Machine, Server, host_keys, keygen, server
+
+ROOT_DIRECTORY = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture
@@ -77,8 +80,8 @@ def test_a_key_that_the_old_one_vouches_for_is_taken(machine: Machine, client: C
 
 def test_where_proof_is_demanded_keys_without_it_are_not_served(fresh: Region, place: Path):
     machine = Machine(fresh, place, "strict")
-    assert fresh.cli("host-keys", "policy").stdout == "accept-unproven\n"
-    assert fresh.cli("host-keys", "policy", "require-proof").stdout == "require-proof\n"
+    assert fresh.cli("host-keys", "policy").stdout == "accept-unproven\ncertificates disabled\n"
+    assert fresh.cli("host-keys", "policy", "require-proof").stdout.splitlines()[0] == "require-proof"
     keys = host_keys(place / "keys", "ed25519")
     (keys / "ssh_host_ed25519_key").rename(place / "elsewhere")
     assert machine.push(keys).stdout.split()[1] == "pending-unproven"
@@ -87,6 +90,79 @@ def test_where_proof_is_demanded_keys_without_it_are_not_served(fresh: Region, p
     (place / "elsewhere").rename(keys / "ssh_host_ed25519_key")
     assert machine.push(keys).stdout.split()[1] == "first"
     assert fresh.cli("known-hosts", machine.id).stdout.startswith(f"{machine.id} ssh-ed25519 ")
+
+
+class Certified:
+    """A machine with host certificates, and a client that knows the region's authority and no key of any machine."""
+
+    def __init__(self, region: Region, place: Path):
+        self.machine, self.client = Machine(region, place, "certified"), Client(region, place)
+        self.dropin = place / "sshd_config.d"
+        self.dropin.mkdir()
+        self.known = place / "known_hosts"
+        self.known.write_text(region.cli("known-hosts", "--authority").stdout)
+
+    def push(self, keys: Path, *more: str) -> Result:
+        return self.machine.push(keys, "--certificates", "--config", str(self.dropin), *more)
+
+    def login(self, sshd: Server, name: str, *more: str) -> Result:
+        options = [*more, "BatchMode=yes", "IdentitiesOnly=yes", f"HostKeyAlias={name}", "StrictHostKeyChecking=yes"]
+        options += [f"UserKnownHostsFile={self.known}", "GlobalKnownHostsFile=/dev/null", "UpdateHostKeys=no"]
+        words = [word for option in options for word in ("-o", option)]
+        target = ["-p", str(sshd.port), "-i", self.client.key, "-l", getpass.getuser(), "127.0.0.1", "echo", "inside"]
+        return run(["ssh", "-F", "none", *words, *target], self.client.env, timeout=30)
+
+
+def test_certificates_make_rotations_invisible(fresh: Region, place: Path):
+    certified = Certified(fresh, place)
+    old = host_keys(place / "old")
+    refused = certified.push(old)
+    assert "the operator has to allow them" in refused.stderr and list(certified.dropin.iterdir()) == []
+    assert (
+        fresh.cli("host-keys", "policy", "--certificates", "enabled").stdout.splitlines()[1] == "certificates enabled"
+    )
+    assert certified.push(old).stderr == ""
+    new = host_keys(place / "new")
+    for keys in (old, new):
+        if keys is new:
+            replaced = certified.push(new, "--old-key", str(old / "ssh_host_ed25519_key"))
+            assert replaced.stdout.split()[1] == "old-key", replaced.stderr
+        with server(place, keys, certified.client.key, f"Include {certified.dropin}/*.conf") as sshd:
+            for kind in ("ssh-ed25519", "ecdsa-sha2-nistp256", "rsa-sha2-512"):
+                login = certified.login(sshd, certified.machine.id, f"HostKeyAlgorithms={kind}-cert-v01@openssh.com")
+                assert (login.returncode, login.stdout, login.stderr) == (0, "inside\n", ""), kind
+            # A machine of another name is not this one, whoever has signed.
+            other = certified.login(sshd, "i-0123456789abcdef0")
+            assert other.returncode == 255 and "inside" not in other.stdout
+            # Nor is one that is called by what the authority is not asked about.
+            assert certified.login(sshd, "10.1.2.3").returncode == 255
+    shown = run(
+        ["ssh-keygen", "-L", "-f", *(certified.dropin / "inborn-host-certificates").glob("*ed25519*")],
+        clean_env(place),
+        check=True,
+    ).stdout
+    assert "host certificate" in shown and certified.machine.id in shown
+
+
+def test_a_key_that_waits_is_not_certified(fresh: Region, place: Path):
+    certified = Certified(fresh, place)
+    fresh.cli("host-keys", "policy", "--certificates", "enabled")
+    certified.push(host_keys(place / "keys", "ed25519"))
+    intruder = host_keys(place / "intruder", "ed25519")
+    assert "no certificates were given" in certified.push(intruder).stderr
+    with server(place, intruder, certified.client.key, f"Include {certified.dropin}/*.conf") as sshd:
+        login = certified.login(sshd, certified.machine.id)
+    assert login.returncode == 255 and "inside" not in login.stdout
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
+def test_systemd_understands_the_units(place: Path):
+    units = place / "units"
+    shutil.copytree(ROOT_DIRECTORY / "contrib/systemd", units)
+    for unit in units.iterdir():
+        unit.write_text(unit.read_text().replace("/usr/bin/inborn", str(binary())))
+    result = run(["systemd-analyze", "verify", "--man=no", *sorted(units.iterdir())], clean_env(place))
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
 def test_a_helper_that_fails_refuses(machine: Machine, client: Client, place: Path):

@@ -2,7 +2,7 @@
 //! the same from its own lines. The first empty line parts the keys from the proof.
 #![no_main]
 
-use inborn_ssh::{HostKeySet, KEYS_MAX, PublicKey, verify_proof};
+use inborn_ssh::{HostKeySet, KEYS_MAX, PublicKey, certified_key, verify_proof};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
@@ -15,6 +15,10 @@ fuzz_target!(|input: &[u8]| {
         for key in keys.iter() {
             assert_eq!(PublicKey::parse(&key.bare_line()).as_ref(), Ok(key));
             assert!(!key.line().contains(['\n', '"', '\u{1b}']));
+        }
+        // What a region sends back as a certificate goes into a file of sshd.
+        if certified_key(proof, &keys).is_some() {
+            assert!(!proof.contains('\n'));
         }
     }
     // That a message holds which nobody signed would be a forgery.

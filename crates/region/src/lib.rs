@@ -41,6 +41,7 @@ use inborn_credential::{
 };
 use inborn_identity::{Clock, InstanceId, UnixTime};
 use inborn_pki::{Authority, AuthorityError, DocumentSigner, InstanceConnectSigner};
+use inborn_ssh::HostAuthority;
 use inborn_store::{Change, InstanceState, StateReason, Store, StoreError};
 
 use agents::Agents;
@@ -156,6 +157,7 @@ pub struct RegionServer {
     /// Seconds since the epoch.
     last_management_issue: AtomicU64,
     authority: Authority,
+    ssh_authority: HostAuthority,
     signers: signers::Signers,
     operator_key: Option<OperatorKey>,
     audit: Audit,
@@ -216,6 +218,7 @@ impl RegionServer {
             sessions,
             last_management_issue: AtomicU64::new(0),
             authority: secrets.authority,
+            ssh_authority: secrets.ssh_authority,
             signers: secrets.signers,
             operator_key,
             audit,
@@ -239,6 +242,11 @@ impl RegionServer {
     #[must_use]
     pub const fn authority(&self) -> &Authority {
         &self.authority
+    }
+
+    /// Who signs the certificates of SSH host keys.
+    pub(crate) const fn ssh_authority(&self) -> &HostAuthority {
+        &self.ssh_authority
     }
 
     /// Who signs identity documents. `None` until [`RegionServer::complete_signers`] has made it.

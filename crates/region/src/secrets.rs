@@ -4,10 +4,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use inborn_credential::{
-    CutOff, Epoch, EpochId, EpochRoot, Kek, KekError, Keyring, Operator, Scope, SecretAccessKey, generate_long_lived,
+    CryptoError, CutOff, Epoch, EpochId, EpochRoot, Kek, KekError, Keyring, Operator, Scope, SecretAccessKey,
+    generate_long_lived,
 };
 use inborn_identity::{AccountId, Principal, UnixTime};
 use inborn_pki::{Authority, SealableKey};
+use inborn_ssh::{AUTHORITY_SEED_BYTES, HostAuthority};
 use inborn_store::{EpochState, Sealed, SealedEpoch, SettingChange, Store};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -21,6 +23,7 @@ const FIRST_EPOCH: EpochId = EpochId(1);
 const OPERATOR_NAME: &str = "operator";
 const SETTING_REGION: &str = "region";
 const SETTING_AUTHORITY: &str = "authority";
+const SETTING_SSH_AUTHORITY: &str = "ssh-host-authority";
 
 /// Where the key-encryption key comes from.
 #[derive(Clone, Debug)]
@@ -36,6 +39,7 @@ pub(crate) struct Secrets {
     pub(crate) keyring: Keyring,
     pub(crate) operators: Vec<Operator>,
     pub(crate) authority: Authority,
+    pub(crate) ssh_authority: HostAuthority,
     pub(crate) signers: Signers,
 }
 
@@ -69,8 +73,9 @@ impl Secrets {
         let keyring = keyring(store, &kek, source, sealed, identity, now).await?;
         let operators = operators(store, &kek, source, identity, now).await?;
         let authority = authority(store, &kek, source, identity, now).await?;
+        let ssh_authority = ssh_authority(store, &kek, source).await?;
         let signers = Signers::open(store, kek, source, identity).await?;
-        Ok(Self { keyring, operators, authority, signers })
+        Ok(Self { keyring, operators, authority, ssh_authority, signers })
     }
 }
 
@@ -216,6 +221,23 @@ async fn authority(
     let (authority, sealable) = Authority::create(&identity.region, &identity.domain, now)?;
     let value = kek.seal(&name, &encode_parts(&[sealable.certificate_pem.as_bytes(), &sealable.private_key]))?;
     store.put_setting(SettingChange { name, expected: None, value }).await?;
+    Ok(authority)
+}
+
+/// Who signs SSH host certificates: the seed of its key is sealed.
+async fn ssh_authority(store: &Arc<dyn Store>, kek: &Kek, source: &KeySource) -> Result<HostAuthority, OpenError> {
+    const DAMAGED: OpenError = OpenError::Damaged("the SSH host authority");
+    let name = SETTING_SSH_AUTHORITY;
+    if let Some(blob) = store.setting(name).await? {
+        let seed = unseal(kek, source, name, &Sealed::new(blob))?;
+        let seed = seed.as_slice().try_into().map_err(|_| DAMAGED)?;
+        return HostAuthority::from_seed(seed).map_err(|_| DAMAGED);
+    }
+    let mut seed = Zeroizing::new([0; AUTHORITY_SEED_BYTES]);
+    aws_lc_rs::rand::fill(&mut *seed).map_err(|_| CryptoError)?;
+    let authority = HostAuthority::from_seed(&seed).map_err(|_| DAMAGED)?;
+    let value = kek.seal(name, &*seed)?;
+    store.put_setting(SettingChange { name: name.to_owned(), expected: None, value }).await?;
     Ok(authority)
 }
 

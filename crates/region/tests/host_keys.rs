@@ -3,9 +3,17 @@
 
 mod common;
 
+use std::sync::Arc;
+
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use common::*;
-use inborn_identity::InstanceId;
+use inborn_identity::{Clock, InstanceId, UnixTime};
+use inborn_region::KeySource;
+use inborn_ssh::{HostKeySet, NAMESPACE, proof_message};
+use inborn_store::{SqliteStore, Store};
 use serde_json::{Value, json};
+use ssh_key::public::{Ed25519PublicKey, KeyData};
+use ssh_key::{Algorithm, Certificate, HashAlg, LineEnding, Signature, SshSig};
 
 const ED25519: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMd6eplFJygDaby7l9CC2zxVE3VP1nuDKDnsXxR4W99/ root@a";
 const ANOTHER: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ+B+SbCCpqmqWo1SiUG3HGZbz4NyvXcZzIrWV/Hz4Qz root@b";
@@ -120,8 +128,9 @@ async fn a_stricter_policy_holds_for_what_is_there() {
     let (id, new) = (running.launch().await, running.launch().await);
     running.put(id, &[ED25519]).await;
     let reply = running.operate("Inborn.PutHostKeyPolicy", json!({ "Policy": "require-proof" })).await;
-    assert_eq!((reply.status, reply.body.as_str()), (200, r#"{"Policy":"require-proof"}"#));
-    assert_eq!(running.operate("Inborn.GetHostKeyPolicy", json!({})).await.body, r#"{"Policy":"require-proof"}"#);
+    let settings: Value = serde_json::from_str(&reply.body).unwrap();
+    assert_eq!((&settings["Policy"], &settings["Certificates"]), (&json!("require-proof"), &json!("disabled")));
+    assert_eq!(running.operate("Inborn.GetHostKeyPolicy", json!({})).await.body, reply.body);
     assert_eq!(running.get(id).await, served(&[]));
     let offered = running.put(new, &[ANOTHER]).await;
     assert_eq!(offered["Outcome"], "pending-unproven");
@@ -132,6 +141,110 @@ async fn a_stricter_policy_holds_for_what_is_there() {
     assert_eq!(code(&reply), "400 InvalidArgsException");
     running.operate("Inborn.PutHostKeyPolicy", json!({ "Policy": "accept-unproven" })).await;
     assert_eq!(running.get(id).await, served(&[ED25519]));
+}
+
+/// A host key whose private half is here.
+struct HostKey(Ed25519KeyPair);
+
+impl HostKey {
+    fn new(seed: u8) -> Self {
+        Self(Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap())
+    }
+
+    fn data(&self) -> KeyData {
+        KeyData::Ed25519(Ed25519PublicKey(self.0.public_key().as_ref().try_into().unwrap()))
+    }
+
+    fn line(&self) -> String {
+        ssh_key::PublicKey::new(self.data(), "root@host").to_openssh().unwrap()
+    }
+
+    /// The call of a machine that proves the key and wants a certificate of it.
+    fn proven(&self, id: InstanceId, now: UnixTime) -> Value {
+        let mut call: Value = serde_json::from_str(&body(id, &[&self.line()])).unwrap();
+        let set = HostKeySet::parse([self.line().as_str()]).unwrap();
+        let message = proof_message(identity().account, id, now, &set);
+        let signed = SshSig::signed_data(NAMESPACE, HashAlg::Sha512, message.as_bytes()).unwrap();
+        let signature = Signature::new(Algorithm::Ed25519, self.0.sign(&signed).as_ref()).unwrap();
+        let proof = SshSig::new(self.data(), NAMESPACE, HashAlg::Sha512, signature).unwrap();
+        call["Proofs"] = json!([proof.to_pem(LineEnding::LF).unwrap()]);
+        call["ProofTime"] = json!(now.as_secs());
+        call["Certificates"] = json!("wanted");
+        call
+    }
+}
+
+impl Running {
+    async fn put_call(&self, id: InstanceId, call: &Value) -> Value {
+        let reply = self.send(&self.machine(id), &scripted("PutEC2HostKeys", &call.to_string())).await;
+        assert_eq!(reply.status, 200, "{}", reply.body);
+        serde_json::from_str(&reply.body).unwrap()
+    }
+}
+
+#[tokio::test]
+async fn proven_keys_that_serve_are_certified_where_the_account_has_it() {
+    let running = start().await;
+    let id = running.launch().await;
+    let (key, now) = (HostKey::new(1), running.clock.now());
+    assert_eq!(running.put_call(id, &key.proven(id, now)).await.get("Certificates"), None, "nobody has allowed it");
+    let reply = running.operate("Inborn.PutHostKeyPolicy", json!({ "Certificates": "enabled" })).await;
+    let settings: Value = serde_json::from_str(&reply.body).unwrap();
+    assert_eq!((&settings["Policy"], &settings["Certificates"]), (&json!("accept-unproven"), &json!("enabled")));
+
+    let answer = running.put_call(id, &key.proven(id, now)).await;
+    let certificate = Certificate::from_openssh(answer["Certificates"][0].as_str().unwrap()).unwrap();
+    assert_eq!((certificate.public_key(), certificate.cert_type().is_host()), (&key.data(), true));
+    let machine = running.region.machines().get(id).unwrap();
+    let [address, name] =
+        [machine.private_address.to_string(), running.region.identity().private_dns_name(machine.private_address)];
+    assert_eq!(certificate.valid_principals(), [id.to_string(), name, address.clone()]);
+    assert_eq!(certificate.valid_before() - certificate.valid_after(), 3 * 24 * 3600 + 15 * 60);
+    let authority = settings["CertificateAuthority"].as_str().unwrap();
+    assert_eq!(ssh_key::PublicKey::from_openssh(authority).unwrap().key_data(), certificate.signature_key());
+    let line = running.audit().into_iter().rfind(|line| line["eventName"] == "PutEC2HostKeys").unwrap();
+    assert_eq!(line["responseElements"]["certificates"], 1);
+
+    // Not without a proof, not without asking, not for a set that waits.
+    let mut call = key.proven(id, now);
+    call.as_object_mut().unwrap().remove("Proofs");
+    assert_eq!(running.put_call(id, &call).await.get("Certificates"), None);
+    let mut call = key.proven(id, now);
+    call.as_object_mut().unwrap().remove("Certificates");
+    assert_eq!(running.put_call(id, &call).await.get("Certificates"), None);
+    let waits = running.put_call(id, &HostKey::new(2).proven(id, now)).await;
+    assert_eq!((&waits["Outcome"], waits.get("Certificates")), (&json!("pending-not-by-old-key"), None));
+
+    // Another machine with its address: neither is believed under it from now on.
+    let launch = format!("Action=RunInstances&ImageId=ami-12345678&MinCount=1&MaxCount=1&PrivateIpAddress={address}");
+    let twin = running.send(&running.operator(), &ec2(&launch)).await;
+    let twin: InstanceId = between(&twin.body, "<instanceId>", "</instanceId>").parse().unwrap();
+    for (id, key) in [(id, key), (twin, HostKey::new(3))] {
+        let answer = running.put_call(id, &key.proven(id, now)).await;
+        let certificate = Certificate::from_openssh(answer["Certificates"][0].as_str().unwrap()).unwrap();
+        assert_eq!(certificate.valid_principals(), [id.to_string()]);
+    }
+    for wrong in [json!({}), json!({ "Certificates": "yes" })] {
+        let reply = running.operate("Inborn.PutHostKeyPolicy", wrong).await;
+        assert_eq!(code(&reply), "400 InvalidArgsException");
+    }
+    let mut call = HostKey::new(1).proven(id, now);
+    call["Certificates"] = json!("please");
+    let reply = running.send(&running.machine(id), &scripted("PutEC2HostKeys", &call.to_string())).await;
+    assert_eq!(code(&reply), "400 InvalidArgsException");
+}
+
+#[tokio::test]
+async fn the_authority_of_certificates_is_kept() {
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::in_memory().unwrap());
+    let directory = tempfile::tempdir().unwrap();
+    let key = || KeySource::File(directory.path().join("epoch.key"));
+    let mut seen = Vec::new();
+    for _ in 0..2 {
+        let running = start_on(Arc::clone(&store), key()).await;
+        seen.push(running.operate("Inborn.GetHostKeyPolicy", json!({})).await.body);
+    }
+    assert_eq!(seen[0], seen[1]);
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@
 //! RFC 5656, RFC 8332); signatures are checked with aws-lc-rs.
 #![forbid(unsafe_code)]
 
+mod certificate;
 mod change;
 pub mod der;
 mod host_keys;
@@ -13,6 +14,10 @@ mod known_hosts;
 mod proof;
 mod public_key;
 
+pub use certificate::{
+    AUTHORITY_SEED_BYTES, CERTIFICATE_BYTES_MAX, CERTIFICATE_LIFE_SECONDS, CERTIFICATE_SKEW_SECONDS, CertificateError,
+    HostAuthority, HostClaims, PRINCIPALS_MAX, cert_authority_line, certified_key,
+};
 pub use change::{Current, FRESH_BOOT_SECONDS, Offer, PendingReason, Policy, PolicyError, Verdict, decide, is_served};
 pub use host_keys::{HostKeySet, HostKeysError, KEYS_MAX, LINES_MAX};
 pub use imported::{IMPORT_BYTES_MAX, ImportError, ImportedKey};

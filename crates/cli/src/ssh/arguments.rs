@@ -35,7 +35,11 @@ A set that differs from the one that is served is taken if one of the old keys h
 those that go, see --old-key) or if the machine has booted in the last ten minutes. Else it waits until an operator \
 approves it, and the old set is served meanwhile.
 
-Tries again for some four minutes while the network or the region is not there yet; never run it before sshd.";
+Tries again for some four minutes while the network or the region is not there yet; never run it before sshd.
+
+With --certificates, where the operator allows them (`inborn host-keys policy --certificates enabled`), sshd is given a \
+certificate for each key, good for three days, and made to read it: run it a few times a day (contrib/systemd has a timer). \
+Who trusts the region's authority (`inborn known-hosts --authority`) then needs to know no key of the machine.";
 
 #[derive(Debug, Args)]
 pub(crate) struct Push {
@@ -48,6 +52,12 @@ pub(crate) struct Push {
     /// Try once
     #[arg(long)]
     pub(crate) once: bool,
+    /// Ask for host certificates, and let sshd show them
+    #[arg(long)]
+    pub(crate) certificates: bool,
+    /// Where certificates and the file that names them to sshd go
+    #[arg(long, value_name = "DIR", default_value = "/etc/ssh/sshd_config.d")]
+    pub(crate) config: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -82,7 +92,11 @@ const POLICY_HELP: &str = "\
 accept-unproven: the first set, and one after a boot, are taken although nobody has shown that the machine holds the \
 private keys. The scripts of AWS's package can do no more.
 require-proof: a set is served only if each of its keys has signed it, or an operator has approved it. Holds for the sets \
-that are there, too.";
+that are there, too.
+
+--certificates enabled: machines that ask for host certificates get them for keys that they have proven. Whoever trusts the \
+region's authority believes a certificate until it ends, for three days at most, also if its machine is terminated or its \
+keys are replaced.";
 
 #[derive(Debug, Args)]
 pub(crate) struct PolicyArguments {
@@ -91,6 +105,9 @@ pub(crate) struct PolicyArguments {
     /// The new policy
     #[arg(value_name = "accept-unproven|require-proof", value_parser = ["accept-unproven", "require-proof"])]
     pub(crate) policy: Option<String>,
+    /// Whether machines are given host certificates [default of an account: disabled]
+    #[arg(long, value_name = "enabled|disabled", value_parser = ["enabled", "disabled"])]
+    pub(crate) certificates: Option<String>,
 }
 
 pub(crate) const KNOWN_HOSTS_HELP: &str = "\
@@ -114,8 +131,11 @@ pub(crate) struct KnownHosts {
     /// All machines that run, for a file that is handed around
     #[arg(long, conflicts_with_all = ["host", "shown"])]
     pub(crate) all: bool,
+    /// The one line with which every host certificate of the region is believed, for machines that are called by their ids
+    #[arg(long, conflicts_with_all = ["host", "shown", "all", "format", "invocation"])]
+    pub(crate) authority: bool,
     /// A machine's id or name: what ssh was called with, or the HostKeyAlias (%k)
-    #[arg(value_name = "NAME|ID", required_unless_present = "all")]
+    #[arg(value_name = "NAME|ID", required_unless_present_any = ["all", "authority"])]
     pub(crate) host: Option<String>,
 }
 

@@ -5,11 +5,12 @@ use std::io::Write;
 
 use anyhow::Context;
 use inborn_guest::Settings;
-use inborn_guest::host_keys::{ATTEMPTS_MAX, LocalKeys, Pushed, pause, push};
+use inborn_guest::host_keys::{ATTEMPTS_MAX, Certificates, LocalKeys, Pushed, pause, push};
 use inborn_identity::Clock;
 use serde_json::{Value, json};
 
 use super::arguments::{Decide, HostKeys, HostKeysCommand, PolicyArguments, Push, Show};
+use super::installed;
 use crate::arguments::Output;
 use crate::clock::SystemClock;
 use crate::operator::Operator;
@@ -27,12 +28,13 @@ pub(crate) async fn host_keys(arguments: &HostKeys) -> anyhow::Result<()> {
 
 async fn publish(arguments: &Push) -> anyhow::Result<()> {
     let settings = Settings::read(|name| std::env::var(name).ok())?;
+    let wanted = if arguments.certificates { Certificates::Wanted } else { Certificates::Unwanted };
     let mut errors = std::io::stderr().lock();
     let mut attempt = 1;
     let pushed = loop {
         // Read anew each time: at first boot the keys may be in the making.
         let keys = LocalKeys::read(&arguments.directory, &arguments.old_keys)?;
-        match push(&settings, &keys, SystemClock.now()).await {
+        match push(&settings, &keys, wanted, SystemClock.now()).await {
             Ok(pushed) => break pushed,
             Err(error) if !arguments.once && error.is_transient() && attempt < ATTEMPTS_MAX => {
                 let pause = pause(attempt, RandomState::new().hash_one(attempt));
@@ -44,6 +46,9 @@ async fn publish(arguments: &Push) -> anyhow::Result<()> {
         }
     };
     report(&mut errors, &pushed)?;
+    if arguments.certificates {
+        installed::install(&mut errors, &arguments.config, &pushed.certificates)?;
+    }
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}  {}", pushed.digest, pushed.outcome.as_deref().unwrap_or("published"))?;
     Ok(())
@@ -108,11 +113,16 @@ async fn decide(arguments: &Decide, decision: &str) -> anyhow::Result<()> {
 
 async fn policy(arguments: &PolicyArguments) -> anyhow::Result<()> {
     let operator = Operator::find(&arguments.region).await?;
-    let answer = match &arguments.policy {
-        Some(policy) => operator.instance_connect("Inborn.PutHostKeyPolicy", &json!({ "Policy": policy })).await?,
-        None => operator.instance_connect("Inborn.GetHostKeyPolicy", &json!({})).await?,
+    let mut wanted = serde_json::Map::new();
+    let said = [("Policy", &arguments.policy), ("Certificates", &arguments.certificates)];
+    wanted.extend(said.into_iter().filter_map(|(name, word)| Some((name.to_owned(), json!(word.as_ref()?)))));
+    let operation = if wanted.is_empty() { "Inborn.GetHostKeyPolicy" } else { "Inborn.PutHostKeyPolicy" };
+    let answer = operator.instance_connect(operation, &Value::Object(wanted)).await?;
+    let text = |name: &str| {
+        let found = answer.get(name).and_then(Value::as_str).with_context(|| format!("the region names no {name}"));
+        found.map(printable)
     };
-    let policy = answer.get("Policy").and_then(Value::as_str).context("the region's answer names no policy")?;
-    writeln!(std::io::stdout().lock(), "{}", printable(policy))?;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{}\ncertificates {}", text("Policy")?, text("Certificates")?)?;
     Ok(())
 }

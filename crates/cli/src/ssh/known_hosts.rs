@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail};
 use inborn_guest::http::HttpError;
 use inborn_identity::Clock;
-use inborn_ssh::{HostKeySet, known_hosts_line, sshfp_records};
+use inborn_ssh::{HostKeySet, PublicKey, cert_authority_line, known_hosts_line, sshfp_records};
 use serde_json::json;
 
 use super::arguments::{Format, KnownHosts};
@@ -21,12 +21,18 @@ use crate::output::printable;
 /// How long a region may take to answer before it counts as away: a person waits.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// What all ids of machines are like, as patterns of ssh go.
+const ALL_IDS: &str = "i-*";
+
 pub(crate) async fn known_hosts(arguments: &KnownHosts) -> anyhow::Result<()> {
     // Machines are known by their names: what address one has today says nothing about it.
     if arguments.invocation.as_deref() == Some("ADDRESS") {
         return Ok(());
     }
     let mut out = std::io::stdout().lock();
+    if arguments.authority {
+        return authority(&mut out, arguments).await;
+    }
     let Some(name) = arguments.host.as_deref() else {
         return all(&mut out, arguments).await;
     };
@@ -106,6 +112,16 @@ async fn lines_of(operator: &Operator, id: &str) -> anyhow::Result<Vec<String>> 
 
 fn parse(lines: &[String]) -> anyhow::Result<HostKeySet> {
     HostKeySet::parse(lines.iter().map(String::as_str)).context("what is known of the host keys cannot be read")
+}
+
+/// The line that makes certificates known: for ids only, which are never given twice, as names and addresses are.
+async fn authority(out: &mut impl Write, arguments: &KnownHosts) -> anyhow::Result<()> {
+    let operator = Operator::find(&arguments.region).await?;
+    let answer = operator.instance_connect("Inborn.GetHostKeyPolicy", &json!({})).await?;
+    let line = answer.get("CertificateAuthority").and_then(serde_json::Value::as_str);
+    let key = PublicKey::parse(line.context("the region names no authority of certificates")?)?;
+    writeln!(out, "{}", cert_authority_line(ALL_IDS, &key))?;
+    Ok(())
 }
 
 /// Every machine that runs and has keys, by its id, its name and its address.

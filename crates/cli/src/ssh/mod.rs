@@ -5,6 +5,7 @@ mod authorized_keys;
 mod cache;
 mod config;
 mod host_keys;
+mod installed;
 mod known_hosts;
 mod login;
 mod names;

@@ -8,10 +8,12 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use inborn_ssh::{COMMENT_BYTES_MAX, HostKeySet, HostKeysError, LINE_BYTES_MAX, NAMESPACE};
+use inborn_ssh::{COMMENT_BYTES_MAX, HostKeySet, HostKeysError, LINE_BYTES_MAX, NAMESPACE, PublicKey, certified_key};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tokio::time::timeout;
+
+use super::Certificate;
 
 /// How long a signature may take: RSA keys of 8192 bits on a small machine take half a second.
 const SIGN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -41,6 +43,8 @@ pub enum LocalKeysError {
 #[derive(Debug)]
 pub struct LocalKeys {
     set: HostKeySet,
+    /// The file of each key of the set, without `.pub`.
+    files: Vec<(PublicKey, PathBuf)>,
     private: Vec<PathBuf>,
 }
 
@@ -71,8 +75,17 @@ impl LocalKeys {
         }
         let set = HostKeySet::parse(lines.iter().map(String::as_str))
             .map_err(|fault| LocalKeysError::Keys { path: directory.to_owned(), fault })?;
+        let files = lines.iter().zip(&private);
+        let files = files.filter_map(|(line, path)| Some((PublicKey::parse(line).ok()?, path.clone()))).collect();
         private.extend(old.iter().cloned());
-        Ok(Self { set, private })
+        Ok(Self { set, files, private })
+    }
+
+    /// A certificate with the file of its key, if it is one of these keys.
+    pub(super) fn certified(&self, line: String) -> Option<Certificate> {
+        let key = certified_key(&line, &self.set)?;
+        let (_, file) = self.files.iter().find(|(of, _)| of == key)?;
+        Some(Certificate { key: file.clone(), line })
     }
 
     /// The public keys.

@@ -14,6 +14,7 @@ use inborn_sigv4::sign::{Credentials as Signer, SignError, Target};
 use inborn_ssh::proof_message;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use std::path::PathBuf;
 
 use crate::http::{Client, HttpError, Limits, Reply};
 use crate::signed::sign_request;
@@ -38,6 +39,26 @@ pub struct Pushed {
     pub digest: String,
     /// Keys that could not be proven, with the reason.
     pub unproven: Vec<String>,
+    /// Host certificates, where they were asked for and given: each is of one of the keys.
+    pub certificates: Vec<Certificate>,
+}
+
+/// A certificate of a host key of this machine.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Certificate {
+    /// Its line, as in a file `…-cert.pub`.
+    pub line: String,
+    /// The file of the key that it is of, without `.pub`.
+    pub key: PathBuf,
+}
+
+/// Whether certificates of the keys are asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Certificates {
+    /// Yes: the region gives them if its operators want it, and if every key was proven.
+    Wanted,
+    /// No.
+    Unwanted,
 }
 
 impl Pushed {
@@ -111,7 +132,12 @@ struct Document {
 ///
 /// # Errors
 /// See [`PushError`].
-pub async fn push(settings: &Settings, keys: &LocalKeys, now: UnixTime) -> Result<Pushed, PushError> {
+pub async fn push(
+    settings: &Settings,
+    keys: &LocalKeys,
+    certificates: Certificates,
+    now: UnixTime,
+) -> Result<Pushed, PushError> {
     let mut metadata = MetadataClient::new(settings);
     let document: Document =
         serde_json::from_str(&metadata.require(DOCUMENT_PATH).await?).map_err(|_| PushError::Document)?;
@@ -135,10 +161,15 @@ pub async fn push(settings: &Settings, keys: &LocalKeys, now: UnixTime) -> Resul
         members.insert("Proofs".to_owned(), json!(proofs));
         members.insert("ProofTime".to_owned(), json!(now.as_secs()));
     }
+    if let Some(members) = body.as_object_mut().filter(|_| certificates == Certificates::Wanted) {
+        members.insert("Certificates".to_owned(), json!("wanted"));
+    }
     let request = signed(&endpoint, &region, &credentials(&mut metadata).await?, &body, now)?;
     let reply = Client::new(Limits::REGION, settings.ca_bundle.clone()).call(request).await?;
-    let outcome = understand(&reply)?;
-    Ok(Pushed { outcome, digest: keys.set().digest(), unproven })
+    let Understood { outcome, certificates } = understand(&reply)?;
+    // What comes from the region goes into the files of sshd: nothing but certificates of these very keys.
+    let certificates = certificates.into_iter().filter_map(|line| keys.certified(line)).collect();
+    Ok(Pushed { outcome, digest: keys.set().digest(), unproven, certificates })
 }
 
 fn signed(
@@ -170,12 +201,19 @@ fn signed(
 /// Characters of a refusal that are repeated.
 const REFUSAL_LENGTH_MAX: usize = 300;
 
-fn understand(reply: &Reply) -> Result<Option<String>, PushError> {
+struct Understood {
+    outcome: Option<String>,
+    certificates: Vec<String>,
+}
+
+fn understand(reply: &Reply) -> Result<Understood, PushError> {
     let body: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
     let output = body.get("Output").unwrap_or(&body);
     let text = |names: &[&str]| names.iter().find_map(|name| output.get(name)?.as_str()).map(str::to_owned);
     if reply.status == 200 {
-        return Ok(text(&["Outcome"]));
+        let lines = output.get("Certificates").and_then(Value::as_array).into_iter().flatten();
+        let certificates = lines.filter_map(|line| line.as_str().map(str::to_owned)).collect();
+        return Ok(Understood { outcome: text(&["Outcome"]), certificates });
     }
     let code = text(&["__type"]).unwrap_or_else(|| format!("status {}", reply.status));
     let code = code.rsplit('#').next().unwrap_or_default().to_owned();

@@ -27,7 +27,7 @@ async fn ask(keys: &LocalKeys, reply: String) -> (Result<Pushed, PushError>, Vec
     let region = Script::start(vec![reply]).await;
     let settings =
         Settings { instance_connect_endpoint: Some(region.url().parse().unwrap()), ..settings(&metadata.url()) };
-    (push(&settings, keys, UnixTime::from_secs(1_800_000_000)).await, region.seen())
+    (push(&settings, keys, Certificates::Unwanted, UnixTime::from_secs(1_800_000_000)).await, region.seen())
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@
 //! begin with `Inborn.` are ours: AWS has no word for what they do. `OpenTunnel` is in no model either: its form is that of the
 //! AWS CLI, version 2.
 
+mod certificates;
 mod decide_host_keys;
 mod describe_host_keys;
 mod get_ec2_host_keys;
@@ -19,6 +20,7 @@ mod refusal;
 mod request;
 mod send_serial_console_ssh_public_key;
 mod send_ssh_public_key;
+mod setting;
 mod user_key;
 
 use inborn_identity::CallerKind;

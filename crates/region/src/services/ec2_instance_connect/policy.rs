@@ -1,49 +1,39 @@
-//! What an account demands of the host keys of its machines: a setting.
+//! What an account demands of the host keys of its machines, and whether they are certified: settings.
 
 use inborn_identity::AccountId;
 use inborn_ssh::Policy;
-use inborn_store::{Conflict, SettingChange, StoreError};
 use inborn_wire::error::Problem;
 use serde_json::json;
 
-use super::refusal;
+use super::{certificates, refusal, setting};
 use crate::RegionServer;
 use crate::operation::JsonCall;
 
 pub(super) const POLICY: &str = "Policy";
-/// How often a setting is read again because somebody else has set it.
-const TRIES: u32 = 5;
 
 fn name(account: AccountId) -> String {
     format!("host-key-policy {account}")
 }
 
 pub(super) async fn of(region: &RegionServer, account: AccountId) -> Result<Policy, Problem> {
-    match region.store().setting(&name(account)).await.map_err(refusal::of_store)? {
+    let name = name(account);
+    match setting::read(region, &name).await? {
         None => Ok(Policy::default()),
-        Some(bytes) => String::from_utf8(bytes).ok().and_then(|text| text.parse().ok()).ok_or_else(|| {
-            // Nobody can know which was meant, and the weaker one must not be guessed.
-            tracing::error!(%account, "the policy of host keys in the store is damaged: set it again");
-            Problem::Internal
-        }),
+        Some(text) => text.parse().map_err(|_| setting::damaged(&name)),
     }
 }
 
-pub(super) async fn set(call: &JsonCall<'_>) -> Result<Policy, Problem> {
-    let text = call.parameters.require_text(POLICY)?;
+pub(super) async fn set(call: &JsonCall<'_>, text: &str) -> Result<(), Problem> {
     let policy: Policy = text.parse().map_err(|error: inborn_ssh::PolicyError| refusal::invalid(error.to_string()))?;
-    let name = name(call.caller.principal.account());
-    for _ in 0..TRIES {
-        let expected = call.region.store().setting(&name).await.map_err(refusal::of_store)?;
-        let change = SettingChange { name: name.clone(), expected, value: policy.as_str().as_bytes().to_vec() };
-        match call.region.store().put_setting(change).await {
-            Err(StoreError::Conflict(Conflict::SettingChanged(_))) => {}
-            other => return other.map(|()| policy).map_err(refusal::of_store),
-        }
-    }
-    Err(Problem::Unavailable)
+    setting::write(call.region, &name(call.caller.principal.account()), policy.as_str()).await
 }
 
-pub(super) fn shown(policy: Policy) -> serde_json::Value {
-    json!({ POLICY: policy.as_str() })
+/// Both settings of the caller's account, and the key that signs certificates.
+pub(super) async fn shown(call: &JsonCall<'_>) -> Result<serde_json::Value, Problem> {
+    let account = call.caller.principal.account();
+    Ok(json!({
+        POLICY: of(call.region, account).await?.as_str(),
+        certificates::CERTIFICATES: certificates::word(certificates::are_enabled(call.region, account).await?),
+        "CertificateAuthority": call.region.ssh_authority().public_key().bare_line(),
+    }))
 }

@@ -2,11 +2,12 @@
 
 use inborn_identity::UnixTime;
 use inborn_ssh::{HostKeySet, Offer, PROOFS_MAX, PendingReason, PublicKey, Verdict, proof_message, verify_proof};
+use inborn_store::Instance;
 use inborn_wire::error::Problem;
 use serde_json::json;
 
 use super::host_keys::{self, Published};
-use super::{policy, refusal, request};
+use super::{certificates, policy, refusal, request};
 use crate::metrics::HostKeyLabels;
 use crate::operation::{JsonCall, Outcome, Reply};
 
@@ -14,6 +15,8 @@ const HOST_KEYS: &str = "HostKeys";
 /// Ours: signatures of the set by its keys and by those it replaces, and when they were made. AWS's scripts send none.
 const PROOFS: &str = "Proofs";
 const PROOF_TIME: &str = "ProofTime";
+const CERTIFICATES: &str = certificates::CERTIFICATES;
+const WANTED: &str = "wanted";
 /// How far from now the time of a proof may be: as far as that of the request.
 const PROOF_SKEW_SECONDS: u64 = 15 * 60;
 
@@ -47,15 +50,41 @@ pub(super) fn run(call: JsonCall<'_>) -> Outcome<'_> {
                 "a machine offers host keys that wait for a decision: see `inborn host-keys show`"
             );
         }
-        let output = json!({ "Outcome": outcome, "Digest": keys.digest(), "Proven": published.offer.is_proven() });
-        Ok(Reply { answer: request::answer(&call, &output), response_elements: lower(outcome, &keys) })
+        let certificates = match verdict {
+            Verdict::Pending(_) => Vec::new(),
+            // What is proven in this very call, and serves from now on.
+            _ if is_wanted(&call)? && published.offer.is_proven() => certified(&call, &machine, &keys).await?,
+            _ => Vec::new(),
+        };
+        let elements = lower(outcome, &keys, certificates.len());
+        let mut output = json!({ "Outcome": outcome, "Digest": keys.digest(), "Proven": published.offer.is_proven() });
+        if let Some(members) = output.as_object_mut().filter(|_| !certificates.is_empty()) {
+            members.insert(CERTIFICATES.to_owned(), certificates.into());
+        }
+        Ok(Reply { answer: request::answer(&call, &output), response_elements: elements })
     })
 }
 
+/// Whether the machine wants certificates of its keys. Ours, as the proofs are.
+fn is_wanted(call: &JsonCall<'_>) -> Result<bool, Problem> {
+    match call.parameters.text(CERTIFICATES)? {
+        None => Ok(false),
+        Some(WANTED) => Ok(true),
+        Some(_) => Err(refusal::invalid(format!("{CERTIFICATES} is {WANTED}, or not there"))),
+    }
+}
+
+async fn certified(call: &JsonCall<'_>, machine: &Instance, keys: &HostKeySet) -> Result<Vec<String>, Problem> {
+    let are_enabled = certificates::are_enabled(call.region, machine.account).await?;
+    if are_enabled { certificates::of(call, machine, keys) } else { Ok(Vec::new()) }
+}
+
 /// The audit tells what became of it, in CloudTrail's spelling of names.
-fn lower(outcome: &str, keys: &HostKeySet) -> serde_json::Value {
+fn lower(outcome: &str, keys: &HostKeySet, certificates: usize) -> serde_json::Value {
     let fingerprints: Vec<String> = keys.iter().map(PublicKey::fingerprint).collect();
-    json!({ "outcome": outcome, "digest": keys.digest(), "fingerprints": fingerprints })
+    json!({
+        "outcome": outcome, "digest": keys.digest(), "fingerprints": fingerprints, "certificates": certificates
+    })
 }
 
 /// Which keys have signed the set, and when. Only a machine's identity can have: the message names it.
