@@ -6,8 +6,10 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import socket
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +25,8 @@ from websockets.sync.client import ClientConnection
 from harness import INSIDE, Result, binary, clean_env, run, scratch, wait_until
 from lab import Lab, LabRegion, Namespace, laboratory, needs_lab
 from metadata import IDENTITY
-from openssh import host_keys, keygen, server
+from openssh import Server, host_keys, keygen, server
+from test_user_keys import is_safe
 from tunnel import MESSAGE_BYTES_MAX, link, open_link
 
 pytestmark = needs_lab
@@ -183,6 +186,43 @@ def test_ssh_to_a_machine_without_any_network(world: World):
     lines = [line for line in world.region.audit() if line["eventName"] == "OpenTunnel"]
     assert lines[-1]["requestParameters"]["privateIpAddress"] == world.address(world.inner_id)
     assert lines[-1]["eventSource"] == "ec2-instance-connect.amazonaws.com" and not lines[-1]["readOnly"]
+
+
+@contextlib.contextmanager
+def asks_for_keys(world: World, namespace: Namespace, machine: str) -> Iterator[Server]:
+    """An sshd in a guest that lets in whoever was sent to it, and nobody else."""
+    with tempfile.TemporaryDirectory(prefix="inborn-compat-", dir="/run") as directory:
+        safe = Path(directory)
+        safe.chmod(0o755)
+        program = safe / "inborn"
+        if all(is_safe(part) for part in [binary(), *binary().resolve().parents]):
+            program = binary().resolve()
+        else:
+            shutil.copy(binary(), program)
+        root = safe / "instance-connect.pem"
+        root.write_text(world.region.cli("ca", "show", "instance-connect").stdout)
+        asks = f"AuthorizedKeysCommand {program} authorized-keys --root {root} %u %f"
+        more = (asks, "AuthorizedKeysCommandUser nobody")
+        with server(world.place, world.published(machine, namespace), None, *more, inside=namespace) as sshd:
+            yield sshd
+
+
+def test_one_command_and_no_standing_key(world: World):
+    """The whole way: a new key sent, the machine asked for it by sshd, its host key known, and the tunnel between."""
+    with asks_for_keys(world, world.inner, world.inner_id) as sshd:
+        login = world.login("ssh", "root@inner", "--", "echo", "inside")
+        assert (login.returncode, login.stdout, login.stderr) == (0, "inside\n", ""), sshd.log.read_text()
+        (world.place / "sent").write_text("by a key of a minute")
+        world.login("scp", str(world.place / "sent"), f"root@inner:{world.place}/arrived", check=True)
+        assert (world.place / "arrived").read_text() == "by a key of a minute"
+        standing = world.login("ssh", "--identity", str(world.key), "root@inner", "--", "id")
+        assert standing.returncode == 255 and "Permission denied" in standing.stderr
+        # Nothing is left of the keys, here or there.
+        assert [path.name for path in (world.place / "operator").iterdir() if path.name != ".cache"] == []
+    names = [line["eventName"] for line in world.region.audit()]
+    assert names.index("SendSSHPublicKey") < names.index("OpenTunnel", names.index("SendSSHPublicKey"))
+    gone = world.login("ssh", "nobody-such@inner", "--", "id")
+    assert gone.returncode == 255
 
 
 def test_ssh_to_a_machine_behind_an_interface(world: World):

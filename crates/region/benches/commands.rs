@@ -47,7 +47,9 @@ async fn measure() {
     let mut seconds = Vec::new();
     for _ in 0..ROUNDS {
         let started = Instant::now();
-        let command = running.command(json!({"Targets": [{"Key": "tag-key", "Values": ["all"]}], "MaxConcurrency": "100%"})).await;
+        let command = running
+            .command(json!({"Targets": [{"Key": "tag-key", "Values": ["all"]}], "MaxConcurrency": "100%"}))
+            .await;
         loop {
             let listed = running.listed(&command).await;
             assert_eq!(listed["TargetCount"], MACHINES);
@@ -62,13 +64,16 @@ async fn measure() {
     seconds.sort_by(f64::total_cmp);
     println!(
         "a command to {MACHINES} connected machines, until all have succeeded, {ROUNDS} rounds: min / median / max\n  s  {:.2} / {:.2} / {:.2}",
-        seconds[0], seconds[ROUNDS / 2], seconds[ROUNDS - 1]
+        seconds[0],
+        seconds[ROUNDS / 2],
+        seconds[ROUNDS - 1]
     );
     assert!(seconds[ROUNDS / 2] <= 10.0, "the measure of the product");
 }
 
 async fn launch(running: &Running) -> Vec<InstanceId> {
-    let tags = "TagSpecification.1.ResourceType=instance&TagSpecification.1.Tag.1.Key=all&TagSpecification.1.Tag.1.Value=yes";
+    let tags =
+        "TagSpecification.1.ResourceType=instance&TagSpecification.1.Tag.1.Key=all&TagSpecification.1.Tag.1.Value=yes";
     let call = format!("Action=RunInstances&ImageId=ami-12345678&MinCount={MACHINES}&MaxCount={MACHINES}&{tags}");
     let reply = running.send(&running.operator(), &ec2(&call)).await;
     assert_eq!(reply.status, 200, "{}", reply.body);
