@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+import socket
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -180,10 +181,17 @@ def test_a_lost_disk_waits_for_the_operator(managed: Region, lab: Lab):
     # AWS knows no such thing: botocore's model demands an id as long as those of hybrid machines.
     loose = ONCE.merge(Config(parameter_validation=False))
     managed.client("ssm", config=loose).deregister_managed_instance(InstanceId=machine.id)
+    again = managed.cli("nodes", "forget", machine.id, check=False)
+    assert (again.returncode, "is not registered" in again.stderr) == (1, True)
     third = lab.start(machine)
     third.wait("online")
     # The key that was made before is the one that is registered now.
     assert third.wait("found keys")["of"] == ""
+    third.end()
+    managed.cli("nodes", "forget", machine.id)
+    with pytest.raises(ClientError) as caught:
+        whoami(managed, machine.session())
+    assert caught.value.response["Error"]["Code"] == "ExpiredToken"
 
 
 def test_sessions_are_renewed_and_the_one_before_stays_good(managed: Region, lab: Lab):
@@ -251,6 +259,35 @@ def test_turned_off_while_it_runs(fresh: Region, lab: Lab):
     assert {call["operation"] for call in again.find("call")} == {"UpdateInstanceInformation"}
 
 
+def test_the_command_line_lists_nodes(fresh: Region, lab: Lab):
+    assert fresh.cli("nodes").stdout.startswith("no nodes")
+    fresh.cli("role", "create", "Agents", "--path", "/fleet/")
+    fresh.client("ssm").update_service_setting(SettingId=SETTING, SettingValue="fleet/Agents")
+    agent = lab.start(lab.machine(fresh))
+    agent.wait("call", operation="UpdateInstanceInformation", status=200, count=2)
+    (node,) = json.loads(fresh.cli("nodes", "--output", "json").stdout)
+    instance = agent.wait("started")["instance"]
+    assert (node["instance_id"], node["ping_status"], node["role"]) == (instance, "Online", "fleet/Agents")
+    heading, row = fresh.cli("nodes").stdout.splitlines()
+    assert heading.split()[:2] == ["INSTANCE", "STATUS"] and row.split()[:2] == [instance, "Online"]
+    assert fresh.cli("nodes", "forget", instance, "--output", "json", check=False).returncode == 2
+
+
+def test_the_command_line_makes_and_deletes_roles(fresh: Region):
+    assert [role["passed"] for role in json.loads(fresh.cli("role", "list", "--output", "json").stdout)] == [False]
+    made = json.loads(fresh.cli("role", "create", "Agents", "--output", "json").stdout)
+    assert made["arn"] == f"arn:aws:iam::{fresh.account}:role/Agents"
+    twice = fresh.cli("role", "create", "agents", check=False)
+    assert (twice.returncode, "EntityAlreadyExists" in twice.stderr) == (1, True)
+    fresh.client("ssm").update_service_setting(SettingId=SETTING, SettingValue="Agents")
+    roles = {role["role"]: role for role in json.loads(fresh.cli("role", "list", "--output", "json").stdout)}
+    assert roles.keys() == {"Agents", ROLE} and roles["Agents"]["passed"] and not roles[ROLE]["passed"]
+    assert "DeleteConflict" in fresh.cli("role", "delete", "Agents", check=False).stderr
+    reset(fresh)
+    fresh.cli("role", "delete", "Agents")
+    assert "Agents" not in fresh.cli("role", "list").stdout
+
+
 def test_a_terminated_machine_is_nobody(managed: Region, lab: Lab):
     machine = lab.machine(managed)
     agent = lab.start(machine, pace=150)
@@ -260,3 +297,59 @@ def test_a_terminated_machine_is_nobody(managed: Region, lab: Lab):
     refused = agent.wait("call", operation="UpdateInstanceInformation", status=400, seconds=20)
     assert refused["code"] == "UnrecognizedClientException"
     assert machine.id not in nodes(managed)
+
+
+def test_a_control_channel_stays_open(managed: Region, lab: Lab):
+    machine = lab.machine(managed)
+    # A ping five times a second.
+    agent = lab.start(machine, pace=300)
+    agent.wait("channel", instance=machine.id)
+    agent.wait("call", operation="UpdateInstanceInformation", status=200, count=3)
+    # A minute after the channel was opened, at this pace, the older way of messages is given up.
+    agent.wait("polls end", seconds=25)
+    assert not agent.find("no channel")
+    assert ping_status(managed, machine.id) == "Online"
+
+
+def test_a_control_channel_ends_with_the_setting(fresh: Region, lab: Lab):
+    pass_role(fresh)
+    machine = lab.machine(fresh)
+    agent = lab.start(machine)
+    agent.wait("channel")
+    reset(fresh)
+    assert agent.wait("no channel", seconds=5)["opened"]
+    # What it tries then is refused, but not in the one way that would send it back to the older messages.
+    refused = agent.wait("no channel", opened=False)
+    assert refused["error"] != "AccessDeniedException" and refused["wait"] >= 5
+
+
+def test_a_control_channel_ends_with_its_machine(managed: Region, lab: Lab):
+    machine = lab.machine(managed)
+    agent = lab.start(machine)
+    agent.wait("channel")
+    managed.cli("terminate", machine.id)
+    assert agent.wait("no channel", seconds=5)["opened"]
+
+
+def test_a_region_that_is_back_has_its_agents_back(make_region: Callable[..., Region], lab: Lab):
+    region = make_region("data", *fixed_ports()).start()
+    pass_role(region)
+    machine = lab.machine(region)
+    agent = lab.start(machine)
+    agent.wait("channel")
+    region.stop()
+    agent.wait("no channel")
+    region.start()
+    agent.wait("channel", count=2, seconds=30)
+    assert ping_status(region, machine.id) == "Online"
+    assert len(agent.find("credentials")) == 1
+
+
+def fixed_ports() -> list[str]:
+    """Flags for ports that a restarted region has again, so that its agents find it."""
+    flags = []
+    for flag in ("--port", "--tls-port"):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            flags += [flag, str(free.getsockname()[1])]
+    return flags

@@ -83,7 +83,7 @@ func (w *worker) poll(ending context.Context, jobs *jobs) {
 		input := getMessagesInput{aws.String(w.machine.id), aws.String(frame.NewID()), aws.Int64(10)}
 		output := getMessagesOutput{}
 		started := time.Now()
-		err := w.services.call("ec2messages", "GetMessages", w.credentials, nil, &input, &output)
+		err := w.services.callWithin(ending, "ec2messages", "GetMessages", w.credentials, nil, &input, &output)
 		if err != nil && time.Since(started) < 10*time.Second {
 			failures++
 		} else {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
@@ -52,6 +53,13 @@ func (s *services) gateway(scheme, path string) (string, error) {
 
 // call sends one operation of Systems Manager (`ssm`) or of its message delivery (`ec2messages`).
 func (s *services) call(service, operation string, as *credentials.Credentials, key *rsa.PrivateKey, in, out any) error {
+	return s.callWithin(context.Background(), service, operation, as, key, in, out)
+}
+
+// callWithin is a call that is given up when the context ends.
+func (s *services) callWithin(
+	within context.Context, service, operation string, as *credentials.Credentials, key *rsa.PrivateKey, in, out any,
+) error {
 	target := map[string]string{"ssm": "AmazonSSM", "ec2messages": "EC2WindowsMessageDeliveryService"}[service]
 	retries := client.DefaultRetryer{
 		NumMaxRetries:    3,
@@ -75,6 +83,7 @@ func (s *services) call(service, operation string, as *credentials.Credentials, 
 		APIVersion: "2014-11-06", JSONVersion: "1.1", TargetPrefix: target,
 	}, handlers)
 	sent := caller.NewRequest(&request.Operation{Name: operation, HTTPMethod: "POST", HTTPPath: "/"}, in, out)
+	sent.SetContext(within)
 	err := sent.Send()
 	status := 0
 	if sent.HTTPResponse != nil {

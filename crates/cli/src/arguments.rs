@@ -14,6 +14,7 @@ use inborn_host::place::VSOCK_CID_MIN;
 use inborn_identity::{MacAddress, UnixTime};
 
 use crate::certificates::Published;
+use crate::management;
 use crate::ssh::arguments as ssh;
 
 pub(crate) use machine::Machine;
@@ -71,6 +72,12 @@ pub(crate) enum Command {
     /// Run a command on machines, by their SSM agents
     #[command(after_help = exec::EXEC_HELP)]
     Exec(exec::Exec),
+    /// Roles that Default Host Management can pass to machines: make, list and delete them
+    #[command(after_help = management::ROLE_HELP)]
+    Role(management::Role),
+    /// List the machines whose SSM agent has spoken, and forget the key of one
+    #[command(after_help = management::NODES_HELP)]
+    Nodes(management::Nodes),
     /// Show who called what: the region's audit
     #[command(after_help = AUDIT_HELP)]
     Audit(Audit),

@@ -13,6 +13,7 @@ mod hook;
 mod inside;
 mod launch;
 mod machines;
+mod management;
 mod operator;
 mod output;
 mod run;
@@ -78,6 +79,8 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
                     Command::Reboot(targets) => machines::change("RebootInstances", &targets).await.map(done),
                     Command::Ca(ca) => certificates::ca(&ca).map(done),
                     Command::Exec(command) => exec::exec(&command).await,
+                    Command::Role(role) => management::role(&role).await.map(done),
+                    Command::Nodes(nodes) => management::nodes(&nodes).await.map(done),
                     Command::Audit(audit) => audit::audit(&audit).await.map(done),
                     Command::HostKeys(host_keys) => ssh::host_keys(&host_keys).await.map(done),
                     Command::KnownHosts(known_hosts) => ssh::known_hosts(&known_hosts).await.map(done),

@@ -21,6 +21,7 @@ use crate::clock::SystemClock;
 use crate::directory::{self, Ready};
 
 const VERSION: &str = "2016-11-15";
+const IAM_VERSION: &str = "2010-05-08";
 const AGENT: &str = concat!("inborn/", env!("CARGO_PKG_VERSION"));
 const FORM: &str = "application/x-www-form-urlencoded; charset=utf-8";
 
@@ -147,10 +148,25 @@ impl Operator {
 
     /// One call of EC2; the body of its answer if it was done, its refusal as an error if it was not.
     async fn call(&self, action: &str, parameters: &[(String, String)]) -> anyhow::Result<String> {
-        let fixed = [("Action", action), ("Version", VERSION)];
         let given = parameters.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        let body = query::encode(fixed.into_iter().chain(given));
-        let (status, text) = self.send("ec2", &[("content-type", FORM)], body).await?;
+        self.query("ec2", VERSION, action, given).await
+    }
+
+    /// As [`Operator::call`], of IAM.
+    pub(crate) async fn iam(&self, action: &str, parameters: &[(&str, &str)]) -> anyhow::Result<String> {
+        self.query("iam", IAM_VERSION, action, parameters.iter().copied()).await
+    }
+
+    async fn query<'a>(
+        &self,
+        service: &str,
+        version: &'a str,
+        action: &'a str,
+        parameters: impl Iterator<Item = (&'a str, &'a str)>,
+    ) -> anyhow::Result<String> {
+        let fixed = [("Action", action), ("Version", version)];
+        let body = query::encode(fixed.into_iter().chain(parameters));
+        let (status, text) = self.send(service, &[("content-type", FORM)], body).await?;
         if status == 200 { Ok(text) } else { Err(refusal(action, status, &text).into()) }
     }
 
@@ -341,8 +357,8 @@ impl Machine {
     }
 }
 
-/// Elements by their local names: EC2's answers have one namespace, its refusals none.
-trait Local<'a, 'i> {
+/// Elements by their local names: answers have the namespace of their service, EC2's refusals none.
+pub(crate) trait Local<'a, 'i> {
     fn has_tag_name_local(&self, name: &str) -> bool;
     fn child(&self, name: &str) -> Option<Node<'a, 'i>>;
     fn child_text(&self, name: &str) -> String;

@@ -10,9 +10,15 @@
 #[path = "../tests/support/mod.rs"]
 mod support;
 
+use aws_lc_rs::encoding::AsDer;
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa::KeySize;
+use aws_lc_rs::signature::{KeyPair, RSA_PSS_2048_8192_SHA256, RSA_PSS_SHA256, RsaKeyPair, UnparsedPublicKey};
 use aws_lc_rs::{digest, hmac};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use divan::{Bencher, black_box};
-use inborn_credential::{Authenticator, Claims, Keyring};
+use inborn_credential::{AgentKey, Authenticator, Claims, Keyring, SecondSignature};
 use inborn_identity::Partition;
 use inborn_sigv4::{PathMode, Presented, Scratch, SigningKey};
 use support::{BODY, NOW, REGION, STS, Signed, Signer, claims, keyring, region, request, sha256};
@@ -117,4 +123,33 @@ fn open(bencher: Bencher<'_, '_>) {
     let credential = keyring.mint(&claims()).unwrap();
     let (id, token) = (credential.access_key_id.as_str(), credential.session_token.expose().as_bytes());
     bencher.bench_local(|| keyring.open(black_box(id), black_box(token)).unwrap());
+}
+
+/// An agent's key of 2048 bits and what it signs: its public half, the text, the signature.
+fn agent() -> (Vec<u8>, Vec<u8>, Vec<u8>) {
+    let pair = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
+    let text = b"AWS4-HMAC-SHA256 Credential=ASIAEXAMPLE/20261123/us-east-1/ssm/aws4_request, Signature=6b26".to_vec();
+    let mut signature = vec![0; pair.public_modulus_len()];
+    pair.sign(&RSA_PSS_SHA256, &SystemRandom::new(), &text, &mut signature).unwrap();
+    (pair.public_key().as_der().unwrap().as_ref().to_vec(), text, signature)
+}
+
+/// The bare RSA, with the key read anew.
+#[divan::bench(sample_count = 50, sample_size = 50)]
+fn second_signature_floor(bencher: Bencher<'_, '_>) {
+    let (key, text, signature) = agent();
+    let key = UnparsedPublicKey::new(&RSA_PSS_2048_8192_SHA256, key);
+    bencher.bench_local(|| key.verify(black_box(&text), &signature).unwrap());
+}
+
+/// As a request has it: the stored key and the header are read, then the signature is verified.
+#[divan::bench(sample_count = 50, sample_size = 50)]
+fn second_signature(bencher: Bencher<'_, '_>) {
+    let (key, text, signature) = agent();
+    let header = format!("Signature={}", BASE64.encode(signature));
+    bencher.bench_local(|| {
+        let key = AgentKey::from_der(key.clone()).unwrap();
+        let found = SecondSignature::read([header.as_bytes()].into_iter(), black_box(&text)).unwrap();
+        assert!(found.is_by(&key));
+    });
 }

@@ -18,6 +18,7 @@
 //!   five hours whenever it is handed out.
 //! - [`CutOffs`] is the short list of credentials that ended before their time.
 //! - [`Authenticator`] joins all of it with `inborn-sigv4`: a signed request goes in, a [`Caller`] comes out.
+//! - [`SecondSignature`] is what an SSM agent signs beside, with the [`AgentKey`] that it registered.
 //! - [`Kek`] seals small secrets, epoch roots above all, for their rest on a disk.
 //!
 //! The crate opens no socket and reads no file and no clock: time comes in as a value. The one thing it takes from
@@ -33,6 +34,7 @@ mod kek;
 mod keyring;
 mod operators;
 mod schedule;
+mod second_signature;
 mod secret;
 mod session;
 mod token;
@@ -45,6 +47,7 @@ pub use kek::{Kek, KekError};
 pub use keyring::{Credential, InvalidToken, Keyring, KeyringError, MintError, Opened};
 pub use operators::{Operator, OperatorError};
 pub use schedule::{Generation, LIFE_MAX_SECONDS, LIFE_SECONDS, WINDOW_SECONDS, generation};
+pub use second_signature::{AgentKey, SecondSignature};
 pub use secret::{SecretAccessKey, SecretError, SessionToken, generate_long_lived};
 
 /// The crypto library refused something it only refuses when it is broken or out of memory.

@@ -3,10 +3,12 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use inborn_credential::AgentKey;
 use inborn_identity::{InstanceId, UnixTime};
 use inborn_store::{Registration, RegistrationChange, Store, StoreError};
 
-use crate::second_signature::AgentKey;
+// What is a key is kept.
+const _: () = assert!(AgentKey::BYTES_MAX <= RegistrationChange::KEY_BYTES_MAX);
 
 /// What became of a registration.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -23,7 +23,6 @@ mod nodes;
 mod operation;
 mod roles;
 mod run_command;
-mod second_signature;
 mod secrets;
 mod services;
 mod sessions;

@@ -5,7 +5,7 @@ use core::net::IpAddr;
 use core::pin::Pin;
 use std::sync::Arc;
 
-use inborn_credential::Caller;
+use inborn_credential::{Caller, SecondSignature};
 use inborn_identity::{CallerKind, UnixTime};
 use inborn_wire::Answer;
 use inborn_wire::error::{Dialect, Problem};
@@ -15,7 +15,6 @@ use serde_json::Value;
 
 use crate::RegionServer;
 use crate::gateway::Handshake;
-use crate::second_signature::SecondSignature;
 
 /// Whether an operation changes anything.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

@@ -18,7 +18,7 @@ use http::request::Parts;
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::{Body, Incoming};
-use inborn_credential::{AuthFault, Caller, Claims, Kind};
+use inborn_credential::{AuthFault, Caller, Claims, Kind, SecondSignature};
 use inborn_identity::{CallerKind, InstanceId, UnixTime};
 use inborn_listener::{BodyError, Peer, read_body};
 use inborn_sigv4::{Endpoint, Expires, Fault, FaultClass, Header, Limit, PathMode, Presented};
@@ -30,7 +30,6 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::metrics::CallLabels;
 use crate::operation::{Call, Handler, Input, Reply};
-use crate::second_signature::SecondSignature;
 use crate::throttle::{Limited, Rate, Rates, Source, Throttle};
 use crate::{Effect, Operation, Protocol, RegionServer, Route, SERVICES, Service, services};
 use request::{Named, Target, cut};
@@ -360,7 +359,7 @@ impl RegionServer {
             request_id: exchange.request_id.clone(),
             now: exchange.received,
             source: exchange.origin.peer.address.ip(),
-            second_signature: SecondSignature::of(&exchange.parts.headers),
+            second_signature: request::second_signature(&exchange.parts.headers),
             handshake: Handshake::of(exchange.parts),
             socket_origin: request::socket_origin(&exchange.parts.headers, exchange.origin.peer.tls.is_some()),
         };

@@ -1,9 +1,9 @@
 //! What a request says of itself before anybody asks who sent it: target, host, form.
 
-use http::header::{CONTENT_TYPE, HOST};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
 use http::request::Parts;
 use http::{HeaderMap, Method};
-use inborn_credential::Caller;
+use inborn_credential::{Caller, SecondSignature};
 use inborn_identity::Partition;
 use inborn_sigv4::Header;
 use inborn_wire::error::Problem;
@@ -11,7 +11,6 @@ use inborn_wire::json::{self, Object};
 use inborn_wire::query::Parameters;
 
 use crate::network::ENDPOINT_LABEL;
-use crate::second_signature;
 use crate::{NamedByPath, Protocol, Route, SERVICES, Service};
 
 /// The header that names an operation of a JSON service.
@@ -37,11 +36,19 @@ impl<'a> Target<'a> {
 pub(super) fn fields(headers: &HeaderMap) -> Vec<Header<'_>> {
     let mut fields = Vec::with_capacity(headers.len());
     for name in headers.keys() {
-        let values = headers.get_all(name).iter().enumerate();
-        let covered = values.filter(|(index, _)| !second_signature::is_fresh(headers, name.as_str(), *index));
+        let values = headers.get_all(name);
+        let count = if name.as_str() == SecondSignature::HEADER { values.iter().count() } else { 1 };
+        let values = values.iter().enumerate();
+        let covered = values.filter(|(index, _)| !SecondSignature::is_uncovered(*index, count));
         fields.extend(covered.map(|(_, value)| Header { name: name.as_str().as_bytes(), value: value.as_bytes() }));
     }
     fields
+}
+
+/// What an agent signed beside the first signature.
+pub(super) fn second_signature(headers: &HeaderMap) -> Option<SecondSignature> {
+    let values = headers.get_all(SecondSignature::HEADER).iter().map(HeaderValue::as_bytes);
+    SecondSignature::read(values, headers.get(AUTHORIZATION)?.as_bytes())
 }
 
 /// The service that `Host` names, if it is one of our names: `SERVICE.REGION.DOMAIN` or `SERVICE.DOMAIN`, in whatever

@@ -1,12 +1,12 @@
 //! What the operations of an agent have in common: whose it is, and its key.
 
+use inborn_credential::AgentKey;
 use inborn_identity::InstanceId;
 use inborn_wire::constraint;
 use inborn_wire::error::Problem;
 
 use super::refusal;
 use crate::operation::JsonCall;
-use crate::second_signature::AgentKey;
 
 /// Shortest public key in base64: RSA of 2048 bits. Source: botocore's model, `PublicKey`.
 const PUBLIC_KEY_LENGTH_MIN: usize = 392;
