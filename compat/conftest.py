@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from double import Lab, pass_role
 from harness import Region, scratch
 
 #: Signals that tests send. What whoever started us ignores (`nohup` SIGHUP, a shell in the background SIGINT and
@@ -54,3 +55,18 @@ def make_region(place: Path) -> Iterator[Callable[..., Region]]:
 def fresh(make_region: Callable[..., Region]) -> Region:
     """A running region of this test's own."""
     return make_region().start()
+
+
+@pytest.fixture(scope="module")
+def managed(region: Region) -> Region:
+    """A region that passes the management role to its machines."""
+    pass_role(region)
+    return region
+
+
+@pytest.fixture
+def lab(place: Path) -> Iterator[Lab]:
+    """Machines and agents of this test."""
+    lab = Lab(place)
+    yield lab
+    lab.end()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -134,3 +135,49 @@ def nodes(region: Region) -> dict[str, dict]:
 
 def ping_status(region: Region, instance: str) -> str | None:
     return nodes(region).get(instance, {}).get("PingStatus")
+
+
+class Lab:
+    """Machines and agents of one test, ended with it."""
+
+    def __init__(self, place: Path):
+        self.place = place
+        self.machines: list[Machine] = []
+        self.agents: list[Agent] = []
+
+    def machine(self, region: Region) -> Machine:
+        made = Machine(region, self.place / f"disk-{len(self.machines)}")
+        self.machines.append(made)
+        return made
+
+    def start(self, machine: Machine, *flags: str, **more) -> Agent:
+        return self.keep(machine.start(*flags, **more))
+
+    def keep(self, agent: Agent) -> Agent:
+        self.agents.append(agent)
+        return agent
+
+    def end(self) -> None:
+        for agent in self.agents:
+            agent.end()
+        for machine in self.machines:
+            if machine.region.alive():
+                machine.region.cli("terminate", machine.id, check=False)
+
+
+def pass_role(region: Region) -> None:
+    region.client("ssm").update_service_setting(SettingId=SETTING, SettingValue=ROLE)
+
+
+def reset(region: Region) -> None:
+    region.client("ssm").reset_service_setting(SettingId=SETTING)
+
+
+def fixed_ports() -> list[str]:
+    """Flags for ports that a restarted region has again, so that its agents find it."""
+    flags = []
+    for flag in ("--port", "--tls-port"):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            flags += [flag, str(free.getsockname()[1])]
+    return flags

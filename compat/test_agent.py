@@ -7,70 +7,29 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from double import ROLE, SETTING, Agent, Machine, in_a_pocket, nodes, ping_status
+from double import (
+    ROLE,
+    SETTING,
+    Lab,
+    Machine,
+    fixed_ports,
+    in_a_pocket,
+    nodes,
+    pass_role,
+    ping_status,
+    reset,
+)
 from faults import between
 from harness import ONCE, Region, boto_client, wait_until
 
 #: What an agent does after a refusal that does not mend itself: it sleeps so long, in seconds.
 LONG_SLEEP = (25 * 60, 30 * 60)
-
-
-@pytest.fixture(scope="module")
-def managed(region: Region) -> Region:
-    """A region that passes the management role to its machines."""
-    pass_role(region)
-    return region
-
-
-def pass_role(region: Region) -> None:
-    region.client("ssm").update_service_setting(SettingId=SETTING, SettingValue=ROLE)
-
-
-def reset(region: Region) -> None:
-    region.client("ssm").reset_service_setting(SettingId=SETTING)
-
-
-@pytest.fixture
-def lab(place: Path) -> Iterator[Lab]:
-    lab = Lab(place)
-    yield lab
-    lab.end()
-
-
-class Lab:
-    """Machines and agents of one test, ended with it."""
-
-    def __init__(self, place: Path):
-        self.place = place
-        self.machines: list[Machine] = []
-        self.agents: list[Agent] = []
-
-    def machine(self, region: Region) -> Machine:
-        made = Machine(region, self.place / f"disk-{len(self.machines)}")
-        self.machines.append(made)
-        return made
-
-    def start(self, machine: Machine, *flags: str, **more) -> Agent:
-        return self.keep(machine.start(*flags, **more))
-
-    def keep(self, agent: Agent) -> Agent:
-        self.agents.append(agent)
-        return agent
-
-    def end(self) -> None:
-        for agent in self.agents:
-            agent.end()
-        for machine in self.machines:
-            if machine.region.alive():
-                machine.region.cli("terminate", machine.id, check=False)
 
 
 def test_an_agent_is_online_in_seconds_without_any_setting(managed: Region, lab: Lab):
@@ -343,13 +302,3 @@ def test_a_region_that_is_back_has_its_agents_back(make_region: Callable[..., Re
     agent.wait("channel", count=2, seconds=30)
     assert ping_status(region, machine.id) == "Online"
     assert len(agent.find("credentials")) == 1
-
-
-def fixed_ports() -> list[str]:
-    """Flags for ports that a restarted region has again, so that its agents find it."""
-    flags = []
-    for flag in ("--port", "--tls-port"):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            flags += [flag, str(free.getsockname()[1])]
-    return flags
