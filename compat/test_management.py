@@ -125,6 +125,50 @@ def test_an_agent_registers_is_online_and_ends_with_the_setting(region: Region, 
     assert (status, refusal["__type"]) == (400, "ExpiredTokenException")
 
 
+def test_what_an_agent_collects_is_found_by_botocore(region: Region, agent: Agent):
+    ssm = region.client("ssm")
+    ssm.update_service_setting(SettingId=SETTING, SettingValue=ROLE)
+    agent.register()
+    _status, token = agent.role_token()
+    own = region.client("ssm", token)
+    facts = {
+        "InstanceId": agent.id,
+        "AgentName": "amazon-ssm-agent",
+        "AgentVersion": "3.3.0.0",
+        "PlatformType": "Linux",
+    }
+    keys = Credentials(token["AccessKeyId"], token["SecretAccessKey"], token["SessionToken"])
+    assert agent.call("UpdateInstanceInformation", facts, keys) == (200, {})
+    programs = [{"Name": f"program-{number}", "Version": "1.0"} for number in range(60)]
+    item = {"TypeName": "AWS:Application", "SchemaVersion": "1.1", "CaptureTime": "2026-11-26T18:00:00Z"}
+    own.put_inventory(InstanceId=agent.id, Items=[{**item, "ContentHash": "h", "Content": programs}])
+    own.put_compliance_items(
+        ResourceId=agent.id,
+        ResourceType="ManagedInstance",
+        ComplianceType="Custom:Virus",
+        ExecutionSummary={"ExecutionTime": 1795716000},
+        Items=[{"Id": "v", "Severity": "HIGH", "Status": "NON_COMPLIANT", "Details": {"where": "/tmp"}}],
+    )
+    first = ssm.list_inventory_entries(InstanceId=agent.id, TypeName="AWS:Application")
+    second = ssm.list_inventory_entries(
+        InstanceId=agent.id, TypeName="AWS:Application", NextToken=first["NextToken"], MaxResults=50
+    )
+    assert first["Entries"] + second["Entries"] == programs
+    pages = ssm.get_paginator("get_inventory").paginate(
+        Filters=[{"Key": "AWS:InstanceInformation.InstanceId", "Values": [agent.id], "Type": "Equal"}]
+    )
+    (entity,) = [entity for page in pages for entity in page["Entities"]]
+    (known,) = entity["Data"]["AWS:InstanceInformation"]["Content"]
+    assert (known["InstanceStatus"], known["AgentVersion"]) == ("Active", "3.3.0.0")
+    (found,) = ssm.list_compliance_items(ResourceIds=[agent.id])["ComplianceItems"]
+    assert (found["ComplianceType"], found["Details"]) == ("Custom:Virus", {"where": "/tmp"})
+    pages = ssm.get_paginator("describe_instance_properties").paginate(
+        FiltersWithOperator=[{"Key": "InstanceIds", "Values": [agent.id], "Operator": "Equal"}]
+    )
+    (node,) = [node for page in pages for node in page["InstanceProperties"]]
+    assert (node["InstanceState"], node["PingStatus"]) == ("running", "Online")
+
+
 def test_botocore_makes_a_role_and_deletes_it(region: Region):
     iam = region.client("iam")
     role = iam.create_role(RoleName="Agents", AssumeRolePolicyDocument=json.dumps(TRUST), Description="für Agenten")[

@@ -209,6 +209,35 @@ async fn a_token_needs_the_key_that_registered() {
     assert_eq!(refused(&reply).1, "MachineFingerprintDoesNotMatch");
 }
 
+/// Whoever has seen a request can send it again for as long as its signature is fresh, as on AWS: it gives no more than the
+/// request of now would.
+#[tokio::test]
+async fn a_request_that_is_repeated_gives_what_it_would_give_now() {
+    let running = start().await;
+    let (id, agent, _) = running.managed().await;
+    let machine = running.machine(id);
+    let ask = json("ssm", "AmazonSSM.RequestManagedInstanceRoleToken", &format!(r#"{{"Fingerprint":"{id}"}}"#));
+    let register = running.signed(&machine, &json("ssm", "AmazonSSM.RegisterManagedInstance", &agent.registration(id)));
+    let text = running.signed(&machine, &ask);
+    let token = with_header(&text, SECOND, &agent.sign(authorization(&text)));
+    for repeated in [&register, &token, &register, &token] {
+        assert_eq!(exchange(running.address, repeated).await.status, 200);
+    }
+    setting(&running, "ResetServiceSetting", value!({"SettingId": SETTING})).await;
+    assert_eq!(refused(&exchange(running.address, &token).await).1, "AccessDeniedException");
+    running.pass_role(MANAGEMENT_ROLE_NAME).await;
+    let forget = value!({"InstanceId": id.to_string()});
+    assert_eq!(setting(&running, "DeregisterManagedInstance", forget).await.status, 200);
+    assert_eq!(refused(&exchange(running.address, &token).await).1, "InvalidInstanceId");
+    assert_eq!(running.register(&Agent::new(), id).await.status, 200);
+    assert_eq!(refused(&exchange(running.address, &register).await).1, "InstanceAlreadyRegistered");
+    assert_eq!(refused(&exchange(running.address, &token).await).1, "InvalidSignatureException");
+    running.clock.set(NOW.plus(16 * 60));
+    for stale in [&register, &token] {
+        assert_eq!(refused(&exchange(running.address, stale).await).1, "InvalidSignatureException");
+    }
+}
+
 /// A request as the SDK sends it again: the values of earlier tries under another spelling, signed; the fresh one before
 /// them, not signed.
 #[tokio::test]
