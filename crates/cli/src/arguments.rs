@@ -3,6 +3,7 @@
 pub(crate) mod exec;
 pub(crate) mod hook;
 mod machine;
+pub(crate) mod shell;
 
 use std::ffi::OsString;
 use std::net::IpAddr;
@@ -78,6 +79,9 @@ pub(crate) enum Command {
     /// List the machines whose SSM agent has spoken, and forget the key of one
     #[command(after_help = management::NODES_HELP)]
     Nodes(management::Nodes),
+    /// Open a shell on a machine, by its SSM agent
+    #[command(after_help = shell::SHELL_HELP)]
+    Shell(shell::Shell),
     /// Show who called what: the region's audit
     #[command(after_help = AUDIT_HELP)]
     Audit(Audit),

@@ -19,6 +19,7 @@ mod output;
 mod run;
 mod serving;
 mod settings;
+mod shell;
 mod ssh;
 mod up;
 
@@ -81,6 +82,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
                     Command::Exec(command) => exec::exec(&command).await,
                     Command::Role(role) => management::role(&role).await.map(done),
                     Command::Nodes(nodes) => management::nodes(&nodes).await.map(done),
+                    Command::Shell(command) => shell::shell(&command).await,
                     Command::Audit(audit) => audit::audit(&audit).await.map(done),
                     Command::HostKeys(host_keys) => ssh::host_keys(&host_keys).await.map(done),
                     Command::KnownHosts(known_hosts) => ssh::known_hosts(&known_hosts).await.map(done),

@@ -230,6 +230,22 @@ impl Operator {
         })
     }
 
+    /// Opens the client's side of a session: a WebSocket, its handshake made and not one frame sent. Nothing is signed: the
+    /// session's token is the first word.
+    pub(crate) async fn open_data_channel(&self, session: &str) -> anyhow::Result<Switched> {
+        let url = format!("{}/v1/data-channel/{session}?role=publish_subscribe", self.ready.endpoint);
+        let request = Request::get(url)
+            .header("user-agent", AGENT)
+            .header("connection", "upgrade")
+            .header("upgrade", "websocket")
+            .header("sec-websocket-version", "13")
+            .header("sec-websocket-key", websocket_key()?);
+        match self.client.switch(request.body(Bytes::new())?).await? {
+            Ok(stream) => Ok(stream),
+            Err(reply) => anyhow::bail!("the region refuses the session's data channel with {}", reply.status),
+        }
+    }
+
     fn credentials(&self) -> Credentials<'_> {
         Credentials {
             access_key_id: &self.access_key_id,
