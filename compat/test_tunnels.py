@@ -310,6 +310,22 @@ def test_an_address_of_this_computer_is_not_a_machines(world: World):
         code, reason = closing(world.open("10.0.0.77"))
     assert code == 1011 and "this computer itself has" in reason
     assert host.do(lambda: True)
+    # Nor is one that is everybody's: nobody is at the other end of a machine that was launched to have it.
+    for address in ("0.0.0.0", "127.0.0.1", "169.254.169.254"):
+        odd = world.at(address)
+        world.region.cli("attach", odd, "--netns", world.lab.namespace("odd").name)
+        with listener(world.host, "0.0.0.0", greet):
+            code, reason = closing(world.open(address))
+        assert code == 1011 and "not one that a machine can have" in reason, address
+        world.region.cli("terminate", odd)
+        world.lab.namespaces.pop().remove()
+    # An interface whose far end is named to it: that address is the machine's.
+    world.lab.guest(world.host, "hg2", "g2", 9)
+    world.host.ip("addr", "add", "10.0.0.78", "peer", "10.0.0.9", "dev", "hg2")
+    far = world.at("10.0.0.9")
+    world.region.cli("attach", far, "--interface", "hg2")
+    with listener(world.lab.namespaces[-1], "0.0.0.0", greet), world.open("10.0.0.9") as tunnel:
+        assert tunnel.recv(timeout=20) == b"hello"
     # And a machine that is only a port of this computer is no way to it either.
     world.region.cli("terminate", machine)
     machine = world.region.launch()

@@ -194,20 +194,32 @@ impl Tunnel {
             Err(why) => return End::Unreachable(why),
         };
         let _ = stream.set_nodelay(true);
-        let (from_machine, to_machine) = stream.into_split();
+        let (mut from_machine, mut to_machine) = stream.into_split();
         let (to_client, from_client) = socket.split();
-        tokio::select! {
-            end = upstream(from_client, to_machine) => end,
-            end = downstream(from_machine, to_client) => end,
+        let end = tokio::select! {
+            end = upstream(from_client, &mut to_machine) => end,
+            end = downstream(&mut from_machine, to_client) => end,
             () = gone => End::Gone,
+        };
+        if matches!(end, End::Done) {
+            tokio::spawn(part(from_machine, to_machine));
         }
+        end
     }
+}
+
+/// Lets the machine read to the end. A connection on which something comes that nobody reads is broken off by the kernel, with
+/// what the machine has not read yet.
+async fn part(mut from_machine: OwnedReadHalf, to_machine: OwnedWriteHalf) {
+    let mut nobody = tokio::io::sink();
+    let _ = tokio::time::timeout(FAREWELL_TIMEOUT, tokio::io::copy(&mut from_machine, &mut nobody)).await;
+    drop(to_machine);
 }
 
 /// What the client says goes to the machine.
 async fn upstream(
     mut from_client: impl Stream<Item = Result<Message, SocketError>> + Unpin,
-    mut to_machine: OwnedWriteHalf,
+    to_machine: &mut OwnedWriteHalf,
 ) -> End {
     loop {
         match from_client.next().await {
@@ -235,7 +247,7 @@ async fn upstream(
 
 /// What the machine says goes to the client. It is not read faster than the client takes it.
 async fn downstream(
-    mut from_machine: OwnedReadHalf,
+    from_machine: &mut OwnedReadHalf,
     mut to_client: impl Sink<Message, Error = SocketError> + Unpin,
 ) -> End {
     let mut bytes = BytesMut::new();

@@ -1,6 +1,6 @@
 //! The way to a machine for those who are let in: from where it is attached, to the address that it has, and to nothing else.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use inborn_identity::InstanceId;
@@ -35,6 +35,12 @@ pub enum Unreachable {
     /// It is attached to nothing, or in no way by which it could be reached.
     #[error("the instance is not attached to a network namespace or an interface")]
     NoWay,
+    /// Its private address means something else wherever it is used: this computer, everybody, nobody.
+    #[error("the private address {address} is not one that a machine can have")]
+    Address {
+        /// The address.
+        address: Ipv4Addr,
+    },
     /// Its place cannot be used.
     #[error(transparent)]
     Place(#[from] PlaceError),
@@ -52,6 +58,12 @@ pub enum Unreachable {
         /// The port.
         port: u16,
     },
+}
+
+/// Whether an address leads to one machine. A launcher chooses it, and `0.0.0.0` would be this computer itself.
+const fn is_for_machines(address: Ipv4Addr) -> bool {
+    let is_special = address.is_unspecified() || address.is_loopback() || address.is_link_local();
+    !(is_special || address.is_multicast() || address.is_broadcast() || address.octets()[0] == 0)
 }
 
 impl Host {
@@ -73,6 +85,9 @@ impl Host {
             let (Some(mark), Some(attached), Some(address)) = (mark, attached, machine.address()) else {
                 return Err(Unreachable::NoWay);
             };
+            if !is_for_machines(address) {
+                return Err(Unreachable::Address { address });
+            }
             let socket = socket(address, &mark, &holder, &self.places.traces).await?;
             (socket, SocketAddr::from((address, port)), attached)
         };
@@ -80,6 +95,23 @@ impl Host {
             Ok(Ok(stream)) => Ok(Reached { stream, attached }),
             Ok(Err(source)) => Err(Unreachable::Connect { port, source }),
             Err(_) => Err(Unreachable::Silent { port }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_that_mean_something_else_are_no_machines() {
+        for address in ["10.0.0.1", "172.16.0.1", "192.168.7.7", "100.64.0.1", "203.0.113.9"] {
+            assert!(is_for_machines(address.parse().unwrap()), "{address}");
+        }
+        for address in
+            ["0.0.0.0", "0.0.0.1", "127.0.0.1", "127.9.9.9", "169.254.169.254", "224.0.0.1", "255.255.255.255"]
+        {
+            assert!(!is_for_machines(address.parse().unwrap()), "{address}");
         }
     }
 }

@@ -74,7 +74,7 @@ pub(super) async fn socket(name: &InterfaceName, address: Ipv4Addr) -> Result<So
     let failed = |error| PlaceError::of(format!("cannot reach through {}", place()), NEEDS_INTERFACE, error);
     let index = index(name)?.and_then(NonZeroU32::new).ok_or_else(|| PlaceError::Absent { place: place() })?;
     let netlink = Netlink::open().map_err(failed)?;
-    if netlink.is_own(address.into()).await.map_err(failed)? {
+    if netlink.is_own(address).await.map_err(failed)? {
         let reason = format!("this computer itself has the machine's address {address}");
         return Err(PlaceError::Unfit { place: place(), reason });
     }

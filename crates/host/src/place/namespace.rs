@@ -144,9 +144,9 @@ pub(super) async fn socket(
     let within = place.clone();
     inside(file, &within, move || async move {
         let failed = |error| PlaceError::of(format!("cannot reach into {place}"), NEEDS_NAMESPACE, error);
-        let address = IpAddr::V4(address);
         let netlink = Netlink::open().map_err(failed)?;
         if !netlink.is_own(address).await.map_err(failed)? {
+            let address = IpAddr::V4(address);
             traces.note(&holder, Trace::Inside { namespace: path, mark: mark.clone(), address }).map_err(failed)?;
             traces.keep(mark, kept);
             netlink.add_address(LOOPBACK_INDEX, address).await.map_err(failed)?;

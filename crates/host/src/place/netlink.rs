@@ -135,10 +135,17 @@ impl Netlink {
         Ok(found.try_next().await.map_err(explain)?.is_some())
     }
 
-    /// Whether any interface has an address.
-    pub(super) async fn is_own(&self, address: IpAddr) -> io::Result<bool> {
-        let mut found = self.handle.address().get().set_address_filter(address).execute();
-        Ok(found.try_next().await.map_err(explain)?.is_some())
+    /// Whether an address is one of this namespace itself, on whatever interface. Asked of the routes: a whole block may be
+    /// local, and of an interface that leads to one neighbour the neighbour's address is listed beside its own.
+    pub(super) async fn is_own(&self, address: Ipv4Addr) -> io::Result<bool> {
+        let asked = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(address, 32).build();
+        let mut found = self.handle.route().get(asked).execute();
+        let nowhere = [Errno::NETUNREACH, Errno::HOSTUNREACH].map(Errno::raw_os_error);
+        match found.try_next().await.map_err(explain) {
+            Ok(route) => Ok(route.is_some_and(|route| route.header.kind == RouteType::Local)),
+            Err(error) if error.raw_os_error().is_some_and(|errno| nowhere.contains(&errno)) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Gives an interface an address that is for itself alone.
