@@ -7,6 +7,7 @@ import getpass
 import json
 import shutil
 import socket
+import stat
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -41,6 +42,12 @@ class Server:
 
     port: int
     log: Path
+
+
+def is_safe(path: Path) -> bool:
+    """Whether sshd would run what is there: nobody but root can have put it."""
+    found = path.stat()
+    return found.st_uid == 0 and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 @contextlib.contextmanager

@@ -25,8 +25,7 @@ from websockets.sync.client import ClientConnection
 from harness import INSIDE, Result, binary, clean_env, run, scratch, wait_until
 from lab import Lab, LabRegion, Namespace, laboratory, needs_lab
 from metadata import IDENTITY
-from openssh import Server, host_keys, keygen, server
-from test_user_keys import is_safe
+from openssh import Server, host_keys, is_safe, keygen, server
 from tunnel import MESSAGE_BYTES_MAX, link, open_link
 
 pytestmark = needs_lab

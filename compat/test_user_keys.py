@@ -10,7 +10,6 @@ import os
 import re
 import shutil
 import socket
-import stat
 import subprocess
 import tempfile
 import threading
@@ -26,18 +25,12 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 from harness import INSIDE, ROOT, Region, binary, clean_env, run, tool, wait_until
 from lab import laboratory, needs_lab
 from metadata import OPENER, Metadata
-from openssh import Client, Machine, host_keys, keygen, server
+from openssh import Client, Machine, host_keys, is_safe, keygen, server
 from test_clock import FAKETIME
 from test_tunnels import World
 
 KEYS = "meta-data/managed-ssh-keys"
 needs_root = pytest.mark.skipif(not ROOT, reason="sshd runs no command as another user unless root started it")
-
-
-def is_safe(path: Path) -> bool:
-    """Whether sshd would run what is there: nobody but root can have put it."""
-    found = path.stat()
-    return found.st_uid == 0 and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 @pytest.fixture(scope="module")
