@@ -146,11 +146,11 @@ func (j *jobs) step(going context.Context, one step) outcome {
 	// What it has started ends with it.
 	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	command.Cancel = func() error { return syscall.Kill(-command.Process.Pid, syscall.SIGKILL) }
-	var output, errors_ bytes.Buffer
-	command.Stdout, command.Stderr = &output, &errors_
+	var output, complaints bytes.Buffer
+	command.Stdout, command.Stderr = &output, &complaints
 	err := command.Run()
 	done.EndDateTime = now()
-	done.StandardOutput, done.StandardError = cut(output.String(), outputMax), cut(errors_.String(), errorMax)
+	done.StandardOutput, done.StandardError = cut(output.String(), outputMax), cut(complaints.String(), errorMax)
 	done.Output = done.StandardOutput
 	if done.StandardError != "" {
 		done.Output += "\n----------ERROR-------\n" + done.StandardError

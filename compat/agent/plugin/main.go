@@ -88,7 +88,7 @@ func talk(session answer, forward int) error {
 	if forward >= 0 {
 		go here.forward(forward)
 	} else {
-		go here.type_()
+		go here.typeIn()
 	}
 	for {
 		kind, wire, err := socket.ReadMessage()
@@ -130,8 +130,8 @@ func (c *client) send(message frame.Message) {
 	_ = c.socket.WriteMessage(websocket.BinaryMessage, wire)
 }
 
-// type_ sends standard input, a line or what there is of one at a time.
-func (c *client) type_() {
+// typeIn sends standard input, a line or what there is of one at a time.
+func (c *client) typeIn() {
 	lines := bufio.NewReader(os.Stdin)
 	for {
 		line, err := lines.ReadString('\n')

@@ -31,7 +31,7 @@ const TYPE_NAME_MAX: usize = 100;
 pub(super) const CUSTOM: &str = "Custom:";
 /// The types that AWS knows. Source: the user guide, "Metadata collected by inventory", and what agents report of patches and
 /// associations.
-const AWS_TYPES: [&str; 18] = [
+const AWS_TYPES: [&str; 17] = [
     "AWS:AWSComponent",
     "AWS:Application",
     "AWS:BillingInfo",
@@ -49,7 +49,6 @@ const AWS_TYPES: [&str; 18] = [
     "AWS:WindowsRegistry",
     "AWS:WindowsRole",
     "AWS:WindowsUpdate",
-    "AWS:Firewall",
 ];
 
 /// The machine that `member` names: an agent's own, or for an operator one whose agent has been heard.
