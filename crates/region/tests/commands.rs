@@ -154,6 +154,8 @@ async fn a_restart_loses_nothing() {
     let running_command = first.command(to(id)).await;
     let taken = first.poll(id, &session).await.remove(0);
     first.answer(&session, &taken, &reply("InProgress", 0, "half", "")).await;
+    let (other, _session) = first.node().await;
+    let waiting = first.command(to(other)).await;
     drop(first);
     let second = start_in(tempfile::tempdir().unwrap(), store, key).await;
     // What the machine has not said that it has comes again under its old name; what it has does not.
@@ -163,6 +165,9 @@ async fn a_restart_loses_nothing() {
     second.answer(&session, &again[0], &reply("Success", 0, "", "")).await;
     second.answer(&session, &taken, &reply("Success", 0, "whole", "")).await;
     assert_eq!(second.details(&unsent, id).await, "Success");
+    // One that may have gone out before the restart is not called cancelled before the machine says so.
+    second.ssm("CancelCommand", value!({"CommandId": waiting})).await;
+    assert_eq!(second.details(&waiting, other).await, "Cancelling");
     assert_eq!(second.invocation(&running_command, id).await["StandardOutputContent"], "whole");
 }
 
@@ -683,4 +688,22 @@ async fn an_agent_speaks_of_its_own_jobs_alone_and_nonsense_is_passed_over() {
     assert_eq!(socket.receive().await.payload.split('"').nth(3), Some("x"));
     socket.ping().await;
     assert_eq!(running.details(&command, id).await, "Pending");
+}
+
+#[tokio::test]
+async fn an_answer_has_so_many_messages_in_the_order_in_which_they_were_sent() {
+    let running = start().await;
+    let (id, session) = running.node().await;
+    let mut commands = Vec::new();
+    for _ in 0..6 {
+        commands.push(running.command(to(id)).await);
+    }
+    let mut told = Vec::new();
+    for count in [4, 2] {
+        let messages = running.poll(id, &session).await;
+        assert_eq!(messages.len(), count);
+        told.extend(messages.iter().map(|message| message["MessageId"].as_str().unwrap().to_owned()));
+    }
+    let expected: Vec<String> = commands.iter().map(|command| format!("aws.ssm.{command}.{id}")).collect();
+    assert_eq!(told, expected);
 }

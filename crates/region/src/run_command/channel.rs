@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use inborn_identity::InstanceId;
 use inborn_wire::message_gateway::payload::{self, AGENT_JOB_REPLY_ACK, AgentJobAck, AgentJobReply, AgentJobReplyAck};
+use inborn_wire::message_gateway::report::Report;
 
-use super::{Report, read_job_id};
+use super::read_job_id;
 use crate::RegionServer;
 use crate::channels::{Done, Heard};
 

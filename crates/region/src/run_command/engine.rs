@@ -65,7 +65,7 @@ impl Engine {
     pub(super) fn new(inputs: mpsc::Receiver<Input>, open: Vec<SentCommand>, load: Arc<Load>) -> Self {
         let (commands, by_instance, polls) = (HashMap::new(), HashMap::new(), HashMap::new());
         let mut engine = Self { inputs, load, commands, by_instance, serial: 0, polls };
-        open.into_iter().for_each(|sent| engine.open(sent));
+        open.into_iter().for_each(|sent| engine.open(sent, true));
         engine
     }
 
@@ -128,7 +128,7 @@ impl Engine {
         match input {
             Input::Opened(sent) => {
                 turn.drafts.entry(sent.command.id.clone()).or_default();
-                self.open(*sent);
+                self.open(*sent, false);
             }
             Input::Cancel { command, instances, done } => {
                 if let Some(open) = self.commands.get(&command) {
@@ -157,10 +157,10 @@ impl Engine {
         }
     }
 
-    fn open(&mut self, sent: SentCommand) {
+    fn open(&mut self, sent: SentCommand, is_restored: bool) {
         self.serial += 1;
         let id = sent.command.id.clone();
-        let command = OpenCommand::new(sent, self.serial);
+        let command = OpenCommand::new(sent, self.serial, is_restored);
         for instance in command.open_instances() {
             self.by_instance.entry(instance).or_default().insert(command.serial, id.clone());
         }

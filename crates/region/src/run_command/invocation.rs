@@ -3,9 +3,8 @@
 //! Messages come twice, in any order, or not at all. A state in which nothing more becomes of an invocation is never left.
 
 use inborn_identity::UnixTime;
-use inborn_store::{Invocation, InvocationState};
-
-use super::report::{Outcome, Report};
+use inborn_store::{CommandStep, Invocation, InvocationState};
+use inborn_wire::message_gateway::report::{Outcome, Report, Step};
 
 /// What happens to an invocation.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -75,13 +74,17 @@ fn acknowledge(invocation: &mut Invocation, now: UnixTime) {
 
 /// Takes over what the agent tells. A step that has ended does not go back either.
 fn take(invocation: &mut Invocation, report: Report) {
-    if let Outcome::Ended(state) = report.outcome {
-        invocation.state = state;
+    match report.outcome {
+        Outcome::InProgress => {}
+        Outcome::Success => invocation.state = InvocationState::Success,
+        Outcome::Failed => invocation.state = InvocationState::Failed,
+        Outcome::TimedOut => invocation.state = InvocationState::ExecutionTimedOut,
+        Outcome::Cancelled => invocation.state = InvocationState::Cancelled,
     }
     if !report.trace.is_empty() {
         invocation.trace = report.trace;
     }
-    for step in report.steps {
+    for step in report.steps.into_iter().map(kept) {
         let has_room = invocation.steps.len() < Invocation::STEPS_MAX;
         match invocation.steps.iter_mut().find(|known| known.name == step.name) {
             Some(known) if is_over(&known.status) && !is_over(&step.status) => {}
@@ -90,6 +93,11 @@ fn take(invocation: &mut Invocation, report: Report) {
             None => {}
         }
     }
+}
+
+fn kept(step: Step) -> CommandStep {
+    let Step { name, status, code, started, finished, output, standard_output, standard_error } = step;
+    CommandStep { name, status, code, started, finished, output, standard_output, standard_error }
 }
 
 /// Whether an agent says of a step that it has ended.
@@ -101,7 +109,6 @@ pub(crate) fn is_over(status: &str) -> bool {
 mod tests {
     use super::*;
     use inborn_identity::InstanceId;
-    use inborn_store::CommandStep;
     use proptest::prelude::*;
 
     const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
@@ -119,7 +126,17 @@ mod tests {
     }
 
     fn report(outcome: Outcome, status: &str) -> Event {
-        let step = CommandStep { name: "s".into(), status: status.into(), ..CommandStep::default() };
+        let none = String::new;
+        let step = Step {
+            name: "s".into(),
+            status: status.into(),
+            code: 0,
+            started: none(),
+            finished: none(),
+            output: none(),
+            standard_output: none(),
+            standard_error: none(),
+        };
         Event::Reported(Report { outcome, trace: String::new(), steps: vec![step] })
     }
 
@@ -130,7 +147,7 @@ mod tests {
     #[test]
     fn each_event_leads_where_it_should() {
         use InvocationState as State;
-        let success = report(Outcome::Ended(State::Success), "Success");
+        let success = report(Outcome::Success, "Success");
         let progress = report(Outcome::InProgress, "InProgress");
         let cancel = Event::Cancel { was_sent: true };
         for (events, expected) in [
@@ -168,15 +185,14 @@ mod tests {
     }
 
     fn event() -> impl Strategy<Value = Event> {
-        use InvocationState as State;
-        let ends =
-            prop::sample::select(vec![State::Success, State::Failed, State::Cancelled, State::ExecutionTimedOut]);
+        let ends = vec![Outcome::Success, Outcome::Failed, Outcome::Cancelled, Outcome::TimedOut];
+        let ends = prop::sample::select(ends);
         prop_oneof![
             Just(Event::Unanswered),
             Just(Event::Acknowledged),
             Just(Event::Refused("no".into())),
             Just(report(Outcome::InProgress, "InProgress")),
-            ends.prop_map(|end| report(Outcome::Ended(end), "Success")),
+            ends.prop_map(|end| report(end, "Success")),
             any::<bool>().prop_map(|was_sent| Event::Cancel { was_sent }),
             Just(Event::DeliveryOver),
             Just(Event::ExecutionOver),
@@ -223,7 +239,7 @@ mod tests {
                 Event::Acknowledged,
                 report(Outcome::InProgress, "InProgress"),
                 report(Outcome::InProgress, "Success"),
-                report(Outcome::Ended(InvocationState::Success), "Success"),
+                report(Outcome::Success, "Success"),
             ];
             let heard: Vec<Event> =
                 order.into_iter().filter(|word| kept[*word] || *word == 3).map(|word| words[word].clone()).collect();

@@ -15,13 +15,15 @@ mod engine;
 mod invocation;
 mod message;
 mod open;
-mod report;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use inborn_identity::{InstanceId, UnixTime};
-use inborn_store::{CommandProgress, CommandQuery, CommandRetention, InvocationState, SentCommand, Store, StoreError};
+use inborn_store::{
+    CommandProgress, CommandQuery, CommandRetention, Invocation, InvocationState, SentCommand, Store, StoreError,
+};
+use inborn_wire::message_gateway::report::{self, OUTPUT_CHARS_MAX, Report};
 use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use channel::{arrived, job_ack, job_reply};
@@ -30,7 +32,6 @@ use engine::Input;
 use invocation::Event;
 pub(crate) use invocation::is_over;
 pub(crate) use message::{Job, PAYLOAD_BYTES_MAX, read_job_id};
-pub(crate) use report::{OUTPUT_CHARS_MAX, REPORT_BYTES_MAX, Report};
 
 /// Most invocations of which something may still become.
 pub(crate) const OPEN_INVOCATIONS_MAX: usize = 50_000;
@@ -44,6 +45,10 @@ const RETENTION_SECONDS: u64 = 30 * 24 * 3600;
 const PAST_INVOCATIONS_MAX: u32 = 50_000;
 /// Things that wait for the engine.
 const INBOX_MAX: usize = 1024;
+
+// What is read of an agent's words can be stored.
+const _: () =
+    assert!(report::REPORT_BYTES_MAX <= Invocation::STEPS_BYTES_MAX && report::STEPS_MAX <= Invocation::STEPS_MAX);
 
 /// Why a command was not sent.
 #[derive(Debug)]
@@ -199,7 +204,7 @@ pub(crate) fn payload_bytes(sent: &SentCommand) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use inborn_store::{Command, Invocation};
+    use inborn_store::Command;
 
     fn sent(id: &str, invocations: usize, bytes: usize) -> SentCommand {
         let one = Invocation {

@@ -32,6 +32,8 @@ pub(super) struct OpenCommand {
 #[derive(Debug)]
 struct Tracked {
     invocation: Invocation,
+    /// Whether it may have been sent before the region restarted.
+    is_restored: bool,
     /// When it was sent last, if it was.
     sent_at: Option<UnixTime>,
     /// When the machine was told last that it is to be ended, if it was.
@@ -53,11 +55,12 @@ pub(super) struct Draft {
 }
 
 impl OpenCommand {
-    pub(super) fn new(sent: SentCommand, serial: u64) -> Self {
+    pub(super) fn new(sent: SentCommand, serial: u64, is_restored: bool) -> Self {
         let SentCommand { command, content, invocations } = sent;
         let count = invocations.len();
-        let track =
-            |invocation: Invocation| (invocation.instance, Tracked { invocation, sent_at: None, cancel_sent_at: None });
+        let track = |invocation: Invocation| {
+            (invocation.instance, Tracked { invocation, is_restored, sent_at: None, cancel_sent_at: None })
+        };
         Self {
             serial,
             concurrency_max: share(&command.concurrency_max, count).max(1),
@@ -107,8 +110,8 @@ impl OpenCommand {
             .invocations
             .values()
             .filter(|tracked| instances.is_empty() || instances.contains(&tracked.invocation.instance));
-        for Tracked { invocation, sent_at, .. } in asked {
-            let was_sent = sent_at.is_some() || invocation.acknowledged_at.is_some();
+        for Tracked { invocation, sent_at, is_restored, .. } in asked {
+            let was_sent = sent_at.is_some() || *is_restored || invocation.acknowledged_at.is_some();
             self.apply(draft, invocation.instance, Event::Cancel { was_sent }, now);
         }
         draft.is_cancelled |= instances.is_empty();

@@ -1,5 +1,5 @@
 use super::*;
-use crate::run_command::report::{Outcome, Report};
+use inborn_wire::message_gateway::report::{Outcome, Report};
 use proptest::prelude::*;
 
 const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
@@ -34,11 +34,11 @@ fn open(machines: u8, concurrency_max: &str, errors_max: &str) -> OpenCommand {
         steps: Vec::new(),
     };
     let invocations = (0..machines).map(pending).collect();
-    OpenCommand::new(SentCommand { command, content: "{}".into(), invocations }, 1)
+    OpenCommand::new(SentCommand { command, content: "{}".into(), invocations }, 1, false)
 }
 
-fn ends(state: InvocationState) -> Event {
-    Event::Reported(Report { outcome: Outcome::Ended(state), trace: String::new(), steps: Vec::new() })
+fn ends(outcome: Outcome) -> Event {
+    Event::Reported(Report { outcome, trace: String::new(), steps: Vec::new() })
 }
 
 /// Sends what there is room for, as the engine does.
@@ -82,7 +82,7 @@ fn no_more_run_side_by_side_than_may() {
     let mut command = open(5, "2", "0");
     assert_eq!(send(&mut command, NOW, |_| true), [id(0), id(1)]);
     assert_eq!(send(&mut command, NOW, |_| true), []);
-    happen(&mut command, id(0), ends(InvocationState::Success), NOW);
+    happen(&mut command, id(0), ends(Outcome::Success), NOW);
     assert_eq!(send(&mut command, NOW, |_| true), [id(2)]);
     // Machines that are away take no room.
     let mut command = open(5, "2", "0");
@@ -96,7 +96,7 @@ fn after_too_many_errors_nobody_else_is_asked() {
     let mut command = open(4, "1", "1");
     for number in 0..2 {
         assert_eq!(send(&mut command, NOW, |_| true), [id(number)]);
-        happen(&mut command, id(number), ends(InvocationState::Failed), NOW);
+        happen(&mut command, id(number), ends(Outcome::Failed), NOW);
     }
     assert_eq!(send(&mut command, NOW, |_| true), []);
     assert_eq!(state(&command), CommandState::Failed);
@@ -104,8 +104,8 @@ fn after_too_many_errors_nobody_else_is_asked() {
     assert_eq!((progress.targets, progress.completed, progress.errors), (4, 4, 2));
     let mut command = open(2, "2", "1");
     send(&mut command, NOW, |_| true);
-    happen(&mut command, id(0), ends(InvocationState::Failed), NOW);
-    happen(&mut command, id(1), ends(InvocationState::Success), NOW);
+    happen(&mut command, id(0), ends(Outcome::Failed), NOW);
+    happen(&mut command, id(1), ends(Outcome::Success), NOW);
     assert_eq!(state(&command), CommandState::Incomplete);
 }
 
@@ -162,7 +162,7 @@ fn cancelled_before_and_after_it_was_sent() {
     command.commit(draft);
     assert_eq!(state(&command), CommandState::Cancelling);
     assert_eq!(command.due(None, NOW), [(id(0), Due::Cancellation)]);
-    happen(&mut command, id(0), ends(InvocationState::Cancelled), NOW);
+    happen(&mut command, id(0), ends(Outcome::Cancelled), NOW);
     assert_eq!(state(&command), CommandState::Cancelled);
     // On one machine only: the others go on.
     let mut command = open(2, "1", "0");
@@ -171,7 +171,7 @@ fn cancelled_before_and_after_it_was_sent() {
     assert!(!command.is_unchanged(&draft));
     command.commit(draft);
     assert_eq!(send(&mut command, NOW, |_| true), [id(1)]);
-    happen(&mut command, id(1), ends(InvocationState::Success), NOW);
+    happen(&mut command, id(1), ends(Outcome::Success), NOW);
     assert_eq!(state(&command), CommandState::Incomplete);
 }
 
@@ -185,8 +185,8 @@ enum Act {
 }
 
 fn act() -> impl Strategy<Value = Act> {
-    use InvocationState as State;
-    let end = prop::sample::select(vec![State::Success, State::Failed, State::Cancelled, State::ExecutionTimedOut]);
+    let ends_of = vec![Outcome::Success, Outcome::Failed, Outcome::Cancelled, Outcome::TimedOut];
+    let end = prop::sample::select(ends_of);
     prop_oneof![
         3 => Just(Act::Send),
         2 => (0..6u8).prop_map(|number| Act::Event(number, Event::Acknowledged)),

@@ -3,5 +3,6 @@
 
 mod frame;
 pub mod payload;
+pub mod report;
 
 pub use frame::{FRAME_BYTES_MAX, Frame, FrameError, HEADER_BYTES, MESSAGE_TYPE_BYTES_MAX, REPLY_BYTES_MAX};

@@ -1,12 +1,12 @@
 //! `SendReply`: the machine tells how far it is with a command.
 
 use inborn_wire::error::Problem;
+use inborn_wire::message_gateway::report::{REPORT_BYTES_MAX, Report};
 use inborn_wire::{constraint, success};
 use serde_json::json;
 
 use super::message;
 use crate::operation::{JsonCall, Outcome};
-use crate::run_command::{REPORT_BYTES_MAX, Report};
 
 pub(super) fn run(call: JsonCall<'_>) -> Outcome<'_> {
     Box::pin(async move {

@@ -5,11 +5,12 @@ use inborn_store::{Command, CommandState, CommandStep, Invocation, InvocationSta
 use inborn_wire::constraint;
 use inborn_wire::error::Problem;
 use inborn_wire::json::Object;
+use inborn_wire::message_gateway::report::OUTPUT_CHARS_MAX;
 use inborn_wire::uuid::Uuid;
 use serde_json::{Map, Value, json};
 
 use super::refusal;
-use crate::run_command::{OUTPUT_CHARS_MAX, is_over};
+use crate::run_command::is_over;
 
 /// Most commands on a page, and as many as there are if the caller does not say. Source: botocore's model.
 pub(super) const PAGE_MAX: u32 = 50;

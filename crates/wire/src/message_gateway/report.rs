@@ -1,36 +1,71 @@
-//! What an agent tells of a command: the payload of `SendReply`, and the content of `agent_job_reply`. Source: seen on the wire.
+//! What an agent tells of a command: the content of `agent_job_reply`, and the payload of `SendReply` of ec2messages. Source: seen
+//! on the wire.
 
 use std::collections::BTreeMap;
 
-use inborn_store::{CommandStep, Invocation, InvocationState};
 use serde::Deserialize;
 
-/// Most characters of standard output, of standard error, and of both in short. Source: botocore's model,
+/// Most characters of standard output that are kept. Source: botocore's model,
 /// `GetCommandInvocation` and `CommandPlugin`.
-pub(crate) const STANDARD_OUTPUT_CHARS_MAX: usize = 24_000;
-pub(crate) const STANDARD_ERROR_CHARS_MAX: usize = 8_000;
-pub(crate) const OUTPUT_CHARS_MAX: usize = 2_500;
+pub const STANDARD_OUTPUT_CHARS_MAX: usize = 24_000;
+/// Of standard error, likewise.
+pub const STANDARD_ERROR_CHARS_MAX: usize = 8_000;
+/// Of both in short, likewise.
+pub const OUTPUT_CHARS_MAX: usize = 2_500;
 /// Most characters of what an agent says beside its steps. Source: the same, `InvocationTraceOutput`.
 const TRACE_CHARS_MAX: usize = 2_500;
 /// Most characters of each of the other texts.
 const TEXT_CHARS_MAX: usize = 256;
-/// The longest report that is read.
-pub(crate) const REPORT_BYTES_MAX: usize = Invocation::STEPS_BYTES_MAX;
+/// Most steps that are kept.
+pub const STEPS_MAX: usize = 100;
+/// The longest report that is read. Agents drop longer ones than half of this themselves.
+pub const REPORT_BYTES_MAX: usize = 256 * 1024;
 
 /// How far an agent is with a command.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Report {
-    pub(super) outcome: Outcome,
+pub struct Report {
+    /// In one word.
+    pub outcome: Outcome,
     /// What it says beside its steps.
-    pub(super) trace: String,
-    pub(super) steps: Vec<CommandStep>,
+    pub trace: String,
+    /// The steps that it tells of, at most [`STEPS_MAX`], in the order in which they began.
+    pub steps: Vec<Step>,
 }
 
-/// The same in one word.
+/// How far a command is, in one word.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Outcome {
+pub enum Outcome {
+    /// It goes on.
     InProgress,
-    Ended(InvocationState),
+    /// It was done.
+    Success,
+    /// It was done, and failed.
+    Failed,
+    /// It took too long.
+    TimedOut,
+    /// It was ended.
+    Cancelled,
+}
+
+/// How far one step is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Step {
+    /// Its name in the document.
+    pub name: String,
+    /// In one word of the agent's.
+    pub status: String,
+    /// The exit code; -1: there is none.
+    pub code: i32,
+    /// When it began, as agents write times; empty: it has not.
+    pub started: String,
+    /// When it ended, likewise.
+    pub finished: String,
+    /// Its output in short, as the agent puts it together.
+    pub output: String,
+    /// What it wrote to standard output.
+    pub standard_output: String,
+    /// What it wrote to standard error.
+    pub standard_error: String,
 }
 
 #[derive(Deserialize)]
@@ -64,30 +99,31 @@ struct WireStep {
 
 impl Report {
     /// Reads a report; `None` if it is none. Members that nobody knows are passed over: later agents say more.
-    pub(crate) fn read(text: &str) -> Option<Self> {
+    #[must_use]
+    pub fn read(text: &str) -> Option<Self> {
         if text.len() > REPORT_BYTES_MAX {
             return None;
         }
         let wire: Wire = serde_json::from_str(text).ok()?;
         let outcome = match wire.document_status.as_str() {
-            "Success" | "Skipped" | "TestPass" => Outcome::Ended(InvocationState::Success),
-            "Failed" | "TestFailure" => Outcome::Ended(InvocationState::Failed),
-            "TimedOut" => Outcome::Ended(InvocationState::ExecutionTimedOut),
-            "Cancelled" => Outcome::Ended(InvocationState::Cancelled),
+            "Success" | "Skipped" | "TestPass" => Outcome::Success,
+            "Failed" | "TestFailure" => Outcome::Failed,
+            "TimedOut" => Outcome::TimedOut,
+            "Cancelled" => Outcome::Cancelled,
             // What goes on after the machine has booted again.
             "NotStarted" | "InProgress" | "SuccessAndReboot" | "PassedAndReboot" => Outcome::InProgress,
             _ => return None,
         };
-        let mut steps: Vec<CommandStep> =
-            wire.runtime_status.unwrap_or_default().into_iter().take(Invocation::STEPS_MAX).map(step).collect();
+        let mut steps: Vec<Step> =
+            wire.runtime_status.unwrap_or_default().into_iter().take(STEPS_MAX).map(step).collect();
         // They come in no order; they were done in one.
         steps.sort_by(|a, b| (&a.started, &a.name).cmp(&(&b.started, &b.name)));
         Some(Self { outcome, trace: cut(wire.document_trace_output, TRACE_CHARS_MAX), steps })
     }
 }
 
-fn step((name, wire): (String, WireStep)) -> CommandStep {
-    CommandStep {
+fn step((name, wire): (String, WireStep)) -> Step {
+    Step {
         name: cut(Some(name), TEXT_CHARS_MAX),
         status: cut(wire.status, TEXT_CHARS_MAX),
         code: wire.code.unwrap_or(-1),
@@ -129,8 +165,8 @@ mod tests {
             "outputS3BucketName": "", "outputS3KeyPrefix": "", "stepName": "", "standardOutput": "o", "standardError": "e",
         });
         let report = Report::read(&text("Failed", step)).unwrap();
-        assert_eq!(report.outcome, Outcome::Ended(InvocationState::Failed));
-        let expected = CommandStep {
+        assert_eq!(report.outcome, Outcome::Failed);
+        let expected = Step {
             name: "aws:runShellScript".into(),
             status: "Failed".into(),
             code: 3,
@@ -145,13 +181,12 @@ mod tests {
 
     #[test]
     fn statuses() {
-        use InvocationState as State;
         for (status, outcome) in [
             ("InProgress", Outcome::InProgress),
             ("SuccessAndReboot", Outcome::InProgress),
-            ("Success", Outcome::Ended(State::Success)),
-            ("TimedOut", Outcome::Ended(State::ExecutionTimedOut)),
-            ("Cancelled", Outcome::Ended(State::Cancelled)),
+            ("Success", Outcome::Success),
+            ("TimedOut", Outcome::TimedOut),
+            ("Cancelled", Outcome::Cancelled),
         ] {
             assert_eq!(Report::read(&text(status, json!({}))).unwrap().outcome, outcome, "{status}");
         }
@@ -182,7 +217,7 @@ mod tests {
         }
         let many: BTreeMap<String, Value> = (0..150).map(|n| (format!("s{n}"), json!({}))).collect();
         let text = json!({"documentStatus": "Success", "runtimeStatus": many}).to_string();
-        assert_eq!(Report::read(&text).unwrap().steps.len(), Invocation::STEPS_MAX);
+        assert_eq!(Report::read(&text).unwrap().steps.len(), STEPS_MAX);
     }
 
     proptest! {
