@@ -218,8 +218,13 @@ pub(crate) struct Scp {
     /// Keep times and modes
     #[arg(short)]
     pub(crate) preserve: bool,
-    /// What to copy, and where to: files here, or [USER@]NAME:PATH
-    #[arg(value_name = "FROM… TO", required = true, num_args = 2..)]
+    // Not a doc comment: to rustdoc, what is in brackets is a link.
+    #[arg(
+        help = "What to copy, and where to: files here, or [USER@]NAME:PATH",
+        value_name = "FROM… TO",
+        required = true,
+        num_args = 2..
+    )]
     pub(crate) files: Vec<String>,
 }
 
