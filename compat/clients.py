@@ -61,6 +61,10 @@ RUST = Client("rust", (str(BUILT / "rust"),), BUILT / "rust", services=("sts Get
 #: Doubles of what speaks to Systems Manager: the agent of a machine, and the client's end of a session.
 AGENT = Client("agent", (str(BUILT / "agent"),), BUILT / "agent")
 PLUGIN = Client("plugin", (str(BUILT / "plugin"),), BUILT / "plugin")
+#: AWS's own plugin, which the AWS CLI starts under another name.
+SESSION_MANAGER_PLUGIN = Client(
+    "session-manager-plugin", (str(BUILT / "sessionmanagerplugin-main"),), BUILT / "sessionmanagerplugin-main"
+)
 ALL = (JS, GO_V1, GO_V2, JAVA, RUST)
 
 

@@ -123,11 +123,15 @@ fn javascript(root: &Path, target: &Path) -> Result<()> {
     })
 }
 
-/// The clients of the SDKs, and the doubles of the SSM agent and of the Session Manager plugin.
+/// The clients of the SDKs, the doubles of the SSM agent and of the Session Manager plugin, and that plugin itself.
 fn go(root: &Path, target: &Path) -> Result<()> {
     go_programs(&root.join("compat/go"), target, &["./gov1", "./gov2"])?;
-    go_programs(&root.join("compat/agent"), target, &["./agent", "./plugin"])
+    go_programs(&root.join("compat/agent"), target, &["./agent", "./plugin"])?;
+    go_programs(&root.join("compat/session-manager-plugin"), target, &[SESSION_MANAGER_PLUGIN])
 }
+
+/// As AWS publishes it, unmodified.
+const SESSION_MANAGER_PLUGIN: &str = "github.com/aws/session-manager-plugin/src/sessionmanagerplugin-main";
 
 /// Without C, which none of them calls, and the SDKs without optimisation: a quarter less to compile.
 fn go_programs(module: &Path, target: &Path, programs: &[&str]) -> Result<()> {

@@ -84,7 +84,7 @@ const EXPECTED: &[(&str, &str, &[CallerKind])] = &[
     ("ssmmessages", "CreateControlChannel", &[CallerKind::ManagementRole]),
     ("ssmmessages", "CreateDataChannel", &[CallerKind::ManagementRole]),
     ("ssmmessages", "OpenControlChannel", &[CallerKind::ManagementRole]),
-    ("ssmmessages", "OpenDataChannel", &[CallerKind::ManagementRole]),
+    ("ssmmessages", "OpenDataChannel", &[CallerKind::ManagementRole, CallerKind::Operator]),
 ];
 
 #[test]

@@ -14,6 +14,7 @@ use crate::{Effect, Operation, Protocol, Service};
 pub(crate) use open_data_channel::open_without_signature;
 
 const AGENTS: &[CallerKind] = &[CallerKind::ManagementRole];
+const BOTH_SIDES: &[CallerKind] = &[CallerKind::ManagementRole, CallerKind::Operator];
 
 const fn operation(
     name: &'static str,
@@ -49,7 +50,7 @@ pub(super) static SERVICE: Service = Service {
                 path: DATA_CHANNEL,
                 query: &["role", "stream"],
                 operation: "OpenDataChannel",
-                // An operator's client has a token and no keys.
+                // An operator's client has a token, and not always keys.
                 is_open: true,
             },
         ],
@@ -63,6 +64,6 @@ pub(super) static SERVICE: Service = Service {
         operation("CreateControlChannel", Effect::ReadOnly, AGENTS, create_control_channel::run),
         operation("CreateDataChannel", Effect::ReadOnly, AGENTS, create_data_channel::run),
         operation("OpenControlChannel", Effect::ReadOnly, AGENTS, open_control_channel::run),
-        operation("OpenDataChannel", Effect::ReadOnly, AGENTS, open_data_channel::run),
+        operation("OpenDataChannel", Effect::ReadOnly, BOTH_SIDES, open_data_channel::run),
     ],
 };

@@ -1,11 +1,10 @@
 //! `OpenDataChannel`: the connection becomes one side of a session, once it has said its token. Agents sign the request, the
-//! clients of operators do not.
+//! clients of operators may: AWS's plugin does from version 1.3 on.
 
 use std::sync::Arc;
 
 use inborn_wire::Answer;
 use inborn_wire::constraint;
-use inborn_wire::error::Problem;
 
 use super::{DATA_CHANNEL, SERVICE, request};
 use crate::RegionServer;
@@ -17,11 +16,11 @@ pub(super) fn run(call: JsonCall<'_>) -> Outcome<'_> {
     Box::pin(async move {
         constraint::one_of("role", call.parameters.require_text("role")?, &["publish_subscribe"])?;
         let session = request::own_session(&call)?;
-        // The table lets only sessions in.
-        let claims = Arc::clone(call.caller.claims.as_ref().ok_or(Problem::Internal)?);
+        let claims = call.caller.claims.clone();
+        let side = if call.caller.principal.instance().is_some() { Side::Agent } else { Side::Client };
         let handshake = call.handshake.cloned().ok_or_else(Handshake::missing)?;
         let answer = handshake.answer(call.request_id);
-        tokio::spawn(sessions::relay(Arc::clone(call.region), handshake, session, Side::Agent, Some(claims)));
+        tokio::spawn(sessions::relay(Arc::clone(call.region), handshake, session, side, claims));
         Ok(answer.into())
     })
 }

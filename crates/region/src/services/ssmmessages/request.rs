@@ -33,16 +33,20 @@ pub(super) fn granted(name: &'static str, token: &str, request_id: &str) -> Answ
     Answer::new(201, "text/xml", request_id, body)
 }
 
-/// The session in the path, if it is one of the machine that called. Another machine's is as unknown as one that never was.
+/// The session in the path, if it is one of the machine that called, or of the operator's account. Another's is as unknown as
+/// one that never was.
 pub(super) fn own_session(call: &JsonCall<'_>) -> Result<Arc<Session>, Problem> {
     let id = call.parameters.require_text("SessionId")?;
-    let own = call.caller.principal.instance().ok_or(Problem::Internal)?;
-    let found = call.region.sessions().get(id).filter(|session| session.record.instance == own);
+    let principal = &call.caller.principal;
+    let found = call.region.sessions().get(id).filter(|session| match principal.instance() {
+        Some(own) => session.record.instance == own,
+        None => session.record.account == principal.account(),
+    });
     // Not AWS's words. Agents try again for a while after any refusal but `AccessDeniedException`.
     found.ok_or_else(|| Problem::Service {
         status: 400,
         code: "BadRequest",
-        message: "The session is not one of this machine, or has ended.".to_owned(),
+        message: "The session is not yours, or has ended.".to_owned(),
     })
 }
 
