@@ -237,6 +237,8 @@ def test_whoever_stands_in_the_middle_gains_nothing(
 
     as_me = lambda path, body: guest.id.encode() if path.endswith("/instance-id") else body  # noqa: E731
     assert "it was sent to another instance" in refused(as_me)
+    known = [str(other.program), "authorized-keys", "--root", str(other.root), "--instance", guest.id]
+    assert "which is not this instance" in refused(lambda _, body: body, known)
     assert "the signature does not hold" in refused(lambda _, body: body.replace(theirs, mine))
     assert "the signature does not hold" in refused(lambda _, body: body.replace(b"#User=root", b"#User=boot"))
     no_staple = lambda path, body: b"" if "/signer-ocsp/" in path else body  # noqa: E731

@@ -269,6 +269,9 @@ pub(crate) struct AuthorizedKeys {
     /// Take keys that do not say for which user they are, as those of AWS
     #[arg(long)]
     pub(crate) any_user: bool,
+    /// Which instance this is, for machines whose firmware does not say so in the asset tag of the board
+    #[arg(long, value_name = "ID")]
+    pub(crate) instance: Option<String>,
     /// Where the metadata service is, if not at 169.254.169.254: sshd passes no variables on
     #[arg(long, value_name = "URL")]
     pub(crate) metadata: Option<String>,

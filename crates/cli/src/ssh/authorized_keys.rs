@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use inborn_guest::Settings;
 use inborn_guest::authorized_keys::{Answer, Question};
-use inborn_identity::Clock;
+use inborn_identity::{Clock, InstanceId};
 
 use super::arguments::AuthorizedKeys;
 use super::sshd;
@@ -29,6 +29,8 @@ const SYSLOG: &str = "/dev/log";
 const SYSLOG_PRIORITY: u32 = 10 * 8 + 4;
 /// The longest message that syslog is sent: what every one takes. Source: RFC 3164.
 const SYSLOG_BYTES_MAX: usize = 1024;
+/// Where the firmware of a machine on EC2 has its id, and that of QEMU with `-smbios type=2,asset=i-…`. Everybody may read it.
+const ASSET_TAG: &str = "/sys/class/dmi/id/board_asset_tag";
 /// Others than the owner who may write.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 
@@ -74,10 +76,19 @@ async fn ask(arguments: &AuthorizedKeys, user: &str) -> anyhow::Result<Answer> {
         user,
         fingerprint: arguments.fingerprint.as_deref(),
         any_user: arguments.any_user,
+        instance: instance(arguments)?,
         signer: arguments.signer.as_deref(),
         root: &root,
     };
     Ok(inborn_guest::authorized_keys::authorized_keys(&settings, &question, SystemClock.now()).await?)
+}
+
+/// Which instance this is: as the person says, else as the firmware does, where it speaks of one as on EC2.
+fn instance(arguments: &AuthorizedKeys) -> anyhow::Result<Option<InstanceId>> {
+    if let Some(id) = &arguments.instance {
+        return id.parse().map(Some).with_context(|| format!("{} is no id of an instance", printable(id)));
+    }
+    Ok(std::fs::read_to_string(ASSET_TAG).ok().and_then(|tag| tag.trim().parse().ok()))
 }
 
 /// Reads a file that nobody but root can have written.

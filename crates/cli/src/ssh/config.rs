@@ -42,6 +42,7 @@ pub(super) fn ask_region(program: &Path, data: &Path) -> anyhow::Result<Vec<Stri
         "GlobalKnownHostsFile /dev/null",
         "UpdateHostKeys no",
         "CheckHostIP no",
+        "VerifyHostKeyDNS no",
     ];
     Ok([command].into_iter().chain(others.map(str::to_owned)).collect())
 }

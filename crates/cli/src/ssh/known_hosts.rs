@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::arguments::{Format, KnownHosts};
 use super::cache::{AWAY_SECONDS_MAX, Cache, FRESH_SECONDS};
-use super::names::{is_host, is_plain};
+use super::names::{is_host, is_own, is_plain};
 use crate::arguments;
 use crate::clock::SystemClock;
 use crate::directory;
@@ -124,7 +124,7 @@ async fn authority(out: &mut impl Write, arguments: &KnownHosts) -> anyhow::Resu
     Ok(())
 }
 
-/// Every machine that runs and has keys, by its id, its name and its address.
+/// Every machine that runs and has keys, by its id, and by its name if that is its own.
 async fn all(out: &mut impl Write, arguments: &KnownHosts) -> anyhow::Result<()> {
     let operator = Operator::find(&arguments.region).await?;
     let mut machines = operator.machines(&[]).await?;
@@ -137,7 +137,7 @@ async fn all(out: &mut impl Write, arguments: &KnownHosts) -> anyhow::Result<()>
         }
         let keys = parse(&lines)?;
         let is_only_one = machines.iter().filter(|other| other.name == machine.name).count() == 1;
-        let named = is_plain(&machine.name) && is_only_one;
+        let named = is_own(&machine.name) && is_only_one;
         if arguments.format == Format::Sshfp {
             print(out, arguments.format, if named { &machine.name } else { &machine.id }, &keys)?;
         } else {

@@ -149,7 +149,8 @@ impl<'a> Login<'a> {
                 options.push(through_host(&self.program, &self.data, &port, instance)?);
             }
         }
-        options.push("IdentitiesOnly yes".to_owned());
+        // A connection that is open already, to whatever had the address then, would be used without a look at its key.
+        options.extend(["ControlMaster no", "ControlPath none", "IdentitiesOnly yes"].map(str::to_owned));
         // The first that is said counts: what the person says comes after what protects, and before the configuration.
         options.extend(self.way.options.iter().cloned());
         let mut words: Vec<OsString> =

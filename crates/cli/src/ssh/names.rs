@@ -1,5 +1,7 @@
 //! Names by which ssh may look a machine up.
 
+use inborn_identity::InstanceId;
+
 /// The longest name: that of a DNS label is shorter, that of a tag longer.
 const NAME_BYTES_MAX: usize = 128;
 
@@ -7,6 +9,12 @@ const NAME_BYTES_MAX: usize = 128;
 pub(super) fn is_plain(name: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(is_plain) && !name.starts_with(['.', '-'])
+}
+
+/// Whether a name that somebody gave a machine may stand for it in a file that is handed around: it must not be what other
+/// machines or the world are known by.
+pub(super) fn is_own(name: &str) -> bool {
+    is_plain(name) && !name.contains('.') && name.parse::<InstanceId>().is_err()
 }
 
 /// Whether this is what ssh calls a host (%H): a name or an address, perhaps in brackets and with a port.
@@ -41,6 +49,14 @@ mod tests {
             &"n".repeat(NAME_BYTES_MAX + 1),
         ] {
             assert!(!is_plain(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn names_of_others_are_not_ones_own() {
+        assert!(is_own("web-1") && is_own("i-web"));
+        for name in ["i-0123456789abcdef0", "10.0.0.7", "example.com", "a b"] {
+            assert!(!is_own(name), "{name}");
         }
     }
 

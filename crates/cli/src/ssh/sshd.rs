@@ -97,7 +97,8 @@ fn asked(text: &str) -> Asked {
 fn ours(program: &Path, arguments: &AuthorizedKeys) -> anyhow::Result<String> {
     let mut words = vec![program.display().to_string(), OURS.trim().to_owned()];
     words.extend(["--root".to_owned(), arguments.root.display().to_string()]);
-    let named = [("--signer", &arguments.signer), ("--metadata", &arguments.metadata)];
+    let named =
+        [("--signer", &arguments.signer), ("--instance", &arguments.instance), ("--metadata", &arguments.metadata)];
     for (flag, value) in named {
         words.extend(value.iter().flat_map(|value| [flag.to_owned(), value.clone()]));
     }

@@ -28,6 +28,9 @@ pub struct Question<'a> {
     pub fingerprint: Option<&'a str>,
     /// Whether a key that does not say for which user it is will do, as AWS's do not.
     pub any_user: bool,
+    /// Which instance this is, if something says so that whoever answers for metadata cannot change. Without it, one who does
+    /// can pass off the keys that were sent to another machine of the region.
+    pub instance: Option<InstanceId>,
     /// The name in the signer's certificate; without one the root says whose it can be.
     pub signer: Option<&'a str>,
     /// What is trusted, PEM.
@@ -73,6 +76,9 @@ pub enum AuthorizedKeysError {
     /// It gives no token, as that of a machine which is stopped.
     #[error("the metadata service gives no token, and is not asked without one")]
     NoToken,
+    /// It speaks for another instance than this one.
+    #[error("the metadata are those of {0}, which is not this instance")]
+    AnotherInstance(InstanceId),
     /// It says something that is no id.
     #[error("the metadata service says that this machine is no instance")]
     Instance,
@@ -104,6 +110,9 @@ pub async fn authorized_keys(
     let root = LoginKeysRoot::from_pem(question.root)?;
     let instance: InstanceId =
         metadata.require(INSTANCE_PATH).await?.parse().map_err(|_| AuthorizedKeysError::Instance)?;
+    if question.instance.is_some_and(|own| own != instance) {
+        return Err(AuthorizedKeysError::AnotherInstance(instance));
+    }
     let chain = metadata.require(&format!("{KEYS_PATH}/signer-cert/")).await?;
     let chain = root.follow(&chain, question.signer, now)?;
     let mut staples = Vec::new();

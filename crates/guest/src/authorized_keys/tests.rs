@@ -25,7 +25,14 @@ fn block(signer: &InstanceConnectSigner, user: &str, key: &str) -> String {
 }
 
 fn question(user: &str) -> Question<'_> {
-    Question { user, fingerprint: None, any_user: false, signer: None, root: SIGNER.root_pem().as_bytes() }
+    Question {
+        user,
+        fingerprint: None,
+        any_user: false,
+        instance: None,
+        signer: None,
+        root: SIGNER.root_pem().as_bytes(),
+    }
 }
 
 /// What a machine's metadata answer, token included, to one who is sent keys.
@@ -42,6 +49,16 @@ fn metadata(keys: &str) -> Vec<String> {
 async fn ask(answers: Vec<String>, question: &Question<'_>) -> (Result<Answer, AuthorizedKeysError>, Vec<String>) {
     let script = Script::start(answers).await;
     (authorized_keys(&settings(&script.url()), question, NOW).await, script.seen())
+}
+
+#[tokio::test]
+async fn who_knows_which_instance_it_is_takes_no_other_ones_keys() {
+    let keys = block(&SIGNER, "root", ED25519);
+    let own = Question { instance: Some(INSTANCE.parse().unwrap()), ..question("root") };
+    assert_eq!(ask(metadata(&keys), &own).await.0.unwrap().keys, [ED25519]);
+    let other = Question { instance: Some("i-0123456789abcdef1".parse().unwrap()), ..question("root") };
+    let refused = ask(metadata(&keys), &other).await.0.unwrap_err();
+    assert_eq!(refused.to_string(), format!("the metadata are those of {INSTANCE}, which is not this instance"));
 }
 
 #[tokio::test]
