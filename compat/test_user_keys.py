@@ -308,10 +308,11 @@ def test_it_is_installed_beside_a_command_that_is_there(guest: Guest, client: Cl
 
 
 @needs_root
-def test_where_sshd_reads_no_drop_ins_nothing_is_left(guest: Guest, place: Path):
+@pytest.mark.parametrize("before", [[], ["AuthorizedKeysCommand /bin/true %u", "AuthorizedKeysCommandUser nobody"]])
+def test_where_sshd_reads_no_drop_ins_nothing_is_left(guest: Guest, place: Path, before: list[str]):
     directory = place / "conf.d"
     directory.mkdir()
-    with server(place, guest.keys, None) as sshd:
+    with server(place, guest.keys, None, *before) as sshd:
         config = place / f"sshd-{sshd.port}.conf"
         argv = [*guest.words, "--install", "--directory", str(directory), "--sshd-config", config]
         refused = run(argv, guest.env)

@@ -21,12 +21,14 @@ pub(super) fn install(arguments: &AuthorizedKeys) -> anyhow::Result<()> {
     let sshd = Sshd::find(arguments.sshd_config.clone())?;
     let before = sshd.settings()?;
     let program = std::env::current_exe().context("where is this program?")?;
-    let lines = drop_in(&ours(&program, arguments)?, &before);
+    let command = chained(&ours(&program, arguments)?, &before);
+    let lines = drop_in(&command, &before);
     let path = arguments.directory.join(DROP_IN);
     let old = std::fs::read(&path).ok();
     std::fs::write(&path, &lines).with_context(|| format!("cannot write {}", path.display()))?;
     let taken = sshd.settings().and_then(|after| {
-        if after.command.as_deref().is_some_and(|command| lines.contains(command)) {
+        // Exactly ours: a part of it, behind the dashes, is what sshd asks where it does not read the file.
+        if after.command.as_ref() == Some(&command) {
             return Ok(());
         }
         bail!(
@@ -112,18 +114,22 @@ fn ours(program: &Path, arguments: &AuthorizedKeys) -> anyhow::Result<String> {
     Ok(words.join(" "))
 }
 
-/// The file. A command that was there before is asked behind ours, as the user that it had.
-fn drop_in(ours: &str, before: &Asked) -> String {
+/// What sshd is to ask: our words, and behind them the command that was there before.
+fn chained(ours: &str, before: &Asked) -> String {
     let previous = before.command.as_deref().and_then(|command| {
         // Installed again: what was there before is behind our own words.
         if command.contains(OURS) { command.split_once(NEXT).map(|(_, next)| next) } else { Some(command) }
     });
-    let next = previous.map(|command| format!("{NEXT}{command}")).unwrap_or_default();
+    previous.map_or_else(|| ours.to_owned(), |command| format!("{ours}{NEXT}{command}"))
+}
+
+/// The file. A command that was there before keeps the user that it had.
+fn drop_in(command: &str, before: &Asked) -> String {
     let user = before.user.as_deref().unwrap_or(NOBODY);
     format!(
         "# Written by `inborn authorized-keys --install`. Keys that were sent with SendSSHPublicKey, then what was asked before.\n\
          # A Match block with an AuthorizedKeysCommand of its own still has it.\n\
-         AuthorizedKeysCommand {ours}{next}\nAuthorizedKeysCommandUser {user}\n"
+         AuthorizedKeysCommand {command}\nAuthorizedKeysCommandUser {user}\n"
     )
 }
 
@@ -138,7 +144,8 @@ mod tests {
     }
 
     fn lines(before: &Asked) -> Vec<String> {
-        drop_in(OUR_WORDS, before).lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
+        let file = drop_in(&chained(OUR_WORDS, before), before);
+        file.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
     }
 
     #[test]
