@@ -1,5 +1,6 @@
 //! sshd's configuration: the lines by which it asks `inborn authorized-keys`, beside whatever it asked before.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -14,7 +15,8 @@ const SSHD: [&str; 3] = ["/usr/sbin/sshd", "/usr/local/sbin/sshd", "/usr/bin/ssh
 const NOBODY: &str = "nobody";
 /// What stands between our words and the command that was there before.
 const NEXT: &str = " -- ";
-const OURS: &str = " authorized-keys ";
+const PROGRAM: &str = "inborn";
+const SUBCOMMAND: &str = "authorized-keys";
 
 /// Writes a drop-in, and takes it back if sshd does not take it.
 pub(super) fn install(arguments: &AuthorizedKeys) -> anyhow::Result<()> {
@@ -97,7 +99,7 @@ fn asked(text: &str) -> Asked {
 
 /// Our words, up to the tokens that sshd fills in.
 fn ours(program: &Path, arguments: &AuthorizedKeys) -> anyhow::Result<String> {
-    let mut words = vec![program.display().to_string(), OURS.trim().to_owned()];
+    let mut words = vec![program.display().to_string(), SUBCOMMAND.to_owned()];
     words.extend(["--root".to_owned(), arguments.root.display().to_string()]);
     let named =
         [("--signer", &arguments.signer), ("--instance", &arguments.instance), ("--metadata", &arguments.metadata)];
@@ -118,9 +120,16 @@ fn ours(program: &Path, arguments: &AuthorizedKeys) -> anyhow::Result<String> {
 fn chained(ours: &str, before: &Asked) -> String {
     let previous = before.command.as_deref().and_then(|command| {
         // Installed again: what was there before is behind our own words.
-        if command.contains(OURS) { command.split_once(NEXT).map(|(_, next)| next) } else { Some(command) }
+        if is_ours(command) { command.split_once(NEXT).map(|(_, next)| next) } else { Some(command) }
     });
     previous.map_or_else(|| ours.to_owned(), |command| format!("{ours}{NEXT}{command}"))
+}
+
+/// Told by the program and the first word that it is given: elsewhere the same words are another's.
+fn is_ours(command: &str) -> bool {
+    let mut words = command.split([' ', '\t']).filter(|word| !word.is_empty());
+    let program = words.next().and_then(|word| Path::new(word).file_name());
+    program == Some(OsStr::new(PROGRAM)) && words.next() == Some(SUBCOMMAND)
 }
 
 /// The file. A command that was there before keeps the user that it had.
@@ -165,5 +174,26 @@ mod tests {
         let again = asked_of(once[0].strip_prefix("AuthorizedKeysCommand ").unwrap(), "sssd");
         assert_eq!(lines(&again), once);
         assert_eq!(lines(&asked_of(OUR_WORDS, "nobody")), lines(&Asked::default()));
+    }
+
+    #[test]
+    fn a_command_of_another_is_kept_whatever_words_are_in_it() {
+        for command in [
+            "/usr/bin/keys --print authorized-keys %u",
+            "/usr/bin/keys authorized-keys -- %u",
+            "/usr/bin/inborn-keys authorized-keys %u",
+            "/opt/inborn/keys authorized-keys %u",
+            "/usr/bin/inborn --data authorized-keys %u",
+            "/usr/bin/env inborn authorized-keys -- %u",
+        ] {
+            let expected = format!("AuthorizedKeysCommand {OUR_WORDS} -- {command}");
+            let once = lines(&asked_of(command, "nobody"));
+            assert_eq!(once[0], expected);
+            let again = asked_of(once[0].strip_prefix("AuthorizedKeysCommand ").unwrap(), "nobody");
+            assert_eq!(lines(&again), once);
+        }
+        // Ours from another place, and with other words behind.
+        let moved = asked_of("/usr/local/bin/inborn authorized-keys --any-user %u %f -- /bin/true %u", "nobody");
+        assert_eq!(lines(&moved)[0], format!("AuthorizedKeysCommand {OUR_WORDS} -- /bin/true %u"));
     }
 }
