@@ -1,5 +1,6 @@
 use super::*;
 use crate::metadata::tests::{Script, answer, settings};
+use inborn_ssh::{PublicKey, verify_proof};
 use std::path::Path;
 
 const DOCUMENT: &str = r#"{ "accountId" : "123456789012", "instanceId" : "i-0123456789abcdef0" }"#;
@@ -84,4 +85,28 @@ fn what_is_no_set_of_host_keys_is_named() {
     let place = directory(&[("id_ed25519.pub", KEY)]);
     let error = LocalKeys::read(place.path(), &[]).unwrap_err().to_string();
     assert!(error.contains("ssh-keygen -A"), "{error}");
+}
+
+fn keygen(path: &Path, kind: &[&str]) {
+    let mut command = std::process::Command::new("ssh-keygen");
+    command.args(["-q", "-N", "", "-t"]).args(kind).arg("-f").arg(path);
+    assert!(command.status().unwrap().success(), "ssh-keygen -t {kind:?}");
+}
+
+#[tokio::test]
+async fn keys_of_kinds_that_are_not_taken_sign_nothing() {
+    let place = directory(&[("ssh_host_dsa_key.pub", "ssh-dss AAAAB3NzaC1kc3MAAACBAP root@old")]);
+    let path = |name: &str| place.path().join(name);
+    keygen(&path("ssh_host_ed25519_key"), &["ed25519"]);
+    // It could sign, and must not: its public half is passed over.
+    std::fs::copy(path("ssh_host_ed25519_key"), path("ssh_host_dsa_key")).unwrap();
+    keygen(&path("short"), &["rsa", "-b", "1024"]);
+    keygen(&path("replaced"), &["ed25519"]);
+    let keys = LocalKeys::read(place.path(), &[path("short"), path("replaced")]).unwrap();
+    let (proofs, unproven) = keys.prove("message").await;
+    let by = proofs.iter().map(|proof| verify_proof(proof, "message").unwrap());
+    let public = |name: &str| PublicKey::parse(&std::fs::read_to_string(path(name)).unwrap()).unwrap();
+    assert_eq!(by.collect::<Vec<_>>(), [public("ssh_host_ed25519_key.pub"), public("replaced.pub")]);
+    assert_eq!(unproven.len(), 1, "{unproven:?}");
+    assert!(unproven[0].contains("short: a proof is made by a key that may be a host key"), "{unproven:?}");
 }
