@@ -165,6 +165,22 @@ def test_systemd_understands_the_units(place: Path):
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
+def test_units_delay_no_boot_and_never_stop_to_watch():
+    units = {unit.name: unit.read_text().splitlines() for unit in (ROOT_DIRECTORY / "contrib/systemd").iterdir()}
+    for name in ("inborn-host-keys", "inborn-host-certificates"):
+        service, path = units.pop(f"{name}.service"), units.pop(f"{name}.path")
+        # Targets wait for what they want to be started: a oneshot is when it has ended, another when ExecStartPre has.
+        assert [line for line in service if line.startswith(("Type=", "ExecStartPre="))] == ["Type=exec"], name
+        # What TimeoutStartSec limits is over with the start.
+        assert "RuntimeMaxSec=10min" in service and not any(line.startswith("TimeoutStartSec=") for line in service)
+        command = next(line for line in service if line.startswith("ExecStart="))
+        assert command.startswith("ExecStart=/bin/sh -c 'sleep 5; exec /usr/bin/inborn host-keys push"), name
+        # Above a limit, its own or that of its service, a .path unit fails and watches no more.
+        assert "StartLimitIntervalSec=0" in service and "PathChanged=/etc/ssh" in path, name
+        assert [line for line in path if line.startswith("TriggerLimit")] == ["TriggerLimitIntervalSec=0"], name
+    assert list(units) == ["inborn-host-certificates.timer"]
+
+
 def test_a_helper_that_fails_refuses(machine: Machine, client: Client, place: Path):
     keys = host_keys(place / "keys", "ed25519")
     machine.push(keys)
