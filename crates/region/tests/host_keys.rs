@@ -183,6 +183,36 @@ impl Running {
 }
 
 #[tokio::test]
+async fn where_proof_is_demanded_a_boot_replaces_no_set_that_is_proven_or_approved() {
+    let running = start().await;
+    let [proven, approved, doubtful] = [running.launch().await, running.launch().await, running.launch().await];
+    let (key, intruder) = (HostKey::new(1), HostKey::new(2));
+    running.put(doubtful, &[ED25519]).await;
+    running.operate("Inborn.PutHostKeyPolicy", json!({ "Policy": "require-proof" })).await;
+    let first = running.put_call(proven, &key.proven(proven, running.clock.now())).await;
+    assert_eq!(first["Outcome"], "first");
+    let offered = running.put(approved, &[ED25519]).await;
+    let decision = json!({ "InstanceId": approved.to_string(), "Digest": offered["Digest"], "Decision": "approve" });
+    assert_eq!(running.operate("Inborn.DecideHostKeys", decision).await.status, 200);
+    running.clock.advance(3600);
+    for id in [proven, approved, doubtful] {
+        let reboot = ec2(&format!("Action=RebootInstances&InstanceId.1={id}"));
+        assert_eq!(running.send(&running.operator(), &reboot).await.status, 200);
+    }
+    let (line, old) = (intruder.line(), key.line());
+    for (id, outcome, keys) in [
+        (proven, "pending-not-by-old-key", old.as_str()),
+        (approved, "pending-not-by-old-key", ED25519),
+        // Nobody was told of the one that is replaced.
+        (doubtful, "fresh-boot", line.as_str()),
+    ] {
+        let answer = running.put_call(id, &intruder.proven(id, running.clock.now())).await;
+        assert_eq!(answer["Outcome"], outcome);
+        assert_eq!(running.get(id).await, served(&[keys]));
+    }
+}
+
+#[tokio::test]
 async fn proven_keys_that_serve_are_certified_where_the_account_has_it() {
     let running = start().await;
     let id = running.launch().await;

@@ -59,6 +59,8 @@ impl FromStr for Policy {
 pub struct Current<'a> {
     /// Its keys.
     pub keys: &'a HostKeySet,
+    /// Whether every key of it has proved itself, or an operator has approved it.
+    pub is_vouched_for: bool,
     /// The boot in which it was published last.
     pub boot_generation: u32,
 }
@@ -107,7 +109,8 @@ pub enum Verdict {
     Same,
     /// One of its old keys has signed the new set: these are its keys from now on.
     ProvenByOldKey,
-    /// It has just booted, and in this boot has said nothing else yet: these are its keys from now on.
+    /// It has just booted, and in this boot has said nothing else yet: these are its keys from now on. Not where proof is
+    /// demanded and the old set is vouched for: any local user can be the first to speak, with keys of his own that he proves.
     FreshBoot,
     /// An operator must decide. Until then the old set stays, or none.
     Pending(PendingReason),
@@ -138,7 +141,7 @@ pub fn decide(policy: Policy, current: Option<Current<'_>>, offer: &Offer<'_>) -
         Verdict::Pending(PendingReason::Unproven)
     } else if offer.is_proven_by_one_of(current.keys) {
         Verdict::ProvenByOldKey
-    } else if offer.is_of_a_fresh_boot(&current) {
+    } else if offer.is_of_a_fresh_boot(&current) && !(policy == Policy::RequireProof && current.is_vouched_for) {
         Verdict::FreshBoot
     } else {
         Verdict::Pending(PendingReason::NotByOldKey)

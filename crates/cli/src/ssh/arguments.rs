@@ -92,7 +92,7 @@ const POLICY_HELP: &str = "\
 accept-unproven: the first set, and one after a boot, are taken although nobody has shown that the machine holds the \
 private keys. The scripts of AWS's package can do no more.
 require-proof: a set is served only if each of its keys has signed it, or an operator has approved it. Holds for the sets \
-that are there, too.
+that are there, too. A boot replaces none that is proven or approved.
 
 --certificates enabled: machines that ask for host certificates get them for keys that they have proven. Whoever trusts the \
 region's authority believes a certificate until it ends, for three days at most, also if its machine is terminated or its \

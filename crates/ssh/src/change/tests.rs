@@ -32,7 +32,7 @@ fn the_first_set_is_free_unless_proof_is_demanded() {
 #[test]
 fn a_change_needs_the_old_key() {
     let (old, new) = (keys(&[ED25519]), keys(&[ECDSA]));
-    let current = Some(Current { keys: &old, boot_generation: 1 });
+    let current = Some(Current { keys: &old, is_vouched_for: true, boot_generation: 1 });
     assert_eq!(decide(AcceptUnproven, current, &offer(&old, &[])), Verdict::Same);
     assert_eq!(decide(AcceptUnproven, current, &offer(&new, &[])), Verdict::Pending(NotByOldKey));
     assert_eq!(decide(AcceptUnproven, current, &offer(&new, &[key(ECDSA)])), Verdict::Pending(NotByOldKey));
@@ -48,7 +48,7 @@ fn a_change_needs_the_old_key() {
 #[test]
 fn a_proof_counts_once() {
     let (old, new) = (keys(&[ED25519]), keys(&[ECDSA]));
-    let current = Some(Current { keys: &old, boot_generation: 1 });
+    let current = Some(Current { keys: &old, is_vouched_for: true, boot_generation: 1 });
     let by_old = [key(ED25519)];
     let at = BOOT.plus(5000);
     for (until, verdict) in [
@@ -64,7 +64,7 @@ fn a_proof_counts_once() {
 #[test]
 fn a_fresh_boot_below_at_and_above_its_time() {
     let (old, new) = (keys(&[ED25519]), keys(&[ECDSA]));
-    let current = Some(Current { keys: &old, boot_generation: 1 });
+    let current = Some(Current { keys: &old, is_vouched_for: true, boot_generation: 1 });
     for (seconds, generation, verdict) in [
         (0, 2, Verdict::FreshBoot),
         (FRESH_BOOT_SECONDS - 1, 2, Verdict::FreshBoot),
@@ -76,10 +76,17 @@ fn a_fresh_boot_below_at_and_above_its_time() {
         let offer = Offer { boot_generation: generation, now: BOOT.plus(seconds), ..offer(&new, &[]) };
         assert_eq!(decide(AcceptUnproven, current, &offer), verdict, "{seconds} {generation}");
         assert_eq!(decide(RequireProof, current, &offer), Verdict::Pending(Unproven));
-        // With proof it is the same rule for both policies.
+        // With proof it is the same rule for both policies, but for a set that is vouched for.
         let by_itself = [key(ECDSA)];
         let offer = Offer { proven_by: &by_itself, ..offer };
-        assert_eq!(decide(RequireProof, current, &offer), verdict, "{seconds} {generation}");
+        assert_eq!(decide(AcceptUnproven, current, &offer), verdict, "{seconds} {generation}");
+        assert_eq!(decide(RequireProof, current, &offer), Verdict::Pending(NotByOldKey), "{seconds} {generation}");
+        let doubtful = current.map(|current| Current { is_vouched_for: false, ..current });
+        assert_eq!(decide(RequireProof, doubtful, &offer), verdict, "{seconds} {generation}");
+        // What an old key has signed needs no boot.
+        let by_both = [key(ECDSA), key(ED25519)];
+        let offer = Offer { proven_by: &by_both, proved_at: Some(BOOT.plus(1)), ..offer };
+        assert_eq!(decide(RequireProof, current, &offer), Verdict::ProvenByOldKey);
     }
 }
 
@@ -104,13 +111,15 @@ fn some() -> impl Strategy<Value = Vec<&'static str>> {
 
 proptest! {
     /// What a local user can do who has the machine's credentials and none of its host keys: nothing, once the machine has
-    /// spoken in this boot.
+    /// spoken in this boot, or has keys that are vouched for where proof is demanded.
     #[test]
-    fn without_an_old_key_nothing_changes_in_the_boot_that_has_spoken(
+    fn without_an_old_key_nothing_changes_in_the_boot_that_has_spoken_nor_what_is_vouched_for(
         old in some(), new in some(), seconds in 0..2000_u64, generation in 0..4_u32, spoken in 0..4_u32,
         proved in prop::option::of(0..2000_u64), until in 0..2000_u64, strict in any::<bool>(),
+        is_vouched_for in any::<bool>(),
     ) {
-        prop_assume!(generation <= spoken);
+        // Nor in any other, where proof is demanded and the set is vouched for.
+        prop_assume!(generation <= spoken || (strict && is_vouched_for));
         let (old, new) = (keys(&old), keys(&new));
         // The intruder proves every key of its own, and none of the machine's.
         let proven_by: Vec<PublicKey> = new.iter().filter(|key| !old.contains(key)).cloned().collect();
@@ -119,7 +128,8 @@ proptest! {
             boot_generation: generation, boot_time: BOOT, now: BOOT.plus(seconds),
         };
         let policy = if strict { RequireProof } else { AcceptUnproven };
-        let verdict = decide(policy, Some(Current { keys: &old, boot_generation: spoken }), &offer);
+        let current = Current { keys: &old, is_vouched_for, boot_generation: spoken };
+        let verdict = decide(policy, Some(current), &offer);
         if old == new {
             prop_assert_eq!(verdict, Verdict::Same);
         } else {
@@ -130,7 +140,7 @@ proptest! {
     /// Where proof is demanded, no set takes another's place without it.
     #[test]
     fn where_proof_is_demanded_every_new_key_has_given_it(
-        old in prop::option::of(some()), new in some(), proofs in prop::sample::subsequence(LINES.to_vec(), 0..=4),
+        old in prop::option::of(some()), is_vouched_for in any::<bool>(), new in some(), proofs in prop::sample::subsequence(LINES.to_vec(), 0..=4),
         generation in 0..3_u32, seconds in 0..2000_u64,
     ) {
         let (old, new) = (old.map(|old| keys(&old)), keys(&new));
@@ -139,7 +149,7 @@ proptest! {
             keys: &new, proven_by: &proven_by, proved_at: Some(BOOT.plus(1)), proofs_until: BOOT,
             boot_generation: generation, boot_time: BOOT, now: BOOT.plus(seconds),
         };
-        let current = old.as_ref().map(|keys| Current { keys, boot_generation: 1 });
+        let current = old.as_ref().map(|keys| Current { keys, is_vouched_for, boot_generation: 1 });
         match decide(RequireProof, current, &offer) {
             Verdict::Pending(_) | Verdict::Same => {}
             taken => prop_assert!(offer.is_proven(), "{taken:?}"),

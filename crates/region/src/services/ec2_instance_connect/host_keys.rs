@@ -42,7 +42,11 @@ impl Published<'_> {
     pub(super) fn apply(&self, policy: Policy, record: &mut HostKeys) -> Result<Verdict, Problem> {
         let current_keys = record.current.as_ref().map(keys).transpose()?;
         let current = current_keys.as_ref().zip(record.current.as_ref());
-        let current = current.map(|(keys, set)| Current { keys, boot_generation: set.boot_generation });
+        let current = current.map(|(keys, set)| Current {
+            keys,
+            is_vouched_for: set.proven || set.basis == HostKeyBasis::Approved,
+            boot_generation: set.boot_generation,
+        });
         let offer = Offer { proofs_until: record.proofs_until, ..self.offer };
         let verdict = decide(policy, current, &offer);
         match verdict {
