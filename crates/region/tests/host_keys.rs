@@ -254,6 +254,27 @@ async fn proven_keys_that_serve_are_certified_where_the_account_has_it() {
         let certificate = Certificate::from_openssh(answer["Certificates"][0].as_str().unwrap()).unwrap();
         assert_eq!(certificate.valid_principals(), [id.to_string()]);
     }
+    // And so with the other kind of address, each for itself.
+    let launch =
+        |parameter: &str| ec2(&format!("Action=RunInstances&ImageId=ami-12345678&MinCount=1&MaxCount=1&{parameter}"));
+    let launched = async |parameter: &str| -> InstanceId {
+        let reply = running.send(&running.operator(), &launch(parameter)).await;
+        between(&reply.body, "<instanceId>", "</instanceId>").parse().unwrap()
+    };
+    let principals = async |id: InstanceId, seed: u8| {
+        let answer = running.put_call(id, &HostKey::new(seed).proven(id, now)).await;
+        let certificate = Certificate::from_openssh(answer["Certificates"][0].as_str().unwrap()).unwrap();
+        certificate.valid_principals().to_vec()
+    };
+    let id6 = launched("Ipv6AddressCount=1").await;
+    let machine = running.region.machines().get(id6).unwrap();
+    let address = machine.ipv6_address.unwrap().to_string();
+    assert_eq!(principals(id6, 4).await.last(), Some(&address));
+    let twin = launched(&format!("Ipv6Address.1.Ipv6Address={address}")).await;
+    for (id, seed) in [(id6, 4), (twin, 5)] {
+        let names = principals(id, seed).await;
+        assert!(names.len() == 3 && !names.contains(&address), "{names:?}");
+    }
     for wrong in [json!({}), json!({ "Certificates": "yes" })] {
         let reply = running.operate("Inborn.PutHostKeyPolicy", wrong).await;
         assert_eq!(code(&reply), "400 InvalidArgsException");

@@ -57,15 +57,18 @@ pub(super) fn of(call: &JsonCall<'_>, machine: &Instance, keys: &HostKeySet) -> 
     keys.iter().map(certify).collect()
 }
 
-/// The names that the region has given the machine. Those that follow from its address only while no other machine has the
-/// same: it would be believed under the name of that one.
+/// The names that the region has given the machine. Those that follow from an address, which whoever launches may choose, only
+/// while no other machine has the same: it would be believed under the name of that one.
 fn principals(region: &RegionServer, machine: &Instance) -> Vec<String> {
-    let address = machine.private_address;
+    let machines = region.machines().all();
+    let is_alone = |has_it: &dyn Fn(&Instance) -> bool| machines.iter().filter(|other| has_it(other)).count() == 1;
     let mut names = vec![machine.id.to_string()];
-    if region.machines().all().iter().filter(|other| other.private_address == address).count() == 1 {
+    let address = machine.private_address;
+    if is_alone(&|other| other.private_address == address) {
         names.push(region.identity().private_dns_name(address));
         names.push(address.to_string());
     }
-    names.extend(machine.ipv6_address.map(|address| address.to_string()));
+    let address = machine.ipv6_address.filter(|address| is_alone(&|other| other.ipv6_address == Some(*address)));
+    names.extend(address.map(|address| address.to_string()));
     names
 }
