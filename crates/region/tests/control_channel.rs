@@ -117,6 +117,27 @@ async fn a_token_opens_one_channel_once() {
 }
 
 #[tokio::test]
+async fn a_machine_that_opens_channels_in_silence_keeps_out_itself_alone() {
+    let running = start().await;
+    let (id, _agent, role) = running.managed().await;
+    let (other, _other_agent, other_role) = running.managed().await;
+    let mut silent = Vec::new();
+    for _ in 0..4 {
+        let mut socket = running.control_socket(&role, id).await;
+        let waited = std::time::Duration::from_millis(100);
+        assert!(tokio::time::timeout(waited, socket.next()).await.is_err(), "it has a place");
+        silent.push(socket);
+    }
+    let token = running.control_token(&role, id).await;
+    assert_eq!(running.control_socket(&role, id).await.closed().await, 1008, "one more than its own");
+    running.control_channel(&other_role, other).await.ping().await;
+    // One that says its token makes room, and so does one that leaves.
+    silent[0].say(Message::text(opening(&token))).await;
+    silent[0].ping().await;
+    running.control_channel(&role, id).await.ping().await;
+}
+
+#[tokio::test]
 async fn a_new_channel_takes_the_place_of_the_old() {
     let running = start().await;
     let (id, _agent, role) = running.managed().await;

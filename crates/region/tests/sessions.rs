@@ -291,6 +291,26 @@ async fn tokens_are_for_one_side_of_one_session_once() {
 }
 
 #[tokio::test]
+async fn channels_opened_in_silence_keep_out_no_other_side_and_no_other_session() {
+    let Scene { running, role, session, token, id, mut control } = scene().await;
+    let other = running.done("StartSession", value!({"Target": id.to_string()})).await;
+    control.receive().await;
+    let mut silent = Vec::new();
+    for _ in 0..4 {
+        let mut socket = running.client_socket(&session).await.ok().unwrap();
+        let waited = std::time::Duration::from_millis(100);
+        assert!(tokio::time::timeout(waited, socket.next()).await.is_err(), "it has a place");
+        silent.push(socket);
+    }
+    assert_eq!(running.client_socket(&session).await.ok().unwrap().closed().await, 1008, "one more than its own");
+    running.agent_side(&role, &session).await;
+    running.client_side(other["SessionId"].as_str().unwrap(), other["TokenValue"].as_str().unwrap()).await;
+    silent[0].say(Message::text(opening(&token))).await;
+    silent[0].ping().await;
+    assert!(running.client_socket(&session).await.is_ok());
+}
+
+#[tokio::test]
 async fn another_machine_and_strangers_know_of_no_session() {
     let Scene { running, session, id, .. } = scene().await;
     let (_other, _agent, role) = running.managed().await;

@@ -105,8 +105,8 @@ pub(crate) async fn converse(region: Arc<RegionServer>, handshake: Handshake, cl
 
 /// Waits for the first word of a channel, and tells whether it is the right one.
 async fn is_opened(region: &RegionServer, socket: &mut Socket, instance: InstanceId) -> bool {
-    let Ok(_place) = Arc::clone(&region.channels.opening).try_acquire_owned() else {
-        tracing::warn!("a control channel was refused: too many are being opened");
+    let Some(_place) = region.channels.openings.take(instance) else {
+        tracing::warn!(%instance, "a control channel was refused: too many are being opened");
         return false;
     };
     let Some(opening) = opening(socket).await else { return false };

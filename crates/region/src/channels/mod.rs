@@ -7,6 +7,7 @@
 mod control;
 mod grants;
 mod incoming;
+mod openings;
 pub(crate) mod socket;
 
 use std::collections::HashMap;
@@ -18,7 +19,7 @@ use inborn_identity::InstanceId;
 use inborn_store::{Instance, InstanceState};
 use inborn_wire::message_gateway::Frame;
 use inborn_wire::uuid::Uuid;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 
 use crate::RegionServer;
 use crate::gateway::new_uuid;
@@ -27,6 +28,7 @@ use crate::machines::Observer;
 pub(crate) use control::{Pace, converse, opening};
 pub(crate) use grants::{Grants, GrantsFull};
 pub(crate) use incoming::{Done, Heard};
+pub(crate) use openings::Openings;
 
 /// Frames that wait for one agent to take them.
 const QUEUE_FRAMES_MAX: usize = 64;
@@ -52,7 +54,7 @@ pub(crate) struct Channels {
     open: Mutex<HashMap<InstanceId, Link>>,
     /// Grants of control channels that were not used yet.
     pub(crate) grants: Grants<InstanceId>,
-    opening: Arc<Semaphore>,
+    openings: Openings<InstanceId>,
 }
 
 /// Our end of a channel. It closes when this is dropped.
@@ -65,8 +67,7 @@ struct Link {
 
 impl Channels {
     pub(crate) fn new() -> Self {
-        let opening = Arc::new(Semaphore::new(OPENING_MAX));
-        Self { open: Mutex::default(), grants: Grants::default(), opening }
+        Self { open: Mutex::default(), grants: Grants::default(), openings: Openings::new(OPENING_MAX) }
     }
 
     /// Whether the agent of a machine has its channel open.

@@ -21,10 +21,10 @@ use inborn_store::{
 };
 use inborn_wire::message_gateway::payload::{self, INTERACTIVE_SHELL, InteractiveShell, SCHEMA};
 use serde_json::{Map, Value, json};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use crate::RegionServer;
-use crate::channels::{Grants, SendError};
+use crate::channels::{Grants, Openings, SendError};
 use crate::machines::Observer;
 use queue::Queue;
 
@@ -45,7 +45,7 @@ const REMEMBERED_MAX: u32 = 100_000;
 const LOOK_EVERY: Duration = Duration::from_secs(15);
 /// How long an agent has after its side has ended to say what the person should be told.
 const LAST_WORD: Duration = Duration::from_secs(5);
-/// Data channels that have not said yet with which token they were opened, of each side.
+/// Data channels that have not said yet with which token they were opened, of each side of all sessions.
 const OPENING_MAX: usize = 256;
 
 /// One of the two ends.
@@ -212,19 +212,18 @@ pub(crate) struct Sessions {
     /// Grants of the two sides' data channels, by session.
     agents: Grants<String>,
     clients: Grants<String>,
-    opening_agents: Arc<Semaphore>,
-    opening_clients: Arc<Semaphore>,
+    opening_agents: Openings<String>,
+    opening_clients: Openings<String>,
 }
 
 impl Sessions {
     pub(crate) fn new() -> Self {
-        let opening = || Arc::new(Semaphore::new(OPENING_MAX));
         Self {
             open: Mutex::default(),
             agents: Grants::default(),
             clients: Grants::default(),
-            opening_agents: opening(),
-            opening_clients: opening(),
+            opening_agents: Openings::new(OPENING_MAX),
+            opening_clients: Openings::new(OPENING_MAX),
         }
     }
 
@@ -236,7 +235,8 @@ impl Sessions {
         }
     }
 
-    fn opening(&self, side: Side) -> &Arc<Semaphore> {
+    /// Places for one side's data channels, by session.
+    fn openings(&self, side: Side) -> &Openings<String> {
         match side {
             Side::Agent => &self.opening_agents,
             Side::Client => &self.opening_clients,

@@ -101,8 +101,8 @@ async fn replaced(newest: &mut watch::Receiver<u64>, own: u64) {
 
 /// Waits for the first word of the channel, and tells whether it is the right one.
 async fn is_opened(region: &RegionServer, socket: &mut Socket, session: &Session, side: Side) -> bool {
-    let Ok(_place) = Arc::clone(region.sessions().opening(side)).try_acquire_owned() else {
-        tracing::warn!("a data channel was refused: too many are being opened");
+    let Some(_place) = region.sessions().openings(side).take(session.record.id.clone()) else {
+        tracing::warn!(session = %session.record.id, ?side, "a data channel was refused: too many are being opened");
         return false;
     };
     let Some(opening) = opening(socket).await else { return false };
