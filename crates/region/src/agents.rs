@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use inborn_credential::AgentKey;
 use inborn_identity::{InstanceId, UnixTime};
 use inborn_store::{Registration, RegistrationChange, Store, StoreError};
+use tokio::sync::Mutex;
 
 // What is a key is kept.
 const _: () = assert!(AgentKey::BYTES_MAX <= RegistrationChange::KEY_BYTES_MAX);
@@ -24,6 +25,8 @@ pub(crate) struct Agents {
     store: Arc<dyn Store>,
     /// Since when each machine is registered; the end of a registration, where one was forgotten.
     known: RwLock<HashMap<InstanceId, State>>,
+    /// Store and memory change as one: registrations and their ends take turns.
+    turn: Mutex<()>,
 }
 
 #[derive(Clone, Copy)]
@@ -36,7 +39,7 @@ impl Agents {
     pub(crate) async fn load(store: Arc<dyn Store>) -> Result<Self, StoreError> {
         let registrations = store.registrations().await?;
         let known = registrations.into_iter().map(|found| (found.instance, State::Since(found.registered_at)));
-        Ok(Self { known: RwLock::new(known.collect()), store })
+        Ok(Self { known: RwLock::new(known.collect()), turn: Mutex::new(()), store })
     }
 
     /// Registers an agent. The same key again is the same registration: an agent that was cut off between our answer and its
@@ -47,6 +50,7 @@ impl Agents {
         key: &AgentKey,
         now: UnixTime,
     ) -> Result<Registered, StoreError> {
+        let _turn = self.turn.lock().await;
         // After what was forgotten within this second, so that sessions of before stay dead.
         let at = match self.state(instance) {
             Some(State::Until(ended)) => now.max(ended.plus(1)),
@@ -85,7 +89,15 @@ impl Agents {
     /// Forgets a registration; `false` if there was none. The sessions of the agent end with it: the last of them was
     /// issued at `last_issue`.
     pub(crate) async fn forget(&self, instance: InstanceId, last_issue: UnixTime) -> Result<bool, StoreError> {
-        let Some(found) = self.find(instance).await? else { return Ok(false) };
+        let _turn = self.turn.lock().await;
+        let Some(found) = self.find(instance).await? else {
+            // An end whose answer was lost before memory knew of it.
+            let is_known = matches!(self.state(instance), Some(State::Since(_)));
+            if is_known {
+                self.note(instance, State::Until(last_issue));
+            }
+            return Ok(is_known);
+        };
         let change =
             RegistrationChange { instance, expected: Some(found.public_key), public_key: None, at: last_issue };
         self.store.change_registration(change).await?;
