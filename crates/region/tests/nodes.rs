@@ -80,6 +80,34 @@ async fn a_machine_is_online_once_its_agent_has_spoken() {
 }
 
 #[tokio::test]
+async fn what_an_agent_said_before_it_was_cut_off_makes_nothing_online() {
+    let deregister = |id: InstanceId| {
+        json("ssm", "AmazonSSM.DeregisterManagedInstance", &value!({"InstanceId": id.to_string()}).to_string())
+    };
+    let reset = json("ssm", "AmazonSSM.ResetServiceSetting", &value!({"SettingId": SETTING}).to_string());
+    for end in ["restart", "deregister", "reset"] {
+        let running = start().await;
+        let (id, _agent, session) = running.managed().await;
+        assert_eq!(say(&running, &session, minimal(id)).await.status, 200);
+        let status =
+            async || body(&describe(&running, value!({})).await)["InstanceInformationList"][0]["PingStatus"].clone();
+        assert_eq!(status().await, "Online");
+        running.clock.set(NOW.plus(1));
+        let machine = |action: &str| ec2(&format!("Action={action}&InstanceId.1={id}"));
+        let calls = match end {
+            "restart" => vec![machine("StopInstances"), machine("StartInstances")],
+            "deregister" => vec![deregister(id)],
+            _ => vec![reset.clone()],
+        };
+        for call in calls {
+            let reply = running.send(&running.operator(), &call).await;
+            assert_eq!(reply.status, 200, "{end}: {}", reply.body);
+        }
+        assert_eq!(status().await, "ConnectionLost", "{end}");
+    }
+}
+
+#[tokio::test]
 async fn a_machine_speaks_for_itself_alone() {
     let running = start().await;
     let (id, _agent, session) = running.managed().await;

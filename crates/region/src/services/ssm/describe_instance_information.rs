@@ -65,9 +65,12 @@ pub(super) fn run(call: JsonCall<'_>) -> Outcome<'_> {
 /// A node as AWS shows it; `None` if its machine is gone.
 pub(super) fn entry(call: &JsonCall<'_>, node: &Node) -> Option<Map<String, Value>> {
     let machine = call.region.machines().get(node.instance)?;
+    let role = passed(call.region, node.instance);
+    // What was said before this boot, or by an agent that may no longer speak, says nothing about now.
     let is_heard =
-        call.now.since(node.pinged_at) <= ONLINE_SECONDS || call.region.channels().is_connected(node.instance);
-    let is_online = machine.state == InstanceState::Running && is_heard;
+        role.is_some() && node.pinged_at >= machine.launch_time && call.now.since(node.pinged_at) <= ONLINE_SECONDS;
+    let is_online =
+        machine.state == InstanceState::Running && (is_heard || call.region.channels().is_connected(node.instance));
     let mut entry = Map::new();
     let mut put = |name: &str, value: Value| entry.insert(name.to_owned(), value);
     put("InstanceId", node.instance.to_string().into());
@@ -83,7 +86,7 @@ pub(super) fn entry(call: &JsonCall<'_>, node: &Node) -> Option<Map<String, Valu
             put(name, fact.into());
         }
     }
-    if let Some(role) = passed(call.region, node.instance) {
+    if let Some(role) = role {
         put("IamRole", role.into());
     }
     Some(entry)
