@@ -10,6 +10,7 @@ use common::*;
 use inborn_identity::InstanceId;
 use inborn_region::KeySource;
 use inborn_store::{SqliteStore, Store};
+use inborn_testkit::{Fault, FaultyStore};
 use inborn_wire::message_gateway::Frame;
 use inborn_wire::uuid::Uuid;
 use serde_json::{Value, json as value};
@@ -308,6 +309,130 @@ async fn channels_opened_in_silence_keep_out_no_other_side_and_no_other_session(
     silent[0].say(Message::text(opening(&token))).await;
     silent[0].ping().await;
     assert!(running.client_socket(&session).await.is_ok());
+}
+
+/// As AWS's plugin does from version 1.3 on.
+#[tokio::test]
+async fn an_operator_may_sign_what_it_opens_and_still_needs_the_token() {
+    let Scene { running, role, session, token, id, .. } = scene().await;
+    let call = open(&format!("/v1/data-channel/{session}?role=publish_subscribe"));
+    let signed =
+        async |signer: &Signer, call: &Call| connect(running.address, &upgrading(&running.signed(signer, call))).await;
+    let agents = running.send(&role, &create("data", &session, BODY)).await;
+    let agents = between(&agents.body, "<TokenValue>", "</TokenValue>").to_owned();
+    for wrong in [agents.as_str(), "", "guess"] {
+        let mut socket = signed(&running.operator(), &call).await.ok().unwrap();
+        socket.say(Message::text(opening(wrong))).await;
+        assert_eq!(socket.closed().await, 1008, "{wrong}");
+    }
+    let mut silent = signed(&running.operator(), &call).await.ok().unwrap();
+    silent.say(Message::text("{}")).await;
+    assert_eq!(silent.closed().await, 1008, "without a token");
+    let mut client = signed(&running.operator(), &call).await.ok().unwrap();
+    client.say(Message::text(opening(&token))).await;
+    client.ping().await;
+    let mut again = signed(&running.operator(), &call).await.ok().unwrap();
+    again.say(Message::text(opening(&token))).await;
+    assert_eq!(again.closed().await, 1008, "a token that was used");
+    // The operator is the client, not the agent.
+    let mut agent = running.agent_side(&role, &session).await;
+    let sent = bytes("output_stream_data", 0, b"$ ");
+    agent.say(Message::binary(sent.clone())).await;
+    assert_eq!(client.next().await, Ok(Message::binary(sent)));
+    // The identity role may not, and of a control channel not even the operator.
+    let refused = signed(&running.machine(id), &call).await.err().unwrap();
+    assert_eq!(refused.status, 403, "{}", refused.body);
+    assert!(refused.body.starts_with("<UnrecognizedClientException>"), "{}", refused.body);
+    let control = open(&format!("/v1/control-channel/{id}?role=subscribe&stream=input"));
+    let refused = signed(&running.operator(), &control).await.err().unwrap();
+    assert_eq!(refused.status, 403, "{}", refused.body);
+    assert!(refused.body.starts_with("<AccessDeniedException>"), "{}", refused.body);
+    running.done("TerminateSession", value!({"SessionId": session})).await;
+    let gone = signed(&running.operator(), &call).await.err().unwrap();
+    assert_eq!(gone.status, 400, "{}", gone.body);
+}
+
+#[tokio::test]
+async fn who_comes_in_is_audited_and_so_are_wrong_tokens() {
+    let Scene { running, role, session, token, .. } = scene().await;
+    let mut wrong = running.client_socket(&session).await.ok().unwrap();
+    wrong.say(Message::text(opening("guess"))).await;
+    assert_eq!(wrong.closed().await, 1008);
+    let _client = running.client_side(&session, &token).await;
+    let _agent = running.agent_side(&role, &session).await;
+    let lines: Vec<Value> =
+        running.audit().into_iter().filter(|line| line["eventName"] == "Inborn.SessionJoined").collect();
+    let [wrong, client, agent] = lines.as_slice() else { panic!("{lines:?}") };
+    for (line, side) in [(wrong, "client"), (client, "client"), (agent, "agent")] {
+        assert_eq!(line["requestParameters"]["sessionId"], session);
+        assert_eq!(line["requestParameters"]["side"], side);
+        assert_eq!(line["sourceIPAddress"], "127.0.0.1");
+    }
+    assert_eq!(wrong["errorCode"], "AccessDenied");
+    assert_eq!((&client["errorCode"], &agent["errorCode"]), (&Value::Null, &Value::Null));
+    assert_eq!(client["userIdentity"]["type"], "Unknown", "a token names nobody");
+    assert_eq!(agent["userIdentity"]["accessKeyId"], role.access_key_id);
+    let text = std::fs::read_to_string(running.directory.path().join("audit.jsonl")).unwrap();
+    assert!(!text.contains(&token) && !text.contains("guess"));
+    // Whoever guesses does not fill the disk.
+    for _ in 0..420 {
+        let mut wrong = running.client_socket(&session).await.ok().unwrap();
+        wrong.say(Message::text(opening("guess"))).await;
+        assert_eq!(wrong.closed().await, 1008);
+    }
+    let refused = running.audit().into_iter().filter(|line| line["errorCode"] == "AccessDenied").count();
+    assert_eq!(refused, 400);
+}
+
+#[tokio::test]
+async fn an_end_that_cannot_be_stored_is_told_and_tried_again() {
+    let store = Arc::new(FaultyStore::new(Arc::new(SqliteStore::in_memory().unwrap())));
+    let key = KeySource::File(tempfile::tempdir().unwrap().keep().join("epoch.key"));
+    let Scene { running, role, session, .. } =
+        scene_on(start_on(Arc::clone(&store) as Arc<dyn Store>, key.clone()).await).await;
+    // After nothing, half a second and a second and a half.
+    for nth in 0..3 {
+        store.fail(store.writes() + nth, if nth == 1 { Fault::io_before() } else { Fault::full() });
+    }
+    let (status, answer) = running.asked("TerminateSession", &value!({"SessionId": session})).await;
+    assert_eq!((status, &answer["__type"]), (500, &value!("InternalServerError")), "{answer}");
+    let active = running.done("DescribeSessions", value!({"State": "Active"})).await;
+    assert_eq!(active["Sessions"][0]["Status"], "Terminating");
+    // Nobody comes in any more all the same.
+    assert_eq!(running.asked("ResumeSession", &value!({"SessionId": session})).await.0, 400);
+    assert_eq!(running.client_socket(&session).await.err().unwrap().status, 403);
+    assert_eq!(running.send(&role, &create("data", &session, BODY)).await.status, 400);
+    running.done("TerminateSession", value!({"SessionId": session})).await;
+    let again = start_on(store, key).await;
+    assert_eq!(again.done("DescribeSessions", value!({"State": "Active"})).await["Sessions"], value!([]));
+    let ends = running.audit().into_iter().filter(|line| line["eventName"] == "Inborn.SessionEnded").count();
+    assert_eq!(ends, 1);
+}
+
+#[tokio::test]
+async fn an_end_that_was_stored_without_an_answer_is_one() {
+    let store = Arc::new(FaultyStore::new(Arc::new(SqliteStore::in_memory().unwrap())));
+    let Scene { running, session, .. } =
+        scene_on(start_on(Arc::clone(&store) as Arc<dyn Store>, KeySource::Ephemeral).await).await;
+    store.fail_next(Fault::io_after());
+    running.done("TerminateSession", value!({"SessionId": session})).await;
+    let history = running.done("DescribeSessions", value!({"State": "History"})).await;
+    assert_eq!(history["Sessions"][0]["Status"], "Terminated");
+}
+
+#[tokio::test]
+async fn an_agent_that_floods_the_region_with_states_is_cut_off() {
+    let Scene { running, role, session, .. } = scene().await;
+    let mut agent = running.agent_side(&role, &session).await;
+    let state = value!({"SchemaVersion": 1, "SessionState": "Connected", "SessionId": session}).to_string();
+    let state = bytes("agent_session_state", 0, state.as_bytes());
+    for _ in 0..3000 {
+        if futures_util::SinkExt::send(&mut agent.0, Message::binary(state.clone())).await.is_err() {
+            break;
+        }
+    }
+    assert!([1006, 1008].contains(&agent.closed().await));
+    running.agent_side(&role, &session).await;
 }
 
 #[tokio::test]

@@ -30,6 +30,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::metrics::CallLabels;
 use crate::operation::{Call, Handler, Input, Reply};
+use crate::sessions::Joiner;
 use crate::throttle::{Limited, Rate, Rates, Source, Throttle};
 use crate::{Effect, Operation, Protocol, RegionServer, Route, SERVICES, Service, services};
 use request::{Named, Target, cut};
@@ -274,7 +275,9 @@ impl RegionServer {
     /// A WebSocket for whoever says the right token over it. Who asks is known by that, and by nothing before.
     fn open_without_signature(self: &Arc<Self>, exchange: &Exchange<'_>) -> Result<Reply, Problem> {
         let (path, handshake) = (exchange.target.path, Handshake::of(exchange.parts));
-        let opened = services::open_without_signature(self, path, handshake, &exchange.request_id);
+        let origin = exchange.origin;
+        let joiner = Joiner { address: origin.peer.address.ip(), source: origin.into(), caller: None };
+        let opened = services::open_without_signature(self, path, handshake, joiner, &exchange.request_id);
         opened.map(Reply::from).ok_or(Problem::Signature(Fault::MissingAuthentication))
     }
 

@@ -1,6 +1,7 @@
 //! The audit record of one exchange.
 
 use http::header::{HOST, USER_AGENT};
+use inborn_credential::Caller;
 use inborn_identity::UnixTime;
 use inborn_store::Session;
 use inborn_wire::query::Parameters;
@@ -11,6 +12,7 @@ use super::request::{cut, header};
 use super::response::new_uuid;
 use crate::audit::{AuditCaller, Record};
 use crate::operation::Input;
+use crate::sessions::{Joiner, Side};
 use crate::{Effect, RegionServer};
 
 /// Longest `User-Agent`, `Host` or parameter that the audit keeps.
@@ -33,6 +35,16 @@ const SEND_KEY_OPERATIONS: [&str; 2] = ["SendSSHPublicKey", "SendSerialConsoleSS
 /// The value of whatever attribute `Attribute` names, which may be user data.
 const SECRET_VALUE: &str = "Value";
 
+/// What happened to a session.
+struct SessionEvent<'a> {
+    name: &'a str,
+    side: Option<Side>,
+    source: &'a str,
+    caller: Option<&'a Caller>,
+    error: Option<(&'a str, &'a str)>,
+    response_elements: Value,
+}
+
 impl RegionServer {
     /// Appends the line of an exchange, if it has one.
     pub(super) fn record(&self, exchange: &Exchange<'_>, error: Option<(&str, &str)>, response_elements: Value) {
@@ -50,11 +62,7 @@ impl RegionServer {
         let host = header(&exchange.parts.headers, HOST.as_str());
         let record = Record {
             time: exchange.received,
-            caller: exchange.caller.as_ref().map(|caller| AuditCaller {
-                principal: &caller.principal,
-                access_key_id: caller.access_key_id.as_str(),
-                claims: caller.claims.as_deref(),
-            }),
+            caller: exchange.caller.as_ref().map(audit_caller),
             claimed_access_key_id: exchange.claimed_access_key_id.map(|id| cut(id, NAME_BYTES_MAX)),
             event_source: &event_source,
             event_name,
@@ -82,28 +90,69 @@ impl RegionServer {
         }
     }
 
-    /// Appends the line about the end of a session. It may end without a call, and is written down all the same: as an event of
-    /// the service itself, under a name of ours.
+    /// Appends the line about the end of a session. It may end without a call, and is written down all the same.
     pub(crate) fn record_end_of_session(&self, session: &Session, status: &str, details: &str, now: UnixTime) {
+        let started = session.started_at.rfc3339();
+        let event = SessionEvent {
+            name: "Inborn.SessionEnded",
+            side: None,
+            source: "ssm.amazonaws.com",
+            caller: None,
+            error: None,
+            response_elements: json!({"status": status, "details": details, "startDate": started}),
+        };
+        self.record_of_session(session, event, now);
+    }
+
+    /// Appends the line about who came in at one side of a session, or was refused for a token that is none: of those only so
+    /// many are kept from each source, as of other callers who proved nothing.
+    pub(crate) fn record_joining(
+        &self,
+        session: &Session,
+        side: Side,
+        joiner: &Joiner,
+        is_let_in: bool,
+        now: UnixTime,
+    ) {
+        if !is_let_in && !self.bounds.unproven.admits(joiner.source, now) {
+            return;
+        }
+        let event = SessionEvent {
+            name: "Inborn.SessionJoined",
+            side: Some(side),
+            source: &joiner.address.to_string(),
+            caller: joiner.caller.as_ref(),
+            error: (!is_let_in).then_some(("AccessDenied", "The channel was not opened with its token.")),
+            response_elements: Value::Null,
+        };
+        self.record_of_session(session, event, now);
+    }
+
+    /// Appends what happened to a session, as an event of the service itself, under a name of ours.
+    fn record_of_session(&self, session: &Session, event: SessionEvent<'_>, now: UnixTime) {
         let (account, request_id, event_id) = (session.account.to_string(), new_uuid(), new_uuid());
+        let mut request_parameters = json!({
+            "sessionId": session.id,
+            "target": session.instance.to_string(),
+            "owner": session.owner,
+            "documentName": session.document_name,
+        });
+        if let (Some(side), Some(members)) = (event.side, request_parameters.as_object_mut()) {
+            members.insert("side".to_owned(), side.name().into());
+        }
         let record = Record {
             time: now,
-            caller: None,
+            caller: event.caller.map(audit_caller),
             claimed_access_key_id: None,
             event_source: "ssm.amazonaws.com",
-            event_name: "Inborn.SessionEnded",
+            event_name: event.name,
             region: self.identity().region.as_str(),
             account: &account,
-            source: "ssm.amazonaws.com",
+            source: event.source,
             user_agent: "ssm.amazonaws.com",
-            error: None,
-            request_parameters: json!({
-                "sessionId": session.id,
-                "target": session.instance.to_string(),
-                "owner": session.owner,
-                "documentName": session.document_name,
-            }),
-            response_elements: json!({"status": status, "details": details, "startDate": session.started_at.rfc3339()}),
+            error: event.error,
+            request_parameters,
+            response_elements: event.response_elements,
             request_id: &request_id.to_string(),
             event_id: &event_id.to_string(),
             read_only: false,
@@ -111,7 +160,7 @@ impl RegionServer {
         };
         if let Err(error) = self.audit.append(&record) {
             self.metrics.audit_lost.inc();
-            tracing::error!(%error, session = %session.id, "the end of a session could not be recorded");
+            tracing::error!(%error, session = %session.id, event = event.name, "an event could not be recorded");
         }
     }
 
@@ -124,6 +173,14 @@ impl RegionServer {
         }
         exchange.claimed_access_key_id.is_some()
             && self.bounds.unproven.admits(exchange.origin.into(), exchange.received)
+    }
+}
+
+fn audit_caller(caller: &Caller) -> AuditCaller<'_> {
+    AuditCaller {
+        principal: &caller.principal,
+        access_key_id: caller.access_key_id.as_str(),
+        claims: caller.claims.as_deref(),
     }
 }
 

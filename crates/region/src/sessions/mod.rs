@@ -9,7 +9,7 @@ mod documents;
 mod queue;
 mod relay;
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -29,7 +29,7 @@ use crate::machines::Observer;
 use queue::Queue;
 
 pub(crate) use documents::{SHELL, SessionDocument};
-pub(crate) use relay::relay;
+pub(crate) use relay::{Joiner, relay};
 
 /// Sessions that are open at a time.
 pub(crate) const SESSIONS_MAX: usize = 1000;
@@ -45,6 +45,10 @@ const REMEMBERED_MAX: u32 = 100_000;
 const LOOK_EVERY: Duration = Duration::from_secs(15);
 /// How long an agent has after its side has ended to say what the person should be told.
 const LAST_WORD: Duration = Duration::from_secs(5);
+/// How long whoever ends a session waits until that is written down.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(3);
+/// How long after an end could not be written down that is tried again: twice as long each time, from the first to the last.
+const AGAIN_AFTER: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(60)];
 /// Data channels that have not said yet with which token they were opened, of each side of all sessions.
 const OPENING_MAX: usize = 256;
 
@@ -53,6 +57,16 @@ const OPENING_MAX: usize = 256;
 pub(crate) enum Side {
     Agent,
     Client,
+}
+
+impl Side {
+    /// As the audit has it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Agent => "agent",
+            Self::Client => "client",
+        }
+    }
 }
 
 /// How a session ends.
@@ -94,7 +108,10 @@ pub(crate) struct Session {
     /// When either side was heard last, in seconds since the epoch.
     heard_at: AtomicU64,
     end: watch::Sender<Option<End>>,
-    is_over: watch::Sender<bool>,
+    /// Whether the agent has said that its side ends.
+    is_ending: AtomicBool,
+    /// What became of the end when it was written down last; `None` before.
+    written: watch::Sender<Option<Result<(), StoreError>>>,
 }
 
 /// What there is of each side.
@@ -123,7 +140,8 @@ impl Session {
             client: Half::new(),
             heard_at: AtomicU64::new(now.as_secs()),
             end: watch::Sender::new(None),
-            is_over: watch::Sender::new(false),
+            is_ending: AtomicBool::new(false),
+            written: watch::Sender::new(None),
         })
     }
 
@@ -142,11 +160,16 @@ impl Session {
     pub(crate) fn status(&self) -> &'static str {
         let was_ever = *self.agent.channels.borrow() > 0;
         match (was_ever, self.is_attached(Side::Agent) && self.is_attached(Side::Client)) {
-            _ if self.end.borrow().is_some() => "Terminating",
+            _ if self.has_ended() => "Terminating",
             (_, true) => "Connected",
             (true, false) => "Disconnected",
             (false, false) => "Connecting",
         }
+    }
+
+    /// Whether something has ended the session. It is open until that is written down, and lets nobody in any more.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.end.borrow().is_some()
     }
 
     /// Ends the session, if nothing else has.
@@ -169,9 +192,14 @@ impl Session {
         }
     }
 
-    /// Waits until the end of the session is written down.
-    pub(crate) async fn over(&self) {
-        let _ = self.is_over.subscribe().wait_for(|is_over| *is_over).await;
+    /// Waits until the end of the session is written down, but not for long.
+    ///
+    /// # Errors
+    /// Why it is not written down yet. That is tried again.
+    pub(crate) async fn over(&self) -> Result<(), StoreError> {
+        let mut written = self.written.subscribe();
+        let _ = tokio::time::timeout(WRITTEN_WITHIN, written.wait_for(|last| *last == Some(Ok(())))).await;
+        self.written.borrow().clone().unwrap_or(Err(StoreError::Busy))
     }
 
     fn heard(&self, now: UnixTime) {
@@ -241,6 +269,11 @@ impl Sessions {
             Side::Agent => &self.opening_agents,
             Side::Client => &self.opening_clients,
         }
+    }
+
+    /// A session that is open and lets its two sides in.
+    pub(crate) fn joinable(&self, id: &str) -> Option<Arc<Session>> {
+        self.get(id).filter(|session| !session.has_ended())
     }
 
     /// A session that is open.
@@ -333,7 +366,7 @@ pub(crate) async fn start(region: &Arc<RegionServer>, new: NewSession<'_>) -> Re
         Ok(_) => Ok(session),
         Err(error) => {
             session.close(End::failed(error.to_string()));
-            session.over().await;
+            let _ = session.over().await;
             Err(if error == SendError::TooLong { StartError::TooLong } else { StartError::NotConnected })
         }
     }
@@ -363,7 +396,8 @@ pub(crate) async fn take_up(region: &Arc<RegionServer>) -> Result<(), StoreError
     }
 }
 
-/// Waits for the end of a session and writes it down.
+/// Waits for the end of a session and writes it down, however often that takes: what is not written down is open again after a
+/// restart.
 async fn supervise(region: Arc<RegionServer>, session: Arc<Session>) {
     let end = loop {
         match tokio::time::timeout(LOOK_EVERY, session.ended()).await {
@@ -373,13 +407,16 @@ async fn supervise(region: Arc<RegionServer>, session: Arc<Session>) {
     };
     let (id, now) = (session.record.id.clone(), region.now());
     let written = SessionEnd { at: now, status: end.status().to_owned(), details: end.details.clone() };
-    if let Err(error) = region.store().end_session(id.clone(), written).await {
-        // It is found open at the next start, and ends then.
-        tracing::error!(session = %id, %error, "the end of a session is not written down");
-    }
     region.record_end_of_session(&session.record, end.status(), &end.details, now);
+    let [mut pause, longest] = AGAIN_AFTER;
+    while let Err(error) = region.store().end_session(id.clone(), written.clone()).await {
+        tracing::error!(session = %id, %error, "the end of a session is not written down yet");
+        session.written.send_replace(Some(Err(error)));
+        tokio::time::sleep(pause).await;
+        pause = longest.min(pause * 2);
+    }
     region.sessions().sessions().remove(&id);
-    session.is_over.send_replace(true);
+    session.written.send_replace(Some(Ok(())));
 }
 
 /// The agent has ended a session, and says what the person should be told.

@@ -3,12 +3,13 @@
 use core::future::poll_fn;
 use core::pin::{Pin, pin};
 use core::sync::atomic::Ordering;
+use std::net::IpAddr;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{Sink, SinkExt, StreamExt};
-use inborn_credential::Claims;
+use inborn_credential::{Caller, Claims};
 use inborn_wire::message_gateway::payload::{
     self, AGENT_SESSION_STATE, AgentSessionState, CHANNEL_CLOSED, ChannelClosed, SCHEMA,
 };
@@ -23,12 +24,23 @@ use crate::RegionServer;
 use crate::channels::socket::{self, Message, Size};
 use crate::channels::{Pace, opening};
 use crate::gateway::{Handshake, Socket, new_uuid};
+use crate::throttle::Source;
 
 /// How long a side may take to take what it is sent. A person who has stopped the output of a terminal still reads: the
 /// plugin keeps what comes.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Messages that are sent together, if they are there.
 const BATCH: usize = 64;
+
+/// Who opens a data channel, as far as that is known.
+pub(crate) struct Joiner {
+    /// Where it comes from.
+    pub(crate) address: IpAddr,
+    /// As what it is limited.
+    pub(crate) source: Source,
+    /// Who signed, if anybody did. An agent has to; its claims let it in.
+    pub(crate) caller: Option<Caller>,
+}
 
 /// Why a data channel ends.
 enum Cause {
@@ -42,18 +54,19 @@ enum Cause {
     Over(End),
 }
 
-/// Serves a data channel of one side of a session. `claims` let the agent's in.
+/// Serves a data channel of one side of a session.
 pub(crate) async fn relay(
     region: Arc<RegionServer>,
     handshake: Handshake,
     session: Arc<Session>,
     side: Side,
-    claims: Option<Arc<Claims>>,
+    joiner: Joiner,
 ) {
     let Some(mut socket) = socket::socket(handshake, Size::Busy).await else { return };
-    if !is_opened(&region, &mut socket, &session, side).await {
+    if !is_opened(&region, &mut socket, &session, side, &joiner).await {
         return socket::close(socket, CloseCode::Policy, "the channel was not opened with its token").await;
     }
+    let claims = joiner.caller.and_then(|caller| caller.claims);
     let half = session.side(side);
     *half.claims.lock().unwrap_or_else(PoisonError::into_inner) = claims.clone();
     let (own, mut newest) = attach(half);
@@ -99,14 +112,18 @@ async fn replaced(newest: &mut watch::Receiver<u64>, own: u64) {
     let _ = newest.wait_for(|newest| *newest != own).await;
 }
 
-/// Waits for the first word of the channel, and tells whether it is the right one.
-async fn is_opened(region: &RegionServer, socket: &mut Socket, session: &Session, side: Side) -> bool {
+/// Waits for the first word of the channel, and tells whether it is the right one. That is recorded: a token may be all that
+/// is known of who comes in.
+async fn is_opened(region: &RegionServer, socket: &mut Socket, session: &Session, side: Side, joiner: &Joiner) -> bool {
     let Some(_place) = region.sessions().openings(side).take(session.record.id.clone()) else {
         tracing::warn!(session = %session.record.id, ?side, "a data channel was refused: too many are being opened");
         return false;
     };
     let Some(opening) = opening(socket).await else { return false };
-    region.sessions().grants(side).redeem(&session.record.id, &opening.token_value, region.now())
+    let now = region.now();
+    let is_good = region.sessions().grants(side).redeem(&session.record.id, &opening.token_value, now);
+    region.record_joining(&session.record, side, joiner, is_good, now);
+    is_good
 }
 
 /// Carries what this side sends to the other, for as long as it sends.
@@ -134,6 +151,10 @@ async fn read(
         session.heard(region.now());
         // The agent says so to us, not to the client.
         if side == Side::Agent && message_type(&bytes) == Some(AGENT_SESSION_STATE) {
+            // Nobody else has to take it, who would slow the agent down.
+            if !pace.admits(Instant::now()) {
+                return Cause::Malformed;
+            }
             hear_state(session, &bytes);
             continue;
         }
@@ -151,7 +172,9 @@ fn message_type(bytes: &[u8]) -> Option<&str> {
 fn hear_state(session: &Arc<Session>, bytes: &[u8]) {
     let Ok(frame) = Frame::decode(bytes) else { return };
     let state: Option<AgentSessionState> = payload::decode(frame.payload);
-    if state.is_some_and(|state| state.session_state == "Terminating") {
+    let is_ending = state.is_some_and(|state| state.session_state == "Terminating");
+    // It may say so more than once.
+    if is_ending && !session.is_ending.swap(true, Ordering::SeqCst) {
         let session = Arc::clone(session);
         tokio::spawn(async move {
             if timeout(LAST_WORD, session.ended()).await.is_err() {
@@ -167,7 +190,7 @@ async fn write(session: &Session, side: Side, sink: &mut SplitSink<Socket, Messa
     let mut waiting = half.queue.far_end().await;
     let mut ended = pin!(session.ended());
     loop {
-        if side == Side::Agent && session.end.borrow().is_some() {
+        if side == Side::Agent && session.has_ended() {
             return Cause::Over(ended.await);
         }
         tokio::select! {

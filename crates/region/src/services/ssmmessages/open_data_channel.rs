@@ -10,17 +10,21 @@ use super::{DATA_CHANNEL, SERVICE, request};
 use crate::RegionServer;
 use crate::gateway::Handshake;
 use crate::operation::{JsonCall, Outcome};
-use crate::sessions::{self, Side};
+use crate::sessions::{self, Joiner, Side};
+use crate::throttle::Source;
 
 pub(super) fn run(call: JsonCall<'_>) -> Outcome<'_> {
     Box::pin(async move {
         constraint::one_of("role", call.parameters.require_text("role")?, &["publish_subscribe"])?;
         let session = request::own_session(&call)?;
-        let claims = call.caller.claims.clone();
-        let side = if call.caller.principal.instance().is_some() { Side::Agent } else { Side::Client };
+        let (side, source) = match call.caller.principal.instance() {
+            Some(own) => (Side::Agent, Source::Machine(own)),
+            None => (Side::Client, call.source.into()),
+        };
+        let joiner = Joiner { address: call.source, source, caller: Some(call.caller.clone()) };
         let handshake = call.handshake.cloned().ok_or_else(Handshake::missing)?;
         let answer = handshake.answer(call.request_id);
-        tokio::spawn(sessions::relay(Arc::clone(call.region), handshake, session, side, claims));
+        tokio::spawn(sessions::relay(Arc::clone(call.region), handshake, session, side, joiner));
         Ok(answer.into())
     })
 }
@@ -30,13 +34,14 @@ pub(crate) fn open_without_signature(
     region: &Arc<RegionServer>,
     path: &str,
     handshake: Option<Handshake>,
+    joiner: Joiner,
     request_id: &str,
 ) -> Option<Answer> {
     let route = SERVICE.route("GET", path).filter(|route| route.path == DATA_CHANNEL)?;
     let (_, id) = *route.members(path)?.first()?;
-    let session = region.sessions().get(id)?;
+    let session = region.sessions().joinable(id)?;
     let handshake = handshake?;
     let answer = handshake.answer(request_id);
-    tokio::spawn(sessions::relay(Arc::clone(region), handshake, session, Side::Client, None));
+    tokio::spawn(sessions::relay(Arc::clone(region), handshake, session, Side::Client, joiner));
     Some(answer)
 }

@@ -38,7 +38,7 @@ pub(super) fn granted(name: &'static str, token: &str, request_id: &str) -> Answ
 pub(super) fn own_session(call: &JsonCall<'_>) -> Result<Arc<Session>, Problem> {
     let id = call.parameters.require_text("SessionId")?;
     let principal = &call.caller.principal;
-    let found = call.region.sessions().get(id).filter(|session| match principal.instance() {
+    let found = call.region.sessions().joinable(id).filter(|session| match principal.instance() {
         Some(own) => session.record.instance == own,
         None => session.record.account == principal.account(),
     });
