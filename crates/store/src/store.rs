@@ -279,8 +279,8 @@ pub trait Store: Send + Sync + 'static {
     /// `Conflict`: there is one with this id; `Invalid`: too much, or an invocation is of another command.
     fn put_command(&self, sent: SentCommand) -> Future<'_, ()>;
 
-    /// Sets how far commands have come, all or none; those that are not there are passed over. The text of the document of a
-    /// command of which nothing more becomes is forgotten.
+    /// Sets how far commands have come, all or none; those that are not there are passed over, and so are commands and
+    /// invocations of which nothing more becomes. The text of the document of a command of which nothing more becomes is forgotten.
     ///
     /// # Errors
     /// `Invalid`: too much, or an invocation is of another command.

@@ -350,11 +350,13 @@ impl Model {
 
     fn progress(&mut self, change: &CommandChange) {
         let Some(sent) = self.commands.get_mut(&change.command) else { return };
-        sent.command.progress = change.progress;
-        if change.progress.state.is_terminal() {
-            sent.content.clear();
+        if !sent.command.progress.state.is_terminal() {
+            sent.command.progress = change.progress;
+            if change.progress.state.is_terminal() {
+                sent.content.clear();
+            }
         }
-        for invocation in &mut sent.invocations {
+        for invocation in sent.invocations.iter_mut().filter(|invocation| !invocation.state.is_terminal()) {
             let own = change.invocations.iter().find(|changed| changed.instance == invocation.instance);
             own.into_iter().for_each(|own| *invocation = own.clone());
         }

@@ -78,6 +78,41 @@ pub async fn commands_come_back_as_far_as_they_have_come(store: Arc<dyn Store>) 
     assert_eq!(store.invocations(all()).await, Ok(expected));
 }
 
+/// Whatever is told afterwards: neither a command nor an invocation of which nothing more becomes changes, nor its steps.
+pub async fn what_has_ended_stays_as_it_ended(store: Arc<dyn Store>) {
+    let progress = |state| CommandProgress { state, ..command(1, 0).progress };
+    let change = |state, number, invocations| CommandChange {
+        command: command(number, 0).id,
+        progress: progress(state),
+        invocations,
+    };
+    // Every state that is not the last may become every other; one that is stays.
+    for (number, before) in (1..).zip(InvocationState::ALL.iter().copied()) {
+        let mut sent = sent(number, 10, &[1, 2]);
+        let first = invocation(number, 1, before, 1);
+        sent.invocations[0] = first.clone();
+        assert_eq!(store.put_command(sent).await, Ok(()));
+        let after = invocation(number, 1, InvocationState::Failed, 2);
+        let other = invocation(number, 2, InvocationState::Success, 1);
+        let changes = vec![change(CommandState::InProgress, number, vec![after.clone(), other.clone()])];
+        assert_eq!(store.change_commands(changes).await, Ok(()));
+        let query = CommandQuery { command: Some(command(number, 0).id), ..all() };
+        let own = store.invocations(query).await.unwrap();
+        assert_eq!(own, [if before.is_terminal() { first } else { after }, other], "{before}");
+    }
+    let query = CommandQuery { command: Some(command(1, 0).id), ..all() };
+    for (told, expected) in [
+        (CommandState::Cancelling, CommandState::Cancelling),
+        (CommandState::Cancelled, CommandState::Cancelled),
+        (CommandState::InProgress, CommandState::Cancelled),
+        (CommandState::Failed, CommandState::Cancelled),
+    ] {
+        assert_eq!(store.change_commands(vec![change(told, 1, vec![])]).await, Ok(()));
+        assert_eq!(store.commands(query.clone()).await.unwrap()[0].progress, progress(expected), "{told}");
+    }
+    assert!(store.open_commands().await.unwrap().iter().all(|sent| sent.command.id != command(1, 0).id));
+}
+
 /// Pages in the one order have no gaps, and show what was asked for.
 pub async fn commands_are_listed_in_pages(store: Arc<dyn Store>) {
     // Two were sent within one second.

@@ -79,6 +79,7 @@ macro_rules! conformance_tests {
             documents_are_kept_until_they_are_deleted,
             document_limits,
             commands_come_back_as_far_as_they_have_come,
+            what_has_ended_stays_as_it_ended,
             commands_are_listed_in_pages,
             finished_commands_are_forgotten,
             command_limits,

@@ -59,13 +59,13 @@ pub(super) fn put(connection: &Connection, sent: &SentCommand) -> Outcome<()> {
     Ok(())
 }
 
-/// See [`crate::Store::change_commands`].
+/// See [`crate::Store::change_commands`]. What has ended is left as it is, whatever the caller believes of it.
 pub(super) fn change(connection: &Connection, changes: &[CommandChange]) -> Outcome<()> {
     for change in changes {
         let progress = change.progress;
         let sql = "UPDATE commands SET state = ?2, is_open = ?3, target_count = ?4, completed_count = ?5, \
             error_count = ?6, delivery_timed_out_count = ?7, content = CASE WHEN ?3 THEN content ELSE '' END \
-            WHERE id = ?1";
+            WHERE id = ?1 AND is_open = 1";
         let row = params![
             change.command,
             progress.state.as_str(),
@@ -79,7 +79,8 @@ pub(super) fn change(connection: &Connection, changes: &[CommandChange]) -> Outc
         for invocation in &change.invocations {
             let id = invocation.instance.to_string();
             let sql = "UPDATE invocations SET instance_name = ?3, state = ?4, acknowledged_at = ?5, trace = ?6 \
-                WHERE command_id = ?1 AND instance_id = ?2";
+                WHERE command_id = ?1 AND instance_id = ?2 \
+                AND state IN ('Pending', 'Delayed', 'InProgress', 'Cancelling')";
             let (state, acknowledged) = (invocation.state.as_str(), invocation.acknowledged_at.map(time));
             let row = params![change.command, id, invocation.instance_name, state, acknowledged, invocation.trace];
             if execute(connection, sql, row)? == 0 {
