@@ -194,6 +194,54 @@ async fn what_cannot_be_stored_is_told_again() {
 }
 
 #[tokio::test]
+async fn what_has_ended_stays_so_though_the_answer_of_the_store_was_lost() {
+    let store = Arc::new(FaultyStore::new(Arc::new(SqliteStore::in_memory().unwrap())));
+    let running = start_on(Arc::clone(&store) as Arc<dyn Store>, KeySource::Ephemeral).await;
+    let (id, session) = running.node().await;
+    let mut input = to(id);
+    input["TimeoutSeconds"] = 30.into();
+    let command = running.command(input).await;
+    let message = running.poll(id, &session).await.remove(0);
+    let reply = value!({"MessageId": message["MessageId"], "ReplyId": "1", "Payload": reply("Success", 0, "done", "").to_string()});
+    store.fail_next(Fault::io_after());
+    assert_eq!(running.message(&session, "SendReply", reply.clone()).await.status, 500);
+    let (other, _session) = running.node().await;
+    let mut input = to(other);
+    input["TimeoutSeconds"] = 30.into();
+    let waiting = running.command(input).await;
+    running.clock.set(NOW.plus(30));
+    until("the time is over", async || running.details(&waiting, other).await == "DeliveryTimedOut").await;
+    let found = running.invocation(&command, id).await;
+    assert_eq!((&found["StatusDetails"], &found["StandardOutputContent"]), (&value!("Success"), &value!("done")));
+    assert_eq!(running.listed(&command).await["Status"], "Success");
+    assert_eq!(running.message(&session, "SendReply", reply).await.status, 200);
+}
+
+#[tokio::test]
+async fn however_many_steps_a_machine_tells_of_its_last_word_is_kept() {
+    let running = start().await;
+    let (id, session) = running.node().await;
+    let command = running.command(to(id)).await;
+    let message = running.poll(id, &session).await.remove(0);
+    // Each report is of the most that is kept of a step: three of them are more than is kept of all.
+    let (stdout, stderr) = ("🦀".repeat(24_000), "🦀".repeat(8_000));
+    for (name, status) in [("a", "InProgress"), ("b", "InProgress"), ("c", "Success")] {
+        let mut report = reply(status, 7, &stdout, &stderr);
+        let mut step = report["runtimeStatus"]["aws:runShellScript"].take();
+        (step["name"], step["status"], step["output"]) = (name.into(), "Success".into(), "".into());
+        report["runtimeStatus"] = value!({name: step});
+        running.answer(&session, &message, &report).await;
+    }
+    assert_eq!(running.listed(&command).await["Status"], "Success");
+    let details = body(&running.ssm("ListCommandInvocations", value!({"CommandId": command, "Details": true})).await);
+    let plugins = details["CommandInvocations"][0]["CommandPlugins"].as_array().unwrap();
+    let told: Vec<_> = plugins.iter().map(|step| (&step["Name"], &step["Status"], &step["ResponseCode"])).collect();
+    // The first is the document's own, of which this agent never tells.
+    let (status, code) = (value!("Success"), value!(7));
+    assert_eq!(told[1..], ["a", "b", "c"].map(|name| value!(name)).each_ref().map(|name| (name, &status, &code)));
+}
+
+#[tokio::test]
 async fn commands_are_cancelled() {
     let running = start().await;
     let (id, session) = running.node().await;

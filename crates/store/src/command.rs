@@ -203,19 +203,25 @@ pub struct Invocation {
 impl Invocation {
     /// The most steps that are kept.
     pub const STEPS_MAX: usize = 100;
-    /// The most bytes of texts of all steps together: agents drop replies of more than 120,000.
+    /// The most bytes of texts of all steps and the trace together: agents drop replies of more than 120,000.
     pub const STEPS_BYTES_MAX: usize = 256 * 1024;
 
-    fn check(&self) -> Result<(), StoreError> {
+    /// The bytes of the texts of all steps and of the trace: at most [`Invocation::STEPS_BYTES_MAX`] can be stored.
+    #[must_use]
+    pub fn text_bytes(&self) -> usize {
         let bytes = |step: &CommandStep| {
             let texts = [&step.name, &step.status, &step.started, &step.finished, &step.output];
             let streams = step.standard_output.len() + step.standard_error.len();
             texts.iter().map(|text| text.len()).sum::<usize>() + streams
         };
+        self.steps.iter().map(bytes).sum::<usize>() + self.trace.len()
+    }
+
+    fn check(&self) -> Result<(), StoreError> {
         if self.steps.len() > Self::STEPS_MAX {
             return Err(StoreError::Invalid("an invocation has at most 100 steps"));
         }
-        if self.steps.iter().map(bytes).sum::<usize>() + self.trace.len() > Self::STEPS_BYTES_MAX {
+        if self.text_bytes() > Self::STEPS_BYTES_MAX {
             return Err(StoreError::Invalid("the steps of an invocation have at most 262144 bytes"));
         }
         Ok(())

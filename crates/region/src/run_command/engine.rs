@@ -5,13 +5,13 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use inborn_identity::{InstanceId, UnixTime};
-use inborn_store::{CommandChange, SentCommand, StoreError};
+use inborn_store::{Command, CommandChange, CommandPlace, CommandQuery, Invocation, SentCommand, Store, StoreError};
 use inborn_wire::message_gateway::payload::AGENT_JOB;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 
 use super::Load;
-use super::invocation::Event;
+use super::invocation::{Event, without_old_steps};
 use super::message::Job;
 use super::open::{Draft, Due, OpenCommand};
 use crate::RegionServer;
@@ -40,6 +40,8 @@ pub(super) enum Input {
 
 /// Who waits until it is stored.
 type Done = oneshot::Sender<Result<(), StoreError>>;
+/// The commands of which something could not be stored, and why.
+type Failed = BTreeMap<String, StoreError>;
 
 /// The commands of which something may still become, and the machines that wait for messages.
 pub(crate) struct Engine {
@@ -50,13 +52,16 @@ pub(crate) struct Engine {
     by_instance: HashMap<InstanceId, BTreeMap<u64, String>>,
     serial: u64,
     polls: HashMap<InstanceId, oneshot::Sender<Vec<Job>>>,
+    /// Commands of which a write failed that may have taken effect: nothing becomes of them until they are read again.
+    in_doubt: Failed,
 }
 
 /// What one turn is about.
 #[derive(Default)]
 struct Turn {
     drafts: BTreeMap<String, Draft>,
-    waiting: Vec<Done>,
+    /// Who waits, and for which command.
+    waiting: Vec<(String, Done)>,
     /// Machines that have come to fetch something.
     arrived: BTreeSet<InstanceId>,
 }
@@ -64,7 +69,8 @@ struct Turn {
 impl Engine {
     pub(super) fn new(inputs: mpsc::Receiver<Input>, open: Vec<SentCommand>, load: Arc<Load>) -> Self {
         let (commands, by_instance, polls) = (HashMap::new(), HashMap::new(), HashMap::new());
-        let mut engine = Self { inputs, load, commands, by_instance, serial: 0, polls };
+        let in_doubt = Failed::new();
+        let mut engine = Self { inputs, load, commands, by_instance, serial: 0, polls, in_doubt };
         open.into_iter().for_each(|sent| engine.open(sent, true));
         engine
     }
@@ -100,6 +106,8 @@ impl Engine {
     /// One turn: what has happened, what becomes of it, what is sent.
     async fn turn(&mut self, region: &RegionServer, inputs: Vec<Input>, is_tick: bool) {
         let now = region.now();
+        let store: &dyn Store = &**region.store();
+        self.read_again(store).await;
         let mut turn = Turn::default();
         for input in inputs {
             self.take(input, &mut turn, now);
@@ -111,17 +119,16 @@ impl Engine {
             }
             self.polls.retain(|_, answer| !answer.is_closed());
         }
-        let stored = self.store(region, &mut turn.drafts, now).await;
-        for done in turn.waiting {
+        let failed = self.store(store, &mut turn.drafts, now).await;
+        for (command, done) in turn.waiting {
             // Who has gone away does not need to know.
-            let _ = done.send(stored.clone());
+            let _ = done.send(failed.get(&command).cloned().map_or(Ok(()), Err));
         }
-        match stored {
-            Ok(()) => self.send(region, &turn.drafts, &turn.arrived, now),
-            Err(error) => {
-                tracing::error!(%error, "what became of commands cannot be stored: agents will tell it again")
-            }
+        if let Some((command, error)) = failed.first_key_value() {
+            let count = failed.len();
+            tracing::error!(%command, count, %error, "what became of commands cannot be stored: agents will tell it again");
         }
+        self.send(region, &turn.drafts, &turn.arrived, &failed, now);
     }
 
     fn take(&mut self, input: Input, turn: &mut Turn, now: UnixTime) {
@@ -132,15 +139,15 @@ impl Engine {
             }
             Input::Cancel { command, instances, done } => {
                 if let Some(open) = self.commands.get(&command) {
-                    open.cancel(turn.drafts.entry(command).or_default(), &instances, now);
+                    open.cancel(turn.drafts.entry(command.clone()).or_default(), &instances, now);
                 }
-                turn.waiting.push(done);
+                turn.waiting.push((command, done));
             }
             Input::Event { command, instance, event, done } => {
                 if let Some(open) = self.commands.get(&command) {
-                    open.apply(turn.drafts.entry(command).or_default(), instance, event, now);
+                    open.apply(turn.drafts.entry(command.clone()).or_default(), instance, event, now);
                 }
-                turn.waiting.push(done);
+                turn.waiting.push((command, done));
             }
             Input::Arrived(instance) => {
                 for id in self.by_instance.get(&instance).into_iter().flat_map(BTreeMap::values) {
@@ -167,34 +174,76 @@ impl Engine {
         self.commands.insert(id, command);
     }
 
-    /// Stores what has changed, then takes it over.
-    async fn store(
-        &mut self,
-        region: &RegionServer,
-        drafts: &mut BTreeMap<String, Draft>,
-        now: UnixTime,
-    ) -> Result<(), StoreError> {
-        let mut changes = Vec::new();
+    /// Stores what has changed, then takes it over: all in one commit, unless something cannot be stored at all.
+    async fn store(&mut self, store: &dyn Store, drafts: &mut BTreeMap<String, Draft>, now: UnixTime) -> Failed {
+        let mut failed = Failed::new();
+        let mut changed = Vec::new();
         for (id, draft) in drafts.iter_mut() {
             let Some(command) = self.commands.get(id) else { continue };
+            if let Some(error) = self.in_doubt.get(id) {
+                failed.insert(id.clone(), error.clone());
+                continue;
+            }
             command.complete(draft, now);
             if !command.is_unchanged(draft) {
-                let invocations = command.changed(draft).cloned().collect();
-                changes.push(CommandChange { command: id.clone(), progress: command.progress(draft), invocations });
+                changed.push(id.clone());
             }
         }
-        if changes.is_empty() {
-            return Ok(());
+        match self.write(store, drafts, &changed).await {
+            Ok(()) => {}
+            Err(StoreError::Invalid(_)) => {
+                // One machine must not keep what others tell from being stored.
+                for id in changed {
+                    if let Err(error) = self.write(store, drafts, core::slice::from_ref(&id)).await {
+                        failed.insert(id, error);
+                    }
+                }
+            }
+            Err(error) => failed.extend(changed.into_iter().map(|id| (id, error.clone()))),
         }
-        region.store().change_commands(changes).await?;
-        for (id, draft) in drafts.iter_mut() {
+        for (id, draft) in drafts.iter_mut().filter(|(id, _)| !failed.contains_key(*id)) {
             let Some(command) = self.commands.get_mut(id) else { continue };
             command.commit(core::mem::take(draft));
             if command.command.progress.state.is_terminal() {
                 self.close(id);
             }
         }
-        Ok(())
+        let in_doubt = failed.iter().filter(|(_, error)| matches!(error, StoreError::Io(_) | StoreError::Closed));
+        self.in_doubt.extend(in_doubt.map(|(id, error)| (id.clone(), error.clone())));
+        self.read_again(store).await;
+        failed
+    }
+
+    /// Writes what drafts make of these commands, in one commit.
+    async fn write(
+        &self,
+        store: &dyn Store,
+        drafts: &BTreeMap<String, Draft>,
+        changed: &[String],
+    ) -> Result<(), StoreError> {
+        let change = |id: &String| {
+            let (command, draft) = (self.commands.get(id)?, drafts.get(id)?);
+            let invocations = command.changed(draft).cloned().collect();
+            Some(CommandChange { command: id.clone(), progress: command.progress(draft), invocations })
+        };
+        let changes: Vec<_> = changed.iter().filter_map(change).collect();
+        if changes.is_empty() { Ok(()) } else { store.change_commands(changes).await }
+    }
+
+    /// Takes over what the store has of commands that are in doubt. If it cannot be read they stay so.
+    async fn read_again(&mut self, store: &dyn Store) {
+        while let Some(id) = self.in_doubt.keys().next().cloned() {
+            let Ok(found) = read(store, &id).await else { return };
+            self.in_doubt.remove(&id);
+            let Some(command) = self.commands.get_mut(&id) else { continue };
+            let is_over = found.as_ref().is_none_or(|(command, _)| command.progress.state.is_terminal());
+            if let Some((stored, invocations)) = found {
+                command.take_over(stored.progress, invocations);
+            }
+            if is_over {
+                self.close(&id);
+            }
+        }
     }
 
     fn close(&mut self, id: &str) {
@@ -216,6 +265,7 @@ impl Engine {
         region: &RegionServer,
         drafts: &BTreeMap<String, Draft>,
         arrived: &BTreeSet<InstanceId>,
+        failed: &Failed,
         now: UnixTime,
     ) {
         let mut due: BTreeMap<(u64, Option<InstanceId>), &String> = BTreeMap::new();
@@ -229,6 +279,8 @@ impl Engine {
             due.extend(ids.map(|(serial, id)| ((*serial, Some(*instance)), id)));
         }
         let mut mail = Mail { region, polls: &self.polls, letters: BTreeMap::new() };
+        // Nothing is sent of what the store may know better.
+        due.retain(|_, id| !failed.contains_key(*id) && !self.in_doubt.contains_key(*id));
         for ((_, only), id) in due {
             if let Some(command) = self.commands.get_mut(id) {
                 send_command(command, only, &mut mail, now);
@@ -240,6 +292,24 @@ impl Engine {
                 let _ = answer.send(jobs);
             }
         }
+    }
+}
+
+/// A command and its invocations as they are stored; of those of which nothing more becomes, without their steps.
+async fn read(store: &dyn Store, id: &str) -> Result<Option<(Command, Vec<Invocation>)>, StoreError> {
+    let limit = CommandQuery::LIMIT_MAX;
+    let mut query = CommandQuery { command: Some(id.to_owned()), limit, ..CommandQuery::default() };
+    let Some(command) = store.commands(query.clone()).await?.pop() else { return Ok(None) };
+    let mut invocations: Vec<Invocation> = Vec::new();
+    loop {
+        let page = store.invocations(query.clone()).await?;
+        let Some(last) = page.last() else { return Ok(Some((command, invocations))) };
+        query.after = Some(CommandPlace {
+            requested_at: command.requested_at,
+            command: id.to_owned(),
+            instance: Some(last.instance),
+        });
+        invocations.extend(page.into_iter().map(without_old_steps));
     }
 }
 
@@ -293,3 +363,7 @@ fn send_command(command: &mut OpenCommand, only: Option<InstanceId>, mail: &mut 
         }
     }
 }
+
+#[cfg(test)]
+#[path = "engine_tests.rs"]
+mod tests;

@@ -4,7 +4,15 @@
 
 use inborn_identity::UnixTime;
 use inborn_store::{CommandStep, Invocation, InvocationState};
-use inborn_wire::message_gateway::report::{Outcome, Report, Step};
+use inborn_wire::message_gateway::report::{Outcome, Report, Step, TEXT_CHARS_MAX, TRACE_CHARS_MAX};
+
+/// The most bytes of a character.
+const CHAR_BYTES_MAX: usize = 4;
+
+// Names, statuses and the trace are never cut to make room: they can be stored whatever an agent tells.
+const _: () = assert!(
+    CHAR_BYTES_MAX * (Invocation::STEPS_MAX * 2 * TEXT_CHARS_MAX + TRACE_CHARS_MAX) <= Invocation::STEPS_BYTES_MAX
+);
 
 /// What happens to an invocation.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -44,6 +52,7 @@ pub(super) fn next(before: &Invocation, event: Event, now: UnixTime) -> Option<I
         Event::Refused(why) => {
             after.state = if before.state == State::Cancelling { State::Cancelled } else { State::Failed };
             after.trace = why;
+            make_fit(&mut after, None);
         }
         Event::Reported(report) => {
             acknowledge(&mut after, now);
@@ -83,14 +92,42 @@ fn take(invocation: &mut Invocation, report: Report) {
     }
     if !report.trace.is_empty() {
         invocation.trace = report.trace;
+        make_fit(invocation, None);
     }
     for step in report.steps.into_iter().map(kept) {
-        let has_room = invocation.steps.len() < Invocation::STEPS_MAX;
-        match invocation.steps.iter_mut().find(|known| known.name == step.name) {
-            Some(known) if is_over(&known.status) && !is_over(&step.status) => {}
-            Some(known) => *known = step,
-            None if has_room => invocation.steps.push(step),
-            None => {}
+        let count = invocation.steps.len();
+        let known = invocation.steps.iter_mut().enumerate().find(|(_, known)| known.name == step.name);
+        let place = match known {
+            Some((_, known)) if is_over(&known.status) && !is_over(&step.status) => continue,
+            Some((place, known)) => {
+                *known = step;
+                place
+            }
+            None if count >= Invocation::STEPS_MAX => continue,
+            None => {
+                invocation.steps.push(step);
+                count
+            }
+        };
+        make_fit(invocation, Some(place));
+    }
+}
+
+/// Cuts an invocation to what can be stored, for each report may tell of other steps: first the output of the step that has
+/// just come, then that of the last ones. What a step is called and how it ended stays.
+fn make_fit(invocation: &mut Invocation, newest: Option<usize>) {
+    let mut excess = invocation.text_bytes().saturating_sub(Invocation::STEPS_BYTES_MAX);
+    for place in newest.into_iter().chain((0..invocation.steps.len()).rev()) {
+        if excess == 0 {
+            return;
+        }
+        let Some(step) = invocation.steps.get_mut(place) else { continue };
+        let streams = [&mut step.standard_output, &mut step.standard_error, &mut step.output];
+        for text in streams.into_iter().chain([&mut step.finished, &mut step.started]) {
+            let whole = text.len();
+            let end = (0..=whole.saturating_sub(excess)).rev().find(|end| text.is_char_boundary(*end));
+            text.truncate(end.unwrap_or_default());
+            excess = excess.saturating_sub(whole - text.len());
         }
     }
 }
@@ -98,6 +135,14 @@ fn take(invocation: &mut Invocation, report: Report) {
 fn kept(step: Step) -> CommandStep {
     let Step { name, status, code, started, finished, output, standard_output, standard_error } = step;
     CommandStep { name, status, code, started, finished, output, standard_output, standard_error }
+}
+
+/// What has ended is in the store, and nothing in memory looks at its steps any more.
+pub(super) fn without_old_steps(mut invocation: Invocation) -> Invocation {
+    if invocation.state.is_terminal() {
+        invocation.steps = Vec::new();
+    }
+    invocation
 }
 
 /// Whether an agent says of a step that it has ended.
@@ -125,10 +170,10 @@ mod tests {
         }
     }
 
-    fn report(outcome: Outcome, status: &str) -> Event {
+    fn step(name: &str, status: &str) -> Step {
         let none = String::new;
-        let step = Step {
-            name: "s".into(),
+        Step {
+            name: name.into(),
             status: status.into(),
             code: 0,
             started: none(),
@@ -136,8 +181,15 @@ mod tests {
             output: none(),
             standard_output: none(),
             standard_error: none(),
-        };
-        Event::Reported(Report { outcome, trace: String::new(), steps: vec![step] })
+        }
+    }
+
+    fn report_of(outcome: Outcome, steps: Vec<Step>) -> Event {
+        Event::Reported(Report { outcome, trace: String::new(), steps })
+    }
+
+    fn report(outcome: Outcome, status: &str) -> Event {
+        report_of(outcome, vec![step("s", status)])
     }
 
     fn run(events: &[Event]) -> Invocation {
@@ -182,6 +234,53 @@ mod tests {
     fn a_step_that_has_ended_stays_ended() {
         let invocation = run(&[report(Outcome::InProgress, "Success"), report(Outcome::InProgress, "InProgress")]);
         assert_eq!((invocation.steps.len(), invocation.steps[0].status.as_str()), (1, "Success"));
+    }
+
+    /// Two reports of different steps, which together are one byte below the most, as much, and one more.
+    #[test]
+    fn reports_together_below_at_and_above_the_most_bytes() {
+        const MAX: usize = Invocation::STEPS_BYTES_MAX;
+        let names = "a".len() + "b".len() + "Success".len() + "Failed".len();
+        for (bytes, cut) in [(MAX - 1, 0), (MAX, 0), (MAX + 1, 1), (MAX + 1000, 1000)] {
+            let first = Step { standard_output: "1".repeat(MAX / 2), ..step("a", "Success") };
+            let rest = bytes - names - MAX / 2;
+            let second = Step { code: 3, standard_output: "2".repeat(rest), ..step("b", "Failed") };
+            let invocation =
+                run(&[report_of(Outcome::InProgress, vec![first]), report_of(Outcome::Failed, vec![second])]);
+            assert_eq!(invocation.text_bytes(), bytes - cut, "{bytes}");
+            let [first, second] = invocation.steps.as_slice() else { panic!("{bytes}") };
+            assert_eq!(first.standard_output.len(), MAX / 2, "what was told before stays");
+            assert_eq!((second.status.as_str(), second.code, second.standard_output.len()), ("Failed", 3, rest - cut));
+        }
+    }
+
+    /// A trace and a step that come when there is no room left are kept, at the cost of output.
+    #[test]
+    fn what_comes_when_all_is_full_makes_room() {
+        const MAX: usize = Invocation::STEPS_BYTES_MAX;
+        // Two bytes a character: none is cut apart.
+        let full = Step { standard_error: "é".repeat(MAX / 2), ..step("a", "InProgress") };
+        let full = run(&[report_of(Outcome::InProgress, vec![full])]);
+        assert!((MAX - 1..=MAX).contains(&full.text_bytes()));
+        let refused = next(&full, Event::Refused("no room".into()), NOW).unwrap();
+        assert!(refused.text_bytes() <= MAX);
+        assert_eq!((refused.trace.as_str(), refused.state), ("no room", InvocationState::Failed));
+        let later = next(&full, report_of(Outcome::Success, vec![step("b", "Success")]), NOW).unwrap();
+        assert!(later.text_bytes() <= MAX);
+        let told: Vec<_> = later.steps.iter().map(|step| (step.name.as_str(), step.status.as_str())).collect();
+        assert_eq!(told, [("a", "InProgress"), ("b", "Success")]);
+    }
+
+    /// A report of one step, of any sizes that can be read.
+    fn large_report() -> impl Strategy<Value = Event> {
+        let text = |chars_max: usize| (0..=chars_max).prop_map(|chars| "🦀".repeat(chars));
+        let texts = (text(TEXT_CHARS_MAX), text(TEXT_CHARS_MAX), text(2_500), text(24_000), text(8_000));
+        (0..120_u32, prop::bool::ANY, text(TRACE_CHARS_MAX), texts).prop_map(|(number, is_over, trace, texts)| {
+            let (started, finished, output, standard_output, standard_error) = texts;
+            let (name, status) = (format!("{number:🦀>256}"), if is_over { "Success" } else { "InProgress" });
+            let step = Step { started, finished, output, standard_output, standard_error, ..step(&name, status) };
+            Event::Reported(Report { outcome: Outcome::InProgress, trace, steps: vec![step] })
+        })
     }
 
     fn event() -> impl Strategy<Value = Event> {
@@ -258,6 +357,30 @@ mod tests {
                 prop_assert!(state.acknowledged_at.is_none() || after.acknowledged_at == state.acknowledged_at);
                 prop_assert!(after.state != InvocationState::InProgress || after.acknowledged_at.is_some());
                 state = after;
+            }
+        }
+    }
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(16))]
+
+        /// Whatever agents tell, and in however many reports, can be stored; the last trace and the last status are whole.
+        #[test]
+        fn what_is_told_can_always_be_stored(events in prop::collection::vec(large_report(), 0..150)) {
+            let mut state = pending();
+            for event in events {
+                let Event::Reported(report) = &event else { unreachable!() };
+                let (told, trace) = (report.steps[0].clone(), report.trace.clone());
+                let before = state.clone();
+                state = next(&before, event, NOW).unwrap_or(before.clone());
+                prop_assert!(state.text_bytes() <= Invocation::STEPS_BYTES_MAX);
+                prop_assert!(state.steps.len() <= Invocation::STEPS_MAX);
+                prop_assert!(trace.is_empty() || state.trace == trace);
+                for known in &before.steps {
+                    prop_assert!(state.steps.iter().any(|step| step.name == known.name));
+                }
+                if let Some(kept) = state.steps.iter().find(|step| step.name == told.name) {
+                    prop_assert!(is_over(&kept.status) || kept.status == told.status);
+                }
             }
         }
     }

@@ -7,7 +7,7 @@ use inborn_identity::{InstanceId, UnixTime};
 use inborn_store::{Command, CommandProgress, CommandState, Invocation, InvocationState, SentCommand};
 use serde_json::Value;
 
-use super::invocation::{Event, next};
+use super::invocation::{Event, next, without_old_steps};
 
 /// How long a machine has to say that it has what it was sent, before it is sent again. Agents say so at once, and ask that
 /// what they fetch be kept from others for ten seconds.
@@ -172,11 +172,18 @@ impl OpenCommand {
         self.is_cancelled |= draft.is_cancelled;
         for (instance, invocation) in draft.invocations {
             if let Some(tracked) = self.invocations.get_mut(&instance) {
-                tracked.invocation = invocation;
-                // What has ended is in the store, and nothing here looks at it any more.
-                if tracked.invocation.state.is_terminal() {
-                    tracked.invocation.steps = Vec::new();
-                }
+                tracked.invocation = without_old_steps(invocation);
+            }
+        }
+    }
+
+    /// Takes over what the store has, after a write of which nobody knows whether it took effect.
+    pub(super) fn take_over(&mut self, progress: CommandProgress, invocations: Vec<Invocation>) {
+        self.command.progress = progress;
+        self.is_cancelled |= progress.state == CommandState::Cancelling;
+        for invocation in invocations {
+            if let Some(tracked) = self.invocations.get_mut(&invocation.instance) {
+                tracked.invocation = without_old_steps(invocation);
             }
         }
     }

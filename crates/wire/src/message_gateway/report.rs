@@ -13,9 +13,9 @@ pub const STANDARD_ERROR_CHARS_MAX: usize = 8_000;
 /// Of both in short, likewise.
 pub const OUTPUT_CHARS_MAX: usize = 2_500;
 /// Most characters of what an agent says beside its steps. Source: the same, `InvocationTraceOutput`.
-const TRACE_CHARS_MAX: usize = 2_500;
+pub const TRACE_CHARS_MAX: usize = 2_500;
 /// Most characters of each of the other texts.
-const TEXT_CHARS_MAX: usize = 256;
+pub const TEXT_CHARS_MAX: usize = 256;
 /// Most steps that are kept.
 pub const STEPS_MAX: usize = 100;
 /// The longest report that is read. Agents drop longer ones than half of this themselves.

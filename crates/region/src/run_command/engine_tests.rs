@@ -1,0 +1,128 @@
+use super::*;
+use inborn_store::{InvocationState, SqliteStore};
+use inborn_testkit::{Fault, FaultyStore};
+use inborn_wire::message_gateway::report::{Outcome, Report};
+
+const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
+
+fn machine(number: u8) -> InstanceId {
+    InstanceId::from_bytes([number; 9])
+}
+
+/// A command for machine 1.
+fn sent(id: &str) -> SentCommand {
+    let invocation = Invocation {
+        command: id.into(),
+        instance: machine(1),
+        instance_name: String::new(),
+        state: InvocationState::Pending,
+        acknowledged_at: None,
+        trace: String::new(),
+        steps: Vec::new(),
+    };
+    let command = Command {
+        id: id.into(),
+        requested_at: NOW,
+        document_name: "d".into(),
+        parameters: "{}".into(),
+        targets: "{}".into(),
+        comment: String::new(),
+        delivery_seconds: 600,
+        execution_seconds: 100,
+        concurrency_max: "1".into(),
+        errors_max: "0".into(),
+        progress: super::super::first_progress([InvocationState::Pending].into_iter()),
+    };
+    SentCommand { command, content: "{}".into(), invocations: vec![invocation] }
+}
+
+async fn store_with(commands: &[&str]) -> FaultyStore {
+    let store = FaultyStore::new(Arc::new(SqliteStore::in_memory().unwrap()));
+    for id in commands {
+        store.put_command(sent(id)).await.unwrap();
+    }
+    store
+}
+
+fn engine_of(open: Vec<SentCommand>) -> Engine {
+    Engine::new(mpsc::channel(1).1, open, Arc::default())
+}
+
+/// One turn in which this happens on machine 1, without sending.
+async fn turn(engine: &mut Engine, store: &dyn Store, events: &[(&str, Event)]) -> Failed {
+    engine.read_again(store).await;
+    let mut turn = Turn::default();
+    for (command, event) in events {
+        let (command, event, done) = ((*command).to_owned(), event.clone(), oneshot::channel().0);
+        engine.take(Input::Event { command, instance: machine(1), event, done }, &mut turn, NOW);
+    }
+    engine.store(store, &mut turn.drafts, NOW).await
+}
+
+async fn state(store: &dyn Store, id: &str) -> InvocationState {
+    read(store, id).await.unwrap().unwrap().1[0].state
+}
+
+fn success() -> Event {
+    Event::Reported(Report { outcome: Outcome::Success, trace: String::new(), steps: Vec::new() })
+}
+
+#[tokio::test]
+async fn what_cannot_be_stored_fails_alone() {
+    let store = store_with(&["a", "b", "c"]).await;
+    let mut bad = sent("b");
+    bad.invocations[0].trace = "t".repeat(Invocation::STEPS_BYTES_MAX + 1);
+    let mut engine = engine_of(vec![sent("a"), bad, sent("c")]);
+    let events = ["a", "b", "c"].map(|id| (id, Event::Acknowledged));
+    let failed = turn(&mut engine, &store, &events).await;
+    assert_eq!(failed.keys().collect::<Vec<_>>(), ["b"]);
+    assert!(matches!(failed["b"], StoreError::Invalid(_)));
+    for (id, expected) in
+        [("a", InvocationState::InProgress), ("b", InvocationState::Pending), ("c", InvocationState::InProgress)]
+    {
+        assert_eq!(state(&store, id).await, expected, "{id}");
+    }
+    // What went well is taken over: it goes on from there.
+    assert_eq!(turn(&mut engine, &store, &[("a", success()), ("c", success())]).await, Failed::new());
+    assert_eq!(engine.commands.keys().collect::<Vec<_>>(), ["b"]);
+}
+
+#[tokio::test]
+async fn what_is_in_doubt_is_read_again() {
+    let store = store_with(&["a", "b"]).await;
+    let mut engine = engine_of(vec![sent("a"), sent("b")]);
+    // It took effect: the command is over, and time does not end it anew.
+    store.fail_next(Fault::io_after());
+    let failed = turn(&mut engine, &store, &[("a", success())]).await;
+    assert_eq!(failed.keys().collect::<Vec<_>>(), ["a"], "the agent tells it again");
+    assert_eq!(engine.commands.keys().collect::<Vec<_>>(), ["b"]);
+    assert_eq!(turn(&mut engine, &store, &[("a", Event::DeliveryOver)]).await, Failed::new());
+    assert_eq!(state(&store, "a").await, InvocationState::Success);
+    // It took none: it is where it was.
+    store.fail_next(Fault::io_before());
+    turn(&mut engine, &store, &[("b", success())]).await;
+    assert_eq!(state(&store, "b").await, InvocationState::Pending);
+    assert_eq!(turn(&mut engine, &store, &[("b", success())]).await, Failed::new());
+    assert_eq!(state(&store, "b").await, InvocationState::Success);
+}
+
+#[tokio::test]
+async fn nothing_becomes_of_what_stays_in_doubt() {
+    let mut engine = engine_of(vec![sent("a")]);
+    let closed = store_with(&["a"]).await;
+    closed.close().await.unwrap();
+    assert_eq!(turn(&mut engine, &closed, &[("a", success())]).await.len(), 1);
+    assert_eq!(engine.in_doubt.len(), 1);
+    // As it is read again it had ended meanwhile, otherwise than what is told now.
+    let store = store_with(&["a"]).await;
+    let mut other = engine_of(vec![sent("a")]);
+    turn(&mut other, &store, &[("a", Event::Refused("no".into()))]).await;
+    let failed = {
+        let mut drafts = BTreeMap::from([("a".to_owned(), Draft::default())]);
+        engine.store(&store, &mut drafts, NOW).await
+    };
+    assert_eq!(failed.len(), 1, "the draft was made before it was read");
+    assert_eq!(turn(&mut engine, &store, &[("a", success())]).await, Failed::new());
+    assert!(engine.commands.is_empty() && engine.in_doubt.is_empty());
+    assert_eq!(state(&store, "a").await, InvocationState::Failed);
+}
