@@ -33,8 +33,8 @@ pub(super) enum Event {
     ExecutionOver,
     /// The machine is gone for good.
     MachineGone,
-    /// It has failed on so many machines that it is not sent to others.
-    TooManyErrors,
+    /// It has failed on so many machines that it is not sent to others. Whether the machine may have it already.
+    TooManyErrors { was_sent: bool },
 }
 
 /// The invocation after an event; `None` if that changes nothing.
@@ -63,8 +63,10 @@ pub(super) fn next(before: &Invocation, event: Event, now: UnixTime) -> Option<I
         Event::ExecutionOver if !is_untaken => after.state = ended(before.state, State::ExecutionTimedOut),
         Event::DeliveryOver | Event::ExecutionOver => return None,
         Event::MachineGone => after.state = ended(before.state, State::Undeliverable),
-        Event::TooManyErrors if before.state == State::Pending => after.state = State::Terminated,
-        Event::TooManyErrors => return None,
+        Event::TooManyErrors { was_sent } if before.state == State::Pending => {
+            after.state = if was_sent { State::Cancelling } else { State::Terminated };
+        }
+        Event::TooManyErrors { .. } => return None,
     }
     (after != *before).then_some(after)
 }
@@ -223,8 +225,10 @@ mod tests {
             (vec![Event::Acknowledged, Event::ExecutionOver], State::ExecutionTimedOut),
             (vec![Event::Acknowledged, Event::ExecutionOver, success], State::ExecutionTimedOut),
             (vec![Event::MachineGone], State::Undeliverable),
-            (vec![Event::TooManyErrors], State::Terminated),
-            (vec![Event::Acknowledged, Event::TooManyErrors], State::InProgress),
+            (vec![Event::TooManyErrors { was_sent: false }], State::Terminated),
+            (vec![Event::TooManyErrors { was_sent: true }], State::Cancelling),
+            (vec![Event::Unanswered, Event::TooManyErrors { was_sent: true }], State::Delayed),
+            (vec![Event::Acknowledged, Event::TooManyErrors { was_sent: true }], State::InProgress),
         ] {
             assert_eq!(run(&events).state, expected, "{events:?}");
         }
@@ -296,7 +300,7 @@ mod tests {
             Just(Event::DeliveryOver),
             Just(Event::ExecutionOver),
             Just(Event::MachineGone),
-            Just(Event::TooManyErrors),
+            any::<bool>().prop_map(|was_sent| Event::TooManyErrors { was_sent }),
         ]
     }
 

@@ -40,6 +40,14 @@ struct Tracked {
     cancel_sent_at: Option<UnixTime>,
 }
 
+impl Tracked {
+    /// Whether the machine has it, or was sent it, as far as is known: no state but the first is reached without that.
+    fn is_out(&self) -> bool {
+        let state = self.invocation.state;
+        !state.is_terminal() && (self.sent_at.is_some() || state != InvocationState::Pending)
+    }
+}
+
 /// What is to be sent to a machine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Due {
@@ -140,14 +148,15 @@ impl OpenCommand {
         }
     }
 
-    /// Completes a draft: it is not sent to more machines once it has failed on too many.
+    /// Completes a draft: it is not sent to more machines once it has failed on too many. Where nobody knows whether it was
+    /// sent before the region restarted, it is ended.
     pub(super) fn complete(&self, draft: &mut Draft, now: UnixTime) {
         if self.states(draft).filter(|state| state.is_error()).count() <= self.errors_max {
             return;
         }
         for (instance, tracked) in &self.invocations {
             if tracked.sent_at.is_none() {
-                self.apply(draft, *instance, Event::TooManyErrors, now);
+                self.apply(draft, *instance, Event::TooManyErrors { was_sent: tracked.is_restored }, now);
             }
         }
     }
@@ -205,18 +214,15 @@ impl OpenCommand {
         due
     }
 
-    /// On how many more machines it may run now.
+    /// On how many more machines it may run now. Of those that nobody has heard of since the region restarted none counts
+    /// before it is sent to again: any may have it, and to wait for all would be to wait until their time is over.
     pub(super) fn room(&self) -> usize {
-        let is_running = |tracked: &&Tracked| {
-            let is_out = tracked.sent_at.is_some() || tracked.invocation.acknowledged_at.is_some();
-            is_out && !tracked.invocation.state.is_terminal()
-        };
-        self.concurrency_max.saturating_sub(self.invocations.values().filter(is_running).count())
+        self.concurrency_max.saturating_sub(self.invocations.values().filter(|tracked| tracked.is_out()).count())
     }
 
     /// Whether sending it to this machine takes room: it does not run there already, as far as is known.
     pub(super) fn takes_room(&self, instance: InstanceId) -> bool {
-        self.invocations.get(&instance).is_some_and(|tracked| tracked.sent_at.is_none())
+        self.invocations.get(&instance).is_some_and(|tracked| !tracked.is_out())
     }
 
     /// Notes that something was sent.

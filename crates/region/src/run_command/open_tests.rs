@@ -1,6 +1,7 @@
 use super::*;
 use inborn_wire::message_gateway::report::{Outcome, Report};
 use proptest::prelude::*;
+use std::collections::BTreeSet;
 
 const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
 
@@ -62,6 +63,12 @@ fn happen(command: &mut OpenCommand, instance: InstanceId, event: Event, now: Un
     command.apply(&mut draft, instance, event, now);
     command.complete(&mut draft, now);
     command.commit(draft);
+}
+
+/// What the region knows after a restart: what is stored.
+fn restart(command: OpenCommand) -> OpenCommand {
+    let invocations = command.invocations.into_values().map(|tracked| tracked.invocation).collect();
+    OpenCommand::new(SentCommand { command: command.command, content: "{}".into(), invocations }, 1, true)
 }
 
 fn state(command: &OpenCommand) -> CommandState {
@@ -175,9 +182,43 @@ fn cancelled_before_and_after_it_was_sent() {
     assert_eq!(state(&command), CommandState::Incomplete);
 }
 
+#[test]
+fn what_may_be_out_when_the_region_restarts_is_not_said_to_be_terminated() {
+    let mut command = open(4, "2", "0");
+    assert_eq!(send(&mut command, NOW, |_| true), [id(0), id(1)]);
+    let mut command = restart(command);
+    happen(&mut command, id(0), ends(Outcome::Failed), NOW);
+    // The second has it, and the others may: all are told to end it.
+    let told = [1, 2, 3].map(|number| (id(number), Due::Cancellation));
+    assert_eq!(command.due(None, NOW), told);
+    happen(&mut command, id(1), ends(Outcome::Success), NOW);
+    assert_eq!(command.invocations[&id(1)].invocation.state, InvocationState::Success);
+    // Sent again after the restart, it goes on as it does without one.
+    let mut command = restart(open(3, "2", "0"));
+    assert_eq!(send(&mut command, NOW, |_| true), [id(0), id(1)]);
+    happen(&mut command, id(0), ends(Outcome::Failed), NOW);
+    let states = [InvocationState::Failed, InvocationState::Pending, InvocationState::Cancelling];
+    assert!(command.states(&Draft::default()).eq(states));
+}
+
+#[test]
+fn what_is_known_to_be_out_takes_room_after_a_restart() {
+    for event in [Event::Unanswered, Event::Acknowledged, Event::Cancel { was_sent: true }] {
+        let mut command = open(4, "2", "0");
+        send(&mut command, NOW, |_| true);
+        happen(&mut command, id(1), event.clone(), NOW);
+        let mut command = restart(command);
+        assert_eq!(command.room(), 1, "{event:?}");
+        assert!(!command.takes_room(id(1)), "{event:?}");
+        let sent = send(&mut command, NOW, |instance| instance != id(1));
+        assert_eq!(sent, [id(0)], "{event:?}");
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Act {
     Send,
+    Restart,
     Event(u8, Event),
     Cancel(Option<u8>),
     Pass(u64),
@@ -189,6 +230,7 @@ fn act() -> impl Strategy<Value = Act> {
     let end = prop::sample::select(ends_of);
     prop_oneof![
         3 => Just(Act::Send),
+        1 => Just(Act::Restart),
         2 => (0..6u8).prop_map(|number| Act::Event(number, Event::Acknowledged)),
         4 => (0..6u8, end).prop_map(|(number, end)| Act::Event(number, ends(end))),
         1 => prop::option::of(0..6u8).prop_map(Act::Cancel),
@@ -198,23 +240,30 @@ fn act() -> impl Strategy<Value = Act> {
 }
 
 proptest! {
-    /// Whatever happens: what has ended stays so, counts add up, no more run than may, and all comes to an end.
+    /// Whatever happens: what has ended stays so, counts add up, no more run than may, what was sent is not said not to be,
+    /// and all comes to an end.
     #[test]
     fn a_command_always_adds_up(acts in prop::collection::vec(act(), 0..40), concurrency in 1..4usize, errors in 0..3usize) {
         let mut command = open(6, &concurrency.to_string(), &errors.to_string());
         let mut now = NOW;
         let mut ended: BTreeMap<InstanceId, InvocationState> = BTreeMap::new();
+        // The machines to which it was sent ever.
+        let mut told: BTreeSet<InstanceId> = BTreeSet::new();
         for act in acts {
             match act {
                 Act::Send => {
                     let running = |command: &OpenCommand| {
-                        let out = command.invocations.values().filter(|t| t.sent_at.is_some());
-                        out.filter(|t| !t.invocation.state.is_terminal()).count()
+                        let is_known = |t: &&Tracked| t.sent_at.is_some() || t.invocation.state != InvocationState::Pending;
+                        let open = command.invocations.values().filter(|t| !t.invocation.state.is_terminal());
+                        open.filter(is_known).count()
                     };
                     let before = running(&command);
-                    send(&mut command, now, |_| true);
+                    let due = command.due(None, now);
+                    let sent = send(&mut command, now, |_| true);
                     prop_assert!(running(&command) <= concurrency.max(before));
+                    told.extend(sent.into_iter().filter(|instance| due.contains(&(*instance, Due::Command))));
                 }
+                Act::Restart => command = restart(command),
                 Act::Event(number, event) => happen(&mut command, id(number), event, now),
                 Act::Cancel(number) => {
                     let instances: Vec<InstanceId> = number.into_iter().map(id).collect();
@@ -238,6 +287,7 @@ proptest! {
             prop_assert_eq!(command.open_instances().count(), (progress.targets - progress.completed) as usize);
             for (instance, tracked) in &command.invocations {
                 let state = tracked.invocation.state;
+                prop_assert!(state != InvocationState::Terminated || !told.contains(instance));
                 if let Some(before) = ended.get(instance) {
                     prop_assert_eq!(*before, state);
                 } else if state.is_terminal() {
