@@ -148,7 +148,11 @@ fn read_response(reader: BERReader<'_, '_>) -> ASN1Result<Vec<u8>> {
 fn read_basic(reader: BERReader<'_, '_>) -> ASN1Result<Basic> {
     reader.read_sequence(|basic| {
         let (data, algorithm) = (basic.next().read_der()?, basic.next().read_der()?);
-        let signature = basic.next().read_bitvec_bytes()?.0;
+        let (signature, bits) = basic.next().read_bitvec_bytes()?;
+        // A signature is whole bytes: one that leaves bits out is another encoding of the same.
+        if bits != signature.len() * 8 {
+            return Err(yasna::ASN1Error::new(yasna::ASN1ErrorKind::Invalid));
+        }
         // Certificates of a delegated responder: nobody here believes one.
         skip_the_rest(basic)?;
         Ok(Basic { data, algorithm, signature })
