@@ -3,3 +3,7 @@
 //!
 //! The crate is pure: no sockets, no files, no clocks.
 #![forbid(unsafe_code)]
+
+pub mod finding;
+
+pub use finding::{Finding, FindingKey, FindingType, Recorded, Severity};
