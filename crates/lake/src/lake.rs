@@ -1,0 +1,174 @@
+//! The lake as others see it.
+
+use core::sync::atomic::{AtomicUsize, Ordering};
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use inborn_identity::UnixTime;
+use inborn_telemetry::Batch;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::files;
+use crate::log::payload::Encoder;
+use crate::log::recover::recover;
+use crate::log::writer::{Append, InFlight, Job, Writer, bytes_of};
+use crate::recent::{Key, Recent};
+use crate::settings::{
+    BATCHES_IN_FLIGHT_MAX, BYTES_IN_FLIGHT_MAX, RECORD_BYTES_MAX, Settings, WINDOW_ENTRIES, WINDOW_SECONDS,
+};
+use crate::shelf::Shelf;
+
+/// Telemetry on disk. Clones are the same lake; when the last is gone, its log is closed.
+#[derive(Clone)]
+pub struct Lake {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    directory: PathBuf,
+    settings: Settings,
+    shelf: Arc<Shelf>,
+    jobs: mpsc::Sender<Job>,
+    in_flight: Arc<AtomicUsize>,
+}
+
+/// What became of a batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Appended {
+    /// Events that are on disk because of it.
+    pub kept: usize,
+    /// Events that were on disk already.
+    pub duplicates: usize,
+}
+
+/// Why a batch is not on disk. Nothing of it is acknowledged, and it may be sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    /// Too much waits already.
+    #[error("more telemetry is coming than can be written")]
+    Busy,
+    /// The disk is full, or the log is as long as it may get.
+    #[error("no room for more telemetry")]
+    Full,
+    /// An event is longer than [`RECORD_BYTES_MAX`], or the batch than [`BYTES_IN_FLIGHT_MAX`]: it will never be taken.
+    #[error("longer than is stored")]
+    TooLarge,
+    /// The lake was closed.
+    #[error("the store of telemetry is closed")]
+    Closed,
+    /// The disk does not do what it is asked for.
+    #[error("telemetry cannot be written: {0}")]
+    Io(io::ErrorKind),
+}
+
+/// Why there is no lake.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it.
+    #[error("another process uses the telemetry in {0}")]
+    InUse(PathBuf),
+    /// A file cannot be read or written.
+    #[error("telemetry in {0}: {1}")]
+    Io(PathBuf, #[source] io::Error),
+}
+
+impl Lake {
+    /// Opens the lake in `directory`, which is made if it is not there, and recovers what a crash left: torn ends are cut,
+    /// and what was seen lately is read back from the log.
+    ///
+    /// # Errors
+    /// The files cannot be read or made, or another process has the lake.
+    pub fn open(directory: &Path, settings: Settings, now: UnixTime) -> Result<Self, OpenError> {
+        let failed = |error| OpenError::Io(directory.into(), error);
+        let log = directory.join("log");
+        fs::create_dir_all(&log).map_err(failed)?;
+        let lock = lock(directory)?;
+        let key = key(directory).map_err(failed)?;
+        let mut recent = Recent::new(WINDOW_ENTRIES, WINDOW_SECONDS);
+        let recovered = recover(&log, 1, &key, &mut recent).map_err(failed)?;
+        let _ = now;
+        let shelf = Arc::new(Shelf::new(recovered.segments, 0));
+        let writer = Writer {
+            directory: log,
+            settings: settings.clone(),
+            key,
+            recent,
+            shelf: Arc::clone(&shelf),
+            encoder: Encoder::new().map_err(failed)?,
+            active: None,
+            next_number: recovered.next_number,
+        };
+        let (jobs, receiver) = mpsc::channel(BATCHES_IN_FLIGHT_MAX);
+        writer.spawn(receiver, lock).map_err(failed)?;
+        let in_flight = Arc::new(AtomicUsize::new(0));
+        Ok(Self { inner: Arc::new(Inner { directory: directory.into(), settings, shelf, jobs, in_flight }) })
+    }
+
+    /// Makes a batch durable. When this answers `Ok`, the events are on disk, or were there already.
+    ///
+    /// # Errors
+    /// See [`AppendError`].
+    pub async fn append(&self, batch: Batch) -> Result<Appended, AppendError> {
+        if batch.records.is_empty() {
+            return Ok(Appended::default());
+        }
+        let bytes = bytes_of(&batch);
+        let too_long = |text: &str| text.len() > RECORD_BYTES_MAX;
+        if bytes > BYTES_IN_FLIGHT_MAX
+            || batch.records.iter().any(|record| too_long(&record.json) || too_long(&record.uid))
+        {
+            return Err(AppendError::TooLarge);
+        }
+        let in_flight = self.reserve(bytes).ok_or(AppendError::Busy)?;
+        let (reply, answer) = oneshot::channel();
+        self.inner.jobs.try_send(Job::Append(Append { batch, in_flight, reply })).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => AppendError::Busy,
+            mpsc::error::TrySendError::Closed(_) => AppendError::Closed,
+        })?;
+        answer.await.unwrap_or(Err(AppendError::Closed))
+    }
+
+    /// Ends the log: what was appended is durable, and nothing more is taken.
+    pub async fn close(&self) {
+        let (reply, done) = oneshot::channel();
+        if self.inner.jobs.send(Job::Close(reply)).await.is_ok() {
+            let _ = done.await;
+        }
+    }
+
+    /// Takes `bytes` of what may be in flight.
+    fn reserve(&self, bytes: usize) -> Option<InFlight> {
+        let total = &self.inner.in_flight;
+        let more = |taken: usize| taken.checked_add(bytes).filter(|sum| *sum <= BYTES_IN_FLIGHT_MAX);
+        total.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).ok()?;
+        Some(InFlight { total: Arc::clone(total), bytes })
+    }
+}
+
+/// One process at a time.
+fn lock(directory: &Path) -> Result<fs::File, OpenError> {
+    let failed = |error: io::Error| OpenError::Io(directory.into(), error);
+    let path = directory.join("lock");
+    let file = OpenOptions::new().write(true).create(true).truncate(false).open(path).map_err(failed)?;
+    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenError::InUse(directory.into())),
+        Err(error) => Err(failed(error.into())),
+    }
+}
+
+/// The key of the digests, made at the first start.
+fn key(directory: &Path) -> io::Result<Key> {
+    let path = directory.join("key");
+    match fs::read(&path) {
+        Ok(bytes) => Key::try_from(bytes.as_slice()).map_err(|_| io::Error::other("the file key is not 32 bytes")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let key = files::random()?;
+            files::replace(&path, &key)?;
+            Ok(key)
+        }
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,133 @@
+//! What a start makes of the log that it finds.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::frame::Step;
+use super::payload::Decoder;
+use super::segment::{HEADER_BYTES, SUFFIX, Segment};
+use crate::files;
+use crate::recent::{self, Key, Recent};
+
+/// What names of files end with that cannot be read. They are kept for a person to look at.
+pub(crate) const DAMAGED: &str = "damaged";
+
+/// The log as it was found.
+pub(crate) struct Recovered {
+    /// Segments with at least one event.
+    pub(crate) segments: Vec<Arc<Segment>>,
+    /// The number that the next segment gets.
+    pub(crate) next_number: u64,
+}
+
+/// Reads every segment, cuts torn ends, and remembers the uids. `below`: numbers that were given away already.
+pub(crate) fn recover(directory: &Path, below: u64, key: &Key, recent: &mut Recent) -> io::Result<Recovered> {
+    let mut segments = Vec::new();
+    let mut next_number = below;
+    let mut decoder = Decoder::new()?;
+    for (number, path) in named(directory, SUFFIX)? {
+        next_number = next_number.max(number.saturating_add(1));
+        let Some(segment) = Segment::open(&path)? else {
+            set_aside_headless(&path)?;
+            continue;
+        };
+        let segment = scan(segment, key, recent, &mut decoder)?;
+        if segment.records() == 0 && segment.damaged == 0 {
+            files::remove(&path)?;
+        } else {
+            segments.push(Arc::new(segment));
+        }
+    }
+    Ok(Recovered { segments, next_number })
+}
+
+/// Files `{number}.{suffix}`, in the order of their numbers.
+pub(crate) fn named(directory: &Path, suffix: &str) -> io::Result<Vec<(u64, PathBuf)>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        let stem = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| u64::from_str_radix(stem, 16).ok());
+        if let Some(number) = stem
+            && path.extension().is_some_and(|extension| extension == suffix)
+        {
+            found.push((number, path));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// A segment is used only once its header is durable: without one it never held anything, or something was destroyed.
+fn set_aside_headless(path: &Path) -> io::Result<()> {
+    if is_zero_from(&fs::File::open(path)?, 0)? {
+        return files::remove(path);
+    }
+    tracing::error!(segment = %path.display(), "a segment of the log has no readable header: it is kept, and cannot be read");
+    fs::rename(path, path.with_extension(DAMAGED))
+}
+
+fn is_zero_from(file: &fs::File, from: u64) -> io::Result<bool> {
+    use io::{Read as _, Seek as _};
+    let mut file = file;
+    file.seek(io::SeekFrom::Start(from))?;
+    let mut bytes = vec![0; 64 << 10];
+    loop {
+        let read = file.read(&mut bytes)?;
+        if read == 0 {
+            return Ok(true);
+        }
+        if bytes.iter().take(read).any(|byte| *byte != 0) {
+            return Ok(false);
+        }
+    }
+}
+
+/// Finds the end of a segment, what of it is damaged, and what it holds.
+fn scan(mut segment: Segment, key: &Key, recent: &mut Recent, decoder: &mut Decoder) -> io::Result<Segment> {
+    let length = segment.file.metadata()?.len();
+    segment.set_end(length);
+    let mut frames = segment.frames(HEADER_BYTES);
+    let mut damaged = 0;
+    while let Some(step) = frames.next(|_| true)? {
+        match step {
+            Step::Frame { position, head } => {
+                segment.note(&head);
+                let Some(batch) = decoder.decode(frames.payload(), head.raw) else {
+                    tracing::error!(
+                        segment = segment.number,
+                        position,
+                        "a frame of the log is whole and cannot be read"
+                    );
+                    damaged += u64::from(head.stored);
+                    continue;
+                };
+                for record in &batch.records {
+                    recent.insert(recent::digest(key, batch.source.instance, &record.uid), batch.received_at);
+                }
+            }
+            Step::Damage { from, to } => {
+                tracing::error!(
+                    segment = segment.number,
+                    from,
+                    to,
+                    "the log is damaged: what was written here is lost"
+                );
+                damaged += to - from;
+            }
+        }
+    }
+    let end = frames.position();
+    segment.set_end(end);
+    segment.damaged = damaged;
+    if end < length {
+        // Nobody can tell a frame that was being written when the power went from one that was destroyed since.
+        if !is_zero_from(&segment.file, end)? {
+            let (segment, bytes) = (segment.number, length - end);
+            tracing::warn!(segment, end, bytes, "the log ends in the middle of a frame, which was cut");
+        }
+        segment.seal()?;
+    }
+    Ok(segment)
+}

@@ -1,0 +1,256 @@
+//! The thread that writes: gathers the batches that wait, makes them durable with one sync, answers after it.
+
+use core::sync::atomic::{AtomicUsize, Ordering};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+
+use inborn_identity::UnixTime;
+use inborn_telemetry::{Batch, Record};
+use std::os::unix::fs::FileExt as _;
+use tokio::sync::{mpsc, oneshot};
+
+use super::frame::{self, HEAD_BYTES, Head};
+use super::payload::{Encoder, FRAME_RAW_BYTES};
+use super::segment::{HEADER_BYTES, Segment};
+use crate::recent::{self, Key, Recent};
+use crate::settings::{GROUP_BYTES_MAX, SEGMENT_BYTES, Settings};
+use crate::shelf::Shelf;
+use crate::{AppendError, Appended, files};
+
+/// Bytes that count as in flight until this is dropped.
+pub(crate) struct InFlight {
+    pub(crate) total: Arc<AtomicUsize>,
+    pub(crate) bytes: usize,
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.total.fetch_sub(self.bytes, Ordering::AcqRel);
+    }
+}
+
+/// A batch that waits.
+pub(crate) struct Append {
+    pub(crate) batch: Batch,
+    pub(crate) in_flight: InFlight,
+    pub(crate) reply: oneshot::Sender<Result<Appended, AppendError>>,
+}
+
+/// What the thread is asked for.
+pub(crate) enum Job {
+    /// Events to be made durable.
+    Append(Append),
+    /// The segment that is written now is to be the last of its kind: what is appended afterwards goes to another.
+    Roll(oneshot::Sender<io::Result<()>>),
+    /// No more.
+    Close(oneshot::Sender<()>),
+}
+
+/// The log as it is written.
+pub(crate) struct Writer {
+    pub(crate) directory: PathBuf,
+    pub(crate) settings: Settings,
+    pub(crate) key: Key,
+    pub(crate) recent: Recent,
+    pub(crate) shelf: Arc<Shelf>,
+    pub(crate) encoder: Encoder,
+    pub(crate) active: Option<Active>,
+    pub(crate) next_number: u64,
+}
+
+/// The segment that is written now.
+pub(crate) struct Active {
+    segment: Arc<Segment>,
+    /// Where the next frame goes; what is before it may not be durable yet.
+    end: u64,
+}
+
+impl Writer {
+    /// Starts the thread. It ends when it is told to close, or nobody can tell it anything any more. `lock` is kept until
+    /// then.
+    pub(crate) fn spawn(self, jobs: mpsc::Receiver<Job>, lock: std::fs::File) -> io::Result<()> {
+        let serve = move || {
+            let closed = self.serve(jobs);
+            drop(lock);
+            closed.map(|reply| reply.send(()));
+        };
+        thread::Builder::new().name("lake-writer".into()).spawn(serve).map(drop)
+    }
+
+    /// Gives whoever asked for the end.
+    fn serve(mut self, mut jobs: mpsc::Receiver<Job>) -> Option<oneshot::Sender<()>> {
+        let mut closed = None;
+        while let Some(job) = jobs.blocking_recv() {
+            let (group, other) = gather(job, &mut jobs);
+            self.commit_and_answer(group);
+            match other {
+                Some(Job::Roll(reply)) => {
+                    let _ = reply.send(self.roll());
+                }
+                Some(Job::Close(reply)) => {
+                    closed = Some(reply);
+                    break;
+                }
+                _ => {}
+            }
+        }
+        if let Err(error) = self.roll() {
+            tracing::warn!(%error, "the log of telemetry did not close cleanly; the next start recovers it");
+        }
+        closed
+    }
+
+    fn commit_and_answer(&mut self, group: Vec<Append>) {
+        let (batches, waiting): (Vec<_>, Vec<_>) =
+            group.into_iter().map(|append| (append.batch, (append.in_flight, append.reply))).unzip();
+        let results = match self.commit(&batches) {
+            Ok(appended) => appended.into_iter().map(Ok).collect(),
+            // One batch too large for the disk has taken the others down with it: each gets a chance of its own.
+            Err(AppendError::Full) if batches.len() > 1 => {
+                let alone = |batch| self.commit(core::slice::from_ref(batch));
+                batches.iter().map(alone).map(|result| result.map(total)).collect()
+            }
+            Err(error) => vec![Err(error); batches.len()],
+        };
+        for ((in_flight, reply), result) in waiting.into_iter().zip(results) {
+            drop(in_flight);
+            // The asker may have gone away; what is durable stays.
+            let _ = reply.send(result);
+        }
+    }
+
+    /// Makes all of it durable, or nothing.
+    fn commit(&mut self, batches: &[Batch]) -> Result<Vec<Appended>, AppendError> {
+        if batches.is_empty() {
+            return Ok(Vec::new());
+        }
+        let seen = self.recent.position();
+        let written = self.write(batches);
+        if let Err(error) = &written {
+            self.recent.roll_back(seen);
+            self.cut(error);
+        }
+        written.map_err(|error| if files::is_full(&error) { AppendError::Full } else { AppendError::Io(error.kind()) })
+    }
+
+    fn write(&mut self, batches: &[Batch]) -> io::Result<Vec<Appended>> {
+        let bytes = batches.iter().map(bytes_of).sum::<usize>() as u64;
+        if self.shelf.log_bytes() + bytes > self.settings.log_bytes_max {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let now = batches.iter().map(|batch| batch.received_at).max().unwrap_or(UnixTime::from_secs(0));
+        let mut active = self.take_active(bytes, now)?;
+        let mut heads = Vec::new();
+        let mut appended = Vec::with_capacity(batches.len());
+        let written = batches.iter().try_for_each(|batch| {
+            appended.push(self.write_batch(batch, &mut active, &mut heads)?);
+            Ok(())
+        });
+        let synced = written.and_then(|()| if heads.is_empty() { Ok(()) } else { active.segment.file.sync_data() });
+        let (segment, end) = (Arc::clone(&active.segment), active.end);
+        self.active = Some(active);
+        synced?;
+        heads.iter().for_each(|head| segment.note(head));
+        segment.set_end(end);
+        self.shelf.announce();
+        Ok(appended)
+    }
+
+    /// Writes what of a batch was not seen before, in frames of bounded length.
+    fn write_batch(&mut self, batch: &Batch, active: &mut Active, heads: &mut Vec<Head>) -> io::Result<Appended> {
+        let mut kept: Vec<&Record> = Vec::with_capacity(batch.records.len());
+        for record in &batch.records {
+            let digest = recent::digest(&self.key, batch.source.instance, &record.uid);
+            if self.recent.insert(digest, batch.received_at) {
+                kept.push(record);
+            }
+        }
+        let mut rest = kept.as_slice();
+        while !rest.is_empty() {
+            self.encoder.begin(&batch.source, batch.received_at);
+            let mut head = Head { stored: 0, raw: 0, records: 0, first_ms: i64::MAX, last_ms: i64::MIN };
+            while let Some((record, after)) = rest.split_first()
+                && (self.encoder.length() < FRAME_RAW_BYTES)
+            {
+                self.encoder.record(record);
+                head.records += 1;
+                head.first_ms = head.first_ms.min(record.time_ms);
+                head.last_ms = head.last_ms.max(record.time_ms);
+                rest = after;
+            }
+            let encoded = self.encoder.finish()?;
+            let too_long = |_| io::Error::from(io::ErrorKind::InvalidInput);
+            head.stored = u32::try_from(encoded.stored.len()).map_err(too_long)?;
+            head.raw = u32::try_from(encoded.raw).map_err(too_long)?;
+            let bytes = frame::head_bytes(&active.segment.marker, active.end, &head, encoded.stored);
+            active.segment.file.write_all_at(&bytes, active.end)?;
+            active.segment.file.write_all_at(encoded.stored, active.end + HEAD_BYTES as u64)?;
+            active.end += HEAD_BYTES as u64 + encoded.stored.len() as u64;
+            heads.push(head);
+        }
+        Ok(Appended { kept: kept.len(), duplicates: batch.records.len() - kept.len() })
+    }
+
+    /// The segment to write to, which has room for `bytes` unless they are more than one can have.
+    fn take_active(&mut self, bytes: u64, now: UnixTime) -> io::Result<Active> {
+        let full = |active: &Active| active.end > HEADER_BYTES && active.end + bytes > SEGMENT_BYTES;
+        if self.active.as_ref().is_some_and(full) {
+            self.roll()?;
+        }
+        if let Some(active) = self.active.take() {
+            return Ok(active);
+        }
+        let segment = Segment::create(&self.directory, self.next_number, now, self.settings.free_bytes_min)?;
+        let segment = Arc::new(segment);
+        self.next_number += 1;
+        self.shelf.add(Arc::clone(&segment));
+        Ok(Active { segment, end: HEADER_BYTES })
+    }
+
+    /// Takes back what a write left that failed. A segment that cannot be mended, or whose sync failed so that nobody
+    /// knows what it holds, is written no more: what it has durably is read, and the next start cuts the rest.
+    fn cut(&mut self, reason: &io::Error) {
+        let Some(active) = &mut self.active else { return };
+        active.end = active.segment.end();
+        let cut = active.segment.file.set_len(active.end);
+        if files::is_full(reason) && cut.is_ok() {
+            return;
+        }
+        tracing::warn!(%reason, segment = active.segment.number, "a segment of the log could not be written and is left as it is");
+        self.active = None;
+    }
+
+    /// Ends the active segment.
+    fn roll(&mut self) -> io::Result<()> {
+        let Some(active) = self.active.take() else { return Ok(()) };
+        active.segment.seal()
+    }
+}
+
+/// The batches that wait, as many as one sync may carry, and the first job of another kind.
+fn gather(first: Job, jobs: &mut mpsc::Receiver<Job>) -> (Vec<Append>, Option<Job>) {
+    let mut group = Vec::new();
+    let mut bytes = 0;
+    let mut next = Some(first);
+    while let Some(job) = next {
+        let Job::Append(append) = job else { return (group, Some(job)) };
+        bytes += append.in_flight.bytes;
+        group.push(append);
+        next = if bytes < GROUP_BYTES_MAX { jobs.try_recv().ok() } else { None };
+    }
+    (group, None)
+}
+
+/// What a batch takes of the bytes in flight.
+pub(crate) fn bytes_of(batch: &Batch) -> usize {
+    batch.records.iter().map(|record| record.json.len() + record.uid.len() + size_of::<Record>()).sum()
+}
+
+fn total(appended: Vec<Appended>) -> Appended {
+    appended.into_iter().fold(Appended::default(), |sum, one| Appended {
+        kept: sum.kept + one.kept,
+        duplicates: sum.duplicates + one.duplicates,
+    })
+}

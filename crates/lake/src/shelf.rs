@@ -1,0 +1,69 @@
+//! What there is to read: the segments of the log, and how far compaction has come.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+use crate::log::segment::Segment;
+
+/// Shared by the writer, compaction and readers.
+pub(crate) struct Shelf {
+    contents: Mutex<Contents>,
+    appended: watch::Sender<u64>,
+}
+
+struct Contents {
+    segments: BTreeMap<u64, Arc<Segment>>,
+    job: u64,
+}
+
+/// One moment of the shelf. Segments and Parquet files of jobs up to `job` together hold every event once.
+pub(crate) struct Snapshot {
+    /// In the order in which they were written.
+    pub(crate) segments: Vec<Arc<Segment>>,
+    /// The last job of compaction that is done.
+    pub(crate) job: u64,
+}
+
+impl Shelf {
+    pub(crate) fn new(segments: Vec<Arc<Segment>>, job: u64) -> Self {
+        let segments = segments.into_iter().map(|segment| (segment.number, segment)).collect();
+        Self { contents: Mutex::new(Contents { segments, job }), appended: watch::Sender::new(0) }
+    }
+
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let contents = self.lock();
+        Snapshot { segments: contents.segments.values().cloned().collect(), job: contents.job }
+    }
+
+    /// How many bytes the log takes.
+    pub(crate) fn log_bytes(&self) -> u64 {
+        self.lock().segments.values().map(|segment| segment.end()).sum()
+    }
+
+    pub(crate) fn add(&self, segment: Arc<Segment>) {
+        self.lock().segments.insert(segment.number, segment);
+    }
+
+    /// A job is done: its files count, and its segments do not any more.
+    pub(crate) fn complete(&self, job: u64, segments: &[u64]) {
+        let mut contents = self.lock();
+        contents.segments.retain(|number, _| !segments.contains(number));
+        contents.job = job;
+    }
+
+    /// Wakes whoever follows.
+    pub(crate) fn announce(&self) {
+        self.appended.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
+        self.appended.subscribe()
+    }
+
+    /// Nothing panics while it holds this, and nothing is left by half if it did.
+    fn lock(&self) -> MutexGuard<'_, Contents> {
+        self.contents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
