@@ -21,6 +21,9 @@ pub enum Conflict {
     /// There is such a record already, and records of this kind are never replaced.
     #[error("there is already {0} with this key: use another key, or read the one that is there")]
     Exists(&'static str),
+    /// What the record belongs to is not there, or no longer.
+    #[error("there is not {0} of this id: it may have been deleted")]
+    Absent(&'static str),
     /// The attachment belongs to another instance.
     #[error("the attachment is another instance's: choose another port or place")]
     AttachmentTaken,

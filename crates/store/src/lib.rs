@@ -10,9 +10,11 @@ mod command;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod cut_off;
+mod detector;
 mod document;
 mod epoch;
 mod error;
+mod finding;
 mod host_keys;
 mod instance;
 mod inventory;
@@ -31,9 +33,11 @@ pub use command::{
     Invocation, InvocationState, SentCommand,
 };
 pub use cut_off::{CutOff, CutOffScope, RecordedCutOff};
+pub use detector::{AgentReport, Detector, DetectorPart, PartKind};
 pub use document::Document;
 pub use epoch::{EpochState, Sealed, SealedEpoch};
 pub use error::{Conflict, StoreError};
+pub use finding::{Finding, FindingPlace, FindingQuery, FindingRetention};
 pub use host_keys::{HostKeyBasis, HostKeySet, HostKeys, HostKeysChange};
 pub use instance::{Attachment, Instance, InstanceState, OwnMac, StateReason, UserData, UserDataError};
 pub use inventory::{InventoryChange, InventoryKind, InventoryQuery, InventoryRecord};

@@ -5,10 +5,11 @@ use core::pin::Pin;
 use inborn_identity::{AccountId, InstanceId, RoleName, UnixTime};
 
 use crate::{
-    ChangeRequest, Changed, Command, CommandChange, CommandQuery, CommandRetention, Document, HostKeys, HostKeysChange,
-    Instance, InstanceState, InventoryChange, InventoryQuery, InventoryRecord, Invocation, KeyPair, Node, Operator,
-    RecordedCutOff, Registration, RegistrationChange, Role, SealedEpoch, SentCommand, Session, SessionEnd,
-    SessionQuery, SessionRetention, StoreError,
+    AgentReport, ChangeRequest, Changed, Command, CommandChange, CommandQuery, CommandRetention, Detector,
+    DetectorPart, Document, Finding, FindingQuery, FindingRetention, HostKeys, HostKeysChange, Instance, InstanceState,
+    InventoryChange, InventoryQuery, InventoryRecord, Invocation, KeyPair, Node, Operator, PartKind, RecordedCutOff,
+    Registration, RegistrationChange, Role, SealedEpoch, SentCommand, Session, SessionEnd, SessionQuery,
+    SessionRetention, StoreError,
 };
 
 /// What every verb gives: boxed, so that the trait is object safe.
@@ -337,6 +338,57 @@ pub trait Store: Send + Sync + 'static {
 
     /// Forgets sessions that have ended, the oldest first, a part at a time; gives how many.
     fn forget_sessions(&self, retention: SessionRetention) -> Future<'_, u64>;
+
+    /// All detectors, ordered by id.
+    fn detectors(&self) -> Future<'_, Vec<Detector>>;
+
+    /// Adds a detector, or replaces the one with this id.
+    ///
+    /// # Errors
+    /// `Conflict`: the account has another; `Invalid`: too long.
+    fn put_detector(&self, detector: Detector) -> Future<'_, ()>;
+
+    /// Deletes a detector with its parts and findings; gives whether there was one.
+    fn delete_detector(&self, id: String) -> Future<'_, bool>;
+
+    /// The parts of all detectors, ordered by detector, kind and id.
+    fn detector_parts(&self) -> Future<'_, Vec<DetectorPart>>;
+
+    /// Adds a part of a detector, or replaces the one of this kind and id.
+    ///
+    /// # Errors
+    /// `Conflict`: there is no such detector; `Invalid`: too long.
+    fn put_detector_part(&self, part: DetectorPart) -> Future<'_, ()>;
+
+    /// Deletes a part of a detector; gives whether there was one.
+    fn delete_detector_part(&self, detector: String, kind: PartKind, id: String) -> Future<'_, bool>;
+
+    /// Adds findings, or replaces those with their ids: all or none.
+    ///
+    /// # Errors
+    /// `Conflict`: there is no such detector; `Invalid`: too many, or too long.
+    fn put_findings(&self, findings: Vec<Finding>) -> Future<'_, ()>;
+
+    /// Findings of a detector, the latest first.
+    ///
+    /// # Errors
+    /// `Invalid`: the limit.
+    fn findings(&self, query: FindingQuery) -> Future<'_, Vec<Finding>>;
+
+    /// Those of these findings that are the detector's, in the order asked.
+    fn findings_by_id(&self, detector: String, ids: Vec<String>) -> Future<'_, Vec<Finding>>;
+
+    /// Forgets findings, those first that were changed least lately, a part at a time; gives how many.
+    fn forget_findings(&self, retention: FindingRetention) -> Future<'_, u64>;
+
+    /// The agents that have sent telemetry, ordered by machine.
+    fn agent_reports(&self) -> Future<'_, Vec<AgentReport>>;
+
+    /// Sets which agents have sent telemetry, all or none. Machines that are not there are passed over.
+    ///
+    /// # Errors
+    /// `Invalid`: too many, or too long.
+    fn put_agent_reports(&self, reports: Vec<AgentReport>) -> Future<'_, ()>;
 
     /// Finishes what was begun and lets go of the files. Later verbs give `Closed`; a second `close` does nothing.
     fn close(&self) -> Future<'_, ()>;

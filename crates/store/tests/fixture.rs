@@ -10,12 +10,12 @@ use std::path::Path;
 
 use inborn_identity::MacAddress;
 use inborn_store::conformance::samples::{
-    LAUNCHED_AT, account, bare, document, epoch, full, host_keys, id, key_pair, launch_with_token, operator, sent,
-    session,
+    LAUNCHED_AT, account, agent_report, bare, detector, detector_part, document, epoch, finding, full, host_keys, id,
+    key_pair, launch_with_token, operator, sent, session,
 };
 use inborn_store::{
     Attachment, Change, ChangeRequest, CutOff, CutOffScope, EpochState, HostKeys, Instance, InstanceQuery,
-    InstanceState, KeyPair, LaunchOutcome, Node, OwnMac, RecordedCutOff, Registration, Role, SessionQuery,
+    InstanceState, KeyPair, LaunchOutcome, Node, OwnMac, PartKind, RecordedCutOff, Registration, Role, SessionQuery,
     SettingChange, SqliteStore, StateReason, Store,
 };
 use rusqlite::Connection;
@@ -138,6 +138,37 @@ async fn schema_7_opens_with_all_it_holds() {
     store.close().await.unwrap();
     let store = SqliteStore::open(&path).unwrap();
     assert_eq!(store.sessions(open).await, Ok(vec![session(1, 0)]));
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn schema_9_opens_with_all_it_holds() {
+    let dump = include_str!("fixtures/schema-9.sql");
+    let attachment = Some(Attachment::Interface { name: "tap0".into(), mark: Some("boot/if7".into()) });
+    let mac = Some(OwnMac::Found(MacAddress::local([1, 2, 3, 4, 5])));
+    let full = Instance { attachment, mac, ..full_3() };
+    opens_with_all_it_holds(dump, full, &[key_pair(1), key_pair(2)], (1, host_keys(1))).await;
+
+    // Detectors and what belongs to them are what schema 10 has more.
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("region.db");
+    restore(dump, &path);
+    let store = SqliteStore::open(&path).unwrap();
+    let open = SessionQuery { account: None, has_ended: false, after: None, limit: 10 };
+    assert_eq!(store.sessions(open).await, Ok(vec![session(1, 0)]));
+    assert_eq!((store.detectors().await, store.agent_reports().await), (Ok(vec![]), Ok(vec![])));
+    let part = detector_part(1, PartKind::Filter, 1, 1);
+    store.put_detector(detector(1, account())).await.unwrap();
+    store.put_detector_part(part.clone()).await.unwrap();
+    store.put_findings(vec![finding(1, 1, 1)]).await.unwrap();
+    store.put_agent_reports(vec![agent_report(1, 1)]).await.unwrap();
+    store.close().await.unwrap();
+    let store = SqliteStore::open(&path).unwrap();
+    assert_eq!(store.detectors().await, Ok(vec![detector(1, account())]));
+    assert_eq!(store.detector_parts().await, Ok(vec![part]));
+    let ids = vec![finding(1, 1, 1).id];
+    assert_eq!(store.findings_by_id(detector(1, account()).id, ids).await, Ok(vec![finding(1, 1, 1)]));
+    assert_eq!(store.agent_reports().await, Ok(vec![agent_report(1, 1)]));
     store.close().await.unwrap();
 }
 

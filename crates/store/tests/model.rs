@@ -10,14 +10,16 @@ use std::collections::BTreeMap;
 
 use inborn_identity::{AccountId, InstanceId, MacAddress, UnixTime};
 use inborn_store::conformance::samples::{
-    LAUNCHED_AT, account, bare, command, document, ended, epoch, host_keys, id, inventory_record, invocation, key_pair,
-    launch, launch_with_token, operator, other_account, sent, session,
+    LAUNCHED_AT, account, agent_report, bare, command, detector, detector_part, document, ended, epoch, finding,
+    host_keys, id, inventory_record, invocation, key_pair, launch, launch_with_token, operator, other_account, sent,
+    session,
 };
 use inborn_store::{
-    Attachment, Change, ChangeRequest, CommandChange, CommandPlace, CommandProgress, CommandQuery, CommandRetention,
-    CommandState, Conflict, CutOff, CutOffScope, Document, EpochState, HostKeys, HostKeysChange, Instance,
-    InstanceQuery, InstanceState, InventoryChange, InventoryKind, InventoryQuery, InventoryRecord, InvocationState,
-    KeyPair, LaunchOutcome, LaunchRequest, Operator, OwnMac, RecordedCutOff, SealedEpoch, SentCommand, Session,
+    AgentReport, Attachment, Change, ChangeRequest, CommandChange, CommandPlace, CommandProgress, CommandQuery,
+    CommandRetention, CommandState, Conflict, CutOff, CutOffScope, Detector, DetectorPart, Document, EpochState,
+    Finding, FindingPlace, FindingQuery, FindingRetention, HostKeys, HostKeysChange, Instance, InstanceQuery,
+    InstanceState, InventoryChange, InventoryKind, InventoryQuery, InventoryRecord, InvocationState, KeyPair,
+    LaunchOutcome, LaunchRequest, Operator, OwnMac, PartKind, RecordedCutOff, SealedEpoch, SentCommand, Session,
     SessionPlace, SessionQuery, SessionRetention, SettingChange, SqliteStore, Store, StoreError, TagRemoval, UserData,
 };
 use proptest::prelude::*;
@@ -48,6 +50,13 @@ enum Action {
     EndSession { number: u8, seconds: u8 },
     ForgetSessions { seconds: u8, sessions_max: u8 },
     Sessions { has_ended: bool, after: Option<(u8, u8)>, limit: u8 },
+    Detector { number: u8, other: bool },
+    DeleteDetector(u8),
+    Part { detector: u8, kind: PartKind, number: u8, version: Option<u8> },
+    Findings { detector: u8, all: Vec<(u8, u8)> },
+    ForgetFindings { seconds: u8, findings_max: u8 },
+    FindingPage { detector: u8, key: Option<u8>, after: Option<(u8, u8)>, limit: u8 },
+    AgentReport { number: u8, seconds: u8 },
     Reopen,
 }
 
@@ -165,6 +174,17 @@ fn action() -> impl Strategy<Value = Action> {
         1 => (0..5u8, 0..4u8).prop_map(|(seconds, sessions_max)| Action::ForgetSessions { seconds, sessions_max }),
         2 => (any::<bool>(), prop::option::of((0..4u8, 0..6u8)), 1..5u8)
             .prop_map(|(has_ended, after, limit)| Action::Sessions { has_ended, after, limit }),
+        3 => (0..3u8, any::<bool>()).prop_map(|(number, other)| Action::Detector { number, other }),
+        1 => (0..3u8).prop_map(Action::DeleteDetector),
+        3 => (0..3u8, prop::sample::select(&PartKind::ALL[..]), 0..2u8, prop::option::weighted(0.7, 0..3u8)).prop_map(
+            |(detector, kind, number, version)| Action::Part { detector, kind, number, version }
+        ),
+        4 => (0..3u8, prop::collection::vec((0..6u8, 0..4u8), 0..3))
+            .prop_map(|(detector, all)| Action::Findings { detector, all }),
+        1 => (0..5u8, 0..4u8).prop_map(|(seconds, findings_max)| Action::ForgetFindings { seconds, findings_max }),
+        2 => (0..3u8, prop::option::of(0..3u8), prop::option::of((0..4u8, 0..6u8)), 1..5u8)
+            .prop_map(|(detector, key, after, limit)| Action::FindingPage { detector, key, after, limit }),
+        2 => (number(), 0..4u8).prop_map(|(number, seconds)| Action::AgentReport { number, seconds }),
         1 => Just(Action::Reopen),
     ]
 }
@@ -200,6 +220,10 @@ struct Model {
     commands: BTreeMap<String, SentCommand>,
     inventory: BTreeMap<(InstanceId, InventoryKind, String), InventoryRecord>,
     sessions: BTreeMap<String, Session>,
+    detectors: BTreeMap<String, Detector>,
+    parts: BTreeMap<(String, String, String), DetectorPart>,
+    findings: BTreeMap<String, Finding>,
+    agent_reports: BTreeMap<InstanceId, AgentReport>,
 }
 
 type Answer<T> = Result<T, StoreError>;
@@ -328,6 +352,7 @@ impl Model {
         self.instances.retain(|_, instance| instance.terminated_at.is_none_or(|at| at >= before));
         let instances = &self.instances;
         self.host_keys.retain(|id, _| instances.contains_key(id));
+        self.agent_reports.retain(|id, _| instances.contains_key(id));
         self.inventory.retain(|(id, ..), _| instances.contains_key(id));
         self.launches.retain(|_, (_, reservation)| instances.values().any(|left| left.reservation_id == *reservation));
         (count - self.instances.len()) as u64
@@ -345,6 +370,13 @@ impl Model {
         let asked = self.sessions.values().filter(|session| session.end.is_some() == has_ended);
         let mut all: Vec<_> = asked.cloned().collect();
         all.sort_by_key(|session| (std::cmp::Reverse(session.started_at), session.id.clone()));
+        all
+    }
+
+    /// The findings of a detector in the order in which they are listed.
+    fn listed_findings(&self, detector: &str) -> Vec<Finding> {
+        let mut all: Vec<_> = self.findings.values().filter(|finding| finding.detector == detector).cloned().collect();
+        all.sort_by_key(|finding| (std::cmp::Reverse(finding.updated_at), finding.id.clone()));
         all
     }
 
@@ -595,6 +627,79 @@ async fn step(store: &SqliteStore, model: &mut Model, action: Action) {
             let page = store.instances(query).await.unwrap();
             assert_eq!((page.instances, page.next), model.page(query));
         }
+        Action::Detector { number, other } => {
+            let detector = detector(number, whose(other));
+            let is_other = |found: &Detector| found.account == detector.account && found.id != detector.id;
+            let is_good = !model.detectors.values().any(is_other);
+            assert_eq!(store.put_detector(detector.clone()).await.is_ok(), is_good);
+            if is_good {
+                model.detectors.insert(detector.id.clone(), detector);
+            }
+        }
+        Action::DeleteDetector(number) => {
+            let id = detector(number, account()).id;
+            let was_there = model.detectors.remove(&id).is_some();
+            model.parts.retain(|(detector, ..), _| *detector != id);
+            model.findings.retain(|_, finding| finding.detector != id);
+            assert_eq!(store.delete_detector(id).await, Ok(was_there));
+        }
+        Action::Part { detector, kind, number, version: Some(version) } => {
+            let part = detector_part(detector, kind, number, version);
+            let is_good = model.detectors.contains_key(&part.detector);
+            assert_eq!(store.put_detector_part(part.clone()).await.is_ok(), is_good);
+            if is_good {
+                model.parts.insert((part.detector.clone(), kind.to_string(), part.id.clone()), part);
+            }
+        }
+        Action::Part { detector, kind, number, version: None } => {
+            let DetectorPart { detector, id, .. } = detector_part(detector, kind, number, 0);
+            let was_there = model.parts.remove(&(detector.clone(), kind.to_string(), id.clone())).is_some();
+            assert_eq!(store.delete_detector_part(detector, kind, id).await, Ok(was_there));
+        }
+        Action::Findings { detector: number, all } => {
+            let all: Vec<_> = all.into_iter().map(|(which, seconds)| finding(number, which, seconds)).collect();
+            let is_good = all.is_empty() || model.detectors.contains_key(&detector(number, account()).id);
+            assert_eq!(store.put_findings(all.clone()).await.is_ok(), is_good);
+            if is_good {
+                model.findings.extend(all.into_iter().map(|finding| (finding.id.clone(), finding)));
+            }
+        }
+        Action::ForgetFindings { seconds, findings_max } => {
+            let retention = FindingRetention { updated_since: at(seconds), findings_max: findings_max.into() };
+            let mut gone = Vec::new();
+            for detector in model.detectors.keys() {
+                let listed = model.listed_findings(detector).into_iter().enumerate();
+                let old =
+                    listed.filter(|(place, finding)| finding.updated_at < at(seconds) || *place >= findings_max.into());
+                gone.extend(old.map(|(_, finding)| finding.id));
+            }
+            gone.iter().for_each(|id| drop(model.findings.remove(id)));
+            assert_eq!(store.forget_findings(retention).await, Ok(gone.len() as u64));
+        }
+        Action::FindingPage { detector: number, key, after, limit } => {
+            let after =
+                after.map(|(seconds, number)| FindingPlace { updated_at: at(seconds), id: finding(0, number, 0).id });
+            let key = key.map(|key| format!("key-{key}"));
+            let is_asked = |finding: &Finding| {
+                key.as_ref().is_none_or(|key| finding.key == *key)
+                    && after.as_ref().is_none_or(|place| {
+                        let (at, id) = (finding.updated_at, &finding.id);
+                        at < place.updated_at || (at == place.updated_at && *id > place.id)
+                    })
+            };
+            let id = detector(number, account()).id;
+            let listed = model.listed_findings(&id).into_iter();
+            let expected = listed.filter(is_asked).take(limit.into()).collect();
+            let query = FindingQuery { detector: id, key: key.clone(), after: after.clone(), limit: limit.into() };
+            assert_eq!(store.findings(query).await, Ok(expected));
+        }
+        Action::AgentReport { number, seconds } => {
+            let report = agent_report(number, seconds);
+            assert_eq!(store.put_agent_reports(vec![report.clone()]).await, Ok(()));
+            if model.instances.contains_key(&report.instance) {
+                model.agent_reports.insert(report.instance, report);
+            }
+        }
         Action::Reopen => {}
     }
 }
@@ -632,6 +737,14 @@ async fn compare(store: &SqliteStore, model: &Model) {
     for has_ended in [false, true] {
         let query = SessionQuery { account: None, has_ended, after: None, limit: SessionQuery::LIMIT_MAX };
         assert_eq!(store.sessions(query).await, Ok(model.listed_sessions(has_ended)));
+    }
+    assert_eq!(store.detectors().await, Ok(model.detectors.values().cloned().collect()));
+    assert_eq!(store.detector_parts().await, Ok(model.parts.values().cloned().collect()));
+    assert_eq!(store.agent_reports().await, Ok(model.agent_reports.values().cloned().collect()));
+    for detector in model.detectors.keys() {
+        let limit = FindingQuery::LIMIT_MAX;
+        let query = FindingQuery { detector: detector.clone(), key: None, after: None, limit };
+        assert_eq!(store.findings(query).await, Ok(model.listed_findings(detector)));
     }
     for name in ["setting-0", "setting-1"] {
         assert_eq!(store.setting(name).await, Ok(model.settings.get(name).cloned()));

@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use inborn_identity::{AccountId, InstanceId, RoleName, UnixTime};
 use inborn_store::{
-    ChangeRequest, Changed, Command, CommandChange, CommandQuery, CommandRetention, Document, Future, HostKeys,
-    HostKeysChange, Instance, InstancePage, InstanceQuery, InventoryChange, InventoryQuery, InventoryRecord,
-    Invocation, KeyPair, LaunchOutcome, LaunchRequest, Node, Operator, RecordedCutOff, Registration,
-    RegistrationChange, Role, SealedEpoch, SentCommand, Session, SessionEnd, SessionQuery, SessionRetention,
-    SettingChange, Store, StoreError,
+    AgentReport, ChangeRequest, Changed, Command, CommandChange, CommandQuery, CommandRetention, Detector,
+    DetectorPart, Document, Finding, FindingQuery, FindingRetention, Future, HostKeys, HostKeysChange, Instance,
+    InstancePage, InstanceQuery, InventoryChange, InventoryQuery, InventoryRecord, Invocation, KeyPair, LaunchOutcome,
+    LaunchRequest, Node, Operator, PartKind, RecordedCutOff, Registration, RegistrationChange, Role, SealedEpoch,
+    SentCommand, Session, SessionEnd, SessionQuery, SessionRetention, SettingChange, Store, StoreError,
 };
 
 /// How a write fails.
@@ -260,6 +260,54 @@ impl Store for FaultyStore {
 
     fn forget_sessions(&self, retention: SessionRetention) -> Future<'_, u64> {
         self.write(|store| store.forget_sessions(retention))
+    }
+
+    fn detectors(&self) -> Future<'_, Vec<Detector>> {
+        self.inner.detectors()
+    }
+
+    fn put_detector(&self, detector: Detector) -> Future<'_, ()> {
+        self.write(|store| store.put_detector(detector))
+    }
+
+    fn delete_detector(&self, id: String) -> Future<'_, bool> {
+        self.write(|store| store.delete_detector(id))
+    }
+
+    fn detector_parts(&self) -> Future<'_, Vec<DetectorPart>> {
+        self.inner.detector_parts()
+    }
+
+    fn put_detector_part(&self, part: DetectorPart) -> Future<'_, ()> {
+        self.write(|store| store.put_detector_part(part))
+    }
+
+    fn delete_detector_part(&self, detector: String, kind: PartKind, id: String) -> Future<'_, bool> {
+        self.write(move |store| store.delete_detector_part(detector, kind, id))
+    }
+
+    fn put_findings(&self, findings: Vec<Finding>) -> Future<'_, ()> {
+        self.write(|store| store.put_findings(findings))
+    }
+
+    fn findings(&self, query: FindingQuery) -> Future<'_, Vec<Finding>> {
+        self.inner.findings(query)
+    }
+
+    fn findings_by_id(&self, detector: String, ids: Vec<String>) -> Future<'_, Vec<Finding>> {
+        self.inner.findings_by_id(detector, ids)
+    }
+
+    fn forget_findings(&self, retention: FindingRetention) -> Future<'_, u64> {
+        self.write(move |store| store.forget_findings(retention))
+    }
+
+    fn agent_reports(&self) -> Future<'_, Vec<AgentReport>> {
+        self.inner.agent_reports()
+    }
+
+    fn put_agent_reports(&self, reports: Vec<AgentReport>) -> Future<'_, ()> {
+        self.write(|store| store.put_agent_reports(reports))
     }
 
     fn close(&self) -> Future<'_, ()> {

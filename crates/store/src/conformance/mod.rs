@@ -10,6 +10,8 @@
 
 mod changes;
 mod commands;
+mod detectors;
+mod findings;
 mod host_keys;
 mod inventory;
 mod launches;
@@ -21,6 +23,8 @@ mod sessions;
 
 pub use changes::*;
 pub use commands::*;
+pub use detectors::*;
+pub use findings::*;
 pub use host_keys::*;
 pub use inventory::*;
 pub use launches::*;
@@ -91,6 +95,14 @@ macro_rules! conformance_tests {
             sessions_are_listed_in_pages,
             ended_sessions_are_forgotten,
             session_limits,
+            an_account_has_one_detector,
+            parts_go_with_their_detector,
+            agent_reports_are_replaced_and_go_with_their_machine,
+            detector_limits,
+            findings_are_replaced_by_their_ids,
+            findings_are_listed_in_pages,
+            findings_are_forgotten,
+            finding_limits,
             a_closed_store_says_so,
         );
     };

@@ -6,10 +6,10 @@ use std::net::Ipv4Addr;
 use inborn_identity::{AccessKeyId, AccessKeyKind, AccountId, InstanceId, MetadataOptions, Region, UnixTime, Zone};
 
 use crate::{
-    Attachment, Change, ChangeRequest, Command, CommandProgress, CommandState, CommandStep, Document, EpochState,
-    HostKeyBasis, HostKeySet, HostKeys, Instance, InstanceState, InventoryKind, InventoryRecord, Invocation,
-    InvocationState, KeyPair, KeyType, LaunchRequest, Operator, OwnMac, Sealed, SealedEpoch, SentCommand, Session,
-    SessionEnd, StateReason, UserData,
+    AgentReport, Attachment, Change, ChangeRequest, Command, CommandProgress, CommandState, CommandStep, Detector,
+    DetectorPart, Document, EpochState, Finding, HostKeyBasis, HostKeySet, HostKeys, Instance, InstanceState,
+    InventoryKind, InventoryRecord, Invocation, InvocationState, KeyPair, KeyType, LaunchRequest, Operator, OwnMac,
+    PartKind, Sealed, SealedEpoch, SentCommand, Session, SessionEnd, StateReason, UserData,
 };
 
 /// When the samples were launched: 2026-01-01T00:00:00Z.
@@ -313,4 +313,57 @@ pub fn session(number: u32, seconds: u64) -> Session {
 #[must_use]
 pub fn ended(seconds: u64) -> SessionEnd {
     SessionEnd { at: LAUNCHED_AT.plus(seconds), status: "Terminated".into(), details: "by é".into() }
+}
+
+/// Detector number `number`, of the account or of another.
+#[must_use]
+pub fn detector(number: u8, account: AccountId) -> Detector {
+    Detector {
+        id: format!("{number:032x}"),
+        account,
+        created_at: LAUNCHED_AT,
+        updated_at: LAUNCHED_AT.plus(u64::from(number)),
+        document: r#"{"status":"ENABLED","é":"'"}"#.into(),
+    }
+}
+
+/// Part number `number` of a detector, as it is said for the time number `version`.
+#[must_use]
+pub fn detector_part(detector: u8, kind: PartKind, number: u8, version: u8) -> DetectorPart {
+    DetectorPart {
+        detector: format!("{detector:032x}"),
+        kind,
+        id: format!("part é {number}"),
+        document: format!(r#"{{"version":{version}}}"#),
+    }
+}
+
+/// Finding number `number` of a detector, changed so many seconds after the launch.
+#[must_use]
+pub fn finding(detector: u8, number: u8, seconds: u8) -> Finding {
+    Finding {
+        id: format!("finding-{number}"),
+        detector: format!("{detector:032x}"),
+        key: format!("key-{}", number % 3),
+        kind: "Execution:Runtime/ReverseShell".into(),
+        severity_tenths: 80,
+        created_at: LAUNCHED_AT,
+        updated_at: LAUNCHED_AT.plus(u64::from(seconds)),
+        is_archived: number % 2 == 1,
+        instance: (number > 1).then(|| id(number.into())),
+        count: u64::from(seconds) + 1,
+        document: r#"{"title":"'☃"}"#.into(),
+    }
+}
+
+/// The agent of machine number `number`, heard last so many seconds after the launch.
+#[must_use]
+pub fn agent_report(number: u8, seconds: u8) -> AgentReport {
+    AgentReport {
+        instance: id(number.into()),
+        agent_name: "inborn-sensor é".into(),
+        agent_version: format!("1.{seconds}"),
+        first_at: LAUNCHED_AT,
+        last_at: LAUNCHED_AT.plus(u64::from(seconds)),
+    }
 }

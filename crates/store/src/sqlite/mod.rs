@@ -1,9 +1,11 @@
 //! The SQLite store: one file, one thread that writes, a few that read.
 
 mod commands;
+mod detectors;
 mod documents;
 mod fault;
 mod file;
+mod findings;
 mod host_keys;
 mod instances;
 mod inventory;
@@ -25,11 +27,11 @@ use inborn_identity::{AccountId, InstanceId, RoleName, UnixTime};
 use rusqlite::Connection;
 
 use crate::{
-    ChangeRequest, Changed, Command, CommandChange, CommandQuery, CommandRetention, Document, Future, HostKeys,
-    HostKeysChange, Instance, InstancePage, InstanceQuery, InventoryChange, InventoryQuery, InventoryRecord,
-    Invocation, KeyPair, LaunchOutcome, LaunchRequest, Node, Operator, RecordedCutOff, Registration,
-    RegistrationChange, Role, SealedEpoch, SentCommand, Session, SessionEnd, SessionQuery, SessionRetention,
-    SettingChange, Store, StoreError,
+    AgentReport, ChangeRequest, Changed, Command, CommandChange, CommandQuery, CommandRetention, Detector,
+    DetectorPart, Document, Finding, FindingQuery, FindingRetention, Future, HostKeys, HostKeysChange, Instance,
+    InstancePage, InstanceQuery, InventoryChange, InventoryQuery, InventoryRecord, Invocation, KeyPair, LaunchOutcome,
+    LaunchRequest, Node, Operator, PartKind, RecordedCutOff, Registration, RegistrationChange, Role, SealedEpoch,
+    SentCommand, Session, SessionEnd, SessionQuery, SessionRetention, SettingChange, Store, StoreError,
 };
 use queue::Queue;
 use readers::ReadJob;
@@ -387,6 +389,69 @@ impl Store for SqliteStore {
 
     fn forget_sessions(&self, retention: SessionRetention) -> Future<'_, u64> {
         self.write(move |connection| sessions::forget(connection, retention))
+    }
+
+    fn detectors(&self) -> Future<'_, Vec<Detector>> {
+        self.read(detectors::detectors)
+    }
+
+    fn put_detector(&self, detector: Detector) -> Future<'_, ()> {
+        match detector.check() {
+            Ok(()) => self.write(move |connection| detectors::put(connection, &detector)),
+            Err(error) => refuse(error),
+        }
+    }
+
+    fn delete_detector(&self, id: String) -> Future<'_, bool> {
+        self.write(move |connection| detectors::delete(connection, &id))
+    }
+
+    fn detector_parts(&self) -> Future<'_, Vec<DetectorPart>> {
+        self.read(detectors::parts)
+    }
+
+    fn put_detector_part(&self, part: DetectorPart) -> Future<'_, ()> {
+        match part.check() {
+            Ok(()) => self.write(move |connection| detectors::put_part(connection, &part)),
+            Err(error) => refuse(error),
+        }
+    }
+
+    fn delete_detector_part(&self, detector: String, kind: PartKind, id: String) -> Future<'_, bool> {
+        self.write(move |connection| detectors::delete_part(connection, &detector, kind, &id))
+    }
+
+    fn put_findings(&self, findings: Vec<Finding>) -> Future<'_, ()> {
+        match Finding::check_all(&findings) {
+            Ok(()) => self.write(move |connection| findings::put(connection, &findings)),
+            Err(error) => refuse(error),
+        }
+    }
+
+    fn findings(&self, query: FindingQuery) -> Future<'_, Vec<Finding>> {
+        match query.check() {
+            Ok(()) => self.read(move |connection| findings::page(connection, &query)),
+            Err(error) => refuse(error),
+        }
+    }
+
+    fn findings_by_id(&self, detector: String, ids: Vec<String>) -> Future<'_, Vec<Finding>> {
+        self.read(move |connection| findings::by_id(connection, &detector, &ids))
+    }
+
+    fn forget_findings(&self, retention: FindingRetention) -> Future<'_, u64> {
+        self.write(move |connection| findings::forget(connection, retention))
+    }
+
+    fn agent_reports(&self) -> Future<'_, Vec<AgentReport>> {
+        self.read(detectors::agent_reports)
+    }
+
+    fn put_agent_reports(&self, reports: Vec<AgentReport>) -> Future<'_, ()> {
+        match AgentReport::check_all(&reports) {
+            Ok(()) => self.write(move |connection| detectors::put_agent_reports(connection, &reports)),
+            Err(error) => refuse(error),
+        }
     }
 
     fn close(&self) -> Future<'_, ()> {
