@@ -32,8 +32,10 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// The longest id, key or type, in bytes. Source: botocore's model, `FindingId`; our keys are digests and types.
+    /// The longest id or type, in bytes. Source: botocore's model, `FindingId`.
     pub const NAME_MAX: usize = 300;
+    /// The longest key, in bytes.
+    pub const KEY_MAX: usize = 1024;
     /// The longest document, in bytes.
     pub const DOCUMENT_MAX: usize = 64 * 1024;
     /// The most findings that are written together.
@@ -41,8 +43,11 @@ impl Finding {
 
     pub(crate) fn check(&self) -> Result<(), StoreError> {
         let is_name = |text: &String| (1..=Self::NAME_MAX).contains(&text.len());
-        if ![&self.id, &self.key, &self.kind].into_iter().all(is_name) {
-            return Err(StoreError::Invalid("the id, the key and the type of a finding have 1 to 300 bytes"));
+        if !is_name(&self.id) || !is_name(&self.kind) {
+            return Err(StoreError::Invalid("the id and the type of a finding have 1 to 300 bytes"));
+        }
+        if !(1..=Self::KEY_MAX).contains(&self.key.len()) {
+            return Err(StoreError::Invalid("the key of a finding has 1 to 1024 bytes"));
         }
         if self.document.len() > Self::DOCUMENT_MAX {
             return Err(StoreError::Invalid("a finding has at most 65536 bytes"));
