@@ -4,6 +4,17 @@
 //! The crate is pure: no sockets, no files, no clocks.
 #![forbid(unsafe_code)]
 
+mod category;
+mod describe;
+mod event;
 pub mod finding;
+mod own;
+mod rules;
+pub mod sigma;
 
+pub use category::{Category, Product};
+pub use describe::describe;
+pub use event::Event;
 pub use finding::{Finding, FindingKey, FindingType, Recorded, Severity};
+pub use own::own_rules;
+pub use rules::{Place, RuleError, RuleFacts, RuleFile, Rules};
