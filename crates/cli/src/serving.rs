@@ -19,7 +19,7 @@ use inborn_host::pocket::ENDPOINTS_ADDRESS;
 use inborn_identity::{Clock, InstanceId};
 use inborn_listener::{Limits, Peer};
 use inborn_pki::{ServerNames, tls};
-use inborn_region::{KeySource, Opening, RegionServer, RequestOrigin};
+use inborn_region::{KeySource, Opening, RegionServer, RequestOrigin, TelemetrySettings};
 use inborn_store::{SqliteStore, Store};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
@@ -142,6 +142,7 @@ async fn open_region(
         key_source: if settings.ephemeral { KeySource::Ephemeral } else { KeySource::File(directory.file(KEY_FILE)) },
         audit_file: audit_directory.join(AUDIT_FILE),
         rates: settings.rates,
+        telemetry: TelemetrySettings::default(),
     };
     Ok(RegionServer::open(store, opening, clock).await?)
 }

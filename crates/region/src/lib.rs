@@ -27,6 +27,7 @@ mod secrets;
 mod services;
 mod sessions;
 mod signers;
+mod telemetry;
 mod throttle;
 mod tunnels;
 mod user_keys;
@@ -64,6 +65,7 @@ pub use metrics::{Metrics, encode as encode_metrics};
 pub use operation::{Effect, NamedByPath, Operation, Protocol, Route, Service, SocketPath};
 pub use secrets::{KeySource, OperatorKey};
 pub use services::{ARCHITECTURE, ROOT_DEVICE, SERVICES};
+pub use telemetry::{Appending, Heard, Kept, Listening, Report, Sink, SinkError, Telemetry, TelemetrySettings};
 pub use throttle::{Rate, Rates};
 pub use tunnels::{Reach, Reached, Unreachable};
 pub use user_keys::{SentKeys, USER_KEY_SECONDS, UserKey};
@@ -135,6 +137,8 @@ pub struct Opening {
     pub audit_file: PathBuf,
     /// How often one source, and one principal, may call.
     pub rates: Rates,
+    /// What is taken of machines that tell what they see.
+    pub telemetry: TelemetrySettings,
 }
 
 /// A region.
@@ -162,6 +166,7 @@ pub struct RegionServer {
     audit: Audit,
     bounds: Bounds,
     tunnels: Tunnels,
+    telemetry: Telemetry,
     metrics: Metrics,
 }
 
@@ -177,7 +182,7 @@ impl RegionServer {
     /// # Errors
     /// See [`OpenError`]; nothing that was there is ever replaced.
     pub async fn open(store: Arc<dyn Store>, opening: Opening, clock: Arc<dyn Clock>) -> Result<Arc<Self>, OpenError> {
-        let Opening { identity, key_source, audit_file, rates } = opening;
+        let Opening { identity, key_source, audit_file, rates, telemetry } = opening;
         let now = clock.now();
         let secrets = secrets::Secrets::open(&store, &key_source, &identity, now).await?;
         let operator_key = secrets::operator_key(&secrets.operators, identity.account);
@@ -223,6 +228,7 @@ impl RegionServer {
             audit,
             bounds: Bounds::new(rates),
             tunnels: Tunnels::default(),
+            telemetry: Telemetry::new(telemetry),
             metrics: Metrics::default(),
         };
         let region = Arc::new(region);
@@ -319,6 +325,22 @@ impl RegionServer {
     /// Sets who knows the way to machines. Only the first call counts; before it there is no way.
     pub fn reach_by(&self, reach: Arc<dyn Reach>) {
         self.tunnels.reach_by(reach);
+    }
+
+    /// What machines tell of what they see.
+    #[must_use]
+    pub const fn telemetry(&self) -> &Telemetry {
+        &self.telemetry
+    }
+
+    /// What the clients of a service sign for.
+    fn signing_name(&self, service: &'static Service) -> &str {
+        if service.name == services::TELEMETRY { self.telemetry.signing_name() } else { service.signing_name }
+    }
+
+    /// Whether an operation leaves no audit line where nothing is wrong with it.
+    fn is_only_counted(&self, operation: Option<&Operation>) -> bool {
+        operation.is_some_and(|operation| operation.effect == Effect::Data) && !self.telemetry.is_audited()
     }
 
     /// What commands run.
@@ -459,6 +481,7 @@ impl RegionServer {
         self.authenticator.forget(now);
         self.agents.keep(|instance| self.machines.get(instance).is_some());
         self.nodes.keep(|instance| self.machines.get(instance).is_some());
+        self.telemetry.keep(|instance| self.machines.get(instance).is_some());
         self.sessions.look(now);
         self.audit.tidy(now);
         self.user_keys.tidy(now);

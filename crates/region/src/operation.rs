@@ -5,10 +5,11 @@ use core::net::IpAddr;
 use core::pin::Pin;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use inborn_credential::{Caller, SecondSignature};
 use inborn_identity::{CallerKind, UnixTime};
 use inborn_wire::Answer;
-use inborn_wire::error::{Dialect, Problem};
+use inborn_wire::error::{Dialect, Problem, Refusal};
 use inborn_wire::json::Object;
 use inborn_wire::query::Parameters;
 use serde_json::Value;
@@ -23,6 +24,9 @@ pub enum Effect {
     ReadOnly,
     /// It changes something: refused when it could not be recorded.
     Mutating,
+    /// It brings data, again and again: only what is refused has an audit line, unless the settings ask for all. It goes on
+    /// to its end like a change.
+    Data,
 }
 
 /// One operation of a service.
@@ -124,8 +128,11 @@ pub struct SocketPath {
 /// One service.
 #[derive(Clone, Copy, Debug)]
 pub struct Service {
-    /// Its signing name, which is also the first label of its endpoint.
+    /// The first label of its endpoint.
     pub name: &'static str,
+    /// The service that its clients sign for. Several services may be signed for by one name: which one is meant, the name of
+    /// the host says, or else the path.
+    pub signing_name: &'static str,
     /// How it is called.
     pub protocol: Protocol,
     /// Whether `NAME.DOMAIN` without a region is an endpoint too, whose clients sign for the global region.
@@ -194,6 +201,23 @@ impl From<Answer> for Reply {
 
 pub(crate) type Outcome<'a> = Pin<Box<dyn Future<Output = Result<Reply, Problem>> + Send + 'a>>;
 
+/// A body as it came, and what the request says of it. The path is always signed; the two headers need not be: they may make
+/// a body be refused, not be taken for something else.
+#[derive(Debug)]
+pub(crate) struct Upload {
+    /// The path of the route.
+    pub(crate) path: &'static str,
+    /// `Content-Type`; empty if there is none.
+    pub(crate) content_type: String,
+    /// `Content-Encoding`; empty if there is none.
+    pub(crate) content_encoding: String,
+    /// The bytes that were signed.
+    pub(crate) body: Bytes,
+}
+
+/// A call that brings data.
+pub(crate) type UploadCall<'a> = Call<'a, Upload>;
+
 /// A call of an operation of a JSON service.
 pub(crate) type JsonCall<'a> = Call<'a, Object>;
 
@@ -202,6 +226,11 @@ pub(crate) type JsonCall<'a> = Call<'a, Object>;
 pub(crate) enum Handler {
     Query(for<'a> fn(Call<'a>) -> Outcome<'a>),
     Json(for<'a> fn(JsonCall<'a>) -> Outcome<'a>),
+    Upload {
+        run: for<'a> fn(UploadCall<'a>) -> Outcome<'a>,
+        /// Says a refusal in the form that was asked in, to a caller who was let in.
+        refuse: fn(&Upload, &Refusal, &str) -> Answer,
+    },
 }
 
 /// What a call gives its operation, in the form of the protocol.
@@ -209,6 +238,7 @@ pub(crate) enum Handler {
 pub(crate) enum Input {
     Query(Parameters),
     Json(Object),
+    Upload(Upload),
 }
 
 #[cfg(test)]

@@ -45,6 +45,7 @@ const EXPECTED: &[(&str, &str, &[CallerKind])] = &[
     ("ec2messages", "GetEndpoint", &[CallerKind::ManagementRole]),
     ("ec2messages", "GetMessages", &[CallerKind::ManagementRole]),
     ("ec2messages", "SendReply", &[CallerKind::ManagementRole]),
+    ("guardduty-data", "SendSecurityTelemetry", &[CallerKind::IdentityRole]),
     ("iam", "CreateRole", &[CallerKind::Operator]),
     ("iam", "DeleteRole", &[CallerKind::Operator]),
     ("iam", "GetRole", &[CallerKind::Operator]),
@@ -101,8 +102,12 @@ fn the_tables_say_what_is_expected_and_nothing_else() {
     assert_eq!(tables, expected);
 }
 
-/// A call of an operation that is well-formed as far as its protocol goes.
+/// A call of an operation that is well-formed as far as its protocol goes, signed for what its clients sign for.
 fn good_call(service: &Service, operation: &Operation, id: InstanceId) -> Call {
+    Call { service: service.signing_name.to_owned(), ..well_formed(service, operation, id) }
+}
+
+fn well_formed(service: &Service, operation: &Operation, id: InstanceId) -> Call {
     match service.protocol {
         Protocol::Query => {
             let version = service.version.unwrap_or("2016-11-15");
@@ -207,12 +212,17 @@ fn is_let_in(reply: &Reply) -> bool {
         "ValidationError",
         "ValidationException",
         "InvalidArgsException",
+        "ServiceUnavailable",
     ];
-    reply.status == 200 || complaints.contains(&code(&reply.body))
+    reply.status == 200 || complaints.contains(&code(reply))
 }
 
 /// The code of a refusal in any dialect.
-fn code(body: &str) -> &str {
+fn code(reply: &Reply) -> &str {
+    if let Some(code) = reply.header("x-amzn-errortype") {
+        return code;
+    }
+    let body = reply.body.as_str();
     let in_json = ["\"__type\":\"", "\"ErrorCode\":\""].into_iter().find_map(|start| body.split_once(start));
     match in_json {
         Some((_, rest)) => rest.split('"').next().unwrap().rsplit('#').next().unwrap(),
@@ -240,48 +250,51 @@ async fn each_operation_refuses_everybody_it_should() {
             if operation.callers.contains(&CallerKind::IdentityRole) {
                 assert!(is_let_in(&reply), "{name}: {}", reply.body);
             } else {
-                assert_eq!(code(&reply.body), unknown, "{name} by the identity role");
+                assert_eq!(code(&reply), unknown, "{name} by the identity role");
             }
             // An operator.
             let reply = running.send(&running.operator(), &good).await;
             if operation.callers.contains(&CallerKind::Operator) {
                 assert!(is_let_in(&reply), "{name} by the operator: {}", reply.body);
             } else {
-                assert_eq!((reply.status, code(&reply.body)), denied, "{name} by the operator");
+                assert_eq!((reply.status, code(&reply)), denied, "{name} by the operator");
             }
             // A terminated machine.
             let reply = running.send(&ended, &good).await;
-            assert_eq!(code(&reply.body), unknown, "{name} by a terminated machine");
+            assert_eq!(code(&reply), unknown, "{name} by a terminated machine");
             // Nobody.
             let text = running.signed(&machine, &good);
             let lines: Vec<&str> = text.split("\r\n").filter(|line| !line.starts_with("authorization")).collect();
             let reply = exchange(running.address, &lines.join("\r\n")).await;
-            assert_eq!((reply.status, code(&reply.body)), unsigned, "{name} by nobody");
+            assert_eq!((reply.status, code(&reply)), unsigned, "{name} by nobody");
             // A tampered body, for both.
             for signer in [&machine, &running.operator()] {
                 let text = running.signed(signer, &good).replace("Version=2", "Version=3");
                 let reply = exchange(running.address, &text).await;
-                assert_eq!(code(&reply.body), signature, "{name} with a tampered body");
+                assert_eq!(code(&reply), signature, "{name} with a tampered body");
             }
             // Signed for another region, and for another service.
             for signer in [&machine, &running.operator()] {
                 let mut elsewhere = good.clone();
                 elsewhere.region = "eu-west-1".to_owned();
-                assert_eq!(code(&running.send(signer, &elsewhere).await.body), signature, "{name} for another region");
-                for other in SERVICES.iter().filter(|other| other.name != service.name) {
+                assert_eq!(code(&running.send(signer, &elsewhere).await), signature, "{name} for another region");
+                for other in SERVICES.iter().filter(|other| other.signing_name != service.signing_name) {
                     let mut mixed = good.clone();
-                    mixed.service = other.name.to_owned();
+                    mixed.service = other.signing_name.to_owned();
                     // A path or a method that the other does not know is refused for itself.
-                    let is_rest = matches!(other.protocol, Protocol::Rest { .. });
-                    let path = if is_rest { "/v1/control-channel/i-1" } else { "/" };
-                    (mixed.target, mixed.method) = (path.to_owned(), "POST");
+                    let path = match other.protocol {
+                        Protocol::Rest { routes } => routes.iter().find(|route| route.method == "POST").unwrap().path,
+                        _ => "/",
+                    };
+                    let path = path.replace(['{', '}'], "");
+                    (mixed.target, mixed.method) = (path, "POST");
                     let reply = running.send(signer, &mixed).await;
                     // In the dialect of the service that was signed for.
                     let mismatch = refused(other).signature;
-                    assert_eq!(code(&reply.body), mismatch, "{name} signed for {}", other.name);
+                    assert_eq!(code(&reply), mismatch, "{name} signed for {}", other.name);
                     mixed.host = mixed.host.to_ascii_uppercase();
                     let reply = running.send(signer, &mixed).await;
-                    assert_eq!(code(&reply.body), mismatch, "{name} signed for {}, in capitals", other.name);
+                    assert_eq!(code(&reply), mismatch, "{name} signed for {}, in capitals", other.name);
                 }
             }
         }
@@ -292,7 +305,7 @@ async fn each_operation_refuses_everybody_it_should() {
     for service in SERVICES {
         for operation in service.operations {
             let reply = running.send(&machine, &good_call(service, operation, id)).await;
-            assert_eq!(code(&reply.body), refused(service).expired, "{}:{}", service.name, operation.name);
+            assert_eq!(code(&reply), refused(service).expired, "{}:{}", service.name, operation.name);
         }
     }
 }
@@ -309,27 +322,27 @@ async fn the_management_role_is_known_and_may_do_what_its_tables_say() {
                 assert!(is_let_in(&reply), "{name}: {}", reply.body);
             } else {
                 let denied = refused_by(service, operation).denied;
-                assert_eq!((reply.status, code(&reply.body)), denied, "{name}");
+                assert_eq!((reply.status, code(&reply)), denied, "{name}");
             }
         }
     }
     for operation in all_operations(id) {
         let OperationCall { name, good, refused: Refused { signature, expired, .. } } = operation;
         let text = running.signed(&role, &good).replace("Version=2", "Version=3");
-        assert_eq!(code(&exchange(running.address, &text).await.body), signature, "{name} with a tampered body");
+        assert_eq!(code(&exchange(running.address, &text).await), signature, "{name} with a tampered body");
         let elsewhere = Call { region: "eu-west-1".to_owned(), ..good.clone() };
-        assert_eq!(code(&running.send(&role, &elsewhere).await.body), signature, "{name} for another region");
+        assert_eq!(code(&running.send(&role, &elsewhere).await), signature, "{name} for another region");
         let other = if name.starts_with("ec2") { "sts" } else { "ec2" };
         let mixed = Call { service: other.to_owned(), method: "POST", ..good.clone() };
         assert!([401, 403].contains(&running.send(&role, &mixed).await.status), "{name} for another service");
         running.clock.set(NOW.plus(3600));
-        assert_eq!(code(&running.send(&role, &good).await.body), expired, "{name} when it has expired");
+        assert_eq!(code(&running.send(&role, &good).await), expired, "{name} when it has expired");
         running.clock.set(NOW);
     }
     let terminated = ec2(&format!("Action=TerminateInstances&InstanceId.1={id}"));
     assert_eq!(running.send(&running.operator(), &terminated).await.status, 200);
     for OperationCall { name, good, refused } in all_operations(id) {
-        assert_eq!(code(&running.send(&role, &good).await.body), refused.unknown, "{name} ended with its machine");
+        assert_eq!(code(&running.send(&role, &good).await), refused.unknown, "{name} ended with its machine");
     }
 }
 
@@ -368,18 +381,18 @@ async fn services_that_are_not_here_know_nobody() {
             r#"{"__type":"com.amazon.coral.service#UnrecognizedClientException","message":"The security token included in the request is invalid"}"#
         );
         let reply = running.send(&signer, &call("sns", "Action=ListTopics&Version=2010-03-31")).await;
-        assert_eq!((reply.status, code(&reply.body)), (403, "InvalidClientTokenId"));
+        assert_eq!((reply.status, code(&reply)), (403, "InvalidClientTokenId"));
     }
     // What S3 clients send: the body is not signed, and the answer has to be S3's own all the same.
     let mut s3 = call("s3", "");
     (s3.method, s3.host) = ("GET", "127.0.0.1:4580".to_owned());
     s3.headers = vec![("x-amz-content-sha256", "UNSIGNED-PAYLOAD".to_owned())];
     let reply = running.send(&running.machine(id), &s3).await;
-    assert_eq!((reply.status, code(&reply.body)), (400, "InvalidToken"));
+    assert_eq!((reply.status, code(&reply)), (400, "InvalidToken"));
     for action in ["GetSessionToken", "AssumeRole", "GetFederationToken", "GetAccessKeyInfo", "Surprise"] {
         let reply =
             running.send(&running.machine(id), &call("sts", &format!("Action={action}&Version=2011-06-15"))).await;
-        assert_eq!((reply.status, code(&reply.body)), (403, "InvalidClientTokenId"), "{action}");
+        assert_eq!((reply.status, code(&reply)), (403, "InvalidClientTokenId"), "{action}");
         let message = between(&reply.body, "<Message>", "</Message>");
         assert_eq!(message, "The security token included in the request is invalid", "{action}");
     }

@@ -32,8 +32,8 @@ use crate::metrics::CallLabels;
 use crate::operation::{Call, Handler, Input, Reply};
 use crate::sessions::Joiner;
 use crate::throttle::{Limited, Rate, Rates, Source, Throttle};
-use crate::{Effect, Operation, Protocol, RegionServer, Route, SERVICES, Service, services};
-use request::{Named, Target, cut};
+use crate::{Effect, Operation, Protocol, RegionServer, Route, Service, services};
+use request::{Meant, Named, Target, cut};
 use response::response;
 
 pub(crate) use response::new_uuid;
@@ -185,9 +185,9 @@ impl RegionServer {
         let presented = Presented::read(&signed);
         let named_by_host = request::service_of_host(&parts.headers, &self.identity().domain);
         let named_by_scope = presented.as_ref().ok().map(|presented| presented.scope().service);
-        let named = named_by_scope.or(named_by_host).or_else(|| request::service_of_route(&parts, &target));
-        let service_name = named.unwrap_or("sts");
-        let service = SERVICES.iter().copied().find(|service| service.name == service_name);
+        let signing_name = |service: &'static Service| self.signing_name(service);
+        let Meant { service, service_name, endpoint_service } =
+            Meant::of(&parts, &target, named_by_scope, named_by_host, &signing_name);
         let mut exchange = Exchange {
             received: self.now(),
             request_id: new_uuid().to_string(),
@@ -206,8 +206,6 @@ impl RegionServer {
             origin: &origin,
         };
         exchange.dialect = exchange.find_dialect();
-        // A host name of ours must agree with what was signed for: a signature for one service never works at another.
-        let endpoint_service = named_by_host.filter(|_| service.is_some()).unwrap_or(service_name);
         let signed = Signed { request: &signed, presented: presented.as_ref() };
         let outcome = self.call(&mut exchange, signed, body, endpoint_service).await;
         self.answer(&exchange, outcome)
@@ -262,11 +260,14 @@ impl RegionServer {
         let input = match exchange.input.as_ref() {
             Some(input) => Arc::clone(input),
             None => {
-                let members = match exchange.route {
-                    Some(route) => request::members(route, &exchange.target, &body)?,
-                    None => json::decode(&body)?,
+                let input = match (operation.run, exchange.route) {
+                    (Handler::Upload { .. }, Some(route)) => {
+                        request::upload(route, exchange.parts, &exchange.target, body)?
+                    }
+                    (_, Some(route)) => Input::Json(request::members(route, &exchange.target, &body)?),
+                    (_, None) => Input::Json(json::decode(&body)?),
                 };
-                Arc::clone(exchange.input.insert(Arc::new(Input::Json(members))))
+                Arc::clone(exchange.input.insert(Arc::new(input)))
             }
         };
         self.perform(exchange, operation, caller, input).await
@@ -369,7 +370,7 @@ impl RegionServer {
         if operation.effect == Effect::ReadOnly {
             return self.run(operation, &caller, &input, &context).await;
         }
-        if !self.audit.accepts_mutations() {
+        if operation.effect == Effect::Mutating && !self.audit.accepts_mutations() {
             self.metrics.audit_refused.inc();
             let message = "The region cannot record this in its audit file: the disk is full. Free some space in its data \
                            directory and try again.";
@@ -395,6 +396,7 @@ impl RegionServer {
         match (operation.run, input) {
             (Handler::Query(run), Input::Query(parameters)) => run(context.call(self, caller, parameters)).await,
             (Handler::Json(run), Input::Json(members)) => run(context.call(self, caller, members)).await,
+            (Handler::Upload { run, .. }, Input::Upload(upload)) => run(context.call(self, caller, upload)).await,
             _ => {
                 tracing::error!(operation = operation.name, "the table has an action of another protocol");
                 Err(Problem::Internal)
@@ -444,7 +446,12 @@ impl RegionServer {
             Ok(Reply { answer, response_elements }) => (answer, response_elements, None),
             Err(problem) => {
                 let refusal = error::refusal(&problem, exchange.dialect);
-                let answer = error::answer(&problem, exchange.dialect, &exchange.request_id);
+                let answer = match (exchange.operation.map(|operation| operation.run), exchange.input.as_deref()) {
+                    (Some(Handler::Upload { refuse, .. }), Some(Input::Upload(upload))) => {
+                        refuse(upload, &refusal, &exchange.request_id)
+                    }
+                    _ => error::answer(&problem, exchange.dialect, &exchange.request_id),
+                };
                 (answer, Value::Null, Some(refusal))
             }
         };
@@ -479,7 +486,7 @@ impl Exchange<'_> {
         let headers = &self.parts.headers;
         let get = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         dialect_for(&RequestShape {
-            service: self.service_name,
+            service: self.service.map_or(self.service_name, |service| service.name),
             content_type: get(CONTENT_TYPE.as_str()),
             accept: get(ACCEPT.as_str()),
             target: get("x-amz-target"),
@@ -510,9 +517,9 @@ impl Exchange<'_> {
             (Some(operation), kind) if operation.callers.contains(&kind) => Ok(operation),
             // To the identity role, what it may not do does not exist, and neither does it.
             (_, CallerKind::IdentityRole) => Err(Problem::InvalidToken),
-            (Some(operation), _) => Err(denied(caller, service.name, operation.name)),
+            (Some(operation), _) => Err(denied(caller, service.signing_name, operation.name)),
             // What its policy does not name is denied, whether it is here or not.
-            (None, CallerKind::ManagementRole) => Err(denied(caller, service.name, action.unwrap_or("*"))),
+            (None, CallerKind::ManagementRole) => Err(denied(caller, service.signing_name, action.unwrap_or("*"))),
             (None, _) => match action {
                 None => Err(Problem::MissingAction),
                 Some(action) => Err(Problem::InvalidAction {

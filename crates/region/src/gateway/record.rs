@@ -48,7 +48,7 @@ struct SessionEvent<'a> {
 impl RegionServer {
     /// Appends the line of an exchange, if it has one.
     pub(super) fn record(&self, exchange: &Exchange<'_>, error: Option<(&str, &str)>, response_elements: Value) {
-        if !self.is_recorded(exchange) {
+        if !self.is_recorded(exchange, error.is_some()) {
             return;
         }
         let event_id = new_uuid().to_string();
@@ -166,10 +166,10 @@ impl RegionServer {
 
     /// Requests that show no readable credential are nobody's calls. Of those that show one which proves nothing, and of
     /// callers who were told to call less often, only so many are kept from each source: nobody must be able to fill the
-    /// disk. All are counted.
-    fn is_recorded(&self, exchange: &Exchange<'_>) -> bool {
+    /// disk. Of what brings data, only refusals are kept, unless the settings ask for all. All are counted.
+    fn is_recorded(&self, exchange: &Exchange<'_>, is_refused: bool) -> bool {
         if exchange.caller.is_some() && !exchange.is_throttled {
-            return true;
+            return is_refused || !self.is_only_counted(exchange.operation);
         }
         exchange.claimed_access_key_id.is_some()
             && self.bounds.unproven.admits(exchange.origin.into(), exchange.received)

@@ -1,6 +1,7 @@
 //! What a request says of itself before anybody asks who sent it: target, host, form.
 
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderValue};
 use http::request::Parts;
 use http::{HeaderMap, Method};
 use inborn_credential::{Caller, SecondSignature};
@@ -11,6 +12,7 @@ use inborn_wire::json::{self, Object};
 use inborn_wire::query::Parameters;
 
 use crate::network::ENDPOINT_LABEL;
+use crate::operation::{Input, Upload};
 use crate::{NamedByPath, Protocol, Route, SERVICES, Service};
 
 /// The header that names an operation of a JSON service.
@@ -18,6 +20,10 @@ const TARGET: &str = "x-amz-target";
 
 /// The service that the names of Instance Connect endpoints belong to.
 const ENDPOINT_SERVICE: &str = "ec2-instance-connect";
+
+/// What stands at the end of the name of an endpoint with validated cryptography. Source: AWS PrivateLink, list of services:
+/// `com.amazonaws.REGION.guardduty-data-fips`.
+const FIPS: &str = "-fips";
 
 /// The request target as on the wire.
 pub(super) struct Target<'a> {
@@ -66,14 +72,63 @@ pub(super) fn service_of_host<'a>(headers: &'a HeaderMap, domain: &str) -> Optio
     let rest = below(domain).into_iter().chain(public).min_by_key(|rest| rest.len())?;
     let service = |label| SERVICES.iter().find(|service| service.name.eq_ignore_ascii_case(label));
     let endpoint = |label: &str| label.eq_ignore_ascii_case(ENDPOINT_LABEL).then_some(ENDPOINT_SERVICE);
-    let named = |label| service(label).map(|service| service.name).or_else(|| endpoint(label));
+    let fips = |label: &'a str| {
+        let (front, end) = label.split_at_checked(label.len().checked_sub(FIPS.len())?)?;
+        (end.eq_ignore_ascii_case(FIPS) && front.eq_ignore_ascii_case("guardduty-data")).then_some(front)
+    };
+    let named = |label| service(fips(label).unwrap_or(label)).map(|service| service.name).or_else(|| endpoint(label));
     rest.split('.').find_map(named).or(rest.split('.').next())
 }
 
-/// The service that has a route of this request: clients that were given an address instead of a name say no other.
-pub(super) fn service_of_route(parts: &Parts, target: &Target<'_>) -> Option<&'static str> {
-    let service = SERVICES.iter().find(|service| service.route(parts.method.as_str(), target.path).is_some())?;
-    Some(service.name)
+/// The service that is meant.
+pub(super) struct Meant<'a> {
+    /// If it is one of ours.
+    pub(super) service: Option<&'static Service>,
+    /// The name that was signed for, or that would have to be.
+    pub(super) service_name: &'a str,
+    /// The name that a signature has to be for: a host name of ours must agree with what was signed for, so that a signature
+    /// for one service never works at another.
+    pub(super) endpoint_service: &'a str,
+}
+
+impl<'a> Meant<'a> {
+    /// Told by what was signed for (`by_scope`), by the name of the host, and where that is an address, by the route.
+    /// `signing_name` is what the clients of a service sign for.
+    pub(super) fn of(
+        parts: &Parts,
+        target: &Target<'_>,
+        by_scope: Option<&'a str>,
+        by_host: Option<&'a str>,
+        signing_name: &dyn Fn(&'static Service) -> &'a str,
+    ) -> Self {
+        let all = || SERVICES.iter().copied();
+        let at_host = by_host.and_then(|name| all().find(|service| service.name == name));
+        let has_route = |service: &&'static Service| service.route(parts.method.as_str(), target.path).is_some();
+        let service = match (by_scope, by_host) {
+            (Some(scope), _) => {
+                let is_signed = |service: &&'static Service| signing_name(service) == scope;
+                let signed = || all().filter(is_signed);
+                at_host.filter(is_signed).or_else(|| signed().find(has_route)).or_else(|| signed().next())
+            }
+            (None, Some(_)) => at_host,
+            (None, None) => all().find(has_route).or_else(|| all().find(|service| service.name == "sts")),
+        };
+        let of_host = at_host.map(signing_name).or(by_host);
+        let service_name = by_scope.or(of_host).or(service.map(signing_name)).unwrap_or("sts");
+        let endpoint_service = of_host.filter(|_| service.is_some()).unwrap_or(service_name);
+        Self { service, service_name, endpoint_service }
+    }
+}
+
+/// What a request to a route brings, as it came.
+pub(super) fn upload(route: &'static Route, parts: &Parts, target: &Target<'_>, body: Bytes) -> Result<Input, Problem> {
+    let query = Parameters::parse(target.query.as_bytes(), b"").map_err(Problem::Query)?;
+    if let Some((name, _)) = query.pairs().next() {
+        return Err(Problem::UnknownParameter { name: cut(name, 128).to_owned() });
+    }
+    let header = |name| header(&parts.headers, name).to_owned();
+    let (content_type, content_encoding) = (header(CONTENT_TYPE.as_str()), header(CONTENT_ENCODING.as_str()));
+    Ok(Input::Upload(Upload { path: route.path, content_type, content_encoding, body }))
 }
 
 /// Where the client finds what it asks, for WebSockets: as in `wss://ssm.us-east-1.amazonaws.com`.
@@ -238,6 +293,9 @@ mod tests {
             ("ec2.us-east-1.amazonaws.com", Some("ec2")),
             ("EC2.us-east-1.AmazonAWS.com", Some("ec2")),
             ("Sts.Lab.INTERNAL:4580", Some("sts")),
+            ("guardduty-data.us-east-1.lab.internal", Some("guardduty-data")),
+            ("GuardDuty-Data-FIPS.us-east-1.amazonaws.com", Some("guardduty-data")),
+            ("sts-fips.us-east-1.amazonaws.com", Some("sts-fips")),
             ("b.s3.us-east-1.amazonaws.com", Some("b")),
             ("eice-1.0a1b.ec2-instance-connect-endpoint.us-east-1.amazonaws.com", Some("ec2-instance-connect")),
             ("eice-1.0a1b.fips.EC2-Instance-Connect-Endpoint.us-east-1.lab.internal", Some("ec2-instance-connect")),

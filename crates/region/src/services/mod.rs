@@ -3,6 +3,7 @@
 mod ec2;
 mod ec2_instance_connect;
 mod ec2messages;
+mod guardduty_data;
 mod iam;
 mod ssm;
 mod ssmmessages;
@@ -10,6 +11,7 @@ mod sts;
 
 use crate::Service;
 
+pub(crate) use guardduty_data::NAME as TELEMETRY;
 pub(crate) use ssmmessages::open_without_signature;
 
 /// The processor that machines are said to have: this computer's.
@@ -24,6 +26,7 @@ pub static SERVICES: &[&Service] = &[
     &ec2::SERVICE,
     &ec2_instance_connect::SERVICE,
     &ec2messages::SERVICE,
+    &guardduty_data::SERVICE,
     &iam::SERVICE,
     &ssm::SERVICE,
     &ssmmessages::SERVICE,

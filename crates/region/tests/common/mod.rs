@@ -12,7 +12,7 @@ use std::sync::Arc;
 use inborn_credential::{Credential, Delivery};
 use inborn_identity::{AccountId, Clock, InstanceId, Partition, UnixTime};
 use inborn_listener::Limits;
-use inborn_region::{KeySource, Opening, Rates, RegionIdentity, RegionServer, RequestOrigin};
+use inborn_region::{KeySource, Opening, Rates, RegionIdentity, RegionServer, RequestOrigin, TelemetrySettings};
 use inborn_sigv4::sign::{Credentials, Target, sign};
 use inborn_sigv4::{Header, PathMode};
 use inborn_store::{SqliteStore, Store};
@@ -112,7 +112,8 @@ pub async fn start_with(
 ) -> Running {
     let clock = Arc::new(ManualClock::new(NOW));
     let audit_file = directory.path().join("audit.jsonl");
-    let opening = Opening { identity: identity(), key_source, audit_file, rates };
+    let telemetry = TelemetrySettings::default();
+    let opening = Opening { identity: identity(), key_source, audit_file, rates, telemetry };
     let region = RegionServer::open(store, opening, Arc::clone(&clock) as Arc<dyn Clock>).await.unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

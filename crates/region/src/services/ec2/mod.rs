@@ -41,6 +41,7 @@ const fn operation(name: &'static str, effect: Effect, run: for<'a> fn(Call<'a>)
 
 pub(super) static SERVICE: Service = Service {
     name: "ec2",
+    signing_name: "ec2",
     protocol: Protocol::Query,
     is_global: false,
     // A link that changes machines is not something to pass around.

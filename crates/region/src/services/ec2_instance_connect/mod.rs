@@ -43,6 +43,7 @@ const fn operation(
 
 pub(super) static SERVICE: Service = Service {
     name: "ec2-instance-connect",
+    signing_name: "ec2-instance-connect",
     protocol: Protocol::Json {
         target_prefix: "AWSEC2InstanceConnectService",
         named_by_path: &[

@@ -21,6 +21,7 @@ const fn operation(name: &'static str, effect: Effect, run: for<'a> fn(JsonCall<
 
 pub(super) static SERVICE: Service = Service {
     name: "ec2messages",
+    signing_name: "ec2messages",
     protocol: Protocol::Json { target_prefix: "EC2WindowsMessageDeliveryService", named_by_path: &[], sockets: &[] },
     is_global: false,
     query_auth: false,

@@ -22,6 +22,7 @@ const fn operation(name: &'static str, effect: Effect, run: for<'a> fn(Call<'a>)
 
 pub(super) static SERVICE: Service = Service {
     name: "iam",
+    signing_name: "iam",
     protocol: Protocol::Query,
     is_global: true,
     query_auth: false,

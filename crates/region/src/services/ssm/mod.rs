@@ -68,6 +68,7 @@ const fn operation(
 
 pub(super) static SERVICE: Service = Service {
     name: "ssm",
+    signing_name: "ssm",
     protocol: Protocol::Json { target_prefix: "AmazonSSM", named_by_path: &[], sockets: &[] },
     is_global: false,
     query_auth: false,

@@ -34,6 +34,7 @@ const DATA_CHANNEL: &str = "/v1/data-channel/{SessionId}";
 
 pub(super) static SERVICE: Service = Service {
     name: "ssmmessages",
+    signing_name: "ssmmessages",
     protocol: Protocol::Rest {
         routes: &[
             create(CONTROL_CHANNEL, "CreateControlChannel"),

@@ -9,6 +9,7 @@ use crate::{Effect, Operation, Protocol, Service};
 
 pub(super) static SERVICE: Service = Service {
     name: "sts",
+    signing_name: "sts",
     protocol: Protocol::Query,
     is_global: true,
     // EKS tokens and their like are presigned GetCallerIdentity requests.

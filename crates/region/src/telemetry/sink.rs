@@ -1,0 +1,42 @@
+//! Where batches go.
+
+use core::future::Future;
+use core::pin::Pin;
+use std::sync::Arc;
+
+use inborn_telemetry::Batch;
+
+/// What became of a batch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Kept {
+    /// Events that are new.
+    pub kept: usize,
+    /// Events that were there.
+    pub duplicates: usize,
+}
+
+/// Why a batch was not taken. None of it is the client's fault: it sends the same again later.
+#[derive(Debug, thiserror::Error)]
+pub enum SinkError {
+    /// More is on its way than memory is set aside for.
+    #[error("too much telemetry is waiting to be written")]
+    Busy,
+    /// The disk is full.
+    #[error("the disk is full")]
+    Full,
+    /// It was closed.
+    #[error("telemetry is closed")]
+    Closed,
+    /// The disk, in another way.
+    #[error("telemetry cannot be written: {0}")]
+    Failed(String),
+}
+
+/// A batch that is being written.
+pub type Appending<'a> = Pin<Box<dyn Future<Output = Result<Kept, SinkError>> + Send + 'a>>;
+
+/// Where batches go.
+pub trait Sink: Send + Sync {
+    /// Takes a batch. When this has answered well, the batch is on disk, and a batch with the same events is known again.
+    fn append(&self, batch: Arc<Batch>) -> Appending<'_>;
+}
