@@ -4,16 +4,19 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use inborn_identity::UnixTime;
 use inborn_telemetry::Batch;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::compact::{Compactor, Manifest, seen};
 use crate::files;
 use crate::log::payload::Encoder;
 use crate::log::recover::recover;
 use crate::log::writer::{Append, InFlight, Job, Writer, bytes_of};
+use crate::query::scan::scan;
+use crate::query::{Events, Follow, Query, QueryError};
 use crate::recent::{Key, Recent};
 use crate::settings::{
     BATCHES_IN_FLIGHT_MAX, BYTES_IN_FLIGHT_MAX, RECORD_BYTES_MAX, Settings, WINDOW_ENTRIES, WINDOW_SECONDS,
@@ -28,10 +31,10 @@ pub struct Lake {
 
 struct Inner {
     directory: PathBuf,
-    settings: Settings,
     shelf: Arc<Shelf>,
     jobs: mpsc::Sender<Job>,
     in_flight: Arc<AtomicUsize>,
+    compactor: Mutex<Compactor>,
 }
 
 /// What became of a batch.
@@ -87,15 +90,32 @@ impl Lake {
         let lock = lock(directory)?;
         let key = key(directory).map_err(failed)?;
         let mut recent = Recent::new(WINDOW_ENTRIES, WINDOW_SECONDS);
-        let recovered = recover(&log, 1, &key, &mut recent).map_err(failed)?;
-        let _ = now;
-        let shelf = Arc::new(Shelf::new(recovered.segments, 0));
+        let manifest = Manifest::read(directory).map_err(failed)?;
+        let job = manifest.as_ref().map_or(0, |one| if one.written { one.job } else { one.job.saturating_sub(1) });
+        seen::load(directory, job, &mut recent).map_err(failed)?;
+        // A number is never given again: the manifest may name it.
+        let below = manifest.iter().flat_map(|one| &one.segments).max().map_or(1, |number| number.saturating_add(1));
+        let recovered = recover(&log, below, &key, &mut recent).map_err(failed)?;
+        recent.expire(now);
+        let (segments, job) = Compactor::resume(directory, recovered.segments).map_err(failed)?;
+        let (appended, changed) = watch::channel(());
+        let shelf = Arc::new(Shelf::new(segments, job, changed));
+        let compactor = Compactor {
+            directory: directory.into(),
+            settings: settings.clone(),
+            key,
+            shelf: Arc::clone(&shelf),
+            parquet_bytes: None,
+            #[cfg(test)]
+            stop_after: None,
+        };
         let writer = Writer {
             directory: log,
-            settings: settings.clone(),
+            settings,
             key,
             recent,
             shelf: Arc::clone(&shelf),
+            appended,
             encoder: Encoder::new().map_err(failed)?,
             active: None,
             next_number: recovered.next_number,
@@ -103,7 +123,8 @@ impl Lake {
         let (jobs, receiver) = mpsc::channel(BATCHES_IN_FLIGHT_MAX);
         writer.spawn(receiver, lock).map_err(failed)?;
         let in_flight = Arc::new(AtomicUsize::new(0));
-        Ok(Self { inner: Arc::new(Inner { directory: directory.into(), settings, shelf, jobs, in_flight }) })
+        let compactor = Mutex::new(compactor);
+        Ok(Self { inner: Arc::new(Inner { directory: directory.into(), shelf, jobs, in_flight, compactor }) })
     }
 
     /// Makes a batch durable. When this answers `Ok`, the events are on disk, or were there already.
@@ -136,6 +157,67 @@ impl Lake {
         if self.inner.jobs.send(Job::Close(reply)).await.is_ok() {
             let _ = done.await;
         }
+    }
+
+    /// Answers a question. Reads files: not for a thread that must not wait.
+    ///
+    /// # Errors
+    /// See [`QueryError`].
+    pub fn query(&self, query: &Query) -> Result<Events, QueryError> {
+        scan(&self.inner.directory, &self.inner.shelf.snapshot(), query)
+    }
+
+    /// Follows what is appended from now on and is wanted by `query`, whose order, limit and cursor say nothing here.
+    ///
+    /// # Errors
+    /// The question has too many filters.
+    pub fn follow(&self, query: Query) -> Result<Follow, QueryError> {
+        Follow::new(&self.inner.shelf, query)
+    }
+
+    /// What is to be done from time to time, every minute: makes Parquet of the log when it is old or long enough, and
+    /// removes what is older, or more, than the settings allow. May take long: not for a thread that must not wait.
+    pub fn tidy(&self, now: UnixTime) {
+        let mut compactor = self.inner.compactor.lock().unwrap_or_else(PoisonError::into_inner);
+        let compacted = if compactor.due(now) { self.compact_with(&mut compactor) } else { Ok(()) };
+        if let Err(error) = compacted {
+            tracing::error!(%error, "telemetry could not become Parquet; it stays in the log, and is tried again");
+        }
+        if let Err(error) = compactor.retire_old(now) {
+            tracing::error!(%error, "old telemetry could not be removed");
+        }
+    }
+
+    /// Makes Parquet of the whole log, however young. May take long: not for a thread that must not wait.
+    ///
+    /// # Errors
+    /// Files cannot be read or written; the log stays as it is.
+    pub fn compact(&self) -> io::Result<()> {
+        self.compact_with(&mut self.inner.compactor.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn compact_with(&self, compactor: &mut Compactor) -> io::Result<()> {
+        let mut segments = self.inner.shelf.snapshot().segments;
+        let (reply, done) = std::sync::mpsc::sync_channel(1);
+        // A writer that is too busy to be asked goes on with the last segment; one that is gone has ended it.
+        if matches!(self.inner.jobs.try_send(Job::Roll(reply)), Err(mpsc::error::TrySendError::Full(_))) {
+            segments.pop();
+        } else if let Ok(rolled) = done.recv() {
+            rolled?;
+        }
+        compactor.compact(&segments)
+    }
+
+    /// Stops the next job after a step, as if the power had gone.
+    #[cfg(test)]
+    pub(crate) fn stop_after(&self, step: usize) {
+        self.inner.compactor.lock().unwrap_or_else(PoisonError::into_inner).stop_after = Some(step);
+    }
+
+    /// How many events are in the log.
+    #[cfg(test)]
+    pub(crate) fn log_records(&self) -> u64 {
+        self.inner.shelf.snapshot().segments.iter().map(|segment| segment.records()).sum()
     }
 
     /// Takes `bytes` of what may be in flight.

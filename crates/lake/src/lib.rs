@@ -2,19 +2,22 @@
 //! to time the log becomes OCSF 1.3 Parquet in the layout that Amazon Security Lake asks of custom sources.
 #![forbid(unsafe_code)]
 
-#[allow(dead_code, reason = "for compaction and queries")]
+mod compact;
 mod files;
-#[allow(dead_code, reason = "for compaction and queries")]
 mod lake;
-#[allow(dead_code, reason = "for compaction and queries")]
+mod layout;
 mod log;
-#[allow(dead_code, reason = "for compaction and queries")]
+mod parquet;
+mod query;
 mod recent;
 mod settings;
-#[allow(dead_code, reason = "for compaction and queries")]
 mod shelf;
 
 pub use lake::{AppendError, Appended, Lake, OpenError};
+pub use query::{
+    Cursor, Event, Events, Filter, FilterError, Follow, Followed, Order, QUERY_BYTES_MAX, QUERY_EVENTS_MAX,
+    QUERY_FILTERS_MAX, Query, QueryError, Test,
+};
 pub use settings::*;
 
 /// What a fuzzer calls.

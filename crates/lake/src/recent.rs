@@ -94,11 +94,13 @@ impl Recent {
     }
 
     /// How many are remembered.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         usize::try_from(self.count - self.oldest).unwrap_or(usize::MAX)
     }
 
-    fn expire(&mut self, now: UnixTime) {
+    /// Forgets what is older than the window.
+    pub(crate) fn expire(&mut self, now: UnixTime) {
         let minute = now.as_secs() / SECONDS_PER_MARK;
         // A clock that went back adds to the last minute: what is remembered longer than it must be does no harm.
         if self.marks.back().is_none_or(|(last, _)| *last < minute) {

@@ -35,6 +35,9 @@ pub const COMPACT_SECONDS: u64 = 300;
 /// unless there is so much of it.
 pub const COMPACT_BYTES: u64 = 256 << 20;
 
+/// How many bytes of JSON one job of compaction sorts, and one segment holds: what needs memory for each run of 12 MiB.
+pub const JOB_RAW_BYTES_MAX: u64 = 512 << 20;
+
 /// What an operator decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {

@@ -10,7 +10,8 @@ use crate::log::segment::Segment;
 /// Shared by the writer, compaction and readers.
 pub(crate) struct Shelf {
     contents: Mutex<Contents>,
-    appended: watch::Sender<u64>,
+    /// Changes when something was appended; closes with the writer.
+    appended: watch::Receiver<()>,
 }
 
 struct Contents {
@@ -27,9 +28,9 @@ pub(crate) struct Snapshot {
 }
 
 impl Shelf {
-    pub(crate) fn new(segments: Vec<Arc<Segment>>, job: u64) -> Self {
+    pub(crate) fn new(segments: Vec<Arc<Segment>>, job: u64, appended: watch::Receiver<()>) -> Self {
         let segments = segments.into_iter().map(|segment| (segment.number, segment)).collect();
-        Self { contents: Mutex::new(Contents { segments, job }), appended: watch::Sender::new(0) }
+        Self { contents: Mutex::new(Contents { segments, job }), appended }
     }
 
     pub(crate) fn snapshot(&self) -> Snapshot {
@@ -53,13 +54,9 @@ impl Shelf {
         contents.job = job;
     }
 
-    /// Wakes whoever follows.
-    pub(crate) fn announce(&self) {
-        self.appended.send_modify(|count| *count = count.wrapping_add(1));
-    }
-
-    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
-        self.appended.subscribe()
+    /// What wakes whoever follows.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<()> {
+        self.appended.clone()
     }
 
     /// Nothing panics while it holds this, and nothing is left by half if it did.

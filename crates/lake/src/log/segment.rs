@@ -38,6 +38,7 @@ pub(crate) struct Segment {
     pub(crate) damaged: u64,
     end: AtomicU64,
     records: AtomicU64,
+    raw: AtomicU64,
     first_ms: AtomicI64,
     last_ms: AtomicI64,
 }
@@ -92,6 +93,7 @@ impl Segment {
             damaged,
             end: AtomicU64::new(end),
             records: AtomicU64::new(0),
+            raw: AtomicU64::new(0),
             first_ms: AtomicI64::new(i64::MAX),
             last_ms: AtomicI64::new(i64::MIN),
         }
@@ -121,6 +123,11 @@ impl Segment {
         self.records.load(Ordering::Relaxed)
     }
 
+    /// How many bytes they are when they are not compressed.
+    pub(crate) fn raw(&self) -> u64 {
+        self.raw.load(Ordering::Relaxed)
+    }
+
     /// Whether events of these times may be in it.
     pub(crate) fn may_hold(&self, first_ms: i64, last_ms: i64) -> bool {
         self.first_ms.load(Ordering::Relaxed) <= last_ms && self.last_ms.load(Ordering::Relaxed) >= first_ms
@@ -129,6 +136,7 @@ impl Segment {
     /// Takes note of a frame.
     pub(crate) fn note(&self, head: &Head) {
         self.records.fetch_add(u64::from(head.records), Ordering::Relaxed);
+        self.raw.fetch_add(u64::from(head.raw), Ordering::Relaxed);
         self.first_ms.fetch_min(head.first_ms, Ordering::Relaxed);
         self.last_ms.fetch_max(head.last_ms, Ordering::Relaxed);
     }

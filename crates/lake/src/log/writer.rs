@@ -9,13 +9,13 @@ use std::thread;
 use inborn_identity::UnixTime;
 use inborn_telemetry::{Batch, Record};
 use std::os::unix::fs::FileExt as _;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::frame::{self, HEAD_BYTES, Head};
 use super::payload::{Encoder, FRAME_RAW_BYTES};
 use super::segment::{HEADER_BYTES, Segment};
 use crate::recent::{self, Key, Recent};
-use crate::settings::{GROUP_BYTES_MAX, SEGMENT_BYTES, Settings};
+use crate::settings::{GROUP_BYTES_MAX, JOB_RAW_BYTES_MAX, SEGMENT_BYTES, Settings};
 use crate::shelf::Shelf;
 use crate::{AppendError, Appended, files};
 
@@ -43,7 +43,7 @@ pub(crate) enum Job {
     /// Events to be made durable.
     Append(Append),
     /// The segment that is written now is to be the last of its kind: what is appended afterwards goes to another.
-    Roll(oneshot::Sender<io::Result<()>>),
+    Roll(std::sync::mpsc::SyncSender<io::Result<()>>),
     /// No more.
     Close(oneshot::Sender<()>),
 }
@@ -55,6 +55,7 @@ pub(crate) struct Writer {
     pub(crate) key: Key,
     pub(crate) recent: Recent,
     pub(crate) shelf: Arc<Shelf>,
+    pub(crate) appended: watch::Sender<()>,
     pub(crate) encoder: Encoder,
     pub(crate) active: Option<Active>,
     pub(crate) next_number: u64,
@@ -154,7 +155,7 @@ impl Writer {
         synced?;
         heads.iter().for_each(|head| segment.note(head));
         segment.set_end(end);
-        self.shelf.announce();
+        self.appended.send_replace(());
         Ok(appended)
     }
 
@@ -195,7 +196,10 @@ impl Writer {
 
     /// The segment to write to, which has room for `bytes` unless they are more than one can have.
     fn take_active(&mut self, bytes: u64, now: UnixTime) -> io::Result<Active> {
-        let full = |active: &Active| active.end > HEADER_BYTES && active.end + bytes > SEGMENT_BYTES;
+        let full = |active: &Active| {
+            let raw = active.segment.raw() + bytes > JOB_RAW_BYTES_MAX;
+            active.end > HEADER_BYTES && (raw || active.end + bytes > SEGMENT_BYTES)
+        };
         if self.active.as_ref().is_some_and(full) {
             self.roll()?;
         }

@@ -39,3 +39,18 @@ pub(crate) fn settings() -> Settings {
 pub(crate) fn open(directory: &Path) -> Lake {
     Lake::open(directory, settings(), UnixTime::from_secs(NOW)).unwrap()
 }
+
+/// Every Parquet file below a lake, in order.
+pub(crate) fn files(place: &Path) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    let mut left = vec![place.join("ext")];
+    while let Some(directory) = left.pop() {
+        let Ok(entries) = std::fs::read_dir(directory) else { continue };
+        for entry in entries {
+            let path = entry.unwrap().path();
+            if path.is_dir() { left.push(path) } else { found.push(path) }
+        }
+    }
+    found.sort();
+    found
+}

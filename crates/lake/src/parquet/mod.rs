@@ -1,0 +1,8 @@
+//! Parquet: events to columns and back.
+
+pub(crate) mod classes;
+mod objects;
+pub(crate) mod read;
+pub(crate) mod schema;
+mod shred;
+pub(crate) mod write;
