@@ -3,18 +3,18 @@
 use inborn_telemetry::ClassUid;
 
 use super::objects::{
-    ANSWER, API, BASE, CONNECTION, ENDPOINT, EVIDENCE, FILE, FINDING, HTTP_REQUEST, JUDGED, KERNEL, LAST, MODULE,
-    PROCESS, QUERY, RESOURCE, SERVICE, SESSION, TRAFFIC, USER,
+    ANSWER, API, BASE, CONNECTION, CONTROL, ENDPOINT, EVIDENCE, FILE, FINDING, HTTP_REQUEST, JUDGED, KERNEL, LAST,
+    MODULE, PROCESS, QUERY, RESOURCE, SERVICE, SESSION, TRAFFIC, USER,
 };
 use super::schema::Field;
 use super::schema::Kind::{Bool, Group, Int, List, Long, Text};
 
-/// Classes of OCSF that are told apart: each is a source of its own, and no machine can make another.
-pub(crate) const ALL: [u32; 70] = [
-    1001, 1002, 1003, 1004, 1005, 1006, 1007, 1008, 1009, 2001, 2002, 2003, 2004, 2005, 2006, 3001, 3002, 3003, 3004,
-    3005, 3006, 4001, 4002, 4003, 4004, 4005, 4006, 4007, 4008, 4009, 4010, 4011, 4012, 4013, 4014, 5001, 5002, 5003,
-    5004, 5006, 5007, 5008, 5009, 5010, 5011, 5012, 5013, 5014, 5015, 5016, 5017, 5018, 5019, 5020, 6001, 6002, 6003,
-    6004, 6005, 6006, 6007, 6008, 7001, 7002, 7003, 7004, 201_001, 201_002, 201_003, 201_004,
+/// The classes of OCSF 1.3.0, with those of its extensions: each is a source of its own, and no machine can make another.
+pub(crate) const ALL: [u32; 71] = [
+    1001, 1002, 1003, 1004, 1005, 1006, 1007, 1008, 2001, 2002, 2003, 2004, 2005, 2006, 3001, 3002, 3003, 3004, 3005,
+    3006, 4001, 4002, 4003, 4004, 4005, 4006, 4007, 4008, 4009, 4010, 4011, 4012, 4013, 4014, 5001, 5002, 5003, 5004,
+    5006, 5007, 5008, 5009, 5010, 5011, 5012, 5013, 5014, 5015, 5016, 5017, 5018, 5019, 5020, 6001, 6002, 6003, 6004,
+    6005, 6006, 6007, 7001, 7002, 7003, 7004, 201_001, 201_002, 201_003, 201_004, 205_004, 205_005, 205_019,
 ];
 
 /// The name of the source in the path. What is of no other class is together in one.
@@ -44,7 +44,7 @@ pub(crate) fn group(class: ClassUid) -> ClassUid {
 }
 
 /// The attributes of a class, in the order of the columns. A class that is not told apart has those that all have.
-pub(super) fn fields(class: ClassUid) -> [&'static [Field]; 4] {
+pub(super) fn fields(class: ClassUid) -> [&'static [Field]; 5] {
     let own = match class.0 {
         1001 => FILE_ACTIVITY,
         1002 => KERNEL_EXTENSION,
@@ -61,7 +61,8 @@ pub(super) fn fields(class: ClassUid) -> [&'static [Field]; 4] {
         _ => &[],
     };
     let judged = if class.0 == 2004 { JUDGED } else { &[] };
-    [BASE, own, judged, LAST]
+    let control = if matches!(class.0, 3002 | 6003) { &[] } else { CONTROL };
+    [BASE, control, own, judged, LAST]
 }
 
 const FILE_ACTIVITY: &[Field] = &[
@@ -86,7 +87,7 @@ const MEMORY: &[Field] = &[
     Field("requested_permissions", Int),
 ];
 
-const MODULE_ACTIVITY: &[Field] = &[Field("module", Group(MODULE)), Field("exit_code", Int)];
+const MODULE_ACTIVITY: &[Field] = &[Field("module", Group(MODULE))];
 
 const PROCESS_ACTIVITY: &[Field] = &[
     Field("process", Group(PROCESS)),

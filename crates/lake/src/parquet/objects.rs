@@ -33,12 +33,12 @@ pub(super) const BASE: &[Field] = &[
     Field("cloud", Group(CLOUD)),
     Field("device", Group(DEVICE)),
     Field("actor", Group(ACTOR)),
-    Field("action_id", Int),
-    Field("action", Text),
-    Field("disposition_id", Int),
-    Field("disposition", Text),
     Field("observables", List(&Group(OBSERVABLE))),
 ];
+
+/// What was done about it, in classes that OCSF lets have this profile.
+pub(super) const CONTROL: &[Field] =
+    &[Field("action_id", Int), Field("action", Text), Field("disposition_id", Int), Field("disposition", Text)];
 
 /// And after them.
 pub(super) const LAST: &[Field] = &[Field(super::schema::UNMAPPED, Text)];
@@ -193,6 +193,9 @@ pub(super) const PROCESS: &[Field] = &[
     Field("integrity_id", Int),
     Field("integrity", Text),
     Field("namespace_pid", Int),
+    Field("auid", Int),
+    Field("egid", Int),
+    Field("euid", Int),
     Field("sandbox", Text),
     Field("lineage", TEXTS),
     Field("file", Group(EXECUTABLE)),
@@ -413,7 +416,6 @@ pub(super) const JUDGED: &[Field] = &[
     Field("risk_level", Text),
     Field("risk_score", Int),
     Field("comment", Text),
-    Field("is_alert", Bool),
 ];
 
 /// A service that somebody logs in to.
