@@ -2,6 +2,7 @@
 
 pub(crate) mod exec;
 pub(crate) mod hook;
+pub(crate) mod inside;
 mod machine;
 pub(crate) mod shell;
 
@@ -107,8 +108,12 @@ pub(crate) enum Command {
     /// Inside a machine, for sshd: print the keys that were sent to a user in the last minute
     #[command(after_help = ssh::AUTHORIZED_KEYS_HELP)]
     AuthorizedKeys(ssh::AuthorizedKeys),
-    /// Inside a machine: print its credentials, as an AWS `credential_process` does
-    Credentials,
+    /// Inside a machine: print its credentials, as an AWS `credential_process` does, or serve them to SDKs
+    #[command(after_help = inside::CREDENTIALS_HELP)]
+    Credentials(inside::Credentials),
+    /// Inside a machine: tell its region what happens there
+    #[command(after_help = inside::SENSOR_HELP)]
+    Sensor(inside::Sensor),
     /// Inside a machine: ask the region who this machine is
     Whoami(WhoAmI),
     /// What puts a terminal's settings back when `run -t` is killed

@@ -15,3 +15,13 @@ impl Clock for SystemClock {
         UnixTime::from_secs(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
     }
 }
+
+/// The present moment in milliseconds since 1970: for what happened, not for who may do what.
+#[allow(clippy::disallowed_methods, reason = "as above")]
+pub(crate) fn now_ms() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .ok()
+        .and_then(|since| i64::try_from(since.as_millis()).ok())
+        .unwrap_or(0)
+}

@@ -17,6 +17,7 @@ mod management;
 mod operator;
 mod output;
 mod run;
+mod sensor;
 mod serving;
 mod settings;
 mod shell;
@@ -62,6 +63,14 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
             runtime.block_on(up::up(&up)).map(done)
         }
+        Command::Sensor(arguments) => {
+            // Files are written and /proc is read while the network is waited for.
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+            let result = runtime.block_on(sensor::sensor(&arguments)).map(done);
+            // Standard input that nobody writes to is no reason to wait.
+            runtime.shutdown_background();
+            result
+        }
         other => {
             // The futures of these commands run on the main thread: `run` depends on it.
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -91,9 +100,9 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
                     Command::Scp(copy) => ssh::scp(&copy).await,
                     Command::OpenTunnel(tunnel) => ssh::open_tunnel(&tunnel).await.map(done),
                     Command::AuthorizedKeys(keys) => ssh::authorized_keys(&keys).await,
-                    Command::Credentials => inside::credentials().await.map(done),
+                    Command::Credentials(arguments) => inside::credentials(&arguments).await.map(done),
                     Command::Whoami(whoami) => inside::whoami(&whoami).await.map(done),
-                    Command::Up(_) | Command::Pocket { .. } | Command::Terminal => {
+                    Command::Up(_) | Command::Sensor(_) | Command::Pocket { .. } | Command::Terminal => {
                         anyhow::bail!("this form of the command is internal")
                     }
                 }

@@ -1,5 +1,5 @@
 //! What runs inside a machine: a client of the metadata service, `inborn credentials`, `inborn whoami`
-//! `inborn host-keys push` and `inborn authorized-keys`.
+//! `inborn host-keys push`, `inborn authorized-keys` and `inborn sensor`.
 //!
 //! Nothing here knows Inborn: it asks what any guest may ask and works on EC2 as well. The command line passes the
 //! variables and the time in, and prints what comes out.
@@ -7,10 +7,12 @@
 
 pub mod authorized_keys;
 pub mod credentials;
+pub mod credentials_server;
 pub mod host_keys;
 pub mod http;
 pub mod metadata;
 mod secret;
+pub mod sensor;
 mod settings;
 mod signed;
 pub mod whoami;

@@ -20,6 +20,8 @@ pub struct Settings {
     pub sts_endpoint: Option<Uri>,
     /// Where Instance Connect is, if not at its usual name.
     pub instance_connect_endpoint: Option<Uri>,
+    /// Where telemetry is taken, if not at its usual name.
+    pub guardduty_data_endpoint: Option<Uri>,
     /// The certificates to trust, if not the system's.
     pub ca_bundle: Option<PathBuf>,
 }
@@ -48,7 +50,8 @@ impl Settings {
     ///
     /// - `AWS_EC2_METADATA_SERVICE_ENDPOINT`, or `AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE` (`IPv4`, `IPv6`)
     /// - `AWS_EC2_METADATA_DISABLED`, `AWS_EC2_METADATA_V1_DISABLED` (`true`)
-    /// - `AWS_ENDPOINT_URL_STS` and `AWS_ENDPOINT_URL_EC2_INSTANCE_CONNECT`, else `AWS_ENDPOINT_URL`
+    /// - `AWS_ENDPOINT_URL_STS`, `AWS_ENDPOINT_URL_EC2_INSTANCE_CONNECT` and `AWS_ENDPOINT_URL_GUARDDUTY_DATA`, else
+    ///   `AWS_ENDPOINT_URL`
     /// - `AWS_CA_BUNDLE`
     ///
     /// # Errors
@@ -75,21 +78,22 @@ impl Settings {
             Some(_) => return Err(SettingsError::Mode),
         };
         let metadata = url("AWS_EC2_METADATA_SERVICE_ENDPOINT", &["http"], METADATA_IPV4)?;
-        let regional = "https://sts.us-east-1.amazonaws.com";
-        let sts = match url("AWS_ENDPOINT_URL_STS", &["http", "https"], regional)? {
-            Some(sts) => Some(sts),
-            None => url("AWS_ENDPOINT_URL", &["http", "https"], "http://127.0.0.1:4580")?,
+        let all = || url("AWS_ENDPOINT_URL", &["http", "https"], "http://127.0.0.1:4580");
+        let regional = |name, example| match url(name, &["http", "https"], example)? {
+            Some(endpoint) => Ok(Some(endpoint)),
+            None => all(),
         };
-        let regional = "https://ec2-instance-connect.us-east-1.amazonaws.com";
-        let instance_connect = match url("AWS_ENDPOINT_URL_EC2_INSTANCE_CONNECT", &["http", "https"], regional)? {
-            Some(endpoint) => Some(endpoint),
-            None => url("AWS_ENDPOINT_URL", &["http", "https"], "http://127.0.0.1:4580")?,
-        };
+        let sts = regional("AWS_ENDPOINT_URL_STS", "https://sts.us-east-1.amazonaws.com")?;
+        let example = "https://ec2-instance-connect.us-east-1.amazonaws.com";
+        let instance_connect = regional("AWS_ENDPOINT_URL_EC2_INSTANCE_CONNECT", example)?;
+        let example = "https://guardduty-data.us-east-1.amazonaws.com";
+        let guardduty_data = regional("AWS_ENDPOINT_URL_GUARDDUTY_DATA", example)?;
         Ok(Self {
             metadata_endpoint: metadata.unwrap_or_else(|| Uri::from_static(default)),
             metadata_v1: !is_true("AWS_EC2_METADATA_V1_DISABLED"),
             sts_endpoint: sts,
             instance_connect_endpoint: instance_connect,
+            guardduty_data_endpoint: guardduty_data,
             ca_bundle: value("AWS_CA_BUNDLE").map(PathBuf::from),
         })
     }
