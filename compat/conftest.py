@@ -10,6 +10,8 @@ import pytest
 
 from double import Lab, pass_role
 from harness import Region, scratch
+from lab import laboratory, needs_lab
+from scenes import Loopback, Namespaces, Scene
 
 #: Signals that tests send. What whoever started us ignores (`nohup` SIGHUP, a shell in the background SIGINT and
 #: SIGQUIT) the programs under test would rightly ignore as well.
@@ -55,6 +57,30 @@ def make_region(place: Path) -> Iterator[Callable[..., Region]]:
 def fresh(make_region: Callable[..., Region]) -> Region:
     """A running region of this test's own."""
     return make_region().start()
+
+
+#: A test of these takes place on loopback, and in namespaces.
+PLACES = ["loopback", pytest.param("namespaces", marks=needs_lab)]
+
+
+@pytest.fixture(params=PLACES)
+def scene(request: pytest.FixtureRequest, place: Path) -> Iterator[Scene]:
+    """Where machines and whoever logs in to them are; on loopback with a region that other tests use, too."""
+    yield from scene_of(request, place, "region")
+
+
+@pytest.fixture(params=PLACES)
+def own_scene(request: pytest.FixtureRequest, place: Path) -> Iterator[Scene]:
+    """The same, with a region that the test may stop."""
+    yield from scene_of(request, place, "fresh")
+
+
+def scene_of(request: pytest.FixtureRequest, place: Path, region: str) -> Iterator[Scene]:
+    if request.param == "loopback":
+        yield Loopback(request.getfixturevalue(region), place)
+    else:
+        with laboratory(place, "--bind", "0.0.0.0") as (lab, host, region_there):
+            yield Namespaces(lab, host, region_there, place)
 
 
 @pytest.fixture(scope="module")

@@ -212,6 +212,10 @@ class Region:
         """A boto3 client of this region: the operator's, or that of `credentials` as metadata serves them."""
         return boto_client(service, self.endpoint, self.name, credentials or self.operator(), **more)
 
+    def do(self, work):
+        """What `work()` returns where the region's endpoint is reached."""
+        return work()
+
     def cli(self, *argv: str, check: bool = True, timeout: float = 60) -> Result:
         """`inborn …` against this region."""
         return run([binary(), *argv], self.env, check=check, timeout=timeout)

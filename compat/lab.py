@@ -64,6 +64,11 @@ class Namespace:
     def remove(self) -> None:
         ip("netns", "del", self.name, check=False)
 
+    @property
+    def words(self) -> list[str]:
+        """What runs a command inside."""
+        return ["ip", "netns", "exec", self.name]
+
     def ip(self, *words: str, check: bool = True) -> Result:
         return ip("-n", self.name, *words, check=check)
 
@@ -173,7 +178,10 @@ class LabRegion(Region):
         self.host = host
         #: Made once: it takes boto3 a second.
         self.ec2 = None
-        self.command_prefix = ["ip", "netns", "exec", host.name]
+        self.command_prefix = host.words
+
+    def do(self, work):
+        return self.host.do(work)
 
     def cli(self, *argv: str, check: bool = True, timeout: float = 60) -> Result:
         return run([*self.command_prefix, binary(), *argv], self.env, check=check, timeout=timeout)
@@ -190,7 +198,7 @@ class LabRegion(Region):
         # After a restart the region is at another port.
         if self.ec2 is None or self.ec2.meta.endpoint_url != self.endpoint:
             self.ec2 = self.client("ec2")
-        return self.host.do(lambda: getattr(self.ec2, operation)(**parameters))
+        return self.do(lambda: getattr(self.ec2, operation)(**parameters))
 
     def modify(self, instance: str, **options) -> None:
         """ModifyInstanceMetadataOptions."""

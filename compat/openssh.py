@@ -9,7 +9,7 @@ import shutil
 import socket
 import stat
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,8 +38,9 @@ def host_keys(directory: Path, *kinds: str) -> Path:
 
 @dataclass
 class Server:
-    """A running sshd."""
+    """A running sshd, and where it is reached."""
 
+    address: str
     port: int
     log: Path
 
@@ -52,23 +53,28 @@ def is_safe(path: Path) -> bool:
 
 @contextlib.contextmanager
 def server(
-    place: Path, keys: Path, user_key: Path | None, *more: str, inside: Namespace | None = None
+    place: Path,
+    keys: Path,
+    user_key: Path | None,
+    *more: str,
+    inside: Namespace | None = None,
+    address: str = "127.0.0.1",
 ) -> Iterator[Server]:
     """An sshd with the host keys of a directory and `more` settings, where `user_key` may log in: on a port of
-    127.0.0.1, or on port 22 of all addresses inside a namespace."""
+    127.0.0.1, or on port 22 of all addresses inside a namespace, one of which is `address`."""
     if SSHD is None:
         pytest.skip("sshd is not installed: apt-get install openssh-server")
-    address, port, prefix = "0.0.0.0", 22, ["ip", "netns", "exec", inside.name] if inside else []
+    listening, port, prefix = "0.0.0.0", 22, inside.words if inside else []
     if inside is None:
         with socket.create_server(("127.0.0.1", 0)) as probe:
-            address, port = probe.getsockname()
+            listening, port = probe.getsockname()
     authorized = place / f"authorized-{port}"
     authorized.write_text(user_key.with_suffix(".pub").read_text() if user_key else "")
     # Where the privilege separation of Debian's build wants to live; only root has it.
     with contextlib.suppress(PermissionError):
         Path("/run/sshd").mkdir(exist_ok=True)
     lines = [
-        f"ListenAddress {address}:{port}",
+        f"ListenAddress {listening}:{port}",
         *(f"HostKey {key.with_suffix('')}" for key in sorted(keys.glob("ssh_host_*_key.pub"))),
         f"AuthorizedKeysFile {authorized}",
         "PidFile none",
@@ -89,7 +95,7 @@ def server(
     try:
         wait_until(lambda: look(lambda: listens(port)) or process.poll() is not None, f"sshd listens\n{log.name}")
         assert process.poll() is None, Path(log.name).read_text()
-        yield Server(port, Path(log.name))
+        yield Server(address, port, Path(log.name))
     finally:
         process.terminate()
         process.wait(10)
@@ -102,9 +108,11 @@ def listens(port: int) -> bool:
 
 
 class Client:
-    """An ssh with the configuration that `inborn ssh-config` prints, and a home of its own."""
+    """An ssh with the configuration that `inborn ssh-config` prints, and a home of its own; `prefix` is what runs it
+    somewhere else."""
 
-    def __init__(self, region: Region, place: Path):
+    def __init__(self, region: Region, place: Path, prefix: Sequence[str] = ()):
+        self.prefix = prefix
         self.home = place / "client"
         self.home.mkdir(mode=0o700)
         self.key = keygen(self.home / "id_ed25519")
@@ -117,14 +125,17 @@ class Client:
         shutil.rmtree(self.home / ".cache", ignore_errors=True)
 
     def login(self, machine: str, at: Server, *more: str) -> Result:
-        options = ["BatchMode=yes", "HostName=127.0.0.1", f"HostKeyAlias={machine}", "IdentitiesOnly=yes"]
+        options = ["BatchMode=yes", f"HostName={at.address}", f"HostKeyAlias={machine}", "IdentitiesOnly=yes"]
         words = [word for option in options for word in ("-o", option)]
         target = ["-p", str(at.port), "-i", self.key, "-l", getpass.getuser(), *more, machine, "echo", "inside"]
-        return run(["ssh", "-F", self.config, *words, *target], self.env, timeout=30)
+        return run([*self.prefix, "ssh", "-F", self.config, *words, *target], self.env, timeout=30)
 
 
 class Machine:
     """A machine with a metadata endpoint on loopback, and a directory with its host keys."""
+
+    #: What runs a command inside it.
+    prefix: Sequence[str] = ()
 
     def __init__(self, region: Region, place: Path, name: str):
         self.region = region
@@ -137,7 +148,7 @@ class Machine:
         )
 
     def push(self, keys: Path, *more: str, check: bool = True) -> Result:
-        argv = [binary(), "host-keys", "push", "--once", "--directory", keys, *more]
+        argv = [*self.prefix, binary(), "host-keys", "push", "--once", "--directory", keys, *more]
         return run(argv, self.env, check=check)
 
     def record(self) -> dict:

@@ -11,13 +11,9 @@ import pytest
 
 from harness import INSIDE, Region, Result, binary, clean_env, run
 from openssh import Client, Machine, Server, host_keys, keygen, server
+from scenes import Scene
 
 ROOT_DIRECTORY = Path(__file__).resolve().parent.parent
-
-
-@pytest.fixture
-def client(region: Region, place: Path) -> Client:
-    return Client(region, place)
 
 
 @pytest.fixture
@@ -25,9 +21,9 @@ def machine(region: Region, place: Path, request: pytest.FixtureRequest) -> Mach
     return Machine(region, place, request.node.name.replace("_", "-")[:60])
 
 
-def test_the_first_login_neither_asks_nor_trusts_blindly(machine: Machine, client: Client, place: Path):
-    keys = host_keys(place / "keys")
-    with server(place, keys, client.key) as sshd:
+def test_the_first_login_neither_asks_nor_trusts_blindly(scene: Scene, place: Path):
+    machine, client, keys = scene.machine("first"), scene.client(), host_keys(place / "keys")
+    with scene.server(machine, keys, client.key) as sshd:
         before = client.login(machine.id, sshd)
         assert before.returncode == 255, "a machine without known keys was believed"
         pushed = machine.push(keys)
@@ -39,23 +35,34 @@ def test_the_first_login_neither_asks_nor_trusts_blindly(machine: Machine, clien
     assert (current["Proven"], len(current["Keys"])) == (True, 3)
 
 
-def test_the_man_in_the_middle_is_refused(machine: Machine, client: Client, place: Path):
-    machine.push(host_keys(place / "keys"))
-    with server(place, host_keys(place / "other", "ed25519"), client.key) as sshd:
+def test_the_man_in_the_middle_is_refused(scene: Scene, place: Path):
+    machine, client, keys = scene.machine("middle"), scene.client(), host_keys(place / "keys", "ed25519")
+    machine.push(keys)
+    with scene.impostor(machine, host_keys(place / "other", "ed25519"), client.key) as sshd:
         login = client.login(machine.id, sshd)
-    assert login.returncode == 255 and "inside" not in login.stdout
-    assert "HOST IDENTIFICATION HAS CHANGED" in login.stderr or "Host key verification failed" in login.stderr
+        assert login.returncode == 255 and "inside" not in login.stdout
+        assert "HOST IDENTIFICATION HAS CHANGED" in login.stderr or "Host key verification failed" in login.stderr
+        # It was spoken to: what let nobody in was its key.
+        assert "Connection closed by" in sshd.log.read_text() or "Connection reset by" in sshd.log.read_text()
+    with scene.server(machine, keys, client.key) as sshd:
+        assert client.login(machine.id, sshd).stdout == "inside\n", "the machine itself, again"
 
 
-def test_a_key_that_was_changed_without_the_old_one_waits_for_an_operator(
-    machine: Machine, client: Client, place: Path, region: Region
-):
+def test_a_key_that_was_changed_without_the_old_one_waits_for_an_operator(scene: Scene, place: Path):
+    """Unproven or proven by itself: what counts is that the old key says nothing."""
+    machine, client, region = scene.machine("changed"), scene.client(), scene.region
     machine.push(host_keys(place / "keys", "ed25519"))
     new = host_keys(place / "new", "ed25519")
+    (new / "ssh_host_ed25519_key").rename(place / "elsewhere")
+    unproven = machine.push(new)
+    assert unproven.stdout.split()[1] == "pending-not-by-old-key" and "not proven: " in unproven.stderr
+    assert machine.record()["Pending"]["Proven"] is False
+    (place / "elsewhere").rename(new / "ssh_host_ed25519_key")
     pushed = machine.push(new)
     digest, outcome = pushed.stdout.split()
     assert outcome == "pending-not-by-old-key" and "an operator has to approve" in pushed.stderr
-    with server(place, new, client.key) as sshd:
+    assert machine.record()["Pending"]["Proven"] is True
+    with scene.server(machine, new, client.key) as sshd:
         assert client.login(machine.id, sshd).returncode == 255
         refused = region.cli("host-keys", "approve", machine.id, digest.replace("SHA256:", "SHA256:0"), check=False)
         assert refused.returncode == 1 and "look at it first" in refused.stderr
@@ -66,15 +73,16 @@ def test_a_key_that_was_changed_without_the_old_one_waits_for_an_operator(
     assert (record["Current"]["Basis"], record["Pending"], len(record["Past"])) == ("approved", None, 1)
 
 
-def test_a_key_that_the_old_one_vouches_for_is_taken(machine: Machine, client: Client, place: Path):
+def test_a_key_that_the_old_one_vouches_for_is_taken(scene: Scene, place: Path):
+    machine, client = scene.machine("vouched"), scene.client()
     old = host_keys(place / "keys", "ed25519")
     machine.push(old)
     new = host_keys(place / "new", "ed25519")
     pushed = machine.push(new, "--old-key", str(old / "ssh_host_ed25519_key"))
     assert pushed.stdout.split()[1] == "old-key", pushed.stderr
-    with server(place, new, client.key) as sshd:
+    with scene.server(machine, new, client.key) as sshd:
         assert client.login(machine.id, sshd).stdout == "inside\n"
-    with server(place, old, client.key) as sshd:
+    with scene.server(machine, old, client.key) as sshd:
         assert client.login(machine.id, sshd).returncode == 255
 
 
@@ -181,22 +189,22 @@ def test_units_delay_no_boot_and_never_stop_to_watch():
     assert list(units) == ["inborn-host-certificates.timer"]
 
 
-def test_a_helper_that_fails_refuses(machine: Machine, client: Client, place: Path):
-    keys = host_keys(place / "keys", "ed25519")
+def test_a_helper_that_fails_refuses(scene: Scene, place: Path):
+    machine, client, keys = scene.machine("helper"), scene.client(), host_keys(place / "keys", "ed25519")
     machine.push(keys)
     client.config.write_text(client.config.read_text().replace("known-hosts --data", "no-such-command --data"))
-    with server(place, keys, client.key) as sshd:
+    with scene.server(machine, keys, client.key) as sshd:
         login = client.login(machine.id, sshd)
     assert login.returncode == 255 and "inside" not in login.stdout
 
 
-def test_logins_go_on_while_the_region_is_away(fresh: Region, place: Path):
-    machine, client = Machine(fresh, place, "away"), Client(fresh, place)
-    keys = host_keys(place / "keys", "ed25519")
+def test_logins_go_on_while_the_region_is_away(own_scene: Scene, place: Path):
+    scene = own_scene
+    machine, client, keys = scene.machine("away"), scene.client(), host_keys(place / "keys", "ed25519")
     machine.push(keys)
-    with server(place, keys, client.key) as sshd:
+    with scene.server(machine, keys, client.key) as sshd:
         assert client.login(machine.id, sshd).stdout == "inside\n"
-        fresh.stop()
+        scene.region.stop()
         # What was learned is older than ten seconds: it counts because nobody can be asked.
         for file in (client.home / ".cache/inborn/known-hosts").iterdir():
             words = file.read_text().split(" ", 5)
@@ -208,13 +216,12 @@ def test_logins_go_on_while_the_region_is_away(fresh: Region, place: Path):
         assert login.returncode == 255 and "is not known" in login.stderr.replace("are not known", "is not known")
 
 
-def test_a_machine_that_is_gone_is_no_longer_believed(fresh: Region, place: Path):
-    machine, client = Machine(fresh, place, "gone"), Client(fresh, place)
-    keys = host_keys(place / "keys", "ed25519")
+def test_a_machine_that_is_gone_is_no_longer_believed(scene: Scene, place: Path):
+    machine, client, keys = scene.machine("gone"), scene.client(), host_keys(place / "keys", "ed25519")
     machine.push(keys)
-    with server(place, keys, client.key) as sshd:
+    with scene.server(machine, keys, client.key) as sshd:
         assert client.login(machine.id, sshd).stdout == "inside\n"
-        fresh.cli("terminate", machine.id)
+        scene.region.cli("terminate", machine.id)
         client.forget()
         assert client.login(machine.id, sshd).returncode == 255
 

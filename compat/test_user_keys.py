@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -22,10 +23,11 @@ from pathlib import Path
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from harness import INSIDE, ROOT, Region, binary, clean_env, run, tool, wait_until
+from harness import INSIDE, READY_SECONDS, ROOT, Region, binary, clean_env, run, tool, wait_until
 from lab import laboratory, needs_lab
 from metadata import OPENER, Metadata
 from openssh import Client, Machine, host_keys, is_safe, keygen, server
+from scenes import Scene
 from test_clock import FAKETIME
 from test_tunnels import World
 
@@ -46,39 +48,51 @@ def safe() -> Iterator[Path]:
         yield path
 
 
-class Guest(Machine):
-    """A machine with a metadata endpoint on loopback, the region's root, and host keys."""
+class Guest:
+    """A machine with the region's root, and host keys."""
 
-    def __init__(self, region: Region, place: Path, safe: Path, name: str):
-        super().__init__(region, place, name)
-        self.place = place
-        self.endpoint = self.env["AWS_EC2_METADATA_SERVICE_ENDPOINT"]
+    def __init__(self, machine: Machine, place: Path, safe: Path, name: str):
+        self.machine, self.region, self.place = machine, machine.region, place
+        self.id, self.env = machine.id, machine.env
+        #: Where metadata is; at 169.254.169.254 if nobody says so.
+        self.endpoint = self.env.get("AWS_EC2_METADATA_SERVICE_ENDPOINT")
         self.program = (safe / "inborn").resolve()
         self.root = Path(tempfile.mkdtemp(dir=safe)) / "instance-connect.pem"
         self.root.parent.chmod(0o755)
-        self.root.write_text(region.cli("ca", "show", "instance-connect").stdout)
+        shows = lambda: self.region.cli("ca", "show", "instance-connect", check=False).stdout  # noqa: E731
+        self.root.write_text(wait_until(shows, "the region has a signer", READY_SECONDS))
         self.keys = host_keys(place / f"keys-{name}", "ed25519")
-        self.push(self.keys)
+        machine.push(self.keys)
 
     @property
     def words(self) -> list[str]:
-        return [str(self.program), "authorized-keys", "--root", str(self.root), "--metadata", self.endpoint]
+        where = ["--metadata", self.endpoint] if self.endpoint else []
+        return [str(self.program), "authorized-keys", "--root", str(self.root), *where]
 
     @property
     def command(self) -> list[str]:
         """The lines for sshd."""
-        words = " ".join([*self.words, "%u", "%f"])
+        return self.asked_by()
+
+    def asked_by(self, *before: str) -> list[str]:
+        """The lines for sshd, with words before the command."""
+        words = " ".join([*before, *self.words, "%u", "%f"])
         return [f"AuthorizedKeysCommand {words}", "AuthorizedKeysCommandUser nobody"]
 
-    def send(self, key: Path, user: str = "root", instance: str | None = None) -> dict:
+    def send(self, key: Path, user: str = "root") -> dict:
         sending = self.region.client("ec2-instance-connect").send_ssh_public_key
-        return sending(
-            InstanceId=instance or self.id, InstanceOSUser=user, SSHPublicKey=key.with_suffix(".pub").read_text()
-        )
+        public = key.with_suffix(".pub").read_text()
+        return self.region.do(lambda: sending(InstanceId=self.id, InstanceOSUser=user, SSHPublicKey=public))
 
     def authorized(self, *words: str, before: tuple[str, ...] = (), **env: str):
         """What the command says when it is asked as sshd asks."""
-        return run([*before, *self.words, *words], {"PATH": "/usr/bin:/bin", **env})
+        return run(
+            [*self.machine.prefix, *before, *self.words, *words], {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", **env}
+        )
+
+
+def on_loopback(region: Region, place: Path, safe: Path, name: str) -> Guest:
+    return Guest(Machine(region, place, name), place, safe, name)
 
 
 @pytest.fixture
@@ -88,12 +102,13 @@ def client(region: Region, place: Path) -> Client:
 
 @pytest.fixture
 def guest(region: Region, place: Path, safe: Path, request: pytest.FixtureRequest) -> Guest:
-    return Guest(region, place, safe, request.node.name.replace("_", "-")[:60])
+    return on_loopback(region, place, safe, request.node.name.replace("_", "-")[:60])
 
 
 @needs_root
-def test_a_key_opens_the_door_and_no_key_is_left_behind(guest: Guest, client: Client, place: Path):
-    with server(place, guest.keys, None, *guest.command) as sshd:
+def test_a_key_opens_the_door_and_no_key_is_left_behind(scene: Scene, place: Path, safe: Path):
+    guest, client = Guest(scene.machine("door"), place, safe, "door"), scene.client()
+    with scene.server(guest.machine, guest.keys, None, *guest.command) as sshd:
         assert client.login(guest.id, sshd, "-l", "root").returncode == 255
         # No key, no noise: AWS's package logs a failure at every such login.
         assert "AuthorizedKeysCommand" not in sshd.log.read_text()
@@ -116,12 +131,16 @@ def run_with(client: Client, guest: Guest, sshd, key: Path):
 
 
 @needs_root
-def test_a_key_is_for_one_user_of_one_machine(guest: Guest, client: Client, place: Path, region: Region, safe: Path):
-    other = Guest(region, place, safe, "other")
+def test_a_key_is_for_one_user_of_one_machine(scene: Scene, place: Path, safe: Path):
+    guest, other = [Guest(scene.machine(name), place, safe, name) for name in ("asked", "other")]
+    client = scene.client()
     guest.send(client.key, user="daemon")
     other.send(client.key)
-    with server(place, guest.keys, None, *guest.command) as sshd:
-        assert client.login(guest.id, sshd, "-l", "root").returncode == 255
+    with scene.server(guest.machine, guest.keys, None, *guest.command) as sshd:
+        refused = client.login(guest.id, sshd, "-l", "root")
+        assert refused.returncode == 255 and "Permission denied" in refused.stderr
+    with scene.server(other.machine, other.keys, None, *other.command) as sshd:
+        assert client.login(other.id, sshd, "-l", "root").stdout == "inside\n", sshd.log.read_text()
     assert guest.authorized("root").stdout == ""
     assert guest.authorized("daemon").stdout == other.authorized("root").stdout != ""
 
@@ -168,12 +187,18 @@ def test_what_is_printed_is_what_sshd_asks_for(guest: Guest, client: Client, pla
 
 @needs_root
 @pytest.mark.skipif(FAKETIME is None, reason="no libfaketime; on Debian: apt-get install libfaketime")
-def test_a_key_whose_minute_is_over_is_refused(guest: Guest, client: Client):
+def test_a_key_whose_minute_is_over_is_refused(scene: Scene, place: Path, safe: Path):
+    guest, client = Guest(scene.machine("late"), place, safe, "late"), scene.client()
     guest.send(client.key)
-    late = ("env", f"LD_PRELOAD={FAKETIME}", "FAKETIME=+70s", "FAKETIME_DONT_FAKE_MONOTONIC=1")
+    late = ("/usr/bin/env", f"LD_PRELOAD={FAKETIME}", "FAKETIME=+70s", "FAKETIME_DONT_FAKE_MONOTONIC=1")
     refused = guest.authorized("root", before=late)
     assert (refused.returncode, refused.stdout) == (1, "")
-    assert re.search(r"a key that was sent to root is refused: it expired \d+ s ago", refused.stderr)
+    why = r"a key that was sent to root is refused: it expired \d+ s ago"
+    assert re.search(why, refused.stderr)
+    with scene.server(guest.machine, guest.keys, None, *guest.asked_by(*late)) as sshd:
+        login = client.login(guest.id, sshd, "-l", "root")
+        assert login.returncode == 255 and "Permission denied" in login.stderr
+        assert re.search(why, sshd.log.read_text()), sshd.log.read_text()
 
 
 @needs_root
@@ -223,7 +248,7 @@ def test_whoever_stands_in_the_middle_gains_nothing(
     guest: Guest, client: Client, place: Path, region: Region, safe: Path
 ):
     """Blocks of another machine, blocks from another region, changed blocks, and a signer of one's own."""
-    other = Guest(region, place, safe, "replayed")
+    other = on_loopback(region, place, safe, "replayed")
     other.send(client.key)
     mine = keygen(place / "mine").with_suffix(".pub").read_text().strip().encode()
     theirs = client.key.with_suffix(".pub").read_text().strip().encode()
@@ -321,11 +346,14 @@ def test_where_sshd_reads_no_drop_ins_nothing_is_left(guest: Guest, place: Path,
 
 
 @needs_root
-def test_while_the_region_is_away_user_keys_are_refused_and_host_keys_are_not(fresh: Region, place: Path, safe: Path):
-    guest, client = Guest(fresh, place, safe, "away"), Client(fresh, place)
-    with server(place, guest.keys, client.key, *guest.command) as sshd:
+def test_while_the_region_is_away_user_keys_are_refused_and_host_keys_are_not(
+    own_scene: Scene, place: Path, safe: Path
+):
+    scene = own_scene
+    guest, client = Guest(scene.machine("away"), place, safe, "away"), scene.client()
+    with scene.server(guest.machine, guest.keys, client.key, *guest.command) as sshd:
         assert client.login(guest.id, sshd).stdout == "inside\n"
-        fresh.stop()
+        scene.region.stop()
         with pytest.raises(EndpointConnectionError, match="Could not connect"):
             guest.send(client.key)
         refused = guest.authorized("root")
@@ -335,6 +363,7 @@ def test_while_the_region_is_away_user_keys_are_refused_and_host_keys_are_not(fr
         assert client.login(guest.id, sshd).stdout == "inside\n", sshd.log.read_text()
         client.key = keygen(place / "fresh-key")
         assert "Permission denied" in client.login(guest.id, sshd).stderr
+        assert "no keys for root: the metadata service does not answer" in sshd.log.read_text()
 
 
 @needs_root
@@ -467,42 +496,10 @@ def test_ours_knows_any_domain_and_any_zone(make_region, place: Path, safe: Path
     """A zone of a local zone's form: AWS's script derives a wrong region from it, ours derives none."""
     lab = make_region("lab", "--domain", "lab.internal", "--region", "us-west-2-lax-1").start()
     wait_until(lambda: lab.cli("ca", "show", "instance-connect", check=False).returncode == 0, "it has a signer")
-    guest = Guest(lab, place, safe, "local")
+    guest = on_loopback(lab, place, safe, "local")
     assert Metadata(guest.endpoint).get("meta-data/placement/availability-zone") == "us-west-2-lax-1a"
     guest.send(client.key)
     assert guest.authorized("root").stdout == Path(f"{client.key}.pub").read_text()
-
-
-@needs_lab
-def test_a_login_between_namespaces(place: Path, safe: Path):
-    """A guest behind an interface, its own sshd, its own 169.254.169.254; the key comes from outside."""
-    with laboratory(place) as (lab, host, region):
-        guest = lab.guest(host, "tap0", "guest")
-        host.ip("addr", "add", "10.0.0.1/24", "dev", "tap0")
-        machine = region.launch("--name", "web", "--interface", "tap0")
-        shows = lambda: region.cli("ca", "show", "instance-connect", check=False).stdout  # noqa: E731
-        root = Path(tempfile.mkdtemp(dir=safe)) / "root.pem"
-        root.parent.chmod(0o755)
-        root.write_text(wait_until(shows, "the region has a signer"))
-        keys, key = host_keys(place / "keys", "ed25519"), keygen(place / "key")
-        program = (safe / "inborn").resolve()
-        command = [f"AuthorizedKeysCommand {program} authorized-keys --root {root} %u %f"]
-        command.append("AuthorizedKeysCommandUser nobody")
-        client = region.client("ec2-instance-connect")
-        with server(place, keys, None, *command, inside=guest) as sshd:
-            options = [
-                "BatchMode=yes",
-                "StrictHostKeyChecking=no",
-                f"UserKnownHostsFile={place}/known",
-                "LogLevel=ERROR",
-            ]
-            words = [word for option in options for word in ("-o", option)]
-            argv = ["ip", "netns", "exec", host.name, "ssh", "-F", "none", *words, "-i", str(key), "root@10.0.0.2"]
-            assert run([*argv, "echo inside"], clean_env(place)).returncode == 255
-            public = Path(f"{key}.pub").read_text()
-            host.do(lambda: client.send_ssh_public_key(InstanceId=machine, InstanceOSUser="root", SSHPublicKey=public))
-            login = run([*argv, "echo inside"], clean_env(place))
-            assert (login.returncode, login.stdout) == (0, "inside\n"), login.stderr + sshd.log.read_text()
 
 
 @needs_lab
@@ -521,6 +518,27 @@ def test_one_command_logs_in_without_a_standing_key(place: Path, safe: Path):
         with server(place, keys, None, *command, inside=world.inner) as sshd:
             login = world.login("ssh", "root@inner", "--", "echo inside")
             assert (login.returncode, login.stdout) == (0, "inside\n"), login.stderr + sshd.log.read_text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_login_that_is_called_off_leaves_no_key(guest: Guest, place: Path, number: signal.Signals):
+    """Also before ssh has begun: while its key is being made."""
+    programs, temporary, begun = place / "programs", place / "temporary", place / "begun"
+    programs.mkdir()
+    temporary.mkdir()
+    (programs / "ssh-keygen").write_text(f"#!/bin/sh\ntouch {begun}\nexec sleep 60\n")
+    (programs / "ssh-keygen").chmod(0o755)
+    env = {**guest.region.env, "TMPDIR": str(temporary)}
+    env["PATH"] = f"{programs}:{env['PATH']}"
+    process = subprocess.Popen([binary(), "ssh", f"root@{guest.id}"], env=env, stdin=subprocess.DEVNULL)
+    try:
+        wait_until(begun.exists, "a key is being made")
+        assert len(list(temporary.iterdir())) == 1
+        process.send_signal(number)
+        assert process.wait(10) == 128 + number
+    finally:
+        process.kill()
+    assert list(temporary.iterdir()) == []
 
 
 def test_what_is_no_key_changes_nothing(guest: Guest, client: Client):
