@@ -84,6 +84,30 @@ async fn the_first_set_is_taken_and_a_change_waits_for_an_operator() {
     assert_eq!(running.get(id).await, served(&[ED25519]));
     let line = running.audit().into_iter().rfind(|line| line["eventName"] == "PutEC2HostKeys").unwrap();
     assert_eq!(line["responseElements"]["outcome"], "pending-not-by-old-key");
+    // Whoever watches the audit is told once of each set that waits, and what goes on serving.
+    let digest = |keys: &[&str]| HostKeySet::parse(keys.iter().copied()).unwrap().digest();
+    let raised = || -> Vec<Value> {
+        let is_one = |line: &Value| line["eventName"] == "Inborn.HostKeysPending";
+        running.audit().into_iter().filter(is_one).collect()
+    };
+    assert_eq!(running.put(id, &[ANOTHER]).await["Outcome"], "pending-not-by-old-key");
+    let events = raised();
+    assert_eq!(events.len(), 1, "{events:?}");
+    let fingerprint = ssh_key::PublicKey::from_openssh(ANOTHER).unwrap().fingerprint(HashAlg::Sha256).to_string();
+    assert_eq!(
+        events[0]["requestParameters"],
+        json!({ "instanceId": id.to_string(), "digest": changed["Digest"], "fingerprints": [fingerprint] })
+    );
+    assert_eq!(
+        events[0]["responseElements"],
+        json!({ "outcome": "pending-not-by-old-key", "servedDigest": digest(&[ED25519]) })
+    );
+    assert_eq!(events[0]["eventSource"], "ec2-instance-connect.amazonaws.com");
+    assert_eq!(events[0]["userIdentity"]["arn"], line["userIdentity"]["arn"]);
+    running.put(id, &[ED25519, ANOTHER]).await;
+    assert_eq!(raised().len(), 2, "another set");
+    running.put(id, &[ANOTHER]).await;
+    assert_eq!(raised().len(), 3, "which took its place");
 
     let record = running.operate("Inborn.DescribeHostKeys", json!({ "InstanceId": id.to_string() })).await;
     let record: Value = serde_json::from_str(&record.body).unwrap();
@@ -159,19 +183,32 @@ impl HostKey {
         ssh_key::PublicKey::new(self.data(), "root@host").to_openssh().unwrap()
     }
 
-    /// The call of a machine that proves the key and wants a certificate of it.
-    fn proven(&self, id: InstanceId, now: UnixTime) -> Value {
-        let mut call: Value = serde_json::from_str(&body(id, &[&self.line()])).unwrap();
-        let set = HostKeySet::parse([self.line().as_str()]).unwrap();
-        let message = proof_message(identity().account, id, now, &set);
+    /// A proof by this key that the machine has exactly these keys.
+    fn proof(&self, id: InstanceId, at: UnixTime, keys: &[&HostKey]) -> String {
+        let lines: Vec<String> = keys.iter().map(|key| key.line()).collect();
+        let set = HostKeySet::parse(lines.iter().map(String::as_str)).unwrap();
+        let message = proof_message(identity().account, id, at, &set);
         let signed = SshSig::signed_data(NAMESPACE, HashAlg::Sha512, message.as_bytes()).unwrap();
         let signature = Signature::new(Algorithm::Ed25519, self.0.sign(&signed).as_ref()).unwrap();
-        let proof = SshSig::new(self.data(), NAMESPACE, HashAlg::Sha512, signature).unwrap();
-        call["Proofs"] = json!([proof.to_pem(LineEnding::LF).unwrap()]);
-        call["ProofTime"] = json!(now.as_secs());
+        SshSig::new(self.data(), NAMESPACE, HashAlg::Sha512, signature).unwrap().to_pem(LineEnding::LF).unwrap()
+    }
+
+    /// The call of a machine that proves the key and wants a certificate of it.
+    fn proven(&self, id: InstanceId, now: UnixTime) -> Value {
+        let mut call = offer(id, &[self], &[self.proof(id, now, &[self])], now);
         call["Certificates"] = json!("wanted");
         call
     }
+}
+
+/// The call of a machine that publishes these keys, with these proofs.
+fn offer(id: InstanceId, keys: &[&HostKey], proofs: &[String], at: UnixTime) -> Value {
+    let lines: Vec<String> = keys.iter().map(|key| key.line()).collect();
+    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    let mut call: Value = serde_json::from_str(&body(id, &lines)).unwrap();
+    call["Proofs"] = json!(proofs);
+    call["ProofTime"] = json!(at.as_secs());
+    call
 }
 
 impl Running {
@@ -210,6 +247,76 @@ async fn where_proof_is_demanded_a_boot_replaces_no_set_that_is_proven_or_approv
         assert_eq!(answer["Outcome"], outcome);
         assert_eq!(running.get(id).await, served(&[keys]));
     }
+}
+
+#[tokio::test]
+async fn a_proof_that_was_made_for_something_else_is_refused_and_the_old_set_stays() {
+    let running = start().await;
+    let (id, other) = (running.launch().await, running.launch().await);
+    let (old, new) = (HostKey::new(1), HostKey::new(2));
+    let now = running.clock.now();
+    assert_eq!(running.put_call(id, &old.proven(id, now)).await["Outcome"], "first");
+    let vouched = |of: InstanceId, at: UnixTime| [old.proof(of, at, &[&new]), new.proof(of, at, &[&new])];
+    let as_first = old.proof(id, now, &[&old]);
+    for (what, call) in [
+        ("another machine's", offer(id, &[&new], &vouched(other, now), now)),
+        ("of another time", offer(id, &[&new], &vouched(id, now.minus(1)), now)),
+        ("of other keys", offer(id, &[&new], &[as_first], now)),
+        ("of a part of the keys", offer(id, &[&old, &new], &vouched(id, now), now)),
+        ("too old", offer(id, &[&new], &vouched(id, now.minus(901)), now.minus(901))),
+        ("of times to come", offer(id, &[&new], &vouched(id, now.plus(901)), now.plus(901))),
+    ] {
+        let reply = running.send(&running.machine(id), &scripted("PutEC2HostKeys", &call.to_string())).await;
+        assert_eq!(code(&reply), "400 InvalidArgsException", "{what}");
+        assert_eq!(running.get(id).await, served(&[&old.line()]), "{what}");
+    }
+    // Another machine sends what this one has sent: neither its name nor its own is signed by these keys.
+    let stolen = offer(id, &[&new], &vouched(id, now), now).to_string();
+    let reply = running.send(&running.machine(other), &scripted("PutEC2HostKeys", &stolen)).await;
+    assert_eq!(code(&reply), "400 AuthException");
+    let stolen = offer(other, &[&new], &vouched(id, now), now).to_string();
+    let reply = running.send(&running.machine(other), &scripted("PutEC2HostKeys", &stolen)).await;
+    assert_eq!(code(&reply), "400 InvalidArgsException");
+    assert_eq!((running.get(other).await, running.get(id).await), (served(&[]), served(&[&old.line()])));
+    assert_eq!(running.put_call(id, &offer(id, &[&new], &vouched(id, now), now)).await["Outcome"], "old-key");
+}
+
+/// A proof that was good once, sent again after the keys have changed: by whoever has seen it.
+#[tokio::test]
+async fn a_proof_that_was_sent_before_changes_nothing() {
+    let running = start().await;
+    let id = running.launch().await;
+    let (first, second) = (HostKey::new(1), HostKey::new(2));
+    let times: Vec<UnixTime> = (0..4).map(|minute| NOW.plus(60 * minute)).collect();
+    let change = |from: &HostKey, to: &HostKey, at: UnixTime| {
+        offer(id, &[to], &[from.proof(id, at, &[to]), to.proof(id, at, &[to])], at)
+    };
+    running.put_call(id, &first.proven(id, times[0])).await;
+    let seen = change(&first, &second, times[1]);
+    running.clock.set(times[1]);
+    assert_eq!(running.put_call(id, &seen).await["Outcome"], "old-key");
+    running.clock.set(times[2]);
+    assert_eq!(running.put_call(id, &change(&second, &first, times[2])).await["Outcome"], "old-key");
+    // The key that vouched for it is one of the machine's again.
+    assert_eq!(running.put_call(id, &seen).await["Outcome"], "pending-not-by-old-key");
+    assert_eq!(running.get(id).await, served(&[&first.line()]));
+
+    // Nor is one of an earlier boot, though the key that made it was kept through the boot.
+    running.clock.advance(3600);
+    let before = running.clock.now();
+    let made_before = change(&first, &second, before);
+    running.clock.advance(60);
+    let reboot = ec2(&format!("Action=RebootInstances&InstanceId.1={id}"));
+    assert_eq!(running.send(&running.operator(), &reboot).await.status, 200);
+    let (third, now) = (HostKey::new(3), running.clock.now());
+    let both = [&first, &third];
+    let proofs = [third.proof(id, now, &both)];
+    assert_eq!(running.put_call(id, &offer(id, &both, &proofs, now)).await["Outcome"], "fresh-boot");
+    assert_eq!(running.put_call(id, &made_before).await["Outcome"], "pending-not-by-old-key");
+    let (a, b) = (first.line(), third.line());
+    let mut lines = [a.as_str(), b.as_str()];
+    lines.sort_unstable();
+    assert_eq!(running.get(id).await, served(&lines));
 }
 
 #[tokio::test]
@@ -330,14 +437,32 @@ async fn a_machine_speaks_of_itself_only() {
     assert_eq!(code(&reply), "400 EC2InstanceNotFoundException");
 }
 
+/// The line of an RSA key whose modulus has so many bits.
+fn rsa_line(bits: usize) -> String {
+    let number = |bytes: &[u8]| ssh_key::Mpint::from_positive_bytes(bytes).unwrap();
+    let key = ssh_key::public::RsaPublicKey { e: number(&[1, 0, 1]), n: number(&vec![0xc5; bits / 8]) };
+    ssh_key::PublicKey::new(KeyData::Rsa(key), "root@a").to_openssh().unwrap()
+}
+
 #[tokio::test]
 async fn what_is_no_set_of_host_keys_is_refused_and_the_old_set_stays() {
     let running = start().await;
     let id = running.launch().await;
     running.put(id, &[ED25519]).await;
     let many = vec![ANOTHER; 65];
-    let short = "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAAAgQC7l0m1u1o1q1x1 root@a";
-    for keys in [&[][..], &["ssh-ed25519 AAAA x"], &[short], &["hello"], &many, &["ssh-dss AAAA root@old"]] {
+    let short = rsa_line(1024);
+    let short = short.as_str();
+    for keys in [
+        &[][..],
+        &["ssh-ed25519 AAAA x"],
+        &[short],
+        &["hello"],
+        &many,
+        &["ssh-dss AAAA root@old"],
+        // Good keys do not make it better.
+        &[ANOTHER, short],
+        &["hello", ANOTHER],
+    ] {
         let reply = running.send(&running.machine(id), &scripted("PutEC2HostKeys", &body(id, keys))).await;
         assert_eq!(code(&reply), "400 InvalidArgsException", "{keys:?}");
     }
@@ -347,7 +472,23 @@ async fn what_is_no_set_of_host_keys_is_refused_and_the_old_set_stays() {
     assert_eq!(code(&reply), "400 SerializationException");
     let ten_thousand = vec![ANOTHER; 10_000];
     let reply = running.send(&running.machine(id), &scripted("PutEC2HostKeys", &body(id, &ten_thousand))).await;
-    assert_eq!(reply.status, 413);
+    assert_eq!(
+        (reply.status, reply.body.as_str()),
+        (
+            413,
+            concat!(
+                r#"{"Output":{"__type":"com.amazon.coral.service#RequestEntityTooLarge","#,
+                r#""message":"Request body is larger than this service takes."},"Version":"1.0"}"#
+            )
+        )
+    );
+    // What fits into a body, and is more than a machine has.
+    let reply = running.send(&running.machine(id), &scripted("PutEC2HostKeys", &body(id, &many))).await;
+    let answer: Value = serde_json::from_str(&reply.body).unwrap();
+    assert_eq!(answer["Output"]["message"], "a machine has at most 16 host keys, in at most 64 lines");
+    let reply = running.send(&running.machine(id), &scripted("PutEC2HostKeys", &body(id, &[ANOTHER, short]))).await;
+    let answer: Value = serde_json::from_str(&reply.body).unwrap();
+    assert_eq!(answer["Output"]["message"], "host key 2: an RSA key has 2048 to 8192 bits, this one has 1024");
     let mut with_proof: Value = serde_json::from_str(&body(id, &[ANOTHER])).unwrap();
     with_proof["Proofs"] = json!(["-----BEGIN SSH SIGNATURE-----\nAAAA\n-----END SSH SIGNATURE-----\n"]);
     for time in [json!(null), json!(NOW.as_secs()), json!(NOW.as_secs() + 901), json!(-1)] {

@@ -36,6 +36,7 @@ use crate::{Effect, Operation, Protocol, RegionServer, Route, Service, services}
 use request::{Meant, Named, Target, cut};
 use response::response;
 
+pub(crate) use record::PendingHostKeys;
 pub(crate) use response::new_uuid;
 pub(crate) use websocket::{Handshake, Socket};
 

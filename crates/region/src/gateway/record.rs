@@ -1,8 +1,11 @@
 //! The audit record of one exchange.
 
+use std::net::IpAddr;
+
 use http::header::{HOST, USER_AGENT};
 use inborn_credential::Caller;
-use inborn_identity::UnixTime;
+use inborn_identity::{AccountId, InstanceId, UnixTime};
+use inborn_ssh::{HostKeySet, PublicKey};
 use inborn_store::Session;
 use inborn_wire::query::Parameters;
 use serde_json::{Map, Value, json};
@@ -34,14 +37,28 @@ const SECRET_PARAMETERS: [&str; 7] =
 const SEND_KEY_OPERATIONS: [&str; 2] = ["SendSSHPublicKey", "SendSerialConsoleSSHPublicKey"];
 /// The value of whatever attribute `Attribute` names, which may be user data.
 const SECRET_VALUE: &str = "Value";
+const SYSTEMS_MANAGER: &str = "ssm.amazonaws.com";
 
-/// What happened to a session.
-struct SessionEvent<'a> {
+/// A set of host keys that was not waiting before.
+pub(crate) struct PendingHostKeys<'a> {
+    pub(crate) caller: &'a Caller,
+    pub(crate) source: IpAddr,
+    pub(crate) instance: InstanceId,
+    pub(crate) keys: &'a HostKeySet,
+    pub(crate) outcome: &'a str,
+    /// The name of the set that goes on serving, if there is one.
+    pub(crate) served: Option<String>,
+}
+
+/// What happened in a service, under a name of ours: more than a call says, or without one.
+struct ServiceEvent<'a> {
     name: &'a str,
-    side: Option<Side>,
+    service: &'a str,
+    account: AccountId,
     source: &'a str,
     caller: Option<&'a Caller>,
     error: Option<(&'a str, &'a str)>,
+    request_parameters: Value,
     response_elements: Value,
 }
 
@@ -93,15 +110,17 @@ impl RegionServer {
     /// Appends the line about the end of a session. It may end without a call, and is written down all the same.
     pub(crate) fn record_end_of_session(&self, session: &Session, status: &str, details: &str, now: UnixTime) {
         let started = session.started_at.rfc3339();
-        let event = SessionEvent {
+        let event = ServiceEvent {
             name: "Inborn.SessionEnded",
-            side: None,
-            source: "ssm.amazonaws.com",
+            service: SYSTEMS_MANAGER,
+            account: session.account,
+            source: SYSTEMS_MANAGER,
             caller: None,
             error: None,
+            request_parameters: session_parameters(session, None),
             response_elements: json!({"status": status, "details": details, "startDate": started}),
         };
-        self.record_of_session(session, event, now);
+        self.record_event(event, now);
     }
 
     /// Appends the line about who came in at one side of a session, or was refused for a token that is none: of those only so
@@ -117,41 +136,54 @@ impl RegionServer {
         if !is_let_in && !self.bounds.unproven.admits(joiner.source, now) {
             return;
         }
-        let event = SessionEvent {
+        let event = ServiceEvent {
             name: "Inborn.SessionJoined",
-            side: Some(side),
+            service: SYSTEMS_MANAGER,
+            account: session.account,
             source: &joiner.address.to_string(),
             caller: joiner.caller.as_ref(),
             error: (!is_let_in).then_some(("AccessDenied", "The channel was not opened with its token.")),
+            request_parameters: session_parameters(session, Some(side)),
             response_elements: Value::Null,
         };
-        self.record_of_session(session, event, now);
+        self.record_event(event, now);
     }
 
-    /// Appends what happened to a session, as an event of the service itself, under a name of ours.
-    fn record_of_session(&self, session: &Session, event: SessionEvent<'_>, now: UnixTime) {
-        let (account, request_id, event_id) = (session.account.to_string(), new_uuid(), new_uuid());
-        let mut request_parameters = json!({
-            "sessionId": session.id,
-            "target": session.instance.to_string(),
-            "owner": session.owner,
-            "documentName": session.document_name,
-        });
-        if let (Some(side), Some(members)) = (event.side, request_parameters.as_object_mut()) {
-            members.insert("side".to_owned(), side.name().into());
-        }
+    /// Appends the line about a set of host keys that waits for an operator: whoever watches the audit need not know how each
+    /// call of a machine may end.
+    pub(crate) fn record_pending_host_keys(&self, offered: &PendingHostKeys<'_>, now: UnixTime) {
+        let event = ServiceEvent {
+            name: "Inborn.HostKeysPending",
+            service: "ec2-instance-connect.amazonaws.com",
+            account: offered.caller.principal.account(),
+            source: &offered.source.to_string(),
+            caller: Some(offered.caller),
+            error: None,
+            request_parameters: json!({
+                "instanceId": offered.instance.to_string(),
+                "digest": offered.keys.digest(),
+                "fingerprints": offered.keys.iter().map(PublicKey::fingerprint).collect::<Vec<_>>(),
+            }),
+            response_elements: json!({ "outcome": offered.outcome, "servedDigest": offered.served }),
+        };
+        self.record_event(event, now);
+    }
+
+    /// Appends the line of an event.
+    fn record_event(&self, event: ServiceEvent<'_>, now: UnixTime) {
+        let (account, request_id, event_id) = (event.account.to_string(), new_uuid(), new_uuid());
         let record = Record {
             time: now,
             caller: event.caller.map(audit_caller),
             claimed_access_key_id: None,
-            event_source: "ssm.amazonaws.com",
+            event_source: event.service,
             event_name: event.name,
             region: self.identity().region.as_str(),
             account: &account,
             source: event.source,
-            user_agent: "ssm.amazonaws.com",
+            user_agent: event.service,
             error: event.error,
-            request_parameters,
+            request_parameters: event.request_parameters,
             response_elements: event.response_elements,
             request_id: &request_id.to_string(),
             event_id: &event_id.to_string(),
@@ -160,7 +192,7 @@ impl RegionServer {
         };
         if let Err(error) = self.audit.append(&record) {
             self.metrics.audit_lost.inc();
-            tracing::error!(%error, session = %session.id, event = event.name, "an event could not be recorded");
+            tracing::error!(%error, event = event.name, %event_id, "an event could not be recorded");
         }
     }
 
@@ -174,6 +206,20 @@ impl RegionServer {
         exchange.claimed_access_key_id.is_some()
             && self.bounds.unproven.admits(exchange.origin.into(), exchange.received)
     }
+}
+
+/// What a session is about, and which side of it.
+fn session_parameters(session: &Session, side: Option<Side>) -> Value {
+    let mut parameters = json!({
+        "sessionId": session.id,
+        "target": session.instance.to_string(),
+        "owner": session.owner,
+        "documentName": session.document_name,
+    });
+    if let (Some(side), Some(members)) = (side, parameters.as_object_mut()) {
+        members.insert("side".to_owned(), side.name().into());
+    }
+    parameters
 }
 
 fn audit_caller(caller: &Caller) -> AuditCaller<'_> {

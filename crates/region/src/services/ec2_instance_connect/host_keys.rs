@@ -37,9 +37,20 @@ pub(super) struct Published<'a> {
     pub(super) source_address: String,
 }
 
+/// What became of a set that was published.
+pub(super) struct Applied {
+    pub(super) verdict: Verdict,
+    /// Whether it waits for an operator and has not done so before.
+    pub(super) is_new_pending: bool,
+    /// The name of the set that served before and, while this one waits, still does.
+    pub(super) served: Option<String>,
+}
+
 impl Published<'_> {
     /// Decides about it and changes the record accordingly.
-    pub(super) fn apply(&self, policy: Policy, record: &mut HostKeys) -> Result<Verdict, Problem> {
+    pub(super) fn apply(&self, policy: Policy, record: &mut HostKeys) -> Result<Applied, Problem> {
+        let mut is_new_pending = false;
+        let served_set = served(policy, record).map(keys).transpose()?;
         let current_keys = record.current.as_ref().map(keys).transpose()?;
         let current = current_keys.as_ref().zip(record.current.as_ref());
         let current = current.map(|(keys, set)| Current {
@@ -66,13 +77,14 @@ impl Published<'_> {
             }
             Verdict::Pending(_) => {
                 let is_known = record.pending.as_ref().map(keys).transpose()?.is_some_and(|keys| keys == *offer.keys);
+                is_new_pending = !is_known;
                 match &mut record.pending {
                     Some(pending) if is_known => self.seen_again(pending),
                     pending => *pending = Some(self.set(HostKeyBasis::Offered)),
                 }
             }
         }
-        Ok(verdict)
+        Ok(Applied { verdict, is_new_pending, served: served_set.map(|keys| keys.digest()) })
     }
 
     fn take(&self, record: &mut HostKeys, basis: HostKeyBasis) {

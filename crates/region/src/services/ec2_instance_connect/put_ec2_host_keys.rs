@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::host_keys::{self, Published};
 use super::{certificates, policy, refusal, request};
+use crate::gateway::PendingHostKeys;
 use crate::metrics::HostKeyLabels;
 use crate::operation::{JsonCall, Outcome, Reply};
 
@@ -41,14 +42,18 @@ pub(super) fn run(call: JsonCall<'_>) -> Outcome<'_> {
             source_address: call.source.to_string(),
         };
         let policy = policy::of(call.region, machine.account).await?;
-        let verdict = host_keys::update(call.region, machine.id, |record| published.apply(policy, record)).await?;
+        let applied = host_keys::update(call.region, machine.id, |record| published.apply(policy, record)).await?;
+        let verdict = applied.verdict;
         let outcome = word(verdict);
         call.region.metrics().host_keys.get_or_create(&HostKeyLabels { outcome }).inc();
-        if let Verdict::Pending(_) = verdict {
+        if applied.is_new_pending {
             tracing::warn!(
                 instance = %machine.id, outcome, digest = keys.digest(),
                 "a machine offers host keys that wait for a decision: see `inborn host-keys show`"
             );
+            let (caller, source, instance) = (call.caller, call.source, machine.id);
+            let pending = PendingHostKeys { caller, source, instance, keys: &keys, outcome, served: applied.served };
+            call.region.record_pending_host_keys(&pending, call.now);
         }
         let certificates = match verdict {
             Verdict::Pending(_) => Vec::new(),
