@@ -332,6 +332,21 @@ def test_an_address_of_this_computer_is_not_a_machines(world: World):
     assert code == 1011 and "not attached" in reason
 
 
+def test_an_interface_that_has_become_a_port_of_a_bridge_is_no_way(world: World):
+    """Whatever is on the bridge could answer with the machine's address."""
+    world.host.ip("link", "add", "br0", "type", "bridge")
+    try:
+        world.host.ip("link", "set", "hg0", "master", "br0")
+        with listener(world.guest, "0.0.0.0", greet):
+            code, reason = closing(world.open("10.0.0.2"))
+            assert code == 1011 and "it is a port of a bridge" in reason
+            world.host.ip("link", "set", "hg0", "nomaster")
+            with world.open("10.0.0.2") as tunnel:
+                assert tunnel.recv(timeout=20) == b"hello"
+    finally:
+        world.host.ip("link", "del", "br0")
+
+
 def test_a_tunnel_ends_when_its_machine_is_detached_or_ends(world: World):
     namespace = world.lab.namespace("brief")
     machine = world.region.launch("--netns", namespace.name)

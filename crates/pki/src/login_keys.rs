@@ -10,6 +10,7 @@ use inborn_identity::UnixTime;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, SignatureVerificationAlgorithm, UnixTime as PkiTime};
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert, aws_lc_rs as algorithms};
+use yasna::Tag;
 
 use crate::certificate::Certificate;
 use crate::ocsp;
@@ -44,6 +45,9 @@ pub enum LoginKeysError {
     /// It leads elsewhere, or is over.
     #[error("the signer's certificate does not lead to the root that is trusted here: {0}")]
     Untrusted(webpki::Error),
+    /// No name.
+    #[error("the signer's certificate says no name")]
+    Nameless,
     /// Another name.
     #[error("the signer's certificate is not that of {0}")]
     OtherName(String),
@@ -78,7 +82,7 @@ impl LoginKeysRoot {
         let der = CertificateDer::from_pem_slice(pem).map_err(|_| LoginKeysError::Root)?;
         let certificate = Certificate::from_der(der.clone()).map_err(root)?;
         let anchor = anchor_from_trusted_cert(&der).map_err(|_| LoginKeysError::Root)?;
-        let is_constrained = anchor.name_constraints.is_some();
+        let is_constrained = anchor.name_constraints.is_some_and(|constraints| names_signers(constraints.as_ref()));
         Ok(Self { der, certificate, is_constrained })
     }
 
@@ -111,6 +115,10 @@ impl LoginKeysRoot {
         let path = follow(KeyUsage::required_if_present(SECURE_SHELL_CLIENT))
             .or_else(|error| follow(KeyUsage::server_auth()).map_err(|_| error))
             .map_err(LoginKeysError::Untrusted)?;
+        // A constraint of names says nothing of a certificate that has none.
+        if end.valid_dns_names().next().is_none() {
+            return Err(LoginKeysError::Nameless);
+        }
         if let Some(signer) = signer {
             let other = || LoginKeysError::OtherName(signer.to_owned());
             let name = ServerName::try_from(signer).map_err(|_| other())?;
@@ -177,6 +185,34 @@ impl LoginKeysSigner {
         leaf.verify_signature(algorithms::RSA_PSS_2048_8192_SHA256_LEGACY_KEY, lines.as_bytes(), &signature)
             .map_err(|_| LoginKeysError::Signature)
     }
+}
+
+/// Whether name constraints, without their outermost tag, permit some names of hosts and not all: what is excluded, and what is
+/// permitted of addresses or mail, leaves every name to whoever has a certificate. RFC 5280, section 4.2.1.10.
+fn names_signers(constraints: &[u8]) -> bool {
+    /// `dNSName`, as the base of a subtree.
+    const DNS_NAME: u8 = 0x82;
+    let whole = yasna::construct_der(|writer| writer.write_sequence(|parts| parts.next().write_der(constraints)));
+    let permitted = yasna::parse_der(&whole, |reader| {
+        reader.read_sequence(|parts| {
+            let mut bases = Vec::new();
+            parts.read_optional(|permitted| {
+                permitted.read_tagged_implicit(Tag::context(0), |trees| {
+                    trees.read_sequence_of(|tree| {
+                        tree.read_sequence(|tree| {
+                            bases.push(tree.next().read_der()?);
+                            ocsp::skip_the_rest(tree)
+                        })
+                    })
+                })
+            })?;
+            ocsp::skip_the_rest(parts)?;
+            Ok(bases)
+        })
+    });
+    let mut names = permitted.iter().flatten().filter_map(|base| base.strip_prefix(&[DNS_NAME])).peekable();
+    // What follows the tag is the length. An empty name stands for all.
+    names.peek().is_some() && names.all(|name| name.len() > 1)
 }
 
 /// Base64, perhaps in lines.

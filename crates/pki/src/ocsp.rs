@@ -190,7 +190,7 @@ fn read_single(reader: BERReader<'_, '_>) -> ASN1Result<Single> {
     })
 }
 
-fn skip_the_rest(sequence: &mut BERReaderSeq<'_, '_>) -> ASN1Result<()> {
+pub(crate) fn skip_the_rest(sequence: &mut BERReaderSeq<'_, '_>) -> ASN1Result<()> {
     while sequence.read_optional(|rest| rest.read_der())?.is_some() {}
     Ok(())
 }

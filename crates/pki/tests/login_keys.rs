@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use inborn_identity::{Region, UnixTime};
 use inborn_pki::{Authority, InstanceConnectSigner, LoginKeysError, LoginKeysRoot, LoginKeysSigner};
 use proptest::prelude::*;
+use rcgen::{CidrSubnet, GeneralSubtree};
 
 const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
 const DAY: u64 = 86_400;
@@ -82,13 +83,68 @@ fn a_chain_leads_to_the_root_or_nowhere() {
 
 #[test]
 fn a_root_that_may_speak_for_everybody_needs_the_signers_name() {
+    let dns = |name: &str| GeneralSubtree::DnsName(name.to_owned());
+    let mail = || GeneralSubtree::Rfc822Name("example.com".to_owned());
+    let address = || GeneralSubtree::IpAddress(CidrSubnet::V4([10, 0, 0, 0], [255, 0, 0, 0]));
+    for (permitted, excluded, is_constrained) in [
+        (vec![], vec![], false),
+        // What is not excluded, or is permitted of something else, is anybody's name.
+        (vec![], vec![dns("example.com")], false),
+        (vec![address()], vec![], false),
+        (vec![mail()], vec![], false),
+        (vec![dns("")], vec![], false),
+        (vec![dns(NAME), dns("")], vec![], false),
+        (vec![dns(NAME)], vec![], true),
+        (vec![address(), dns(NAME)], vec![mail()], true),
+    ] {
+        let case = format!("{permitted:?} {excluded:?}");
+        let (root, _) = root_of(permitted, excluded);
+        let followed = root.follow(SIGNER.chain_pem(), None, NOW);
+        let is_nameless = matches!(followed, Err(LoginKeysError::NoName));
+        assert_eq!(is_nameless, !is_constrained, "{case}");
+        assert!(
+            matches!(root.follow(SIGNER.chain_pem(), Some(NAME), NOW), Err(LoginKeysError::Untrusted(_))),
+            "{case}"
+        );
+    }
+}
+
+/// A root with such constraints, and who may sign with its key.
+fn root_of(
+    permitted: Vec<GeneralSubtree>,
+    excluded: Vec<GeneralSubtree>,
+) -> (LoginKeysRoot, rcgen::Issuer<'static, rcgen::KeyPair>) {
     let key = rcgen::KeyPair::generate().unwrap();
     let mut params = rcgen::CertificateParams::default();
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    if !(permitted.is_empty() && excluded.is_empty()) {
+        params.name_constraints =
+            Some(rcgen::NameConstraints { permitted_subtrees: permitted, excluded_subtrees: excluded });
+    }
     let pem = params.self_signed(&key).unwrap().pem();
-    let root = LoginKeysRoot::from_pem(pem.as_bytes()).unwrap();
-    assert!(matches!(root.follow(SIGNER.chain_pem(), None, NOW), Err(LoginKeysError::NoName)));
-    assert!(matches!(root.follow(SIGNER.chain_pem(), Some(NAME), NOW), Err(LoginKeysError::Untrusted(_))));
+    (LoginKeysRoot::from_pem(pem.as_bytes()).unwrap(), rcgen::Issuer::new(params, key))
+}
+
+/// Constraints of names are kept by every certificate that has none.
+#[test]
+fn a_signer_without_a_name_is_nobody() {
+    let (root, issuer) = root_of(vec![GeneralSubtree::DnsName(NAME.to_owned())], vec![]);
+    let chain = |names: &[&str]| {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let params = rcgen::CertificateParams::new(names).unwrap();
+        params.signed_by(&rcgen::KeyPair::generate().unwrap(), &issuer).unwrap().pem()
+    };
+    for (names, refused) in [
+        (&[][..], "the signer's certificate says no name"),
+        (&["10.1.2.3"], "the signer's certificate says no name"),
+        (
+            &["sts.amazonaws.com"],
+            "the signer's certificate does not lead to the root that is trusted here: NameConstraintViolation",
+        ),
+    ] {
+        assert_eq!(root.follow(&chain(names), None, NOW).map(drop).unwrap_err().to_string(), refused, "{names:?}");
+    }
+    root.follow(&chain(&[NAME]), None, NOW).unwrap();
 }
 
 #[test]

@@ -55,6 +55,9 @@ async fn publish(arguments: &Push) -> anyhow::Result<()> {
 }
 
 fn report(errors: &mut impl Write, pushed: &Pushed) -> std::io::Result<()> {
+    for key in &pushed.left_out {
+        writeln!(errors, "inborn: not published: {}", printable(key))?;
+    }
     for key in &pushed.unproven {
         writeln!(errors, "inborn: not proven: {}", printable(key))?;
     }

@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 use inborn_identity::InstanceId;
 use serde_json::json;
 use tokio::process::Command;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::arguments::{Scp, Ssh, Way};
 use super::config::{ask_region, through_host};
@@ -31,17 +31,25 @@ pub(crate) async fn ssh(arguments: &Ssh) -> anyhow::Result<ExitCode> {
         Some((user, machine)) => (Some(user), machine),
         None => (arguments.login.as_deref(), arguments.machine.as_str()),
     };
-    let login = Login::prepare(&arguments.way, user, machine).await?;
+    let mut signals = Signals::listen()?;
+    let login = match signals.unless(Box::pin(Login::prepare(&arguments.way, user, machine))).await {
+        Ok(login) => login?,
+        Err(ended) => return Ok(ended),
+    };
     let mut command = Command::new("ssh");
     command.args(login.options()?);
     command.args(std::iter::repeat_n("-t", arguments.terminal.into()));
     command.arg("--").arg(login.destination()).args(&arguments.command);
-    login.run(command, "ssh").await
+    login.run(command, "ssh", &mut signals).await
 }
 
 pub(crate) async fn scp(arguments: &Scp) -> anyhow::Result<ExitCode> {
     let remote = the_remote(&arguments.files)?;
-    let login = Login::prepare(&arguments.way, remote.user, remote.machine).await?;
+    let mut signals = Signals::listen()?;
+    let login = match signals.unless(Box::pin(Login::prepare(&arguments.way, remote.user, remote.machine))).await {
+        Ok(login) => login?,
+        Err(ended) => return Ok(ended),
+    };
     let mut command = Command::new("scp");
     command.args(login.options()?);
     command.args(arguments.recursive.then_some("-r")).args(arguments.preserve.then_some("-p"));
@@ -52,7 +60,7 @@ pub(crate) async fn scp(arguments: &Scp) -> anyhow::Result<ExitCode> {
             None => command.arg(local(file)),
         };
     }
-    login.run(command, "scp").await
+    login.run(command, "scp", &mut signals).await
 }
 
 /// A file of a machine.
@@ -162,25 +170,60 @@ impl<'a> Login<'a> {
 
     /// Runs the program to its end. Signals of a terminal reach it by themselves; those of others are passed on, and the key
     /// is removed afterwards.
-    async fn run(self, mut command: Command, name: &str) -> anyhow::Result<ExitCode> {
-        let kinds = [SignalKind::interrupt(), SignalKind::quit(), SignalKind::terminate(), SignalKind::hangup()];
-        let [mut interrupt, mut quit, mut terminate, mut hangup] = {
-            let [a, b, c, d] = kinds.map(signal);
-            [a?, b?, c?, d?]
-        };
+    async fn run(self, mut command: Command, name: &str, signals: &mut Signals) -> anyhow::Result<ExitCode> {
         let mut child =
             command.spawn().with_context(|| format!("cannot run {name}: install OpenSSH's client (openssh-client)"))?;
         let status = loop {
             tokio::select! {
                 status = child.wait() => break status?,
-                _ = interrupt.recv() => {}
-                _ = quit.recv() => {}
-                _ = terminate.recv() => end(&child),
-                _ = hangup.recv() => end(&child),
+                kind = signals.next() => if !Signals::is_of_a_terminal(kind) { end(&child) },
             }
         };
         drop(self.key);
         Ok(exit_code(status))
+    }
+}
+
+/// The signals that would end this program and leave the key behind.
+struct Signals {
+    interrupt: Signal,
+    quit: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for one of them.
+    async fn next(&mut self) -> SignalKind {
+        tokio::select! {
+            _ = self.interrupt.recv() => SignalKind::interrupt(),
+            _ = self.quit.recv() => SignalKind::quit(),
+            _ = self.terminate.recv() => SignalKind::terminate(),
+            _ = self.hangup.recv() => SignalKind::hangup(),
+        }
+    }
+
+    /// Whether every program at the terminal has it, not this one alone.
+    fn is_of_a_terminal(kind: SignalKind) -> bool {
+        kind == SignalKind::interrupt() || kind == SignalKind::quit()
+    }
+
+    /// What comes of `work`, or the status of a program that a signal has ended. Then the work is dropped, and what it has made
+    /// with it.
+    async fn unless<T>(&mut self, work: impl Future<Output = T>) -> Result<T, ExitCode> {
+        tokio::select! {
+            outcome = work => Ok(outcome),
+            kind = self.next() => Err(exit_code(ExitStatus::from_raw(kind.as_raw_value()))),
+        }
     }
 }
 
@@ -208,6 +251,8 @@ impl LoginKey {
             .args(["-q", "-t", "ed25519", "-N", "", "-C", "inborn ssh", "-f"])
             .arg(key.path())
             .stdin(Stdio::null())
+            // It must write nothing once the directory is gone.
+            .kill_on_drop(true)
             .output()
             .await
             .context("cannot run ssh-keygen: install OpenSSH's client (openssh-client)")?;

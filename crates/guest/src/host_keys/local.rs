@@ -39,6 +39,14 @@ pub enum LocalKeysError {
         /// What is wrong.
         fault: HostKeysError,
     },
+    /// None of the keys there would be taken.
+    #[error("none of the host keys in {} can be published: {left_out}; `ssh-keygen -A` makes those that are missing", path.display())]
+    Unfit {
+        /// The directory.
+        path: PathBuf,
+        /// Each file, and what is wrong with it.
+        left_out: String,
+    },
 }
 
 /// Host keys of this machine: the public ones, and where the private ones are.
@@ -49,11 +57,14 @@ pub struct LocalKeys {
     files: Vec<(PublicKey, PathBuf)>,
     /// The files of keys that were replaced.
     old: Vec<PathBuf>,
+    /// What stands beside them and is no key that a region takes, with the reason.
+    left_out: Vec<String>,
 }
 
 impl LocalKeys {
     /// Reads `ssh_host_*_key.pub` in `directory`. The private keys beside those of the set sign, and so do `old`, which were
-    /// replaced.
+    /// replaced. A key that a region would refuse, as one that is too short, is left out: it would refuse the others with it,
+    /// and a machine of which no key is known is reached by nobody.
     ///
     /// # Errors
     /// See [`LocalKeysError`].
@@ -70,20 +81,34 @@ impl LocalKeys {
             }
         }
         public.sort();
-        let mut lines = Vec::new();
-        for path in &public {
-            let text = std::fs::read_to_string(path).map_err(failed(path))?;
-            lines.push(publishable(text.lines().next().unwrap_or_default()));
+        let (mut lines, mut files, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
+        for path in public {
+            let text = std::fs::read_to_string(&path).map_err(failed(&path))?;
+            let line = publishable(text.lines().next().unwrap_or_default());
+            match HostKeySet::parse([line.as_str()]) {
+                Ok(_) => {
+                    lines.push(line);
+                    files.push(path.with_extension(""));
+                }
+                // It has a type that is passed over, as DSA keys are: nobody expects it to be published.
+                Err(HostKeysError::None) => {}
+                Err(HostKeysError::Key { fault, .. }) => left_out.push(format!("{}: {fault}", path.display())),
+                Err(fault @ HostKeysError::TooMany) => {
+                    return Err(LocalKeysError::Keys { path: directory.to_owned(), fault });
+                }
+            }
         }
-        let set = HostKeySet::parse(lines.iter().map(String::as_str))
-            .map_err(|fault| LocalKeysError::Keys { path: directory.to_owned(), fault })?;
-        // Without those that the set passes over, as DSA keys: a signature by one would be refused, and the whole call with it.
-        let files = lines.iter().zip(&public).filter_map(|(line, path)| {
-            let key = PublicKey::parse(line).ok().filter(|key| set.contains(key))?;
-            Some((key, path.with_extension("")))
-        });
+        let set = HostKeySet::parse(lines.iter().map(String::as_str)).map_err(|fault| {
+            let path = directory.to_owned();
+            if left_out.is_empty() {
+                LocalKeysError::Keys { path, fault }
+            } else {
+                LocalKeysError::Unfit { path, left_out: left_out.join("; ") }
+            }
+        })?;
+        let files = lines.iter().zip(files).filter_map(|(line, file)| Some((PublicKey::parse(line).ok()?, file)));
         let files = files.collect();
-        Ok(Self { set, files, old: old.to_vec() })
+        Ok(Self { set, files, old: old.to_vec(), left_out })
     }
 
     /// A certificate with the file of its key, if it is one of these keys.
@@ -97,6 +122,11 @@ impl LocalKeys {
     #[must_use]
     pub const fn set(&self) -> &HostKeySet {
         &self.set
+    }
+
+    /// The files of keys that no region takes, each with the reason.
+    pub(super) fn left_out(&self) -> &[String] {
+        &self.left_out
     }
 
     /// Signs `message` with every private key that can be used; and why the others cannot.

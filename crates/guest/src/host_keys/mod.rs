@@ -39,6 +39,8 @@ pub struct Pushed {
     pub digest: String,
     /// Keys that could not be proven, with the reason.
     pub unproven: Vec<String>,
+    /// Keys that were not published, with the reason: the region would have refused them, and the others with them.
+    pub left_out: Vec<String>,
     /// Host certificates, where they were asked for and given: each is of one of the keys.
     pub certificates: Vec<Certificate>,
 }
@@ -169,7 +171,8 @@ pub async fn push(
     let Understood { outcome, certificates } = understand(&reply)?;
     // What comes from the region goes into the files of sshd: nothing but certificates of these very keys.
     let certificates = certificates.into_iter().filter_map(|line| keys.certified(line)).collect();
-    Ok(Pushed { outcome, digest: keys.set().digest(), unproven, certificates })
+    let left_out = keys.left_out().to_vec();
+    Ok(Pushed { outcome, digest: keys.set().digest(), unproven, left_out, certificates })
 }
 
 fn signed(

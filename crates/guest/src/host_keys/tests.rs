@@ -87,6 +87,27 @@ fn what_is_no_set_of_host_keys_is_named() {
     assert!(error.contains("ssh-keygen -A"), "{error}");
 }
 
+/// One that the region would refuse, and all with it, keeps nobody from being known by the others.
+#[tokio::test]
+async fn a_key_that_no_region_takes_is_left_out_and_named() {
+    let place = directory(&[("ssh_host_ed25519_key.pub", KEY), ("ssh_host_broken_key.pub", "ssh-ed25519 AAAA x")]);
+    keygen(&place.path().join("ssh_host_rsa_key"), &["rsa", "-b", "1024"]);
+    let keys = LocalKeys::read(place.path(), &[]).unwrap();
+    let (pushed, seen) = ask(&keys, answer(200, "", r#"{"Outcome":"first","Digest":"x"}"#)).await;
+    let left_out = pushed.unwrap().left_out;
+    let [broken, short] = left_out.as_slice() else { panic!("{left_out:?}") };
+    assert!(
+        broken.ends_with("ssh_host_broken_key.pub: this is not a public key in OpenSSH's form (TYPE BASE64 COMMENT)")
+    );
+    assert!(short.ends_with("ssh_host_rsa_key.pub: an RSA key has 2048 to 8192 bits, this one has 1024"), "{short}");
+    let (_, body) = seen[0].split_once("\r\n\r\n").unwrap();
+    assert_eq!(serde_json::from_str::<Value>(body).unwrap()["HostKeys"], json!([KEY]));
+
+    std::fs::remove_file(place.path().join("ssh_host_ed25519_key.pub")).unwrap();
+    let error = LocalKeys::read(place.path(), &[]).unwrap_err().to_string();
+    assert!(error.contains("can be published: ") && error.contains(", this one has 1024; `ssh-keygen -A`"), "{error}");
+}
+
 fn keygen(path: &Path, kind: &[&str]) {
     let mut command = std::process::Command::new("ssh-keygen");
     command.args(["-q", "-N", "", "-t"]).args(kind).arg("-f").arg(path);

@@ -72,8 +72,14 @@ pub(super) async fn open(
 pub(super) async fn socket(name: &InterfaceName, address: Ipv4Addr) -> Result<Socket, PlaceError> {
     let place = || Place::Interface { name: name.clone() };
     let failed = |error| PlaceError::of(format!("cannot reach through {}", place()), NEEDS_INTERFACE, error);
-    let index = index(name)?.and_then(NonZeroU32::new).ok_or_else(|| PlaceError::Absent { place: place() })?;
     let netlink = Netlink::open().map_err(failed)?;
+    let link = netlink.link(name.as_str()).await.map_err(failed)?;
+    let link = link.ok_or_else(|| PlaceError::Absent { place: place() })?;
+    // It may have become a port of a bridge, or the way out, since the machine was attached to it.
+    if let Some(reason) = unfit(name, &link) {
+        return Err(PlaceError::Unfit { place: place(), reason });
+    }
+    let index = NonZeroU32::new(link.index).ok_or_else(|| PlaceError::Absent { place: place() })?;
     if netlink.is_own(address).await.map_err(failed)? {
         let reason = format!("this computer itself has the machine's address {address}");
         return Err(PlaceError::Unfit { place: place(), reason });
