@@ -162,9 +162,11 @@ func (f *forwarder) run(session *dataChannel) error {
 	f.lock.Lock()
 	f.session = session
 	f.lock.Unlock()
+	// As the agent does: the plugin takes its own port from here, and would listen at the name of a parameter.
+	properties := session.session.fill(string(session.session.DocumentContent.Properties))
 	asked, _ := json.Marshal(map[string]any{"AgentVersion": version, "RequestedClientActions": []any{map[string]any{
 		"ActionType": "SessionType", "ActionParameters": map[string]any{
-			"SessionType": "Port", "Properties": json.RawMessage(session.session.DocumentContent.Properties),
+			"SessionType": "Port", "Properties": json.RawMessage(properties),
 		},
 	}}})
 	session.stream.Write(frame.Request, asked)

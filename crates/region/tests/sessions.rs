@@ -6,101 +6,14 @@ mod common;
 use std::sync::Arc;
 
 use common::channel::*;
+use common::session::*;
 use common::*;
 use inborn_identity::InstanceId;
 use inborn_region::KeySource;
 use inborn_store::{SqliteStore, Store};
 use inborn_testkit::{Fault, FaultyStore};
-use inborn_wire::message_gateway::Frame;
-use inborn_wire::uuid::Uuid;
 use serde_json::{Value, json as value};
 use tokio_tungstenite::tungstenite::Message;
-
-/// A machine, its agent's control channel, and a session on it.
-struct Scene {
-    running: Running,
-    id: InstanceId,
-    role: Signer,
-    control: Socket,
-    session: String,
-    token: String,
-}
-
-impl Running {
-    async fn asked(&self, operation: &str, body: &Value) -> (u16, Value) {
-        let call = json("ssm", &format!("AmazonSSM.{operation}"), &body.to_string());
-        let reply = self.send(&self.operator(), &call).await;
-        (reply.status, serde_json::from_str(&reply.body).unwrap())
-    }
-
-    async fn done(&self, operation: &str, body: Value) -> Value {
-        let (status, answer) = self.asked(operation, &body).await;
-        assert_eq!(status, 200, "{operation}: {answer}");
-        answer
-    }
-
-    async fn agent_side(&self, role: &Signer, session: &str) -> Socket {
-        let mut socket = self.agent_side_at_once(role, session).await;
-        socket.ping().await;
-        socket
-    }
-
-    /// Without waiting until the region has understood: what waits for the agent may come first.
-    async fn agent_side_at_once(&self, role: &Signer, session: &str) -> Socket {
-        let reply = self.send(role, &create("data", session, BODY)).await;
-        assert_eq!(reply.status, 201, "{}", reply.body);
-        let token = between(&reply.body, "<TokenValue>", "</TokenValue>").to_owned();
-        let call = open(&format!("/v1/data-channel/{session}?role=publish_subscribe"));
-        let text = upgrading(&self.signed(role, &call));
-        let mut socket = connect(self.address, &text).await.unwrap_or_else(|reply| panic!("{}", reply.body));
-        socket.say(Message::text(opening(&token))).await;
-        socket
-    }
-
-    /// The client's side, which signs nothing.
-    async fn client_socket(&self, session: &str) -> Result<Socket, Reply> {
-        let text = format!(
-            "GET /v1/data-channel/{session}?role=publish_subscribe HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n",
-            self.address
-        );
-        connect(self.address, &upgrading(&text)).await
-    }
-
-    async fn client_side(&self, session: &str, token: &str) -> Socket {
-        let mut socket = self.client_side_at_once(session, token).await;
-        socket.ping().await;
-        socket
-    }
-
-    async fn client_side_at_once(&self, session: &str, token: &str) -> Socket {
-        let mut socket = self.client_socket(session).await.unwrap_or_else(|reply| panic!("{}", reply.body));
-        let first = value!({"MessageSchemaVersion": "1.0", "RequestId": "r", "TokenValue": token, "ClientId": "c"});
-        socket.say(Message::text(first.to_string())).await;
-        socket
-    }
-}
-
-async fn scene() -> Scene {
-    scene_on(start().await).await
-}
-
-async fn scene_on(running: Running) -> Scene {
-    let (id, _agent, role) = running.managed().await;
-    let mut control = running.control_channel(&role, id).await;
-    let started = running.done("StartSession", value!({"Target": id.to_string(), "Reason": "a look"})).await;
-    let session = started["SessionId"].as_str().unwrap().to_owned();
-    let token = started["TokenValue"].as_str().unwrap().to_owned();
-    let told = control.receive().await;
-    assert_eq!(told.message_type, "interactive_shell");
-    let told: Value = serde_json::from_str(&told.payload).unwrap();
-    assert_eq!((&told["SchemaVersion"], &told["TaskId"]), (&value!(1), &value!(session)));
-    Scene { running, id, role, control, session, token }
-}
-
-fn bytes(message_type: &str, sequence: i64, payload: &[u8]) -> Vec<u8> {
-    let id = Uuid::from_bytes([7; 16]);
-    Frame { message_type, created_ms: 1, sequence, flags: 0, id, payload_type: 1, payload }.encode().unwrap()
-}
 
 #[tokio::test]
 async fn the_agent_is_told_what_session_it_is() {
@@ -137,6 +50,39 @@ async fn the_agent_is_told_what_session_it_is() {
         running.done("GetConnectionStatus", value!({"Target": id.to_string()})).await,
         value!({"Target": id.to_string(), "Status": "connected"})
     );
+}
+
+#[tokio::test]
+async fn an_agent_that_comes_back_is_told_of_the_session_until_it_knows() {
+    let Scene { running, role, session, token, control, id } = scene().await;
+    // The channel breaks before the agent has read what it was told.
+    drop(control);
+    let mut again = running.control_channel_at_once(&role, id).await;
+    let told = again.receive().await;
+    assert_eq!(told.message_type, "interactive_shell");
+    assert_eq!(serde_json::from_str::<Value>(&told.payload).unwrap()["TaskId"], session);
+    // It is told on every channel, until it asks for its own of the session.
+    let mut agent = running.agent_side(&role, &session).await;
+    let mut third = running.control_channel(&role, id).await;
+    let sent = bytes("input_stream_data", 0, b"x");
+    running.client_side(&session, &token).await.say(Message::binary(sent.clone())).await;
+    assert_eq!(agent.next().await, Ok(Message::binary(sent)));
+    third.ping().await;
+
+    // Nor of one that nobody waits for any more, or that has ended.
+    let late = running.done("StartSession", value!({"Target": id.to_string()})).await;
+    let over = running.done("StartSession", value!({"Target": id.to_string()})).await;
+    for _ in 0..2 {
+        assert_eq!(third.receive().await.message_type, "interactive_shell");
+    }
+    running.done("TerminateSession", value!({"SessionId": over["SessionId"]})).await;
+    running.clock.set(NOW.plus(59));
+    let mut fourth = running.control_channel_at_once(&role, id).await;
+    let told: Value = serde_json::from_str(&fourth.receive().await.payload).unwrap();
+    assert_eq!(told["TaskId"], late["SessionId"]);
+    fourth.ping().await;
+    running.clock.set(NOW.plus(60));
+    running.control_channel(&role, id).await.ping().await;
 }
 
 #[tokio::test]

@@ -34,7 +34,7 @@ static HANDLERS: &[(&str, Handler)] = &[
 ];
 
 /// In this order, each time an agent opens its channel.
-static GREETINGS: &[Greeting] = &[run_command::arrived];
+static GREETINGS: &[Greeting] = &[run_command::arrived, sessions::arrived];
 
 /// Hands a message to whom it concerns.
 pub(super) async fn hear(region: &Arc<RegionServer>, instance: InstanceId, frame: Frame<'_>) {

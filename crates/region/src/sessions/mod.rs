@@ -24,7 +24,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 
 use crate::RegionServer;
-use crate::channels::{Grants, Openings, SendError};
+use crate::channels::{Done, Grants, Openings, SendError};
 use crate::machines::Observer;
 use queue::Queue;
 
@@ -49,6 +49,8 @@ const LAST_WORD: Duration = Duration::from_secs(5);
 const WRITTEN_WITHIN: Duration = Duration::from_secs(3);
 /// How long after an end could not be written down that is tried again: twice as long each time, from the first to the last.
 const AGAIN_AFTER: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(60)];
+/// How long after the start of a session its agent is told of it again when it comes back. Whoever started it waits no longer.
+const OPENING_SECONDS_MAX: u64 = 60;
 /// Data channels that have not said yet with which token they were opened, of each side of all sessions.
 const OPENING_MAX: usize = 256;
 
@@ -112,6 +114,8 @@ pub(crate) struct Session {
     is_ending: AtomicBool,
     /// What became of the end when it was written down last; `None` before.
     written: watch::Sender<Option<Result<(), StoreError>>>,
+    /// What the agent is told of the session, until it asks for its data channel: then it knows.
+    told: Mutex<Option<Vec<u8>>>,
 }
 
 /// What there is of each side.
@@ -130,6 +134,11 @@ impl Half {
     fn new() -> Self {
         Self { queue: Queue::new(), channels: watch::Sender::new(0), open: AtomicU64::new(0), claims: Mutex::default() }
     }
+
+    /// A data channel has ended. Another may have taken its place already.
+    fn leave(&self, own: u64) {
+        let _ = self.open.compare_exchange(own, 0, Ordering::SeqCst, Ordering::SeqCst);
+    }
 }
 
 impl Session {
@@ -142,7 +151,19 @@ impl Session {
             end: watch::Sender::new(None),
             is_ending: AtomicBool::new(false),
             written: watch::Sender::new(None),
+            told: Mutex::default(),
         })
+    }
+
+    /// The agent knows of the session, or need not any more.
+    pub(crate) fn agent_knows(&self) {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    /// What the agent has to be told again: it may have lost it with the control channel over which it was told.
+    fn untold(&self, now: UnixTime) -> Option<Vec<u8>> {
+        let is_opening = now.since(self.record.started_at) < OPENING_SECONDS_MAX && !self.has_ended();
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).clone().filter(|_| is_opening)
     }
 
     fn side(&self, side: Side) -> &Half {
@@ -213,6 +234,9 @@ impl Session {
             self.close(End::terminated("The session was idle.", "The session was idle for 20 minutes."));
         } else if now.since(self.record.started_at) >= LIFE_SECONDS_MAX {
             self.close(End::terminated("The session had lasted a day.", "A session lasts a day at most."));
+        }
+        if now.since(self.record.started_at) >= OPENING_SECONDS_MAX {
+            self.agent_knows();
         }
     }
 }
@@ -362,7 +386,9 @@ pub(crate) async fn start(region: &Arc<RegionServer>, new: NewSession<'_>) -> Re
     tokio::spawn(supervise(Arc::clone(region), Arc::clone(&session)));
     let task_id = session.record.id.as_str();
     let shell = InteractiveShell { schema_version: SCHEMA, task_id, topic: "aws.ssm.startSession", content: &content };
-    match region.tell_agent(instance, INTERACTIVE_SHELL, &payload::encode(&shell)) {
+    let shell = payload::encode(&shell);
+    *session.told.lock().unwrap_or_else(PoisonError::into_inner) = Some(shell.clone());
+    match region.tell_agent(instance, INTERACTIVE_SHELL, &shell) {
         Ok(_) => Ok(session),
         Err(error) => {
             session.close(End::failed(error.to_string()));
@@ -370,6 +396,19 @@ pub(crate) async fn start(region: &Arc<RegionServer>, new: NewSession<'_>) -> Re
             Err(if error == SendError::TooLong { StartError::TooLong } else { StartError::NotConnected })
         }
     }
+}
+
+/// An agent has its control channel open: it is told again of the sessions that it does not know of.
+pub(crate) fn arrived(region: &Arc<RegionServer>, instance: InstanceId) -> Done<'_> {
+    Box::pin(async move {
+        let now = region.now();
+        for session in region.sessions().all().into_iter().filter(|session| session.record.instance == instance) {
+            let Some(shell) = session.untold(now) else { continue };
+            if let Err(error) = region.tell_agent(instance, INTERACTIVE_SHELL, &shell) {
+                tracing::debug!(session = %session.record.id, %error, "an agent that has come is not told of a session");
+            }
+        }
+    })
 }
 
 /// Takes up the sessions that were open when the region stopped: their two sides come back by themselves, or they are idle.
@@ -433,3 +472,6 @@ pub(crate) async fn tidy(store: &dyn Store, now: UnixTime) -> Result<(), StoreEr
     while store.forget_sessions(retention).await? > 0 {}
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

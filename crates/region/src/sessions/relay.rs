@@ -82,7 +82,7 @@ pub(crate) async fn relay(
         cause = write(&session, side, &mut sink) => cause,
         () = replaced(&mut newest, own) => Cause::Replaced,
     };
-    let _ = half.open.compare_exchange(own, 0, Ordering::SeqCst, Ordering::SeqCst);
+    half.leave(own);
     tracing::debug!(session = %session.record.id, ?side, "data channel ended");
     let Ok(mut socket) = stream.reunite(sink) else { return };
     let code = match cause {
@@ -97,7 +97,7 @@ pub(crate) async fn relay(
 }
 
 /// Takes the place of the channel that the side had.
-fn attach(half: &Half) -> (u64, watch::Receiver<u64>) {
+pub(super) fn attach(half: &Half) -> (u64, watch::Receiver<u64>) {
     let mut own = 0;
     half.channels.send_modify(|newest| {
         *newest += 1;
@@ -108,7 +108,7 @@ fn attach(half: &Half) -> (u64, watch::Receiver<u64>) {
 }
 
 /// Waits until the side has another channel.
-async fn replaced(newest: &mut watch::Receiver<u64>, own: u64) {
+pub(super) async fn replaced(newest: &mut watch::Receiver<u64>, own: u64) {
     let _ = newest.wait_for(|newest| *newest != own).await;
 }
 

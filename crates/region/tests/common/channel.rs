@@ -96,11 +96,17 @@ impl Running {
             .unwrap_or_else(|reply| panic!("{}", reply.body))
     }
 
-    /// A machine's control channel, as its agent opens it.
-    pub async fn control_channel(&self, role: &Signer, id: InstanceId) -> Socket {
+    /// The same, without waiting until the region has understood: what it has to say may come first.
+    pub async fn control_channel_at_once(&self, role: &Signer, id: InstanceId) -> Socket {
         let token = self.control_token(role, id).await;
         let mut socket = self.control_socket(role, id).await;
         socket.say(Message::text(opening(&token))).await;
+        socket
+    }
+
+    /// A machine's control channel, as its agent opens it.
+    pub async fn control_channel(&self, role: &Signer, id: InstanceId) -> Socket {
+        let mut socket = self.control_channel_at_once(role, id).await;
         // Whatever was sent before a ping has been understood when its answer comes.
         socket.ping().await;
         socket

@@ -5,6 +5,7 @@
 pub mod agent;
 pub mod channel;
 pub mod commands;
+pub mod session;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

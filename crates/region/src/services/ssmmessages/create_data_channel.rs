@@ -10,6 +10,7 @@ pub(super) fn run(call: JsonCall<'_>) -> Outcome<'_> {
         let session = request::own_session(&call)?;
         let grants = call.region.sessions().grants(Side::Agent);
         let token = grants.grant(session.record.id.clone(), call.now).map_err(request::full)?;
+        session.agent_knows();
         Ok(request::granted("CreateDataChannelOutput", &token, call.request_id).into())
     })
 }
