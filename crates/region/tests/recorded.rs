@@ -6,7 +6,6 @@ mod common;
 
 use common::channel::*;
 use common::session::*;
-use common::*;
 use inborn_wire::message_gateway::Frame;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use common::channel::*;
 use common::session::*;
 use common::*;
-use inborn_identity::InstanceId;
 use inborn_region::KeySource;
 use inborn_store::{SqliteStore, Store};
 use inborn_testkit::{Fault, FaultyStore};
