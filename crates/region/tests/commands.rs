@@ -275,6 +275,37 @@ async fn commands_are_cancelled() {
     ] {
         assert_eq!(code(&running.ssm("CancelCommand", input.clone()).await), expected, "{input}");
     }
+    // On a machine that the command never was for, nothing is ended, and nothing on the others that are named with it.
+    let (other, _) = running.node().await;
+    let command = running.command(to(id)).await;
+    for ids in [vec![other], vec![id, other], vec!["i-0123456789abcdef0".parse().unwrap()]] {
+        let ids: Vec<String> = ids.iter().map(InstanceId::to_string).collect();
+        let refused = running.ssm("CancelCommand", value!({"CommandId": command, "InstanceIds": ids})).await;
+        let named = ids.last().unwrap();
+        let message = format!("Instances [[{named}]] not in a valid state for account 123456789012");
+        let expected = value!({"__type": "InvalidInstanceId", "Message": message});
+        assert_eq!((refused.status, body(&refused)), (400, expected));
+        assert_eq!(running.details(&command, id).await, "Pending");
+    }
+}
+
+#[tokio::test]
+async fn a_machine_whose_agent_was_forgotten_is_sent_nothing() {
+    let running = start().await;
+    let (id, _session) = running.node().await;
+    let tag = format!("Action=CreateTags&ResourceId.1={id}&Tag.1.Key=role&Tag.1.Value=web");
+    assert_eq!(running.send(&running.operator(), &ec2(&tag)).await.status, 200);
+    let forgotten = running.ssm("DeregisterManagedInstance", value!({"InstanceId": id.to_string()})).await;
+    assert_eq!(forgotten.status, 200, "{}", forgotten.body);
+    let mut input = to(id);
+    input["DocumentName"] = "AWS-RunShellScript".into();
+    input["Parameters"] = value!({"commands": ["true"]});
+    let refused = running.ssm("SendCommand", input).await;
+    let message = format!("Instances [[{id}]] not in a valid state for account 123456789012");
+    let expected = value!({"__type": "InvalidInstanceId", "Message": message});
+    assert_eq!((refused.status, body(&refused)), (400, expected));
+    let nobody = running.command(value!({"Targets": [{"Key": "tag:role", "Values": ["web"]}]})).await;
+    assert_eq!(running.listed(&nobody).await["StatusDetails"], "NoInstancesInTag");
 }
 
 #[tokio::test]

@@ -10,10 +10,10 @@ use inborn_wire::message_gateway::payload::AGENT_JOB;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 
-use super::Load;
 use super::invocation::{Event, without_old_steps};
 use super::message::Job;
 use super::open::{Draft, Due, OpenCommand};
+use super::{Load, RUNNING_OUTPUT_BYTES_MAX};
 use crate::RegionServer;
 use crate::gateway::new_uuid;
 
@@ -64,6 +64,8 @@ struct Turn {
     waiting: Vec<(String, Done)>,
     /// Machines that have come to fetch something.
     arrived: BTreeSet<InstanceId>,
+    /// Bytes that there is memory for of what machines tell.
+    room: usize,
 }
 
 impl Engine {
@@ -108,7 +110,7 @@ impl Engine {
         let now = region.now();
         let store: &dyn Store = &**region.store();
         self.read_again(store).await;
-        let mut turn = Turn::default();
+        let mut turn = Turn { room: self.room(), ..Turn::default() };
         for input in inputs {
             self.take(input, &mut turn, now);
         }
@@ -131,6 +133,11 @@ impl Engine {
         self.send(region, &turn.drafts, &turn.arrived, &failed, now);
     }
 
+    /// The bytes that there is memory for of what machines tell of commands that are not over there.
+    fn room(&self) -> usize {
+        RUNNING_OUTPUT_BYTES_MAX.saturating_sub(self.commands.values().map(OpenCommand::held).sum())
+    }
+
     fn take(&mut self, input: Input, turn: &mut Turn, now: UnixTime) {
         match input {
             Input::Opened(sent) => {
@@ -145,7 +152,8 @@ impl Engine {
             }
             Input::Event { command, instance, event, done } => {
                 if let Some(open) = self.commands.get(&command) {
-                    open.apply(turn.drafts.entry(command.clone()).or_default(), instance, event, now);
+                    let draft = turn.drafts.entry(command.clone()).or_default();
+                    turn.room = open.report(draft, instance, event, turn.room, now);
                 }
                 turn.waiting.push((command, done));
             }

@@ -51,7 +51,7 @@ fn engine_of(open: Vec<SentCommand>) -> Engine {
 /// One turn in which this happens on machine 1, without sending.
 async fn turn(engine: &mut Engine, store: &dyn Store, events: &[(&str, Event)]) -> Failed {
     engine.read_again(store).await;
-    let mut turn = Turn::default();
+    let mut turn = Turn { room: engine.room(), ..Turn::default() };
     for (command, event) in events {
         let (command, event, done) = ((*command).to_owned(), event.clone(), oneshot::channel().0);
         engine.take(Input::Event { command, instance: machine(1), event, done }, &mut turn, NOW);
@@ -85,6 +85,41 @@ async fn what_cannot_be_stored_fails_alone() {
     // What went well is taken over: it goes on from there.
     assert_eq!(turn(&mut engine, &store, &[("a", success()), ("c", success())]).await, Failed::new());
     assert_eq!(engine.commands.keys().collect::<Vec<_>>(), ["b"]);
+}
+
+/// Of all commands together no more than so much is in memory of what is under way; all of it is there in the end.
+#[tokio::test]
+async fn running_output_of_all_commands_is_bounded() {
+    let step = |bytes: usize| inborn_wire::message_gateway::report::Step {
+        name: "s".into(),
+        status: "InProgress".into(),
+        code: 0,
+        started: String::new(),
+        finished: String::new(),
+        output: String::new(),
+        standard_output: "x".repeat(bytes),
+        standard_error: String::new(),
+    };
+    let told = |outcome, bytes| Event::Reported(Report { outcome, trace: String::new(), steps: vec![step(bytes)] });
+    let ids: Vec<String> = (0..3).map(|number| format!("c{number}")).collect();
+    let store = store_with(&ids.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let mut engine = engine_of(ids.iter().map(|id| sent(id)).collect());
+    // As if others took all but a thousand bytes.
+    let others = RUNNING_OUTPUT_BYTES_MAX - 1000;
+    engine.commands.get_mut("c2").unwrap().hold_more(others);
+    let events = ["c0", "c1"].map(|id| (id, told(Outcome::InProgress, 600)));
+    assert_eq!(turn(&mut engine, &store, &events).await, Failed::new());
+    let output = async |id: &str| {
+        let invocation = read(&store, id).await.unwrap().unwrap().1.remove(0);
+        invocation.steps.first().map_or(0, |step| step.standard_output.len())
+    };
+    let names = "s".len() + "InProgress".len();
+    assert_eq!([output("c0").await, output("c1").await], [600, 1000 - 600 - 2 * names]);
+    assert_eq!(engine.room(), 0);
+    assert_eq!(turn(&mut engine, &store, &[("c0", told(Outcome::Success, 700))]).await, Failed::new());
+    assert_eq!(engine.room(), 600 + names, "what is over takes no memory");
+    assert_eq!(turn(&mut engine, &store, &[("c1", told(Outcome::InProgress, 600))]).await, Failed::new());
+    assert_eq!((output("c1").await, engine.room()), (600, 400 - names));
 }
 
 #[tokio::test]

@@ -71,6 +71,27 @@ pub(super) fn next(before: &Invocation, event: Event, now: UnixTime) -> Option<I
     (after != *before).then_some(after)
 }
 
+/// The bytes that an invocation takes in memory: what has ended is in the store alone.
+pub(super) fn held_bytes(invocation: &Invocation) -> usize {
+    if invocation.state.is_terminal() { 0 } else { invocation.text_bytes() }
+}
+
+/// The invocation after an event, for which there are so many more bytes in memory: output that does not fit is cut, and what
+/// then does not fit either stays as it was.
+pub(super) fn next_within(before: &Invocation, event: Event, room: usize, now: UnixTime) -> Option<Invocation> {
+    let mut after = next(before, event, now)?;
+    let most = before.text_bytes().saturating_add(room);
+    if held_bytes(&after) > most {
+        let newest = after.steps.iter().zip(&before.steps).position(|(after, before)| after != before);
+        let newest = newest.or_else(|| after.steps.len().checked_sub(1));
+        make_fit_in(&mut after, newest, most);
+        if held_bytes(&after) > most {
+            (after.steps, after.trace) = (before.steps.clone(), before.trace.clone());
+        }
+    }
+    (after != *before).then_some(after)
+}
+
 /// What was to be cancelled and ends without a word is cancelled.
 fn ended(before: InvocationState, otherwise: InvocationState) -> InvocationState {
     if before == InvocationState::Cancelling { InvocationState::Cancelled } else { otherwise }
@@ -118,7 +139,11 @@ fn take(invocation: &mut Invocation, report: Report) {
 /// Cuts an invocation to what can be stored, for each report may tell of other steps: first the output of the step that has
 /// just come, then that of the last ones. What a step is called and how it ended stays.
 fn make_fit(invocation: &mut Invocation, newest: Option<usize>) {
-    let mut excess = invocation.text_bytes().saturating_sub(Invocation::STEPS_BYTES_MAX);
+    make_fit_in(invocation, newest, Invocation::STEPS_BYTES_MAX);
+}
+
+fn make_fit_in(invocation: &mut Invocation, newest: Option<usize>, most: usize) {
+    let mut excess = invocation.text_bytes().saturating_sub(most);
     for place in newest.into_iter().chain((0..invocation.steps.len()).rev()) {
         if excess == 0 {
             return;
@@ -273,6 +298,27 @@ mod tests {
         assert!(later.text_bytes() <= MAX);
         let told: Vec<_> = later.steps.iter().map(|step| (step.name.as_str(), step.status.as_str())).collect();
         assert_eq!(told, [("a", "InProgress"), ("b", "Success")]);
+    }
+
+    /// Of what is under way so much is in memory, one byte below what there is room for, as much, and one more.
+    #[test]
+    fn output_below_at_and_above_the_room_in_memory() {
+        let begun = run(&[report(Outcome::InProgress, "InProgress")]);
+        let told = |bytes: usize, outcome| {
+            report_of(outcome, vec![Step { standard_output: "x".repeat(bytes), ..step("s", "InProgress") }])
+        };
+        for (room, kept) in [(101, 100), (100, 100), (99, 99), (0, 0)] {
+            let after = next_within(&begun, told(100, Outcome::InProgress), room, NOW).unwrap_or_else(|| begun.clone());
+            assert_eq!(after.steps[0].standard_output.len(), kept, "{room}");
+            assert!(held_bytes(&after) <= held_bytes(&begun) + room);
+            // What has ended is not in memory: nothing of its last word is lost.
+            let over = next_within(&after, told(100, Outcome::Success), 0, NOW).unwrap();
+            assert_eq!((over.steps[0].standard_output.len(), held_bytes(&over)), (100, 0), "{room}");
+        }
+        // What cannot be cut away is passed over as a whole, but not that the machine is at work.
+        let named = report_of(Outcome::InProgress, vec![step(&"n".repeat(200), "InProgress")]);
+        let after = next_within(&pending(), named, 100, NOW).unwrap();
+        assert_eq!((after.state, after.steps.len()), (InvocationState::InProgress, 0));
     }
 
     /// A report of one step, of any sizes that can be read.

@@ -37,6 +37,9 @@ pub(crate) use message::{Job, PAYLOAD_BYTES_MAX, read_job_id};
 pub(crate) const OPEN_INVOCATIONS_MAX: usize = 50_000;
 /// Most bytes of documents and parameters of the commands of which something may still become.
 pub(crate) const OPEN_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Most bytes that are in memory of what machines have told of commands that are not over there. What is told beyond that is
+/// passed over until the end, with which an agent tells everything again.
+pub(crate) const RUNNING_OUTPUT_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// What a step of an invocation takes beside its output.
 const STEP_BYTES: usize = 256;
 /// How long commands are shown. Source: AWS's page on Run Command, which says 30 days.

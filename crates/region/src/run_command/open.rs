@@ -7,7 +7,7 @@ use inborn_identity::{InstanceId, UnixTime};
 use inborn_store::{Command, CommandProgress, CommandState, Invocation, InvocationState, SentCommand};
 use serde_json::Value;
 
-use super::invocation::{Event, next, without_old_steps};
+use super::invocation::{Event, held_bytes, next, next_within, without_old_steps};
 
 /// How long a machine has to say that it has what it was sent, before it is sent again. Agents say so at once, and ask that
 /// what they fetch be kept from others for ten seconds.
@@ -26,6 +26,8 @@ pub(super) struct OpenCommand {
     concurrency_max: usize,
     errors_max: usize,
     is_cancelled: bool,
+    /// The bytes of what is in memory of its invocations.
+    held: usize,
 }
 
 /// An invocation, and what is known of it until the region restarts: it is sent again then.
@@ -74,6 +76,7 @@ impl OpenCommand {
             concurrency_max: share(&command.concurrency_max, count).max(1),
             errors_max: share(&command.errors_max, count),
             is_cancelled: command.progress.state == CommandState::Cancelling,
+            held: invocations.iter().map(held_bytes).sum(),
             document: serde_json::from_str(&content).unwrap_or_default(),
             invocations: invocations.into_iter().map(track).collect(),
             command,
@@ -110,6 +113,32 @@ impl OpenCommand {
         if let Some(after) = changed {
             draft.invocations.insert(instance, after);
         }
+    }
+
+    /// The bytes of what is in memory of its invocations.
+    pub(super) const fn held(&self) -> usize {
+        self.held
+    }
+
+    #[cfg(test)]
+    pub(super) const fn hold_more(&mut self, bytes: usize) {
+        self.held += bytes;
+    }
+
+    /// Adds what a machine tells, for which there are so many more bytes in memory; how many are left.
+    pub(super) fn report(
+        &self,
+        draft: &mut Draft,
+        instance: InstanceId,
+        event: Event,
+        room: usize,
+        now: UnixTime,
+    ) -> usize {
+        let Some(before) = self.state_of(draft, instance) else { return room };
+        let Some(after) = next_within(before, event, room, now) else { return room };
+        let left = (room + held_bytes(before)).saturating_sub(held_bytes(&after));
+        draft.invocations.insert(instance, after);
+        left
     }
 
     /// Adds that it is to be ended: on these machines, or on all.
@@ -179,10 +208,14 @@ impl OpenCommand {
     pub(super) fn commit(&mut self, draft: Draft) {
         self.command.progress = self.progress(&draft);
         self.is_cancelled |= draft.is_cancelled;
-        for (instance, invocation) in draft.invocations {
-            if let Some(tracked) = self.invocations.get_mut(&instance) {
-                tracked.invocation = without_old_steps(invocation);
-            }
+        draft.invocations.into_values().for_each(|invocation| self.hold(invocation));
+    }
+
+    /// Takes over an invocation, as much of it as stays in memory.
+    fn hold(&mut self, invocation: Invocation) {
+        if let Some(tracked) = self.invocations.get_mut(&invocation.instance) {
+            self.held = (self.held + held_bytes(&invocation)).saturating_sub(held_bytes(&tracked.invocation));
+            tracked.invocation = without_old_steps(invocation);
         }
     }
 
@@ -190,11 +223,7 @@ impl OpenCommand {
     pub(super) fn take_over(&mut self, progress: CommandProgress, invocations: Vec<Invocation>) {
         self.command.progress = progress;
         self.is_cancelled |= progress.state == CommandState::Cancelling;
-        for invocation in invocations {
-            if let Some(tracked) = self.invocations.get_mut(&invocation.instance) {
-                tracked.invocation = without_old_steps(invocation);
-            }
-        }
+        invocations.into_iter().for_each(|invocation| self.hold(invocation));
     }
 
     /// What is due to be sent, to this machine or to any: no more at a time than may run side by side.

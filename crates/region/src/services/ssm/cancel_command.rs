@@ -34,6 +34,18 @@ pub(super) fn run(call: JsonCall<'_>) -> Outcome<'_> {
         if call.region.store().commands(query).await.map_err(refusal::of_store)?.is_empty() {
             return Err(refusal::command_id());
         }
+        let mut foreign = Vec::new();
+        for instance in &instances {
+            let query = CommandQuery { command: Some(id.clone()), instance: Some(*instance), limit: 1, after: None };
+            if call.region.store().invocations(query).await.map_err(refusal::of_store)?.is_empty() {
+                foreign.push(instance.to_string());
+            }
+        }
+        // Whoever names a machine must not believe that something is ended there that never was.
+        if !foreign.is_empty() {
+            let foreign: Vec<&str> = foreign.iter().map(String::as_str).collect();
+            return Err(refusal::not_valid(&foreign, call.caller.principal.account()));
+        }
         call.region.run_command().cancel(&id, instances.into_iter().collect()).await.map_err(refusal::of_store)?;
         Ok(success::aws_json(call.request_id, &json!({})).into())
     })

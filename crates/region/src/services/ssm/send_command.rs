@@ -176,7 +176,8 @@ fn machines(region: &RegionServer, input: &Object) -> Result<(Vec<Managed>, Map<
     }
     let targets = targets.iter().map(Target::read).collect::<Result<Vec<_>, _>>()?;
     let nodes = region.nodes().after(None).into_iter();
-    let managed = nodes.filter_map(|node| Some((region.machines().get(node.instance)?, node)));
+    let registered = nodes.filter(|node| region.agents().since(node.instance).is_some());
+    let managed = registered.filter_map(|node| Some((region.machines().get(node.instance)?, node)));
     let meant = managed.filter(|(machine, _)| targets.iter().all(|target| target.matches(machine)));
     let found: Vec<Managed> = meant.take(SentCommand::INVOCATIONS_MAX + 1).collect();
     if found.len() > SentCommand::INVOCATIONS_MAX {
@@ -186,11 +187,12 @@ fn machines(region: &RegionServer, input: &Object) -> Result<(Vec<Managed>, Map<
     Ok((found, said))
 }
 
-/// Machines by their ids: each must be there, and have an agent that has spoken. It may be away.
+/// Machines by their ids: each must be there, and have an agent that has registered and spoken. It may be away.
 fn by_ids(region: &RegionServer, ids: &[&str]) -> Result<Vec<Managed>, Problem> {
     let (mut seen, mut found, mut missing) = (BTreeSet::new(), Vec::new(), Vec::new());
     for id in ids {
         let parsed: Option<InstanceId> = id.parse().ok();
+        let parsed = parsed.filter(|id| region.agents().since(*id).is_some());
         let managed = parsed.and_then(|id| Some((region.machines().get(id)?, region.nodes().get(id)?)));
         match managed.filter(|(machine, _)| machine.state != InstanceState::Terminated) {
             Some(managed) if seen.insert(managed.0.id) => found.push(managed),
