@@ -78,7 +78,20 @@ impl UnixTime {
     #[must_use]
     pub fn rfc3339(self) -> String {
         let c = self.civil();
-        format!("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z", c.year, c.month, c.day, c.hour, c.minute, c.second)
+        if c.year > 9999 {
+            return format!("{}-{:02}-{:02}T{:02}:{:02}:{:02}Z", c.year, c.month, c.day, c.hour, c.minute, c.second);
+        }
+        // In every line of the audit, so not by the formatting machinery.
+        let mut text = String::with_capacity("2026-11-23T05:29:00Z".len());
+        push_two_digits(&mut text, c.year / 100);
+        push_two_digits(&mut text, c.year % 100);
+        let rest = [('-', c.month), ('-', c.day), ('T', c.hour), (':', c.minute), (':', c.second)];
+        for (before, number) in rest {
+            text.push(before);
+            push_two_digits(&mut text, number);
+        }
+        text.push('Z');
+        text
     }
 
     /// `20261123T052900Z`, as in `X-Amz-Date`.

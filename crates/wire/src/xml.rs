@@ -172,6 +172,11 @@ impl Writer {
 /// A character that XML 1.0 has no form for, not even as a reference, becomes U+FFFD. A carriage return
 /// becomes a reference, because a parser would turn the bare one into a line feed.
 fn escape_into(out: &mut String, text: &str) {
+    // Nearly all texts are of nothing else.
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'&' | b'<' | b'>');
+    if text.bytes().all(is_plain) {
+        return out.push_str(text);
+    }
     for character in text.chars() {
         match character {
             '&' => out.push_str("&amp;"),

@@ -15,6 +15,7 @@ use rustix::io::Errno;
 
 use super::archive::{self, Archive, Rotation, UNFINISHED, beside};
 use super::archivist::Archivist;
+use super::group::{Group, Outcome, Part, Place};
 use super::record::{LINE_BYTES_MAX, Record, line};
 use super::time_of;
 
@@ -34,7 +35,9 @@ const SECONDS_PER_DAY: u64 = 86_400;
 pub struct Audit {
     path: PathBuf,
     rotation: Rotation,
+    /// Who writes has this first, and then what has gathered.
     state: Mutex<State>,
+    gathering: Mutex<Group>,
     archivist: Archivist,
 }
 
@@ -54,6 +57,8 @@ struct State {
     number: u64,
     /// When the rotation that is due was tried last.
     postponed_at: Option<UnixTime>,
+    /// The group that gathers next: its memory is used again.
+    spare: Group,
 }
 
 impl Audit {
@@ -74,7 +79,7 @@ impl Audit {
         let _ = state.reserve();
         let archivist = Archivist::start(path, rotation)?;
         archivist.wake(now);
-        Ok(Self { path: path.into(), rotation, state: Mutex::new(state), archivist })
+        Ok(Self { path: path.into(), rotation, state: Mutex::new(state), gathering: Mutex::default(), archivist })
     }
 
     /// The file.
@@ -91,27 +96,82 @@ impl Audit {
         !state.is_failing && (!state.can_reserve || state.left() >= RESERVE_MUTATION_BYTES)
     }
 
-    /// Appends a line, whole or not at all; to a new file if this one is full or of an earlier day.
+    /// Appends a line, whole or not at all; to a new file if this one is full or of an earlier day. What has gathered is
+    /// written before it.
     ///
     /// # Errors
     /// The operating system's, the disk being full above all.
     pub fn append(&self, record: &Record<'_>) -> io::Result<()> {
+        let place = self.gather(record);
+        self.write_gathered();
+        self.known(&place)
+    }
+
+    /// As [`append`](Self::append), with one write for the lines of all calls that are ready to be answered now: whoever comes
+    /// first lets the others go ahead once, and then writes for all. The line is written even if nobody waits for it any more.
+    ///
+    /// # Errors
+    /// As of [`append`](Self::append).
+    pub async fn append_together(&self, record: &Record<'_>) -> io::Result<()> {
+        let place = self.gather(record);
+        if !place.is_first() {
+            return place.written().await;
+        }
+        let writer = Writer(self);
+        tokio::task::yield_now().await;
+        drop(writer);
+        self.known(&place)
+    }
+
+    /// Puts a line behind those that wait. If there is no room they are written first.
+    fn gather(&self, record: &Record<'_>) -> Place {
         let line = line(record);
+        loop {
+            let added = self.gathering.lock().unwrap_or_else(PoisonError::into_inner).add(&line, record.time);
+            match added {
+                Some(place) => return place,
+                None => self.write_gathered(),
+            }
+        }
+    }
+
+    /// Writes what has gathered, and says to all what has become of it. When this returns, so it is with every line that was
+    /// there before: another writer may have taken it, and is done.
+    fn write_gathered(&self) {
         let mut state = self.lock();
-        self.rotate_if_due(&mut state, line.len() as u64, record.time);
-        let _ = state.reserve();
-        let written = state.file.write_all(&line);
-        state.is_failing = written.is_err();
-        if let Err(error) = written {
-            state.remove_fragment();
-            return Err(error);
+        let mut group = core::mem::take(&mut state.spare);
+        core::mem::swap(&mut group, &mut self.gathering.lock().unwrap_or_else(PoisonError::into_inner));
+        if !group.is_empty() {
+            let outcome = self.write(&mut state, &group);
+            group.tell(outcome);
         }
-        if state.length == 0 {
-            (state.oldest, state.newest) = (record.time, record.time);
+        state.spare = group;
+    }
+
+    /// What has become of a line that was written, by whomever.
+    fn known(&self, place: &Place) -> io::Result<()> {
+        place.outcome().unwrap_or_else(|| Err(io::ErrorKind::Other.into()))
+    }
+
+    /// Writes lines: as many at a time as go into one file.
+    fn write(&self, state: &mut State, group: &Group) -> Outcome {
+        let (mut written, count) = (0, group.count());
+        for next in 0..count {
+            let (waiting, line) = (group.part(written..next), group.part(next..next + 1));
+            let Some(time) = line.times().next() else { break };
+            let bytes = line.bytes().len() as u64;
+            if !self.is_rotation_due(state, waiting, bytes, time) {
+                continue;
+            }
+            if let Err(outcome) = state.write_part(waiting, &mut written) {
+                return outcome;
+            }
+            self.rotate_if_due(state, bytes, time);
         }
-        state.newest = state.newest.max(record.time);
-        state.length += line.len() as u64;
-        Ok(())
+        match state.write_part(group.part(written..count), &mut written) {
+            Ok(()) => Outcome { written, error: None },
+            Err(outcome) => outcome,
+        }
     }
 
     /// Housekeeping, to be called every few minutes: a new day begins without a call, too, and what could not be
@@ -121,13 +181,21 @@ impl Audit {
         self.archivist.wake(now);
     }
 
+    /// Whether a new file is to be started before a line of `bytes` is written at the time `now`, behind others that are not
+    /// written yet.
+    fn is_rotation_due(&self, state: &State, waiting: Part<'_>, bytes: u64, now: UnixTime) -> bool {
+        let length = state.length.saturating_add(waiting.bytes().len() as u64);
+        let oldest = if state.length == 0 { waiting.times().next() } else { Some(state.oldest) };
+        let is_full = length.saturating_add(bytes) > self.rotation.file_bytes_max;
+        let is_old = oldest.is_some_and(|oldest| day(now) > day(oldest));
+        let is_postponed = state.postponed_at.is_some_and(|at| at.as_secs().abs_diff(now.as_secs()) < POSTPONE_SECONDS);
+        length > 0 && (is_full || is_old) && !is_postponed
+    }
+
     /// Starts a new file before a line of `bytes` is written at the time `now`, if this one has no place for it. On a
     /// failure all goes on as before.
     fn rotate_if_due(&self, state: &mut State, bytes: u64, now: UnixTime) {
-        let is_full = state.length.saturating_add(bytes) > self.rotation.file_bytes_max;
-        let is_old = day(now) > day(state.oldest);
-        let is_postponed = state.postponed_at.is_some_and(|at| at.as_secs().abs_diff(now.as_secs()) < POSTPONE_SECONDS);
-        if state.length == 0 || !(is_full || is_old) || is_postponed {
+        if !self.is_rotation_due(state, Group::default().part(0..0), bytes, now) {
             return;
         }
         match state.rotate(&self.path) {
@@ -145,13 +213,55 @@ impl Audit {
     }
 }
 
+/// Whoever writes for all; also if it is given up before its turn.
+struct Writer<'a>(&'a Audit);
+
+impl Drop for Writer<'_> {
+    fn drop(&mut self) {
+        self.0.write_gathered();
+    }
+}
+
 const fn day(time: UnixTime) -> u64 {
     time.as_secs() / SECONDS_PER_DAY
 }
 
 impl State {
+    /// Writes lines in one go. If that fails, one by one, as far as it goes: a disk that has no room for all may have some.
+    fn write_part(&mut self, part: Part<'_>, written: &mut usize) -> Result<(), Outcome> {
+        if self.write_lines(part).is_ok() {
+            *written += part.count();
+            return Ok(());
+        }
+        for line in part.each() {
+            if let Err(error) = self.write_lines(line) {
+                return Err(Outcome { written: *written, error: Some(error) });
+            }
+            *written += 1;
+        }
+        Ok(())
+    }
+
+    /// Writes lines, all of them or none.
+    fn write_lines(&mut self, part: Part<'_>) -> io::Result<()> {
+        let Some(first) = part.times().next() else { return Ok(()) };
+        let _ = self.reserve();
+        let written = self.file.write_all(part.bytes());
+        self.is_failing = written.is_err();
+        if let Err(error) = written {
+            self.remove_fragment();
+            return Err(error);
+        }
+        if self.length == 0 {
+            (self.oldest, self.newest) = (first, first);
+        }
+        self.newest = part.times().fold(self.newest, UnixTime::max);
+        self.length += part.bytes().len() as u64;
+        Ok(())
+    }
+
     /// Of a file that is empty as far as is known.
-    const fn of(file: File, number: u64) -> Self {
+    fn of(file: File, number: u64) -> Self {
         Self {
             file,
             length: 0,
@@ -162,6 +272,7 @@ impl State {
             newest: UnixTime::from_secs(0),
             number,
             postponed_at: None,
+            spare: Group::default(),
         }
     }
 

@@ -7,6 +7,7 @@
 mod archive;
 mod archivist;
 mod file;
+mod group;
 mod reader;
 mod record;
 

@@ -11,6 +11,8 @@ use serde_json::Value;
 /// Longest line, its line feed included: what a change of a thousand machines answers has room. A longer one is cut in
 /// what the client chose before it is written.
 pub const LINE_BYTES_MAX: usize = 64 << 10;
+/// What a line usually has room in, so that it need not grow while it is written.
+const LINE_BYTES_USUAL: usize = 2 << 10;
 /// Longest service name that is taken over from a signature's scope.
 const SOURCE_BYTES_MAX: usize = 256;
 /// What stands for a text that was left out.
@@ -66,9 +68,12 @@ pub struct AuditCaller<'a> {
 
 /// A record's line, with its line feed: at most [`LINE_BYTES_MAX`] bytes.
 pub(super) fn line(record: &Record<'_>) -> Vec<u8> {
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(LINE_BYTES_USUAL);
     for cut in [Cut::Nothing, Cut::Request, Cut::All] {
-        bytes = serde_json::to_vec(&Event::of(record, cut)).unwrap_or_default();
+        bytes.clear();
+        if serde_json::to_writer(&mut bytes, &Event::of(record, cut)).is_err() {
+            bytes.clear();
+        }
         if bytes.len() < LINE_BYTES_MAX {
             break;
         }

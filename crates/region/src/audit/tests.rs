@@ -423,3 +423,138 @@ fn the_reserve_goes_with_the_file_that_is_written() {
     assert!(first.metadata().unwrap().blocks() * 512 < 64 << 10, "no more in the old one");
     assert_eq!(rig.names().len(), 2);
 }
+
+/// A line that is to be written with others.
+type Waiting<'a> = std::pin::Pin<Box<dyn Future<Output = std::io::Result<()>> + 'a>>;
+
+impl Rig {
+    /// The lines of calls that are ready to be answered at the same time: each is polled once, in its order.
+    fn together<'a>(&self, audit: &'a Audit, records: &'a [Record<'a>]) -> Vec<Waiting<'a>> {
+        let mut all: Vec<Waiting<'a>> =
+            records.iter().map(|record| Box::pin(audit.append_together(record)) as Waiting<'a>).collect();
+        for waiting in &mut all {
+            assert!(poll(waiting).is_none(), "it lets the others go ahead");
+        }
+        all
+    }
+
+    fn length(&self) -> u64 {
+        fs::metadata(self.path()).unwrap().len()
+    }
+}
+
+fn poll(waiting: &mut Waiting<'_>) -> Option<std::io::Result<()>> {
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    match waiting.as_mut().poll(&mut context) {
+        std::task::Poll::Ready(outcome) => Some(outcome),
+        std::task::Poll::Pending => None,
+    }
+}
+
+fn records(range: std::ops::Range<u32>, time: UnixTime) -> Vec<Record<'static>> {
+    range.map(|id| record(time, Box::leak(format!("{id:04}").into_boxed_str()))).collect()
+}
+
+#[test]
+fn whoever_comes_first_writes_for_all_and_nobody_is_answered_before() {
+    let rig = Rig::new();
+    let audit = rig.open(UNBOUNDED);
+    let records = records(0..4, NOW);
+    let mut all = rig.together(&audit, &records);
+    assert!(poll(&mut all[2]).is_none() && poll(&mut all[3]).is_none());
+    assert_eq!(rig.length(), 0, "nothing is written, and nobody is told that it is");
+    assert!(poll(&mut all[0]).unwrap().is_ok());
+    assert_eq!(rig.length(), 4 * line_bytes());
+    for waiting in &mut all[1..] {
+        assert!(poll(waiting).unwrap().is_ok());
+    }
+    assert_eq!(rig.read(), ids(0..4));
+}
+
+#[test]
+fn who_goes_away_leaves_nobody_waiting_and_no_line_out() {
+    let rig = Rig::new();
+    let audit = rig.open(UNBOUNDED);
+    let records = records(0..4, NOW);
+    let mut all = rig.together(&audit, &records);
+    drop(all.remove(1));
+    drop(all.remove(0));
+    for waiting in &mut all {
+        assert!(poll(waiting).unwrap().is_ok());
+    }
+    assert_eq!(rig.read(), ids(0..4));
+}
+
+#[test]
+fn a_line_that_does_not_wait_comes_behind_those_that_do() {
+    let rig = Rig::new();
+    let audit = rig.open(UNBOUNDED);
+    let records = records(0..2, NOW);
+    let mut all = rig.together(&audit, &records);
+    rig.write(&audit, 2..3);
+    for waiting in &mut all {
+        assert!(poll(waiting).unwrap().is_ok());
+    }
+    assert_eq!(rig.read(), ids(0..3));
+}
+
+#[test]
+fn lines_that_are_written_together_go_into_the_files_that_they_belong_to() {
+    let rig = Rig::new();
+    let audit = rig.open(Rotation { file_bytes_max: 3 * line_bytes(), ..UNBOUNDED });
+    let midnight = UnixTime::from_secs(NOW.as_secs() / DAY * DAY + DAY);
+    let mut both = records(0..5, midnight.minus(1));
+    both.extend(records(5..7, midnight));
+    let mut all = rig.together(&audit, &both);
+    for waiting in &mut all {
+        assert!(poll(waiting).unwrap().is_ok());
+    }
+    // Three, then two of the old day, then two of the new one.
+    let named = ["audit-20270115T235959Z-1.jsonl.gz", "audit-20270115T235959Z-2.jsonl.gz", "audit.jsonl"];
+    assert_eq!(rig.names(), named);
+    assert_eq!(rig.length(), 2 * line_bytes());
+    assert_eq!(rig.read(), ids(0..7));
+}
+
+#[test]
+fn a_failure_reaches_everybody_whose_line_was_in_it() {
+    let rig = Rig::new();
+    std::os::unix::fs::symlink("/dev/full", rig.path()).unwrap();
+    let audit = rig.open(UNBOUNDED);
+    let records = records(0..3, NOW);
+    for waiting in &mut rig.together(&audit, &records) {
+        assert_eq!(poll(waiting).unwrap().unwrap_err().kind(), std::io::ErrorKind::StorageFull);
+    }
+    assert!(!audit.accepts_mutations());
+}
+
+#[test]
+fn many_at_once_lose_nothing_and_each_finds_its_line_when_it_is_answered() {
+    let rig = Rig::new();
+    let audit = rig.open(Rotation { file_bytes_max: 1 << 20, ..UNBOUNDED });
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).build().unwrap();
+    let path = rig.path();
+    let (audit, path) = (std::sync::Arc::new(audit), std::sync::Arc::new(path));
+    let tasks: Vec<_> = (0..8_u32)
+        .map(|task| {
+            let (audit, path) = (std::sync::Arc::clone(&audit), std::sync::Arc::clone(&path));
+            runtime.spawn(async move {
+                for nth in 0..50 {
+                    let id = format!("{:04}", task * 50 + nth);
+                    audit.append_together(&record(NOW, &id)).await.unwrap();
+                    let text = fs::read_to_string(&*path).unwrap();
+                    assert!(text.contains(&format!("\"requestID\":\"{id}\"")), "{id}");
+                    assert!(text.ends_with('\n'));
+                }
+            })
+        })
+        .collect();
+    runtime.block_on(async {
+        for task in tasks {
+            task.await.unwrap();
+        }
+    });
+    let (mut found, skipped) = rig.read();
+    found.sort_unstable();
+    assert_eq!((found, skipped), ids(0..400));
+}

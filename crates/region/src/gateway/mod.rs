@@ -209,7 +209,7 @@ impl RegionServer {
         exchange.dialect = exchange.find_dialect();
         let signed = Signed { request: &signed, presented: presented.as_ref() };
         let outcome = self.call(&mut exchange, signed, body, endpoint_service).await;
-        self.answer(&exchange, outcome)
+        self.answer(&exchange, outcome).await
     }
 
     /// Everything between the head of a request and the answer to it.
@@ -442,7 +442,7 @@ impl RegionServer {
     }
 
     /// Records the call and makes the response.
-    fn answer(&self, exchange: &Exchange<'_>, outcome: Result<Reply, Problem>) -> Response<Full<Bytes>> {
+    async fn answer(&self, exchange: &Exchange<'_>, outcome: Result<Reply, Problem>) -> Response<Full<Bytes>> {
         let (answer, elements, refusal) = match outcome {
             Ok(Reply { answer, response_elements }) => (answer, response_elements, None),
             Err(problem) => {
@@ -457,7 +457,7 @@ impl RegionServer {
             }
         };
         let error = refusal.as_ref().map(|refusal| (refusal.code, refusal.message.as_str()));
-        self.record(exchange, error, elements);
+        self.record(exchange, error, elements).await;
         let labels = CallLabels {
             service: exchange.service.map_or("other", |service| service.name),
             action: exchange.operation.map_or("other", |operation| operation.name),

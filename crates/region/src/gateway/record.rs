@@ -64,7 +64,7 @@ struct ServiceEvent<'a> {
 
 impl RegionServer {
     /// Appends the line of an exchange, if it has one.
-    pub(super) fn record(&self, exchange: &Exchange<'_>, error: Option<(&str, &str)>, response_elements: Value) {
+    pub(super) async fn record(&self, exchange: &Exchange<'_>, error: Option<(&str, &str)>, response_elements: Value) {
         if !self.is_recorded(exchange, error.is_some()) {
             return;
         }
@@ -101,7 +101,7 @@ impl RegionServer {
             read_only: exchange.operation.is_none_or(|operation| operation.effect == Effect::ReadOnly),
             tls: exchange.origin.peer.tls.as_ref().map(|facts| (facts, cut(host, TEXT_BYTES_MAX))),
         };
-        if let Err(error) = self.audit.append(&record) {
+        if let Err(error) = self.audit.append_together(&record).await {
             self.metrics.audit_lost.inc();
             tracing::error!(%error, request_id = %exchange.request_id, "a call could not be recorded");
         }
