@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from double import Lab, pass_role
+from double import Agent, Lab, Machine, pass_role
 from harness import Region, scratch
 from lab import laboratory, needs_lab
 from scenes import Loopback, Namespaces, Scene
@@ -96,3 +96,24 @@ def lab(place: Path) -> Iterator[Lab]:
     lab = Lab(place)
     yield lab
     lab.end()
+
+
+@pytest.fixture
+def machine(managed: Region, lab: Lab) -> Machine:
+    """A machine that may have an agent."""
+    return lab.machine(managed)
+
+
+@pytest.fixture
+def agent(machine: Machine, lab: Lab) -> Agent:
+    """Its agent, which has spoken and has its channel open."""
+    agent = lab.start(machine)
+    agent.wait("online")
+    agent.wait("channel")
+    return agent
+
+
+@pytest.fixture
+def connected(managed: Region, machine: Machine, agent: Agent) -> tuple[Region, Machine, Agent]:
+    """All three."""
+    return managed, machine, agent

@@ -14,19 +14,10 @@ import pytest
 from botocore.exceptions import ClientError
 
 from clients import PLUGIN, require
-from double import Agent, Lab, Machine, fixed_ports, in_a_pocket, pass_role
+from double import Lab, Machine, fixed_ports, in_a_pocket, pass_role
 from harness import Region, clean_env, wait_until
 
 SCRIPT = "AWS-RunShellScript"
-
-
-@pytest.fixture
-def connected(managed: Region, lab: Lab) -> tuple[Region, Machine, Agent]:
-    """A machine whose agent has its channel open."""
-    machine = lab.machine(managed)
-    agent = lab.start(machine)
-    agent.wait("channel")
-    return managed, machine, agent
 
 
 def send(region: Region, machine: Machine, *lines: str, **more) -> str:

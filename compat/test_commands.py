@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from botocore.exceptions import ClientError
 
-from double import ROLE, SETTING, Agent, Machine
+from double import Agent, Machine, pass_role
 from harness import Region, binary, run, tool, wait_until
 
 DOCUMENT = {
@@ -20,28 +20,6 @@ DOCUMENT = {
     "parameters": {"Word": {"type": "String", "default": "hello"}},
     "mainSteps": [{"action": "aws:runShellScript", "name": "greet", "inputs": {"runCommand": ["echo {{ Word }}"]}}],
 }
-
-
-@pytest.fixture(scope="module")
-def managed(region: Region) -> Region:
-    """A region that passes the management role to its machines."""
-    region.client("ssm").update_service_setting(SettingId=SETTING, SettingValue=ROLE)
-    return region
-
-
-@pytest.fixture
-def machine(managed: Region, place: Path) -> Iterator[Machine]:
-    machine = Machine(managed, place / "disk")
-    yield machine
-    managed.cli("terminate", machine.id, check=False)
-
-
-@pytest.fixture
-def agent(machine: Machine) -> Iterator[Agent]:
-    agent = machine.start()
-    agent.wait("online")
-    yield agent
-    agent.end()
 
 
 def send(region: Region, machine: Machine, *commands: str, **more) -> str:
@@ -149,7 +127,7 @@ def test_a_document_of_ones_own(managed: Region, machine: Machine, agent: Agent)
 
 def test_a_region_that_is_killed_in_mid_command(make_region: Callable[..., Region], place: Path):
     first = make_region().start()
-    first.client("ssm").update_service_setting(SettingId=SETTING, SettingValue=ROLE)
+    pass_role(first)
     machine = Machine(first, place / "disk")
     agent = machine.start()
     try:

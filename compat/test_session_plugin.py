@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from clients import SESSION_MANAGER_PLUGIN, require
-from double import Agent, Lab, Machine
+from double import Machine
 from harness import Region, clean_env, tool, wait_until
 from terminal import Seat, seat
 
@@ -18,15 +18,6 @@ from terminal import Seat, seat
 START = 60
 
 Start = Callable[..., AbstractContextManager[Seat]]
-
-
-@pytest.fixture
-def connected(managed: Region, lab: Lab) -> tuple[Region, Machine, Agent]:
-    """A machine whose agent has its channel open."""
-    machine = lab.machine(managed)
-    agent = lab.start(machine)
-    agent.wait("channel")
-    return managed, machine, agent
 
 
 @pytest.fixture

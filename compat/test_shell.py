@@ -4,37 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from botocore.exceptions import ClientError
 
-from double import ROLE, SETTING, Agent, Machine
+from double import Agent, Machine
 from harness import Region, binary, run, tool, wait_until
 from terminal import seat
-
-
-@pytest.fixture(scope="module")
-def managed(region: Region) -> Region:
-    """A region that passes the management role to its machines."""
-    region.client("ssm").update_service_setting(SettingId=SETTING, SettingValue=ROLE)
-    return region
-
-
-@pytest.fixture
-def machine(managed: Region, place: Path) -> Iterator[Machine]:
-    machine = Machine(managed, place / "disk")
-    yield machine
-    managed.cli("terminate", machine.id, check=False)
-
-
-@pytest.fixture
-def agent(machine: Machine) -> Iterator[Agent]:
-    agent = machine.start()
-    agent.wait("online")
-    yield agent
-    agent.end()
 
 
 def shell(region: Region, *argv: str, typed: str = "") -> subprocess.CompletedProcess[str]:
