@@ -1,5 +1,6 @@
 //! Parquet: events to columns and back.
 
+mod assemble;
 pub(crate) mod classes;
 mod objects;
 pub(crate) mod read;

@@ -7,15 +7,14 @@ use inborn_identity::InstanceId;
 use inborn_telemetry::ClassUid;
 use parquet::column::reader::{ColumnReader, get_typed_column_reader};
 use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
-use parquet::errors::Result;
+use parquet::errors::{ParquetError, Result};
 use parquet::file::properties::ReaderProperties;
 use parquet::file::reader::{FileReader as _, RowGroupReader};
 use parquet::file::serialized_reader::{ReadOptionsBuilder, SerializedFileReader};
 use parquet::file::statistics::Statistics;
-use parquet::record::reader::RowIter;
-use parquet::record::{Field, Row};
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Value};
 
+use super::assemble::Rows;
 use super::shred::restore;
 use super::write::failed;
 
@@ -43,8 +42,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) instances: &'a [InstanceId],
 }
 
-/// Gives every wanted event to `take`. Row groups come in the order of time, or the other way round; before each, `more` is
-/// asked whether one with these first and last times can still matter.
+/// Gives every wanted event to `take`. Row groups and rows come in the order of time, or the other way round; before each,
+/// `more` is asked whether one with these first and last times can still matter.
 pub(crate) fn read(
     file: File,
     wanted: &Wanted<'_>,
@@ -72,12 +71,20 @@ fn read_groups(
         if first > wanted.last_ms || last < wanted.first_ms || !more(first, last) || !may_have(group.as_ref(), wanted) {
             continue;
         }
-        let rows = selected(group.as_ref(), wanted)?;
-        let Some(last_row) = rows.iter().rposition(|row| *row) else { continue };
-        for (row, selected) in RowIter::from_row_group(None, group.as_ref())?.zip(rows).take(last_row + 1) {
-            if selected {
-                take(found(row?));
+        let (times, selected) = selected(group.as_ref(), wanted)?;
+        let count = selected.len();
+        let mut rows = None;
+        for row in (0..count).map(|row| if newest_first { count - 1 - row } else { row }) {
+            let time = times.get(row).copied().unwrap_or_default();
+            if !selected.get(row).copied().unwrap_or(false) || !more(time, time) {
+                continue;
             }
+            // The columns are read once something of them is wanted.
+            let rows = match &mut rows {
+                Some(rows) => rows,
+                none => none.insert(Rows::read(group.as_ref())?),
+            };
+            take(found(rows.event(row)));
         }
     }
     Ok(())
@@ -104,23 +111,21 @@ fn may_have(group: &dyn RowGroupReader, wanted: &Wanted<'_>) -> bool {
     wanted.instances.is_empty() || wanted.instances.iter().any(|instance| filter.check(instance.to_string().as_str()))
 }
 
-/// Which rows are wanted, from the two columns that tell it.
-fn selected(group: &dyn RowGroupReader, wanted: &Wanted<'_>) -> Result<Vec<bool>> {
+/// The time of every row, and which are wanted, from the two columns that tell it.
+fn selected(group: &dyn RowGroupReader, wanted: &Wanted<'_>) -> Result<(Vec<i64>, Vec<bool>)> {
     let rows = usize::try_from(group.metadata().num_rows()).unwrap_or(0);
-    let times = longs(group, "time", rows)?;
-    let mut selected: Vec<bool> = match &times {
-        Some(times) => times.iter().map(|time| (wanted.first_ms..=wanted.last_ms).contains(time)).collect(),
-        None => vec![true; rows],
-    };
-    if !wanted.instances.is_empty()
-        && let Some(machines) = texts(group, "device.uid", rows)?
-    {
+    let missing = || ParquetError::General("a row without its time or machine".to_owned());
+    let times = longs(group, "time", rows)?.ok_or_else(missing)?;
+    let within = |time: &i64| (wanted.first_ms..=wanted.last_ms).contains(time);
+    let mut selected: Vec<bool> = times.iter().map(within).collect();
+    if !wanted.instances.is_empty() {
+        let machines = texts(group, "device.uid", rows)?.ok_or_else(missing)?;
         let names: Vec<String> = wanted.instances.iter().map(ToString::to_string).collect();
         for (selected, machine) in selected.iter_mut().zip(&machines) {
             *selected &= names.iter().any(|name| name.as_bytes() == machine.data());
         }
     }
-    Ok(selected)
+    Ok((times, selected))
 }
 
 /// A column without gaps; `None` if it has some, or is not there.
@@ -142,8 +147,7 @@ fn texts(group: &dyn RowGroupReader, path: &str, rows: usize) -> Result<Option<V
     Ok((values.len() == rows).then_some(values))
 }
 
-fn found(row: Row) -> Found {
-    let mut event = object(row);
+fn found(mut event: Map<String, Value>) -> Found {
     let time_ms = event.get("time").and_then(Value::as_i64).unwrap_or_default();
     // Read before what the event said of itself is put back.
     let text = |object: &str, name: &str| -> Box<str> {
@@ -153,26 +157,6 @@ fn found(row: Row) -> Found {
     let class = event.get("class_uid").and_then(Value::as_u64).and_then(|class| u32::try_from(class).ok());
     restore(&mut event);
     Found { time_ms, class: ClassUid(class.unwrap_or(0)), instance, uid, event }
-}
-
-/// Attributes that are there: columns that are null are attributes that were not.
-fn object(row: Row) -> Map<String, Value> {
-    row.into_columns().into_iter().filter_map(|(name, field)| Some((name, value(field)?))).collect()
-}
-
-fn value(field: Field) -> Option<Value> {
-    Some(match field {
-        Field::Bool(value) => value.into(),
-        Field::Int(value) => value.into(),
-        Field::Long(value) => value.into(),
-        Field::Double(value) => Number::from_f64(value)?.into(),
-        Field::Str(value) => value.into(),
-        Field::Group(row) => object(row).into(),
-        Field::ListInternal(list) => {
-            list.elements().iter().filter_map(|element| value(element.clone())).collect::<Vec<_>>().into()
-        }
-        _ => return None,
-    })
 }
 
 #[cfg(test)]

@@ -37,7 +37,7 @@ pub(crate) struct Schema {
 
 /// An attribute, with the columns that are below it.
 pub(crate) struct Node {
-    pub(crate) name: &'static str,
+    pub(crate) name: Box<str>,
     pub(crate) first: usize,
     pub(crate) end: usize,
     pub(crate) shape: Shape,
@@ -85,6 +85,13 @@ impl Schema {
         let root = Type::group_type_builder("ocsf").with_fields(types).build()?;
         Ok(Self { root: Arc::new(root), fields, leaves })
     }
+
+    /// The columns of a file, which another version may have written.
+    pub(crate) fn of_file(root: &Type) -> Self {
+        let mut leaves = Vec::new();
+        let fields = root.get_fields().iter().map(|field| node_of_file(field, 0, &mut leaves)).collect();
+        Self { root: Arc::new(root.clone()), fields, leaves }
+    }
 }
 
 fn node(name: &'static str, kind: &Kind, repetition: i16, leaves: &mut Vec<Leaf>) -> Node {
@@ -107,7 +114,30 @@ fn node(name: &'static str, kind: &Kind, repetition: i16, leaves: &mut Vec<Leaf>
             Shape::List(repetition + 1, Box::new(element))
         }
     };
-    Node { name, first, end: leaves.len(), shape }
+    Node { name: name.into(), first, end: leaves.len(), shape }
+}
+
+fn node_of_file(kind: &Type, repetition: i16, leaves: &mut Vec<Leaf>) -> Node {
+    let first = leaves.len();
+    // Asking a primitive type for its fields panics.
+    let list = kind.is_group() && kind.get_basic_info().converted_type() == ConvertedType::LIST;
+    let repeated = || kind.get_fields().first().filter(|repeated| list && repeated.is_group());
+    let shape = if kind.is_primitive() {
+        let scalar = match kind.get_physical_type() {
+            Physical::INT32 => Scalar::Int,
+            Physical::INT64 => Scalar::Long,
+            Physical::DOUBLE => Scalar::Double,
+            Physical::BOOLEAN => Scalar::Bool,
+            _ => Scalar::Text,
+        };
+        leaves.push(Leaf { scalar, repeated: repetition > 0 });
+        Shape::Leaf(scalar)
+    } else if let Some(element) = repeated().and_then(|repeated| repeated.get_fields().first()) {
+        Shape::List(repetition + 1, Box::new(node_of_file(element, repetition + 1, leaves)))
+    } else {
+        Shape::Group(kind.get_fields().iter().map(|field| node_of_file(field, repetition, leaves)).collect())
+    };
+    Node { name: kind.name().into(), first, end: leaves.len(), shape }
 }
 
 fn parquet_type(name: &str, kind: &Kind, repetition: Repetition) -> Result<TypePtr> {
@@ -166,7 +196,7 @@ mod tests {
                 assert_eq!(column.physical_type(), physical, "{class} {}", column.path());
                 assert_eq!(column.max_rep_level() > 0, leaf.repeated, "{class} {}", column.path());
             }
-            let names: Vec<_> = schema.fields.iter().map(|field| field.name).collect();
+            let names: Vec<_> = schema.fields.iter().map(|field| field.name.as_ref()).collect();
             let mut once = names.clone();
             once.sort_unstable();
             once.dedup();

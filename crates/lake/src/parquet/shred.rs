@@ -56,7 +56,7 @@ impl Table {
         force(&mut event, &mut beyond, &["metadata", "uid"], record.uid.as_ref().into());
         let own = event.remove(UNMAPPED);
         for field in &schema.fields {
-            if field.name != UNMAPPED {
+            if field.name.as_ref() != UNMAPPED {
                 self.member(field, &mut event, 0, 0);
             }
         }
@@ -70,9 +70,9 @@ impl Table {
 
     /// Takes what fits of an attribute out of `object`, and leaves the rest there.
     fn member(&mut self, node: &Node, object: &mut Map<String, Value>, definition: i16, repetition: i16) {
-        let Some(value) = object.get_mut(node.name) else { return self.nothing(node, definition, repetition) };
+        let Some(value) = object.get_mut(node.name.as_ref()) else { return self.nothing(node, definition, repetition) };
         if self.value(node, value, definition, repetition) {
-            object.remove(node.name);
+            object.remove(node.name.as_ref());
         }
     }
 
@@ -173,7 +173,7 @@ fn fits(node: &Node, value: &Value) -> bool {
         (Shape::Leaf(scalar), value) => is(*scalar, value),
         (Shape::List(_, element), Value::Array(elements)) => elements.iter().all(|one| fits(element, one)),
         (Shape::Group(members), Value::Object(object)) => object.iter().all(|(name, value)| {
-            members.iter().find(|member| member.name == name).is_some_and(|member| fits(member, value))
+            members.iter().find(|member| member.name.as_ref() == name).is_some_and(|member| fits(member, value))
         }),
         _ => false,
     }

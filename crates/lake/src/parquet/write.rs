@@ -102,7 +102,7 @@ fn write(writer: &mut SerializedColumnWriter<'_>, column: &Column) -> Result<()>
 
 fn properties(schema: &Schema) -> Result<WriterProperties> {
     let device = ColumnPath::from(vec!["device".to_owned(), "uid".to_owned()]);
-    let time = schema.fields.iter().find(|field| field.name == "time").map_or(0, |field| field.first);
+    let time = schema.fields.iter().find(|field| field.name.as_ref() == "time").map_or(0, |field| field.first);
     let sorted = SortingColumn { column_idx: i32::try_from(time).unwrap_or(0), descending: false, nulls_first: false };
     Ok(WriterProperties::builder()
         .set_created_by(concat!("inborn ", env!("CARGO_PKG_VERSION")).to_owned())
