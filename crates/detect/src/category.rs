@@ -101,6 +101,31 @@ impl Category {
         Self::ALL.into_iter().find(|category| category.name().eq_ignore_ascii_case(name))
     }
 
+    /// What events of a class can be: to be asked before one is parsed.
+    #[must_use]
+    pub fn of_class(class: u32) -> &'static [Self] {
+        match class {
+            1007 => &[
+                Self::ProcessCreation,
+                Self::ProcessTermination,
+                Self::ProcessAccess,
+                Self::ProcessInjection,
+                Self::ProcessSetuid,
+            ],
+            1001 => &[
+                Self::FileAccess,
+                Self::FileEvent,
+                Self::FileChange,
+                Self::FileDelete,
+                Self::FileRename,
+                Self::FileMount,
+            ],
+            4001 => &[Self::NetworkConnection, Self::NetworkListen],
+            // One category has all their activities, whichever is asked for.
+            _ => Self::of(class as u64, 1, false),
+        }
+    }
+
     /// What an event is, by class and activity. A file that was opened to write counts as written: what follows is not told.
     pub(crate) const fn of(class: u64, activity: u64, opened_to_write: bool) -> &'static [Self] {
         match (class, activity) {
@@ -185,6 +210,19 @@ mod tests {
         }
         assert_eq!(Category::named("Process_Creation"), Some(Category::ProcessCreation));
         assert_eq!(Category::named("webserver"), None);
+    }
+
+    #[test]
+    fn a_class_has_the_categories_of_all_its_activities() {
+        for class in 0..10_000_u32 {
+            for activity in 0..100 {
+                for writes in [false, true] {
+                    for category in Category::of(u64::from(class), activity, writes) {
+                        assert!(Category::of_class(class).contains(category), "{class} {activity} {category:?}");
+                    }
+                }
+            }
+        }
     }
 
     #[test]

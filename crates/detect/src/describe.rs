@@ -1,14 +1,16 @@
 //! From an event that a rule matched to a finding: who did it, to what, and how that is said.
 
+use crate::category::Category;
 use crate::event::Event;
 use crate::finding::{
-    Action, ContainerDetails, DnsRequest, Finding, InstanceDetails, IpDetails, NetworkConnection, PortDetails,
-    ProcessDetails, Resource, RuleReference, RuntimeContext, RuntimeDetails, cut,
+    Action, ContainerDetails, DnsRequest, Finding, FindingType, InstanceDetails, IpDetails, NetworkConnection,
+    PortDetails, ProcessDetails, Resource, RuleReference, RuntimeContext, RuntimeDetails, Severity, cut,
 };
-use crate::rules::RuleFacts;
+use crate::rules::{Place, RuleFacts};
 use inborn_identity::{Partition, UnixTime};
 use inborn_telemetry::Source;
 use serde_json::Value;
+use std::sync::Arc;
 
 /// How many ancestors of a process a finding names.
 const LINEAGE_MAX: usize = 8;
@@ -44,6 +46,31 @@ pub fn describe(rule: &RuleFacts, event: &Event<'_>, source: &Source, partition:
         first_seen: seen,
         last_seen: seen,
     }
+}
+
+/// The finding that another tool on the machine made and sent as an event (Detection Finding, as for an alert of Falco's). It
+/// keeps the tool's words, and claims no type of GuardDuty's for them.
+#[must_use]
+pub fn ready_made(event: &Event<'_>, source: &Source, partition: Partition, now: UnixTime) -> Option<Finding> {
+    if event.categories() != [Category::DetectionFinding] {
+        return None;
+    }
+    let title = event.text("finding_info.title")?.into_owned();
+    let tool = event.text("metadata.product.name").unwrap_or_default().into_owned();
+    let rule = RuleFacts {
+        id: format!("{tool}: {title}"),
+        description: event.text("finding_info.desc").unwrap_or_default().into_owned(),
+        kind: FindingType::TOOL_FOUND,
+        severity: Severity::of_ocsf(
+            event.number("severity_id").and_then(|id| u64::try_from(id).ok()).unwrap_or_default(),
+        ),
+        place: Place { file: Arc::from(""), line: 0 },
+        title,
+    };
+    let mut finding = describe(&rule, event, source, partition, now);
+    finding.rule = None;
+    finding.subject = rule.id;
+    Some(finding)
 }
 
 /// What of the machine: the rule, the program, and what it touched. Not the process: a program that is started each minute is

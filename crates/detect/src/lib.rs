@@ -4,6 +4,7 @@
 //! The crate is pure: no sockets, no files, no clocks.
 #![forbid(unsafe_code)]
 
+pub mod away;
 mod category;
 mod describe;
 mod event;
@@ -13,7 +14,7 @@ mod rules;
 pub mod sigma;
 
 pub use category::{Category, Product};
-pub use describe::describe;
+pub use describe::{describe, ready_made};
 pub use event::Event;
 pub use finding::{Finding, FindingKey, FindingType, Recorded, Severity};
 pub use own::own_rules;

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may stop at what it does not expect")]
 
 use inborn_detect::sigma::SigmaRules;
-use inborn_detect::{Event, Rules as _, describe, own_rules};
+use inborn_detect::{Event, Rules as _, describe, own_rules, ready_made};
 use inborn_identity::{Partition, UnixTime};
 use inborn_telemetry::Source;
 use serde_json::{Value, json};
@@ -105,4 +105,20 @@ fn a_clock_that_is_ahead_makes_no_finding_of_the_future() {
     let event = Event::of(&event).unwrap();
     let now = UnixTime::from_secs(1_764_192_010);
     assert_eq!(describe(&rules.matches(&event)[0], &event, &source(), Partition::Aws, now).last_seen, now);
+}
+
+#[test]
+fn what_another_tool_found_keeps_its_words_and_claims_no_type_of_guardduty() {
+    let event = json!({
+        "class_uid": 2004, "activity_id": 1, "severity_id": 4, "time": 1_764_192_000_000_u64,
+        "metadata": { "product": { "name": "Falco" } },
+        "finding_info": { "uid": "1", "title": "Terminal shell in container", "desc": "A shell was spawned", "types": ["x"] },
+    });
+    let event = Event::of(&event).unwrap();
+    let finding = ready_made(&event, &source(), Partition::Aws, UnixTime::from_secs(1_764_192_010)).unwrap();
+    assert_eq!(finding.kind.as_str(), "Inborn:Runtime/ToolFinding");
+    assert_eq!((finding.severity.value(), finding.subject.as_str()), (8.0, "Falco: Terminal shell in container"));
+    assert!(finding.title.starts_with("Terminal shell in container on i-"), "{}", finding.title);
+    let other = events::reverse_shell();
+    assert_eq!(ready_made(&Event::of(&other).unwrap(), &source(), Partition::Aws, UnixTime::default()), None);
 }

@@ -11,6 +11,7 @@
 mod agents;
 mod audit;
 mod channels;
+mod detection;
 mod documents;
 mod gateway;
 mod host_management;
@@ -57,6 +58,7 @@ use tunnels::Tunnels;
 use user_keys::UserKeys;
 
 pub use audit::{Audit, AuditReader, Entry as AuditEntry, LINE_BYTES_MAX, Rotation as AuditRotation};
+pub use detection::{Detection, DetectionSettings, FindingOutput, FindingSink, Recording};
 pub use gateway::{BODY_TIMEOUT, RequestOrigin};
 pub use identity::{RegionIdentity, private_address};
 pub use key_file::KeyFileError;
@@ -167,6 +169,7 @@ pub struct RegionServer {
     bounds: Bounds,
     tunnels: Tunnels,
     telemetry: Telemetry,
+    detection: Detection,
     metrics: Metrics,
 }
 
@@ -205,6 +208,7 @@ impl RegionServer {
         let (run_command, engine) = RunCommand::load(Arc::clone(&store)).await?;
         let audit = Audit::open(&audit_file, AuditRotation::DEFAULT, now)
             .map_err(|source| OpenError::Audit { path: audit_file, source })?;
+        let metrics = Metrics::default();
         let region = Self {
             identity,
             clock,
@@ -229,7 +233,8 @@ impl RegionServer {
             bounds: Bounds::new(rates),
             tunnels: Tunnels::default(),
             telemetry: Telemetry::new(telemetry),
-            metrics: Metrics::default(),
+            detection: Detection::new(Arc::clone(&metrics.detection)),
+            metrics,
         };
         let region = Arc::new(region);
         engine.start(&region);

@@ -1,10 +1,14 @@
 //! Counters of the region. Labels are words from short lists, never an id: their number is bounded.
 
+use std::sync::Arc;
+
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+
+use crate::detection::DetectionMetrics;
 
 /// How a call ended.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
@@ -32,6 +36,7 @@ pub struct Metrics {
     pub(crate) machines: Gauge,
     pub(crate) control_channels: Gauge,
     pub(crate) sessions: Gauge,
+    pub(crate) detection: Arc<DetectionMetrics>,
 }
 
 impl Metrics {
@@ -57,6 +62,7 @@ impl Metrics {
         registry.register("inborn_machines", "Machines that are not terminated", self.machines.clone());
         registry.register("inborn_sessions", "Sessions that are open", self.sessions.clone());
         registry.register("inborn_control_channels", "Agents that are connected", self.control_channels.clone());
+        self.detection.register(registry);
     }
 }
 

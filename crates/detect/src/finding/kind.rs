@@ -22,6 +22,9 @@ impl FindingType {
     /// A rule matched that names no type. It is of ours: nothing of GuardDuty's is claimed for a rule that does not claim it.
     pub const RULE_MATCHED: Self = Self("Inborn:Runtime/RuleMatched");
 
+    /// Another tool on the machine found something. It is of ours.
+    pub const TOOL_FOUND: Self = Self("Inborn:Runtime/ToolFinding");
+
     /// What a rule's tag names, after `guardduty.`: capitals and all but letters and digits do not count, because the
     /// specification of Sigma's tags knows neither capitals nor `:` and `/`. `execution:runtime/reverseshell` and
     /// `execution.runtime.reverseshell` are one.
@@ -61,7 +64,7 @@ impl fmt::Debug for FindingType {
 }
 
 /// Source: GuardDuty user guide, "Runtime Monitoring finding types" and "IAM finding types"; the last ones are of ours.
-const TYPES: [&str; 51] = [
+const TYPES: [&str; 52] = [
     "CryptoCurrency:Runtime/BitcoinTool.B",
     "CryptoCurrency:Runtime/BitcoinTool.B!DNS",
     "Backdoor:Runtime/C&CActivity.B",
@@ -111,6 +114,7 @@ const TYPES: [&str; 51] = [
     FindingType::EXFILTRATION_OUTSIDE.0,
     FindingType::EXFILTRATION_INSIDE.0,
     FindingType::RULE_MATCHED.0,
+    FindingType::TOOL_FOUND.0,
     "CredentialAccess:Runtime/IdentityCredentialsRead",
     "CredentialAccess:Runtime/SensitiveFileRead",
 ];

@@ -31,6 +31,18 @@ impl Severity {
         }
     }
 
+    /// The severity of a `severity_id` of OCSF; what it does not know is of the middle.
+    #[must_use]
+    pub const fn of_ocsf(severity_id: u64) -> Self {
+        match severity_id {
+            1 => Self::Informational,
+            2 => Self::Low,
+            4 => Self::High,
+            5 | 6 => Self::Critical,
+            _ => Self::Medium,
+        }
+    }
+
     /// `severity_id` and `severity` of OCSF.
     #[must_use]
     pub const fn ocsf(self) -> (u8, &'static str) {

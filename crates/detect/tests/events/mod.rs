@@ -228,14 +228,14 @@ pub(crate) fn cases() -> Vec<Case> {
         Case {
             rule: "sensitive_file_persistence",
             matching: vec![
-                written("/usr/bin/tee", "/root/.ssh/authorized_keys"),
+                written("/usr/bin/tee", "/srv/anna/.ssh/authorized_keys"),
                 opened("/usr/bin/bash", "/etc/cron.d/x", true),
                 renamed("/usr/bin/mv", "/tmp/x", "/etc/systemd/system/x.service"),
             ],
             near: vec![
-                opened("/usr/sbin/sshd", "/root/.ssh/authorized_keys", false),
+                opened("/usr/sbin/sshd", "/srv/anna/.ssh/authorized_keys", false),
                 written("/usr/bin/dpkg", "/etc/cron.d/x"),
-                written("/usr/bin/tee", "/root/.ssh/authorized_keys.bak"),
+                written("/usr/bin/tee", "/srv/anna/.ssh/authorized_keys.bak"),
                 written("/usr/bin/tee", "/srv/etc/crontab"),
             ],
         },

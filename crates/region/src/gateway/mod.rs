@@ -19,6 +19,7 @@ use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::{Body, Incoming};
 use inborn_credential::{AuthFault, Caller, Claims, Kind, SecondSignature};
+use inborn_detect::away::Place;
 use inborn_identity::{CallerKind, InstanceId, UnixTime};
 use inborn_listener::{BodyError, Peer, read_body};
 use inborn_sigv4::{Endpoint, Expires, Fault, FaultClass, Header, Limit, PathMode, Presented};
@@ -132,6 +133,8 @@ struct Exchange<'a> {
     caller: Option<Caller>,
     /// Whether that caller calls more often than it may.
     is_throttled: bool,
+    /// Where a machine's credentials were used, as far as the source tells.
+    place: Place,
     claimed_access_key_id: Option<&'a str>,
     input: Option<Arc<Input>>,
     dialect: Dialect,
@@ -198,6 +201,7 @@ impl RegionServer {
             operation: None,
             caller: None,
             is_throttled: false,
+            place: Place::Untold,
             claimed_access_key_id: presented.as_ref().ok().map(Presented::access_key_id),
             input: None,
             dialect: Dialect::RestJson,
@@ -335,7 +339,17 @@ impl RegionServer {
         }
         exchange.caller = Some(caller.clone());
         exchange.is_throttled = !self.bounds.principals.admits(Limited::from(&caller), exchange.received);
-        if exchange.is_throttled { Err(Problem::Throttled) } else { Ok(caller) }
+        if exchange.is_throttled {
+            return Err(Problem::Throttled);
+        }
+        if let Some(claims) = caller.claims.as_deref() {
+            exchange.place = self.place_of_use(claims, exchange.origin);
+            // As one who has no credentials at all: a thief learns nothing of why.
+            if self.refuses_away(exchange.place) {
+                return Err(Problem::InvalidToken);
+            }
+        }
+        Ok(caller)
     }
 
     /// Reads the body, within the limits of its service and of all services together.
@@ -458,6 +472,7 @@ impl RegionServer {
         };
         let error = refusal.as_ref().map(|refusal| (refusal.code, refusal.message.as_str()));
         self.record(exchange, error, elements).await;
+        self.watch(exchange, refusal.as_ref().map(|refusal| refusal.code));
         let labels = CallLabels {
             service: exchange.service.map_or("other", |service| service.name),
             action: exchange.operation.map_or("other", |operation| operation.name),

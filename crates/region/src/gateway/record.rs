@@ -14,6 +14,7 @@ use super::Exchange;
 use super::request::{cut, header};
 use super::response::new_uuid;
 use crate::audit::{AuditCaller, Record};
+use crate::detection::Away;
 use crate::operation::Input;
 use crate::sessions::{Joiner, Side};
 use crate::{Effect, RegionServer};
@@ -105,6 +106,26 @@ impl RegionServer {
             self.metrics.audit_lost.inc();
             tracing::error!(%error, request_id = %exchange.request_id, "a call could not be recorded");
         }
+    }
+
+    /// Tells detection of a call that was made with a machine's credentials somewhere else.
+    pub(super) fn watch(&self, exchange: &Exchange<'_>, error_code: Option<&str>) {
+        let Some(caller) = exchange.caller.as_ref().filter(|_| exchange.place.is_away()) else { return };
+        let Some(claims) = caller.claims.as_deref() else { return };
+        self.found_away(&Away {
+            caller,
+            claims,
+            place: exchange.place,
+            source: exchange.origin.peer.address.ip(),
+            service: cut(exchange.service_name, NAME_BYTES_MAX),
+            api: match exchange.operation {
+                Some(operation) => operation.name,
+                None => exchange.operation_name().map_or("Unknown", |name| cut(name, NAME_BYTES_MAX)),
+            },
+            user_agent: cut(header(&exchange.parts.headers, USER_AGENT.as_str()), TEXT_BYTES_MAX),
+            error_code,
+            at: exchange.received,
+        });
     }
 
     /// Appends the line about the end of a session. It may end without a call, and is written down all the same.

@@ -1,0 +1,188 @@
+//! Detection: from what machines tell, and from how their credentials are used, to findings.
+//!
+//! ```text
+//! telemetry ▶ Listening (bounded, never waits) ▶ judge: the rules ▶ record: gathered and counted ▶ FindingSink ▶ outputs
+//! gateway   ▶ a call with credentials away from their machine ────▶
+//! ```
+//!
+//! Rules are asked on threads that no request waits for. What comes faster than they answer is not judged: it is counted and
+//! said, and it is stored all the same, since storing is not detection's.
+
+mod away;
+mod judge;
+mod record;
+mod rules;
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+
+use arc_swap::ArcSwap;
+use inborn_detect::away::AwaySettings;
+use inborn_detect::sigma::SigmaRules;
+use inborn_detect::{Finding, Recorded};
+use inborn_identity::{Clock, Partition, UnixTime};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use tokio::sync::mpsc;
+
+use crate::RegionServer;
+
+pub(crate) use away::Away;
+
+/// The most lists of findings that wait to be recorded.
+const FOUND_MAX: usize = 256;
+
+/// What an operator says about detection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DetectionSettings {
+    /// Whether the rules that come with Inborn are used.
+    pub own_rules: bool,
+    /// A directory of more rules: all `.yml` and `.yaml` files below it.
+    pub directory: Option<PathBuf>,
+    /// The ids of rules that are not used.
+    pub disabled: BTreeSet<String>,
+    /// Credentials that are used away from their machine.
+    pub away: AwaySettings,
+}
+
+impl Default for DetectionSettings {
+    fn default() -> Self {
+        Self { own_rules: true, directory: None, disabled: BTreeSet::new(), away: AwaySettings::default() }
+    }
+}
+
+/// What became of a finding that was to be recorded.
+pub type Recording<'a> = Pin<Box<dyn Future<Output = Result<Recorded, inborn_store::StoreError>> + Send + 'a>>;
+
+/// Keeps findings. One that has the key of a kept one is counted up there.
+pub trait FindingSink: Send + Sync + 'static {
+    /// Keeps one.
+    fn record<'a>(&'a self, finding: &'a Finding, now: UnixTime) -> Recording<'a>;
+}
+
+/// Passes findings on to other tools. It must not wait.
+pub trait FindingOutput: Send + Sync + 'static {
+    /// A finding was recorded: one line, an OCSF event (Detection Finding).
+    fn recorded(&self, line: &Arc<str>);
+}
+
+/// What detection did, in numbers.
+#[derive(Debug, Default)]
+pub(crate) struct DetectionMetrics {
+    judged: Counter,
+    skipped: Counter,
+    findings: Counter,
+    lost: Counter,
+    away_refused: Counter,
+    rules: Gauge,
+    rule_errors: Gauge,
+}
+
+impl DetectionMetrics {
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        registry.register("inborn_detection_events", "Events that were judged", self.judged.clone());
+        registry.register(
+            "inborn_detection_events_skipped",
+            "Events that were stored but not judged, since too many came",
+            self.skipped.clone(),
+        );
+        registry.register("inborn_detection_findings", "Occurrences of findings", self.findings.clone());
+        registry.register(
+            "inborn_detection_findings_lost",
+            "Occurrences of findings that could not be recorded",
+            self.lost.clone(),
+        );
+        registry.register(
+            "inborn_detection_away_refused",
+            "Calls refused because their credentials were used away from their machine",
+            self.away_refused.clone(),
+        );
+        registry.register("inborn_detection_rules", "Rules that are in use", self.rules.clone());
+        registry.register("inborn_detection_rule_errors", "Rules that cannot be used", self.rule_errors.clone());
+    }
+}
+
+/// What the parts of detection share.
+struct Shared {
+    rules: ArcSwap<SigmaRules>,
+    clock: Arc<dyn Clock>,
+    partition: Partition,
+    metrics: Arc<DetectionMetrics>,
+}
+
+struct Running {
+    shared: Arc<Shared>,
+    found: mpsc::Sender<Vec<Finding>>,
+    away: AwaySettings,
+}
+
+/// The region's detection. It does nothing until it is started.
+pub struct Detection {
+    running: OnceLock<Running>,
+    sink: OnceLock<Arc<dyn FindingSink>>,
+    outputs: OnceLock<Vec<Arc<dyn FindingOutput>>>,
+    metrics: Arc<DetectionMetrics>,
+}
+
+impl Detection {
+    pub(crate) fn new(metrics: Arc<DetectionMetrics>) -> Self {
+        Self { running: OnceLock::new(), sink: OnceLock::new(), outputs: OnceLock::new(), metrics }
+    }
+
+    /// Sets who keeps findings. Only the first call counts; before it, none is kept.
+    pub fn record_to(&self, sink: Arc<dyn FindingSink>) {
+        let _ = self.sink.set(sink);
+    }
+
+    /// Sets who passes findings on. Only the first call counts.
+    pub fn tell(&self, outputs: Vec<Arc<dyn FindingOutput>>) {
+        let _ = self.outputs.set(outputs);
+    }
+
+    /// Findings of others than the rules. Never waits.
+    fn found(&self, findings: Vec<Finding>) {
+        let Some(running) = self.running.get() else { return };
+        let count = findings.len() as u64;
+        if running.found.try_send(findings).is_err() {
+            running.shared.metrics.lost.inc_by(count);
+            tracing::warn!(count, "findings are lost: recording them takes too long");
+        }
+    }
+}
+
+impl RegionServer {
+    /// The region's detection.
+    #[must_use]
+    pub const fn detection(&self) -> &Detection {
+        &self.detection
+    }
+
+    /// Starts detection: what comes from now on is judged. Only the first call counts. Rules that cannot be used are said in
+    /// the log, with file and line.
+    pub fn detect(self: &Arc<Self>, settings: DetectionSettings) {
+        let DetectionSettings { own_rules, directory, disabled, away } = settings;
+        let (found, recording) = mpsc::channel(FOUND_MAX);
+        let metrics = Arc::clone(&self.detection.metrics);
+        let mut reader = rules::Reader::new(own_rules, directory, disabled);
+        let shared = Arc::new(Shared {
+            rules: ArcSwap::from_pointee(reader.read(&metrics)),
+            clock: Arc::clone(&self.clock),
+            partition: self.identity.partition,
+            metrics,
+        });
+        let running = Running { shared: Arc::clone(&shared), found: found.clone(), away };
+        if self.detection.running.set(running).is_err() {
+            return;
+        }
+        tokio::spawn(judge::run(self.telemetry.listen(), shared, found));
+        tokio::spawn(record::run(Arc::downgrade(self), recording));
+        tokio::spawn(rules::watch(reader, Arc::downgrade(self)));
+    }
+}
+
+#[cfg(test)]
+mod tests;
