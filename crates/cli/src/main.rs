@@ -7,6 +7,7 @@ mod audit;
 mod bridge;
 mod certificates;
 mod clock;
+mod detection;
 mod directory;
 mod exec;
 mod hook;

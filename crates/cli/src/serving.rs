@@ -29,6 +29,7 @@ use tokio::task::JoinSet;
 use crate::bridge::{ControlHandler, HostObserver, LocalIssuer, LocalReach};
 use crate::certificates::{self, Published};
 use crate::clock::SystemClock;
+use crate::detection;
 use crate::directory::{self, DataDirectory, Ready};
 use crate::settings::Settings;
 
@@ -96,6 +97,10 @@ impl Serving {
         ));
         handler.attach_known().await;
 
+        if let Some(detection) = settings.detection.settings.clone() {
+            region.detection().tell(detection::start(&settings.detection.outputs));
+            region.detect(detection);
+        }
         let ready = listeners.ready(&directory, &region)?;
         write_files(&directory, &region, &ready)?;
         let mut tasks = JoinSet::new();

@@ -12,6 +12,7 @@ use inborn_region::{Rate, Rates, RegionIdentity};
 use serde::Deserialize;
 
 use crate::arguments::{Up, named};
+use crate::detection::{Detection, FileDetection};
 use crate::directory;
 
 /// The account of a region whose operator chose none.
@@ -38,6 +39,7 @@ pub(crate) struct Settings {
     pub(crate) ready_file: Option<PathBuf>,
     pub(crate) rates: Rates,
     pub(crate) metadata: MetadataLimits,
+    pub(crate) detection: Detection,
 }
 
 /// Which region this is, checked.
@@ -114,6 +116,7 @@ struct FileSettings {
     source_rate: Option<u32>,
     principal_rate: Option<u32>,
     metadata_rate: Option<u32>,
+    detection: Option<FileDetection>,
 }
 
 impl FileSettings {
@@ -149,6 +152,7 @@ impl Settings {
             ready_file: None,
             rates: Rates::default(),
             metadata: MetadataLimits::DEFAULT,
+            detection: Detection::default(),
         })
     }
 
@@ -160,9 +164,12 @@ impl Settings {
             text(&up.partition, file.partition).as_deref(),
             text(&up.domain, file.domain).as_deref(),
         );
+        let mut mistakes = Vec::new();
+        let detection = file.detection.unwrap_or_default().check(&mut mistakes);
         let identity = match identity {
-            Ok(identity) => identity,
-            Err(mistakes) => bail!("{mistakes}"),
+            Ok(identity) if mistakes.is_empty() => identity,
+            Ok(_) => bail!("{}", mistakes.join("\n")),
+            Err(first) => bail!("{}", [&[first], mistakes.as_slice()].concat().join("\n")),
         };
         let ephemeral = up.ephemeral || file.ephemeral.unwrap_or(false);
         let port = |flag: Option<u16>, file: Option<u16>, default| {
@@ -187,6 +194,7 @@ impl Settings {
                 principal: rate(up.principal_rate.or(file.principal_rate), Rate::PRINCIPAL),
             },
             metadata: up.metadata_rate.or(file.metadata_rate).map_or(MetadataLimits::DEFAULT, MetadataLimits::of_rate),
+            detection,
         })
     }
 }
