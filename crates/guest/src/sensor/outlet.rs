@@ -9,9 +9,9 @@ use super::event::Event;
 use super::ocsf::{Stamp, render};
 
 /// Bytes of events that wait to be put into a batch.
-pub const QUEUE_BYTES_MAX: usize = 8 * 1024 * 1024;
+pub const QUEUE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Events that wait.
-pub const QUEUE_EVENTS_MAX: usize = 16_384;
+pub const QUEUE_EVENTS_MAX: usize = 8192;
 /// Bytes of one event. What is larger is left out: by the limits of its texts it cannot be.
 pub const EVENT_BYTES_MAX: usize = 128 * 1024;
 
