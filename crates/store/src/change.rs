@@ -111,7 +111,11 @@ impl ChangeRequest {
     /// The most instances one request may name.
     pub const INSTANCES_MAX: usize = 1000;
 
-    pub(crate) fn check(&self) -> Result<(), StoreError> {
+    /// Whether it makes sense to a store: what every store asks before it does anything.
+    ///
+    /// # Errors
+    /// `Invalid`.
+    pub fn check(&self) -> Result<(), StoreError> {
         match self.instances.len() {
             0 => Err(StoreError::Invalid("a change names no instance")),
             1..=Self::INSTANCES_MAX => Ok(()),
@@ -131,7 +135,8 @@ pub struct Changed {
 
 impl Changed {
     /// What the change cuts off.
-    pub(crate) fn cut_off(&self, change: &Change) -> Option<(CutOff, UnixTime)> {
+    #[must_use]
+    pub fn cut_off(&self, change: &Change) -> Option<(CutOff, UnixTime)> {
         let instance = self.after.id;
         let below = self.after.boot_generation;
         match change {
@@ -166,7 +171,10 @@ impl Change {
     }
 
     /// The record after the change.
-    pub(crate) fn apply(&self, before: &Instance) -> Result<Instance, StoreError> {
+    ///
+    /// # Errors
+    /// `Conflict`: the state forbids it; `Invalid`: the boot generations are used up.
+    pub fn apply(&self, before: &Instance) -> Result<Instance, StoreError> {
         use InstanceState::{Running, Stopped, Terminated};
         let wrong_state = || {
             let (instance, state, change) = (before.id, before.state, self.word());

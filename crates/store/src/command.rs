@@ -245,7 +245,11 @@ impl SentCommand {
     /// The most bytes of parameters and of targets, each.
     pub const TEXT_BYTES_MAX: usize = 256 * 1024;
 
-    pub(crate) fn check(&self) -> Result<(), StoreError> {
+    /// Whether it makes sense to a store: what every store asks before it does anything.
+    ///
+    /// # Errors
+    /// `Invalid`.
+    pub fn check(&self) -> Result<(), StoreError> {
         if self.invocations.len() > Self::INVOCATIONS_MAX {
             return Err(StoreError::Invalid("a command has at most 10000 invocations"));
         }
@@ -272,7 +276,11 @@ pub struct CommandChange {
 }
 
 impl CommandChange {
-    pub(crate) fn check(&self) -> Result<(), StoreError> {
+    /// Whether it makes sense to a store: what every store asks before it does anything.
+    ///
+    /// # Errors
+    /// `Invalid`.
+    pub fn check(&self) -> Result<(), StoreError> {
         if self.invocations.iter().any(|invocation| invocation.command != self.command) {
             return Err(StoreError::Invalid("an invocation and its command disagree"));
         }
@@ -308,7 +316,11 @@ impl CommandQuery {
     /// The most on one page.
     pub const LIMIT_MAX: u32 = 100;
 
-    pub(crate) fn check(&self) -> Result<(), StoreError> {
+    /// Whether it makes sense to a store: what every store asks before it does anything.
+    ///
+    /// # Errors
+    /// `Invalid`.
+    pub fn check(&self) -> Result<(), StoreError> {
         match self.limit {
             1..=Self::LIMIT_MAX => Ok(()),
             _ => Err(StoreError::Invalid("a page has 1 to 100 commands")),

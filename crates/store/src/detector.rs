@@ -28,7 +28,11 @@ impl Detector {
     /// The longest document, of its parts too, in bytes: two hundred tags with four bytes to each character fit.
     pub const DOCUMENT_MAX: usize = 512 * 1024;
 
-    pub(crate) fn check(&self) -> Result<(), StoreError> {
+    /// Whether it makes sense to a store: what every store asks before it does anything.
+    ///
+    /// # Errors
+    /// `Invalid`.
+    pub fn check(&self) -> Result<(), StoreError> {
         fits(&self.id, &self.document)
     }
 }
@@ -95,7 +99,11 @@ pub struct DetectorPart {
 }
 
 impl DetectorPart {
-    pub(crate) fn check(&self) -> Result<(), StoreError> {
+    /// Whether it makes sense to a store: what every store asks before it does anything.
+    ///
+    /// # Errors
+    /// `Invalid`.
+    pub fn check(&self) -> Result<(), StoreError> {
         fits(&self.id, &self.document)
     }
 }
@@ -121,7 +129,11 @@ impl AgentReport {
     /// The most reports that are written together.
     pub const WRITTEN_MAX: usize = 1000;
 
-    pub(crate) fn check_all(reports: &[Self]) -> Result<(), StoreError> {
+    /// Whether all of them together make sense to a store: what every store asks before it does anything.
+    ///
+    /// # Errors
+    /// `Invalid`.
+    pub fn check_all(reports: &[Self]) -> Result<(), StoreError> {
         if reports.len() > Self::WRITTEN_MAX {
             return Err(StoreError::Invalid("at most 1000 reports are written together"));
         }

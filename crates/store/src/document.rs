@@ -29,7 +29,11 @@ impl Document {
     /// The longest of the other texts: 1024 characters of four bytes.
     pub const TEXT_BYTES_MAX: usize = 4096;
 
-    pub(crate) fn check(&self) -> Result<(), StoreError> {
+    /// Whether it makes sense to a store: what every store asks before it does anything.
+    ///
+    /// # Errors
+    /// `Invalid`.
+    pub fn check(&self) -> Result<(), StoreError> {
         if !(1..=Self::NAME_BYTES_MAX).contains(&self.name.len()) {
             return Err(StoreError::Invalid("the name of a document has 1 to 128 bytes"));
         }

@@ -57,6 +57,12 @@ pub enum StoreError {
     /// Another program has the store locked.
     #[error("another program keeps the store locked: end its transaction, or try again")]
     Busy,
+    /// The database does not answer, or takes no writes now. Nothing was changed.
+    #[error("the database is not available ({0}): see that it runs and can be reached, or try again")]
+    Unavailable(String),
+    /// The database is not set up as a store needs it.
+    #[error("the database is not fit for a store: {0}")]
+    Unfit(String),
     /// What the store holds does not allow the change.
     #[error(transparent)]
     Conflict(#[from] Conflict),
@@ -87,7 +93,9 @@ pub enum StoreError {
     #[error("{0} is in use: another `inborn up` runs on this data; stop it, or name another data directory")]
     InUse(String),
     /// The medium, the file system or its permissions failed.
-    #[error("the store's files cannot be read or written ({0}): check the disk and the permissions, then try again")]
+    #[error(
+        "the store cannot be read or written ({0}): check the disk and the permissions, or the database, then try again"
+    )]
     Io(String),
     /// The store was closed, or its thread ended.
     #[error("the store is closed: start the program again")]
@@ -98,6 +106,6 @@ impl StoreError {
     /// Whether the same request may succeed a little later without anybody doing anything about it.
     #[must_use]
     pub const fn is_transient(&self) -> bool {
-        matches!(self, Self::Busy)
+        matches!(self, Self::Busy | Self::Unavailable(_))
     }
 }

@@ -41,7 +41,11 @@ impl Finding {
     /// The most findings that are written together.
     pub const WRITTEN_MAX: usize = 200;
 
-    pub(crate) fn check(&self) -> Result<(), StoreError> {
+    /// Whether it makes sense to a store: what every store asks before it does anything.
+    ///
+    /// # Errors
+    /// `Invalid`.
+    pub fn check(&self) -> Result<(), StoreError> {
         let is_name = |text: &String| (1..=Self::NAME_MAX).contains(&text.len());
         if !is_name(&self.id) || !is_name(&self.kind) {
             return Err(StoreError::Invalid("the id and the type of a finding have 1 to 300 bytes"));
@@ -58,7 +62,11 @@ impl Finding {
         Ok(())
     }
 
-    pub(crate) fn check_all(findings: &[Self]) -> Result<(), StoreError> {
+    /// Whether all of them together make sense to a store: what every store asks before it does anything.
+    ///
+    /// # Errors
+    /// `Invalid`.
+    pub fn check_all(findings: &[Self]) -> Result<(), StoreError> {
         if findings.len() > Self::WRITTEN_MAX {
             return Err(StoreError::Invalid("at most 200 findings are written together"));
         }
@@ -92,7 +100,11 @@ impl FindingQuery {
     /// The most on one page.
     pub const LIMIT_MAX: u32 = 500;
 
-    pub(crate) fn check(&self) -> Result<(), StoreError> {
+    /// Whether it makes sense to a store: what every store asks before it does anything.
+    ///
+    /// # Errors
+    /// `Invalid`.
+    pub fn check(&self) -> Result<(), StoreError> {
         match self.limit {
             1..=Self::LIMIT_MAX => Ok(()),
             _ => Err(StoreError::Invalid("a page has 1 to 500 findings")),

@@ -101,7 +101,7 @@ impl HostKeys {
     }
 
     /// The sets, each with its place in the store.
-    pub(crate) fn places(&self) -> impl Iterator<Item = (u8, &HostKeySet)> {
+    pub fn places(&self) -> impl Iterator<Item = (u8, &HostKeySet)> {
         let single = |place, set: &'_ Option<HostKeySet>| set.as_ref().map(|_| place);
         let current = single(0, &self.current).zip(self.current.as_ref());
         let pending = single(1, &self.pending).zip(self.pending.as_ref());
@@ -121,7 +121,11 @@ pub struct HostKeysChange {
 }
 
 impl HostKeysChange {
-    pub(crate) fn check(&self) -> Result<(), StoreError> {
+    /// Whether it makes sense to a store: what every store asks before it does anything.
+    ///
+    /// # Errors
+    /// `Invalid`.
+    pub fn check(&self) -> Result<(), StoreError> {
         if self.keys.past.len() > HostKeys::PAST_MAX {
             return Err(StoreError::Invalid("a record of host keys has at most 16 sets of the past"));
         }

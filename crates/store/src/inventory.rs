@@ -69,7 +69,8 @@ impl InventoryRecord {
     pub const BYTES_MAX: usize = 2 * 1024 * 1024;
 
     /// How much it holds.
-    pub(crate) fn bytes(&self) -> usize {
+    #[must_use]
+    pub fn bytes(&self) -> usize {
         [&self.type_name, &self.schema_version, &self.captured_at, &self.content_hash, &self.context, &self.content]
             .into_iter()
             .map(String::len)
@@ -96,7 +97,11 @@ impl InventoryChange {
     /// The most bytes that a machine has of one kind.
     pub const BYTES_MAX: usize = 5 * 1024 * 1024;
 
-    pub(crate) fn check(&self) -> Result<(), StoreError> {
+    /// Whether it makes sense to a store: what every store asks before it does anything.
+    ///
+    /// # Errors
+    /// `Invalid`.
+    pub fn check(&self) -> Result<(), StoreError> {
         let records = || self.records.iter().chain(&self.unchanged);
         if !(1..=Self::RECORDS_MAX).contains(&records().count()) {
             return Err(StoreError::Invalid("a change of inventory has 1 to 30 records"));

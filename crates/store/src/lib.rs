@@ -5,6 +5,7 @@
 //! Credentials are never stored.
 #![forbid(unsafe_code)]
 
+mod attachment;
 mod change;
 mod command;
 #[cfg(feature = "conformance")]

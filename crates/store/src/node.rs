@@ -40,7 +40,11 @@ impl Node {
         known.map(|(_, value)| value.as_str()).unwrap_or_default()
     }
 
-    pub(crate) fn check(&self) -> Result<(), StoreError> {
+    /// Whether it makes sense to a store: what every store asks before it does anything.
+    ///
+    /// # Errors
+    /// `Invalid`.
+    pub fn check(&self) -> Result<(), StoreError> {
         if self.facts.iter().all(|fact| fact.len() <= Self::FACT_BYTES_MAX) {
             Ok(())
         } else {

@@ -34,7 +34,11 @@ impl RegistrationChange {
     /// The longest key. One of RSA with 8192 bits has 1062.
     pub const KEY_BYTES_MAX: usize = 2048;
 
-    pub(crate) fn check(&self) -> Result<(), StoreError> {
+    /// Whether it makes sense to a store: what every store asks before it does anything.
+    ///
+    /// # Errors
+    /// `Invalid`.
+    pub fn check(&self) -> Result<(), StoreError> {
         let is_good = |key: &Vec<u8>| (1..=Self::KEY_BYTES_MAX).contains(&key.len());
         if self.public_key.as_ref().is_none_or(is_good) {
             Ok(())

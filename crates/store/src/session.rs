@@ -42,7 +42,11 @@ impl Session {
     /// The longest of the other texts, in bytes.
     pub const TEXT_MAX: usize = 2048;
 
-    pub(crate) fn check(&self) -> Result<(), StoreError> {
+    /// Whether it makes sense to a store: what every store asks before it does anything.
+    ///
+    /// # Errors
+    /// `Invalid`.
+    pub fn check(&self) -> Result<(), StoreError> {
         if self.id.is_empty() || self.id.len() > Self::ID_MAX {
             return Err(StoreError::Invalid("the id of a session has 1 to 96 bytes"));
         }
@@ -54,7 +58,11 @@ impl Session {
 }
 
 impl SessionEnd {
-    pub(crate) fn check(&self) -> Result<(), StoreError> {
+    /// Whether it makes sense to a store: what every store asks before it does anything.
+    ///
+    /// # Errors
+    /// `Invalid`.
+    pub fn check(&self) -> Result<(), StoreError> {
         fits(&[&self.status, &self.details])
     }
 }
@@ -93,7 +101,11 @@ impl SessionQuery {
     /// The most on one page. Source: botocore's model, `DescribeSessions`, `MaxResults`.
     pub const LIMIT_MAX: u32 = 200;
 
-    pub(crate) fn check(&self) -> Result<(), StoreError> {
+    /// Whether it makes sense to a store: what every store asks before it does anything.
+    ///
+    /// # Errors
+    /// `Invalid`.
+    pub fn check(&self) -> Result<(), StoreError> {
         match self.limit {
             1..=Self::LIMIT_MAX => Ok(()),
             _ => Err(StoreError::Invalid("a page has 1 to 200 sessions")),

@@ -34,7 +34,11 @@ impl LaunchRequest {
     /// The most instances that are launched together.
     pub const INSTANCES_MAX: usize = 1000;
 
-    pub(crate) fn check(&self) -> Result<(), StoreError> {
+    /// Whether it makes sense to a store: what every store asks before it does anything.
+    ///
+    /// # Errors
+    /// `Invalid`.
+    pub fn check(&self) -> Result<(), StoreError> {
         if self.instances.is_empty() {
             return Err(StoreError::Invalid("a launch has no instance"));
         }
@@ -81,7 +85,11 @@ impl InstanceQuery {
     /// The most instances on one page. Source: EC2 API reference, `DescribeInstances`, `MaxResults`.
     pub const LIMIT_MAX: u32 = 1000;
 
-    pub(crate) fn check(&self) -> Result<(), StoreError> {
+    /// Whether it makes sense to a store: what every store asks before it does anything.
+    ///
+    /// # Errors
+    /// `Invalid`.
+    pub fn check(&self) -> Result<(), StoreError> {
         match self.limit {
             1..=Self::LIMIT_MAX => Ok(()),
             _ => Err(StoreError::Invalid("a page has 1 to 1000 instances")),
@@ -115,7 +123,11 @@ impl SettingChange {
     /// The longest value, in bytes.
     pub const VALUE_MAX: usize = 64 * 1024;
 
-    pub(crate) fn check(&self) -> Result<(), StoreError> {
+    /// Whether it makes sense to a store: what every store asks before it does anything.
+    ///
+    /// # Errors
+    /// `Invalid`.
+    pub fn check(&self) -> Result<(), StoreError> {
         if self.name.is_empty() || self.name.len() > Self::NAME_MAX {
             return Err(StoreError::Invalid("the name of a setting has 1 to 128 bytes"));
         }

@@ -31,13 +31,6 @@ const UPDATE: &str = "UPDATE instances SET state = :state, launch_time = :launch
     attachment_mac = :attachment_mac WHERE id = :id";
 
 const INSTANCE: &str = "an instance";
-const LOOPBACK_PORT: &str = "loopback-port";
-const NAMESPACE: &str = "network-namespace";
-const PROCESS: &str = "process";
-const INTERFACE: &str = "network-interface";
-const VSOCK: &str = "vsock";
-const FOUND: &str = "found";
-const TOLD: &str = "told";
 
 /// See [`crate::Store::launch`].
 pub(super) fn launch(connection: &Connection, request: &LaunchRequest) -> Outcome<LaunchOutcome> {
@@ -72,7 +65,7 @@ fn earlier_launch(connection: &Connection, account: AccountId, token: &str) -> O
 }
 
 fn insert(connection: &Connection, instance: &Instance) -> Outcome<()> {
-    let (attachment_kind, attachment_value) = attachment_columns(instance.attachment.as_ref());
+    let (attachment_kind, attachment_value) = instance.attachment.as_ref().map(Attachment::to_columns).unzip();
     let options = &instance.metadata_options;
     let row = named_params! {
         ":id": instance.id.to_string(),
@@ -100,7 +93,7 @@ fn insert(connection: &Connection, instance: &Instance) -> Outcome<()> {
         ":lease": instance.lease,
         ":attachment_kind": attachment_kind,
         ":attachment_value": attachment_value,
-        ":attachment_mac": instance.mac.map(mac_column),
+        ":attachment_mac": instance.mac.map(OwnMac::to_column),
         ":public_key": instance.public_key,
         ":ipv6_address": instance.ipv6_address.map(|address| address.to_string()),
         ":placement_group": instance.placement_group,
@@ -143,7 +136,7 @@ fn insert_tags(connection: &Connection, instance: &Instance) -> Outcome<()> {
 }
 
 fn update(connection: &Connection, Changed { before, after }: &Changed) -> Outcome<()> {
-    let (attachment_kind, attachment_value) = attachment_columns(after.attachment.as_ref());
+    let (attachment_kind, attachment_value) = after.attachment.as_ref().map(Attachment::to_columns).unzip();
     let options = &after.metadata_options;
     let row = named_params! {
         ":id": after.id.to_string(),
@@ -161,7 +154,7 @@ fn update(connection: &Connection, Changed { before, after }: &Changed) -> Outco
         ":metadata_tags": options.tags,
         ":attachment_kind": attachment_kind,
         ":attachment_value": attachment_value,
-        ":attachment_mac": after.mac.map(mac_column),
+        ":attachment_mac": after.mac.map(OwnMac::to_column),
     };
     let updated = connection.prepare_cached(UPDATE).and_then(|mut sql| sql.execute(row));
     updated.map_err(refused)?;
@@ -334,52 +327,12 @@ fn from_row(row: &Row<'_>) -> Outcome<Instance> {
     })
 }
 
-fn attachment_columns(attachment: Option<&Attachment>) -> (Option<&'static str>, Option<String>) {
-    // What has a mark is two lines: no name of a place holds a line end.
-    let marked = |name: &str, mark: Option<&String>| match mark {
-        Some(mark) => Some(format!("{name}\n{mark}")),
-        None => Some(name.to_owned()),
-    };
-    match attachment {
-        Some(Attachment::LoopbackPort(port)) => (Some(LOOPBACK_PORT), Some(port.to_string())),
-        Some(Attachment::Namespace { path, mark }) => (Some(NAMESPACE), marked(path, mark.as_ref())),
-        Some(Attachment::Process { pid, mark }) => (Some(PROCESS), marked(&pid.to_string(), Some(mark))),
-        Some(Attachment::Interface { name, mark }) => (Some(INTERFACE), marked(name, mark.as_ref())),
-        Some(Attachment::Vsock(cid)) => (Some(VSOCK), Some(cid.to_string())),
-        None => (None, None),
-    }
-}
-
 fn attachment(kind: Option<String>, value: Option<String>) -> Outcome<Option<Attachment>> {
     let (Some(kind), Some(value)) = (kind, value) else { return Ok(None) };
-    let (name, mark) = match value.split_once('\n') {
-        Some((name, mark)) => (name.to_owned(), Some(mark.to_owned())),
-        None => (value, None),
-    };
-    let number = || name.parse().map_err(fault::corrupt);
-    Ok(Some(match (kind.as_str(), mark) {
-        (LOOPBACK_PORT, None) => Attachment::LoopbackPort(name.parse().map_err(fault::corrupt)?),
-        (NAMESPACE, mark) => Attachment::Namespace { path: name, mark },
-        (PROCESS, Some(mark)) => Attachment::Process { pid: number()?, mark },
-        (INTERFACE, mark) => Attachment::Interface { name, mark },
-        (VSOCK, None) => Attachment::Vsock(number()?),
-        _ => return Err(fault::corrupt("instances.attachment_kind is of no known kind")),
-    }))
-}
-
-fn mac_column(mac: OwnMac) -> String {
-    let word = match mac {
-        OwnMac::Found(_) => FOUND,
-        OwnMac::Told(_) => TOLD,
-    };
-    format!("{word} {}", mac.address())
+    let attachment = Attachment::from_columns(&kind, &value);
+    attachment.map(Some).ok_or_else(|| fault::corrupt("instances.attachment_kind is of no known kind"))
 }
 
 fn own_mac(text: &str) -> Outcome<OwnMac> {
-    let mac = |text: &str| text.parse().map_err(fault::corrupt);
-    match text.split_once(' ') {
-        Some((FOUND, address)) => Ok(OwnMac::Found(mac(address)?)),
-        Some((TOLD, address)) => Ok(OwnMac::Told(mac(address)?)),
-        _ => Err(fault::corrupt("instances.attachment_mac is of no known kind")),
-    }
+    OwnMac::from_column(text).ok_or_else(|| fault::corrupt("instances.attachment_mac is of no known kind"))
 }

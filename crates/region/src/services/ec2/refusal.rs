@@ -122,7 +122,7 @@ pub(super) fn of_store(error: StoreError) -> Problem {
                 "The region cannot store this: its disk is full. Free some space in its data directory and try again.";
             refuse(503, "InsufficientInstanceCapacity", message)
         }
-        StoreError::Busy => Problem::Unavailable,
+        StoreError::Busy | StoreError::Unavailable(_) => Problem::Unavailable,
         error => {
             tracing::error!(%error, "the store failed");
             Problem::Internal

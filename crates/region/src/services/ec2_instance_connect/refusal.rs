@@ -70,7 +70,7 @@ pub(super) fn of_store(error: StoreError) -> Problem {
                 "The region cannot store this: its disk is full. Free some space in its data directory and try again.";
             Problem::Service { status: 503, code: "ServiceException", message: message.to_owned() }
         }
-        StoreError::Busy => Problem::Unavailable,
+        StoreError::Busy | StoreError::Unavailable(_) => Problem::Unavailable,
         error => {
             tracing::error!(%error, "the store failed");
             Problem::Internal

@@ -59,7 +59,7 @@ pub(super) fn of_store(error: StoreError) -> Problem {
                 "The region cannot store this: its disk is full. Free some space in its data directory and try again.";
             refuse(500, "ServiceFailure", message)
         }
-        StoreError::Busy => Problem::Unavailable,
+        StoreError::Busy | StoreError::Unavailable(_) => Problem::Unavailable,
         error => {
             tracing::error!(%error, "the store failed");
             Problem::Internal

@@ -1,0 +1,269 @@
+//! Commands and what became of them as rows.
+
+use std::collections::BTreeMap;
+
+use inborn_identity::InstanceId;
+use inborn_store::{
+    Command, CommandChange, CommandProgress, CommandQuery, CommandRetention, CommandStep, Invocation, SentCommand,
+};
+
+use crate::fault::{self, Outcome};
+use crate::transaction::{Query, Session};
+use crate::value::{Row, Value, values};
+
+/// The most commands that one [`inborn_store::Store::forget_commands`] forgets, so that it does not hold up other writes
+/// for long.
+const FORGOTTEN_MAX: u32 = 200;
+
+const COMMANDS: &str = "SELECT id, requested_at, document_name, content, parameters, targets, comment, \
+    delivery_seconds, execution_seconds, concurrency_max, errors_max, state, target_count, completed_count, \
+    error_count, delivery_timed_out_count FROM commands";
+
+const INVOCATIONS: &str = "SELECT command_id, instance_id, requested_at, instance_name, state, acknowledged_at, trace \
+    FROM invocations";
+
+/// See [`inborn_store::Store::put_command`].
+pub(crate) async fn put(session: &Session<'_>, sent: &SentCommand) -> Outcome<()> {
+    let SentCommand { command, content, invocations } = sent;
+    let progress = command.progress;
+    let sql = "INSERT INTO commands (id, requested_at, document_name, content, parameters, targets, comment, \
+        delivery_seconds, execution_seconds, concurrency_max, errors_max, state, is_open, target_count, \
+        completed_count, error_count, delivery_timed_out_count) \
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)";
+    let row: &[Value] = values![
+        &command.id,
+        command.requested_at,
+        &command.document_name,
+        if progress.state.is_terminal() { "" } else { content.as_str() },
+        &command.parameters,
+        &command.targets,
+        &command.comment,
+        command.delivery_seconds,
+        command.execution_seconds,
+        &command.concurrency_max,
+        &command.errors_max,
+        progress.state.as_str(),
+        !progress.state.is_terminal(),
+        progress.targets,
+        progress.completed,
+        progress.errors,
+        progress.delivery_timed_out,
+    ];
+    session.put(sql, row, "a command").await?;
+    let sql = "INSERT INTO invocations (command_id, instance_id, requested_at, instance_name, state, acknowledged_at, \
+        trace) VALUES ($1, $2, $3, $4, $5, $6, $7)";
+    let rows = invocations.iter().map(|invocation| {
+        let row: &[Value] = values![
+            &invocation.command,
+            invocation.instance.to_string(),
+            command.requested_at,
+            &invocation.instance_name,
+            invocation.state.as_str(),
+            invocation.acknowledged_at,
+            &invocation.trace,
+        ];
+        row.to_vec()
+    });
+    let rows: Vec<_> = rows.collect();
+    session.run_all(sql, &rows, |error| fault::from_insertion(error, "an invocation")).await?;
+    put_steps(session, invocations).await
+}
+
+/// See [`inborn_store::Store::change_commands`]. What has ended is left as it is, whatever the caller believes of it.
+pub(crate) async fn change(session: &Session<'_>, changes: &Vec<CommandChange>) -> Outcome<()> {
+    for change in changes {
+        let progress = change.progress;
+        let sql = "UPDATE commands SET state = $2, is_open = $3, target_count = $4, completed_count = $5, \
+            error_count = $6, delivery_timed_out_count = $7, content = CASE WHEN $3 THEN content ELSE '' END \
+            WHERE id = $1 AND is_open";
+        let row = values![
+            &change.command,
+            progress.state.as_str(),
+            !progress.state.is_terminal(),
+            progress.targets,
+            progress.completed,
+            progress.errors,
+            progress.delivery_timed_out,
+        ];
+        session.run(sql, row).await?;
+        for invocation in &change.invocations {
+            let id = invocation.instance.to_string();
+            let sql = "UPDATE invocations SET instance_name = $3, state = $4, acknowledged_at = $5, trace = $6 \
+                WHERE command_id = $1 AND instance_id = $2 \
+                AND state IN ('Pending', 'Delayed', 'InProgress', 'Cancelling')";
+            let row = values![
+                &change.command,
+                &id,
+                &invocation.instance_name,
+                invocation.state.as_str(),
+                invocation.acknowledged_at,
+                &invocation.trace,
+            ];
+            if session.run(sql, row).await? == 0 {
+                continue;
+            }
+            let sql = "DELETE FROM invocation_steps WHERE command_id = $1 AND instance_id = $2";
+            session.run(sql, values![&change.command, id]).await?;
+            put_steps(session, core::slice::from_ref(invocation)).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn put_steps(session: &Session<'_>, invocations: &[Invocation]) -> Outcome<()> {
+    let sql = "INSERT INTO invocation_steps (command_id, instance_id, place, name, status, code, started, \
+        finished, output, standard_output, standard_error) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+    let mut rows = Vec::new();
+    for invocation in invocations {
+        for (place, step) in (0_u32..).zip(&invocation.steps) {
+            let row: &[Value] = values![
+                &invocation.command,
+                invocation.instance.to_string(),
+                place,
+                &step.name,
+                &step.status,
+                step.code,
+                &step.started,
+                &step.finished,
+                &step.output,
+                &step.standard_output,
+                &step.standard_error,
+            ];
+            rows.push(row.to_vec());
+        }
+    }
+    session.run_all(sql, &rows, fault::from_statement).await
+}
+
+/// See [`inborn_store::Store::open_commands`].
+pub(crate) async fn open(session: &Session<'_>) -> Outcome<Vec<SentCommand>> {
+    let sql = format!("{COMMANDS} WHERE is_open ORDER BY requested_at, id");
+    let mut open = Vec::new();
+    for row in session.rows(&sql, &[]).await? {
+        open.push(SentCommand { command: read(&row)?, content: row.text("content")?, invocations: Vec::new() });
+    }
+    let ids = Value::all(open.iter().map(|sent: &SentCommand| &sent.command.id));
+    let query = Query::new(&format!("{INVOCATIONS} WHERE command_id = ANY($1) ORDER BY instance_id"), &[ids]);
+    let mut of: BTreeMap<String, Vec<Invocation>> = BTreeMap::new();
+    for invocation in select_invocations(session, &query).await? {
+        of.entry(invocation.command.clone()).or_default().push(invocation);
+    }
+    for sent in &mut open {
+        sent.invocations = of.remove(&sent.command.id).unwrap_or_default();
+    }
+    Ok(open)
+}
+
+/// See [`inborn_store::Store::commands`].
+pub(crate) async fn commands(session: &Session<'_>, asked: &CommandQuery) -> Outcome<Vec<Command>> {
+    let mut query = Query::new(&format!("{COMMANDS} WHERE TRUE"), &[]);
+    if let Some(command) = &asked.command {
+        let command = query.value(command);
+        query.push(&format!(" AND id = {command}"));
+    }
+    if let Some(instance) = asked.instance {
+        let instance = query.value(instance.to_string());
+        query.push(&format!(" AND id IN (SELECT command_id FROM invocations WHERE instance_id = {instance})"));
+    }
+    if let Some(place) = &asked.after {
+        let (at, id) = (query.value(place.requested_at), query.value(&place.command));
+        query.push(&format!(" AND (requested_at < {at} OR (requested_at = {at} AND id > {id}))"));
+    }
+    let limit = query.value(asked.limit);
+    query.push(&format!(" ORDER BY requested_at DESC, id LIMIT {limit}"));
+    query.rows(session).await?.iter().map(read).collect()
+}
+
+/// See [`inborn_store::Store::invocations`].
+pub(crate) async fn invocations(session: &Session<'_>, asked: &CommandQuery) -> Outcome<Vec<Invocation>> {
+    let mut query = Query::new(&format!("{INVOCATIONS} WHERE TRUE"), &[]);
+    if let Some(command) = &asked.command {
+        let command = query.value(command);
+        query.push(&format!(" AND command_id = {command}"));
+    }
+    if let Some(instance) = asked.instance {
+        let instance = query.value(instance.to_string());
+        query.push(&format!(" AND instance_id = {instance}"));
+    }
+    if let Some(place) = &asked.after {
+        let (at, command) = (query.value(place.requested_at), query.value(&place.command));
+        // A place without a machine is behind all of its command: nothing compares with what is absent.
+        let last = query.value(place.instance.map(|id| id.to_string()));
+        query.push(&format!(
+            " AND (requested_at < {at} OR (requested_at = {at} AND (command_id, instance_id) > ({command}, {last})))"
+        ));
+    }
+    let limit = query.value(asked.limit);
+    query.push(&format!(" ORDER BY requested_at DESC, command_id, instance_id LIMIT {limit}"));
+    select_invocations(session, &query).await
+}
+
+/// See [`inborn_store::Store::forget_commands`].
+pub(crate) async fn forget(session: &Session<'_>, retention: &CommandRetention) -> Outcome<u64> {
+    // A command is beyond what is kept if those that are not older have that many invocations already.
+    let sql = "DELETE FROM commands WHERE id IN (SELECT id FROM (SELECT id, requested_at, \
+        CAST(SUM(target_count) OVER (ORDER BY requested_at DESC, id) AS BIGINT) AS so_far FROM commands \
+        WHERE NOT is_open) AS ranked WHERE requested_at < $1 OR so_far > $2 ORDER BY requested_at, id DESC LIMIT $3)";
+    session.run(sql, values![retention.sent_before, retention.invocations_max, FORGOTTEN_MAX]).await
+}
+
+fn read(row: &Row) -> Outcome<Command> {
+    Ok(Command {
+        id: row.text("id")?,
+        requested_at: row.moment("requested_at")?,
+        document_name: row.text("document_name")?,
+        parameters: row.text("parameters")?,
+        targets: row.text("targets")?,
+        comment: row.text("comment")?,
+        delivery_seconds: row.number("delivery_seconds")?,
+        execution_seconds: row.number("execution_seconds")?,
+        concurrency_max: row.text("concurrency_max")?,
+        errors_max: row.text("errors_max")?,
+        progress: CommandProgress {
+            state: row.parsed("state")?,
+            targets: row.number("target_count")?,
+            completed: row.number("completed_count")?,
+            errors: row.number("error_count")?,
+            delivery_timed_out: row.number("delivery_timed_out_count")?,
+        },
+    })
+}
+
+/// Invocations with their steps: two statements, however many there are.
+async fn select_invocations(session: &Session<'_>, query: &Query) -> Outcome<Vec<Invocation>> {
+    let mut found = Vec::new();
+    for row in query.rows(session).await? {
+        found.push(Invocation {
+            command: row.text("command_id")?,
+            instance: row.parsed("instance_id")?,
+            instance_name: row.text("instance_name")?,
+            state: row.parsed("state")?,
+            acknowledged_at: row.moment_if_any("acknowledged_at")?,
+            trace: row.text("trace")?,
+            steps: Vec::new(),
+        });
+    }
+    let commands = Value::all(found.iter().map(|invocation: &Invocation| &invocation.command));
+    let instances = Value::all(found.iter().map(|invocation| invocation.instance));
+    let sql = "SELECT command_id, instance_id, name, status, code, started, finished, output, standard_output, \
+        standard_error FROM invocation_steps WHERE command_id = ANY($1) AND instance_id = ANY($2) \
+        ORDER BY command_id, instance_id, place";
+    let mut steps: BTreeMap<(String, InstanceId), Vec<CommandStep>> = BTreeMap::new();
+    for row in session.rows(sql, &[commands, instances]).await? {
+        let of = steps.entry((row.text("command_id")?, row.parsed("instance_id")?)).or_default();
+        of.push(CommandStep {
+            name: row.text("name")?,
+            status: row.text("status")?,
+            code: row.number("code")?,
+            started: row.text("started")?,
+            finished: row.text("finished")?,
+            output: row.text("output")?,
+            standard_output: row.text("standard_output")?,
+            standard_error: row.text("standard_error")?,
+        });
+    }
+    for invocation in &mut found {
+        invocation.steps = steps.remove(&(invocation.command.clone(), invocation.instance)).unwrap_or_default();
+    }
+    Ok(found)
+}

@@ -1,0 +1,115 @@
+//! Detectors, their parts and the agents that send them telemetry, as rows.
+
+use inborn_store::{AgentReport, Conflict, Detector, DetectorPart, PartKind};
+
+use crate::fault::Outcome;
+use crate::transaction::Session;
+use crate::value::{Row, values};
+
+/// See [`inborn_store::Store::detectors`].
+pub(crate) async fn detectors(session: &Session<'_>) -> Outcome<Vec<Detector>> {
+    let read = |row: &Row| {
+        Ok(Detector {
+            id: row.text("id")?,
+            account: row.parsed("account")?,
+            created_at: row.moment("created_at")?,
+            updated_at: row.moment("updated_at")?,
+            document: row.text("document")?,
+        })
+    };
+    let sql = "SELECT id, account, created_at, updated_at, document FROM detectors ORDER BY id";
+    session.rows(sql, &[]).await?.iter().map(read).collect()
+}
+
+/// See [`inborn_store::Store::put_detector`].
+pub(crate) async fn put(session: &Session<'_>, detector: &Detector) -> Outcome<()> {
+    let sql = "INSERT INTO detectors (id, account, created_at, updated_at, document) VALUES ($1, $2, $3, $4, $5) \
+        ON CONFLICT (id) DO UPDATE SET account = excluded.account, created_at = excluded.created_at, \
+        updated_at = excluded.updated_at, document = excluded.document";
+    let row = values![
+        &detector.id,
+        detector.account.to_string(),
+        detector.created_at,
+        detector.updated_at,
+        &detector.document,
+    ];
+    session.put(sql, row, "a detector").await
+}
+
+/// See [`inborn_store::Store::delete_detector`].
+pub(crate) async fn delete(session: &Session<'_>, id: &String) -> Outcome<bool> {
+    Ok(session.run("DELETE FROM detectors WHERE id = $1", values![id]).await? > 0)
+}
+
+/// Whether there is a detector of this id.
+pub(crate) async fn expect(session: &Session<'_>, id: &str) -> Outcome<()> {
+    let found = session.row("SELECT id FROM detectors WHERE id = $1", values![id]).await?;
+    found.map(drop).ok_or_else(|| Conflict::Absent("a detector").into())
+}
+
+/// See [`inborn_store::Store::detector_parts`].
+pub(crate) async fn parts(session: &Session<'_>) -> Outcome<Vec<DetectorPart>> {
+    let read = |row: &Row| {
+        Ok(DetectorPart {
+            detector: row.text("detector_id")?,
+            kind: row.parsed("kind")?,
+            id: row.text("id")?,
+            document: row.text("document")?,
+        })
+    };
+    let sql = "SELECT detector_id, kind, id, document FROM detector_parts ORDER BY detector_id, kind, id";
+    session.rows(sql, &[]).await?.iter().map(read).collect()
+}
+
+/// See [`inborn_store::Store::put_detector_part`].
+pub(crate) async fn put_part(session: &Session<'_>, part: &DetectorPart) -> Outcome<()> {
+    expect(session, &part.detector).await?;
+    let sql = "INSERT INTO detector_parts (detector_id, kind, id, document) VALUES ($1, $2, $3, $4) \
+        ON CONFLICT (detector_id, kind, id) DO UPDATE SET document = excluded.document";
+    session.run(sql, values![&part.detector, part.kind.to_string(), &part.id, &part.document]).await.map(drop)
+}
+
+/// See [`inborn_store::Store::delete_detector_part`].
+pub(crate) async fn delete_part(
+    session: &Session<'_>,
+    (detector, kind, id): &(String, PartKind, String),
+) -> Outcome<bool> {
+    let sql = "DELETE FROM detector_parts WHERE detector_id = $1 AND kind = $2 AND id = $3";
+    Ok(session.run(sql, values![detector, kind.to_string(), id]).await? > 0)
+}
+
+/// See [`inborn_store::Store::agent_reports`].
+pub(crate) async fn agent_reports(session: &Session<'_>) -> Outcome<Vec<AgentReport>> {
+    let read = |row: &Row| {
+        Ok(AgentReport {
+            instance: row.parsed("instance_id")?,
+            agent_name: row.text("agent_name")?,
+            agent_version: row.text("agent_version")?,
+            first_at: row.moment("first_at")?,
+            last_at: row.moment("last_at")?,
+        })
+    };
+    let sql =
+        "SELECT instance_id, agent_name, agent_version, first_at, last_at FROM agent_reports ORDER BY instance_id";
+    session.rows(sql, &[]).await?.iter().map(read).collect()
+}
+
+/// See [`inborn_store::Store::put_agent_reports`].
+pub(crate) async fn put_agent_reports(session: &Session<'_>, reports: &Vec<AgentReport>) -> Outcome<()> {
+    let sql = "INSERT INTO agent_reports (instance_id, agent_name, agent_version, first_at, last_at) \
+        SELECT id, CAST($2 AS TEXT), CAST($3 AS TEXT), CAST($4 AS BIGINT), CAST($5 AS BIGINT) \
+        FROM instances WHERE id = $1 \
+        ON CONFLICT (instance_id) DO UPDATE SET agent_name = excluded.agent_name, \
+        agent_version = excluded.agent_version, first_at = excluded.first_at, last_at = excluded.last_at";
+    for report in reports {
+        let row = values![
+            report.instance.to_string(),
+            &report.agent_name,
+            &report.agent_version,
+            report.first_at,
+            report.last_at,
+        ];
+        session.run(sql, row).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,55 @@
+//! Nodes as rows. What agents say of themselves are columns, so that operators can ask with `psql`.
+
+use inborn_store::Node;
+
+use crate::fault::Outcome;
+use crate::instances;
+use crate::transaction::Session;
+use crate::value::{Row, Value, values};
+
+/// The columns of [`Node::FACTS`], in their order.
+const COLUMNS: [&str; Node::FACTS.len()] = [
+    "agent_name",
+    "agent_version",
+    "agent_status",
+    "platform_type",
+    "platform_name",
+    "platform_version",
+    "computer_name",
+    "ip_address",
+    "availability_zone",
+    "availability_zone_id",
+    "connection_channel",
+];
+
+/// See [`inborn_store::Store::nodes`].
+pub(crate) async fn nodes(session: &Session<'_>) -> Outcome<Vec<Node>> {
+    let read = |row: &Row| {
+        let mut facts = [const { String::new() }; Node::FACTS.len()];
+        for (fact, name) in facts.iter_mut().zip(COLUMNS) {
+            *fact = row.text(name)?;
+        }
+        Ok(Node { instance: row.parsed("instance_id")?, pinged_at: row.moment("pinged_at")?, facts })
+    };
+    let sql = "SELECT instance_id, pinged_at, agent_name, agent_version, agent_status, platform_type, platform_name, \
+        platform_version, computer_name, ip_address, availability_zone, availability_zone_id, connection_channel \
+        FROM nodes ORDER BY instance_id";
+    session.rows(sql, &[]).await?.iter().map(read).collect()
+}
+
+/// See [`inborn_store::Store::put_node`].
+pub(crate) async fn put_node(session: &Session<'_>, node: &Node) -> Outcome<()> {
+    instances::expect_alive(session, node.instance).await?;
+    let sql = "INSERT INTO nodes (instance_id, pinged_at, agent_name, agent_version, agent_status, platform_type, \
+        platform_name, platform_version, computer_name, ip_address, availability_zone, availability_zone_id, \
+        connection_channel) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) \
+        ON CONFLICT (instance_id) DO UPDATE SET pinged_at = excluded.pinged_at, agent_name = excluded.agent_name, \
+        agent_version = excluded.agent_version, agent_status = excluded.agent_status, \
+        platform_type = excluded.platform_type, platform_name = excluded.platform_name, \
+        platform_version = excluded.platform_version, computer_name = excluded.computer_name, \
+        ip_address = excluded.ip_address, availability_zone = excluded.availability_zone, \
+        availability_zone_id = excluded.availability_zone_id, connection_channel = excluded.connection_channel";
+    let mut row: Vec<Value> = values![node.instance.to_string(), node.pinged_at].to_vec();
+    row.extend(node.facts.iter().map(Value::from));
+    session.run(sql, &row).await.map(drop)
+}

@@ -1,0 +1,72 @@
+//! The connections, and what each is told when it is made.
+
+use core::time::Duration;
+
+use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use inborn_store::StoreError;
+
+use crate::address::Address;
+
+/// How a store uses its database.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PostgresOptions {
+    /// How many connections at most: 1 to [`PostgresOptions::CONNECTIONS_MAX`]. Beyond that verbs wait for each other.
+    pub connections: usize,
+    /// How long a verb waits for a connection before it finds the store busy.
+    pub wait: Duration,
+    /// How long the database may take for one statement before it gives it up.
+    pub statement: Duration,
+}
+
+impl PostgresOptions {
+    /// The most connections of one program. PostgreSQL lets in a hundred unless it is told otherwise.
+    pub const CONNECTIONS_MAX: usize = 64;
+
+    /// How long one attempt of a transaction may take in all, for the case that nothing comes back at all.
+    pub(crate) fn patience(&self) -> Duration {
+        self.statement.saturating_mul(2)
+    }
+}
+
+impl Default for PostgresOptions {
+    fn default() -> Self {
+        Self { connections: 8, wait: Duration::from_secs(5), statement: Duration::from_secs(10) }
+    }
+}
+
+/// Makes the pool. It connects when it is first asked.
+pub(crate) fn new(address: Address, options: &PostgresOptions) -> Result<Pool, StoreError> {
+    if !(1..=PostgresOptions::CONNECTIONS_MAX).contains(&options.connections) {
+        return Err(StoreError::Invalid("a store has 1 to 64 connections"));
+    }
+    let statement = options.statement.as_millis();
+    let connect = address.config.get_connect_timeout().copied();
+    let manager_config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+    let manager = Manager::from_config(address.config, address.tls, manager_config);
+    let prepare = Hook::async_fn(move |client: &mut deadpool_postgres::ClientWrapper, _| {
+        Box::pin(async move { prepare(client, statement).await.map_err(HookError::Backend) })
+    });
+    Pool::builder(manager)
+        .max_size(options.connections)
+        .runtime(Runtime::Tokio1)
+        .wait_timeout(Some(options.wait))
+        .create_timeout(connect)
+        .post_create(prepare)
+        .build()
+        .map_err(|error| StoreError::Unfit(error.to_string()))
+}
+
+/// A statement that runs on for nobody is ended, and so is a transaction that was left open. What a role or database has
+/// for `synchronous_commit` stays, unless it is `off`: a write that has answered is on stable storage.
+async fn prepare(client: &deadpool_postgres::ClientWrapper, statement: u128) -> Result<(), tokio_postgres::Error> {
+    let limits = format!(
+        "SET statement_timeout = {statement}; SET idle_in_transaction_session_timeout = {}",
+        statement.saturating_mul(3)
+    );
+    client.batch_execute(&limits).await?;
+    let commits = client.query_one("SHOW synchronous_commit", &[]).await?;
+    if commits.try_get::<_, String>(0)? == "off" {
+        client.batch_execute("SET synchronous_commit = 'on'").await?;
+    }
+    Ok(())
+}

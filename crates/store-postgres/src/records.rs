@@ -1,0 +1,134 @@
+//! Operators, epochs, cut-offs and settings as rows.
+
+use core::fmt::Display;
+
+use inborn_identity::UnixTime;
+use inborn_store::{Conflict, CutOff, CutOffScope, Operator, RecordedCutOff, Sealed, SealedEpoch, SettingChange};
+
+use crate::fault::{self, Outcome};
+use crate::transaction::Session;
+use crate::value::{Row, values};
+
+/// See [`inborn_store::Store::operators`].
+pub(crate) async fn operators(session: &Session<'_>) -> Outcome<Vec<Operator>> {
+    let sql = "SELECT access_key_id, sealed_secret, name, user_id, account, created_at FROM operators \
+        ORDER BY access_key_id";
+    let read = |row: &Row| {
+        Ok(Operator {
+            access_key_id: row.parsed("access_key_id")?,
+            secret: Sealed::new(row.bytes("sealed_secret")?),
+            name: row.text("name")?,
+            user_id: row.text("user_id")?,
+            account: row.parsed("account")?,
+            created_at: row.moment("created_at")?,
+        })
+    };
+    session.rows(sql, &[]).await?.iter().map(read).collect()
+}
+
+/// See [`inborn_store::Store::put_operator`].
+pub(crate) async fn put_operator(session: &Session<'_>, operator: &Operator) -> Outcome<()> {
+    let sql = "INSERT INTO operators (access_key_id, sealed_secret, name, user_id, account, created_at) \
+        VALUES ($1, $2, $3, $4, $5, $6)";
+    let row = values![
+        operator.access_key_id.as_str(),
+        operator.secret.as_bytes(),
+        &operator.name,
+        &operator.user_id,
+        operator.account.to_string(),
+        operator.created_at,
+    ];
+    session.put(sql, row, "an operator").await
+}
+
+/// See [`inborn_store::Store::epochs`].
+pub(crate) async fn epochs(session: &Session<'_>) -> Outcome<Vec<SealedEpoch>> {
+    let read = |row: &Row| {
+        Ok(SealedEpoch {
+            id: row.number("id")?,
+            blob: Sealed::new(row.bytes("sealed_root")?),
+            created_at: row.moment("created_at")?,
+            state: row.parsed("state")?,
+        })
+    };
+    let sql = "SELECT id, sealed_root, created_at, state FROM epochs ORDER BY id";
+    session.rows(sql, &[]).await?.iter().map(read).collect()
+}
+
+/// See [`inborn_store::Store::put_epoch`].
+pub(crate) async fn put_epoch(session: &Session<'_>, epoch: &SealedEpoch) -> Outcome<()> {
+    let sql = "INSERT INTO epochs (id, sealed_root, created_at, state) VALUES ($1, $2, $3, $4)";
+    let row = values![epoch.id, epoch.blob.as_bytes(), epoch.created_at, epoch.state.as_str()];
+    session.put(sql, row, "an epoch").await
+}
+
+/// See [`inborn_store::Store::cut_offs`].
+pub(crate) async fn cut_offs(session: &Session<'_>) -> Outcome<Vec<RecordedCutOff>> {
+    let read = |row: &Row| {
+        let cut_off = match row.text("kind")?.as_str() {
+            "dead" => CutOff::Dead { instance: row.parsed("subject")? },
+            "older-boot" => CutOff::OlderBoot { instance: row.parsed("subject")?, below: row.number("threshold")? },
+            "issued-before" => CutOff::IssuedBefore { scope: scope(row)?, before: row.moment("threshold")? },
+            _ => return Err(fault::corrupt("cut_offs.kind is of no known kind")),
+        };
+        Ok(RecordedCutOff { cut_off, at: row.moment("made_at")? })
+    };
+    let sql = "SELECT kind, subject, threshold, made_at FROM cut_offs ORDER BY kind, subject";
+    session.rows(sql, &[]).await?.iter().map(read).collect()
+}
+
+/// An id of an instance begins with a letter, one of an account with a digit.
+fn scope(row: &Row) -> Outcome<CutOffScope> {
+    let subject = row.text("subject")?;
+    Ok(match subject.as_str() {
+        ALL => CutOffScope::All,
+        subject if subject.starts_with('i') => CutOffScope::Instance(row.parsed("subject")?),
+        _ => CutOffScope::Account(row.parsed("subject")?),
+    })
+}
+
+const ALL: &str = "*";
+
+/// See [`inborn_store::Store::put_cut_off`].
+pub(crate) async fn put_cut_off(session: &Session<'_>, recorded: &RecordedCutOff) -> Outcome<()> {
+    let (kind, subject, threshold) = match recorded.cut_off {
+        CutOff::Dead { instance } => ("dead", instance.to_string(), 0_i64.into()),
+        CutOff::OlderBoot { instance, below } => ("older-boot", instance.to_string(), below.into()),
+        CutOff::IssuedBefore { scope, before } => ("issued-before", subject(scope), before.into()),
+    };
+    let sql = "INSERT INTO cut_offs (kind, subject, threshold, made_at) VALUES ($1, $2, $3, $4) \
+        ON CONFLICT (kind, subject) DO UPDATE SET \
+        threshold = CASE WHEN excluded.threshold > cut_offs.threshold THEN excluded.threshold ELSE cut_offs.threshold END, \
+        made_at = CASE WHEN excluded.made_at > cut_offs.made_at THEN excluded.made_at ELSE cut_offs.made_at END";
+    session.run(sql, &[kind.into(), subject.into(), threshold, recorded.at.into()]).await.map(drop)
+}
+
+fn subject(scope: CutOffScope) -> String {
+    let text: &dyn Display = match &scope {
+        CutOffScope::Instance(instance) => instance,
+        CutOffScope::Account(account) => account,
+        CutOffScope::All => &ALL,
+    };
+    text.to_string()
+}
+
+/// See [`inborn_store::Store::forget_cut_offs`].
+pub(crate) async fn forget_cut_offs(session: &Session<'_>, before: &UnixTime) -> Outcome<u64> {
+    session.run("DELETE FROM cut_offs WHERE made_at < $1", values![*before]).await
+}
+
+/// See [`inborn_store::Store::setting`].
+pub(crate) async fn setting(session: &Session<'_>, name: &String) -> Outcome<Option<Vec<u8>>> {
+    let row = session.row("SELECT value FROM settings WHERE name = $1", values![name]).await?;
+    row.map(|row| row.bytes("value")).transpose()
+}
+
+/// See [`inborn_store::Store::put_setting`].
+pub(crate) async fn put_setting(session: &Session<'_>, change: &SettingChange) -> Outcome<()> {
+    if setting(session, &change.name).await? != change.expected {
+        return Err(Conflict::SettingChanged(change.name.clone()).into());
+    }
+    let sql = "INSERT INTO settings (name, value) VALUES ($1, $2) \
+        ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+    session.run(sql, values![&change.name, change.value.as_slice()]).await.map(drop)
+}

@@ -1,0 +1,401 @@
+//! The store itself: each verb a transaction.
+
+use std::sync::Arc;
+
+use deadpool_postgres::{Object, Pool};
+use inborn_identity::{AccountId, InstanceId, RoleName, UnixTime};
+use inborn_store::{
+    AgentReport, ChangeRequest, Changed, Command, CommandChange, CommandQuery, CommandRetention, Detector,
+    DetectorPart, Document, Finding, FindingQuery, FindingRetention, Future, HostKeys, HostKeysChange, Instance,
+    InstancePage, InstanceQuery, InventoryChange, InventoryQuery, InventoryRecord, Invocation, KeyPair, LaunchOutcome,
+    LaunchRequest, Node, Operator, PartKind, RecordedCutOff, Registration, RegistrationChange, Role, SealedEpoch,
+    SentCommand, Session, SessionEnd, SessionQuery, SessionRetention, SettingChange, Store, StoreError,
+};
+use tokio::sync::RwLock;
+
+use crate::address::Address;
+use crate::pool::{self, PostgresOptions};
+use crate::schema::{self, SchemaVersion};
+use crate::transaction::{self, Access, Work};
+use crate::{
+    commands, detectors, documents, fault, findings, host_keys, instances, inventory, key_pairs, management, nodes,
+    records, sessions,
+};
+
+/// A [`Store`] in a database that speaks the wire of PostgreSQL.
+///
+/// Any number of programs may have it open at once. A verb that runs into another begins again, a bounded number of times;
+/// one that finds the connection broken before its end was asked for does so, too, on another connection.
+pub struct PostgresStore {
+    pool: Pool,
+    options: PostgresOptions,
+    /// Read by each verb while it is on its way, written by `close`, which waits for them.
+    on_the_way: Arc<RwLock<()>>,
+}
+
+impl PostgresStore {
+    /// Opens the store in the database at `url`, and makes its tables if there are none, or adds what is new in them.
+    ///
+    /// # Errors
+    /// `Unfit`: the URL, or how the database was created; `Newer`, `Foreign`; `Unavailable`.
+    pub async fn open(url: &str) -> Result<Self, StoreError> {
+        Self::open_with(url, PostgresOptions::default()).await
+    }
+
+    /// As [`PostgresStore::open`], with options.
+    ///
+    /// # Errors
+    /// As [`PostgresStore::open`]; `Invalid`: the number of connections.
+    pub async fn open_with(url: &str, options: PostgresOptions) -> Result<Self, StoreError> {
+        let pool = pool::new(Address::parse(url)?, &options)?;
+        let client = connection(&pool).await?;
+        if schema::check(&client).await?.version < schema::known() {
+            schema::migrate(&client).await?;
+            // Another program, of another version, may have done so at the same time.
+            schema::check(&client).await?;
+        }
+        drop(client);
+        Ok(Self { pool, options, on_the_way: Arc::default() })
+    }
+
+    /// What the database at `url` says of its schema, and the version that this program would bring it to. Changes nothing.
+    ///
+    /// # Errors
+    /// As [`PostgresStore::open`].
+    pub async fn check(url: &str) -> Result<(SchemaVersion, u32), StoreError> {
+        let pool = pool::new(Address::parse(url)?, &PostgresOptions { connections: 1, ..PostgresOptions::default() })?;
+        let client = connection(&pool).await?;
+        Ok((schema::check(&client).await?, schema::known()))
+    }
+
+    fn run<R, T>(&self, access: Access, request: R, work: Work<R, T>) -> Future<'_, T>
+    where
+        R: Send + Sync + 'static,
+        T: Send + 'static,
+    {
+        Box::pin(async move {
+            let _on_the_way = self.on_the_way.read().await;
+            transaction::transact(&self.pool, self.options.patience(), access, &request, work).await
+        })
+    }
+}
+
+async fn connection(pool: &Pool) -> Result<Object, StoreError> {
+    pool.get().await.map_err(|error| fault::from_pool(&error))
+}
+
+/// A request that is wrong in itself is answered without the database.
+fn refuse<'a, T: Send + 'a>(error: StoreError) -> Future<'a, T> {
+    Box::pin(core::future::ready(Err(error)))
+}
+
+impl Store for PostgresStore {
+    fn launch(&self, request: LaunchRequest) -> Future<'_, LaunchOutcome> {
+        match request.check() {
+            Ok(()) => {
+                self.run(Access::Write, request, |session, request| Box::pin(instances::launch(session, request)))
+            }
+            Err(error) => refuse(error),
+        }
+    }
+
+    fn instance(&self, id: InstanceId) -> Future<'_, Option<Instance>> {
+        self.run(Access::Read, id, |session, request| Box::pin(instances::one(session, request)))
+    }
+
+    fn instances(&self, query: InstanceQuery) -> Future<'_, InstancePage> {
+        match query.check() {
+            Ok(()) => self.run(Access::Read, query, |session, request| Box::pin(instances::page(session, request))),
+            Err(error) => refuse(error),
+        }
+    }
+
+    fn change(&self, request: ChangeRequest) -> Future<'_, Vec<Changed>> {
+        match request.check() {
+            Ok(()) => {
+                self.run(Access::Write, request, |session, request| Box::pin(instances::change(session, request)))
+            }
+            Err(error) => refuse(error),
+        }
+    }
+
+    fn purge(&self, terminated_before: UnixTime) -> Future<'_, u64> {
+        self.run(Access::WriteByOthers, terminated_before, |session, request| {
+            Box::pin(instances::purge(session, request))
+        })
+    }
+
+    fn operators(&self) -> Future<'_, Vec<Operator>> {
+        self.run(Access::Read, (), |session, ()| Box::pin(records::operators(session)))
+    }
+
+    fn put_operator(&self, operator: Operator) -> Future<'_, ()> {
+        self.run(Access::Write, operator, |session, request| Box::pin(records::put_operator(session, request)))
+    }
+
+    fn key_pairs(&self, account: AccountId) -> Future<'_, Vec<KeyPair>> {
+        self.run(Access::Read, account, |session, request| Box::pin(key_pairs::all(session, request)))
+    }
+
+    fn put_key_pair(&self, pair: KeyPair) -> Future<'_, ()> {
+        self.run(Access::Write, pair, |session, request| Box::pin(key_pairs::put(session, request)))
+    }
+
+    fn remove_key_pair(&self, account: AccountId, name: String) -> Future<'_, bool> {
+        self.run(Access::Write, (account, name), |session, request| Box::pin(key_pairs::remove(session, request)))
+    }
+
+    fn epochs(&self) -> Future<'_, Vec<SealedEpoch>> {
+        self.run(Access::Read, (), |session, ()| Box::pin(records::epochs(session)))
+    }
+
+    fn put_epoch(&self, epoch: SealedEpoch) -> Future<'_, ()> {
+        self.run(Access::Write, epoch, |session, request| Box::pin(records::put_epoch(session, request)))
+    }
+
+    fn cut_offs(&self) -> Future<'_, Vec<RecordedCutOff>> {
+        self.run(Access::Read, (), |session, ()| Box::pin(records::cut_offs(session)))
+    }
+
+    fn put_cut_off(&self, cut_off: RecordedCutOff) -> Future<'_, ()> {
+        self.run(Access::Write, cut_off, |session, request| Box::pin(records::put_cut_off(session, request)))
+    }
+
+    fn forget_cut_offs(&self, before: UnixTime) -> Future<'_, u64> {
+        self.run(Access::Write, before, |session, request| Box::pin(records::forget_cut_offs(session, request)))
+    }
+
+    fn host_keys(&self, instance: InstanceId) -> Future<'_, (u64, HostKeys)> {
+        self.run(Access::Read, instance, |session, request| Box::pin(host_keys::one(session, request)))
+    }
+
+    fn put_host_keys(&self, change: HostKeysChange) -> Future<'_, ()> {
+        match change.check() {
+            Ok(()) => self.run(Access::Write, change, |session, request| Box::pin(host_keys::put(session, request))),
+            Err(error) => refuse(error),
+        }
+    }
+
+    fn setting<'a>(&'a self, name: &'a str) -> Future<'a, Option<Vec<u8>>> {
+        self.run(Access::Read, name.to_owned(), |session, name| Box::pin(records::setting(session, name)))
+    }
+
+    fn put_setting(&self, change: SettingChange) -> Future<'_, ()> {
+        match change.check() {
+            Ok(()) => {
+                self.run(Access::Write, change, |session, request| Box::pin(records::put_setting(session, request)))
+            }
+            Err(error) => refuse(error),
+        }
+    }
+
+    fn roles(&self) -> Future<'_, Vec<Role>> {
+        self.run(Access::Read, (), |session, ()| Box::pin(management::roles(session)))
+    }
+
+    fn put_role(&self, role: Role) -> Future<'_, ()> {
+        self.run(Access::Write, role, |session, request| Box::pin(management::put_role(session, request)))
+    }
+
+    fn delete_role(&self, account: AccountId, name: RoleName) -> Future<'_, bool> {
+        self.run(Access::Write, (account, name), |session, request| Box::pin(management::delete_role(session, request)))
+    }
+
+    fn registration(&self, instance: InstanceId) -> Future<'_, Option<Registration>> {
+        self.run(Access::Read, instance, |session, request| Box::pin(management::registration(session, request)))
+    }
+
+    fn registrations(&self) -> Future<'_, Vec<Registration>> {
+        self.run(Access::Read, (), |session, ()| Box::pin(management::registrations(session)))
+    }
+
+    fn change_registration(&self, change: RegistrationChange) -> Future<'_, ()> {
+        match change.check() {
+            Ok(()) => self.run(Access::Write, change, |session, request| {
+                Box::pin(management::change_registration(session, request))
+            }),
+            Err(error) => refuse(error),
+        }
+    }
+
+    fn nodes(&self) -> Future<'_, Vec<Node>> {
+        self.run(Access::Read, (), |session, ()| Box::pin(nodes::nodes(session)))
+    }
+
+    fn put_node(&self, node: Node) -> Future<'_, ()> {
+        match node.check() {
+            Ok(()) => self.run(Access::Write, node, |session, request| Box::pin(nodes::put_node(session, request))),
+            Err(error) => refuse(error),
+        }
+    }
+
+    fn documents(&self) -> Future<'_, Vec<Document>> {
+        self.run(Access::Read, (), |session, ()| Box::pin(documents::documents(session)))
+    }
+
+    fn put_document(&self, document: Document) -> Future<'_, ()> {
+        match document.check() {
+            Ok(()) => self.run(Access::Write, document, |session, request| Box::pin(documents::put(session, request))),
+            Err(error) => refuse(error),
+        }
+    }
+
+    fn delete_document(&self, name: String) -> Future<'_, bool> {
+        self.run(Access::Write, name, |session, request| Box::pin(documents::delete(session, request)))
+    }
+
+    fn put_command(&self, sent: SentCommand) -> Future<'_, ()> {
+        match sent.check() {
+            Ok(()) => self.run(Access::Write, sent, |session, request| Box::pin(commands::put(session, request))),
+            Err(error) => refuse(error),
+        }
+    }
+
+    fn change_commands(&self, changes: Vec<CommandChange>) -> Future<'_, ()> {
+        match changes.iter().try_for_each(CommandChange::check) {
+            Ok(()) => self.run(Access::Write, changes, |session, request| Box::pin(commands::change(session, request))),
+            Err(error) => refuse(error),
+        }
+    }
+
+    fn open_commands(&self) -> Future<'_, Vec<SentCommand>> {
+        self.run(Access::Read, (), |session, ()| Box::pin(commands::open(session)))
+    }
+
+    fn commands(&self, query: CommandQuery) -> Future<'_, Vec<Command>> {
+        match query.check() {
+            Ok(()) => self.run(Access::Read, query, |session, request| Box::pin(commands::commands(session, request))),
+            Err(error) => refuse(error),
+        }
+    }
+
+    fn invocations(&self, query: CommandQuery) -> Future<'_, Vec<Invocation>> {
+        match query.check() {
+            Ok(()) => {
+                self.run(Access::Read, query, |session, request| Box::pin(commands::invocations(session, request)))
+            }
+            Err(error) => refuse(error),
+        }
+    }
+
+    fn forget_commands(&self, retention: CommandRetention) -> Future<'_, u64> {
+        self.run(Access::Write, retention, |session, request| Box::pin(commands::forget(session, request)))
+    }
+
+    fn inventory(&self, query: InventoryQuery) -> Future<'_, Vec<InventoryRecord>> {
+        self.run(Access::Read, query, |session, request| Box::pin(inventory::inventory(session, request)))
+    }
+
+    fn put_inventory(&self, change: InventoryChange) -> Future<'_, ()> {
+        match change.check() {
+            Ok(()) => self.run(Access::WriteByOthers, change, |session, request| {
+                Box::pin(inventory::put_inventory(session, request))
+            }),
+            Err(error) => refuse(error),
+        }
+    }
+
+    fn forget_inventory(&self, before: UnixTime) -> Future<'_, u64> {
+        self.run(Access::Write, before, |session, request| Box::pin(inventory::forget_inventory(session, request)))
+    }
+
+    fn put_session(&self, session: Session) -> Future<'_, ()> {
+        match session.check() {
+            Ok(()) => self.run(Access::Write, session, |session, request| Box::pin(sessions::put(session, request))),
+            Err(error) => refuse(error),
+        }
+    }
+
+    fn end_session(&self, id: String, end: SessionEnd) -> Future<'_, bool> {
+        match end.check() {
+            Ok(()) => self.run(Access::Write, (id, end), |session, request| Box::pin(sessions::end(session, request))),
+            Err(error) => refuse(error),
+        }
+    }
+
+    fn sessions(&self, query: SessionQuery) -> Future<'_, Vec<Session>> {
+        match query.check() {
+            Ok(()) => self.run(Access::Read, query, |session, request| Box::pin(sessions::sessions(session, request))),
+            Err(error) => refuse(error),
+        }
+    }
+
+    fn forget_sessions(&self, retention: SessionRetention) -> Future<'_, u64> {
+        self.run(Access::Write, retention, |session, request| Box::pin(sessions::forget(session, request)))
+    }
+
+    fn detectors(&self) -> Future<'_, Vec<Detector>> {
+        self.run(Access::Read, (), |session, ()| Box::pin(detectors::detectors(session)))
+    }
+
+    fn put_detector(&self, detector: Detector) -> Future<'_, ()> {
+        match detector.check() {
+            Ok(()) => self.run(Access::Write, detector, |session, request| Box::pin(detectors::put(session, request))),
+            Err(error) => refuse(error),
+        }
+    }
+
+    fn delete_detector(&self, id: String) -> Future<'_, bool> {
+        self.run(Access::Write, id, |session, request| Box::pin(detectors::delete(session, request)))
+    }
+
+    fn detector_parts(&self) -> Future<'_, Vec<DetectorPart>> {
+        self.run(Access::Read, (), |session, ()| Box::pin(detectors::parts(session)))
+    }
+
+    fn put_detector_part(&self, part: DetectorPart) -> Future<'_, ()> {
+        match part.check() {
+            Ok(()) => self.run(Access::Write, part, |session, request| Box::pin(detectors::put_part(session, request))),
+            Err(error) => refuse(error),
+        }
+    }
+
+    fn delete_detector_part(&self, detector: String, kind: PartKind, id: String) -> Future<'_, bool> {
+        self.run(Access::Write, (detector, kind, id), |session, request| {
+            Box::pin(detectors::delete_part(session, request))
+        })
+    }
+
+    fn put_findings(&self, findings: Vec<Finding>) -> Future<'_, ()> {
+        match Finding::check_all(&findings) {
+            Ok(()) => self.run(Access::Write, findings, |session, request| Box::pin(findings::put(session, request))),
+            Err(error) => refuse(error),
+        }
+    }
+
+    fn findings(&self, query: FindingQuery) -> Future<'_, Vec<Finding>> {
+        match query.check() {
+            Ok(()) => self.run(Access::Read, query, |session, request| Box::pin(findings::page(session, request))),
+            Err(error) => refuse(error),
+        }
+    }
+
+    fn findings_by_id(&self, detector: String, ids: Vec<String>) -> Future<'_, Vec<Finding>> {
+        self.run(Access::Read, (detector, ids), |session, request| Box::pin(findings::by_id(session, request)))
+    }
+
+    fn forget_findings(&self, retention: FindingRetention) -> Future<'_, u64> {
+        self.run(Access::Write, retention, |session, request| Box::pin(findings::forget(session, request)))
+    }
+
+    fn agent_reports(&self) -> Future<'_, Vec<AgentReport>> {
+        self.run(Access::Read, (), |session, ()| Box::pin(detectors::agent_reports(session)))
+    }
+
+    fn put_agent_reports(&self, reports: Vec<AgentReport>) -> Future<'_, ()> {
+        match AgentReport::check_all(&reports) {
+            Ok(()) => self.run(Access::Write, reports, |session, request| {
+                Box::pin(detectors::put_agent_reports(session, request))
+            }),
+            Err(error) => refuse(error),
+        }
+    }
+
+    fn close(&self) -> Future<'_, ()> {
+        Box::pin(async move {
+            self.pool.close();
+            drop(self.on_the_way.write().await);
+            Ok(())
+        })
+    }
+}

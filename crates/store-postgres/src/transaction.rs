@@ -1,0 +1,233 @@
+//! One transaction, tried again as often as it may: the one door to the database.
+
+use core::hash::{BuildHasher, Hasher};
+use core::pin::Pin;
+use core::time::Duration;
+use std::hash::RandomState;
+
+use deadpool_postgres::{Object, Pool, Transaction};
+use futures_util::future;
+use inborn_store::StoreError;
+use tokio_postgres::IsolationLevel;
+
+use crate::fault::{self, Fault, Outcome};
+use crate::value::{Row, Value};
+
+/// The most attempts of one transaction.
+const ATTEMPTS_MAX: u32 = 12;
+/// The pause after the first attempt that came to nothing; each next one is twice as long.
+const PAUSE_FIRST: Duration = Duration::from_millis(2);
+/// The longest pause.
+const PAUSE_MAX: Duration = Duration::from_millis(250);
+
+/// The most statements that are on their way at once on one connection.
+const UNDER_WAY_MAX: usize = 128;
+
+/// What a transaction does. A plain function, so that it can be begun again with the same request.
+pub(crate) type Work<R, T> =
+    for<'s, 't> fn(&'s Session<'t>, &'s R) -> Pin<Box<dyn Future<Output = Outcome<T>> + Send + 's>>;
+
+/// What a transaction needs of the database.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Access {
+    /// One moment's state, and no change.
+    Read,
+    /// To change records that it has read, and to be the only one who does.
+    Write,
+    /// To change records by what it has read of others.
+    WriteByOthers,
+}
+
+impl Access {
+    /// `Write` needs no more than that the first who changes a record wins: whoever read it before is told to begin again.
+    /// Serializability on top would make strangers on one page of an index wait for each other.
+    const fn level(self) -> IsolationLevel {
+        match self {
+            Self::Read | Self::Write => IsolationLevel::RepeatableRead,
+            Self::WriteByOthers => IsolationLevel::Serializable,
+        }
+    }
+}
+
+/// Does `work` in a transaction, again and again while it runs into others.
+pub(crate) async fn transact<R: Sync, T: Send>(
+    pool: &Pool,
+    patience: Duration,
+    access: Access,
+    request: &R,
+    work: Work<R, T>,
+) -> Result<T, StoreError> {
+    let mut attempt = 1;
+    loop {
+        match once(pool, patience, access, request, work).await {
+            Ok(value) => return Ok(value),
+            Err(Fault::Final(error)) => return Err(error),
+            Err(Fault::Again(error)) if attempt >= ATTEMPTS_MAX => return Err(error),
+            Err(Fault::Again(error)) => {
+                tracing::debug!(%error, attempt, "transaction begins again");
+                tokio::time::sleep(pause(attempt, RandomState::new().build_hasher().finish())).await;
+                attempt += 1;
+            }
+        }
+    }
+}
+
+/// From half of it to all of it: who ran into each other once should not do so again.
+fn pause(attempt: u32, random: u64) -> Duration {
+    let longest = PAUSE_FIRST.saturating_mul(1 << attempt.saturating_sub(1).min(16)).min(PAUSE_MAX);
+    let half = longest / 2;
+    let nanoseconds = u64::try_from(half.as_nanos()).unwrap_or(u64::MAX);
+    half + Duration::from_nanos(random % nanoseconds.saturating_add(1))
+}
+
+async fn once<R: Sync, T: Send>(
+    pool: &Pool,
+    patience: Duration,
+    access: Access,
+    request: &R,
+    work: Work<R, T>,
+) -> Outcome<T> {
+    let mut client = pool.get().await.map_err(|error| fault::from_pool(&error))?;
+    match tokio::time::timeout(patience, begun(&mut client, access, request, work)).await {
+        Ok(outcome) => outcome,
+        Err(_) => {
+            // Nobody knows what is still on its way on this connection.
+            drop(Object::take(client));
+            Err(Fault::Final(match access {
+                Access::Read => StoreError::Unavailable("it did not answer in time".to_owned()),
+                _ => StoreError::Io("the database did not answer in time; the write may have taken effect".to_owned()),
+            }))
+        }
+    }
+}
+
+async fn begun<R: Sync, T: Send>(client: &mut Object, access: Access, request: &R, work: Work<R, T>) -> Outcome<T> {
+    let builder = client.build_transaction().isolation_level(access.level()).read_only(access == Access::Read);
+    // Dropped before the end, it is rolled back.
+    let transaction = builder.start().await.map_err(|error| fault::from_statement(&error))?;
+    let session = Session { transaction };
+    let value = match work(&session, request).await {
+        Ok(value) => value,
+        Err(fault) => {
+            // It fails where the connection is gone, and then there is nothing left to undo.
+            let _ = session.transaction.rollback().await;
+            return Err(fault);
+        }
+    };
+    match session.transaction.commit().await {
+        Ok(()) => Ok(value),
+        Err(error) if access == Access::Read => Err(fault::from_statement(&error)),
+        Err(error) => Err(fault::from_commit(&error)),
+    }
+}
+
+/// A transaction that is open.
+pub(crate) struct Session<'t> {
+    transaction: Transaction<'t>,
+}
+
+impl Session<'_> {
+    /// The rows that a query gives.
+    pub(crate) async fn rows(&self, sql: &str, values: &[Value]) -> Outcome<Vec<Row>> {
+        let statement = self.transaction.prepare_cached(sql).await.map_err(|error| fault::from_statement(&error))?;
+        let values: Vec<_> = values.iter().map(Value::as_sql).collect();
+        let rows = self.transaction.query(&statement, &values).await.map_err(|error| fault::from_statement(&error))?;
+        Ok(rows.into_iter().map(Row).collect())
+    }
+
+    /// The first row that a query gives.
+    pub(crate) async fn row(&self, sql: &str, values: &[Value]) -> Outcome<Option<Row>> {
+        Ok(self.rows(sql, values).await?.into_iter().next())
+    }
+
+    /// Runs a statement; gives how many rows it touched.
+    pub(crate) async fn run(&self, sql: &str, values: &[Value]) -> Outcome<u64> {
+        self.attempt(sql, values).await.map_err(|error| fault::from_statement(&error))
+    }
+
+    /// Runs a statement once for each row, without waiting for one before the next is sent. What an error means is for
+    /// `meaning` to say; it is that of the first row that has one.
+    pub(crate) async fn run_all(
+        &self,
+        sql: &str,
+        rows: &[Vec<Value>],
+        meaning: impl Fn(&tokio_postgres::Error) -> Fault,
+    ) -> Outcome<()> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let statement = self.transaction.prepare_cached(sql).await.map_err(|error| fault::from_statement(&error))?;
+        let statement = &statement;
+        for rows in rows.chunks(UNDER_WAY_MAX) {
+            let all = rows.iter().map(|row| async move {
+                let values: Vec<_> = row.iter().map(Value::as_sql).collect();
+                self.transaction.execute(statement, &values).await
+            });
+            future::try_join_all(all).await.map_err(|error| meaning(&error))?;
+        }
+        Ok(())
+    }
+
+    /// Inserts or updates `what`. A key that is taken is a conflict.
+    pub(crate) async fn put(&self, sql: &str, values: &[Value], what: &'static str) -> Outcome<()> {
+        self.attempt(sql, values).await.map(drop).map_err(|error| fault::from_insertion(&error, what))
+    }
+
+    /// Runs a statement, and leaves it to the caller what an error means.
+    pub(crate) async fn attempt(&self, sql: &str, values: &[Value]) -> Result<u64, tokio_postgres::Error> {
+        let statement = self.transaction.prepare_cached(sql).await?;
+        let values: Vec<_> = values.iter().map(Value::as_sql).collect();
+        self.transaction.execute(&statement, &values).await
+    }
+}
+
+/// A query that is put together from conditions that are asked for.
+pub(crate) struct Query {
+    sql: String,
+    values: Vec<Value>,
+}
+
+impl Query {
+    /// A query that ends with its first condition, whose parameters are `values`.
+    pub(crate) fn new(sql: &str, values: &[Value]) -> Self {
+        Self { sql: sql.to_owned(), values: values.to_vec() }
+    }
+
+    /// One more parameter; gives its name.
+    pub(crate) fn value(&mut self, value: impl Into<Value>) -> String {
+        self.values.push(value.into());
+        format!("${}", self.values.len())
+    }
+
+    /// More text.
+    pub(crate) fn push(&mut self, sql: &str) {
+        self.sql.push_str(sql);
+    }
+
+    /// The rows that it gives.
+    pub(crate) async fn rows(&self, session: &Session<'_>) -> Outcome<Vec<Row>> {
+        session.rows(&self.sql, &self.values).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_and_stay_bounded() {
+        let (shortest, longest) = (
+            |attempt| pause(attempt, 0),
+            |attempt| {
+                let whole = PAUSE_FIRST.saturating_mul(1 << (attempt - 1)).min(PAUSE_MAX);
+                pause(attempt, u64::try_from((whole / 2).as_nanos()).unwrap())
+            },
+        );
+        assert_eq!((shortest(1), longest(1)), (PAUSE_FIRST / 2, PAUSE_FIRST));
+        assert_eq!((shortest(3), longest(3)), (PAUSE_FIRST * 2, PAUSE_FIRST * 4));
+        assert_eq!((shortest(ATTEMPTS_MAX), longest(ATTEMPTS_MAX)), (PAUSE_MAX / 2, PAUSE_MAX));
+        for random in [0, 1, 77, u64::MAX] {
+            assert!(pause(u32::MAX, random) <= PAUSE_MAX);
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! Values on their way to the database and back.
+//!
+//! Every integer is a BIGINT, every text a TEXT: the three databases agree about no other widths.
+
+use core::fmt::Display;
+use core::str::FromStr;
+use std::borrow::Cow;
+
+use inborn_identity::UnixTime;
+use tokio_postgres::types::{FromSqlOwned, ToSql};
+
+use crate::fault::{self, Outcome};
+
+/// A parameter of a statement.
+#[derive(Clone, PartialEq)]
+pub(crate) enum Value {
+    Text(Option<String>),
+    Texts(Vec<String>),
+    Bytes(Vec<u8>),
+    Number(Option<i64>),
+    Flag(bool),
+}
+
+impl Value {
+    /// As the driver takes it.
+    pub(crate) fn as_sql(&self) -> &(dyn ToSql + Sync) {
+        match self {
+            Self::Text(text) => text,
+            Self::Texts(texts) => texts,
+            Self::Bytes(bytes) => bytes,
+            Self::Number(number) => number,
+            Self::Flag(flag) => flag,
+        }
+    }
+
+    /// The text that something is written as.
+    pub(crate) fn shown(value: impl Display) -> Self {
+        value.to_string().into()
+    }
+
+    /// Several texts, for `= ANY`.
+    pub(crate) fn all<T: Display>(values: impl IntoIterator<Item = T>) -> Self {
+        Self::Texts(values.into_iter().map(|value| escape(&value.to_string()).into_owned()).collect())
+    }
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self::Text(Some(escape(text).into_owned()))
+    }
+}
+
+impl From<String> for Value {
+    fn from(text: String) -> Self {
+        text.as_str().into()
+    }
+}
+
+impl From<&String> for Value {
+    fn from(text: &String) -> Self {
+        text.as_str().into()
+    }
+}
+
+impl From<Option<String>> for Value {
+    fn from(text: Option<String>) -> Self {
+        (&text).into()
+    }
+}
+
+impl From<&Option<String>> for Value {
+    fn from(text: &Option<String>) -> Self {
+        text.as_deref().into()
+    }
+}
+
+impl From<Option<&str>> for Value {
+    fn from(text: Option<&str>) -> Self {
+        Self::Text(text.map(|text| escape(text).into_owned()))
+    }
+}
+
+impl From<&[u8]> for Value {
+    fn from(bytes: &[u8]) -> Self {
+        Self::Bytes(bytes.to_vec())
+    }
+}
+
+impl From<bool> for Value {
+    fn from(flag: bool) -> Self {
+        Self::Flag(flag)
+    }
+}
+
+impl From<UnixTime> for Value {
+    /// The last moment there is has 38 bits.
+    fn from(time: UnixTime) -> Self {
+        Self::Number(Some(i64::try_from(time.as_secs()).unwrap_or(i64::MAX)))
+    }
+}
+
+impl From<Option<UnixTime>> for Value {
+    fn from(time: Option<UnixTime>) -> Self {
+        time.map_or(Self::Number(None), Self::from)
+    }
+}
+
+macro_rules! numbers {
+    ($($type:ty),*) => {$(
+        impl From<$type> for Value {
+            fn from(number: $type) -> Self {
+                Self::Number(Some(number.into()))
+            }
+        }
+    )*};
+}
+numbers!(u8, u16, u32, i32, i64);
+
+impl From<Option<u32>> for Value {
+    fn from(number: Option<u32>) -> Self {
+        Self::Number(number.map(i64::from))
+    }
+}
+
+/// The parameters of a statement.
+macro_rules! values {
+    ($($value:expr),* $(,)?) => { &[$($crate::value::Value::from($value)),*] };
+}
+pub(crate) use values;
+
+/// What stands for U+0000 and for itself, each with a digit behind it.
+const MARK: char = '\u{1}';
+
+/// PostgreSQL has no U+0000 in texts; outputs of commands have. Keeps the order, and no two texts become the same.
+fn escape(text: &str) -> Cow<'_, str> {
+    if !text.contains(['\0', MARK]) {
+        return Cow::Borrowed(text);
+    }
+    let mut escaped = String::with_capacity(text.len() + 8);
+    for character in text.chars() {
+        match character {
+            '\0' => escaped.extend([MARK, '0']),
+            MARK => escaped.extend([MARK, '1']),
+            character => escaped.push(character),
+        }
+    }
+    Cow::Owned(escaped)
+}
+
+/// `None`: [`escape`] gives no such text.
+fn unescape(text: String) -> Option<String> {
+    if !text.contains(MARK) {
+        return Some(text);
+    }
+    let mut plain = String::with_capacity(text.len());
+    let mut characters = text.chars();
+    while let Some(character) = characters.next() {
+        plain.push(match (character, character == MARK) {
+            (character, false) => character,
+            (_, true) => match characters.next()? {
+                '0' => '\0',
+                '1' => MARK,
+                _ => return None,
+            },
+        });
+    }
+    Some(plain)
+}
+
+/// A row, whose columns are read by name.
+pub(crate) struct Row(pub(crate) tokio_postgres::Row);
+
+impl Row {
+    fn raw<T: FromSqlOwned>(&self, name: &str) -> Outcome<T> {
+        self.0.try_get(name).map_err(|error| fault::from_statement(&error))
+    }
+
+    /// A text that may be absent.
+    pub(crate) fn text_if_any(&self, name: &str) -> Outcome<Option<String>> {
+        let text: Option<String> = self.raw(name)?;
+        text.map(|text| unescape(text).ok_or_else(|| strange(name))).transpose()
+    }
+
+    /// A text.
+    pub(crate) fn text(&self, name: &str) -> Outcome<String> {
+        self.text_if_any(name)?.ok_or_else(|| strange(name))
+    }
+
+    /// One of our texts that may be absent.
+    pub(crate) fn parsed_if_any<T: FromStr>(&self, name: &str) -> Outcome<Option<T>> {
+        self.text_if_any(name)?.map(|text| text.parse().map_err(|_| strange(name))).transpose()
+    }
+
+    /// One of our texts.
+    pub(crate) fn parsed<T: FromStr>(&self, name: &str) -> Outcome<T> {
+        self.parsed_if_any(name)?.ok_or_else(|| strange(name))
+    }
+
+    /// A number that may be absent.
+    pub(crate) fn number_if_any<T: TryFrom<i64>>(&self, name: &str) -> Outcome<Option<T>> {
+        let number: Option<i64> = self.raw(name)?;
+        number.map(|number| T::try_from(number).map_err(|_| strange(name))).transpose()
+    }
+
+    /// A number.
+    pub(crate) fn number<T: TryFrom<i64>>(&self, name: &str) -> Outcome<T> {
+        self.number_if_any(name)?.ok_or_else(|| strange(name))
+    }
+
+    /// A point in time that may be absent.
+    pub(crate) fn moment_if_any(&self, name: &str) -> Outcome<Option<UnixTime>> {
+        Ok(self.number_if_any::<u64>(name)?.map(UnixTime::from_secs))
+    }
+
+    /// A point in time.
+    pub(crate) fn moment(&self, name: &str) -> Outcome<UnixTime> {
+        self.number(name).map(UnixTime::from_secs)
+    }
+
+    /// A flag.
+    pub(crate) fn flag(&self, name: &str) -> Outcome<bool> {
+        self.raw(name)
+    }
+
+    /// Bytes.
+    pub(crate) fn bytes(&self, name: &str) -> Outcome<Vec<u8>> {
+        self.raw(name)
+    }
+}
+
+fn strange(name: &str) -> fault::Fault {
+    fault::corrupt(format_args!("column {name} holds what was never written there"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_text_comes_back_in_the_same_order() {
+        let mut texts = ["", "a", "\0", "\0\0", "\u{1}", "\u{1}0", "\u{1}1", "\u{2}", "a\0b", "a\u{1}b", "ab", "é\0"];
+        texts.sort_unstable();
+        let escaped = texts.map(|text| escape(text).into_owned());
+        assert!(escaped.is_sorted_by(|a, b| a < b));
+        for (text, escaped) in texts.into_iter().zip(escaped) {
+            assert!(!escaped.contains('\0'));
+            assert_eq!(unescape(escaped).as_deref(), Some(text));
+        }
+    }
+
+    #[test]
+    fn what_was_never_written_is_not_read() {
+        for text in ["\u{1}", "\u{1}2", "a\u{1}", "\u{1}\u{1}"] {
+            assert_eq!(unescape(text.to_owned()), None, "{text:?}");
+        }
+    }
+}

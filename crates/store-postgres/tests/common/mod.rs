@@ -1,0 +1,149 @@
+//! A PostgreSQL of the tests' own: made in a temporary directory, listening on a socket there and nowhere else.
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test fails by panicking, says aloud that it was skipped, and not every program of tests needs all of it"
+)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+/// The server refuses to run as root. `nobody` and `nogroup`, as Debian has them.
+const NOBODY: u32 = 65534;
+
+/// How long a loaded machine may take to start one.
+const START_MAX: Duration = Duration::from_secs(120);
+
+/// A server that ends when the program of tests does: then the shell around it reads the end of its input.
+pub(crate) struct Cluster {
+    directory: PathBuf,
+    programs: PathBuf,
+    _shell: Child,
+}
+
+static CLUSTER: OnceLock<Option<Cluster>> = OnceLock::new();
+static DATABASES: AtomicU32 = AtomicU32::new(0);
+
+/// The server of this program of tests; `None` where PostgreSQL is not installed, which is said aloud.
+pub(crate) fn cluster() -> Option<&'static Cluster> {
+    let found = CLUSTER.get_or_init(|| programs().map(|programs| Cluster::start(&programs, "")));
+    if found.is_none() {
+        assert!(std::env::var_os("CI").is_none(), "on CI nobody reads that this was skipped: install postgresql");
+        eprintln!("!! SKIPPED, not tested: no PostgreSQL here (on Debian: apt-get install postgresql)");
+    }
+    found.as_ref()
+}
+
+/// Where `initdb` and `postgres` are. Debian keeps them off the path, a directory for each version.
+pub(crate) fn programs() -> Option<PathBuf> {
+    let mut candidates: Vec<PathBuf> = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).collect();
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    candidates.extend(versions.map(|version| version.path().join("bin")));
+    // A link on the path may stand there alone; what it leads to has all programs beside it.
+    let homes = candidates.into_iter().filter_map(|path| path.join("initdb").canonicalize().ok());
+    homes
+        .filter_map(|initdb| initdb.parent().map(Path::to_owned))
+        .find(|path| path.join("postgres").is_file() && path.join("psql").is_file())
+}
+
+/// `program`, as somebody who is not root.
+fn unprivileged(program: &Path) -> Command {
+    if is_root() {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]).arg(program);
+        command
+    } else {
+        Command::new(program)
+    }
+}
+
+fn is_root() -> bool {
+    std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").unwrap()) == 0
+}
+
+impl Cluster {
+    /// Starts one; `more` are further arguments of the server.
+    pub(crate) fn start(programs: &Path, more: &str) -> Self {
+        let directory = tempfile::Builder::new().prefix("inborn-pg-").tempdir().unwrap().keep();
+        if is_root() {
+            std::os::unix::fs::chown(&directory, Some(NOBODY), Some(NOBODY)).unwrap();
+        }
+        let made = unprivileged(&programs.join("initdb"))
+            .arg("--pgdata")
+            .arg(directory.join("data"))
+            .args(["--username=inborn", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"])
+            .current_dir(&directory)
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
+        // SIGINT to the server is a fast shutdown. What the shell waits for never comes; it ends when we do.
+        let script = r#""$1/postgres" -D "$2/data" -k "$2" -c listen_addresses= -c fsync=off -c max_connections=200 $3 \
+            > "$2/log" 2>&1 < /dev/null &
+            server=$!
+            read -r _
+            kill -INT "$server"; wait "$server"; cd /; rm -rf "$2""#;
+        let shell = unprivileged(Path::new("/bin/sh"))
+            .args(["-c", script, "sh"])
+            .arg(programs)
+            .arg(&directory)
+            .arg(more)
+            .current_dir(&directory)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let cluster = Self { directory, programs: programs.to_owned(), _shell: shell };
+        let begun = Instant::now();
+        while !cluster.psql("postgres", "SELECT 1").0 {
+            let log = std::fs::read_to_string(cluster.directory.join("log")).unwrap_or_default();
+            assert!(begun.elapsed() < START_MAX, "PostgreSQL does not start: {log}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        cluster
+    }
+
+    /// A new, empty database; gives its URL.
+    pub(crate) fn database(&self) -> String {
+        self.database_with("")
+    }
+
+    /// A new database that is created with further words.
+    pub(crate) fn database_with(&self, words: &str) -> String {
+        let name = format!("store_{}", DATABASES.fetch_add(1, Ordering::Relaxed));
+        let (done, said) = self.psql("postgres", &format!("CREATE DATABASE {name} {words}"));
+        assert!(done, "{said}");
+        self.url(&name)
+    }
+
+    /// The URL of a database.
+    pub(crate) fn url(&self, name: &str) -> String {
+        let host = self.directory.to_str().unwrap().replace('/', "%2F");
+        format!("postgres://inborn@{host}/{name}")
+    }
+
+    /// Runs SQL in the database of a URL as another client would; gives what was said.
+    pub(crate) fn sql(&self, url: &str, sql: &str) -> String {
+        let (done, said) = self.psql(url.rsplit_once('/').unwrap().1, sql);
+        assert!(done, "{said}");
+        said
+    }
+
+    fn psql(&self, database: &str, sql: &str) -> (bool, String) {
+        let output = Command::new(self.programs.join("psql"))
+            .args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--username=inborn", "--host"])
+            .arg(&self.directory)
+            .args(["--dbname", database, "--command", sql])
+            .output()
+            .unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8_lossy(&said).trim().to_owned())
+    }
+}

@@ -1,0 +1,262 @@
+//! Several programs over one database, and a database that goes away: what one has answered, all see.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking, and so does what it calls"
+)]
+
+mod common;
+
+use std::sync::Arc;
+
+use inborn_store::conformance::samples::*;
+use inborn_store::{
+    Change, ChangeRequest, Conflict, CutOff, InstanceQuery, LaunchOutcome, PURGE_MAX, SettingChange, Store, StoreError,
+};
+use inborn_store_postgres::{PostgresOptions, PostgresStore};
+
+/// How many programs work on one database.
+const STORES: u32 = 4;
+/// How many calls each has under way.
+const CALLS: u32 = 8;
+
+async fn stores(url: &str) -> Vec<Arc<PostgresStore>> {
+    let opening = (0..STORES).map(|_| {
+        let url = url.to_owned();
+        tokio::spawn(async move { PostgresStore::open(&url).await })
+    });
+    let mut stores = Vec::new();
+    for opened in opening.collect::<Vec<_>>() {
+        stores.push(Arc::new(opened.await.unwrap().unwrap()));
+    }
+    stores
+}
+
+fn setting(expected: Option<u32>, value: u32) -> SettingChange {
+    let bytes = |number: u32| number.to_be_bytes().to_vec();
+    SettingChange { name: "count".into(), expected: expected.map(bytes), value: bytes(value) }
+}
+
+async fn count(store: &PostgresStore) -> Option<u32> {
+    let bytes = store.setting("count").await.unwrap();
+    bytes.map(|bytes| u32::from_be_bytes(bytes.try_into().unwrap()))
+}
+
+/// All of them open an empty database at once, count in one setting, and no count is lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_count_is_lost() {
+    let Some(cluster) = common::cluster() else { return };
+    let stores = stores(&cluster.database()).await;
+    let counters = stores.iter().cloned().map(|store| {
+        tokio::spawn(async move {
+            let mut done = 0;
+            while done < CALLS {
+                let before = count(&store).await;
+                match store.put_setting(setting(before, before.unwrap_or(0) + 1)).await {
+                    Ok(()) => done += 1,
+                    Err(StoreError::Conflict(Conflict::SettingChanged(_)) | StoreError::Busy) => {}
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        })
+    });
+    for counter in counters.collect::<Vec<_>>() {
+        counter.await.unwrap();
+    }
+    for store in &stores {
+        assert_eq!(count(store).await, Some(STORES * CALLS));
+    }
+}
+
+/// One token, launched with by all at once: one launch, and everybody is given its instances.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_token_launches_once() {
+    let Some(cluster) = common::cluster() else { return };
+    let stores = stores(&cluster.database()).await;
+    let calls = (0..STORES * CALLS).map(|number| {
+        let store = Arc::clone(&stores[(number % STORES) as usize]);
+        tokio::spawn(async move { store.launch(launch_with_token(vec![bare(number)], "token", 1)).await })
+    });
+    let (mut new, mut all) = (0, Vec::new());
+    for call in calls.collect::<Vec<_>>() {
+        match call.await.unwrap().unwrap() {
+            LaunchOutcome::New(instances) => {
+                new += 1;
+                all.push(instances);
+            }
+            LaunchOutcome::Replayed(instances) => all.push(instances),
+            LaunchOutcome::Mismatch => panic!("the parameters are the same"),
+        }
+    }
+    assert_eq!(new, 1);
+    assert!(all.iter().all(|instances| *instances == all[0]));
+    let query = InstanceQuery { account: None, after: None, limit: 1000 };
+    assert_eq!(stores[1].instances(query).await.unwrap().instances, all[0]);
+}
+
+/// All of them terminate and reboot one machine at once: it dies once, and nothing that comes after revives it. What one
+/// has answered, another reads at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_revives_the_dead() {
+    let Some(cluster) = common::cluster() else { return };
+    let stores = stores(&cluster.database()).await;
+    stores[0].launch(launch(vec![bare(1)])).await.unwrap();
+    let calls = (0..STORES * CALLS).map(|number| {
+        let store = Arc::clone(&stores[(number % STORES) as usize]);
+        let other = Arc::clone(&stores[((number + 1) % STORES) as usize]);
+        tokio::spawn(async move {
+            let at = LAUNCHED_AT.plus(u64::from(number));
+            let is_end = number == STORES * CALLS / 2;
+            let what = if is_end { terminate(9) } else { Change::Reboot { at, cut_off: true } };
+            match store.change(change(&[1], what)).await {
+                Ok(changed) => {
+                    let seen = other.instance(id(1)).await.unwrap().unwrap();
+                    assert!(seen.boot_generation >= changed[0].after.boot_generation);
+                    if is_end {
+                        assert!(seen.terminated_at.is_some());
+                        assert!(
+                            other
+                                .cut_offs()
+                                .await
+                                .unwrap()
+                                .iter()
+                                .any(|found| matches!(found.cut_off, CutOff::Dead { .. }))
+                        );
+                    }
+                    u32::from(!is_end)
+                }
+                Err(StoreError::Conflict(Conflict::WrongState { .. })) => 0,
+                // Too many at once: it has not happened.
+                Err(StoreError::Busy) if !is_end => 0,
+                Err(error) => panic!("{error}"),
+            }
+        })
+    });
+    let mut reboots = 0;
+    for call in calls.collect::<Vec<_>>() {
+        reboots += call.await.unwrap();
+    }
+    let instance = stores[3].instance(id(1)).await.unwrap().unwrap();
+    assert!(instance.terminated_at.is_some());
+    assert_eq!(instance.boot_generation, bare(1).boot_generation + reboots);
+}
+
+/// Two purges at once, each of one machine of a launch, do not leave its token behind.
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_go_with_the_last_of_two_purges() {
+    let Some(cluster) = common::cluster() else { return };
+    let url = cluster.database();
+    let stores = stores(&url).await;
+    stores[0].launch(launch_with_token(vec![bare(1), bare(2)], "token", 1)).await.unwrap();
+    let request = |number| ChangeRequest { account: account(), instances: vec![id(number)], change: terminate(1) };
+    stores[0].change(request(1)).await.unwrap();
+    stores[1].change(request(2)).await.unwrap();
+    let purges = stores
+        .iter()
+        .cloned()
+        .map(|store| tokio::spawn(async move { store.purge(LAUNCHED_AT.plus(1_000_000)).await.unwrap() }));
+    let mut purged = 0;
+    for purge in purges.collect::<Vec<_>>() {
+        purged += purge.await.unwrap();
+    }
+    assert_eq!(purged, 2);
+    assert!(purged < u64::from(PURGE_MAX));
+    assert_eq!(cluster.sql(&url, "SELECT COUNT(*) FROM launches"), "0");
+}
+
+/// Connections that are ended from the other side, in the middle of work: nothing that was answered is lost, nothing is
+/// done twice, and the store goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_are_ended_are_made_again() {
+    let Some(cluster) = common::cluster() else { return };
+    let url = cluster.database();
+    let store = Arc::new(PostgresStore::open(&url).await.unwrap());
+    let end_all = "SELECT COUNT(pg_terminate_backend(pid)) FROM pg_stat_activity \
+        WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    let writers = (0..CALLS).map(|number| {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move {
+            let mut answered = Vec::new();
+            for round in 0..20 {
+                let number = number * 100 + round;
+                match store.launch(launch(vec![bare(number)])).await {
+                    Ok(_) => answered.push(number),
+                    // It may have happened, and that is what was said.
+                    Err(StoreError::Io(_) | StoreError::Unavailable(_) | StoreError::Busy) => {}
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            answered
+        })
+    });
+    let writers: Vec<_> = writers.collect();
+    for _ in 0..5 {
+        cluster.sql(&url, end_all);
+    }
+    let mut answered = Vec::new();
+    for writer in writers {
+        answered.extend(writer.await.unwrap());
+    }
+    assert!(!answered.is_empty());
+    for number in answered {
+        assert!(store.instance(id(number)).await.unwrap().is_some(), "{number}");
+    }
+    cluster.sql(&url, end_all);
+    store.launch(launch(vec![bare(99_999)])).await.unwrap();
+}
+
+/// Texts with U+0000 come back, which PostgreSQL has none of.
+#[tokio::test]
+async fn texts_hold_every_character() {
+    let Some(cluster) = common::cluster() else { return };
+    let store = PostgresStore::open(&cluster.database()).await.unwrap();
+    let mut instance = bare(1);
+    instance.tags.insert("a\0b".into(), "\u{1}0\0\u{1}".into());
+    store.launch(launch(vec![instance.clone()])).await.unwrap();
+    assert_eq!(store.instance(id(1)).await, Ok(Some(instance)));
+}
+
+/// Databases that a store must not use are refused, and left as they are.
+#[tokio::test]
+async fn databases_that_are_not_fit_are_refused() {
+    let Some(cluster) = common::cluster() else { return };
+    let url = cluster.database();
+    drop(PostgresStore::open(&url).await.unwrap());
+    cluster.sql(&url, "UPDATE schema_version SET version = 7");
+    // Ahead, but nothing in it is beyond this program: a fleet in the middle of an upgrade.
+    drop(PostgresStore::open(&url).await.unwrap());
+    assert_eq!(cluster.sql(&url, "SELECT version FROM schema_version"), "7");
+    cluster.sql(&url, "UPDATE schema_version SET usable_from = 7");
+    assert_eq!(PostgresStore::open(&url).await.err(), Some(StoreError::Newer { found: 7, known: 1 }));
+
+    let url = cluster.database();
+    cluster.sql(&url, "CREATE TABLE orders (id BIGINT)");
+    let name = url.rsplit_once('/').unwrap().1.to_owned();
+    assert_eq!(PostgresStore::open(&url).await.err(), Some(StoreError::Foreign(name)));
+    assert_eq!(cluster.sql(&url, "SELECT COUNT(*) FROM pg_tables WHERE schemaname = 'public'"), "1");
+
+    let url = cluster.database_with("ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0");
+    assert!(matches!(PostgresStore::open(&url).await.err(), Some(StoreError::Unfit(_))));
+    let options = PostgresOptions { connections: 0, ..PostgresOptions::default() };
+    assert!(matches!(PostgresStore::open_with(&url, options).await.err(), Some(StoreError::Invalid(_))));
+    let options = PostgresOptions { connections: PostgresOptions::CONNECTIONS_MAX + 1, ..options };
+    assert!(matches!(PostgresStore::open_with(&url, options).await.err(), Some(StoreError::Invalid(_))));
+}
+
+/// A database that is not there is unavailable, and a read-only one takes no writes.
+#[tokio::test]
+async fn databases_that_do_not_answer_are_unavailable() {
+    let Some(cluster) = common::cluster() else { return };
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let found = PostgresStore::open(&format!("postgres://inborn@{nobody}/inborn")).await.err();
+    assert!(matches!(found, Some(StoreError::Unavailable(_))), "{found:?}");
+    let url = cluster.database();
+    let store = PostgresStore::open(&url).await.unwrap();
+    let name = url.rsplit_once('/').unwrap().1;
+    cluster.sql(&url, &format!("ALTER DATABASE {name} SET default_transaction_read_only = on"));
+    store.close().await.unwrap();
+    let found = PostgresStore::open(&url).await.err();
+    assert!(matches!(found, Some(StoreError::Unavailable(_))), "{found:?}");
+}
