@@ -8,6 +8,7 @@ mod bench;
 mod clients;
 mod compat;
 mod fuzz;
+mod package;
 mod python;
 mod shell;
 mod suite;
@@ -26,6 +27,8 @@ usage: cargo xtask COMMAND
   setup                            what compat/ needs: its Python environment, and the clients of other languages
   bench [-- ARGS]                  the benchmarks
   fuzz [--seconds N] [TARGET…]     each fuzz target for N seconds (default 60), with the pinned toolchain alone
+  manual DIR                       man pages and shell completions, into DIR
+  package [--binary FILE] [--out DIR]  the Debian packages, of a new `dist` build or of FILE
   tidy                             rules that no compiler checks: file sizes, leftovers, machine paths
 ";
 
@@ -72,6 +75,19 @@ fn run(arguments: Vec<String>) -> Result<()> {
             };
             fuzz::run(&root, seconds, &arguments.rest()?)
         }
+        Some("manual") => {
+            let directories = arguments.rest()?;
+            match directories.as_slice() {
+                [directory] => package::manual(&root, Path::new(directory)),
+                _ => bail!("manual wants one directory\n\n{USAGE}"),
+            }
+        }
+        Some("package") => {
+            let binary = arguments.value("--binary")?.map(PathBuf::from);
+            let out = arguments.value("--out")?.map(PathBuf::from);
+            arguments.finish()?;
+            package::run(&root, &package::Options { binary, out })
+        }
         Some("tidy") => {
             arguments.finish()?;
             tidy::run(&root)
@@ -91,7 +107,7 @@ fn workspace_root() -> Result<PathBuf> {
     Path::new(&manifest).parent().map(Path::to_path_buf).context("xtask/ has no parent directory")
 }
 
-/// What is left of the command line. Six commands do not pay for an argument parser's build time.
+/// What is left of the command line. Eight commands do not pay for an argument parser's build time.
 struct Arguments(Vec<String>);
 
 impl Arguments {

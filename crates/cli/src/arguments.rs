@@ -116,6 +116,12 @@ pub(crate) enum Command {
     Sensor(inside::Sensor),
     /// Inside a machine: ask the region who this machine is
     Whoami(WhoAmI),
+    /// Look for what is not as it should be on this computer, and say what to do about it
+    #[command(after_help = DOCTOR_HELP)]
+    Doctor(Doctor),
+    /// Print what completes inborn's commands in a shell
+    #[command(after_help = COMPLETIONS_HELP)]
+    Completions(Completions),
     /// What puts a terminal's settings back when `run -t` is killed
     #[command(name = "__terminal", hide = true)]
     Terminal,
@@ -178,6 +184,10 @@ pub(crate) struct Up {
     /// Requests a second that one machine may make of its metadata, 0 for any number [default: 500]
     #[arg(long, env = "INBORN_METADATA_RATE", value_name = "NUMBER")]
     pub(crate) metadata_rate: Option<u32>,
+    /// When told to stop, first serve on for so many seconds while /readyz says 503, and then give calls under way as
+    /// long to end [default: 0]
+    #[arg(long, env = "INBORN_DRAIN", value_name = "SECONDS")]
+    pub(crate) drain: Option<u32>,
     /// Write a JSON file with the endpoints once all is ready
     #[arg(long, env = "INBORN_READY_FILE", value_name = "PATH")]
     pub(crate) ready_file: Option<PathBuf>,
@@ -444,6 +454,42 @@ pub(crate) struct WhoAmI {
     /// How to print
     #[arg(long, value_enum, default_value = "table")]
     pub(crate) output: Output,
+}
+
+const DOCTOR_HELP: &str = "\
+Looks at the data directory (modes, key, disk, audit, clock), at the running `inborn up` or else at the ports that it would \
+take, at names and trust of the endpoints, and at what the kernel and other programs give to `inborn run` and `inborn ssh`. \
+Changes nothing.
+
+Exit status: 0 if there is no problem, hints aside; else 1.";
+
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    #[command(flatten)]
+    pub(crate) region: Region,
+    /// How to print
+    #[arg(long, value_enum, default_value = "table")]
+    pub(crate) output: Output,
+}
+
+const COMPLETIONS_HELP: &str = "\
+The Debian package has them in place. Elsewhere:
+  inborn completions bash > ~/.local/share/bash-completion/completions/inborn
+  inborn completions zsh  > ~/.zfunc/_inborn      (a directory of fpath)
+  inborn completions fish > ~/.config/fish/completions/inborn.fish";
+
+#[derive(Debug, Args)]
+pub(crate) struct Completions {
+    /// For which shell
+    #[arg(value_enum, value_name = "SHELL")]
+    pub(crate) shell: CompletedShell,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CompletedShell {
+    Bash,
+    Zsh,
+    Fish,
 }
 
 fn since(text: &str) -> Result<Since, String> {

@@ -1,20 +1,27 @@
 //! The binary `inborn`: arguments, configuration, wiring. What it does is in the other crates.
 #![forbid(unsafe_code)]
 
+mod activation;
 mod arguments;
 mod attach;
 mod audit;
 mod bridge;
 mod certificates;
 mod clock;
+mod completions;
 mod detection;
 mod directory;
+mod doctor;
 mod exec;
 mod hook;
 mod inside;
 mod launch;
 mod machines;
 mod management;
+#[cfg(test)]
+mod manual;
+mod notify;
+mod operations;
 mod operator;
 mod output;
 mod run;
@@ -101,6 +108,8 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
                     Command::Scp(copy) => ssh::scp(&copy).await,
                     Command::OpenTunnel(tunnel) => ssh::open_tunnel(&tunnel).await.map(done),
                     Command::AuthorizedKeys(keys) => ssh::authorized_keys(&keys).await,
+                    Command::Doctor(doctor) => doctor::doctor(&doctor).await,
+                    Command::Completions(completions) => completions::completions(&completions).map(done),
                     Command::Credentials(arguments) => inside::credentials(&arguments).await.map(done),
                     Command::Whoami(whoami) => inside::whoami(&whoami).await.map(done),
                     Command::Up(_) | Command::Sensor(_) | Command::Pocket { .. } | Command::Terminal => {

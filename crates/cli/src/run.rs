@@ -14,6 +14,7 @@ use inborn_host::pocket::{Network, Plan, Pocket, PocketError, Sockets};
 use inborn_identity::InstanceId;
 use inborn_pki::tls;
 
+use crate::activation::PassedSockets;
 use crate::arguments::{Net, Run, named};
 use crate::directory::{self, Ready};
 use crate::operator::Operator;
@@ -78,7 +79,7 @@ async fn region(data: Option<&Path>, name: Option<&str>) -> anyhow::Result<(Read
             data.display()
         );
     }
-    let serving = Serving::start(&Settings::in_memory(name)?).await?;
+    let serving = Serving::start(&Settings::in_memory(name)?, PassedSockets::default()).await?;
     Ok((serving.ready.clone(), Some(serving)))
 }
 

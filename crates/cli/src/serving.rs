@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use inborn_host::Host;
@@ -26,24 +26,26 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::activation::PassedSockets;
 use crate::bridge::{ControlHandler, HostObserver, LocalIssuer, LocalReach};
 use crate::certificates::{self, Published};
 use crate::clock::SystemClock;
 use crate::detection;
 use crate::directory::{self, DataDirectory, Ready};
+use crate::operations::Operations;
 use crate::settings::Settings;
 
-const DATABASE: &str = "inborn.db";
-const KEY_FILE: &str = "epoch.key";
-const OPERATOR_ENV: &str = "operator.env";
+pub(crate) const DATABASE: &str = "inborn.db";
+pub(crate) const KEY_FILE: &str = "epoch.key";
+pub(crate) const OPERATOR_ENV: &str = "operator.env";
 /// What was put into the kernel's network state and has to be taken away.
 const NETWORK_RECORD: &str = "network.json";
 pub(crate) const AUDIT_DIRECTORY: &str = "audit";
 pub(crate) const AUDIT_FILE: &str = "audit.jsonl";
 /// How often what no longer matters is forgotten.
 const HOUSEKEEPING_ROUND: Duration = Duration::from_secs(300);
-/// How long a clean stop may take before what is left is abandoned.
-const STOP_TIMEOUT: Duration = Duration::from_millis(800);
+/// How long a clean stop may take, beside what connections are given, before what is left is abandoned.
+const STOP_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// What is being served.
 pub(crate) struct Serving {
@@ -51,6 +53,9 @@ pub(crate) struct Serving {
     pub(crate) region: Arc<RegionServer>,
     directory: DataDirectory,
     host: Arc<Host>,
+    operations: Arc<Operations>,
+    /// How long connections may go on after the stop.
+    grace: Duration,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
 }
@@ -64,9 +69,10 @@ struct Listeners {
 
 impl Serving {
     /// Opens the region on its data directory and serves it. When this returns, all endpoints answer.
-    pub(crate) async fn start(settings: &Settings) -> anyhow::Result<Self> {
+    /// Of the sockets, those that somebody `passed` are used as they are.
+    pub(crate) async fn start(settings: &Settings, passed: PassedSockets) -> anyhow::Result<Self> {
         let directory = DataDirectory::hold(&settings.data, settings.ephemeral)?;
-        let listeners = Listeners::bind(settings).await?;
+        let listeners = Listeners::bind(settings, passed).await?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let region = open_region(settings, &directory, Arc::clone(&clock)).await?;
         let identity = region.identity().clone();
@@ -104,13 +110,21 @@ impl Serving {
         let ready = listeners.ready(&directory, &region)?;
         write_files(&directory, &region, &ready)?;
         let mut tasks = JoinSet::new();
-        listeners.serve(&mut tasks, &region, tls_config, &stopping, Arc::new(registry));
+        let operations = Operations::new(Arc::clone(&region), directory.path().to_owned(), registry);
+        let limits = Limits { stop_grace: Limits::DEFAULT.stop_grace.max(settings.drain), ..Limits::DEFAULT };
+        listeners.serve(&mut tasks, limits, &region, tls_config, &stopping, Arc::clone(&operations));
         let socket = ControlSocket::bind(directory.path()).context("cannot make the control socket")?;
         tasks.spawn(socket.serve(Arc::clone(&handler) as Arc<dyn Handler>, stopping.clone()));
         tasks.spawn(complete_signers(Arc::clone(&region), directory.path().to_owned(), stopping));
         spawn_chores(&region, &host, &handler, certificate);
         directory.announce(&ready, settings.ready_file.as_deref())?;
-        Ok(Self { ready, region, directory, host, stop, tasks })
+        let grace = limits.stop_grace;
+        Ok(Self { ready, region, directory, host, operations, grace, stop, tasks })
+    }
+
+    /// Says at `/readyz` that this process is about to stop. Everything is still served.
+    pub(crate) fn drain(&self) {
+        self.operations.drain();
     }
 
     /// Stops serving: connections get a moment to end, then the store is closed.
@@ -120,7 +134,7 @@ impl Serving {
             self.host.leave_places().await;
             while self.tasks.join_next().await.is_some() {}
         };
-        if tokio::time::timeout(STOP_TIMEOUT, all).await.is_err() {
+        if tokio::time::timeout(STOP_TIMEOUT + self.grace, all).await.is_err() {
             tracing::warn!("some connections did not end in time");
         }
         if let Err(error) = self.region.store().close().await {
@@ -167,17 +181,20 @@ fn write_files(directory: &DataDirectory, region: &RegionServer, ready: &Ready) 
 }
 
 impl Listeners {
-    async fn bind(settings: &Settings) -> anyhow::Result<Self> {
-        let bind = |port: u16, flag: &'static str| async move {
+    async fn bind(settings: &Settings, passed: PassedSockets) -> anyhow::Result<Self> {
+        let bind = |passed: Option<TcpListener>, port: u16, flag: &'static str| async move {
+            if let Some(listener) = passed {
+                return Ok(listener);
+            }
             let address = SocketAddr::from((settings.bind, port));
             TcpListener::bind(address).await.with_context(|| {
                 format!("cannot listen on {address}: choose another port with {flag} (0 for any free one)")
             })
         };
         Ok(Self {
-            plain: bind(settings.port, "--port").await?,
-            tls: bind(settings.tls_port, "--tls-port").await?,
-            operations: bind(settings.operations_port, "--operations-port").await?,
+            plain: bind(passed.http, settings.port, "--port").await?,
+            tls: bind(passed.https, settings.tls_port, "--tls-port").await?,
+            operations: bind(passed.operations, settings.operations_port, "--operations-port").await?,
         })
     }
 
@@ -201,18 +218,16 @@ impl Listeners {
     fn serve(
         self,
         tasks: &mut JoinSet<()>,
+        limits: Limits,
         region: &Arc<RegionServer>,
         tls: Arc<rustls::ServerConfig>,
         stop: &watch::Receiver<bool>,
-        registry: Arc<Registry>,
+        operations: Arc<Operations>,
     ) {
-        let limits = Limits::DEFAULT;
         tasks.spawn(inborn_listener::serve(self.plain, None, limits, stop.clone(), region_service(region, None)));
         tasks.spawn(inborn_listener::serve(self.tls, Some(tls), limits, stop.clone(), region_service(region, None)));
-        let region = Arc::clone(region);
         tasks.spawn(inborn_listener::serve(self.operations, None, limits, stop.clone(), move |request, _peer| {
-            let answer = operations(&request, &registry, &region);
-            async move { answer }
+            Arc::clone(&operations).answer(request)
         }));
     }
 }
@@ -269,31 +284,4 @@ async fn complete_signers(region: Arc<RegionServer>, data: PathBuf, mut stop: wa
         () = work => {}
         _ = stop.wait_for(|stop| *stop) => {}
     }
-}
-
-/// The operations endpoint. It is served only after the region is open, so being alive is being ready.
-fn operations(request: &Request<Incoming>, registry: &Registry, region: &RegionServer) -> Response<Full<Bytes>> {
-    const METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    const OPERATIONS: &str = "here are /livez, /readyz, /metrics, /ca.pem, /identity.pem and /instance-connect.pem\n";
-    let (status, kind, body) = match request.uri().path() {
-        "/livez" | "/readyz" => (StatusCode::OK, "text/plain", "ok\n".to_owned()),
-        "/metrics" => {
-            region.measure();
-            match inborn_region::encode_metrics(registry) {
-                Ok(text) => (StatusCode::OK, METRICS, text),
-                Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, "text/plain", String::new()),
-            }
-        }
-        path => match Published::ALL.iter().find(|published| path.strip_prefix('/') == Some(published.file())) {
-            Some(published) => match published.pem(region) {
-                Some(pem) => (StatusCode::OK, "application/x-pem-file", pem),
-                None => (StatusCode::SERVICE_UNAVAILABLE, "text/plain", "it is being made: ask again\n".to_owned()),
-            },
-            None => (StatusCode::NOT_FOUND, "text/plain", OPERATIONS.to_owned()),
-        },
-    };
-    let mut response = Response::new(Full::new(Bytes::from(body)));
-    *response.status_mut() = status;
-    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(kind));
-    response
 }

@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use inborn_host::MetadataLimits;
@@ -25,6 +26,8 @@ const DEFAULT_OPERATIONS_PORT: u16 = 4590;
 /// Read when no file is named, and may be absent.
 const DEFAULT_FILE: &str = "/etc/inborn/inborn.toml";
 const DOMAIN_LENGTH_MAX: usize = 120;
+/// The longest time to serve on after a stop was asked for.
+const DRAIN_SECONDS_MAX: u32 = 300;
 
 /// The settings of `up`, checked.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,6 +39,7 @@ pub(crate) struct Settings {
     pub(crate) port: u16,
     pub(crate) tls_port: u16,
     pub(crate) operations_port: u16,
+    pub(crate) drain: Duration,
     pub(crate) ready_file: Option<PathBuf>,
     pub(crate) rates: Rates,
     pub(crate) metadata: MetadataLimits,
@@ -112,6 +116,7 @@ struct FileSettings {
     port: Option<u16>,
     tls_port: Option<u16>,
     operations_port: Option<u16>,
+    drain: Option<u32>,
     ready_file: Option<PathBuf>,
     source_rate: Option<u32>,
     principal_rate: Option<u32>,
@@ -149,6 +154,7 @@ impl Settings {
             port: 0,
             tls_port: 0,
             operations_port: 0,
+            drain: Duration::ZERO,
             ready_file: None,
             rates: Rates::default(),
             metadata: MetadataLimits::DEFAULT,
@@ -171,6 +177,10 @@ impl Settings {
             Ok(_) => bail!("{}", mistakes.join("\n")),
             Err(first) => bail!("{}", [&[first], mistakes.as_slice()].concat().join("\n")),
         };
+        let drain = up.drain.or(file.drain).unwrap_or(0);
+        if drain > DRAIN_SECONDS_MAX {
+            bail!("drain `{drain}`: at most {DRAIN_SECONDS_MAX} seconds");
+        }
         let ephemeral = up.ephemeral || file.ephemeral.unwrap_or(false);
         let port = |flag: Option<u16>, file: Option<u16>, default| {
             flag.or(file).unwrap_or(if ephemeral { 0 } else { default })
@@ -188,6 +198,7 @@ impl Settings {
             port: port(up.port, file.port, DEFAULT_PORT),
             tls_port: port(up.tls_port, file.tls_port, DEFAULT_TLS_PORT),
             operations_port: port(up.operations_port, file.operations_port, DEFAULT_OPERATIONS_PORT),
+            drain: Duration::from_secs(u64::from(drain)),
             ready_file: up.ready_file.clone().or(file.ready_file),
             rates: Rates {
                 source: rate(up.source_rate.or(file.source_rate), Rate::SOURCE),
@@ -239,6 +250,16 @@ data = "/file""#;
         for word in ["region `US`:", "account `1`:", "partition `mars`:", "domain `x`:"] {
             assert!(text.contains(word), "{word} in {text}");
         }
+    }
+
+    #[test]
+    fn a_drain_below_at_and_above_the_longest() {
+        let ask = |seconds: &str| Settings::merge(&up(&["--data", "/d", "--drain", seconds]), FileSettings::default());
+        assert_eq!(ask("299").unwrap().drain, Duration::from_secs(299));
+        assert_eq!(ask("300").unwrap().drain, Duration::from_secs(u64::from(DRAIN_SECONDS_MAX)));
+        assert!(ask("301").unwrap_err().to_string().contains("at most 300 seconds"));
+        let file = toml::from_str("data = \"/d\"\ndrain = 7").unwrap();
+        assert_eq!(Settings::merge(&up(&[]), file).unwrap().drain, Duration::from_secs(7));
     }
 
     #[test]

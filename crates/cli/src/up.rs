@@ -1,14 +1,19 @@
 //! `inborn up`: a region and a host, until stopped.
 
 use std::io::{IsTerminal, Write};
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
+use inborn_region::RegionServer;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::prelude::*;
 
+use crate::activation::PassedSockets;
 use crate::arguments::{LogFormat, Up};
 use crate::directory::Ready;
+use crate::notify::Supervisor;
 use crate::serving::Serving;
 use crate::settings::Settings;
 
@@ -19,15 +24,36 @@ pub(crate) async fn up(arguments: &Up) -> anyhow::Result<()> {
     // Caught before anything is made that a stop has to undo.
     let mut terminate = signal(SignalKind::terminate()).context("cannot catch SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot catch SIGINT")?;
-    let serving = Serving::start(&settings).await?;
+    let supervisor = Arc::new(Supervisor::of_environment());
+    let serving = Serving::start(&settings, PassedSockets::of_environment()?).await?;
     let _ = greet(&serving.ready, settings.ephemeral);
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    supervisor.ready(&format!("region {}, account {}", serving.ready.region, serving.ready.account));
+    if let Some(pulse) = supervisor.pulse {
+        tokio::spawn(beat(Arc::clone(&supervisor), pulse, Arc::clone(&serving.region)));
     }
+    let mut asked = async || {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    asked().await;
     tracing::info!("stopping");
+    supervisor.stopping();
+    serving.drain();
+    // Whoever balances calls has this time to notice. A second signal is somebody who does not want to wait.
+    let _ = tokio::time::timeout(settings.drain, asked()).await;
     serving.stop().await;
     Ok(())
+}
+
+/// Signs of life, each given only after the region was asked something that no lock holds up for ever.
+async fn beat(supervisor: Arc<Supervisor>, pulse: Duration, region: Arc<RegionServer>) {
+    loop {
+        region.measure();
+        supervisor.alive();
+        tokio::time::sleep(pulse).await;
+    }
 }
 
 /// Log lines go to standard error; `RUST_LOG` takes `LEVEL` or `TARGET=LEVEL,…`.

@@ -44,6 +44,8 @@ pub struct Limits {
     pub handshake_timeout: Duration,
     /// How long what was sent may wait for the client to take it; whole milliseconds.
     pub write_timeout: Duration,
+    /// How long connections may go on after a stop was asked for: idle ones end at once, others with their answer.
+    pub stop_grace: Duration,
 }
 
 impl Limits {
@@ -55,11 +57,10 @@ impl Limits {
         head_timeout: Duration::from_secs(20),
         handshake_timeout: Duration::from_secs(10),
         write_timeout: Duration::from_secs(20),
+        stop_grace: Duration::from_millis(300),
     };
 }
 
-/// How long connections may go on after a stop was asked for.
-const STOP_GRACE: Duration = Duration::from_millis(300);
 /// How long to wait when the process is out of file descriptors.
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(50);
 
@@ -73,7 +74,8 @@ pub struct Peer {
 }
 
 /// Serves `listener` until `stop` turns true (or its sender is gone): takes connections, over TLS if `tls` is given, and
-/// has `respond` answer each request. Returns when all its connections have ended, at most 300 ms after the stop.
+/// has `respond` answer each request. Returns when all its connections have ended, at the latest when their grace after
+/// the stop is over.
 pub async fn serve<R, F>(
     listener: TcpListener,
     tls: Option<Arc<rustls::ServerConfig>>,
@@ -106,7 +108,7 @@ pub async fn serve<R, F>(
     }
     drop(listener);
     let all = u32::try_from(limits.connections_max).unwrap_or(u32::MAX);
-    let _ = tokio::time::timeout(STOP_GRACE, places.acquire_many(all)).await;
+    let _ = tokio::time::timeout(limits.stop_grace, places.acquire_many(all)).await;
 }
 
 /// Waits until `stop` turns true, or its sender is gone, and with it whoever wanted this loop.

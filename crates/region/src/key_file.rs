@@ -87,6 +87,14 @@ pub(crate) fn read(path: &Path) -> Result<Zeroizing<[u8; KEY_BYTES]>, KeyFileErr
     decode(digits).ok_or_else(malformed)
 }
 
+/// Whether the file at `path` is a key file that can be used; not whether it is the right one.
+///
+/// # Errors
+/// Missing, readable by others than its owner, or not a key file.
+pub fn check(path: &Path) -> Result<(), KeyFileError> {
+    read(path).map(drop)
+}
+
 /// Makes a new key and writes it to `path`, which must not exist; both file and directory are on disk when this returns.
 ///
 /// # Errors

@@ -1,0 +1,255 @@
+"""The operations endpoint, what a supervisor is told, sockets that are passed in, and a stop that loses no call."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from harness import HERE, ROOT, Region, binary, clean_env, read_exports, run, wait_until
+from raw import connect, good_request, read_answer
+
+MONITORING = HERE.parent / "contrib/monitoring"
+needs_root = pytest.mark.skipif(not ROOT, reason="a small disk has to be mounted")
+
+
+def ask(region: Region, path: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(region.ready["operations"] + path, timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def test_a_region_that_is_well(fresh: Region):
+    assert ask(fresh, "/livez") == (200, "ok\n")
+    assert ask(fresh, "/readyz") == (200, "ok\n")
+    assert ask(fresh, "/nothing")[0] == 404
+
+
+def test_many_questions_cost_few_writes(fresh: Region):
+    wal = fresh.data / "inborn.db-wal"
+    ask(fresh, "/readyz")
+    before = wal.stat().st_size
+    for _ in range(200):
+        assert ask(fresh, "/readyz")[0] == 200
+    assert wal.stat().st_size - before < 200 * 4096 / 4
+
+
+def test_a_locked_store_is_not_ready(fresh: Region):
+    assert ask(fresh, "/readyz")[0] == 200
+    time.sleep(2.1)
+    hold = (
+        "import sqlite3, sys; c = sqlite3.connect(sys.argv[1], isolation_level=None); "
+        "c.execute('BEGIN IMMEDIATE'); print(flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", hold, str(fresh.data / "inborn.db")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        other.stdout.readline()
+        status, text = ask(fresh, "/readyz")
+        assert status == 503 and text.startswith("not ready\nstore: "), text
+        assert ask(fresh, "/livez") == (200, "ok\n"), "nothing that a restart would mend"
+        assert "inborn_ready 0" in ask(fresh, "/metrics")[1]
+        other.stdin.close()
+    wait_until(lambda: ask(fresh, "/readyz")[0] == 200, "ready again")
+
+
+@needs_root
+def test_a_full_disk_is_not_ready(place: Path, make_region):
+    disk = place / "disk"
+    disk.mkdir()
+    run(["mount", "-t", "tmpfs", "-o", "size=40m", "none", disk], clean_env(place), check=True)
+    try:
+        region = make_region(data=disk / "data").start()
+        assert ask(region, "/readyz") == (200, "ok\n")
+        with (disk / "ballast").open("wb") as ballast, contextlib.suppress(OSError):
+            while True:
+                ballast.write(bytes(1 << 20))
+                ballast.flush()
+        status, text = wait_until(lambda: (a := ask(region, "/readyz"))[0] == 503 and a, "the disk is full")
+        assert "disk: 0 MiB are left" in text
+        assert re.search(r"^inborn_disk_free_bytes \d{1,7}$", ask(region, "/metrics")[1], re.M)
+        (disk / "ballast").unlink()
+        wait_until(lambda: ask(region, "/readyz")[0] == 200, "ready again")
+        region.kill()
+    finally:
+        run(["umount", "-l", disk], clean_env(place), check=True)
+
+
+def test_a_drain_says_so_first_and_loses_no_call(make_region):
+    region = make_region("data", "--drain", "3").start()
+    request = good_request(region)
+    with connect(region.port) as slow:
+        slow.sendall(request[:-1])
+        region.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: ask(region, "/readyz")[0] == 503, "it says that it stops")
+        assert ask(region, "/readyz")[1].startswith("not ready\nstopping")
+        assert ask(region, "/livez") == (200, "ok\n")
+        assert region.client("sts").get_caller_identity()["Account"] == region.account, "it still serves"
+        time.sleep(3)
+        wait_until(lambda: refuses(region.port), "no new connections")
+        assert region.alive(), "a call is under way"
+        slow.sendall(request[-1:])
+        assert read_answer(slow)[0] == 200, "it has its answer"
+    assert region.process.wait(5) == 0
+
+
+def refuses(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+def test_a_second_signal_ends_the_drain(make_region):
+    region = make_region("data", "--drain", "60").start()
+    region.process.send_signal(signal.SIGTERM)
+    wait_until(lambda: ask(region, "/readyz")[0] == 503, "it says that it stops")
+    assert region.stop() < 2
+    assert region.process.returncode == 0
+
+
+def test_a_supervisor_is_told(place: Path):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor:
+        supervisor.bind(str(place / "notify"))
+        supervisor.settimeout(30)
+        environment = clean_env(place / "home", NOTIFY_SOCKET=str(place / "notify"), WATCHDOG_USEC="400000")
+        ports = ["--port", "0", "--tls-port", "0", "--operations-port", "0"]
+        command = [str(binary()), "up", "--data", str(place / "data"), *ports]
+        with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as up:
+            try:
+                assert supervisor.recv(4096) == b"READY=1\nSTATUS=region us-east-1, account 123456789012"
+                assert (place / "data/ready.json").exists()
+                started = time.monotonic()
+                assert [supervisor.recv(4096) for _ in range(5)] == [b"WATCHDOG=1"] * 5
+                assert time.monotonic() - started < 2, "twice as often as it has to be"
+                up.send_signal(signal.SIGTERM)
+                last = wait_until(lambda: (m := supervisor.recv(4096)) != b"WATCHDOG=1" and m, "it says that it stops")
+                assert last.startswith(b"STOPPING=1")
+                assert up.wait(10) == 0
+            finally:
+                up.kill()
+
+
+#: Does what systemd does: sockets as descriptors from 3 on, and then the program under the same process id.
+ACTIVATE = """
+import os, socket, sys
+names = sys.argv[1].split(":")
+sockets = [socket.create_server(("127.0.0.1", 0)) for name in names]
+print(*[one.getsockname()[1] for one in sockets], flush=True)
+for place, one in enumerate(sockets):
+    os.dup2(one.fileno(), 60 + place)
+for place in range(len(sockets)):
+    os.dup2(60 + place, 3 + place)
+environment = dict(os.environ, LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(len(names)), LISTEN_FDNAMES=sys.argv[1])
+os.execve(sys.argv[2], sys.argv[2:], environment)
+"""
+
+
+def activated(place: Path, names: str) -> subprocess.Popen:
+    ports = ["--port", "0", "--tls-port", "0", "--operations-port", "0"]
+    command = [sys.executable, "-c", ACTIVATE, names, str(binary()), "up", "--data", str(place / "data"), *ports]
+    return subprocess.Popen(
+        command, env=clean_env(place / "home"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def test_sockets_of_a_supervisor_are_served(place: Path):
+    with activated(place, "operations:http") as up:
+        try:
+            operations, http = up.stdout.readline().split()
+            ready = place / "data/ready.json"
+            wait_until(lambda: ready.exists() or up.poll() is not None, "`up` is ready", 30)
+            told = json.loads(ready.read_text())
+            assert told["endpoint"] == f"http://127.0.0.1:{http}"
+            assert told["operations"] == f"http://127.0.0.1:{operations}"
+            with urllib.request.urlopen(f"http://127.0.0.1:{operations}/readyz", timeout=10) as answer:
+                assert answer.read() == b"ok\n"
+            up.send_signal(signal.SIGTERM)
+            assert up.wait(10) == 0
+        finally:
+            up.kill()
+
+
+def test_a_socket_that_nobody_knows_is_an_error(place: Path):
+    with activated(place, "inborn.socket") as up:
+        assert up.wait(30) == 1
+        assert "FileDescriptorName" in up.stderr.read()
+
+
+def metric_names(text: str) -> set[str]:
+    """What `text` (PromQL, or the exposition format) speaks of."""
+    return set(re.findall(r"\binborn_[a-z0-9_]+", text))
+
+
+def served(region: Region) -> tuple[set[str], str]:
+    status, text = ask(region, "/metrics")
+    assert status == 200 and text.endswith("# EOF\n")
+    families = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.M))
+    suffix = {"counter": "_total", "info": "_info"}
+    return {name + suffix.get(kind, "") for name, kind in families.items()}, text
+
+
+def test_dashboard_and_alerts_speak_of_what_is_served(make_region, place: Path):
+    """After something was counted for each: a family is not served before."""
+    region = make_region("data", "--metadata-rate", "5").start()
+    machine = read_exports(region.cli("launch", "--export").stdout)
+    keys = place / "keys"
+    keys.mkdir()
+    run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", keys / "ssh_host_ed25519_key"], region.env, check=True)
+    run([binary(), "host-keys", "push", "--directory", keys, "--once"], region.env | machine, check=True)
+    for _ in range(30):
+        with contextlib.suppress(urllib.error.HTTPError):
+            urllib.request.urlopen(machine["AWS_EC2_METADATA_SERVICE_ENDPOINT"] + "/latest/", timeout=10)
+    names, _ = served(region)
+    dashboard = json.loads((MONITORING / "dashboard.json").read_text())
+    asked = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
+    assert len(asked) >= 10
+    alerts = (MONITORING / "alerts.yaml").read_text()
+    expressions = re.findall(r"^\s+expr: (.+)$", alerts, re.M)
+    assert len(expressions) >= 5
+    for expression in [*asked, *expressions]:
+        assert metric_names(expression) or "up{" in expression, expression
+        assert metric_names(expression) <= names, expression
+
+
+def test_labels_are_words_from_short_lists(region: Region):
+    instance = json.loads(region.cli("launch", "--output", "json").stdout)
+    region.client("ec2").describe_instances()
+    _, text = served(region)
+    assert instance["instance_id"] not in text
+    for name, labels in re.findall(r"^(inborn_\w+)\{(.*)\} ", text, re.M):
+        for value in re.findall(r'="([^"]*)"', labels):
+            assert not re.search(r"i-[0-9a-f]{8}|\d{12}|AKIA|ASIA|\d+\.\d+\.\d+\.\d+", value), (name, value)
+            assert len(value) <= 64, (name, value)
+    assert 'inborn_build_info{version="' in text
+
+
+@pytest.mark.skipif(not Path("/usr/bin/systemd-analyze").exists(), reason="needs systemd-analyze")
+@pytest.mark.parametrize("is_host", [False, True])
+def test_units_are_hardened(place: Path, is_host: bool):
+    """systemd's own score, 0 to 10, of the unit as it is and with the privileges of a host."""
+    source = HERE.parent / "contrib/systemd"
+    (place / "inborn.service").write_bytes((source / "inborn.service").read_bytes())
+    if is_host:
+        (place / "inborn.service.d").mkdir()
+        (place / "inborn.service.d/host.conf").write_bytes((source / "inborn-host.conf").read_bytes())
+    told = run(
+        ["systemd-analyze", "security", "--offline=true", "--no-pager", place / "inborn.service"],
+        os.environ | {"LC_ALL": "C.UTF-8"},
+    )
+    score = float(re.search(r"exposure level for inborn.service: ([\d.]+)", told.stdout)[1])
+    assert score <= 3.0, told.stdout

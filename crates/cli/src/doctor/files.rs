@@ -1,0 +1,223 @@
+//! The data directory: who may read what, is the key there, is there room.
+
+use std::io::ErrorKind;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+
+use inborn_identity::Clock;
+use rustix::fs::{Access, StatVfsMountFlags, access, statvfs};
+
+use super::{Finding, Patient};
+use crate::clock::SystemClock;
+use crate::operations::{DISK_FREE_MIN_BYTES, disk_free};
+use crate::serving::{AUDIT_DIRECTORY, AUDIT_FILE, DATABASE, KEY_FILE, OPERATOR_ENV};
+
+/// With less than this, somebody should make room before it is urgent.
+const DISK_LOW_BYTES: u64 = 1 << 30;
+/// A clock may be this far behind a file that was written by it; more is a clock that was set back.
+const CLOCK_BEHIND_SECONDS: u64 = 120;
+
+const DIRECTORY: &str = "data directory";
+const KEY: &str = "key file";
+const MODES: &str = "file modes";
+const DISK: &str = "disk";
+const AUDIT: &str = "audit";
+const CLOCK: &str = "clock";
+
+pub(super) fn look(patient: &Patient) -> Vec<Finding> {
+    let data = &patient.data;
+    let metadata = match std::fs::metadata(data) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let found = format!("{} is not there yet", data.display());
+            return vec![Finding::hint(DIRECTORY, found, "`inborn up` makes it at its first start"), clock(data)];
+        }
+        Err(error) => {
+            return vec![Finding::problem(
+                DIRECTORY,
+                format!("{}: {error}", data.display()),
+                "run this as its owner, or as root",
+            )];
+        }
+    };
+    if let Err(error) = std::fs::read_dir(data) {
+        let found = format!("{} cannot be looked into: {error}", data.display());
+        return vec![Finding::problem(DIRECTORY, found, "run this as its owner, or as root")];
+    }
+    vec![directory(data, &metadata), key(data), modes(data), disk(data), audit(data), clock(data)]
+}
+
+fn directory(data: &Path, metadata: &std::fs::Metadata) -> Finding {
+    let (place, mode) = (data.display(), metadata.mode() & 0o7777);
+    if mode & 0o077 != 0 {
+        let next = format!("chmod 700 {place}");
+        return Finding::problem(DIRECTORY, format!("{place} is open to others (mode {mode:04o})"), next);
+    }
+    Finding::fine(DIRECTORY, format!("{place}, mode {mode:04o}"))
+}
+
+fn key(data: &Path) -> Finding {
+    let path = data.join(KEY_FILE);
+    let is_sealed = data.join(DATABASE).exists();
+    match inborn_region::check_key_file(&path) {
+        Ok(()) => Finding::fine(KEY, format!("{}: have a copy of it apart from the database", path.display())),
+        Err(inborn_region::KeyFileError::Missing(_)) if !is_sealed => {
+            Finding::hint(KEY, "there is none, and nothing is sealed with one", "`inborn up` makes it")
+        }
+        // Its texts say what to do.
+        Err(error) => Finding::problem(KEY, error.to_string(), "see above; never make a new one by hand"),
+    }
+}
+
+/// Of everything that only the owner may read.
+fn modes(data: &Path) -> Finding {
+    let entries = |directory: &Path| {
+        std::fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()).collect::<Vec<_>>()
+    };
+    let mut open: Vec<String> = entries(data)
+        .into_iter()
+        .chain(entries(&data.join(AUDIT_DIRECTORY)))
+        .filter(|path| {
+            std::fs::symlink_metadata(path)
+                .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o077 != 0)
+        })
+        .map(|path| path.display().to_string())
+        .collect();
+    open.sort();
+    match open.as_slice() {
+        [] => Finding::fine(MODES, "nobody else may read the files"),
+        some => {
+            let has_key = some.iter().any(|path| path.ends_with(OPERATOR_ENV));
+            let more = if has_key { "; whoever has read operator.env has the operator's key" } else { "" };
+            Finding::problem(
+                MODES,
+                format!("others may use {}{more}", some.join(", ")),
+                format!("chmod 600 {}", some.join(" ")),
+            )
+        }
+    }
+}
+
+fn disk(data: &Path) -> Finding {
+    let place = data.display();
+    match (disk_free(data), statvfs(data)) {
+        (_, Ok(disk)) if disk.f_flag.contains(StatVfsMountFlags::RDONLY) => {
+            Finding::problem(DISK, format!("{place} is on a file system that is mounted read-only"), "look at dmesg")
+        }
+        (Ok(free), _) => verdict_on_room(free),
+        (Err(error), _) => Finding::problem(DISK, format!("{place}: {error}"), "look at the disk"),
+    }
+}
+
+fn verdict_on_room(free: u64) -> Finding {
+    let found = format!("{} MiB are free", free >> 20);
+    match free {
+        0..DISK_FREE_MIN_BYTES => {
+            Finding::problem(DISK, format!("{found}: changes are refused, or soon are"), "free some space")
+        }
+        DISK_FREE_MIN_BYTES..DISK_LOW_BYTES => Finding::hint(DISK, found, "make room before it is urgent"),
+        _ => Finding::fine(DISK, found),
+    }
+}
+
+fn audit(data: &Path) -> Finding {
+    let directory = data.join(AUDIT_DIRECTORY);
+    let file = directory.join(AUDIT_FILE);
+    let target = if file.exists() { &file } else { &directory };
+    match access(target, Access::WRITE_OK) {
+        Ok(()) => Finding::fine(AUDIT, format!("{} can be written", target.display())),
+        Err(error) if error == rustix::io::Errno::NOENT => {
+            Finding::hint(AUDIT, "there is none yet", "`inborn up` makes it")
+        }
+        Err(error) => Finding::problem(
+            AUDIT,
+            format!("{} cannot be written by this user: {error}", target.display()),
+            "without it, changes are refused: give it to the user that runs `up`",
+        ),
+    }
+}
+
+/// Signatures and credentials are judged by the clock.
+fn clock(data: &Path) -> Finding {
+    let now = SystemClock.now().as_secs();
+    let newest = [DATABASE, "inborn.db-wal", KEY_FILE]
+        .iter()
+        .filter_map(|name| u64::try_from(std::fs::metadata(data.join(name)).ok()?.mtime()).ok())
+        .max();
+    let is_kept =
+        ["/run/systemd/timesync/synchronized", "/run/chrony/chronyd.pid", "/run/chronyd.pid", "/run/ntpd.pid"]
+            .iter()
+            .any(|path| Path::new(path).exists());
+    verdict_on_clock(now, newest, is_kept)
+}
+
+fn verdict_on_clock(now: u64, newest: Option<u64>, is_kept: bool) -> Finding {
+    if newest.is_some_and(|newest| newest > now.saturating_add(CLOCK_BEHIND_SECONDS)) {
+        return Finding::problem(
+            CLOCK,
+            "it is behind the files that were written by it: it was set back, or they were set ahead",
+            "set it right before credentials are issued: `timedatectl`",
+        );
+    }
+    if is_kept {
+        return Finding::fine(CLOCK, "something keeps it right");
+    }
+    Finding::hint(
+        CLOCK,
+        "nothing was seen that keeps it right; calls that are signed 5 minutes away from it are refused",
+        "on a computer of its own: `timedatectl set-ntp true`, or chrony",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Verdict;
+    use super::*;
+
+    #[test]
+    fn room_below_at_and_above_what_is_needed() {
+        for (free, verdict) in [
+            (0, Verdict::Problem),
+            (DISK_FREE_MIN_BYTES - 1, Verdict::Problem),
+            (DISK_FREE_MIN_BYTES, Verdict::Hint),
+            (DISK_LOW_BYTES - 1, Verdict::Hint),
+            (DISK_LOW_BYTES, Verdict::Fine),
+        ] {
+            assert_eq!(verdict_on_room(free).verdict, verdict, "{free}");
+        }
+    }
+
+    #[test]
+    fn a_clock_below_at_and_above_what_files_may_be_ahead() {
+        let at = 1000 + CLOCK_BEHIND_SECONDS;
+        assert_eq!(verdict_on_clock(1000, Some(at - 1), true).verdict, Verdict::Fine);
+        assert_eq!(verdict_on_clock(1000, Some(at), true).verdict, Verdict::Fine);
+        assert_eq!(verdict_on_clock(1000, Some(at + 1), true).verdict, Verdict::Problem);
+        assert_eq!(verdict_on_clock(1000, None, false).verdict, Verdict::Hint);
+    }
+
+    #[test]
+    fn files_that_others_may_read_are_named() {
+        let base = tempfile::tempdir().unwrap();
+        std::fs::write(base.path().join(OPERATOR_ENV), "").unwrap();
+        let set = |mode| {
+            let permissions = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(base.path().join(OPERATOR_ENV), permissions).unwrap();
+        };
+        set(0o640);
+        let finding = modes(base.path());
+        assert!(finding.verdict == Verdict::Problem && finding.found.contains("operator's key"), "{finding:?}");
+        assert!(finding.next.starts_with("chmod 600 "), "{finding:?}");
+        set(0o600);
+        assert_eq!(modes(base.path()).verdict, Verdict::Fine);
+    }
+
+    #[test]
+    fn a_missing_key_is_a_problem_only_where_something_is_sealed() {
+        let base = tempfile::tempdir().unwrap();
+        assert_eq!(key(base.path()).verdict, Verdict::Hint);
+        std::fs::write(base.path().join(DATABASE), "").unwrap();
+        let finding = key(base.path());
+        assert!(finding.verdict == Verdict::Problem && finding.found.contains("backup"), "{finding:?}");
+    }
+}
