@@ -16,6 +16,7 @@ use inborn_host::place::VSOCK_CID_MIN;
 use inborn_identity::{MacAddress, UnixTime};
 
 use crate::certificates::Published;
+use crate::guardduty;
 use crate::management;
 use crate::ssh::arguments as ssh;
 
@@ -86,6 +87,15 @@ pub(crate) enum Command {
     /// Show who called what: the region's audit
     #[command(after_help = AUDIT_HELP)]
     Audit(Audit),
+    /// Show what telemetry of machines tells of attacks
+    #[command(after_help = guardduty::FINDINGS_HELP)]
+    Findings(guardduty::Findings),
+    /// Show what machines told of themselves
+    #[command(after_help = guardduty::EVENTS_HELP)]
+    Events(guardduty::Events),
+    /// Show which machines send telemetry
+    #[command(after_help = guardduty::COVERAGE_HELP)]
+    Coverage(guardduty::Coverage),
     /// Show the region's certificates, for those who verify what it signs
     #[command(after_help = CA_HELP)]
     Ca(Ca),
@@ -492,7 +502,7 @@ pub(crate) enum CompletedShell {
     Fish,
 }
 
-fn since(text: &str) -> Result<Since, String> {
+pub(crate) fn since(text: &str) -> Result<Since, String> {
     let age = || {
         let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
         let seconds = match unit {

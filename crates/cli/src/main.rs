@@ -13,6 +13,7 @@ mod detection;
 mod directory;
 mod doctor;
 mod exec;
+mod guardduty;
 mod hook;
 mod inside;
 mod launch;
@@ -100,6 +101,9 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
                     Command::Role(role) => management::role(&role).await.map(done),
                     Command::Nodes(nodes) => management::nodes(&nodes).await.map(done),
                     Command::Shell(command) => shell::shell(&command).await,
+                    Command::Findings(findings) => guardduty::findings(&findings).await.map(done),
+                    Command::Events(events) => guardduty::events(&events).await.map(done),
+                    Command::Coverage(coverage) => guardduty::coverage(&coverage).await.map(done),
                     Command::Audit(audit) => audit::audit(&audit).await.map(done),
                     Command::HostKeys(host_keys) => ssh::host_keys(&host_keys).await.map(done),
                     Command::KnownHosts(known_hosts) => ssh::known_hosts(&known_hosts).await.map(done),

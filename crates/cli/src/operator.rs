@@ -6,7 +6,7 @@ use anyhow::{Context, anyhow, bail};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
-use http::{Method, Request, Uri};
+use http::{Request, Uri};
 use inborn_guest::http::{Client, Limits, Switched};
 use inborn_identity::{Clock, InstanceId};
 use inborn_sigv4::sign::{Credentials, Target, presign, sign};
@@ -180,6 +180,22 @@ impl Operator {
         self.json("ssm", "AmazonSSM", operation, input).await
     }
 
+    /// One call of GuardDuty, likewise: named by method and path.
+    pub(crate) async fn guardduty(
+        &self,
+        method: &'static str,
+        path: &str,
+        input: Option<&Value>,
+    ) -> anyhow::Result<Value> {
+        let headers = [("content-type", "application/json")];
+        let body = input.map(Value::to_string).unwrap_or_default();
+        let (status, text) = self.send_to((method, path), "guardduty", &headers, body).await?;
+        if status != 200 {
+            return Err(json_refusal(path, status, &text).into());
+        }
+        serde_json::from_str(&text).context("the region's answer is not JSON")
+    }
+
     async fn json(&self, service: &str, prefix: &str, operation: &str, input: &Value) -> anyhow::Result<Value> {
         let target = format!("{prefix}.{operation}");
         let headers = [("content-type", "application/x-amz-json-1.1"), ("x-amz-target", target.as_str())];
@@ -260,18 +276,28 @@ impl Operator {
 
     /// Signs a request with all its headers and sends it; the status of the answer, and its body as text.
     async fn send(&self, service: &str, headers: &[(&str, &str)], body: String) -> anyhow::Result<(u16, String)> {
+        self.send_to(("POST", "/"), service, headers, body).await
+    }
+
+    /// As [`Operator::send`], with a method and to a path.
+    async fn send_to(
+        &self,
+        (method, path): (&'static str, &str),
+        service: &str,
+        headers: &[(&str, &str)],
+        body: String,
+    ) -> anyhow::Result<(u16, String)> {
         let url: Uri =
-            format!("{}/", self.ready.endpoint).parse().context("the endpoint in the ready file is not a URL")?;
+            format!("{}{path}", self.ready.endpoint).parse().context("the endpoint in the ready file is not a URL")?;
         let host = url.authority().map(|authority| authority.as_str().to_owned()).unwrap_or_default();
         let fields: Vec<Header<'_>> = headers
             .iter()
             .chain([&("host", host.as_str())])
             .map(|(name, value)| Header { name: name.as_bytes(), value: value.as_bytes() })
             .collect();
-        let unsigned = inborn_sigv4::Request { method: "POST", path: b"/", query: b"", headers: &fields };
+        let unsigned = inborn_sigv4::Request { method, path: path.as_bytes(), query: b"", headers: &fields };
         let added = sign(&unsigned, body.as_bytes(), &self.credentials(), &self.target(service), SystemClock.now())?;
-        let mut request =
-            Request::builder().method(Method::POST).uri(url).header("host", &host).header("user-agent", AGENT);
+        let mut request = Request::builder().method(method).uri(url).header("host", &host).header("user-agent", AGENT);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -328,6 +354,7 @@ fn json_refusal(operation: &str, status: u16, text: &str) -> Refusal {
     let member = |names: &[&str]| names.iter().find_map(|name| body.get(name)?.as_str());
     let text = match (member(&["__type", "ErrorCode"]), member(&["message", "Message"])) {
         (Some(code), Some(message)) => format!("{message} ({operation}: {code})"),
+        (None, Some(message)) => format!("{message} ({operation}: status {status})"),
         _ => format!("the region answered {operation} with status {status}"),
     };
     Refusal { status, text }

@@ -40,6 +40,8 @@ pub(crate) const KEY_FILE: &str = "epoch.key";
 pub(crate) const OPERATOR_ENV: &str = "operator.env";
 /// What was put into the kernel's network state and has to be taken away.
 const NETWORK_RECORD: &str = "network.json";
+/// The files of sets of addresses, put there by hand.
+const LISTS_DIRECTORY: &str = "lists";
 pub(crate) const AUDIT_DIRECTORY: &str = "audit";
 pub(crate) const AUDIT_FILE: &str = "audit.jsonl";
 /// How often what no longer matters is forgotten.
@@ -75,6 +77,10 @@ impl Serving {
         let listeners = Listeners::bind(settings, passed).await?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let region = open_region(settings, &directory, Arc::clone(&clock)).await?;
+        let lists = directory.file(LISTS_DIRECTORY);
+        directory::make_private(&lists)?;
+        region.read_lists_from(lists);
+        region.keep_findings();
         let identity = region.identity().clone();
 
         let mut registry = Registry::default();

@@ -14,6 +14,7 @@ mod channels;
 mod detection;
 mod documents;
 mod gateway;
+mod guardduty;
 mod health;
 mod host_management;
 mod identity;
@@ -50,6 +51,7 @@ use agents::Agents;
 use channels::Channels;
 use documents::Documents;
 use gateway::Bounds;
+use guardduty::GuardDuty;
 use host_management::{HostManagement, SettingError};
 use nodes::Nodes;
 use roles::Roles;
@@ -61,6 +63,7 @@ use user_keys::UserKeys;
 pub use audit::{Audit, AuditReader, Entry as AuditEntry, LINE_BYTES_MAX, Rotation as AuditRotation};
 pub use detection::{Detection, DetectionSettings, FindingOutput, FindingSink, Recording};
 pub use gateway::{BODY_TIMEOUT, RequestOrigin};
+pub use guardduty::{Entries, EventSource, FindingListener};
 pub use health::Fault;
 pub use identity::{RegionIdentity, private_address};
 pub use key_file::{KeyFileError, check as check_key_file};
@@ -160,6 +163,7 @@ pub struct RegionServer {
     user_keys: UserKeys,
     documents: Documents,
     run_command: RunCommand,
+    guardduty: GuardDuty,
     sessions: Arc<Sessions>,
     /// Seconds since the epoch.
     last_management_issue: AtomicU64,
@@ -207,6 +211,7 @@ impl RegionServer {
         let agents = Agents::load(Arc::clone(&store)).await?;
         let nodes = Nodes::load(Arc::clone(&store)).await?;
         let documents = Documents::load(Arc::clone(&store)).await?;
+        let (guardduty, found) = GuardDuty::load(Arc::clone(&store)).await?;
         let (run_command, engine) = RunCommand::load(Arc::clone(&store)).await?;
         let audit = Audit::open(&audit_file, AuditRotation::DEFAULT, now)
             .map_err(|source| OpenError::Audit { path: audit_file, source })?;
@@ -225,6 +230,7 @@ impl RegionServer {
             user_keys: UserKeys::default(),
             documents,
             run_command,
+            guardduty,
             sessions,
             last_management_issue: AtomicU64::new(0),
             authority: secrets.authority,
@@ -240,6 +246,7 @@ impl RegionServer {
         };
         let region = Arc::new(region);
         engine.start(&region);
+        guardduty::findings::start(&region, found);
         sessions::take_up(&region).await?;
         Ok(region)
     }
@@ -489,6 +496,7 @@ impl RegionServer {
         self.agents.keep(|instance| self.machines.get(instance).is_some());
         self.nodes.keep(|instance| self.machines.get(instance).is_some());
         self.telemetry.keep(|instance| self.machines.get(instance).is_some());
+        self.guardduty.keep_agents(|instance| self.machines.get(instance).is_some());
         self.sessions.look(now);
         self.audit.tidy(now);
         self.user_keys.tidy(now);
@@ -497,7 +505,8 @@ impl RegionServer {
         let old = self.store.forget_inventory(now.minus(INVENTORY_KEPT_SECONDS)).await;
         let (purged, commands) = (self.purge(now).await, self.run_command.tidy(now).await);
         let sessions = sessions::tidy(self.store.as_ref(), now).await;
-        let outcomes = [forgotten.err(), old.err(), sessions.err(), purged.err(), commands.err()];
+        let findings = self.guardduty.tidy(now).await;
+        let outcomes = [findings.err(), forgotten.err(), old.err(), sessions.err(), purged.err(), commands.err()];
         for error in outcomes.into_iter().flatten() {
             tracing::warn!(%error, "housekeeping has to wait");
         }

@@ -76,7 +76,8 @@ pub struct Route {
     pub method: &'static str,
     /// The path. A segment `{NAME}` stands for anything, which becomes the member of that name.
     pub path: &'static str,
-    /// The names that the query string may have.
+    /// The names that the query string may have. One that ends in `[]` is without that a name that may come more than once,
+    /// and becomes a list.
     pub query: &'static [&'static str],
     /// The operation.
     pub operation: &'static str,

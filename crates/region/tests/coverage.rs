@@ -45,6 +45,39 @@ const EXPECTED: &[(&str, &str, &[CallerKind])] = &[
     ("ec2messages", "GetEndpoint", &[CallerKind::ManagementRole]),
     ("ec2messages", "GetMessages", &[CallerKind::ManagementRole]),
     ("ec2messages", "SendReply", &[CallerKind::ManagementRole]),
+    ("guardduty", "ArchiveFindings", &[CallerKind::Operator]),
+    ("guardduty", "CreateDetector", &[CallerKind::Operator]),
+    ("guardduty", "CreateFilter", &[CallerKind::Operator]),
+    ("guardduty", "CreateIPSet", &[CallerKind::Operator]),
+    ("guardduty", "CreateSampleFindings", &[CallerKind::Operator]),
+    ("guardduty", "CreateThreatIntelSet", &[CallerKind::Operator]),
+    ("guardduty", "DeleteDetector", &[CallerKind::Operator]),
+    ("guardduty", "DeleteFilter", &[CallerKind::Operator]),
+    ("guardduty", "DeleteIPSet", &[CallerKind::Operator]),
+    ("guardduty", "DeleteThreatIntelSet", &[CallerKind::Operator]),
+    ("guardduty", "GetCoverageStatistics", &[CallerKind::Operator]),
+    ("guardduty", "GetDetector", &[CallerKind::Operator]),
+    ("guardduty", "GetFilter", &[CallerKind::Operator]),
+    ("guardduty", "GetFindings", &[CallerKind::Operator]),
+    ("guardduty", "GetFindingsStatistics", &[CallerKind::Operator]),
+    ("guardduty", "GetIPSet", &[CallerKind::Operator]),
+    ("guardduty", "GetThreatIntelSet", &[CallerKind::Operator]),
+    ("guardduty", "Inborn.QueryEvents", &[CallerKind::Operator]),
+    ("guardduty", "ListCoverage", &[CallerKind::Operator]),
+    ("guardduty", "ListDetectors", &[CallerKind::Operator]),
+    ("guardduty", "ListFilters", &[CallerKind::Operator]),
+    ("guardduty", "ListFindings", &[CallerKind::Operator]),
+    ("guardduty", "ListIPSets", &[CallerKind::Operator]),
+    ("guardduty", "ListTagsForResource", &[CallerKind::Operator]),
+    ("guardduty", "ListThreatIntelSets", &[CallerKind::Operator]),
+    ("guardduty", "TagResource", &[CallerKind::Operator]),
+    ("guardduty", "UnarchiveFindings", &[CallerKind::Operator]),
+    ("guardduty", "UntagResource", &[CallerKind::Operator]),
+    ("guardduty", "UpdateDetector", &[CallerKind::Operator]),
+    ("guardduty", "UpdateFilter", &[CallerKind::Operator]),
+    ("guardduty", "UpdateFindingsFeedback", &[CallerKind::Operator]),
+    ("guardduty", "UpdateIPSet", &[CallerKind::Operator]),
+    ("guardduty", "UpdateThreatIntelSet", &[CallerKind::Operator]),
     ("guardduty-data", "SendSecurityTelemetry", &[CallerKind::IdentityRole]),
     ("iam", "CreateRole", &[CallerKind::Operator]),
     ("iam", "DeleteRole", &[CallerKind::Operator]),
@@ -116,13 +149,11 @@ fn well_formed(service: &Service, operation: &Operation, id: InstanceId) -> Call
         Protocol::Rest { routes } => {
             let route = routes.iter().find(|route| route.operation == operation.name).unwrap();
             let target = route.path.replace("{ControlChannelId}", &id.to_string()).replace("{SessionId}", "operator-0");
+            let target = target.replace(['{', '}'], "");
             match route.method {
-                "GET" => Call {
-                    method: "GET",
-                    target: format!("{target}?Version=2"),
-                    headers: vec![],
-                    ..call(service.name, "")
-                },
+                method @ ("GET" | "DELETE") => {
+                    Call { method, target: format!("{target}?Version=2"), headers: vec![], ..call(service.name, "") }
+                }
                 method => {
                     let headers = vec![("content-type", "application/json".to_owned())];
                     Call { method, target, headers, ..call(service.name, JSON_BODY) }
@@ -213,6 +244,7 @@ fn is_let_in(reply: &Reply) -> bool {
         "ValidationException",
         "InvalidArgsException",
         "ServiceUnavailable",
+        "BadRequestException",
     ];
     reply.status == 200 || complaints.contains(&code(reply))
 }

@@ -140,6 +140,17 @@ impl Object {
             .map(Some)
     }
 
+    /// With one more member, a list of texts.
+    ///
+    /// # Errors
+    /// As [`Object::with`].
+    pub fn with_list(mut self, key: &str, texts: Vec<String>) -> Result<Self, JsonError> {
+        match self.0.insert(key.to_owned(), Value::from(texts)) {
+            None => Ok(self),
+            Some(_) => Err(JsonError::DuplicateKey { key: key.to_owned() }),
+        }
+    }
+
     /// With one more member, which the request says elsewhere than in its body.
     ///
     /// # Errors

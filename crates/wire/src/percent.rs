@@ -11,11 +11,20 @@ pub(crate) enum EscapeError {
 
 /// Decodes one name or value; `+` is a space.
 pub(crate) fn decode(raw: &[u8]) -> Result<Vec<u8>, EscapeError> {
+    decode_with(raw, b' ')
+}
+
+/// Decodes a segment of a path, in which `+` is itself.
+pub(crate) fn decode_segment(raw: &[u8]) -> Result<Vec<u8>, EscapeError> {
+    decode_with(raw, b'+')
+}
+
+fn decode_with(raw: &[u8], plus: u8) -> Result<Vec<u8>, EscapeError> {
     let mut decoded = Vec::with_capacity(raw.len());
     let mut rest = raw.iter().copied();
     while let Some(byte) = rest.next() {
         decoded.push(match byte {
-            b'+' => b' ',
+            b'+' => plus,
             b'%' => {
                 let (Some(high), Some(low)) = (rest.next(), rest.next()) else { return Err(EscapeError::Incomplete) };
                 let (Some(h), Some(l)) = (hex(high), hex(low)) else { return Err(EscapeError::Illegal([high, low])) };
@@ -58,6 +67,8 @@ mod tests {
     fn decodes_escapes_in_either_case_and_plus_as_space() {
         assert_eq!(decode(b"a%2Fb%2fc+d%20e%2B").unwrap(), b"a/b/c d e+");
         assert_eq!(decode(b"").unwrap(), b"");
+        assert_eq!(decode_segment(b"a%2Fb+c%2b").unwrap(), b"a/b+c+");
+        assert_eq!(decode_segment(b"%2"), Err(EscapeError::Incomplete));
         assert_eq!(decode(b"%00%ff").unwrap(), [0, 255]);
     }
 

@@ -115,6 +115,22 @@ fn is_of_every_call(name: &str) -> bool {
     matches!(name, "Action" | "Version") || name.starts_with("X-Amz-")
 }
 
+/// The names and values of a raw query string in its order, for protocols in which a name that comes more than once is a list.
+///
+/// # Errors
+/// As [`Parameters::parse`], but for names with two values.
+pub fn pairs(query: &[u8]) -> Result<Vec<(String, String)>, QueryError> {
+    parse::in_order(query)
+}
+
+/// A raw segment of a path as it is meant.
+///
+/// # Errors
+/// Broken escapes, or bytes that are not UTF-8.
+pub fn path_segment(raw: &str) -> Result<String, QueryError> {
+    parse::segment(raw)
+}
+
 /// Writes a form from names and values, in the order given.
 #[must_use]
 pub fn encode<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {

@@ -31,9 +31,10 @@ const REMOVED: &str = "<sensitiveDataRemoved>";
 const PARAMETERS_MAX: usize = 100;
 /// Parts of names of parameters whose values never reach the audit, as in `UserData` and `LaunchTemplateData.UserData`, in
 /// whatever letters: what is misspelled or out of its place is refused, but recorded. Of commands neither what they are given
-/// nor what they wrote is kept, as in CloudTrail. The last three are how requests of other kinds authenticate.
-const SECRET_PARAMETERS: [&str; 7] =
-    ["UserData", "Parameters", "Payload", "Password", "SecurityToken", "Signature", "X-Amz-Security-Token"];
+/// nor what they wrote is kept, as in CloudTrail; `Comments` is what people say of findings,
+/// which botocore's model calls sensitive. The last three are how requests of other kinds authenticate.
+const SECRET_PARAMETERS: [&str; 8] =
+    ["Comments", "UserData", "Parameters", "Payload", "Password", "SecurityToken", "Signature", "X-Amz-Security-Token"];
 /// Operations whose members CloudTrail gives other names. Source: user guide of EC2, "Log Amazon EC2 Instance Connect API calls".
 const SEND_KEY_OPERATIONS: [&str; 2] = ["SendSSHPublicKey", "SendSerialConsoleSSHPublicKey"];
 /// The value of whatever attribute `Attribute` names, which may be user data.

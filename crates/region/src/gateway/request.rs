@@ -1,5 +1,7 @@
 //! What a request says of itself before anybody asks who sent it: target, host, form.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderValue};
 use http::request::Parts;
@@ -9,7 +11,7 @@ use inborn_identity::Partition;
 use inborn_sigv4::Header;
 use inborn_wire::error::Problem;
 use inborn_wire::json::{self, Object};
-use inborn_wire::query::Parameters;
+use inborn_wire::query::{self, Parameters};
 
 use crate::network::ENDPOINT_LABEL;
 use crate::operation::{Input, Upload};
@@ -227,16 +229,24 @@ pub(super) fn json_operation<'a>(
 
 /// What a request to a route says: in its body, its path and its query string.
 pub(super) fn members(route: &Route, target: &Target<'_>, body: &[u8]) -> Result<Object, Problem> {
-    let query = Parameters::parse(target.query.as_bytes(), b"").map_err(Problem::Query)?;
+    let query = query::pairs(target.query.as_bytes()).map_err(Problem::Query)?;
     let mut object = json::decode(body)?;
     for (name, value) in route.members(target.path).unwrap_or_default() {
-        object = object.with(name, value)?;
+        object = object.with(name, &query::path_segment(value).map_err(Problem::Query)?)?;
     }
-    for (name, value) in query.pairs() {
-        if !route.query.contains(&name) {
+    let mut lists: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for (index, (name, value)) in query.iter().enumerate() {
+        let list = route.query.iter().filter_map(|known| known.strip_suffix("[]")).find(|known| known == name);
+        if let Some(list) = list {
+            lists.entry(list).or_default().push(value.clone());
+        } else if !route.query.contains(&name.as_str()) {
             return Err(Problem::UnknownParameter { name: cut(name, 128).to_owned() });
+        } else if !query.iter().take(index).any(|(earlier, same)| earlier == name && same == value) {
+            object = object.with(name, value)?;
         }
-        object = object.with(name, value)?;
+    }
+    for (name, values) in lists {
+        object = object.with_list(name, values)?;
     }
     Ok(object)
 }

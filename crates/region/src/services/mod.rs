@@ -3,6 +3,7 @@
 mod ec2;
 mod ec2_instance_connect;
 mod ec2messages;
+mod guardduty;
 mod guardduty_data;
 mod iam;
 mod ssm;
@@ -26,6 +27,7 @@ pub static SERVICES: &[&Service] = &[
     &ec2::SERVICE,
     &ec2_instance_connect::SERVICE,
     &ec2messages::SERVICE,
+    &guardduty::SERVICE,
     &guardduty_data::SERVICE,
     &iam::SERVICE,
     &ssm::SERVICE,

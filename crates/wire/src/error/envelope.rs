@@ -9,6 +9,10 @@ use crate::xml::{self, Layout};
 /// Codes that services say in the words of those that stand before them.
 const COMMON_CODES: [&str; 2] = ["AccessDeniedException", "InvalidSignatureException"];
 
+/// GuardDuty's one code for whatever is the caller's fault. The body has another word for it
+/// (ministryofjustice/modernisation-platform#854).
+const GUARDDUTY_REFUSAL: &str = "BadRequestException";
+
 /// A refusal in the words of a dialect, for the answer and for the audit record.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Refusal {
@@ -97,7 +101,11 @@ fn wrap(problem: &Problem, dialect: Dialect, request_id: &str) -> Answer {
         }
         Dialect::Socket => new("application/json", json!({"ErrorCode": code, "Message": message}).to_string()),
         Dialect::RestJson => {
-            let mut answer = new("application/json", json!({"message": message}).to_string());
+            let body = match *code {
+                GUARDDUTY_REFUSAL => json!({"__type": "InvalidInputException", "message": message}),
+                _ => json!({"message": message}),
+            };
+            let mut answer = new("application/json", body.to_string());
             answer.headers.push((ERROR_TYPE_HEADER, (*code).to_owned()));
             answer
         }

@@ -6,20 +6,36 @@ use super::{DEPTH_MAX, LIST_INDEX_MAX, NAME_LENGTH_MAX, PAIRS_MAX, Pair, Paramet
 use crate::percent::{self, EscapeError};
 
 pub(super) fn parse(query: &[u8], body: &[u8]) -> Result<Parameters, QueryError> {
-    let mut pairs = Vec::new();
     let segments = query.split(|byte| *byte == b'&').chain(body.split(|byte| *byte == b'&'));
-    for segment in segments.filter(|segment| !segment.is_empty()) {
-        if pairs.len() == PAIRS_MAX {
-            return Err(QueryError::TooMany);
-        }
-        pairs.push(pair(segment)?);
-    }
+    let mut pairs = pairs(segments)?;
     pairs.sort_by(|a, b| a.name.cmp(&b.name));
     if let Some(name) = conflict(&pairs) {
         return Err(QueryError::Conflict { name });
     }
     pairs.dedup_by(|a, b| a.name == b.name);
     Ok(Parameters { pairs })
+}
+
+/// The names and values of a query string, in its order.
+pub(super) fn in_order(query: &[u8]) -> Result<Vec<(String, String)>, QueryError> {
+    let pairs = pairs(query.split(|byte| *byte == b'&'))?;
+    Ok(pairs.into_iter().map(|pair| (pair.name, pair.value)).collect())
+}
+
+/// A segment of a path as it is meant.
+pub(super) fn segment(raw: &str) -> Result<String, QueryError> {
+    text(percent::decode_segment(raw.as_bytes()))
+}
+
+fn pairs<'a>(segments: impl Iterator<Item = &'a [u8]>) -> Result<Vec<Pair>, QueryError> {
+    let mut pairs = Vec::new();
+    for segment in segments.filter(|segment| !segment.is_empty()) {
+        if pairs.len() == PAIRS_MAX {
+            return Err(QueryError::TooMany);
+        }
+        pairs.push(pair(segment)?);
+    }
+    Ok(pairs)
 }
 
 fn pair(segment: &[u8]) -> Result<Pair, QueryError> {
@@ -42,7 +58,11 @@ fn pair(segment: &[u8]) -> Result<Pair, QueryError> {
 }
 
 fn decode(raw: &[u8]) -> Result<String, QueryError> {
-    let bytes = percent::decode(raw).map_err(|error| match error {
+    text(percent::decode(raw))
+}
+
+fn text(decoded: Result<Vec<u8>, EscapeError>) -> Result<String, QueryError> {
+    let bytes = decoded.map_err(|error| match error {
         EscapeError::Incomplete => QueryError::IncompleteEscape,
         EscapeError::Illegal(digits) => QueryError::IllegalEscape(String::from_utf8_lossy(&digits).into_owned()),
     })?;

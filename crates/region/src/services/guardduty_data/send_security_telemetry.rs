@@ -27,7 +27,9 @@ pub(super) fn run(call: UploadCall<'_>) -> Outcome<'_> {
         telemetry.quota().charge(source.instance, upload.body.len(), call.now);
         let batch = Arc::new(Batch { source, received_at: call.now, records: Vec::new() });
         sink.append(Arc::clone(&batch)).await.map_err(unwritten)?;
-        telemetry.accepted(batch, Agent::default());
+        let agent = Agent::default();
+        call.region.telemetry_came(batch.source.account, batch.source.instance, &agent);
+        telemetry.accepted(batch, agent);
         Ok(Answer::new(200, "application/x-protobuf", call.request_id, "").into())
     })
 }

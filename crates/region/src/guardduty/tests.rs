@@ -1,0 +1,269 @@
+use inborn_detect::finding::{InstanceDetails, Resource};
+use inborn_detect::{FindingType, Severity};
+use inborn_identity::Partition;
+use inborn_store::{FindingQuery, SqliteStore};
+use inborn_testkit::{Fault, FaultyStore};
+use serde_json::{Value, json};
+
+use super::*;
+
+const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
+
+fn account() -> AccountId {
+    AccountId::new(123_456_789_012).unwrap()
+}
+
+fn finding(subject: &str) -> Finding {
+    Finding {
+        kind: FindingType::named("Execution:Runtime/ReverseShell").unwrap(),
+        severity: Severity::High,
+        title: "a shell".to_owned(),
+        description: "a shell is tied to a connection".to_owned(),
+        partition: Partition::Aws,
+        account: account(),
+        region: "eu-central-1".parse().unwrap(),
+        resource: Resource {
+            instance: Some(InstanceDetails::of("i-0123456789abcdef0".parse().unwrap())),
+            ..Resource::default()
+        },
+        action: None,
+        runtime: None,
+        threat_lists: Vec::new(),
+        rule: None,
+        subject: subject.to_owned(),
+        count: 1,
+        first_seen: NOW,
+        last_seen: NOW,
+    }
+}
+
+async fn on(store: Arc<dyn Store>) -> GuardDuty {
+    GuardDuty::load(store).await.unwrap().0
+}
+
+async fn fresh() -> (Arc<dyn Store>, GuardDuty) {
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::in_memory().unwrap());
+    (Arc::clone(&store), on(store).await)
+}
+
+impl GuardDuty {
+    async fn store_now(&self, findings: Vec<Finding>, now: UnixTime) {
+        self.store_all(findings, now).await.unwrap();
+    }
+
+    async fn documents(&self) -> Vec<Value> {
+        let mut all = Vec::new();
+        let Some(watched) = self.of(account()) else { return all };
+        self.each_finding(&watched.id, |finding| all.push(finding)).await.unwrap();
+        all
+    }
+
+    async fn archive(&self, id: &str) {
+        let change = |row: &mut inborn_store::Finding, document: &mut Value| {
+            row.is_archived = true;
+            document["service"]["archived"] = true.into();
+        };
+        let watched = self.of(account()).unwrap();
+        assert!(self.change_findings(&watched.id, vec![id.to_owned()], change).await.unwrap());
+    }
+
+    async fn filter(&self, archives: bool, criterion: Value) {
+        let watched = self.ensure(account(), NOW).await.unwrap().unwrap();
+        let given = criterion.as_object().unwrap().clone();
+        let criteria = Criteria::parse(&given).unwrap();
+        let filter = Filter {
+            description: String::new(),
+            archives,
+            rank: 1,
+            criteria: given,
+            created_at: 0,
+            updated_at: 0,
+            version: 1,
+            tags: settings::Tags::new(),
+            client_token: None,
+        };
+        let put = self.put_filter(account(), &watched.id, "own", |_, _| Ok::<_, ()>((filter, criteria)));
+        assert!(put.await.is_ok());
+    }
+}
+
+#[tokio::test]
+async fn the_same_thing_again_is_counted() {
+    let (_store, guardduty) = fresh().await;
+    guardduty.store_now(vec![finding("a"), finding("b")], NOW).await;
+    let later = Finding { first_seen: NOW.plus(60), last_seen: NOW.plus(60), count: 2, ..finding("a") };
+    guardduty.store_now(vec![later], NOW.plus(61)).await;
+    let all = guardduty.documents().await;
+    assert_eq!(all.len(), 2);
+    let a = &all[0];
+    assert_eq!(
+        (&a["service"]["count"], &a["createdAt"], &a["updatedAt"]),
+        (&json!(3), &json!("2027-01-15T08:00:00.000Z"), &json!("2027-01-15T08:01:01.000Z"),)
+    );
+    assert_eq!(a["service"]["eventFirstSeen"], "2027-01-15T08:00:00.000Z");
+    assert_eq!(a["service"]["eventLastSeen"], "2027-01-15T08:01:00.000Z");
+    let detector = guardduty.of(account()).unwrap().id.clone();
+    let id = a["id"].as_str().unwrap();
+    assert_eq!(a["service"]["detectorId"], detector.as_str());
+    let arn = format!("arn:aws:guardduty:eu-central-1:123456789012:detector/{detector}/finding/{id}");
+    assert_eq!(a["arn"], arn.as_str());
+}
+
+#[tokio::test]
+async fn what_an_operator_put_aside_is_news_when_it_happens_again() {
+    let (_store, guardduty) = fresh().await;
+    guardduty.store_now(vec![finding("a")], NOW).await;
+    let first = guardduty.documents().await[0]["id"].as_str().unwrap().to_owned();
+    guardduty.archive(&first).await;
+    guardduty.store_now(vec![finding("a")], NOW.plus(1)).await;
+    guardduty.store_now(vec![finding("a")], NOW.plus(2)).await;
+    let all = guardduty.documents().await;
+    assert_eq!(all.len(), 2);
+    assert_eq!((&all[0]["service"]["archived"], &all[0]["service"]["count"]), (&json!(false), &json!(2)));
+    assert_eq!((&all[1]["id"], &all[1]["service"]["count"]), (&json!(first), &json!(1)));
+}
+
+#[tokio::test]
+async fn a_filter_puts_aside_what_meets_it_and_nothing_else() {
+    let (store, guardduty) = fresh().await;
+    guardduty.filter(true, json!({"severity": {"gte": 9}})).await;
+    guardduty.store_now(vec![finding("a")], NOW).await;
+    assert_eq!(guardduty.documents().await[0]["service"]["archived"], false);
+    guardduty.filter(false, json!({"type": {"eq": ["Execution:Runtime/ReverseShell"]}})).await;
+    guardduty.store_now(vec![finding("a")], NOW).await;
+    assert_eq!(guardduty.documents().await[0]["service"]["archived"], false, "NOOP");
+    guardduty.filter(true, json!({"type": {"eq": ["Execution:Runtime/ReverseShell"]}})).await;
+    // What is there already is put aside when it happens again.
+    assert_eq!(guardduty.documents().await[0]["service"]["archived"], false);
+    let again = on(store).await;
+    again.store_now(vec![finding("a"), finding("b")], NOW.plus(1)).await;
+    again.store_now(vec![finding("b")], NOW.plus(2)).await;
+    let all = again.documents().await;
+    assert_eq!(all.iter().map(|one| one["service"]["archived"] == true).collect::<Vec<_>>(), [true, true]);
+    assert_eq!(all[0]["service"]["count"], 2, "and is counted where it is");
+}
+
+#[tokio::test]
+async fn a_detector_makes_itself_and_is_taken_over_but_not_revived() {
+    let (store, guardduty) = fresh().await;
+    let made = guardduty.ensure(account(), NOW).await.unwrap().unwrap();
+    assert!(made.settings.is_automatic);
+    let token = |token: &str| Settings { client_token: Some(token.to_owned()), ..Settings::new(1) };
+    let create = |settings| guardduty.create(account(), settings, NOW);
+    assert_eq!(create(token("a")).await, Ok(Creation::Done(made.id.clone())));
+    assert_eq!(create(token("a")).await, Ok(Creation::Done(made.id.clone())), "the answer may have been lost");
+    assert_eq!(create(token("b")).await, Ok(Creation::Exists));
+    assert_eq!(create(Settings::new(1)).await, Ok(Creation::Exists));
+    guardduty.store_now(vec![finding("a")], NOW).await;
+    assert_eq!(guardduty.delete(account(), "another").await, Ok(false));
+    assert_eq!(guardduty.delete(account(), &made.id).await, Ok(true));
+    let again = on(store).await;
+    for guardduty in [&guardduty, &again] {
+        assert!(guardduty.ensure(account(), NOW).await.unwrap().is_none());
+        guardduty.store_now(vec![finding("a")], NOW).await;
+        assert!(guardduty.of(account()).is_none());
+    }
+    assert!(matches!(again.create(account(), Settings::new(1), NOW).await, Ok(Creation::Done(_))));
+    assert!(again.documents().await.is_empty(), "what the old one found is gone");
+    again.delete(account(), &again.of(account()).unwrap().id).await.unwrap();
+    assert!(again.ensure(account(), NOW).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_detector_that_is_off_finds_nothing() {
+    let (_store, guardduty) = fresh().await;
+    let id = guardduty.ensure(account(), NOW).await.unwrap().unwrap().id.clone();
+    let exfiltration = || Finding { kind: FindingType::EXFILTRATION_OUTSIDE, ..finding("a") };
+    let change = |is_enabled, is_runtime| {
+        guardduty.change(account(), &id, NOW, move |settings| {
+            settings.is_enabled = is_enabled;
+            settings.features.get_mut(settings::RUNTIME_MONITORING).unwrap().is_enabled = is_runtime;
+            Ok::<_, ()>(())
+        })
+    };
+    for (is_enabled, is_runtime, found) in [(false, true, 0), (true, false, 1), (true, true, 2)] {
+        assert!(change(is_enabled, is_runtime).await.is_ok());
+        guardduty.store_now(vec![finding("a"), exfiltration()], NOW).await;
+        assert_eq!(guardduty.documents().await.len(), found, "{is_enabled} {is_runtime}");
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_stored_waits_and_is_counted_meanwhile() {
+    let store = Arc::new(FaultyStore::new(Arc::new(SqliteStore::in_memory().unwrap())));
+    let guardduty = on(Arc::clone(&store) as Arc<dyn Store>).await;
+    guardduty.ensure(account(), NOW).await.unwrap();
+    store.fail_next(Fault::full());
+    assert!(guardduty.pending.add(finding("a")));
+    let (error, left) = guardduty.store_all(guardduty.pending.take(), NOW).await.unwrap_err();
+    assert_eq!((error, left.len()), (StoreError::Full, 1));
+    assert!(guardduty.pending.add(Finding { last_seen: NOW.plus(9), ..finding("a") }));
+    guardduty.pending.give_back(left);
+    guardduty.store_now(guardduty.pending.take(), NOW).await;
+    let all = guardduty.documents().await;
+    assert_eq!((all.len(), &all[0]["service"]["count"]), (1, &json!(2)));
+    assert_eq!(all[0]["service"]["eventLastSeen"], "2027-01-15T08:00:09.000Z");
+}
+
+#[tokio::test]
+async fn pending_below_at_and_above_the_limit() {
+    let (_store, guardduty) = fresh().await;
+    for number in 0..findings::PENDING_MAX {
+        assert!(guardduty.pending.add(finding(&number.to_string())), "{number}");
+    }
+    assert!(!guardduty.pending.add(finding("one more")));
+    assert!(guardduty.pending.add(finding("0")), "one that is there already is counted");
+    guardduty.store_now(guardduty.pending.take(), NOW).await;
+    assert_eq!(guardduty.documents().await.len(), findings::PENDING_MAX);
+}
+
+#[tokio::test]
+async fn findings_are_kept_for_ninety_days() {
+    let (store, guardduty) = fresh().await;
+    guardduty.store_now(vec![finding("a")], NOW).await;
+    guardduty.store_now(vec![finding("b")], NOW.plus(1)).await;
+    guardduty.tidy(NOW.plus(findings::KEPT_SECONDS)).await.unwrap();
+    assert_eq!(guardduty.documents().await.len(), 2);
+    guardduty.tidy(NOW.plus(findings::KEPT_SECONDS + 1)).await.unwrap();
+    let detector = guardduty.of(account()).unwrap().id.clone();
+    let query = FindingQuery { detector, key: None, after: None, limit: 10 };
+    assert_eq!(store.findings(query).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn lists_are_read_when_a_set_is_active_and_at_the_start() {
+    let (store, guardduty) = fresh().await;
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("bad.txt"), "192.0.2.1\nevil.example\n").unwrap();
+    guardduty.read_lists_from(directory.path().to_owned());
+    let id = guardduty.ensure(account(), NOW).await.unwrap().unwrap().id.clone();
+    let set = |location: &str, is_active| AddressSet {
+        name: "ours".to_owned(),
+        format: "TXT".to_owned(),
+        location: location.to_owned(),
+        is_active,
+        bucket_owner: None,
+        tags: settings::Tags::new(),
+        client_token: None,
+    };
+    let place = (account(), id.as_str(), PartKind::ThreatIntelSet);
+    let put = |set: AddressSet| guardduty.put_set(place, Some("one"), move |_, _| Ok::<_, ()>(SetChange::To(set)));
+    assert!(matches!(put(set("https://example.com/x", false)).await, Err(ChangeError::List(_))));
+    assert!(matches!(put(set("file:absent.txt", true)).await, Err(ChangeError::List(_))));
+    assert!(put(set("file:bad.txt", false)).await.is_ok());
+    let has = |guardduty: &GuardDuty| {
+        let entries = guardduty.of(account()).unwrap().threat_sets["one"].entries.clone();
+        entries.map(|entries| entries.has_name("a.evil.example"))
+    };
+    assert_eq!(has(&guardduty), None);
+    assert!(put(set("file:bad.txt", true)).await.is_ok());
+    assert_eq!(has(&guardduty), Some(true));
+    let again = on(Arc::clone(&store)).await;
+    assert_eq!(has(&again), None);
+    again.read_lists_from(directory.path().to_owned());
+    assert_eq!(has(&again), Some(true));
+    std::fs::remove_file(directory.path().join("bad.txt")).unwrap();
+    let without = on(store).await;
+    without.read_lists_from(directory.path().to_owned());
+    assert_eq!(has(&without), None, "a list that is gone has no effect, and stops nothing");
+}

@@ -1,0 +1,8 @@
+//! `UpdateThreatIntelSet`.
+
+use super::address_set;
+use crate::operation::{JsonCall, Outcome};
+
+pub(super) fn run(call: JsonCall<'_>) -> Outcome<'_> {
+    Box::pin(address_set::update(call, address_set::THREAT_INTEL_SET))
+}
