@@ -9,6 +9,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use crate::detection::DetectionMetrics;
+use crate::telemetry::metrics::TelemetryMetrics;
 
 /// How a call ended.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
@@ -38,6 +39,7 @@ pub struct Metrics {
     pub(crate) control_channels: Gauge,
     pub(crate) sessions: Gauge,
     pub(crate) detection: Arc<DetectionMetrics>,
+    pub(crate) telemetry: TelemetryMetrics,
 }
 
 impl Metrics {
@@ -66,6 +68,7 @@ impl Metrics {
             self.findings_lost.clone(),
         );
         registry.register("inborn_machines", "Machines that are not terminated", self.machines.clone());
+        self.telemetry.register(registry);
         registry.register("inborn_sessions", "Sessions that are open", self.sessions.clone());
         registry.register("inborn_control_channels", "Agents that are connected", self.control_channels.clone());
         self.detection.register(registry);

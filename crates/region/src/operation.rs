@@ -3,6 +3,7 @@
 use core::future::Future;
 use core::net::IpAddr;
 use core::pin::Pin;
+use core::sync::atomic::AtomicU64;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -214,6 +215,8 @@ pub(crate) struct Upload {
     pub(crate) content_encoding: String,
     /// The bytes that were signed.
     pub(crate) body: Bytes,
+    /// After how many seconds the client may come again, where the action knows; else 0.
+    pub(crate) retry_after: AtomicU64,
 }
 
 /// A call that brings data.

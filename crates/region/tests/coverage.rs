@@ -243,7 +243,6 @@ fn is_let_in(reply: &Reply) -> bool {
         "ValidationError",
         "ValidationException",
         "InvalidArgsException",
-        "ServiceUnavailable",
         "BadRequestException",
     ];
     reply.status == 200 || complaints.contains(&code(reply))

@@ -457,7 +457,7 @@ impl RegionServer {
 
     /// Records the call and makes the response.
     async fn answer(&self, exchange: &Exchange<'_>, outcome: Result<Reply, Problem>) -> Response<Full<Bytes>> {
-        let (answer, elements, refusal) = match outcome {
+        let (mut answer, elements, refusal) = match outcome {
             Ok(Reply { answer, response_elements }) => (answer, response_elements, None),
             Err(problem) => {
                 let refusal = error::refusal(&problem, exchange.dialect);
@@ -470,6 +470,7 @@ impl RegionServer {
                 (answer, Value::Null, Some(refusal))
             }
         };
+        services::advise(exchange.service, &mut answer);
         let error = refusal.as_ref().map(|refusal| (refusal.code, refusal.message.as_str()));
         self.record(exchange, error, elements).await;
         self.watch(exchange, refusal.as_ref().map(|refusal| refusal.code));

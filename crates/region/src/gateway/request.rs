@@ -1,5 +1,6 @@
 //! What a request says of itself before anybody asks who sent it: target, host, form.
 
+use core::sync::atomic::AtomicU64;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -130,7 +131,7 @@ pub(super) fn upload(route: &'static Route, parts: &Parts, target: &Target<'_>, 
     }
     let header = |name| header(&parts.headers, name).to_owned();
     let (content_type, content_encoding) = (header(CONTENT_TYPE.as_str()), header(CONTENT_ENCODING.as_str()));
-    Ok(Input::Upload(Upload { path: route.path, content_type, content_encoding, body }))
+    Ok(Input::Upload(Upload { path: route.path, content_type, content_encoding, body, retry_after: AtomicU64::new(0) }))
 }
 
 /// Where the client finds what it asks, for WebSockets: as in `wss://ssm.us-east-1.amazonaws.com`.

@@ -12,7 +12,7 @@ mod sts;
 
 use crate::Service;
 
-pub(crate) use guardduty_data::NAME as TELEMETRY;
+pub(crate) use guardduty_data::{NAME as TELEMETRY, advise};
 pub(crate) use ssmmessages::open_without_signature;
 
 /// The processor that machines are said to have: this computer's.

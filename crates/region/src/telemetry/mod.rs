@@ -8,6 +8,7 @@
 //!   does not take in time is left out, and counted.
 
 mod listening;
+pub(crate) mod metrics;
 mod quota;
 mod report;
 mod sink;
@@ -15,19 +16,26 @@ mod sink;
 use std::sync::{Arc, OnceLock};
 
 use inborn_identity::{AccountId, InstanceId};
+use inborn_lake::Lake;
 use inborn_telemetry::Batch;
+use tokio::sync::Semaphore;
 
 use listening::Listeners;
 use quota::Quota;
 use report::Reports;
 
 pub use listening::{Heard, Listening};
-pub(crate) use report::Agent;
 pub use report::Report;
+pub(crate) use inborn_telemetry::Agent;
+pub(crate) use report::Spoken;
 pub use sink::{Appending, Kept, Sink, SinkError};
 
 /// What a machine may bring in a second, in bytes that are uncompressed, if nobody has set it: about ten thousand events.
 const QUOTA_BYTES_PER_SECOND: u32 = 8 * 1024 * 1024;
+
+/// Memory for bodies that are inflated and decoded, of all requests together.
+const DECODING_BYTES_MAX: usize = 64 * 1024 * 1024;
+const KIBIBYTE: usize = 1024;
 
 /// How telemetry is taken in.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -57,6 +65,8 @@ impl Default for TelemetrySettings {
 pub struct Telemetry {
     settings: TelemetrySettings,
     sink: OnceLock<Arc<dyn Sink>>,
+    lake: OnceLock<Lake>,
+    decoding: Arc<Semaphore>,
     quota: Quota,
     reports: Reports,
     listeners: Listeners,
@@ -71,12 +81,32 @@ impl core::fmt::Debug for Telemetry {
 impl Telemetry {
     pub(crate) fn new(settings: TelemetrySettings) -> Self {
         let quota = Quota::new(settings.quota);
-        Self { settings, sink: OnceLock::new(), quota, reports: Reports::default(), listeners: Listeners::default() }
+        Self {
+            settings,
+            sink: OnceLock::new(),
+            lake: OnceLock::new(),
+            decoding: Arc::new(Semaphore::new(DECODING_BYTES_MAX / KIBIBYTE)),
+            quota,
+            reports: Reports::default(),
+            listeners: Listeners::default(),
+        }
     }
 
     /// Sets where batches go. Only the first call counts; before it nothing is taken.
     pub fn keep_in(&self, sink: Arc<dyn Sink>) {
         let _ = self.sink.set(sink);
+    }
+
+    /// Keeps telemetry in a lake. Only the first call counts.
+    pub fn keep_in_lake(&self, lake: Lake) {
+        self.keep_in(Arc::new(lake.clone()));
+        let _ = self.lake.set(lake);
+    }
+
+    /// Where telemetry is kept, to be asked for what is there. `None` where none is kept.
+    #[must_use]
+    pub fn lake(&self) -> Option<&Lake> {
+        self.lake.get()
     }
 
     /// Who has reported.
@@ -118,10 +148,25 @@ impl Telemetry {
         &self.quota
     }
 
-    /// A machine has spoken: a batch that was taken, which may be empty.
-    pub(crate) fn accepted(&self, batch: Arc<Batch>, agent: Agent) {
-        self.reports.heard(&batch, agent);
-        self.listeners.tell(&batch);
+    /// Memory for what is being decoded.
+    pub(crate) const fn decoding(&self) -> &Arc<Semaphore> {
+        &self.decoding
+    }
+
+    /// A copy of a batch for those who listen, if anybody does.
+    pub(crate) fn for_listeners(&self, batch: &Batch) -> Option<Arc<Batch>> {
+        let is_heard = !batch.records.is_empty() && self.listeners.is_any();
+        is_heard.then(|| Arc::new(batch.clone()))
+    }
+
+    /// A machine has spoken, and what it said is kept: so many events, or none, which is a heartbeat.
+    pub(crate) fn accepted(&self, spoken: Spoken) {
+        self.reports.heard(spoken);
+    }
+
+    /// Hands a batch that is kept to those who listen.
+    pub(crate) fn tell(&self, batch: &Arc<Batch>) {
+        self.listeners.tell(batch);
     }
 
     /// Forgets machines that are gone.

@@ -4,15 +4,17 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use inborn_identity::{AccountId, InstanceId, UnixTime};
-use inborn_telemetry::Batch;
+use inborn_telemetry::{Agent, Source};
 
-/// What a request says of the program that sent it.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Agent {
-    /// `service.name`.
-    pub(crate) name: Option<Box<str>>,
-    /// `service.version`.
-    pub(crate) version: Option<Box<str>>,
+/// What a machine has said, and how it was taken.
+#[derive(Clone, Debug)]
+pub(crate) struct Spoken {
+    pub(crate) source: Source,
+    pub(crate) at: UnixTime,
+    /// The program that sent it, by its own words.
+    pub(crate) agent: Agent,
+    /// How many events.
+    pub(crate) records: usize,
 }
 
 /// What is known of the reports of one machine. It is in memory only: a region that has just started has heard nobody yet.
@@ -39,13 +41,13 @@ pub struct Report {
 pub(super) struct Reports(Mutex<HashMap<InstanceId, Report>>);
 
 impl Reports {
-    pub(super) fn heard(&self, batch: &Batch, agent: Agent) {
-        let count = u64::try_from(batch.records.len()).unwrap_or(u64::MAX);
-        let at = batch.received_at;
+    pub(super) fn heard(&self, spoken: Spoken) {
+        let Spoken { source: Source { account, instance, .. }, at, agent, records } = spoken;
+        let count = u64::try_from(records).unwrap_or(u64::MAX);
         let mut reports = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let report = reports.entry(batch.source.instance).or_insert_with(|| Report {
-            account: batch.source.account,
-            instance: batch.source.instance,
+        let report = reports.entry(instance).or_insert_with(|| Report {
+            account,
+            instance,
             agent_name: None,
             agent_version: None,
             first_at: at,

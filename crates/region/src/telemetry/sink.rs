@@ -2,8 +2,8 @@
 
 use core::future::Future;
 use core::pin::Pin;
-use std::sync::Arc;
 
+use inborn_lake::{AppendError, Lake};
 use inborn_telemetry::Batch;
 
 /// What became of a batch.
@@ -24,10 +24,7 @@ pub enum SinkError {
     /// The disk is full.
     #[error("the disk is full")]
     Full,
-    /// It was closed.
-    #[error("telemetry is closed")]
-    Closed,
-    /// The disk, in another way.
+    /// The disk in another way, or the end of the process.
     #[error("telemetry cannot be written: {0}")]
     Failed(String),
 }
@@ -35,8 +32,21 @@ pub enum SinkError {
 /// A batch that is being written.
 pub type Appending<'a> = Pin<Box<dyn Future<Output = Result<Kept, SinkError>> + Send + 'a>>;
 
-/// Where batches go.
+/// Where batches go: the [`Lake`], but for tests.
 pub trait Sink: Send + Sync {
     /// Takes a batch. When this has answered well, the batch is on disk, and a batch with the same events is known again.
-    fn append(&self, batch: Arc<Batch>) -> Appending<'_>;
+    fn append(&self, batch: Batch) -> Appending<'_>;
+}
+
+impl Sink for Lake {
+    fn append(&self, batch: Batch) -> Appending<'_> {
+        Box::pin(async move {
+            match Lake::append(self, batch).await {
+                Ok(appended) => Ok(Kept { kept: appended.kept, duplicates: appended.duplicates }),
+                Err(AppendError::Busy) => Err(SinkError::Busy),
+                Err(AppendError::Full) => Err(SinkError::Full),
+                Err(error) => Err(SinkError::Failed(error.to_string())),
+            }
+        })
+    }
 }

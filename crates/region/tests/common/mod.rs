@@ -6,6 +6,7 @@ pub mod agent;
 pub mod channel;
 pub mod commands;
 pub mod session;
+pub mod telemetry;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -34,6 +35,8 @@ pub struct Running {
     pub clock: Arc<ManualClock>,
     pub address: SocketAddr,
     pub directory: tempfile::TempDir,
+    /// Where telemetry goes.
+    pub kept: Arc<telemetry::Kept>,
     _stop: watch::Sender<bool>,
 }
 
@@ -111,11 +114,22 @@ pub async fn start_with(
     key_source: KeySource,
     rates: Rates,
 ) -> Running {
+    start_by(directory, store, key_source, rates, TelemetrySettings::default()).await
+}
+
+pub async fn start_by(
+    directory: tempfile::TempDir,
+    store: Arc<dyn Store>,
+    key_source: KeySource,
+    rates: Rates,
+    telemetry: TelemetrySettings,
+) -> Running {
     let clock = Arc::new(ManualClock::new(NOW));
     let audit_file = directory.path().join("audit.jsonl");
-    let telemetry = TelemetrySettings::default();
     let opening = Opening { identity: identity(), key_source, audit_file, rates, telemetry };
     let region = RegionServer::open(store, opening, Arc::clone(&clock) as Arc<dyn Clock>).await.unwrap();
+    let kept = Arc::new(telemetry::Kept::default());
+    region.telemetry().keep_in(Arc::clone(&kept) as _);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopping) = watch::channel(false);
@@ -123,7 +137,7 @@ pub async fn start_with(
     tokio::spawn(inborn_listener::serve(listener, None, Limits::DEFAULT, stopping, move |request, peer| {
         Arc::clone(&served).handle(request, RequestOrigin { peer, machine: None })
     }));
-    Running { region, clock, address, directory, _stop: stop }
+    Running { region, clock, address, directory, kept, _stop: stop }
 }
 
 pub fn call(service: &str, body: &str) -> Call {

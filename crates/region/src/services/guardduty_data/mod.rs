@@ -4,12 +4,15 @@
 //! What is taken here are open forms: OTLP/HTTP logs (`POST /v1/logs`) and OCSF events (`POST /v1/ocsf`).
 
 mod refusal;
+mod request;
 mod send_security_telemetry;
 
 use inborn_identity::CallerKind;
 
 use crate::operation::{Handler, Route};
 use crate::{Effect, Operation, Protocol, Service};
+
+pub(crate) use refusal::advise;
 
 /// The first label of the endpoint.
 pub(crate) const NAME: &str = "guardduty-data";

@@ -1,36 +1,60 @@
 //! `SendSecurityTelemetry`: a machine tells what it sees.
+//!
+//! First what costs nothing: the policy of the endpoint, whether telemetry is kept at all, the quota. Then the body is
+//! inflated and decoded, and what is to be kept is appended. It is acknowledged when it is on disk.
 
-use std::sync::Arc;
+use core::sync::atomic::Ordering;
 
-use inborn_telemetry::{Batch, Source};
+use inborn_telemetry::{Batch, Decoded, Source};
 use inborn_wire::Answer;
 use inborn_wire::error::Problem;
 
+use super::refusal::{over_quota, unavailable};
+use super::request::{self, Request};
 use crate::operation::{Outcome, UploadCall};
-use crate::telemetry::{Agent, SinkError};
+use crate::telemetry::{SinkError, Spoken};
+
+/// When to come again while the disk is full: it will not be otherwise at once.
+const FULL_RETRY_SECONDS: u64 = 30;
 
 pub(super) fn run(call: UploadCall<'_>) -> Outcome<'_> {
     Box::pin(async move {
-        let telemetry = call.region.telemetry();
+        let (telemetry, metrics) = (call.region.telemetry(), &call.region.metrics().telemetry);
         let source = source(&call)?;
-        let sink = telemetry.sink().ok_or(Problem::Unavailable)?;
         if !telemetry.admits(source.account) {
             return Err(not_by_the_endpoint(&call));
         }
-        telemetry.quota().admit(source.instance, call.now).map_err(|_seconds| Problem::Throttled)?;
-        // A request without events is a heartbeat.
-        let upload = call.parameters;
-        let is_form = upload.content_type == "application/x-protobuf" && upload.content_encoding.is_empty();
-        if !upload.body.is_empty() || !is_form || upload.path != super::LOGS {
-            return Err(Problem::Unavailable);
+        let sink = telemetry.sink().ok_or_else(switched_off)?;
+        telemetry.quota().admit(source.instance, call.now).map_err(|seconds| {
+            metrics.put_off("quota");
+            call.parameters.retry_after.store(seconds, Ordering::Relaxed);
+            over_quota()
+        })?;
+        let Request { decoded, bytes, room } =
+            request::read(call.parameters, &source, call.now, telemetry.decoding()).await?;
+        telemetry.quota().charge(source.instance, bytes, call.now);
+        metrics.bytes.inc_by(u64::try_from(bytes).unwrap_or(u64::MAX));
+
+        let Decoded { records, rejected, complaint, agent, foreign_hosts, times_off } = decoded;
+        let spoken = Spoken { source: source.clone(), at: call.now, agent, records: records.len() };
+        let batch = Batch { source, received_at: call.now, records };
+        let told = telemetry.for_listeners(&batch);
+        let kept = sink.append(batch).await.map_err(|error| unwritten(&call, &error))?;
+        drop(room);
+        call.region.telemetry_came(spoken.source.account, spoken.source.instance, &spoken.agent);
+        telemetry.accepted(spoken);
+        if let Some(batch) = told {
+            telemetry.tell(&batch);
         }
-        telemetry.quota().charge(source.instance, upload.body.len(), call.now);
-        let batch = Arc::new(Batch { source, received_at: call.now, records: Vec::new() });
-        sink.append(Arc::clone(&batch)).await.map_err(unwritten)?;
-        let agent = Agent::default();
-        call.region.telemetry_came(batch.source.account, batch.source.instance, &agent);
-        telemetry.accepted(batch, agent);
-        Ok(Answer::new(200, "application/x-protobuf", call.request_id, "").into())
+
+        metrics.records("kept", kept.kept);
+        metrics.records("duplicate", kept.duplicates);
+        metrics.records("rejected", rejected);
+        metrics.times_off.inc_by(u64::try_from(times_off).unwrap_or(u64::MAX));
+        metrics.foreign_hosts.inc_by(u64::try_from(foreign_hosts).unwrap_or(u64::MAX));
+        let form = request::form(call.parameters)?;
+        let body = form.accepted(rejected, complaint.as_deref());
+        Ok(Answer::new(200, form.content_type(), call.request_id, body).into())
     })
 }
 
@@ -43,18 +67,32 @@ fn source(call: &UploadCall<'_>) -> Result<Source, Problem> {
 
 /// As AWS answers whom the policy of an endpoint keeps out by an explicit `Deny`, which that of GuardDuty's endpoint is.
 fn not_by_the_endpoint(call: &UploadCall<'_>) -> Problem {
-    let principal = call.caller.principal.arn();
     let message = format!(
-        "User: {principal} is not authorized to perform: guardduty:SendSecurityTelemetry with an explicit deny in a VPC \
-         endpoint policy"
+        "User: {} is not authorized to perform: guardduty:SendSecurityTelemetry with an explicit deny in a VPC endpoint policy",
+        call.caller.principal.arn()
     );
     Problem::Service { status: 403, code: "AccessDeniedException", message }
 }
 
-/// What was not written is sent again.
-fn unwritten(error: SinkError) -> Problem {
-    if let SinkError::Failed(error) = &error {
-        tracing::error!(%error, "telemetry cannot be written");
+/// Nothing is kept here: to come again would not help.
+fn switched_off() -> Problem {
+    let message = "This region keeps no telemetry.".to_owned();
+    Problem::Service { status: 403, code: "AccessDeniedException", message }
+}
+
+/// What was not written is to be sent again.
+fn unwritten(call: &UploadCall<'_>, error: &SinkError) -> Problem {
+    let metrics = &call.region.metrics().telemetry;
+    match error {
+        SinkError::Busy => metrics.put_off("busy"),
+        SinkError::Full => {
+            metrics.put_off("full");
+            call.parameters.retry_after.store(FULL_RETRY_SECONDS, Ordering::Relaxed);
+        }
+        SinkError::Failed(error) => {
+            metrics.put_off("failed");
+            tracing::error!(%error, "telemetry cannot be written");
+        }
     }
-    Problem::Unavailable
+    unavailable("Telemetry cannot be written for the moment.")
 }

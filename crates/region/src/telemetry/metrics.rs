@@ -1,0 +1,62 @@
+//! Counters of telemetry: each request of it has a count instead of an audit line.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+
+/// What became of an event.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct RecordLabels {
+    outcome: &'static str,
+}
+
+/// Why a batch was put off.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct PutOffLabels {
+    reason: &'static str,
+}
+
+/// The counters.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TelemetryMetrics {
+    records: Family<RecordLabels, Counter>,
+    put_off: Family<PutOffLabels, Counter>,
+    /// Bytes that came, uncompressed.
+    pub(crate) bytes: Counter,
+    /// Resources that named another machine as theirs.
+    pub(crate) foreign_hosts: Counter,
+    /// Events whose clock was too far off.
+    pub(crate) times_off: Counter,
+}
+
+impl TelemetryMetrics {
+    pub(crate) fn records(&self, outcome: &'static str, count: usize) {
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        self.records.get_or_create(&RecordLabels { outcome }).inc_by(count);
+    }
+
+    pub(crate) fn put_off(&self, reason: &'static str) {
+        self.put_off.get_or_create(&PutOffLabels { reason }).inc();
+    }
+
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        registry.register("inborn_telemetry_records", "Events of machines, by outcome", self.records.clone());
+        registry.register(
+            "inborn_telemetry_put_off",
+            "Requests with events that were told to come again, by reason",
+            self.put_off.clone(),
+        );
+        registry.register("inborn_telemetry_bytes", "Bytes of telemetry, uncompressed", self.bytes.clone());
+        registry.register(
+            "inborn_telemetry_foreign_hosts",
+            "Resources in telemetry whose host.id was not the machine that signed",
+            self.foreign_hosts.clone(),
+        );
+        registry.register(
+            "inborn_telemetry_times_off",
+            "Events whose time was too far off and was replaced",
+            self.times_off.clone(),
+        );
+    }
+}
