@@ -198,6 +198,24 @@ pub(crate) struct Up {
     /// long to end [default: 0]
     #[arg(long, env = "INBORN_DRAIN", value_name = "SECONDS")]
     pub(crate) drain: Option<u32>,
+    /// Days for which telemetry of machines is kept, 0 to take none [default: 30]
+    #[arg(long, env = "INBORN_TELEMETRY_DAYS", value_name = "NUMBER")]
+    pub(crate) telemetry_days: Option<u32>,
+    /// Gibibytes that telemetry may take on disk; beyond, the oldest goes first [default: 20]
+    #[arg(long, env = "INBORN_TELEMETRY_GIB", value_name = "NUMBER")]
+    pub(crate) telemetry_gib: Option<u32>,
+    /// Bytes a second of telemetry that one machine may send, uncompressed, 0 for any number [default: 8388608]
+    #[arg(long, env = "INBORN_TELEMETRY_RATE", value_name = "NUMBER")]
+    pub(crate) telemetry_rate: Option<u32>,
+    /// Accounts whose machines may send telemetry, with commas between them [default: all]
+    #[arg(long, env = "INBORN_TELEMETRY_ACCOUNTS", value_name = "ACCOUNT", value_delimiter = ',')]
+    pub(crate) telemetry_accounts: Vec<String>,
+    /// The service that telemetry is signed for [default: guardduty]
+    #[arg(long, env = "INBORN_TELEMETRY_SIGNING_NAME", value_name = "NAME")]
+    pub(crate) telemetry_signing_name: Option<String>,
+    /// Write an audit line for each request with telemetry, not only for those that are refused
+    #[arg(long, env = "INBORN_TELEMETRY_AUDIT")]
+    pub(crate) telemetry_audit: bool,
     /// Write a JSON file with the endpoints once all is ready
     #[arg(long, env = "INBORN_READY_FILE", value_name = "PATH")]
     pub(crate) ready_file: Option<PathBuf>,

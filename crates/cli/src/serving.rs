@@ -17,9 +17,10 @@ use inborn_host::Host;
 use inborn_host::control::{ControlSocket, Handler};
 use inborn_host::pocket::ENDPOINTS_ADDRESS;
 use inborn_identity::{Clock, InstanceId};
+use inborn_lake::Lake;
 use inborn_listener::{Limits, Peer};
 use inborn_pki::{ServerNames, tls};
-use inborn_region::{KeySource, Opening, RegionServer, RequestOrigin, TelemetrySettings};
+use inborn_region::{KeySource, Opening, RegionServer, RequestOrigin};
 use inborn_store::{SqliteStore, Store};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
@@ -42,10 +43,14 @@ pub(crate) const OPERATOR_ENV: &str = "operator.env";
 const NETWORK_RECORD: &str = "network.json";
 /// The files of sets of addresses, put there by hand.
 const LISTS_DIRECTORY: &str = "lists";
+/// What machines told of what they see.
+const TELEMETRY_DIRECTORY: &str = "telemetry";
 pub(crate) const AUDIT_DIRECTORY: &str = "audit";
 pub(crate) const AUDIT_FILE: &str = "audit.jsonl";
 /// How often what no longer matters is forgotten.
 const HOUSEKEEPING_ROUND: Duration = Duration::from_secs(300);
+/// How often telemetry is made Parquet of, and what is too old is removed, if it is due.
+const TELEMETRY_ROUND: Duration = Duration::from_secs(60);
 /// How long a clean stop may take, beside what connections are given, before what is left is abandoned.
 const STOP_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -143,6 +148,9 @@ impl Serving {
         if tokio::time::timeout(STOP_TIMEOUT + self.grace, all).await.is_err() {
             tracing::warn!("some connections did not end in time");
         }
+        if let Some(lake) = self.region.telemetry().lake() {
+            lake.close().await;
+        }
         if let Err(error) = self.region.store().close().await {
             tracing::warn!(%error, "the store was not closed cleanly");
         }
@@ -167,9 +175,17 @@ async fn open_region(
         key_source: if settings.ephemeral { KeySource::Ephemeral } else { KeySource::File(directory.file(KEY_FILE)) },
         audit_file: audit_directory.join(AUDIT_FILE),
         rates: settings.rates,
-        telemetry: TelemetrySettings::default(),
+        telemetry: settings.telemetry.clone(),
     };
-    Ok(RegionServer::open(store, opening, clock).await?)
+    let region = RegionServer::open(store, opening, clock).await?;
+    if let Some(settings) = &settings.lake {
+        let path = directory.file(TELEMETRY_DIRECTORY);
+        directory::make_private(&path)?;
+        let lake = Lake::open(&path, settings.clone(), region.now())?;
+        region.ask_for_events(Arc::new(lake.clone()));
+        region.telemetry().keep_in_lake(lake);
+    }
+    Ok(region)
 }
 
 /// What the other commands and the AWS tools need to find in the data directory.
@@ -262,6 +278,7 @@ fn spawn_chores(
     tokio::spawn(async move { chores.end_orphans().await });
     let chores = Arc::clone(handler);
     tokio::spawn(async move { chores.look_after_places().await });
+    tokio::spawn(tidy_telemetry(Arc::clone(region)));
     let region = Arc::clone(region);
     tokio::spawn(async move {
         loop {
@@ -272,6 +289,18 @@ fn spawn_chores(
             tokio::time::sleep(HOUSEKEEPING_ROUND).await;
         }
     });
+}
+
+/// Looks after telemetry, where nobody waits for it.
+async fn tidy_telemetry(region: Arc<RegionServer>) {
+    let Some(lake) = region.telemetry().lake().cloned() else { return };
+    loop {
+        tokio::time::sleep(TELEMETRY_ROUND).await;
+        let (lake, now) = (lake.clone(), region.now());
+        if let Err(error) = tokio::task::spawn_blocking(move || lake.tidy(now)).await {
+            tracing::error!(%error, "telemetry could not be looked after");
+        }
+    }
 }
 
 /// Makes the signers that a new region is without, renews what is due, and publishes their certificates.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use inborn_host::MetadataLimits;
 use inborn_identity::{Partition, Region};
-use inborn_region::{Rate, Rates, RegionIdentity};
+use inborn_region::{Rate, Rates, RegionIdentity, TelemetrySettings};
 use serde::Deserialize;
 
 use crate::arguments::{Up, named};
@@ -28,6 +28,7 @@ const DEFAULT_FILE: &str = "/etc/inborn/inborn.toml";
 const DOMAIN_LENGTH_MAX: usize = 120;
 /// The longest time to serve on after a stop was asked for.
 const DRAIN_SECONDS_MAX: u32 = 300;
+const SIGNING_NAME_LENGTH_MAX: usize = 64;
 
 /// The settings of `up`, checked.
 #[derive(Debug, PartialEq, Eq)]
@@ -44,6 +45,9 @@ pub(crate) struct Settings {
     pub(crate) rates: Rates,
     pub(crate) metadata: MetadataLimits,
     pub(crate) detection: Detection,
+    pub(crate) telemetry: TelemetrySettings,
+    /// How telemetry is kept; `None` if none is.
+    pub(crate) lake: Option<inborn_lake::Settings>,
 }
 
 /// Which region this is, checked.
@@ -122,6 +126,12 @@ struct FileSettings {
     principal_rate: Option<u32>,
     metadata_rate: Option<u32>,
     detection: Option<FileDetection>,
+    telemetry_days: Option<u32>,
+    telemetry_gib: Option<u32>,
+    telemetry_rate: Option<u32>,
+    telemetry_accounts: Option<Vec<String>>,
+    telemetry_signing_name: Option<String>,
+    telemetry_audit: Option<bool>,
 }
 
 impl FileSettings {
@@ -159,23 +169,29 @@ impl Settings {
             rates: Rates::default(),
             metadata: MetadataLimits::DEFAULT,
             detection: Detection::default(),
+            telemetry: TelemetrySettings::default(),
+            lake: Some(inborn_lake::Settings::default()),
         })
     }
 
     fn merge(up: &Up, file: FileSettings) -> anyhow::Result<Self> {
         let text = |flag: &Option<String>, file: Option<String>| flag.clone().or(file);
         let identity = Choice::check(
-            text(&up.region, file.region).as_deref(),
-            text(&up.account, file.account).as_deref(),
-            text(&up.partition, file.partition).as_deref(),
-            text(&up.domain, file.domain).as_deref(),
+            text(&up.region, file.region.clone()).as_deref(),
+            text(&up.account, file.account.clone()).as_deref(),
+            text(&up.partition, file.partition.clone()).as_deref(),
+            text(&up.domain, file.domain.clone()).as_deref(),
         );
+        let telemetry = telemetry(up, &file);
+        let lake = lake(up, &file);
         let mut mistakes = Vec::new();
         let detection = file.detection.unwrap_or_default().check(&mut mistakes);
-        let identity = match identity {
-            Ok(identity) if mistakes.is_empty() => identity,
-            Ok(_) => bail!("{}", mistakes.join("\n")),
-            Err(first) => bail!("{}", [&[first], mistakes.as_slice()].concat().join("\n")),
+        let (identity, telemetry) = match (identity, telemetry) {
+            (Ok(identity), Ok(telemetry)) if mistakes.is_empty() => (identity, telemetry),
+            (identity, telemetry) => {
+                let firsts = identity.err().into_iter().chain(telemetry.err());
+                bail!("{}", firsts.chain(mistakes).collect::<Vec<String>>().join("\n"))
+            }
         };
         let drain = up.drain.or(file.drain).unwrap_or(0);
         if drain > DRAIN_SECONDS_MAX {
@@ -206,8 +222,41 @@ impl Settings {
             },
             metadata: up.metadata_rate.or(file.metadata_rate).map_or(MetadataLimits::DEFAULT, MetadataLimits::of_rate),
             detection,
+            telemetry,
+            lake,
         })
     }
+}
+
+/// What is taken of telemetry.
+fn telemetry(up: &Up, file: &FileSettings) -> Result<TelemetrySettings, String> {
+    let default = TelemetrySettings::default();
+    let mut mistakes = Vec::new();
+    let named = if up.telemetry_accounts.is_empty() { file.telemetry_accounts.as_deref() } else { None };
+    let named = named.unwrap_or(&up.telemetry_accounts);
+    let accounts = named.iter().filter_map(|text| keep(text, "telemetry account", &mut mistakes)).collect();
+    let name = up.telemetry_signing_name.as_ref().or(file.telemetry_signing_name.as_ref());
+    let signing_name = name.cloned().unwrap_or(default.signing_name);
+    let is_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if !(1..=SIGNING_NAME_LENGTH_MAX).contains(&signing_name.len()) || !signing_name.bytes().all(is_name) {
+        mistakes.push(format!("telemetry signing name `{signing_name}`: not a name of a service, as in guardduty"));
+    }
+    let quota = up.telemetry_rate.or(file.telemetry_rate).unwrap_or(default.quota);
+    let is_audited = up.telemetry_audit || file.telemetry_audit.unwrap_or(false);
+    let settings = TelemetrySettings { signing_name, accounts, quota, is_audited };
+    if mistakes.is_empty() { Ok(settings) } else { Err(mistakes.join("\n")) }
+}
+
+/// How telemetry is kept.
+fn lake(up: &Up, file: &FileSettings) -> Option<inborn_lake::Settings> {
+    let default = inborn_lake::Settings::default();
+    let days = up.telemetry_days.or(file.telemetry_days);
+    let gib = up.telemetry_gib.or(file.telemetry_gib);
+    (days != Some(0)).then_some(inborn_lake::Settings {
+        retention_seconds: days.map_or(default.retention_seconds, |days| u64::from(days) * 24 * 3600),
+        parquet_bytes_max: gib.map_or(default.parquet_bytes_max, |gib| u64::from(gib) << 30),
+        ..default
+    })
 }
 
 #[cfg(test)]
@@ -234,6 +283,22 @@ data = "/file""#;
         assert_eq!(settings.data, Path::new("/file"));
         assert_eq!(settings.identity.partition, Partition::AwsCn);
         assert_eq!(settings.identity.domain, "amazonaws.com.cn");
+    }
+
+    #[test]
+    fn telemetry_is_kept_unless_it_is_for_no_day() {
+        let file = r#"telemetry_accounts = ["111122223333"]
+telemetry_days = 7
+telemetry_rate = 5"#;
+        let settings = Settings::merge(&up(&["--telemetry-rate", "6"]), toml::from_str(file).unwrap()).unwrap();
+        assert_eq!(settings.telemetry.quota, 6);
+        assert_eq!(settings.telemetry.accounts, ["111122223333".parse().unwrap()]);
+        assert_eq!(settings.lake.unwrap().retention_seconds, 7 * 24 * 3600);
+        let settings = Settings::merge(&up(&["--telemetry-days", "0"]), toml::from_str(file).unwrap()).unwrap();
+        assert_eq!(settings.lake, None);
+        let arguments = up(&["--telemetry-accounts", "1,111122223333", "--telemetry-signing-name", "Guard Duty"]);
+        let text = Settings::merge(&arguments, FileSettings::default()).unwrap_err().to_string();
+        assert!(text.contains("telemetry account `1`:") && text.contains("`Guard Duty`:"), "{text}");
     }
 
     #[test]

@@ -24,9 +24,9 @@ use listening::Listeners;
 use quota::Quota;
 use report::Reports;
 
+pub(crate) use inborn_telemetry::Agent;
 pub use listening::{Heard, Listening};
 pub use report::Report;
-pub(crate) use inborn_telemetry::Agent;
 pub(crate) use report::Spoken;
 pub use sink::{Appending, Kept, Sink, SinkError};
 
