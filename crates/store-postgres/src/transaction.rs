@@ -219,7 +219,7 @@ mod tests {
         let (shortest, longest) = (
             |attempt| pause(attempt, 0),
             |attempt| {
-                let whole = PAUSE_FIRST.saturating_mul(1 << (attempt - 1)).min(PAUSE_MAX);
+                let whole = PAUSE_FIRST.saturating_mul(1_u32 << (attempt - 1)).min(PAUSE_MAX);
                 pause(attempt, u64::try_from((whole / 2).as_nanos()).unwrap())
             },
         );
