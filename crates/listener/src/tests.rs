@@ -8,6 +8,7 @@ const SMALL: Limits = Limits {
     head_timeout: Duration::from_millis(300),
     handshake_timeout: Duration::from_millis(300),
     write_timeout: Duration::from_millis(500),
+    stop_grace: Duration::from_millis(300),
 };
 const BODY_MAX: usize = 16;
 

@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 struct Takes;
 
 impl Sink for Takes {
-    fn append(&self, _: Arc<Batch>) -> Appending<'_> {
+    fn append(&self, _: Batch) -> Appending<'_> {
         Box::pin(async { Ok(Kept::default()) })
     }
 }
