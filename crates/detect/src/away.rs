@@ -111,6 +111,8 @@ pub struct Use {
     pub listener: Option<InstanceId>,
     /// The other end of the connection.
     pub source: IpAddr,
+    /// Whether it is a call that others may send on for the machine: who the caller is, and nothing else.
+    pub may_be_sent_on: bool,
 }
 
 /// Where they were used.
@@ -145,7 +147,7 @@ impl AwaySettings {
         if let Some(machine) = used.listener {
             return match machine {
                 machine if machine == used.instance => Place::Home,
-                machine if self.replayers.contains(&Replayer::Machine(machine)) => Place::Replayer,
+                machine if self.sends_on(used, machine) => Place::Replayer,
                 machine => Place::Inside(machine),
             };
         }
@@ -157,7 +159,7 @@ impl AwaySettings {
         if home == Some(source) {
             return Place::Home;
         }
-        if self.replays(source) {
+        if used.may_be_sent_on && self.replays(source) {
             return Place::Replayer;
         }
         let is_telling = home.is_some_and(|home| self.networks.iter().any(|network| network.contains(&home)));
@@ -166,10 +168,14 @@ impl AwaySettings {
         }
         match machine_at(source) {
             Some(machine) if machine == used.instance => Place::Home,
-            Some(machine) if self.replayers.contains(&Replayer::Machine(machine)) => Place::Replayer,
+            Some(machine) if self.sends_on(used, machine) => Place::Replayer,
             Some(machine) => Place::Inside(machine),
             None => Place::Outside,
         }
+    }
+
+    fn sends_on(&self, used: &Use, machine: InstanceId) -> bool {
+        used.may_be_sent_on && self.replayers.contains(&Replayer::Machine(machine))
     }
 
     fn replays(&self, source: IpAddr) -> bool {

@@ -168,7 +168,7 @@ fn object(out: &mut String, message: &[u8], left: usize) -> Result<(), Odd> {
         if number == 1 {
             let (key, value) = key_value(value.bytes()?)?;
             separate(out, &mut is_first)?;
-            quote(out, std::str::from_utf8(key).map_err(|_| Rejection::NotUtf8)?);
+            quote(out, std::str::from_utf8(short(key)?).map_err(|_| Rejection::NotUtf8)?);
             out.push(':');
             any_value(out, value.unwrap_or_default(), left)?;
         }
@@ -187,6 +187,11 @@ fn separate(out: &mut String, is_first: &mut bool) -> Result<(), Odd> {
     Ok(())
 }
 
+/// Bytes that may be in a record. Before they are written: escaped they are six times as many.
+fn short(bytes: &[u8]) -> Result<&[u8], Odd> {
+    if bytes.len() > RECORD_BYTES_MAX { Err(Rejection::TooLong.into()) } else { Ok(bytes) }
+}
+
 /// Writes an `AnyValue` as JSON.
 fn any_value(out: &mut String, message: &[u8], left: usize) -> Result<(), Odd> {
     let (mut fields, mut last) = (Fields::of(message), None);
@@ -194,7 +199,7 @@ fn any_value(out: &mut String, message: &[u8], left: usize) -> Result<(), Odd> {
         last = Some(field);
     }
     match last {
-        Some((1, value)) => quote(out, std::str::from_utf8(value.bytes()?).map_err(|_| Rejection::NotUtf8)?),
+        Some((1, value)) => quote(out, std::str::from_utf8(short(value.bytes()?)?).map_err(|_| Rejection::NotUtf8)?),
         Some((2, value)) => out.push_str(if value.varint()? == 0 { "false" } else { "true" }),
         Some((3, value)) => {
             let _ = write!(out, "{}", value.varint()?.cast_signed());
@@ -202,7 +207,7 @@ fn any_value(out: &mut String, message: &[u8], left: usize) -> Result<(), Odd> {
         Some((4, value)) => out.push_str(&serde_json::Value::from(f64::from_bits(value.fixed64()?)).to_string()),
         Some((5, value)) => array(out, value, left)?,
         Some((6, value)) => object(out, value.bytes()?, left)?,
-        Some((7, value)) => quote(out, &STANDARD.encode(value.bytes()?)),
+        Some((7, value)) => quote(out, &STANDARD.encode(short(value.bytes()?)?)),
         // Nothing, or what a later version has.
         None | Some(_) => out.push_str("null"),
     }

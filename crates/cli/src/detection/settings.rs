@@ -50,6 +50,10 @@ impl FileDetection {
                 Policy::default()
             }),
         };
+        if policy == Policy::Enforce && self.enabled == Some(false) {
+            mistakes
+                .push("detection.credentials_away: `enforce` refuses nothing while detection.enabled is false".into());
+        }
         let networks = list("machine_networks", self.machine_networks, mistakes, |text| {
             network(text).ok_or_else(|| "not an address or a network, as in 10.0.0.0/8".to_owned())
         });
@@ -127,6 +131,7 @@ trusted_replayers = ["10.0.0.1", "i-0123456789abcdef0"]"#,
         assert_eq!((settings.own_rules, settings.disabled.len(), settings.away.policy), (false, 1, Policy::Enforce));
         assert_eq!((settings.away.networks.len(), settings.away.replayers.len()), (1, 2));
         assert_eq!(read("enabled = false").0.settings, None);
+        assert_eq!(read("enabled = false\ncredentials_away = 'enforce'").1.len(), 1);
     }
 
     #[test]

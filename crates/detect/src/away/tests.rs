@@ -23,6 +23,7 @@ fn used(source: &str) -> Use {
         ipv6_address: None,
         listener: None,
         source: source.parse().unwrap(),
+        may_be_sent_on: true,
     }
 }
 
@@ -90,6 +91,16 @@ fn a_listener_of_one_machine_tells_whatever_the_address_is() {
             assert_eq!(told.place(&by, at), Place::Inside(machine(2)));
         }
     }
+}
+
+#[test]
+fn who_may_send_on_may_send_nothing_else() {
+    let told = settings(&["172.31.0.0/16"], &["192.0.2.0/24", &machine(2).to_string()]);
+    let other = |source: &str| Use { may_be_sent_on: false, ..used(source) };
+    assert_eq!(told.place(&other("192.0.2.77"), at), Place::Outside);
+    assert_eq!(told.place(&other("172.31.0.20"), at), Place::Inside(machine(2)));
+    let by = Use { listener: Some(machine(2)), ..other("127.0.0.1") };
+    assert_eq!(told.place(&by, at), Place::Inside(machine(2)));
 }
 
 #[test]

@@ -11,6 +11,10 @@ use serde_json::{Map, Value};
 
 use super::schema::{Leaf, Node, Scalar, Schema, Shape, UNMAPPED};
 
+/// What the columns of one list may come to, elements by columns: an element of three bytes takes a place in each column of its
+/// list, so that a small event could become a large row. A longer list stays in `unmapped` as it is.
+const LIST_LEVELS_MAX: usize = 4096;
+
 /// Under this name the column `unmapped` has what is not the event's own `unmapped`.
 const BEYOND: &str = "beyond_columns";
 
@@ -89,7 +93,10 @@ impl Table {
                 }
                 return object.is_empty();
             }
-            (Shape::List(level, element), Value::Array(elements)) if elements.iter().all(|one| fits(element, one)) => {
+            (Shape::List(level, element), Value::Array(elements))
+                if elements.len().saturating_mul(element.end - element.first) <= LIST_LEVELS_MAX
+                    && elements.iter().all(|one| fits(element, one)) =>
+            {
                 if elements.is_empty() {
                     self.nothing(node, definition + 1, repetition);
                 }

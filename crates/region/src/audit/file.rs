@@ -22,10 +22,10 @@ use super::time_of;
 /// Bytes that are reserved ahead.
 const RESERVE_BYTES: u64 = 1 << 20;
 /// The reserve is filled up when less than this is left of it.
-const RESERVE_LOW_BYTES: u64 = RESERVE_BYTES / 4;
+const RESERVE_LOW_BYTES: u64 = RESERVE_BYTES * 5 / 8;
 /// A mutating call is refused when less than this is left, that is when the reserve can no longer be filled up. What is
 /// left is for the lines of the calls that are under way.
-const RESERVE_MUTATION_BYTES: u64 = RESERVE_LOW_BYTES;
+const RESERVE_MUTATION_BYTES: u64 = RESERVE_BYTES / 4;
 /// How long to wait after a rotation that failed, on a full disk above all, before the next try.
 const POSTPONE_SECONDS: u64 = 60;
 const SECONDS_PER_DAY: u64 = 86_400;
@@ -93,7 +93,9 @@ impl Audit {
     pub fn accepts_mutations(&self) -> bool {
         let mut state = self.lock();
         let _ = state.reserve();
-        !state.is_failing && (!state.can_reserve || state.left() >= RESERVE_MUTATION_BYTES)
+        // What has gathered takes its part of what is left.
+        let gathered = self.gathering.lock().unwrap_or_else(PoisonError::into_inner).bytes();
+        !state.is_failing && (!state.can_reserve || state.left().saturating_sub(gathered) >= RESERVE_MUTATION_BYTES)
     }
 
     /// Appends a line, whole or not at all; to a new file if this one is full or of an earlier day. What has gathered is

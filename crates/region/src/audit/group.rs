@@ -86,6 +86,11 @@ impl Group {
         Some(Place { batch: Arc::clone(&self.batch), index: self.lines.len() - 1 })
     }
 
+    /// The bytes of all lines.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
     pub(super) const fn is_empty(&self) -> bool {
         self.lines.is_empty()
     }

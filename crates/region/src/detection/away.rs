@@ -25,8 +25,9 @@ pub(crate) struct Away<'a> {
 }
 
 impl RegionServer {
-    /// Where a machine's credentials are being used, as far as the source tells.
-    pub(crate) fn place_of_use(&self, claims: &Claims, origin: &RequestOrigin) -> Place {
+    /// Where a machine's credentials are being used, as far as the source tells. `may_be_sent_on`: whether others may send this
+    /// call for the machine.
+    pub(crate) fn place_of_use(&self, claims: &Claims, origin: &RequestOrigin, may_be_sent_on: bool) -> Place {
         let Some(running) = self.detection.running.get() else { return Place::Untold };
         let Some(machine) = self.machines.get(claims.instance) else { return Place::Untold };
         let used = Use {
@@ -35,6 +36,7 @@ impl RegionServer {
             ipv6_address: machine.ipv6_address,
             listener: origin.machine,
             source: origin.peer.address.ip(),
+            may_be_sent_on,
         };
         running.away.place(&used, |address| self.running_machine_at(claims, address))
     }

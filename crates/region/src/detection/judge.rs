@@ -45,16 +45,21 @@ fn count_skipped(listening: &Listening, before: u64, shared: &Shared) -> u64 {
     skipped
 }
 
+/// Findings of one batch that are kept: more come only from who wants to hide one among them.
+const FINDINGS_OF_A_BATCH_MAX: usize = 256;
+
 /// The findings of a batch, each once.
 fn judge(batch: &Batch, shared: &Shared) -> Vec<Finding> {
     let rules = shared.rules.load();
     let mut found: HashMap<FindingKey, Finding> = HashMap::new();
     for record in &batch.records {
         for finding in findings(record, batch, &**rules, shared) {
+            let is_full = found.len() >= FINDINGS_OF_A_BATCH_MAX;
             match found.entry(finding.key()) {
                 Entry::Occupied(mut earlier) => earlier.get_mut().absorb(finding),
+                Entry::Vacant(_) if is_full => shared.metrics.lost.inc(),
                 Entry::Vacant(place) => drop(place.insert(finding)),
-            }
+            };
         }
     }
     found.into_values().collect()

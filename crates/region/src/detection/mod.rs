@@ -34,7 +34,7 @@ use crate::RegionServer;
 pub(crate) use away::Away;
 
 /// The most lists of findings that wait to be recorded.
-const FOUND_MAX: usize = 256;
+const FOUND_MAX: usize = 16;
 
 /// What an operator says about detection.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -262,6 +262,7 @@ impl RegionServer {
         let caller = self.verify(exchange, signed, &body, &endpoint)?;
         let operation = exchange.permitted(service, &caller)?;
         exchange.operation = Some(operation);
+        self.check_sent_on(exchange, &caller, operation)?;
         let input = match exchange.input.as_ref() {
             Some(input) => Arc::clone(input),
             None => {
@@ -343,13 +344,34 @@ impl RegionServer {
             return Err(Problem::Throttled);
         }
         if let Some(claims) = caller.claims.as_deref() {
-            exchange.place = self.place_of_use(claims, exchange.origin);
+            // Which operation it is comes later: what may not be sent on is looked at again.
+            exchange.place = self.place_of_use(claims, exchange.origin, true);
             // As one who has no credentials at all: a thief learns nothing of why.
             if self.refuses_away(exchange.place) {
                 return Err(Problem::InvalidToken);
             }
         }
         Ok(caller)
+    }
+
+    /// Who may send calls on for machines may send on who they are, and nothing else they could do.
+    fn check_sent_on(
+        &self,
+        exchange: &mut Exchange<'_>,
+        caller: &Caller,
+        operation: &Operation,
+    ) -> Result<(), Problem> {
+        let may_be_sent_on = exchange.service_name == "sts" && operation.name == "GetCallerIdentity";
+        if let Some(claims) = caller.claims.as_deref()
+            && exchange.place == Place::Replayer
+            && !may_be_sent_on
+        {
+            exchange.place = self.place_of_use(claims, exchange.origin, false);
+            if self.refuses_away(exchange.place) {
+                return Err(Problem::InvalidToken);
+            }
+        }
+        Ok(())
     }
 
     /// Reads the body, within the limits of its service and of all services together.

@@ -24,6 +24,9 @@ pub enum SinkError {
     /// The disk is full.
     #[error("the disk is full")]
     Full,
+    /// More than will ever be taken at once.
+    #[error("the events are too large")]
+    TooLarge,
     /// The disk in another way, or the end of the process.
     #[error("telemetry cannot be written: {0}")]
     Failed(String),
@@ -45,6 +48,7 @@ impl Sink for Lake {
                 Ok(appended) => Ok(Kept { kept: appended.kept, duplicates: appended.duplicates }),
                 Err(AppendError::Busy) => Err(SinkError::Busy),
                 Err(AppendError::Full) => Err(SinkError::Full),
+                Err(AppendError::TooLarge) => Err(SinkError::TooLarge),
                 Err(error) => Err(SinkError::Failed(error.to_string())),
             }
         })

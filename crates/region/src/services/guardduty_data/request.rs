@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::refusal::{bad_request, too_large, unavailable, unsupported};
 use crate::operation::Upload;
 
-/// A body of more bytes on the wire is decoded where it keeps nobody waiting.
+/// A body of more bytes, or one that is compressed, is decoded where it keeps nobody waiting.
 const QUICK_BYTES_MAX: usize = 16 * 1024;
 /// What a byte of a body takes in memory: itself, and its event.
 const MEMORY_FACTOR: usize = 3;
@@ -49,7 +49,7 @@ pub(super) async fn read(
     let (body, source) = (upload.body.clone(), source.clone());
     let room = Room { memory: Arc::clone(memory), taken: None };
     let work = move || read_at_once(form, encoding, &body, &source, received_at, room);
-    if upload.body.len() <= QUICK_BYTES_MAX {
+    if encoding == Encoding::Identity && upload.body.len() <= QUICK_BYTES_MAX {
         return work();
     }
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {

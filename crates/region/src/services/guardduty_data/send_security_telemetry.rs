@@ -9,7 +9,7 @@ use inborn_telemetry::{Batch, Decoded, Source};
 use inborn_wire::Answer;
 use inborn_wire::error::Problem;
 
-use super::refusal::{over_quota, unavailable};
+use super::refusal::{over_quota, too_large, unavailable};
 use super::request::{self, Request};
 use crate::operation::{Outcome, UploadCall};
 use crate::telemetry::{SinkError, Spoken};
@@ -30,8 +30,11 @@ pub(super) fn run(call: UploadCall<'_>) -> Outcome<'_> {
             call.parameters.retry_after.store(seconds, Ordering::Relaxed);
             over_quota()
         })?;
-        let Request { decoded, bytes, room } =
-            request::read(call.parameters, &source, call.now, telemetry.decoding()).await?;
+        let read = request::read(call.parameters, &source, call.now, telemetry.decoding()).await;
+        let Request { decoded, bytes, room } = read.inspect_err(|_| {
+            // What is refused was work, too.
+            telemetry.quota().charge(source.instance, call.parameters.body.len(), call.now);
+        })?;
         telemetry.quota().charge(source.instance, bytes, call.now);
         metrics.bytes.inc_by(u64::try_from(bytes).unwrap_or(u64::MAX));
 
@@ -89,6 +92,8 @@ fn unwritten(call: &UploadCall<'_>, error: &SinkError) -> Problem {
             metrics.put_off("full");
             call.parameters.retry_after.store(FULL_RETRY_SECONDS, Ordering::Relaxed);
         }
+        // To come again would not help.
+        SinkError::TooLarge => return too_large("The events are larger than what is taken at once."),
         SinkError::Failed(error) => {
             metrics.put_off("failed");
             tracing::error!(%error, "telemetry cannot be written");
