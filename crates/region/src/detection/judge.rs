@@ -57,9 +57,11 @@ fn judge(batch: &Batch, shared: &Shared) -> Vec<Finding> {
             let is_full = found.len() >= FINDINGS_OF_A_BATCH_MAX;
             match found.entry(finding.key()) {
                 Entry::Occupied(mut earlier) => earlier.get_mut().absorb(finding),
-                Entry::Vacant(_) if is_full => shared.metrics.lost.inc(),
+                Entry::Vacant(_) if is_full => {
+                    shared.metrics.lost.inc();
+                }
                 Entry::Vacant(place) => drop(place.insert(finding)),
-            };
+            }
         }
     }
     found.into_values().collect()
