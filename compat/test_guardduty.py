@@ -73,7 +73,8 @@ def test_an_account_has_one_detector(guardduty):
     guardduty.update_detector(DetectorId=made, Enable=False, FindingPublishingFrequency="FIFTEEN_MINUTES")
     shown = guardduty.get_detector(DetectorId=made)
     assert (shown["Status"], shown["FindingPublishingFrequency"]) == ("DISABLED", "FIFTEEN_MINUTES")
-    for features in [[{"Name": "S3_DATA_EVENTS", "Status": "ENABLED"}], [{"Name": "EKS_RUNTIME_MONITORING", "Status": "ENABLED"}]]:
+    for feature in ["S3_DATA_EVENTS", "EKS_RUNTIME_MONITORING"]:
+        features = [{"Name": feature, "Status": "ENABLED"}]
         assert "no data" in refused(guardduty.update_detector, DetectorId=made, Features=features)
     assert "no data" in refused(guardduty.update_detector, DetectorId=made, DataSources={"S3Logs": {"Enable": True}})
     guardduty.update_detector(DetectorId=made, Features=[{"Name": "S3_DATA_EVENTS", "Status": "DISABLED"}])
@@ -85,8 +86,8 @@ def test_an_account_has_one_detector(guardduty):
 
 def test_findings_are_listed_by_criteria_in_pages(guardduty, detector):
     guardduty.create_sample_findings(DetectorId=detector)
-    pages = guardduty.get_paginator("list_findings")
-    every = [one for page in pages.paginate(DetectorId=detector, PaginationConfig={"PageSize": 7}) for one in page["FindingIds"]]
+    pages = guardduty.get_paginator("list_findings").paginate(DetectorId=detector, PaginationConfig={"PageSize": 7})
+    every = [one for page in pages for one in page["FindingIds"]]
     assert len(every) == len(set(every)) >= 46
     found = guardduty.get_findings(DetectorId=detector, FindingIds=every[:50])["Findings"]
     assert {one["Id"] for one in found} == set(every[:50])
@@ -187,9 +188,11 @@ def test_filters(guardduty, detector):
 def test_sets_of_addresses(fresh: Region, guardduty, detector, kind):
     words = {"ip_set": ("IpSetId", "list_ip_sets"), "threat_intel_set": ("ThreatIntelSetId", "list_threat_intel_sets")}
     name, lists = words[kind]
-    create, get, update, delete = (getattr(guardduty, f"{verb}_{kind}") for verb in ["create", "get", "update", "delete"])
+    verbs = ["create", "get", "update", "delete"]
+    create, get, update, delete = (getattr(guardduty, f"{verb}_{kind}") for verb in verbs)
     call = {"DetectorId": detector, "Name": "ours", "Format": "TXT", "Activate": True}
-    for location in ["https://s3.amazonaws.com/bucket/list.txt", "s3://bucket/list.txt", "/etc/passwd", "file:../ready.json"]:
+    elsewhere = ["https://s3.amazonaws.com/bucket/list.txt", "s3://bucket/list.txt", "/etc/passwd", "file:../ready.json"]
+    for location in elsewhere:
         assert "the parameter location has an invalid value" in refused(create, **call, Location=location)
     refused(create, **call, Location="file:absent.txt")
     refused(create, **{**call, "Format": "STIX"}, Location="file:list.txt")
