@@ -191,7 +191,7 @@ def test_sets_of_addresses(fresh: Region, guardduty, detector, kind):
     verbs = ["create", "get", "update", "delete"]
     create, get, update, delete = (getattr(guardduty, f"{verb}_{kind}") for verb in verbs)
     call = {"DetectorId": detector, "Name": "ours", "Format": "TXT", "Activate": True}
-    elsewhere = ["https://s3.amazonaws.com/bucket/list.txt", "s3://bucket/list.txt", "/etc/passwd", "file:../ready.json"]
+    elsewhere = ["https://s3.amazonaws.com/b/list.txt", "s3://bucket/list.txt", "/etc/passwd", "file:../ready.json"]
     for location in elsewhere:
         assert "the parameter location has an invalid value" in refused(create, **call, Location=location)
     refused(create, **call, Location="file:absent.txt")
