@@ -86,8 +86,9 @@ def test_an_account_has_one_detector(guardduty):
 
 def test_findings_are_listed_by_criteria_in_pages(guardduty, detector):
     guardduty.create_sample_findings(DetectorId=detector)
-    pages = guardduty.get_paginator("list_findings").paginate(DetectorId=detector, PaginationConfig={"PageSize": 7})
-    every = [one for page in pages for one in page["FindingIds"]]
+    pages = guardduty.get_paginator("list_findings")
+    by_seven = pages.paginate(DetectorId=detector, PaginationConfig={"PageSize": 7})
+    every = [one for page in by_seven for one in page["FindingIds"]]
     assert len(every) == len(set(every)) >= 46
     found = guardduty.get_findings(DetectorId=detector, FindingIds=every[:50])["Findings"]
     assert {one["Id"] for one in found} == set(every[:50])
