@@ -53,7 +53,8 @@ impl Document<'_> {
         let (_, after) = error.split_once("at line ")?;
         let digits = after.find(|c: char| !c.is_ascii_digit()).unwrap_or(after.len());
         let line = after.get(..digits)?.parse::<usize>().ok()?;
-        Some(self.first_line + line.saturating_sub(1))
+        // YAML ends lines in more ways (a carriage return, U+0085) than editors count.
+        Some(self.first_line + line.saturating_sub(1).min(self.text.lines().count()))
     }
 
     fn holding(&self, words: &str) -> Option<usize> {
@@ -97,6 +98,8 @@ mod tests {
         let document = Document { first_line: 10, text: "# x\ntitle: a\nfield|re: '(x'\ncondition: selection\n" };
         for (error, line) in [
             ("YAML parse error: bad at line 2 column 1", 11),
+            ("YAML parse error: behind the end at line 5 column 1", 14),
+            ("YAML parse error: of lines that nobody sees at line 33 column 1", 14),
             ("unknown detection identifier: selection", 13),
             ("invalid regex pattern: regex parse error:\n    (x\n    ^\nerror: unclosed group", 12),
             ("Condition parse error: empty", 13),
