@@ -10,6 +10,8 @@ use inborn_identity::UnixTime;
 use inborn_telemetry::Batch;
 use tokio::sync::{mpsc, oneshot, watch};
 
+#[cfg(test)]
+use crate::compact::Faults;
 use crate::compact::{Compactor, Manifest, seen};
 use crate::files;
 use crate::log::payload::Encoder;
@@ -22,6 +24,7 @@ use crate::settings::{
     BATCHES_IN_FLIGHT_MAX, BYTES_IN_FLIGHT_MAX, RECORD_BYTES_MAX, Settings, WINDOW_ENTRIES, WINDOW_SECONDS,
 };
 use crate::shelf::Shelf;
+use crate::tally::Counts;
 
 /// Telemetry on disk. Clones are the same lake; when the last is gone, its log is closed.
 #[derive(Clone)]
@@ -91,23 +94,27 @@ impl Lake {
         let key = key(directory).map_err(failed)?;
         let mut recent = Recent::new(WINDOW_ENTRIES, WINDOW_SECONDS);
         let manifest = Manifest::read(directory).map_err(failed)?;
-        let job = manifest.as_ref().map_or(0, |one| if one.written { one.job } else { one.job.saturating_sub(1) });
+        let job = Compactor::resume(directory, manifest.as_ref()).map_err(failed)?;
         seen::load(directory, job, &mut recent).map_err(failed)?;
         // A number is never given again: the manifest may name it.
         let below = manifest.iter().flat_map(|one| &one.segments).max().map_or(1, |number| number.saturating_add(1));
         let recovered = recover(&log, below, &key, &mut recent).map_err(failed)?;
         recent.expire(now);
-        let (segments, job) = Compactor::resume(directory, recovered.segments).map_err(failed)?;
         let (appended, changed) = watch::channel(());
-        let shelf = Arc::new(Shelf::new(segments, job, changed));
+        let shelf = Arc::new(Shelf::new(recovered.segments, job, changed));
+        shelf.tally.damage(recovered.damage);
         let compactor = Compactor {
             directory: directory.into(),
             settings: settings.clone(),
             key,
             shelf: Arc::clone(&shelf),
             parquet_bytes: None,
+            done: Vec::new(),
+            is_log_unsynced: false,
+            has_leftovers: false,
+            unreadable: None,
             #[cfg(test)]
-            stop_after: None,
+            faults: Faults::default(),
         };
         let writer = Writer {
             directory: log,
@@ -208,10 +215,21 @@ impl Lake {
         compactor.compact(&segments)
     }
 
-    /// Stops the next job after a step, as if the power had gone.
+    /// What was found not to be as it should since the lake was opened.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.inner.shelf.tally.counts()
+    }
+
+    /// What goes wrong from now on.
     #[cfg(test)]
-    pub(crate) fn stop_after(&self, step: usize) {
-        self.inner.compactor.lock().unwrap_or_else(PoisonError::into_inner).stop_after = Some(step);
+    pub(crate) fn fail(&self, faults: Faults) {
+        self.inner.compactor.lock().unwrap_or_else(PoisonError::into_inner).faults = faults;
+    }
+
+    #[cfg(test)]
+    pub(crate) fn segments(&self) -> Vec<Arc<crate::log::segment::Segment>> {
+        self.inner.shelf.snapshot().segments
     }
 
     /// How many events are in the log.

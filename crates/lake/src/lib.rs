@@ -12,6 +12,7 @@ mod query;
 mod recent;
 mod settings;
 mod shelf;
+mod tally;
 
 pub use lake::{AppendError, Appended, Lake, OpenError};
 pub use query::{
@@ -19,6 +20,7 @@ pub use query::{
     QUERY_FILTERS_MAX, Query, QueryError, Test,
 };
 pub use settings::*;
+pub use tally::Counts;
 
 /// What a fuzzer calls.
 #[doc(hidden)]

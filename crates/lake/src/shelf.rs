@@ -6,12 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 use crate::log::segment::Segment;
+use crate::tally::Tally;
 
 /// Shared by the writer, compaction and readers.
 pub(crate) struct Shelf {
     contents: Mutex<Contents>,
     /// Changes when something was appended; closes with the writer.
     appended: watch::Receiver<()>,
+    pub(crate) tally: Tally,
 }
 
 struct Contents {
@@ -30,7 +32,7 @@ pub(crate) struct Snapshot {
 impl Shelf {
     pub(crate) fn new(segments: Vec<Arc<Segment>>, job: u64, appended: watch::Receiver<()>) -> Self {
         let segments = segments.into_iter().map(|segment| (segment.number, segment)).collect();
-        Self { contents: Mutex::new(Contents { segments, job }), appended }
+        Self { contents: Mutex::new(Contents { segments, job }), appended, tally: Tally::default() }
     }
 
     pub(crate) fn snapshot(&self) -> Snapshot {

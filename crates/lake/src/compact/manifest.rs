@@ -17,6 +17,8 @@ pub(crate) struct Manifest {
     /// The files count, the segments do not any more.
     pub(crate) written: bool,
     pub(crate) segments: Vec<u64>,
+    /// Those of them that are to be kept for a person to look at: not all of them could be read.
+    pub(crate) damaged: Vec<u64>,
 }
 
 impl Manifest {
@@ -33,13 +35,18 @@ impl Manifest {
 
     /// Writes it, durably.
     pub(crate) fn write(&self, directory: &Path) -> io::Result<()> {
-        let value = json!({"job": self.job, "written": self.written, "segments": self.segments});
+        let value = json!({"job": self.job, "written": self.written, "segments": self.segments, "damaged": self.damaged});
         files::replace(&directory.join(NAME), value.to_string().as_bytes())
     }
 
     fn parse(value: &Value) -> Option<Self> {
-        let segments = value.get("segments")?.as_array()?.iter().map(Value::as_u64).collect::<Option<_>>()?;
-        Some(Self { job: value.get("job")?.as_u64()?, written: value.get("written")?.as_bool()?, segments })
+        let numbers = |value: &Value| value.as_array()?.iter().map(Value::as_u64).collect::<Option<Vec<u64>>>();
+        Some(Self {
+            job: value.get("job")?.as_u64()?,
+            written: value.get("written")?.as_bool()?,
+            segments: numbers(value.get("segments")?)?,
+            damaged: value.get("damaged").map_or(Some(Vec::new()), numbers)?,
+        })
     }
 }
 
@@ -52,7 +59,7 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         assert_eq!(Manifest::read(place.path()).unwrap(), None);
         for written in [false, true] {
-            let manifest = Manifest { job: 7, written, segments: vec![1, u64::MAX] };
+            let manifest = Manifest { job: 7, written, segments: vec![1, u64::MAX], damaged: vec![1] };
             manifest.write(place.path()).unwrap();
             assert_eq!(Manifest::read(place.path()).unwrap(), Some(manifest));
         }

@@ -1,7 +1,7 @@
 //! Compaction: the log becomes Parquet, and what is old goes.
 //!
 //! A job takes segments of the log that are not written any more and makes files of them. A crash at any point loses
-//! nothing and leaves nothing twice:
+//! nothing and leaves nothing twice, and neither does a disk that refuses any of it:
 //!
 //! 1. The manifest names the job and its segments, and that it is being *written*. (Before: nothing has happened.)
 //! 2. The files are written elsewhere, synced, and renamed to where they belong; the directories are synced. Their names
@@ -10,11 +10,21 @@
 //! 3. What the window of uids must know of the segments is written beside the log.
 //! 4. The manifest says that the job is *written*. From here on the files count and the segments do not. (A crash: the next
 //!    start removes what is left of the segments.)
-//! 5. The segments are removed.
+//! 5. The segments are removed, and the directory of the log is synced. Before that is done no other job may begin: its
+//!    manifest would no longer name them, and one that came back would become Parquet a second time.
+//!
+//! When a step fails, nobody knows whether what the manifest was to say is on disk. So it is first made to say again that the
+//! job is not written, and then its files are removed: in the other order a crash between them could find a manifest that
+//! counts files which are gone. As long as the manifest cannot be written, both files and segments stay.
+//!
+//! A segment of which not everything can be read becomes Parquet as far as it can, is named by the log of the process and
+//! by [`Counts`](crate::Counts), and is set aside instead of being removed.
 //!
 //! Readers in this process see step 4 as one change of the [`Shelf`](crate::shelf::Shelf): they pass over files of later
 //! jobs. Readers of the tree never see the log, so that for them there is nothing twice at any time.
 
+#[cfg(test)]
+mod faults;
 mod manifest;
 mod merge;
 mod retention;
@@ -30,24 +40,36 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use inborn_identity::UnixTime;
-use inborn_telemetry::Source;
+use inborn_telemetry::{Batch, Source};
 
+#[cfg(test)]
+pub(crate) use faults::Faults;
 pub(crate) use manifest::Manifest;
 
 use self::merge::Merge;
 use self::run::Runs;
 use crate::files;
 use crate::layout::{self, Partition};
-use crate::log::frame::Step;
+use crate::log::frame::Head;
 use crate::log::payload::Decoder;
-use crate::log::recover::DAMAGED;
-use crate::log::segment::{HEADER_BYTES, Segment};
+use crate::log::read;
+use crate::log::recover::{DAMAGED, named};
+use crate::log::segment::{SUFFIX, Segment};
 use crate::parquet::write::Writer;
 use crate::recent::{self, Key};
 use crate::settings::{COMPACT_BYTES, COMPACT_SECONDS, JOB_RAW_BYTES_MAX, Settings};
 use crate::shelf::Shelf;
 
 const STAGING: &str = "staging";
+const LOG: &str = "log";
+
+/// What an attempt at a job made.
+#[derive(Default)]
+struct Made {
+    files: Vec<PathBuf>,
+    /// Events that were no JSON objects.
+    not_ocsf: u64,
+}
 
 /// Makes Parquet of the log. One at a time.
 pub(crate) struct Compactor {
@@ -57,35 +79,38 @@ pub(crate) struct Compactor {
     pub(crate) shelf: Arc<Shelf>,
     /// What the tree takes, once it was counted.
     pub(crate) parquet_bytes: Option<u64>,
-    /// Where a test stops as if the power had gone.
+    /// Segments of a job that is done, which are still there: where, and whether they are to be kept.
+    pub(crate) done: Vec<(PathBuf, bool)>,
+    /// Whether a segment that was removed may come back.
+    pub(crate) is_log_unsynced: bool,
+    /// Whether there may be files of the next job in the tree, by an attempt that failed.
+    pub(crate) has_leftovers: bool,
+    /// The segment that kept a job from being done.
+    pub(crate) unreadable: Option<u64>,
+    /// What goes wrong in a test.
     #[cfg(test)]
-    pub(crate) stop_after: Option<usize>,
+    pub(crate) faults: Faults,
 }
 
 impl Compactor {
-    /// Finishes what a crash interrupted. `segments` are those that were found; those that no longer count are removed
-    /// and left out.
-    pub(crate) fn resume(directory: &Path, segments: Vec<Arc<Segment>>) -> io::Result<(Vec<Arc<Segment>>, u64)> {
-        let staging = directory.join(STAGING);
-        if staging.exists() {
-            fs::remove_dir_all(&staging)?;
-        }
-        let Some(manifest) = Manifest::read(directory)? else { return Ok((segments, 0)) };
+    /// Finishes what a crash interrupted, before the log is read: segments that no longer count are removed, and files that do
+    /// not count yet. Gives the last job that is done.
+    pub(crate) fn resume(directory: &Path, manifest: Option<&Manifest>) -> io::Result<u64> {
+        remove_tree(&directory.join(STAGING))?;
+        let Some(manifest) = manifest else { return Ok(0) };
         if !manifest.written {
             // The job will be done again, of what segments ever, and perhaps into other files.
-            for directory in layout::directories(directory, &|_| true, &|_| true)? {
-                for (job, path) in layout::files(&directory.path)? {
-                    if job >= manifest.job {
-                        files::remove(&path)?;
-                    }
-                }
-            }
-            return Ok((segments, manifest.job.saturating_sub(1)));
+            remove_from(directory, manifest.job)?;
+            return Ok(manifest.job.saturating_sub(1));
         }
-        let (done, rest): (Vec<_>, Vec<_>) =
-            segments.into_iter().partition(|segment| manifest.segments.contains(&segment.number));
-        done.iter().try_for_each(|segment| retire(segment))?;
-        Ok((rest, manifest.job))
+        let log = directory.join(LOG);
+        for (number, path) in named(&log, SUFFIX)? {
+            if manifest.segments.contains(&number) {
+                retire(&path, manifest.damaged.contains(&number))?;
+            }
+        }
+        files::sync_directory(&log)?;
+        Ok(manifest.job)
     }
 
     /// Whether the log is old or long enough to become Parquet.
@@ -96,56 +121,120 @@ impl Compactor {
         bytes >= COMPACT_BYTES || oldest.is_some_and(|oldest| now.since(oldest) >= COMPACT_SECONDS)
     }
 
-    /// Makes Parquet of segments that are not written any more, in jobs of bounded size.
+    /// Makes Parquet of segments that are not written any more, in jobs of bounded size. A segment that the disk does not give
+    /// back holds up no other.
     pub(crate) fn compact(&mut self, segments: &[Arc<Segment>]) -> io::Result<()> {
-        let mut rest = segments;
+        let mut rest = segments.to_vec();
+        let mut failed = None;
         while let Some(first) = rest.first() {
             let mut raw = first.raw();
             let more = rest.iter().skip(1).take_while(|segment| {
                 raw = raw.saturating_add(segment.raw());
                 raw <= JOB_RAW_BYTES_MAX
             });
-            let (job, after) = rest.split_at(1 + more.count());
-            self.job(job)?;
-            rest = after;
+            let count = 1 + more.count();
+            self.unreadable = None;
+            match self.job(rest.get(..count).unwrap_or_default()) {
+                Ok(()) => drop(rest.drain(..count)),
+                Err(error) => {
+                    let Some(number) = self.unreadable else { return Err(error) };
+                    tracing::error!(segment = number, %error, "a segment of the log cannot be read: it stays, and is tried again");
+                    rest.retain(|segment| segment.number != number);
+                    failed.get_or_insert(error);
+                }
+            }
         }
-        Ok(())
+        failed.map_or(Ok(()), Err)
     }
 
     fn job(&mut self, segments: &[Arc<Segment>]) -> io::Result<()> {
+        self.settle()?;
         let job = self.shelf.snapshot().job + 1;
         if job > layout::JOB_MAX {
             return Err(io::Error::other("there are no more numbers for jobs"));
         }
         let numbers: Vec<u64> = segments.iter().map(|segment| segment.number).collect();
-        Manifest { job, written: false, segments: numbers.clone() }.write(&self.directory)?;
+        let mut manifest = Manifest { job, written: false, segments: numbers, damaged: Vec::new() };
+        manifest.write(&self.directory)?;
         self.step(1)?;
+        if self.has_leftovers {
+            remove_from(&self.directory, job)?;
+            self.has_leftovers = false;
+        }
         let staging = self.directory.join(STAGING);
+        remove_tree(&staging)?;
         fs::create_dir_all(&staging)?;
-        let mut made = Vec::new();
-        let written = self.write(job, segments, &staging, &mut made);
-        if written.is_err() && !self.stopped() {
-            // The next attempt is made under the same number, perhaps of more segments.
-            made.iter().for_each(|path| drop(fs::remove_file(path)));
-            let _ = fs::remove_dir_all(&staging);
+        let mut made = Made::default();
+        let written = self.write(job, segments, &staging, &mut made).and_then(|()| {
+            let damaged = segments.iter().filter(|segment| segment.damaged() > 0).map(|segment| segment.number);
+            manifest.written = true;
+            manifest.damaged = damaged.collect();
+            self.step(5)?;
+            manifest.write(&self.directory)?;
+            self.step(6)
+        });
+        if let Err(error) = written {
+            if !self.is_powerless() {
+                self.undo(manifest, &made);
+            }
+            return Err(error);
         }
-        written?;
-        Manifest { job, written: true, segments: numbers.clone() }.write(&self.directory)?;
-        self.shelf.complete(job, &numbers);
-        self.step(5)?;
-        for segment in segments {
-            retire(segment)?;
-            self.step(6)?;
+        self.shelf.complete(job, &manifest.segments);
+        self.done.extend(segments.iter().map(|segment| (segment.path.clone(), segment.damaged() > 0)));
+        self.is_log_unsynced = true;
+        if made.not_ocsf > 0 {
+            let events = made.not_ocsf;
+            tracing::warn!(job, events, "events of telemetry were no JSON objects: they are kept whole, in raw_data");
+            self.shelf.tally.not_ocsf(events);
         }
-        fs::remove_dir_all(&staging)?;
-        let bytes: u64 = made.iter().filter_map(|path| fs::metadata(path).ok()).map(|file| file.len()).sum();
+        let bytes: u64 = made.files.iter().filter_map(|path| fs::metadata(path).ok()).map(|file| file.len()).sum();
         self.parquet_bytes = self.parquet_bytes.map(|total| total + bytes);
-        tracing::debug!(job, segments = numbers.len(), files = made.len(), bytes, "telemetry became Parquet");
+        tracing::debug!(job, segments = segments.len(), files = made.files.len(), bytes, "telemetry became Parquet");
+        self.settle()?;
+        remove_tree(&staging)
+    }
+
+    /// Takes back what an attempt left: see above for the order.
+    fn undo(&mut self, mut manifest: Manifest, made: &Made) {
+        self.has_leftovers = true;
+        let job = manifest.job;
+        manifest.written = false;
+        manifest.damaged.clear();
+        let undone = self.step(10).and_then(|()| manifest.write(&self.directory)).and_then(|()| {
+            made.files.iter().try_for_each(|path| files::remove(path))?;
+            let directories: BTreeSet<_> = made.files.iter().filter_map(|path| path.parent()).collect();
+            directories.into_iter().try_for_each(files::sync_directory)?;
+            self.has_leftovers = false;
+            remove_tree(&self.directory.join(STAGING))
+        });
+        if let Err(error) = undone {
+            tracing::warn!(job, %error, "files of an attempt at Parquet are left; the next attempt removes them first");
+        }
+    }
+
+    /// Step 5, of the last job that was done.
+    fn settle(&mut self) -> io::Result<()> {
+        while let Some((path, is_damaged)) = self.done.last() {
+            retire(path, *is_damaged)?;
+            self.done.pop();
+            self.step(7)?;
+        }
+        if self.is_log_unsynced {
+            self.step(8)?;
+            files::sync_directory(&self.directory.join(LOG))?;
+            self.is_log_unsynced = false;
+        }
         Ok(())
     }
 
     /// Steps 2 and 3.
-    fn write(&self, job: u64, segments: &[Arc<Segment>], staging: &Path, made: &mut Vec<PathBuf>) -> io::Result<()> {
+    fn write(
+        &mut self,
+        job: u64,
+        segments: &[Arc<Segment>],
+        staging: &Path,
+        made: &mut Made,
+    ) -> io::Result<()> {
         let mut runs = Runs::new(staging)?;
         let mut seen = seen::Writer::create(&self.directory, job, staging)?;
         self.read_into(segments, &mut runs, &mut seen)?;
@@ -165,21 +254,43 @@ impl Compactor {
     }
 
     /// Reads every event of the segments once.
-    fn read_into(&self, segments: &[Arc<Segment>], runs: &mut Runs, seen: &mut seen::Writer) -> io::Result<()> {
+    fn read_into(
+        &mut self,
+        segments: &[Arc<Segment>],
+        runs: &mut Runs,
+        seen: &mut seen::Writer,
+    ) -> io::Result<()> {
         let mut decoder = Decoder::new()?;
         for segment in segments {
-            let mut frames = segment.frames(HEADER_BYTES);
-            while let Some(step) = frames.next(|_| true)? {
-                // Damage was named at the start that found it; a frame that is whole and unreadable as well.
-                let Step::Frame { head, .. } = step else { continue };
-                let Some(batch) = decoder.decode(frames.payload(), head.raw) else { continue };
-                let instance = batch.source.instance;
-                let digests = batch.records.iter().map(|record| recent::digest(&self.key, instance, &record.uid));
-                seen.add(batch.received_at, digests)?;
-                runs.add(&batch.source, batch.records)?;
+            // What goes wrong with the runs is no fault of the segment.
+            let mut kept = Ok(());
+            let mut take = |_: &Head, batch: Option<Batch>| {
+                if let Some(batch) = batch.filter(|_| kept.is_ok()) {
+                    kept = self.keep(batch, runs, seen);
+                }
+                Ok(())
+            };
+            let read = read::read(segment, &mut decoder, &mut take);
+            kept?;
+            let (mut damage, end) = read.inspect_err(|_| self.unreadable = Some(segment.number))?;
+            if end < segment.end() {
+                read::name(segment, end, segment.end(), "the log of telemetry ends in what cannot be read");
+                damage.add(segment.end() - end);
             }
+            // What the start that found it has counted, or an attempt before this one, is not counted again.
+            if segment.damaged() == 0 {
+                self.shelf.tally.damage(damage);
+            }
+            segment.set_damaged(damage.bytes);
         }
         Ok(())
+    }
+
+    fn keep(&self, batch: Batch, runs: &mut Runs, seen: &mut seen::Writer) -> io::Result<()> {
+        let instance = batch.source.instance;
+        let digests = batch.records.iter().map(|record| recent::digest(&self.key, instance, &record.uid));
+        seen.add(batch.received_at, digests)?;
+        runs.add(&batch.source, batch.records)
     }
 
     /// Writes all events of one partition, which the merge has next, to a file in its place.
@@ -190,7 +301,7 @@ impl Compactor {
         partition: &Partition,
         merge: &mut Merge,
         staging: &Path,
-        made: &mut Vec<PathBuf>,
+        made: &mut Made,
     ) -> io::Result<PathBuf> {
         let name = layout::file_name(&self.key, job, part);
         let staged = staging.join(&name);
@@ -198,11 +309,12 @@ impl Compactor {
         while let Some((source, record)) = merge.next_of(partition)? {
             writer.push(source.instance, &record)?;
         }
-        writer.finish()?;
+        let not_ocsf = writer.finish()?;
         let directory = partition.directory(&self.directory);
         files::make_directories(&self.directory, &directory)?;
         let path = directory.join(name);
-        made.push(path.clone());
+        made.files.push(path.clone());
+        made.not_ocsf += not_ocsf;
         fs::rename(&staged, &path)?;
         Ok(path)
     }
@@ -215,12 +327,12 @@ impl Compactor {
 
     #[cfg(test)]
     fn step(&self, number: usize) -> io::Result<()> {
-        if self.stop_after == Some(number) { Err(io::Error::other("stopped by a test")) } else { Ok(()) }
+        self.faults.at(number)
     }
 
     #[cfg(test)]
-    fn stopped(&self) -> bool {
-        self.stop_after.is_some()
+    fn is_powerless(&self) -> bool {
+        self.faults.is_powerless()
     }
 
     #[cfg(not(test))]
@@ -230,18 +342,39 @@ impl Compactor {
     }
 
     #[cfg(not(test))]
-    #[expect(clippy::unused_self, reason = "a test may stop")]
-    fn stopped(&self) -> bool {
+    #[expect(clippy::unused_self, reason = "a test may take the power")]
+    fn is_powerless(&self) -> bool {
         false
     }
 }
 
 /// Removes a segment whose events are in Parquet. One that was damaged is kept for a person to look at, until it is old.
-fn retire(segment: &Segment) -> io::Result<()> {
-    if segment.damaged == 0 {
-        return files::remove(&segment.path);
+fn retire(path: &Path, is_damaged: bool) -> io::Result<()> {
+    if !is_damaged {
+        return files::remove(path);
     }
-    match fs::rename(&segment.path, segment.path.with_extension(DAMAGED)) {
+    match fs::rename(path, path.with_extension(DAMAGED)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Removes the files of `job` and of later ones from the tree, so that they do not come back; neither do those that somebody
+/// has removed before without making sure.
+fn remove_from(lake: &Path, job: u64) -> io::Result<()> {
+    for directory in layout::directories(lake, &|_| true, &|_| true)? {
+        for (made_by, path) in layout::files(&directory.path)? {
+            if made_by >= job {
+                files::remove(&path)?;
+            }
+        }
+        files::sync_directory(&directory.path)?;
+    }
+    Ok(())
+}
+
+fn remove_tree(directory: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(directory) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }

@@ -6,12 +6,14 @@ use inborn_identity::{AccountId, InstanceId, UnixTime};
 use inborn_telemetry::{Batch, ClassUid, Record, Source};
 use serde_json::json;
 
+use super::Faults;
 use crate::layout;
 use crate::parquet::read::{self, Wanted};
-use crate::{Appended, Event, Lake, Order, Query, Settings};
+use crate::{Appended, Counts, Event, Lake, Order, Query, Settings};
 
 const NOW: u64 = 1_800_000_000;
-const STEPS: usize = 6;
+/// Of a job: see [`super`].
+const STEPS: usize = 8;
 
 fn open(place: &Path) -> Lake {
     let settings = Settings { free_bytes_min: 0, ..Settings::default() };
@@ -87,7 +89,7 @@ async fn a_crash_after_any_step_loses_nothing_and_leaves_nothing_twice() {
         let before = all(&lake, Order::OldestFirst);
         assert_eq!(before.len(), 60);
 
-        lake.stop_after(step);
+        lake.fail(Faults::power(step));
         assert_eq!(lake.compact().unwrap_err().to_string(), "stopped by a test", "step {step}");
         lake.close().await;
         let lake = open(place.path());
@@ -141,7 +143,7 @@ async fn a_start_forgets_files_of_a_job_that_was_not_done() {
     append(&lake, "first").await;
     lake.compact().unwrap();
     append(&lake, "second").await;
-    lake.stop_after(4);
+    lake.fail(Faults::power(4));
     lake.compact().unwrap_err();
     assert_eq!(rows(place.path()), 60);
     assert_eq!(all(&lake, Order::NewestFirst).len(), 60, "from the log, and from files of the first job only");
@@ -184,4 +186,137 @@ async fn more_than_fits_into_memory_is_sorted_too() {
         }
     }
     assert_eq!(found, expected);
+}
+
+/// Every file of the log that ends so.
+fn in_log(place: &Path, suffix: &str) -> Vec<std::path::PathBuf> {
+    super::named(&place.join("log"), suffix).unwrap().into_iter().map(|(_, path)| path).collect()
+}
+
+#[tokio::test]
+async fn a_disk_that_fails_at_any_step_costs_nothing_and_leaves_nothing_twice() {
+    // With 10 the disk does not even take back what the manifest says.
+    for steps in (1..=STEPS).map(|step| vec![step]).chain([vec![4, 10], vec![6, 10]]) {
+        for restart in [false, true] {
+            let place = tempfile::tempdir().unwrap();
+            let mut lake = open(place.path());
+            append(&lake, "first").await;
+            lake.close().await;
+            lake = open(place.path());
+            append(&lake, "second").await;
+            let case = format!("{steps:?} {restart}");
+            lake.fail(Faults::disk(&steps));
+            assert_eq!(lake.compact().unwrap_err().to_string(), "stopped by a test", "{case}");
+            assert_eq!(all(&lake, Order::OldestFirst).len(), 60, "{case}: as before for who asks");
+            append(&lake, "third").await;
+            assert!(lake.compact().is_err(), "{case}: and again, of more");
+            assert_eq!(all(&lake, Order::OldestFirst).len(), 90, "{case}");
+            if restart {
+                lake.close().await;
+                lake = open(place.path());
+            }
+            lake.fail(Faults::default());
+            append(&lake, "fourth").await;
+            lake.compact().unwrap();
+            assert_eq!((lake.log_records(), rows(place.path())), (0, 120), "{case}");
+            assert_eq!(in_log(place.path(), "log"), Vec::<std::path::PathBuf>::new(), "{case}");
+            assert_eq!(append(&lake, "first").await.kept, 0, "{case}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_job_begins_while_segments_of_the_last_may_come_back() {
+    let place = tempfile::tempdir().unwrap();
+    let lake = open(place.path());
+    append(&lake, "first").await;
+    let segment = in_log(place.path(), "log").remove(0);
+    let copy = place.path().join("copy");
+    std::fs::copy(&segment, &copy).unwrap();
+    // Removed, and nobody knows whether on the disk as well.
+    lake.fail(Faults::disk(&[8]));
+    lake.compact().unwrap_err();
+    assert!(!segment.exists());
+    append(&lake, "second").await;
+    lake.compact().unwrap_err();
+    assert_eq!(rows(place.path()), 30, "nothing was begun");
+    lake.close().await;
+
+    // It was not. The manifest still knows it.
+    std::fs::copy(&copy, &segment).unwrap();
+    let lake = open(place.path());
+    assert!(!segment.exists());
+    assert_eq!((lake.log_records(), rows(place.path())), (30, 30));
+    assert_eq!(append(&lake, "first").await.kept, 0);
+    lake.compact().unwrap();
+    assert_eq!((lake.log_records(), rows(place.path())), (0, 60));
+}
+
+/// Changes a byte of a file.
+fn damage(path: &Path, at: u64) {
+    use std::os::unix::fs::FileExt as _;
+    let file = std::fs::File::options().read(true).write(true).open(path).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[byte[0] ^ 0x10], at).unwrap();
+}
+
+/// Where the last frame of a segment begins, and how many there are.
+fn last_frame(lake: &Lake) -> (u64, usize) {
+    let segment = lake.segments().pop().unwrap();
+    let mut frames = segment.frames(crate::log::segment::HEADER_BYTES);
+    let (mut last, mut count) = (0, 0);
+    while let Some(crate::log::frame::Step::Frame { position, .. }) = frames.next(|_| true).unwrap() {
+        (last, count) = (position, count + 1);
+    }
+    (last, count)
+}
+
+#[tokio::test]
+async fn a_segment_that_was_damaged_under_way_is_kept_counted_and_costs_only_what_was_hit() {
+    // In the first frame, and in the last one, behind which no other shows that one is missing.
+    for is_last in [false, true] {
+        for power in [None, Some(6), Some(7)] {
+            let place = tempfile::tempdir().unwrap();
+            let lake = open(place.path());
+            append(&lake, "first").await;
+            let (last, count) = last_frame(&lake);
+            assert_eq!(count, 3);
+            let segment = in_log(place.path(), "log").remove(0);
+            damage(&segment, if is_last { last } else { 64 } + 60);
+            let case = format!("{is_last} {power:?}");
+            assert_eq!(lake.counts(), Counts::default());
+            lake.fail(power.map(Faults::power).unwrap_or_default());
+            assert_eq!(lake.compact().is_ok(), power.is_none(), "{case}");
+            let counts = lake.counts();
+            assert_eq!((counts.damaged_places, counts.not_ocsf), (1, 0), "{case}");
+            assert!(counts.damaged_bytes > 100, "{case}: {counts:?}");
+            lake.close().await;
+            let lake = open(place.path());
+            assert_eq!((lake.log_records(), rows(place.path())), (0, 20), "{case}: the other two frames");
+            assert_eq!(in_log(place.path(), "damaged"), [segment.with_extension("damaged")], "{case}");
+            let kept = append(&lake, "first").await;
+            assert_eq!(kept, Appended { kept: 10, duplicates: 20 }, "{case}: what is lost may be sent again");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_event_that_is_no_object_is_kept_whole_and_counted() {
+    let place = tempfile::tempdir().unwrap();
+    let lake = open(place.path());
+    let mut batch = batches("x").remove(0);
+    let deep = "[".repeat(200);
+    for (record, json) in batch.records.iter_mut().zip(["no JSON", "[1]", deep.as_str(), "{}"]) {
+        record.json = json.into();
+    }
+    lake.append(batch).await.unwrap();
+    lake.compact().unwrap();
+    assert_eq!(lake.counts(), Counts { not_ocsf: 3, ..Counts::default() });
+    let found = all(&lake, Order::OldestFirst);
+    assert_eq!(found.len(), 10);
+    for text in ["no JSON", "[1]", deep.as_str()] {
+        let raw = |event: &Event| serde_json::from_str::<serde_json::Value>(&event.record.json).unwrap()["raw_data"] == text;
+        assert_eq!(found.iter().filter(|event| raw(event)).count(), 1);
+    }
 }

@@ -5,9 +5,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::frame::Step;
+use inborn_telemetry::Batch;
+
+use super::frame::Head;
 use super::payload::Decoder;
-use super::segment::{HEADER_BYTES, SUFFIX, Segment};
+use super::read::{self, Damage};
+use super::segment::{SUFFIX, Segment};
 use crate::files;
 use crate::recent::{self, Key, Recent};
 
@@ -20,6 +23,8 @@ pub(crate) struct Recovered {
     pub(crate) segments: Vec<Arc<Segment>>,
     /// The number that the next segment gets.
     pub(crate) next_number: u64,
+    /// What of it cannot be read.
+    pub(crate) damage: Damage,
 }
 
 /// Reads every segment, cuts torn ends, and remembers the uids. `below`: numbers that were given away already.
@@ -27,20 +32,21 @@ pub(crate) fn recover(directory: &Path, below: u64, key: &Key, recent: &mut Rece
     let mut segments = Vec::new();
     let mut next_number = below;
     let mut decoder = Decoder::new()?;
+    let mut damage = Damage::default();
     for (number, path) in named(directory, SUFFIX)? {
         next_number = next_number.max(number.saturating_add(1));
         let Some(segment) = Segment::open(&path)? else {
-            set_aside_headless(&path)?;
+            set_aside_headless(&path, &mut damage)?;
             continue;
         };
-        let segment = scan(segment, key, recent, &mut decoder)?;
-        if segment.records() == 0 && segment.damaged == 0 {
+        let segment = scan(segment, key, recent, &mut decoder, &mut damage)?;
+        if segment.records() == 0 && segment.damaged() == 0 {
             files::remove(&path)?;
         } else {
             segments.push(Arc::new(segment));
         }
     }
-    Ok(Recovered { segments, next_number })
+    Ok(Recovered { segments, next_number, damage })
 }
 
 /// Files `{number}.{suffix}`, in the order of their numbers.
@@ -60,10 +66,12 @@ pub(crate) fn named(directory: &Path, suffix: &str) -> io::Result<Vec<(u64, Path
 }
 
 /// A segment is used only once its header is durable: without one it never held anything, or something was destroyed.
-fn set_aside_headless(path: &Path) -> io::Result<()> {
-    if is_zero_from(&fs::File::open(path)?, 0)? {
+fn set_aside_headless(path: &Path, damage: &mut Damage) -> io::Result<()> {
+    let file = fs::File::open(path)?;
+    if is_zero_from(&file, 0)? {
         return files::remove(path);
     }
+    damage.add(file.metadata()?.len());
     tracing::error!(segment = %path.display(), "a segment of the log has no readable header: it is kept, and cannot be read");
     fs::rename(path, path.with_extension(DAMAGED))
 }
@@ -85,47 +93,33 @@ fn is_zero_from(file: &fs::File, from: u64) -> io::Result<bool> {
 }
 
 /// Finds the end of a segment, what of it is damaged, and what it holds.
-fn scan(mut segment: Segment, key: &Key, recent: &mut Recent, decoder: &mut Decoder) -> io::Result<Segment> {
+fn scan(
+    segment: Segment,
+    key: &Key,
+    recent: &mut Recent,
+    decoder: &mut Decoder,
+    total: &mut Damage,
+) -> io::Result<Segment> {
     let length = segment.file.metadata()?.len();
     segment.set_end(length);
-    let mut frames = segment.frames(HEADER_BYTES);
-    let mut damaged = 0;
-    while let Some(step) = frames.next(|_| true)? {
-        match step {
-            Step::Frame { position, head } => {
-                segment.note(&head);
-                let Some(batch) = decoder.decode(frames.payload(), head.raw) else {
-                    tracing::error!(
-                        segment = segment.number,
-                        position,
-                        "a frame of the log is whole and cannot be read"
-                    );
-                    damaged += u64::from(head.stored);
-                    continue;
-                };
-                for record in &batch.records {
-                    recent.insert(recent::digest(key, batch.source.instance, &record.uid), batch.received_at);
-                }
-            }
-            Step::Damage { from, to } => {
-                tracing::error!(
-                    segment = segment.number,
-                    from,
-                    to,
-                    "the log is damaged: what was written here is lost"
-                );
-                damaged += to - from;
-            }
+    let mut take = |head: &Head, batch: Option<Batch>| {
+        segment.note(head);
+        let Some(batch) = batch else { return Ok(()) };
+        for record in &batch.records {
+            recent.insert(recent::digest(key, batch.source.instance, &record.uid), batch.received_at);
         }
-    }
-    let end = frames.position();
+        Ok(())
+    };
+    let (damage, end) = read::read(&segment, decoder, &mut take)?;
     segment.set_end(end);
-    segment.damaged = damaged;
+    segment.set_damaged(damage.bytes);
+    total.places += damage.places;
+    total.bytes += damage.bytes;
     if end < length {
         // Nobody can tell a frame that was being written when the power went from one that was destroyed since.
         if !is_zero_from(&segment.file, end)? {
-            let (segment, bytes) = (segment.number, length - end);
-            tracing::warn!(segment, end, bytes, "the log ends in the middle of a frame, which was cut");
+            let (file, bytes) = (segment.path.display(), length - end);
+            tracing::warn!(%file, end, bytes, "the log ends in the middle of a frame, which was cut");
         }
         segment.seal()?;
     }

@@ -34,8 +34,7 @@ pub(crate) struct Segment {
     pub(crate) file: File,
     pub(crate) marker: Marker,
     pub(crate) opened_at: UnixTime,
-    /// Bytes that were found to be no frames.
-    pub(crate) damaged: u64,
+    damaged: AtomicU64,
     end: AtomicU64,
     records: AtomicU64,
     raw: AtomicU64,
@@ -49,7 +48,7 @@ impl Segment {
         let path = directory.join(format!("{number:016x}.{SUFFIX}"));
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
         let marker = files::random()?;
-        let segment = Self::new(number, path, file, marker, now, HEADER_BYTES, 0);
+        let segment = Self::new(number, path, file, marker, now, HEADER_BYTES);
         let made = segment.set_aside(directory, free_bytes_min).and_then(|()| {
             segment.file.write_all_at(&header(number, now, &marker), 0)?;
             segment.file.sync_all()?;
@@ -71,7 +70,7 @@ impl Segment {
             read => read?,
         }
         Ok(parse_header(&bytes).map(|(number, opened_at, marker)| {
-            Self::new(number, path.into(), file, marker, opened_at, HEADER_BYTES, 0)
+            Self::new(number, path.into(), file, marker, opened_at, HEADER_BYTES)
         }))
     }
 
@@ -82,7 +81,6 @@ impl Segment {
         marker: Marker,
         opened_at: UnixTime,
         end: u64,
-        damaged: u64,
     ) -> Self {
         Self {
             number,
@@ -90,7 +88,7 @@ impl Segment {
             file,
             marker,
             opened_at,
-            damaged,
+            damaged: AtomicU64::new(0),
             end: AtomicU64::new(end),
             records: AtomicU64::new(0),
             raw: AtomicU64::new(0),
@@ -116,6 +114,16 @@ impl Segment {
     /// Up to where it is durable.
     pub(crate) fn end(&self) -> u64 {
         self.end.load(Ordering::Acquire)
+    }
+
+    /// How many bytes of it were found to be no events. A segment with some is not removed, but set aside.
+    pub(crate) fn damaged(&self) -> u64 {
+        self.damaged.load(Ordering::Relaxed)
+    }
+
+    /// Says so, after it was read from end to end.
+    pub(crate) fn set_damaged(&self, bytes: u64) {
+        self.damaged.store(bytes, Ordering::Relaxed);
     }
 
     /// How many events it holds.

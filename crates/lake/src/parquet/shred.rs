@@ -45,12 +45,12 @@ impl Table {
     }
 
     /// Adds an event. `time`, `class_uid`, `device.uid` and `metadata.uid` are what the record says, whatever its JSON does: files are
-    /// found by them.
-    pub(super) fn push(&mut self, schema: &Schema, instance: InstanceId, record: &Record) {
-        let mut event = match serde_json::from_str(&record.json) {
-            Ok(Value::Object(event)) => event,
-            // Whoever appended it saw to it that it is an object. What is not is kept as it is.
-            _ => Map::from_iter([("raw_data".to_owned(), Value::from(record.json.as_ref()))]),
+    /// found by them. `false`: it is no JSON object, and is kept as it is, in `raw_data`.
+    pub(super) fn push(&mut self, schema: &Schema, instance: InstanceId, record: &Record) -> bool {
+        let (mut event, is_object) = match serde_json::from_str(&record.json) {
+            Ok(Value::Object(event)) => (event, true),
+            // Whoever appended it saw to it that it is one.
+            _ => (Map::from_iter([("raw_data".to_owned(), Value::from(record.json.as_ref()))]), false),
         };
         strip(&mut event);
         let mut beyond = Map::new();
@@ -70,6 +70,7 @@ impl Table {
             self.member(field, &mut Map::from_iter([(UNMAPPED.to_owned(), unmapped)]), 0, 0);
         }
         self.rows += 1;
+        is_object
     }
 
     /// Takes what fits of an attribute out of `object`, and leaves the rest there.

@@ -36,6 +36,7 @@ pub(crate) struct Writer {
     file: SerializedFileWriter<io::BufWriter<File>>,
     table: Table,
     json_bytes: usize,
+    not_ocsf: u64,
 }
 
 impl Writer {
@@ -46,7 +47,7 @@ impl Writer {
         let file = io::BufWriter::new(file);
         let file = SerializedFileWriter::new(file, Arc::clone(&schema.root), Arc::new(properties)).map_err(failed)?;
         let table = Table::new(&schema);
-        Ok(Self { schema, file, table, json_bytes: 0 })
+        Ok(Self { schema, file, table, json_bytes: 0, not_ocsf: 0 })
     }
 
     /// Adds an event, which is not earlier than the one before.
@@ -55,15 +56,16 @@ impl Writer {
             self.flush()?;
         }
         self.json_bytes += record.json.len();
-        self.table.push(&self.schema, instance, record);
+        self.not_ocsf += u64::from(!self.table.push(&self.schema, instance, record));
         Ok(())
     }
 
-    /// Ends the file, durably.
-    pub(crate) fn finish(mut self) -> io::Result<()> {
+    /// Ends the file, durably. Gives how many of its events were no JSON objects.
+    pub(crate) fn finish(mut self) -> io::Result<u64> {
         self.flush()?;
         let file = self.file.into_inner().map_err(failed)?;
-        file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
+        file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+        Ok(self.not_ocsf)
     }
 
     fn flush(&mut self) -> io::Result<()> {
