@@ -78,7 +78,7 @@ pub(crate) async fn attach(arguments: &Attach) -> anyhow::Result<()> {
     match arguments.output {
         Output::Json => {
             let facts = json!({ "instance_id": machine.id, "metadata_endpoint": endpoint, "attachment": worth });
-            writeln!(out, "{facts:#}")?;
+            writeln!(out, "{:#}", output::Json(&facts))?;
         }
         Output::Table => {
             output::fields(&mut out, &[("instance", &machine.id), ("metadata", &endpoint), ("attachment", &worth)])?

@@ -19,7 +19,7 @@ use crate::arguments::{Audit, Output, Since, named};
 use crate::clock::SystemClock;
 use crate::directory::{self, Ready};
 use crate::operator::Operator;
-use crate::output::printable;
+use crate::output::{escaped, printable};
 use crate::serving::{AUDIT_DIRECTORY, AUDIT_FILE};
 
 /// How often to look for new lines.
@@ -298,8 +298,8 @@ impl<W: Write> Printer<W> {
 
     fn print(&mut self, line: &[u8], event: &Event, time: UnixTime) -> io::Result<()> {
         if self.output == Output::Json {
-            self.out.write_all(line)?;
-            return self.out.write_all(b"\n");
+            // A line is JSON, and what clients said of themselves is in it.
+            return writeln!(self.out, "{}", escaped(&String::from_utf8_lossy(line)));
         }
         let text = time.rfc3339();
         let (date, time) = text.split_once('T').unwrap_or_default();

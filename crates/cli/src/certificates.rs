@@ -127,7 +127,7 @@ fn list(out: &mut impl Write, data: &Path, form: Output) -> anyhow::Result<()> {
                     "file": data.join(published.file()),
                 })
             };
-            writeln!(out, "{:#}", found.iter().map(object).collect::<serde_json::Value>())?;
+            writeln!(out, "{:#}", output::Json(&found.iter().map(object).collect()))?;
         }
         Output::Table => {
             for (place, (published, summary)) in found.iter().enumerate() {

@@ -52,7 +52,7 @@ pub(crate) async fn exec(arguments: &Exec) -> anyhow::Result<ExitCode> {
         (Output::Table, ..) => print_all(&outcomes),
         (Output::Json, ..) => {
             let all: Vec<Value> = outcomes.iter().map(Outcome::to_json).collect();
-            writeln!(std::io::stdout().lock(), "{:#}", Value::Array(all))?;
+            writeln!(std::io::stdout().lock(), "{:#}", output::Json(&Value::Array(all)))?;
             Ok(())
         }
     }?;

@@ -72,7 +72,7 @@ pub(crate) async fn whoami(arguments: &WhoAmI) -> anyhow::Result<()> {
     match arguments.output {
         Output::Json => {
             let facts = json!({ "Account": identity.account, "Arn": identity.arn, "UserId": identity.user_id });
-            writeln!(out, "{facts:#}")?;
+            writeln!(out, "{:#}", output::Json(&facts))?;
         }
         Output::Table => output::fields(
             &mut out,

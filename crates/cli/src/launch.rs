@@ -40,7 +40,7 @@ pub(crate) async fn launch(arguments: &Launch) -> anyhow::Result<()> {
                 "endpoint": ready.endpoint,
                 "region": ready.region,
             });
-            writeln!(out, "{facts:#}")?;
+            writeln!(out, "{:#}", output::Json(&facts))?;
         }
         Output::Table => {
             let name = arguments.machine.name.as_deref().unwrap_or("-");

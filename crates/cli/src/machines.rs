@@ -20,7 +20,7 @@ pub(crate) async fn ps(arguments: &Ps) -> anyhow::Result<()> {
     match arguments.output {
         Output::Json => {
             let facts = machines.iter().map(|machine| attachments.added_to(machine));
-            writeln!(out, "{:#}", Value::Array(facts.collect()))?;
+            writeln!(out, "{:#}", output::Json(&Value::Array(facts.collect())))?;
         }
         Output::Table if machines.is_empty() => writeln!(out, "no machines: `inborn launch` makes one")?,
         Output::Table => {
@@ -82,7 +82,7 @@ pub(crate) async fn describe(arguments: &Describe) -> anyhow::Result<()> {
     let (endpoint, attachment) = attachments.words(&machine.id);
     let mut out = std::io::stdout().lock();
     if arguments.output == Output::Json {
-        writeln!(out, "{:#}", attachments.added_to(&machine))?;
+        writeln!(out, "{:#}", output::Json(&attachments.added_to(&machine)))?;
         return Ok(());
     }
     let ready = operator.ready();
@@ -121,7 +121,9 @@ pub(crate) async fn change(action: &str, arguments: &Targets) -> anyhow::Result<
     let after = operator.machines(&ids).await?;
     let mut out = std::io::stdout().lock();
     match arguments.output {
-        Output::Json => writeln!(out, "{:#}", Value::Array(after.iter().map(Machine::to_json).collect()))?,
+        Output::Json => {
+            writeln!(out, "{:#}", output::Json(&Value::Array(after.iter().map(Machine::to_json).collect())))?
+        }
         Output::Table => {
             let rows: Vec<_> = after.into_iter().map(|machine| [machine.id, machine.state, machine.name]).collect();
             output::table(&mut out, ["INSTANCE", "STATE", "NAME"], &rows)?;

@@ -90,6 +90,7 @@ impl Serving {
 
         let mut registry = Registry::default();
         region.metrics().register(&mut registry);
+        region.telemetry().register(&mut registry);
         let host_metrics = inborn_host::Metrics::default();
         host_metrics.register(&mut registry);
         let issuer = Arc::new(LocalIssuer(Arc::clone(&region)));

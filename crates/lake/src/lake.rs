@@ -34,6 +34,7 @@ pub struct Lake {
 
 struct Inner {
     directory: PathBuf,
+    key: Key,
     shelf: Arc<Shelf>,
     jobs: mpsc::Sender<Job>,
     in_flight: Arc<AtomicUsize>,
@@ -131,7 +132,7 @@ impl Lake {
         writer.spawn(receiver, lock).map_err(failed)?;
         let in_flight = Arc::new(AtomicUsize::new(0));
         let compactor = Mutex::new(compactor);
-        Ok(Self { inner: Arc::new(Inner { directory: directory.into(), shelf, jobs, in_flight, compactor }) })
+        Ok(Self { inner: Arc::new(Inner { directory: directory.into(), key, shelf, jobs, in_flight, compactor }) })
     }
 
     /// Makes a batch durable. When this answers `Ok`, the events are on disk, or were there already.
@@ -171,7 +172,10 @@ impl Lake {
     /// # Errors
     /// See [`QueryError`].
     pub fn query(&self, query: &Query) -> Result<Events, QueryError> {
-        scan(&self.inner.directory, &self.inner.shelf.snapshot(), query)
+        let inner = &self.inner;
+        let events = scan(&inner.directory, &inner.key, &inner.shelf.snapshot(), query)?;
+        inner.shelf.tally.unreadable(events.unreadable);
+        Ok(events)
     }
 
     /// Follows what is appended from now on and is wanted by `query`, whose order, limit and cursor say nothing here.

@@ -17,7 +17,7 @@ mod tally;
 pub use lake::{AppendError, Appended, Lake, OpenError};
 pub use query::{
     Cursor, Event, Events, Filter, FilterError, Follow, Followed, Order, QUERY_BYTES_MAX, QUERY_EVENTS_MAX,
-    QUERY_FILTERS_MAX, Query, QueryError, Test,
+    QUERY_FILTERS_MAX, Query, QueryError, Test, UNREADABLE_NAMED_MAX,
 };
 pub use settings::*;
 pub use tally::Counts;

@@ -162,7 +162,9 @@ async fn a_file_that_cannot_be_read_is_said() {
     let files = support::files(place.path());
     std::fs::write(&files[0], "destroyed").unwrap();
     let answer = lake.query(&Query::default()).unwrap();
-    assert_eq!(answer.unreadable, 1);
+    let named = files[0].strip_prefix(place.path()).unwrap().to_str().unwrap();
+    assert_eq!((answer.unreadable, answer.unreadable_files), (1, vec![named.into()]));
+    assert_eq!(lake.counts().unreadable_files, 1);
     assert!(!answer.events.is_empty() && answer.events.len() < 12);
 }
 

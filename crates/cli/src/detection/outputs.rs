@@ -19,6 +19,8 @@ use inborn_guest::http::{Client, Limits};
 use inborn_region::FindingOutput;
 use tokio::sync::mpsc;
 
+use crate::output::escaped;
+
 /// The most findings that wait for one output.
 const WAITING_MAX: usize = 1024;
 /// How often a webhook is tried for one finding.
@@ -131,7 +133,8 @@ fn write_line(destination: &Destination, line: &str) -> std::io::Result<()> {
     match destination {
         Destination::Stdout => {
             let mut out = std::io::stdout().lock();
-            out.write_all(line.as_bytes())?;
+            // Somebody may look at it; a file is for programs.
+            out.write_all(escaped(&line).as_bytes())?;
             out.flush()
         }
         Destination::File(path) => {

@@ -74,7 +74,7 @@ pub(crate) async fn doctor(arguments: &Doctor) -> anyhow::Result<ExitCode> {
     let problems = findings.iter().filter(|finding| finding.verdict == Verdict::Problem).count();
     let mut out = std::io::stdout().lock();
     match arguments.output {
-        Output::Json => writeln!(out, "{:#}", document(&findings, problems))?,
+        Output::Json => writeln!(out, "{:#}", output::Json(&document(&findings, problems)))?,
         Output::Table => print(&mut out, &findings, problems)?,
     }
     Ok(if problems == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })

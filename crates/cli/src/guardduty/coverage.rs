@@ -19,7 +19,7 @@ pub(crate) async fn coverage(arguments: &Coverage) -> anyhow::Result<()> {
     };
     let mut out = std::io::stdout().lock();
     match arguments.output {
-        Output::Json => writeln!(out, "{:#}", Value::Array(resources))?,
+        Output::Json => writeln!(out, "{:#}", output::Json(&Value::Array(resources)))?,
         Output::Table if resources.is_empty() => {
             writeln!(out, "no coverage: no machine has sent telemetry")?;
         }

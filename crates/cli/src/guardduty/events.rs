@@ -12,7 +12,7 @@ use super::{Events, cell};
 use crate::arguments::{Output, Since};
 use crate::clock::SystemClock;
 use crate::operator::Operator;
-use crate::output::printable;
+use crate::output::{Json, printable};
 
 /// Events of one call.
 const PAGE: u64 = 500;
@@ -70,7 +70,13 @@ async fn show(
                 printer.print(event)?;
             }
             if let Some(count @ 1..) = answer.get("unreadable").and_then(Value::as_u64) {
-                writeln!(io::stderr(), "inborn: {count} files of the region could not be read: events are missing")?;
+                let files = answer.get("unreadableFiles").and_then(Value::as_array);
+                let names: Vec<_> = files.into_iter().flatten().filter_map(Value::as_str).map(printable).collect();
+                let names = names.join(", ");
+                writeln!(
+                    io::stderr(),
+                    "inborn: {count} files of the region could not be read, events are missing: {names}"
+                )?;
             }
             match answer.get("nextToken") {
                 Some(token) if token.is_string() => question.insert("nextToken".to_owned(), token.clone()),
@@ -118,7 +124,7 @@ impl Printer {
         self.latest = self.latest.max(time.min(now));
         let mut out = io::stdout().lock();
         if let Output::Json = self.output {
-            return Ok(writeln!(out, "{}", event.get("event").unwrap_or(&Value::Null))?);
+            return Ok(writeln!(out, "{}", Json(event.get("event").unwrap_or(&Value::Null)))?);
         }
         if !self.has_heading {
             self.has_heading = true;

@@ -13,7 +13,7 @@ use super::{Detector, Findings, PAGE, cell, moment};
 use crate::arguments::{Output, Since};
 use crate::clock::SystemClock;
 use crate::operator::Operator;
-use crate::output::{self, printable};
+use crate::output::{self, Json, printable};
 
 /// How often to look for new findings.
 const FOLLOW_ROUND: Duration = Duration::from_millis(500);
@@ -130,7 +130,7 @@ fn short(id: &str) -> String {
 fn print_all(found: &[Value], format: Output) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     match format {
-        Output::Json => writeln!(out, "{:#}", Value::from(found))?,
+        Output::Json => writeln!(out, "{:#}", Json(&Value::from(found)))?,
         Output::Table if found.is_empty() => writeln!(out, "no findings")?,
         Output::Table => output::table(&mut out, HEADING, &found.iter().map(row).collect::<Vec<_>>())?,
     }
@@ -167,7 +167,7 @@ impl Follower {
 
     fn line(&mut self, out: &mut impl Write, finding: &Value, format: Output) -> io::Result<()> {
         if let Output::Json = format {
-            return writeln!(out, "{finding}");
+            return writeln!(out, "{}", Json(finding));
         }
         if !self.has_heading {
             self.has_heading = true;

@@ -35,7 +35,9 @@ async fn list(arguments: &Nodes) -> anyhow::Result<()> {
     }
     let mut out = std::io::stdout().lock();
     match arguments.output {
-        Output::Json => writeln!(out, "{:#}", Value::Array(all.into_iter().map(Value::Object).collect()))?,
+        Output::Json => {
+            writeln!(out, "{:#}", output::Json(&Value::Array(all.into_iter().map(Value::Object).collect())))?
+        }
         Output::Table if all.is_empty() => writeln!(out, "no nodes: no agent of a machine has been heard")?,
         Output::Table => {
             let rows: Vec<_> = all.iter().map(row).collect();

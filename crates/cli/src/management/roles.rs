@@ -37,7 +37,7 @@ async fn create(arguments: &CreateRole) -> anyhow::Result<()> {
     let made = roles(&document, "Role").next().context("the region's answer has no role")?;
     let mut out = std::io::stdout().lock();
     match arguments.output {
-        Output::Json => writeln!(out, "{:#}", to_json(made, None))?,
+        Output::Json => writeln!(out, "{:#}", output::Json(&to_json(made, None)))?,
         Output::Table => {
             let (name, arn) = (made.child_text("RoleName"), made.child_text("Arn"));
             output::fields(&mut out, &[("role", &name), ("arn", &arn)])?;
@@ -71,7 +71,7 @@ async fn list(arguments: &ListRoles) -> anyhow::Result<()> {
     }
     let mut out = std::io::stdout().lock();
     match arguments.output {
-        Output::Json => writeln!(out, "{:#}", Value::Array(facts))?,
+        Output::Json => writeln!(out, "{:#}", output::Json(&Value::Array(facts)))?,
         Output::Table => output::table(&mut out, ["ROLE", "PATH", "CREATED", "PASSED"], &rows)?,
     }
     Ok(())

@@ -14,7 +14,7 @@ use super::installed;
 use crate::arguments::Output;
 use crate::clock::SystemClock;
 use crate::operator::Operator;
-use crate::output::printable;
+use crate::output::{Json, printable};
 
 pub(crate) async fn host_keys(arguments: &HostKeys) -> anyhow::Result<()> {
     match &arguments.command {
@@ -76,7 +76,7 @@ async fn show(arguments: &Show) -> anyhow::Result<()> {
     let record = operator.instance_connect("Inborn.DescribeHostKeys", &json!({ "InstanceId": machine.id })).await?;
     let mut out = std::io::stdout().lock();
     if arguments.output == Output::Json {
-        writeln!(out, "{record:#}")?;
+        writeln!(out, "{:#}", Json(&record))?;
         return Ok(());
     }
     let text = |value: &Value, name: &str| printable(value.get(name).and_then(Value::as_str).unwrap_or("-"));

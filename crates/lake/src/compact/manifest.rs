@@ -35,7 +35,8 @@ impl Manifest {
 
     /// Writes it, durably.
     pub(crate) fn write(&self, directory: &Path) -> io::Result<()> {
-        let value = json!({"job": self.job, "written": self.written, "segments": self.segments, "damaged": self.damaged});
+        let value =
+            json!({"job": self.job, "written": self.written, "segments": self.segments, "damaged": self.damaged});
         files::replace(&directory.join(NAME), value.to_string().as_bytes())
     }
 

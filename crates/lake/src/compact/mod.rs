@@ -55,6 +55,7 @@ use crate::log::payload::Decoder;
 use crate::log::read;
 use crate::log::recover::{DAMAGED, named};
 use crate::log::segment::{SUFFIX, Segment};
+use crate::parquet::sealed::Seal;
 use crate::parquet::write::Writer;
 use crate::recent::{self, Key};
 use crate::settings::{COMPACT_BYTES, COMPACT_SECONDS, JOB_RAW_BYTES_MAX, Settings};
@@ -228,13 +229,7 @@ impl Compactor {
     }
 
     /// Steps 2 and 3.
-    fn write(
-        &mut self,
-        job: u64,
-        segments: &[Arc<Segment>],
-        staging: &Path,
-        made: &mut Made,
-    ) -> io::Result<()> {
+    fn write(&mut self, job: u64, segments: &[Arc<Segment>], staging: &Path, made: &mut Made) -> io::Result<()> {
         let mut runs = Runs::new(staging)?;
         let mut seen = seen::Writer::create(&self.directory, job, staging)?;
         self.read_into(segments, &mut runs, &mut seen)?;
@@ -254,12 +249,7 @@ impl Compactor {
     }
 
     /// Reads every event of the segments once.
-    fn read_into(
-        &mut self,
-        segments: &[Arc<Segment>],
-        runs: &mut Runs,
-        seen: &mut seen::Writer,
-    ) -> io::Result<()> {
+    fn read_into(&mut self, segments: &[Arc<Segment>], runs: &mut Runs, seen: &mut seen::Writer) -> io::Result<()> {
         let mut decoder = Decoder::new()?;
         for segment in segments {
             // What goes wrong with the runs is no fault of the segment.
@@ -305,7 +295,8 @@ impl Compactor {
     ) -> io::Result<PathBuf> {
         let name = layout::file_name(&self.key, job, part);
         let staged = staging.join(&name);
-        let mut writer = Writer::new(File::create(&staged)?, partition.class)?;
+        let file = File::options().read(true).write(true).create(true).truncate(true).open(&staged)?;
+        let mut writer = Writer::new(file, partition.class, Seal::new(&self.key, &name))?;
         while let Some((source, record)) = merge.next_of(partition)? {
             writer.push(source.instance, &record)?;
         }

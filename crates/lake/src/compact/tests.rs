@@ -9,6 +9,7 @@ use serde_json::json;
 use super::Faults;
 use crate::layout;
 use crate::parquet::read::{self, Wanted};
+use crate::parquet::sealed::{Seal, Sealed};
 use crate::{Appended, Counts, Event, Lake, Order, Query, Settings};
 
 const NOW: u64 = 1_800_000_000;
@@ -58,7 +59,10 @@ fn rows(place: &Path) -> usize {
         for (_, path) in layout::files(&directory.path).unwrap() {
             let wanted = Wanted { first_ms: i64::MIN, last_ms: i64::MAX, instances: &[] };
             let mut last = i64::MIN;
-            let file = std::fs::File::open(path).unwrap();
+            let key = std::fs::read(place.join("key")).unwrap().try_into().unwrap();
+            let seal = Seal::new(&key, path.file_name().unwrap().to_str().unwrap());
+            let length = std::fs::metadata(&path).unwrap().len();
+            let file = Sealed::open(Box::new(std::fs::File::open(&path).unwrap()), length, seal).unwrap();
             read::read(file, &wanted, false, &mut |_, _| true, &mut |found| {
                 assert!(found.time_ms >= last, "in the order of time");
                 last = found.time_ms;
@@ -316,7 +320,8 @@ async fn an_event_that_is_no_object_is_kept_whole_and_counted() {
     let found = all(&lake, Order::OldestFirst);
     assert_eq!(found.len(), 10);
     for text in ["no JSON", "[1]", deep.as_str()] {
-        let raw = |event: &Event| serde_json::from_str::<serde_json::Value>(&event.record.json).unwrap()["raw_data"] == text;
+        let raw =
+            |event: &Event| serde_json::from_str::<serde_json::Value>(&event.record.json).unwrap()["raw_data"] == text;
         assert_eq!(found.iter().filter(|event| raw(event)).count(), 1);
     }
 }

@@ -149,6 +149,12 @@ impl<'a> Frames<'a> {
         self.position
     }
 
+    /// Where frames are looked for no more.
+    #[must_use]
+    pub fn end(&self) -> u64 {
+        self.end
+    }
+
     /// The payload of the frame that was come to last.
     #[must_use]
     pub fn payload(&self) -> &[u8] {

@@ -69,19 +69,11 @@ impl Segment {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
             read => read?,
         }
-        Ok(parse_header(&bytes).map(|(number, opened_at, marker)| {
-            Self::new(number, path.into(), file, marker, opened_at, HEADER_BYTES)
-        }))
+        Ok(parse_header(&bytes)
+            .map(|(number, opened_at, marker)| Self::new(number, path.into(), file, marker, opened_at, HEADER_BYTES)))
     }
 
-    fn new(
-        number: u64,
-        path: PathBuf,
-        file: File,
-        marker: Marker,
-        opened_at: UnixTime,
-        end: u64,
-    ) -> Self {
+    fn new(number: u64, path: PathBuf, file: File, marker: Marker, opened_at: UnixTime, end: u64) -> Self {
         Self {
             number,
             path,

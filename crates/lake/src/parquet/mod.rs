@@ -5,5 +5,6 @@ pub(crate) mod classes;
 mod objects;
 pub(crate) mod read;
 pub(crate) mod schema;
+pub(crate) mod sealed;
 mod shred;
 pub(crate) mod write;

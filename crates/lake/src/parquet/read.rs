@@ -1,6 +1,5 @@
 //! Reads a file, as far as a question needs it.
 
-use std::fs::File;
 use std::io;
 
 use inborn_identity::InstanceId;
@@ -15,6 +14,7 @@ use parquet::file::statistics::Statistics;
 use serde_json::{Map, Value};
 
 use super::assemble::Rows;
+use super::sealed::Sealed;
 use super::shred::restore;
 use super::write::failed;
 
@@ -45,7 +45,7 @@ pub(crate) struct Wanted<'a> {
 /// Gives every wanted event to `take`. Row groups and rows come in the order of time, or the other way round; before each,
 /// `more` is asked whether one with these first and last times can still matter.
 pub(crate) fn read(
-    file: File,
+    file: Sealed,
     wanted: &Wanted<'_>,
     newest_first: bool,
     more: &mut dyn FnMut(i64, i64) -> bool,
@@ -55,7 +55,7 @@ pub(crate) fn read(
 }
 
 fn read_groups(
-    file: File,
+    file: Sealed,
     wanted: &Wanted<'_>,
     newest_first: bool,
     more: &mut dyn FnMut(i64, i64) -> bool,
@@ -165,6 +165,7 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
+    use super::super::sealed::Seal;
     use super::super::write::Writer;
     use super::*;
 
@@ -174,7 +175,8 @@ mod tests {
 
     fn round_trip(class: u32, events: &[Value]) -> Vec<Value> {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let mut writer = Writer::new(file.reopen().unwrap(), ClassUid(class)).unwrap();
+        let seal = Seal::new(&[0; 32], "x");
+        let mut writer = Writer::new(file.reopen().unwrap(), ClassUid(class), seal.clone()).unwrap();
         for (index, event) in events.iter().enumerate() {
             let time_ms = i64::try_from(index).unwrap();
             let record = Record {
@@ -189,7 +191,9 @@ mod tests {
         let mut found = Vec::new();
         let wanted = Wanted { first_ms: i64::MIN, last_ms: i64::MAX, instances: &[] };
         let mut take = |one: Found| found.push(Value::Object(one.event));
-        read(file.reopen().unwrap(), &wanted, false, &mut |_, _| true, &mut take).unwrap();
+        let length = file.as_file().metadata().unwrap().len();
+        let file = Sealed::open(Box::new(file.reopen().unwrap()), length, seal).unwrap();
+        read(file, &wanted, false, &mut |_, _| true, &mut take).unwrap();
         found
     }
 

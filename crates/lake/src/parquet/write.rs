@@ -15,6 +15,7 @@ use parquet::file::writer::{SerializedColumnWriter, SerializedFileWriter};
 use parquet::schema::types::ColumnPath;
 
 use super::schema::Schema;
+use super::sealed::Seal;
 use super::shred::{Column, Table, Values};
 
 /// How much JSON one row group has: what the columns of it take in memory is about the same.
@@ -36,18 +37,19 @@ pub(crate) struct Writer {
     file: SerializedFileWriter<io::BufWriter<File>>,
     table: Table,
     json_bytes: usize,
+    seal: Seal,
     not_ocsf: u64,
 }
 
 impl Writer {
-    /// Begins a file for events of one class.
-    pub(crate) fn new(file: File, class: ClassUid) -> io::Result<Self> {
+    /// Begins a file for events of one class. It must be one that can be read as well.
+    pub(crate) fn new(file: File, class: ClassUid, seal: Seal) -> io::Result<Self> {
         let schema = Schema::of(class).map_err(failed)?;
         let properties = properties(&schema).map_err(failed)?;
         let file = io::BufWriter::new(file);
         let file = SerializedFileWriter::new(file, Arc::clone(&schema.root), Arc::new(properties)).map_err(failed)?;
         let table = Table::new(&schema);
-        Ok(Self { schema, file, table, json_bytes: 0, not_ocsf: 0 })
+        Ok(Self { schema, file, table, json_bytes: 0, seal, not_ocsf: 0 })
     }
 
     /// Adds an event, which is not earlier than the one before.
@@ -64,7 +66,9 @@ impl Writer {
     pub(crate) fn finish(mut self) -> io::Result<u64> {
         self.flush()?;
         let file = self.file.into_inner().map_err(failed)?;
-        file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+        let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
+        self.seal.put(&file)?;
+        file.sync_all()?;
         Ok(self.not_ocsf)
     }
 

@@ -1,8 +1,9 @@
 //! The first events of an order, of all that are offered, in bounded memory.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
-use super::{Cursor, Event, Events, Order, QUERY_BYTES_MAX, QUERY_EVENTS_MAX, Query};
+use super::{Cursor, Event, Events, Order, QUERY_BYTES_MAX, QUERY_EVENTS_MAX, Query, UNREADABLE_NAMED_MAX};
 
 /// What is kept so far.
 pub(crate) struct Best {
@@ -13,6 +14,22 @@ pub(crate) struct Best {
     bytes: usize,
     /// The first event that had to go: what comes behind it is not taken any more, so that the answer has no holes.
     bound: Option<Cursor>,
+}
+
+/// Files of which not everything could be read.
+#[derive(Default)]
+pub(crate) struct Unreadable {
+    pub(crate) count: usize,
+    names: Vec<Box<str>>,
+}
+
+impl Unreadable {
+    pub(crate) fn add(&mut self, lake: &Path, file: &Path) {
+        self.count += 1;
+        if self.names.len() < UNREADABLE_NAMED_MAX {
+            self.names.push(file.strip_prefix(lake).unwrap_or(file).to_string_lossy().into());
+        }
+    }
 }
 
 impl Best {
@@ -63,13 +80,13 @@ impl Best {
     }
 
     /// The answer.
-    pub(crate) fn finish(self, unreadable: usize) -> Events {
+    pub(crate) fn finish(self, unreadable: Unreadable) -> Events {
         let events: Vec<Event> = match self.order {
             Order::NewestFirst => self.events.into_values().rev().collect(),
             Order::OldestFirst => self.events.into_values().collect(),
         };
         let next = if self.bound.is_some() { events.last().map(Event::cursor) } else { None };
-        Events { events, next, unreadable }
+        Events { events, next, unreadable: unreadable.count, unreadable_files: unreadable.names }
     }
 
     fn before(&self, one: &Cursor, other: &Cursor) -> bool {

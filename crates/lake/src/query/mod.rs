@@ -22,6 +22,9 @@ pub const QUERY_BYTES_MAX: usize = 4 << 20;
 /// The most filters of one question, and the longest text of one.
 pub const QUERY_FILTERS_MAX: usize = 16;
 
+/// So many files that cannot be read are named in an answer.
+pub const UNREADABLE_NAMED_MAX: usize = 16;
+
 /// Which events are wanted. The default wants all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Query {
@@ -93,8 +96,10 @@ pub struct Events {
     pub events: Vec<Event>,
     /// Where the next answer goes on, if there are more.
     pub next: Option<Cursor>,
-    /// Files that could not be read: what was in them is missing here. The log says which.
+    /// Files of which not everything could be read: what was in them is missing here. The log says why.
     pub unreadable: usize,
+    /// The first [`UNREADABLE_NAMED_MAX`] of them, by their paths within the lake.
+    pub unreadable_files: Vec<Box<str>>,
 }
 
 /// Why there is no answer.

@@ -8,7 +8,7 @@ use inborn_identity::InstanceId;
 use inborn_telemetry::{Record, Source};
 use serde_json::Value;
 
-use super::best::Best;
+use super::best::{Best, Unreadable};
 use super::{Event, Events, Order, QUERY_FILTERS_MAX, Query, QueryError};
 use crate::layout::{self, DayDirectory};
 use crate::log::frame::Step;
@@ -16,26 +16,38 @@ use crate::log::payload::Decoder;
 use crate::log::segment::{HEADER_BYTES, Segment};
 use crate::parquet::classes;
 use crate::parquet::read::{self, Found, Wanted};
+use crate::parquet::sealed::{Seal, Sealed};
+use crate::recent::Key;
 use crate::shelf::Snapshot;
 
 /// Answers from one moment of the lake.
-pub(crate) fn scan(lake: &Path, snapshot: &Snapshot, query: &Query) -> Result<Events, QueryError> {
+pub(crate) fn scan(lake: &Path, key: &Key, snapshot: &Snapshot, query: &Query) -> Result<Events, QueryError> {
     if query.filters.len() > QUERY_FILTERS_MAX {
         return Err(QueryError::TooManyFilters);
     }
     let mut best = Best::new(query);
+    let mut unreadable = Unreadable::default();
     for segment in &snapshot.segments {
-        scan_segment(segment, query, &mut best)?;
+        match scan_segment(segment, query, &mut best) {
+            Ok(true) => {}
+            Ok(false) => unreadable.add(lake, &segment.path),
+            Err(error) => {
+                tracing::error!(file = %segment.path.display(), %error, "a segment of telemetry cannot be read");
+                unreadable.add(lake, &segment.path);
+            }
+        }
     }
-    let unreadable = scan_tree(lake, snapshot.job, query, &mut best)?;
+    scan_tree(lake, key, snapshot.job, query, &mut best, &mut unreadable)?;
     Ok(best.finish(unreadable))
 }
 
-fn scan_segment(segment: &Segment, query: &Query, best: &mut Best) -> io::Result<()> {
+/// `false`: not everything could be read. Compaction, or the next start, says what and where.
+fn scan_segment(segment: &Segment, query: &Query, best: &mut Best) -> io::Result<bool> {
     let (first, last) = query.times();
     if !segment.may_hold(first, last) {
-        return Ok(());
+        return Ok(true);
     }
+    let mut is_whole = true;
     let mut decoder = Decoder::new()?;
     let mut frames = segment.frames(HEADER_BYTES);
     loop {
@@ -43,12 +55,18 @@ fn scan_segment(segment: &Segment, query: &Query, best: &mut Best) -> io::Result
         let wanted = |head: &crate::log::frame::Head| {
             overlaps(head.first_ms, head.last_ms) && best.admits_times(head.first_ms, head.last_ms)
         };
-        let Some(step) = frames.next(wanted)? else { return Ok(()) };
-        let Step::Frame { head, .. } = step else { continue };
+        let Some(step) = frames.next(wanted)? else { return Ok(is_whole && frames.position() == frames.end()) };
+        let Step::Frame { head, .. } = step else {
+            is_whole = false;
+            continue;
+        };
         if frames.payload().is_empty() {
             continue;
         }
-        let Some(batch) = decoder.decode(frames.payload(), head.raw) else { continue };
+        let Some(batch) = decoder.decode(frames.payload(), head.raw) else {
+            is_whole = false;
+            continue;
+        };
         if !query.wants_source(&batch.source) {
             continue;
         }
@@ -67,8 +85,15 @@ pub(super) fn matches(query: &Query, record: &Record) -> bool {
             || serde_json::from_str::<Value>(&record.json).is_ok_and(|event| query.wants_json(&event)))
 }
 
-/// Day by day, in the order that is asked for, until nothing better can come. Gives the number of unreadable files.
-fn scan_tree(lake: &Path, job: u64, query: &Query, best: &mut Best) -> io::Result<usize> {
+/// Day by day, in the order that is asked for, until nothing better can come.
+fn scan_tree(
+    lake: &Path,
+    key: &Key,
+    job: u64,
+    query: &Query,
+    best: &mut Best,
+    unreadable: &mut Unreadable,
+) -> io::Result<()> {
     let sources: Vec<String> = query.classes.iter().map(|class| classes::source(classes::group(*class))).collect();
     let source_wanted = |source: &str| sources.is_empty() || sources.iter().any(|wanted| wanted == source);
     let account_wanted = |account| query.accounts.is_empty() || query.accounts.contains(&account);
@@ -78,7 +103,6 @@ fn scan_tree(lake: &Path, job: u64, query: &Query, best: &mut Best) -> io::Resul
         directories.reverse();
     }
     let (first, last) = query.times();
-    let mut unreadable = 0;
     for directory in directories {
         let (day_first, day_last) = directory.day.times();
         if day_first > last || day_last < first || !best.admits_times(day_first, day_last) {
@@ -88,21 +112,21 @@ fn scan_tree(lake: &Path, job: u64, query: &Query, best: &mut Best) -> io::Resul
             if made_by > job {
                 continue;
             }
-            match scan_file(&path, &directory, query, best) {
+            match scan_file(&path, key, &directory, query, best) {
                 // Retention may have been faster.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {
                     tracing::error!(file = %path.display(), %error, "a file of telemetry cannot be read");
-                    unreadable += 1;
+                    unreadable.add(lake, &path);
                 }
                 Ok(()) => {}
             }
         }
     }
-    Ok(unreadable)
+    Ok(())
 }
 
-fn scan_file(path: &Path, directory: &DayDirectory, query: &Query, best: &mut Best) -> io::Result<()> {
+fn scan_file(path: &Path, key: &Key, directory: &DayDirectory, query: &Query, best: &mut Best) -> io::Result<()> {
     let (first_ms, last_ms) = query.times();
     let wanted = Wanted { first_ms, last_ms, instances: &query.instances };
     let best = core::cell::RefCell::new(best);
@@ -112,7 +136,10 @@ fn scan_file(path: &Path, directory: &DayDirectory, query: &Query, best: &mut Be
             best.borrow_mut().offer(event);
         }
     };
-    read::read(File::open(path)?, &wanted, query.order == Order::NewestFirst, &mut more, &mut take)
+    let file = File::open(path)?;
+    let (length, name) = (file.metadata()?.len(), path.file_name().unwrap_or_default().to_string_lossy());
+    let file = Sealed::open(Box::new(file), length, Seal::new(key, &name))?;
+    read::read(file, &wanted, query.order == Order::NewestFirst, &mut more, &mut take)
 }
 
 /// An event of a file, if it is wanted.

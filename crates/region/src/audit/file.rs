@@ -48,8 +48,10 @@ struct State {
     reserved_to: u64,
     /// Some file systems cannot reserve; there the attempt to write is the only test.
     can_reserve: bool,
-    /// Whether the latest line could not be written.
+    /// Whether one of the latest lines could not be written.
     is_failing: bool,
+    /// Whether the file ends within a line, of a write that failed: what would be written behind it could not be read.
+    has_fragment: bool,
     /// The times of the oldest and the newest line; without meaning while there is none.
     oldest: UnixTime,
     newest: UnixTime,
@@ -155,25 +157,25 @@ impl Audit {
         place.outcome().unwrap_or_else(|| Err(io::ErrorKind::Other.into()))
     }
 
-    /// Writes lines: as many at a time as go into one file.
+    /// Writes lines: as many at a time as go into one file. One that cannot be written keeps none behind it from being tried.
     fn write(&self, state: &mut State, group: &Group) -> Outcome {
-        let (mut written, count) = (0, group.count());
+        let (mut done, count) = (0, group.count());
+        let mut outcome = Outcome::default();
         for next in 0..count {
-            let (waiting, line) = (group.part(written..next), group.part(next..next + 1));
+            let (waiting, line) = (group.part(done..next), group.part(next..next + 1));
             let Some(time) = line.times().next() else { break };
             let bytes = line.bytes().len() as u64;
             if !self.is_rotation_due(state, waiting, bytes, time) {
                 continue;
             }
-            if let Err(outcome) = state.write_part(waiting, &mut written) {
-                return outcome;
-            }
+            state.write_part(waiting, done, &mut outcome);
+            done = next;
             self.rotate_if_due(state, bytes, time);
         }
-        match state.write_part(group.part(written..count), &mut written) {
-            Ok(()) => Outcome { written, error: None },
-            Err(outcome) => outcome,
-        }
+        state.write_part(group.part(done..count), done, &mut outcome);
+        // Whoever asks whether there is room must not be told so by a short line behind a long one that had none.
+        state.is_failing = !outcome.failed.is_empty();
+        outcome
     }
 
     /// Housekeeping, to be called every few minutes: a new day begins without a call, too, and what could not be
@@ -229,29 +231,29 @@ const fn day(time: UnixTime) -> u64 {
 }
 
 impl State {
-    /// Writes lines in one go. If that fails, one by one, as far as it goes: a disk that has no room for all may have some.
-    fn write_part(&mut self, part: Part<'_>, written: &mut usize) -> Result<(), Outcome> {
+    /// Writes lines in one go, the first of which has the number `first`. If that fails, each by itself: a disk that has no room
+    /// for all may have some for the shorter ones.
+    fn write_part(&mut self, part: Part<'_>, first: usize, outcome: &mut Outcome) {
         if self.write_lines(part).is_ok() {
-            *written += part.count();
-            return Ok(());
+            return;
         }
-        for line in part.each() {
+        for (at, line) in part.each().enumerate() {
             if let Err(error) = self.write_lines(line) {
-                return Err(Outcome { written: *written, error: Some(error) });
+                outcome.failed.push((first + at, error));
             }
-            *written += 1;
         }
-        Ok(())
     }
 
     /// Writes lines, all of them or none.
     fn write_lines(&mut self, part: Part<'_>) -> io::Result<()> {
         let Some(first) = part.times().next() else { return Ok(()) };
+        if self.has_fragment {
+            self.remove_fragment()?;
+        }
         let _ = self.reserve();
-        let written = self.file.write_all(part.bytes());
-        self.is_failing = written.is_err();
-        if let Err(error) = written {
-            self.remove_fragment();
+        if let Err(error) = self.file.write_all(part.bytes()) {
+            // If it cannot be removed now, the next line tries again.
+            let _ = self.remove_fragment();
             return Err(error);
         }
         if self.length == 0 {
@@ -270,6 +272,7 @@ impl State {
             reserved_to: 0,
             can_reserve: true,
             is_failing: false,
+            has_fragment: false,
             oldest: UnixTime::from_secs(0),
             newest: UnixTime::from_secs(0),
             number,
@@ -323,12 +326,15 @@ impl State {
     }
 
     /// Removes what a write left that ended within a line: it would make the next one unreadable.
-    fn remove_fragment(&mut self) {
-        let has_fragment = self.file.metadata().is_ok_and(|metadata| metadata.len() > self.length);
-        if has_fragment && self.file.set_len(self.length).is_ok() {
+    fn remove_fragment(&mut self) -> io::Result<()> {
+        self.has_fragment = self.file.metadata()?.len() > self.length;
+        if self.has_fragment {
+            self.file.set_len(self.length)?;
             // The reserve behind the new end is gone, too.
             self.reserved_to = self.length;
+            self.has_fragment = false;
         }
+        Ok(())
     }
 
     /// Ends a last line without a line feed, so that the next one is a line of its own.

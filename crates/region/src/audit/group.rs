@@ -33,10 +33,6 @@ pub(super) struct Part<'a> {
 }
 
 impl<'a> Part<'a> {
-    pub(super) const fn count(&self) -> usize {
-        self.lines.len()
-    }
-
     pub(super) fn bytes(&self) -> &'a [u8] {
         let (first, last) = (self.lines.first(), self.lines.last());
         first.zip(last).and_then(|(first, last)| self.group.bytes.get(first.start..last.end)).unwrap_or_default()
@@ -60,11 +56,24 @@ pub(super) struct Batch {
     told: Notify,
 }
 
-/// How many of the first lines are in the file, and why the others are not.
-#[derive(Debug)]
+/// Which lines are not in the file, and why. All others are.
+#[derive(Debug, Default)]
 pub(super) struct Outcome {
-    pub(super) written: usize,
-    pub(super) error: Option<io::Error>,
+    /// By the number of the line, in their order.
+    pub(super) failed: Vec<(usize, io::Error)>,
+}
+
+impl Outcome {
+    /// Of a group of so many lines about which nobody knows anything.
+    fn unknown(lines: usize) -> Self {
+        Self { failed: (0..lines).map(|line| (line, io::ErrorKind::Other.into())).collect() }
+    }
+
+    fn of(&self, line: usize) -> io::Result<()> {
+        let Ok(at) = self.failed.binary_search_by_key(&line, |(line, _)| *line) else { return Ok(()) };
+        let Some((_, error)) = self.failed.get(at) else { return Ok(()) };
+        Err(error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error))
+    }
 }
 
 /// A line that waits with others.
@@ -116,6 +125,16 @@ impl Group {
     }
 }
 
+/// A writer that ends without having said anything, as by a panic, leaves nobody waiting: a line of which nothing is known
+/// counts as not written, and its call is answered so.
+impl Drop for Group {
+    fn drop(&mut self) {
+        if !self.is_empty() {
+            self.tell(Outcome::unknown(self.count()));
+        }
+    }
+}
+
 impl Place {
     /// Whether nobody was there before: then nobody else writes.
     pub(super) const fn is_first(&self) -> bool {
@@ -124,10 +143,7 @@ impl Place {
 
     /// What has become of the line; `None` while it is not written.
     pub(super) fn outcome(&self) -> Option<io::Result<()>> {
-        let Outcome { written, error } = self.batch.outcome.get()?;
-        let Some(error) = error.as_ref().filter(|_| self.index >= *written) else { return Some(Ok(())) };
-        let again = error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error);
-        Some(Err(again))
+        Some(self.batch.outcome.get()?.of(self.index))
     }
 
     /// Waits until whoever came first has written it.
@@ -164,14 +180,30 @@ mod tests {
         let mut group = Group::default();
         let places: Vec<Place> = (0..3).map(|second| group.add(b"line\n", NOW.plus(second)).unwrap()).collect();
         assert_eq!(group.part(0..3).bytes(), b"line\nline\nline\n");
-        assert_eq!((group.part(1..1).bytes(), group.part(2..9).count()), (&b""[..], 0));
+        assert_eq!((group.part(1..1).bytes(), group.part(2..9).times().count()), (&b""[..], 0));
         let each: Vec<_> = group.part(1..3).each().map(|part| (part.bytes(), part.times().next())).collect();
         assert_eq!(each, [1, 2].map(|second| (&b"line\n"[..], Some(NOW.plus(second)))));
         assert!(places.iter().all(|place| place.outcome().is_none()));
         let full = io::Error::from_raw_os_error(rustix::io::Errno::NOSPC.raw_os_error());
-        group.tell(Outcome { written: 2, error: Some(full) });
+        group.tell(Outcome { failed: vec![(1, full)] });
         assert!(group.is_empty() && group.add(b"next\n", NOW).unwrap().outcome().is_none());
-        assert!(places[0].written().await.is_ok() && places[1].written().await.is_ok());
-        assert_eq!(places[2].written().await.unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert!(places[0].written().await.is_ok() && places[2].written().await.is_ok());
+        assert_eq!(places[1].written().await.unwrap_err().kind(), io::ErrorKind::StorageFull);
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_writer_that_panics_is_told_that_it_failed() {
+        let mut group = Group::default();
+        let places = [group.add(b"one\n", NOW).unwrap(), group.add(b"two\n", NOW).unwrap()];
+        let waiting = places.map(|place| tokio::spawn(async move { place.written().await }));
+        tokio::task::yield_now().await;
+        let writer = std::thread::spawn(move || {
+            let _group = group;
+            std::panic::resume_unwind(Box::new("a writer that panics"));
+        });
+        assert!(writer.join().is_err());
+        for waiting in waiting {
+            assert_eq!(waiting.await.unwrap().unwrap_err().kind(), io::ErrorKind::Other);
+        }
     }
 }

@@ -528,6 +528,44 @@ fn a_failure_reaches_everybody_whose_line_was_in_it() {
     assert!(!audit.accepts_mutations());
 }
 
+/// A file system of 16 KiB in memory, of which one page is free. Only root may mount: others skip what needs it.
+struct FullDisk(tempfile::TempDir);
+
+impl FullDisk {
+    fn mount() -> Option<Self> {
+        let place = tempfile::tempdir().unwrap();
+        let mut mount = std::process::Command::new("mount");
+        let status = mount.args(["-t", "tmpfs", "-o", "size=16k", "tmpfs"]).arg(place.path()).status();
+        status.is_ok_and(|status| status.success()).then_some(())?;
+        let disk = Self(place);
+        fs::write(disk.0.path().join("filler"), vec![1; 12 << 10]).unwrap();
+        Some(disk)
+    }
+}
+
+impl Drop for FullDisk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("--lazy").arg(self.0.path()).status();
+    }
+}
+
+#[test]
+fn a_line_that_has_no_room_keeps_none_behind_it_from_being_written() {
+    let Some(disk) = FullDisk::mount() else { return };
+    let rig = Rig::new();
+    std::os::unix::fs::symlink(disk.0.path().join("audit"), rig.path()).unwrap();
+    let audit = rig.open(UNBOUNDED);
+    let mut records = records(0..4, NOW);
+    // More than what is left of the page.
+    records[1].request_parameters = Value::from("x".repeat(5000));
+    let mut waiting = rig.together(&audit, &records);
+    let outcomes: Vec<bool> = waiting.iter_mut().map(|waiting| poll(waiting).unwrap().is_ok()).collect();
+    assert_eq!(outcomes, [true, false, true, true]);
+    drop(waiting);
+    assert!(!audit.accepts_mutations(), "one could not be written");
+    assert_eq!(rig.read(), (vec![0, 2, 3], Vec::new()));
+}
+
 #[test]
 fn many_at_once_lose_nothing_and_each_finds_its_line_when_it_is_answered() {
     let rig = Rig::new();

@@ -1,6 +1,11 @@
 //! Counters of telemetry: each request of it has a count instead of an audit line.
 
-use prometheus_client::encoding::EncodeLabelSet;
+use core::fmt;
+
+use inborn_lake::Lake;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _};
+use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
@@ -58,5 +63,42 @@ impl TelemetryMetrics {
             "Events whose time was too far off and was replaced",
             self.times_off.clone(),
         );
+    }
+}
+
+/// What a lake counts, asked when somebody looks at the metrics.
+pub(super) struct LakeCounts(pub(super) Lake);
+
+impl fmt::Debug for LakeCounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("LakeCounts").field(&self.0.counts()).finish()
+    }
+}
+
+impl Collector for LakeCounts {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let counts = self.0.counts();
+        for (name, help, count) in [
+            (
+                "inborn_telemetry_log_damaged_places",
+                "Places in the log of telemetry that could not be read; their segments are kept as log/*.damaged",
+                counts.damaged_places,
+            ),
+            ("inborn_telemetry_log_damaged_bytes", "Bytes of such places", counts.damaged_bytes),
+            (
+                "inborn_telemetry_not_ocsf",
+                "Events that were no JSON object when they became Parquet, and are kept whole in raw_data",
+                counts.not_ocsf,
+            ),
+            (
+                "inborn_telemetry_unreadable_files",
+                "Files of telemetry of which a question could not read everything",
+                counts.unreadable_files,
+            ),
+        ] {
+            let counter = ConstCounter::new(count);
+            counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
+        }
+        Ok(())
     }
 }

@@ -21,6 +21,8 @@ use inborn_telemetry::Batch;
 use tokio::sync::Semaphore;
 
 use listening::Listeners;
+use metrics::LakeCounts;
+use prometheus_client::registry::Registry;
 use quota::Quota;
 use report::Reports;
 
@@ -101,6 +103,13 @@ impl Telemetry {
     pub fn keep_in_lake(&self, lake: Lake) {
         self.keep_in(Arc::new(lake.clone()));
         let _ = self.lake.set(lake);
+    }
+
+    /// Names in `registry` what the lake counts, if there is one.
+    pub fn register(&self, registry: &mut Registry) {
+        if let Some(lake) = self.lake() {
+            registry.register_collector(Box::new(LakeCounts(lake.clone())));
+        }
     }
 
     /// Where telemetry is kept, to be asked for what is there. `None` where none is kept.

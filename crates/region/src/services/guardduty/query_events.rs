@@ -38,7 +38,13 @@ pub(super) fn run(call: JsonCall<'_>) -> Outcome<'_> {
         })?;
         let next = found.next.as_ref().map(token);
         let events: Vec<Value> = found.events.iter().map(shown).collect();
-        Ok(request::answer(&call, &json!({"events": events, TOKEN: next, "unreadable": found.unreadable})))
+        let answer = json!({
+            "events": events,
+            TOKEN: next,
+            "unreadable": found.unreadable,
+            "unreadableFiles": found.unreadable_files,
+        });
+        Ok(request::answer(&call, &answer))
     })
 }
 
