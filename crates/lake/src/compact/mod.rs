@@ -40,7 +40,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use inborn_identity::UnixTime;
-use inborn_telemetry::{Batch, Source};
+use inborn_telemetry::Batch;
 
 #[cfg(test)]
 pub(crate) use faults::Faults;
@@ -297,8 +297,8 @@ impl Compactor {
         let staged = staging.join(&name);
         let file = File::options().read(true).write(true).create(true).truncate(true).open(&staged)?;
         let mut writer = Writer::new(file, partition.class, Seal::new(&self.key, &name))?;
-        while let Some((source, record)) = merge.next_of(partition)? {
-            writer.push(source.instance, &record)?;
+        while let Some((instance, record)) = merge.next()? {
+            writer.push(instance, &record)?;
         }
         let not_ocsf = writer.finish()?;
         let directory = partition.directory(&self.directory);
@@ -370,6 +370,3 @@ fn remove_tree(directory: &Path) -> io::Result<()> {
         _ => Ok(()),
     }
 }
-
-/// An event with who told it, as runs and merges pass it on.
-pub(crate) type Told = (Source, inborn_telemetry::Record);

@@ -251,6 +251,35 @@ mod tests {
         assert_eq!(round_trip(1007, &events), expected);
     }
 
+    /// Of many short texts, and of fewer long ones that no dictionary is made of.
+    #[test]
+    fn no_page_is_longer_than_a_megabyte() {
+        for (count, length) in [(8192_usize, 40_usize), (400, 20_000), (12, 600_000)] {
+            let event = |number: usize| json!({"message": format!("{number:08}").repeat(length / 8), "count": number});
+            let events: Vec<_> = (0..count).map(event).collect();
+            let file = tempfile::NamedTempFile::new().unwrap();
+            let mut writer = Writer::new(file.reopen().unwrap(), ClassUid(9), Seal::new(&[0; 32], "x")).unwrap();
+            for (number, event) in (0..).zip(&events) {
+                let (uid, json) = (format!("u{number}").into(), event.to_string().into());
+                writer.push(machine(), &Record { uid, time_ms: number, class: ClassUid(9), json }).unwrap();
+            }
+            writer.finish().unwrap();
+            let reader = SerializedFileReader::new(file.reopen().unwrap()).unwrap();
+            let mut pages = 0;
+            for group in 0..reader.num_row_groups() {
+                let group = reader.get_row_group(group).unwrap();
+                for column in 0..group.num_columns() {
+                    let mut reader = group.get_column_page_reader(column).unwrap();
+                    while let Some(page) = reader.get_next_page().unwrap() {
+                        assert!(page.buffer().len() <= 1 << 20, "{count} × {length}: {} bytes", page.buffer().len());
+                        pages += 1;
+                    }
+                }
+            }
+            assert!(pages > 10, "{pages}");
+        }
+    }
+
     #[test]
     fn lists_of_groups_with_lists_come_back() {
         let answers = json!([{"rdata": "1.2.3.4", "flag_ids": [1, 2], "flags": []}, {"ttl": 5}, {}, {"flag_ids": [3]}]);

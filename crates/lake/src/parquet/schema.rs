@@ -33,6 +33,8 @@ pub(crate) struct Schema {
     pub(crate) fields: Vec<Node>,
     /// The columns.
     pub(crate) leaves: Vec<Leaf>,
+    /// How many attributes have a number.
+    pub(crate) singles: usize,
 }
 
 /// An attribute, with the columns that are below it.
@@ -40,6 +42,8 @@ pub(crate) struct Node {
     pub(crate) name: Box<str>,
     pub(crate) first: usize,
     pub(crate) end: usize,
+    /// Its number among all attributes, if it is below no list.
+    pub(crate) single: Option<usize>,
     pub(crate) shape: Shape,
 }
 
@@ -78,24 +82,27 @@ impl Schema {
         let mut leaves = Vec::new();
         let mut fields = Vec::new();
         let mut types = Vec::new();
+        let mut singles = 0;
         for field in classes::fields(class).iter().copied().flatten() {
-            fields.push(node(field.0, &field.1, 0, &mut leaves));
+            fields.push(node(field.0, &field.1, 0, &mut leaves, &mut singles));
             types.push(parquet_type(field.0, &field.1, Repetition::OPTIONAL)?);
         }
         let root = Type::group_type_builder("ocsf").with_fields(types).build()?;
-        Ok(Self { root: Arc::new(root), fields, leaves })
+        Ok(Self { root: Arc::new(root), fields, leaves, singles })
     }
 
     /// The columns of a file, which another version may have written.
     pub(crate) fn of_file(root: &Type) -> Self {
         let mut leaves = Vec::new();
         let fields = root.get_fields().iter().map(|field| node_of_file(field, 0, &mut leaves)).collect();
-        Self { root: Arc::new(root.clone()), fields, leaves }
+        Self { root: Arc::new(root.clone()), fields, leaves, singles: 0 }
     }
 }
 
-fn node(name: &'static str, kind: &Kind, repetition: i16, leaves: &mut Vec<Leaf>) -> Node {
+fn node(name: &'static str, kind: &Kind, repetition: i16, leaves: &mut Vec<Leaf>, singles: &mut usize) -> Node {
     let first = leaves.len();
+    let single = (repetition == 0).then_some(*singles);
+    *singles += usize::from(single.is_some());
     let mut leaf = |scalar| {
         leaves.push(Leaf { scalar, repeated: repetition > 0 });
         Shape::Leaf(scalar)
@@ -107,14 +114,14 @@ fn node(name: &'static str, kind: &Kind, repetition: i16, leaves: &mut Vec<Leaf>
         Kind::Double => leaf(Scalar::Double),
         Kind::Bool => leaf(Scalar::Bool),
         Kind::Group(fields) => {
-            Shape::Group(fields.iter().map(|field| node(field.0, &field.1, repetition, leaves)).collect())
+            Shape::Group(fields.iter().map(|field| node(field.0, &field.1, repetition, leaves, singles)).collect())
         }
         Kind::List(element) => {
-            let element = node("element", element, repetition + 1, leaves);
+            let element = node("element", element, repetition + 1, leaves, singles);
             Shape::List(repetition + 1, Box::new(element))
         }
     };
-    Node { name: name.into(), first, end: leaves.len(), shape }
+    Node { name: name.into(), first, end: leaves.len(), single, shape }
 }
 
 fn node_of_file(kind: &Type, repetition: i16, leaves: &mut Vec<Leaf>) -> Node {
@@ -137,7 +144,8 @@ fn node_of_file(kind: &Type, repetition: i16, leaves: &mut Vec<Leaf>) -> Node {
     } else {
         Shape::Group(kind.get_fields().iter().map(|field| node_of_file(field, repetition, leaves)).collect())
     };
-    Node { name: kind.name().into(), first, end: leaves.len(), shape }
+    // Only who writes asks for it.
+    Node { name: kind.name().into(), first, end: leaves.len(), single: None, shape }
 }
 
 fn parquet_type(name: &str, kind: &Kind, repetition: Repetition) -> Result<TypePtr> {

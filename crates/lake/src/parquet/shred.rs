@@ -34,14 +34,74 @@ pub(super) enum Values {
 }
 
 /// Events as columns.
+///
+/// Most attributes of most events are not there, and there are hundreds of columns. That an attribute is absent is noted once
+/// for all columns below it, and handed down to them when one of them has a value, or at the end.
 pub(super) struct Table {
-    pub(super) columns: Vec<Column>,
+    columns: Vec<Column>,
     pub(super) rows: usize,
+    /// By the number of the attribute: what its columns have not been told yet.
+    absent: Vec<Vec<Run>>,
+}
+
+/// Rows one after the other in which an attribute is absent in the same way.
+#[derive(Clone, Copy)]
+struct Run {
+    definition: i16,
+    rows: usize,
+}
+
+fn note(runs: &mut Vec<Run>, run: Run) {
+    match runs.last_mut() {
+        Some(last) if last.definition == run.definition => last.rows += run.rows,
+        _ => runs.push(run),
+    }
 }
 
 impl Table {
     pub(super) fn new(schema: &Schema) -> Self {
-        Self { columns: schema.leaves.iter().map(Column::new).collect(), rows: 0 }
+        let columns = schema.leaves.iter().map(Column::new).collect();
+        Self { columns, rows: 0, absent: vec![Vec::new(); schema.singles] }
+    }
+
+    /// The columns, whole.
+    pub(super) fn finish(mut self, schema: &Schema) -> Vec<Column> {
+        schema.fields.iter().for_each(|field| self.tell_all(field));
+        self.columns
+    }
+
+    fn tell_all(&mut self, node: &Node) {
+        self.tell(node);
+        if let Shape::Group(members) = &node.shape {
+            members.iter().for_each(|member| self.tell_all(member));
+        }
+    }
+
+    /// Hands down what is noted of an attribute: to the next attributes below it, or to its columns.
+    fn tell(&mut self, node: &Node) {
+        let Some(noted) = node.single.and_then(|single| self.absent.get_mut(single)) else { return };
+        if noted.is_empty() {
+            return;
+        }
+        let runs = core::mem::take(noted);
+        match &node.shape {
+            Shape::Group(members) => {
+                for below in members {
+                    let noted = below.single.and_then(|single| self.absent.get_mut(single));
+                    noted.into_iter().for_each(|noted| runs.iter().for_each(|run| note(noted, *run)));
+                }
+            }
+            Shape::Leaf(_) | Shape::List(..) => {
+                for column in self.columns.get_mut(node.first..node.end).unwrap_or_default() {
+                    runs.iter().for_each(|run| column.absent(*run));
+                }
+            }
+        }
+        // The memory is used again.
+        if let Some(noted) = node.single.and_then(|single| self.absent.get_mut(single)) {
+            *noted = runs;
+            noted.clear();
+        }
     }
 
     /// Adds an event. `time`, `class_uid`, `device.uid` and `metadata.uid` are what the record says, whatever its JSON does: files are
@@ -89,6 +149,7 @@ impl Table {
                 return true;
             }
             (Shape::Group(members), Value::Object(object)) => {
+                self.tell(node);
                 for member in members {
                     self.member(member, object, definition + 1, repetition);
                 }
@@ -100,7 +161,9 @@ impl Table {
             {
                 if elements.is_empty() {
                     self.nothing(node, definition + 1, repetition);
+                    return true;
                 }
+                self.tell(node);
                 for (index, one) in elements.iter_mut().enumerate() {
                     // The list is there, this repetition of it is there; that the element is, it says itself.
                     self.value(element, one, definition + 2, if index == 0 { repetition } else { *level });
@@ -108,6 +171,7 @@ impl Table {
                 return true;
             }
             (Shape::Leaf(scalar), value) if is(*scalar, value) => {
+                self.tell(node);
                 if let Some(column) = self.columns.get_mut(node.first) {
                     column.push(value, definition + 1, repetition);
                 }
@@ -120,6 +184,9 @@ impl Table {
     }
 
     fn nothing(&mut self, node: &Node, definition: i16, repetition: i16) {
+        if let Some(noted) = node.single.and_then(|single| self.absent.get_mut(single)) {
+            return note(noted, Run { definition, rows: 1 });
+        }
         for column in self.columns.get_mut(node.first..node.end).unwrap_or_default() {
             column.nothing(definition, repetition);
         }
@@ -142,6 +209,14 @@ impl Column {
         self.definitions.push(definition);
         if let Some(repetitions) = &mut self.repetitions {
             repetitions.push(repetition);
+        }
+    }
+
+    /// Rows in which nothing is repeated and nothing is there.
+    fn absent(&mut self, run: Run) {
+        self.definitions.resize(self.definitions.len() + run.rows, run.definition);
+        if let Some(repetitions) = &mut self.repetitions {
+            repetitions.resize(repetitions.len() + run.rows, 0);
         }
     }
 

@@ -24,10 +24,11 @@ pub(crate) const ROW_GROUP_JSON_BYTES: usize = 8 << 20;
 /// How many events one row group has.
 pub(crate) const ROW_GROUP_ROWS: usize = 8192;
 
-/// Security Lake wants pages of at most a megabyte. A page ends with the first batch of values that reaches this.
+/// Security Lake wants pages of at most a megabyte. The library makes a batch of values shorter where it would make a page
+/// longer than this.
 const PAGE_BYTES: usize = 512 << 10;
 const DICTIONARY_BYTES: usize = 256 << 10;
-const BATCH_ROWS: usize = 64;
+const BATCH_ROWS: usize = ROW_GROUP_ROWS;
 
 const LEVEL: i32 = 3;
 
@@ -83,7 +84,7 @@ impl Writer {
 
     fn row_group(&mut self, table: Table) -> Result<()> {
         let mut group = self.file.next_row_group()?;
-        for column in table.columns {
+        for column in table.finish(&self.schema) {
             let Some(mut writer) = group.next_column()? else { break };
             write(&mut writer, &column)?;
             writer.close()?;
