@@ -17,6 +17,9 @@ const DESCRIPTORS_MAX: usize = 65_536;
 pub(crate) const EVENTS_MAX: usize = 4096;
 /// Bytes of /proc/modules.
 const MODULES_BYTES_MAX: u64 = 1024 * 1024;
+/// How often a process that could not be looked into is looked at again, before it is taken to be of the computer around this machine:
+/// one may be unreadable for a moment, between a fork and the program that it starts, or while it has another's rights.
+pub(crate) const FOREIGN_LOOKS_MAX: u8 = 20;
 /// Programs whose standard streams are looked at each time, not only now and then.
 const SHELLS: [&str; 10] = ["sh", "bash", "dash", "ash", "zsh", "ksh", "mksh", "fish", "busybox", "csh"];
 
@@ -44,6 +47,8 @@ struct Known {
     start_ticks: u64,
     /// Nothing is told of those that are not of this machine.
     is_foreign: bool,
+    /// How often one that is foreign is still looked at.
+    looks_left: u8,
     name: String,
     exe: Option<String>,
     stack: u64,
@@ -173,10 +178,10 @@ impl Poller {
 
     fn look_at_process(&mut self, pid: u32, depth: Depth, by: Provider, at: Moment, seen: &mut Vec<Event>) {
         let Some(stat) = self.proc.stat(pid) else { return };
-        let before = self.known.get(&pid).filter(|known| known.start_ticks == stat.start_ticks);
-        if before.is_some_and(|known| known.is_foreign) {
+        if self.is_foreign_still(pid, &stat) {
             return;
         }
+        let before = self.known.get(&pid).filter(|known| known.start_ticks == stat.start_ticks);
         if before.is_none() && self.known.len() >= PROCESSES_MAX && !self.known.contains_key(&pid) {
             self.lost += 1;
             return;
@@ -194,10 +199,35 @@ impl Poller {
         }
     }
 
+    /// Whether a process is known not to be of this machine. One that can be looked into by now is not known any more: it is met
+    /// anew.
+    fn is_foreign_still(&mut self, pid: u32, stat: &Stat) -> bool {
+        let is_same = |known: &&mut Known| known.start_ticks == stat.start_ticks && known.is_foreign;
+        let Some(known) = self.known.get_mut(&pid).filter(is_same) else { return false };
+        if pid == self.own_pid {
+            return true;
+        }
+        if known.name != stat.name {
+            // It runs another program.
+            (known.name, known.looks_left) = (stat.name.clone(), FOREIGN_LOOKS_MAX);
+        }
+        let Some(left) = known.looks_left.checked_sub(1) else { return true };
+        known.looks_left = left;
+        if self.is_outside(pid) {
+            return true;
+        }
+        self.known.remove(&pid);
+        false
+    }
+
+    /// Whether a process cannot be looked into, as those of others cannot.
+    fn is_outside(&self, pid: u32) -> bool {
+        self.scope == Scope::OwnUserNamespace && self.proc.link(pid, "ns/user").is_none()
+    }
+
     /// A process, or a program in one, that was not there before.
     fn meet(&mut self, pid: u32, stat: Stat, exe: Option<String>, by: Provider, at: Moment, seen: &mut Vec<Event>) {
-        let is_outside = self.scope == Scope::OwnUserNamespace && self.proc.link(pid, "ns/user").is_none();
-        let is_foreign = is_outside || pid == self.own_pid;
+        let is_foreign = pid == self.own_pid || self.is_outside(pid);
         // A thread of the kernel runs no program.
         let is_kernels = exe.is_none() && self.proc.command_line(pid).is_none();
         if !(is_foreign || is_kernels || self.is_first || self.is_fork(pid, &stat, exe.as_deref())) {
@@ -210,6 +240,7 @@ impl Poller {
         let known = Known {
             start_ticks: stat.start_ticks,
             is_foreign,
+            looks_left: FOREIGN_LOOKS_MAX,
             name: stat.name,
             exe,
             stack: stat.stack,

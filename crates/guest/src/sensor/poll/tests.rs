@@ -225,6 +225,43 @@ fn of_others_nothing_is_told() {
 }
 
 #[test]
+fn who_could_not_be_looked_into_for_a_moment_is_looked_at_again() {
+    let fake = Fake::new();
+    let mut poller = fake.poller(Scope::OwnUserNamespace);
+    fake.process(5, 0, "/bin/ours", "ours", 0, 11);
+    fs::remove_file(fake.path().join("proc/5/ns/user")).unwrap();
+    assert_eq!(poller.look(Depth::Quick, AT), []);
+    fake.link("proc/5/ns/user", "user:[1]");
+    let seen = poller.look(Depth::Quick, AT);
+    assert!(
+        matches!(seen.as_slice(), [Event { what: What::Launched { process, .. }, .. }] if process.pid == 5),
+        "{seen:?}"
+    );
+    assert_eq!(poller.look(Depth::Quick, AT), [], "it is told once");
+    fake.end(5);
+    assert_eq!(poller.look(Depth::Quick, AT).len(), 1);
+}
+
+#[test]
+fn looks_at_others_below_at_and_above_the_limit_and_anew_for_another_program() {
+    for (looks, is_told) in [(FOREIGN_LOOKS_MAX - 1, true), (FOREIGN_LOOKS_MAX, false), (FOREIGN_LOOKS_MAX + 1, false)]
+    {
+        let fake = Fake::new();
+        let mut poller = fake.poller(Scope::OwnUserNamespace);
+        fake.process(5, 0, "/bin/sudo", "sudo x", 0, 11);
+        fs::remove_file(fake.path().join("proc/5/ns/user")).unwrap();
+        for _ in 0..=looks {
+            assert_eq!(poller.look(Depth::Quick, AT), []);
+        }
+        fake.link("proc/5/ns/user", "user:[1]");
+        assert_eq!(poller.look(Depth::Quick, AT).len(), usize::from(is_told), "{looks}");
+        // Another program is looked at anew.
+        fake.process(5, 0, "/bin/bash", "bash", 0, 12);
+        assert_eq!(poller.look(Depth::Quick, AT).len(), 1, "{looks}");
+    }
+}
+
+#[test]
 fn the_connector_tells_how_a_process_ended() {
     let fake = Fake::new();
     let mut poller = fake.poller(Scope::All);
