@@ -74,7 +74,9 @@ pub(crate) async fn by_id(session: &Session<'_>, (detector, ids): &(String, Vec<
 /// See [`inborn_store::Store::forget_findings`].
 pub(crate) async fn forget(session: &Session<'_>, retention: &FindingRetention) -> Outcome<u64> {
     let sql = "DELETE FROM findings WHERE id IN (SELECT id FROM (SELECT id, updated_at, \
-        ROW_NUMBER() OVER (PARTITION BY detector_id ORDER BY updated_at DESC, id) AS place FROM findings) AS ranked \
+        ROW_NUMBER() OVER (PARTITION BY detector_id ORDER BY round, updated_at DESC, id) AS place FROM \
+        (SELECT id, detector_id, updated_at, ROW_NUMBER() OVER (PARTITION BY detector_id, instance_id, type \
+        ORDER BY updated_at DESC, id) AS round FROM findings) AS rounds) AS ranked \
         WHERE updated_at < $1 OR place > $2 ORDER BY updated_at, id DESC LIMIT $3)";
     session.run(sql, values![retention.updated_since, retention.findings_max, FORGOTTEN_MAX]).await
 }

@@ -117,6 +117,7 @@ impl FindingQuery {
 pub struct FindingRetention {
     /// Those that were changed since then,
     pub updated_since: UnixTime,
-    /// and of them the latest, so many of each detector.
+    /// and of them so many of each detector: first the latest of each machine and type, then the second of each, and so on, so
+    /// that no machine pushes out what others have.
     pub findings_max: u32,
 }

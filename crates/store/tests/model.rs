@@ -668,7 +668,15 @@ async fn step(store: &SqliteStore, model: &mut Model, action: Action) {
             let retention = FindingRetention { updated_since: at(seconds), findings_max: findings_max.into() };
             let mut gone = Vec::new();
             for detector in model.detectors.keys() {
-                let listed = model.listed_findings(detector).into_iter().enumerate();
+                let mut listed = model.listed_findings(detector);
+                // First the latest of each machine and type, then the second of each.
+                let mut seen = BTreeMap::new();
+                listed.sort_by_cached_key(|finding| {
+                    let round = seen.entry((finding.instance, finding.kind.clone())).or_insert(0);
+                    *round += 1;
+                    *round
+                });
+                let listed = listed.into_iter().enumerate();
                 let old =
                     listed.filter(|(place, finding)| finding.updated_at < at(seconds) || *place >= findings_max.into());
                 gone.extend(old.map(|(_, finding)| finding.id));

@@ -56,6 +56,26 @@ pub async fn findings_are_forgotten(store: Arc<dyn Store>) {
     assert_eq!(left, ["finding-5", "finding-4", "finding-3"]);
 }
 
+/// A machine that has many findings of a type, all of them newer, pushes out neither others' nor its own of another type.
+pub async fn findings_are_forgotten_where_there_are_most(store: Arc<dyn Store>) {
+    store.put_detector(detector(1, account())).await.unwrap();
+    let flood = (10..=20).map(|number| Finding { instance: finding(1, 2, 0).instance, ..finding(1, number, number) });
+    let kind = "UnauthorizedAccess:IAMUser/InstanceCredentialExfiltration.OutsideAWS".to_owned();
+    let other_type = Finding { kind, instance: finding(1, 2, 0).instance, ..finding(1, 4, 2) };
+    let others = [finding(1, 1, 1), finding(1, 3, 1), other_type];
+    store.put_findings(flood.chain(others).collect()).await.unwrap();
+    let keep = |findings_max| FindingRetention { updated_since: LAUNCHED_AT, findings_max };
+    let mut left = Vec::new();
+    for (findings_max, forgotten) in [(14, 0), (13, 1), (5, 8), (4, 1), (3, 1)] {
+        assert_eq!(store.forget_findings(keep(findings_max)).await, Ok(forgotten), "{findings_max}");
+        let ids = store.findings(query()).await.unwrap().into_iter().map(|finding| finding.id).collect::<Vec<_>>();
+        left.push(ids);
+    }
+    assert_eq!(left[2], ["finding-20", "finding-19", "finding-4", "finding-1", "finding-3"]);
+    assert_eq!(left[3], ["finding-20", "finding-4", "finding-1", "finding-3"]);
+    assert_eq!(left[4], ["finding-20", "finding-4", "finding-1"]);
+}
+
 /// Below, at and above each limit.
 pub async fn finding_limits(store: Arc<dyn Store>) {
     store.put_detector(detector(1, account())).await.unwrap();

@@ -102,6 +102,7 @@ macro_rules! conformance_tests {
             findings_are_replaced_by_their_ids,
             findings_are_listed_in_pages,
             findings_are_forgotten,
+            findings_are_forgotten_where_there_are_most,
             finding_limits,
             a_closed_store_says_so,
         );

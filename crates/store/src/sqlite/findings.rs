@@ -63,7 +63,9 @@ pub(super) fn by_id(connection: &Connection, detector: &str, ids: &[String]) -> 
 /// See [`crate::Store::forget_findings`].
 pub(super) fn forget(connection: &Connection, retention: FindingRetention) -> Outcome<u64> {
     let sql = "DELETE FROM findings WHERE id IN (SELECT id FROM (SELECT id, updated_at, \
-        ROW_NUMBER() OVER (PARTITION BY detector_id ORDER BY updated_at DESC, id) AS place FROM findings) \
+        ROW_NUMBER() OVER (PARTITION BY detector_id ORDER BY round, updated_at DESC, id) AS place FROM \
+        (SELECT id, detector_id, updated_at, ROW_NUMBER() OVER (PARTITION BY detector_id, instance_id, type \
+        ORDER BY updated_at DESC, id) AS round FROM findings)) \
         WHERE updated_at < ?1 OR place > ?2 ORDER BY updated_at, id DESC LIMIT ?3)";
     let row = params![time(retention.updated_since), retention.findings_max, FORGOTTEN_MAX];
     let forgotten = connection.prepare_cached(sql).and_then(|mut sql| sql.execute(row));
