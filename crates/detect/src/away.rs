@@ -3,8 +3,10 @@
 //! Nothing is claimed that the source of a request does not tell. It tells something in two cases only:
 //!
 //! - The request came in by a listener that is for one machine alone (a pocket's): it comes from that machine.
-//! - The machine whose credentials they are has its address in a network of which the operator says that its machines reach
-//!   the region without translation. Then another address is another place.
+//! - The machine whose credentials they are has an address in a network of which the operator says that its machines reach
+//!   the region without translation. Then another address is another place; one of the other family, about which the operator
+//!   has said nothing, is one that nobody can show to be the machine ([`Place::Unshown`]), and is treated as away: else who
+//!   took credentials would only have to come by IPv6.
 //!
 //! Everything else is silence: loopback addresses, machines behind NAT, networks that nobody has named.
 
@@ -128,13 +130,16 @@ pub enum Place {
     Inside(InstanceId),
     /// Where no machine of this region is.
     Outside,
+    /// Where no machine of this region is known to be, by a family of addresses of which nothing was said for this machine. It
+    /// may be the machine itself, by an address that nobody knows; nobody can show it.
+    Unshown,
 }
 
 impl Place {
-    /// Whether it is another place than the machine, for certain.
+    /// Whether it is another place than the machine, or one that cannot be shown to be the machine although addresses tell.
     #[must_use]
     pub const fn is_away(self) -> bool {
-        matches!(self, Self::Inside(_) | Self::Outside)
+        matches!(self, Self::Inside(_) | Self::Outside | Self::Unshown)
     }
 }
 
@@ -162,15 +167,21 @@ impl AwaySettings {
         if used.may_be_sent_on && self.replays(source) {
             return Place::Replayer;
         }
-        let is_telling = home.is_some_and(|home| self.networks.iter().any(|network| network.contains(&home)));
-        if !is_telling || is_of_this_computer(source) {
+        if is_of_this_computer(source) {
+            return Place::Untold;
+        }
+        let is_named = |home: IpAddr| self.networks.iter().any(|network| network.contains(&home));
+        let is_telling = home.is_some_and(is_named);
+        let other = [Some(IpAddr::V4(used.private_address)), used.ipv6_address.map(IpAddr::V6)];
+        if !is_telling && !other.into_iter().flatten().any(is_named) {
             return Place::Untold;
         }
         match machine_at(source) {
             Some(machine) if machine == used.instance => Place::Home,
             Some(machine) if self.sends_on(used, machine) => Place::Replayer,
             Some(machine) => Place::Inside(machine),
-            None => Place::Outside,
+            None if is_telling => Place::Outside,
+            None => Place::Unshown,
         }
     }
 
@@ -235,18 +246,27 @@ impl AwayCall {
             Place::Inside(machine) => {
                 (FindingType::EXFILTRATION_INSIDE, format!("the machine {machine}"), machine.to_string())
             }
-            Place::Outside => (FindingType::EXFILTRATION_OUTSIDE, format!("the address {source}"), source.to_string()),
+            Place::Outside | Place::Unshown => {
+                (FindingType::EXFILTRATION_OUTSIDE, format!("the address {source}"), source.to_string())
+            }
             Place::Home | Place::Replayer | Place::Untold => return None,
         };
         let title = format!("Credentials of {} were used from {from}", self.instance);
+        let (severity, conclusion) = match self.place {
+            Place::Unshown => (
+                Severity::Medium,
+                "That cannot be shown to be the machine: of its addresses of this family none is known, or none is in a network \
+                 that was named. Either they were taken, or the machine has an address that the region does not know.",
+            ),
+            _ => (Severity::High, "They may have been taken from the machine."),
+        };
         let description = format!(
-            "{} of {} was called with credentials that were issued to the machine {}, from {from} ({source}). They may have been \
-             taken from the machine.",
+            "{} of {} was called with credentials that were issued to the machine {}, from {from} ({source}). {conclusion}",
             self.api, self.service, self.instance
         );
         Some(Finding {
             kind,
-            severity: Severity::High,
+            severity,
             title,
             description,
             partition: self.partition,

@@ -49,8 +49,8 @@ fn another_address_is_another_place_where_the_operator_says_that_addresses_tell(
         ("0.0.0.0", Place::Untold),
         ("::1", Place::Untold),
         ("fe80::1", Place::Untold),
-        // A machine without an IPv6 address may have one that nobody knows of.
-        ("2001:db8::1", Place::Untold),
+        // A machine without an IPv6 address may have one that nobody knows of; nobody can show it.
+        ("2001:db8::1", Place::Unshown),
     ] {
         assert_eq!(told.place(&used(source), at), place, "{source}");
     }
@@ -74,9 +74,43 @@ fn addresses_of_ipv6_tell_for_machines_that_have_one() {
     assert_eq!(told.place(&by, at), Place::Outside);
     by.source = "2001:db8::1".parse().unwrap();
     assert_eq!(told.place(&by, at), Place::Home);
-    // Its IPv4 address is in no network that was named.
+    // Its IPv4 address is in no network that was named: it is home, and nothing else can be shown to be.
+    by.source = "172.31.0.10".parse().unwrap();
+    assert_eq!(told.place(&by, at), Place::Home);
     by.source = "192.0.2.1".parse().unwrap();
-    assert_eq!(told.place(&by, at), Place::Untold);
+    assert_eq!(told.place(&by, at), Place::Unshown);
+    by.source = "172.31.0.20".parse().unwrap();
+    assert_eq!(told.place(&by, at), Place::Inside(machine(2)));
+}
+
+/// Else who took credentials would only have to come by the other family of addresses.
+#[test]
+fn the_other_family_of_addresses_is_no_way_around() {
+    let told = settings(&["172.31.0.0/16"], &["2001:db8:7::/48"]);
+    let known = Some("2001:db8::1".parse().unwrap());
+    let by = |ipv6_address, source: &str| Use { ipv6_address, ..used(source) };
+    for ipv6_address in [None, known] {
+        assert_eq!(told.place(&by(ipv6_address, "2001:db8::9"), at), Place::Unshown);
+        // What tells nothing of anybody, and who may send on, are as they were.
+        assert_eq!(told.place(&by(ipv6_address, "::1"), at), Place::Untold);
+        assert_eq!(told.place(&by(ipv6_address, "fe80::9"), at), Place::Untold);
+        assert_eq!(told.place(&by(ipv6_address, "2001:db8:7::9"), at), Place::Replayer);
+        assert_eq!(settings(&[], &[]).place(&by(ipv6_address, "2001:db8::9"), at), Place::Untold);
+        assert_eq!(settings(&["10.0.0.0/8"], &[]).place(&by(ipv6_address, "2001:db8::9"), at), Place::Untold);
+    }
+    // Its own is at home, and one of another machine's is there.
+    assert_eq!(told.place(&by(known, "2001:db8::1"), at), Place::Home);
+    assert_eq!(told.place(&by(None, "2001:db8::9"), |_| Some(machine(2))), Place::Inside(machine(2)));
+    assert!(Place::Unshown.is_away());
+}
+
+#[test]
+fn what_cannot_be_shown_is_said_so() {
+    let outside = call(Place::Outside, "192.0.2.1").finding().unwrap();
+    let unshown = call(Place::Unshown, "2001:db8::9").finding().unwrap();
+    assert_eq!((unshown.kind, unshown.severity.value()), (FindingType::EXFILTRATION_OUTSIDE, 5.0));
+    assert_eq!(outside.severity.value(), 8.0);
+    assert!(unshown.description.contains("cannot be shown to be the machine"), "{}", unshown.description);
 }
 
 #[test]
