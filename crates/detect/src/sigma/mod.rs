@@ -5,6 +5,7 @@
 //! cannot match, which is no error.
 
 mod document;
+mod needs;
 mod read;
 
 pub use read::Loaded;
@@ -12,6 +13,7 @@ pub use read::Loaded;
 use crate::category::{Category, Product};
 use crate::event::Event;
 use crate::rules::{RuleFacts, Rules};
+use needs::Group;
 use rsigma_eval::{CompiledRule, evaluate_rule};
 use std::sync::Arc;
 
@@ -32,13 +34,14 @@ pub const REGEXES_MAX: usize = 4000;
 
 /// Rules of Sigma.
 ///
-/// They are compared one by one. The engine has an index of exact values beside them, which passes over an event that holds
-/// a list where a rule names one value (the answers of DNS): what it saves is not worth a finding.
+/// Of those that are about an event, the ones are compared whose texts stand in it (`needs.rs`). The engine has an index of exact
+/// values, which passes over an event that holds a list where a rule names one value (the answers of DNS): what it saves is not
+/// worth a finding.
 pub struct SigmaRules {
     /// For each category, what is about it.
-    categories: Vec<Vec<Compiled>>,
+    categories: Vec<Group>,
     /// What is about every category.
-    everywhere: Vec<Compiled>,
+    everywhere: Group,
     facts: Vec<Arc<RuleFacts>>,
 }
 
@@ -63,9 +66,11 @@ impl Rules for SigmaRules {
     }
 
     fn matches(&self, event: &Event<'_>) -> Vec<Arc<RuleFacts>> {
-        let of = |category: &Category| self.categories.get(*category as usize).into_iter().flatten();
-        let candidates = event.categories().iter().flat_map(of).chain(&self.everywhere);
-        let mut found = candidates.filter(|rule| rule.matches(event)).map(|rule| rule.number).collect::<Vec<_>>();
+        let mut found = Vec::new();
+        let of = |category: &Category| self.categories.get(*category as usize);
+        for group in event.categories().iter().filter_map(of).chain([&self.everywhere]) {
+            group.matches(event, &mut found);
+        }
         found.sort_unstable();
         found.into_iter().filter_map(|number| self.facts.get(number).cloned()).collect()
     }

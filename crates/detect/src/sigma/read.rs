@@ -1,6 +1,7 @@
 //! Reading files of rules: what is wrong is named with its line, and what is right is used.
 
 use super::document::{Document, documents};
+use super::needs::{Group, Needs};
 use super::{Compiled, FILE_BYTES_MAX, REGEX_BYTES_MAX, REGEXES_MAX, RULES_MAX, SigmaRules, VALUES_MAX};
 use crate::category::{Category, Product};
 use crate::finding::{FindingType, Severity};
@@ -40,6 +41,8 @@ struct Reader<'a> {
     /// Where each id was seen.
     ids: BTreeMap<String, Place>,
     filters: Vec<(Place, FilterRule)>,
+    /// What each rule needs, by its number.
+    needs: Vec<Option<Needs>>,
     regexes: usize,
 }
 
@@ -47,7 +50,7 @@ impl SigmaRules {
     /// Reads files. `disabled` are the ids of rules that are passed over.
     #[must_use]
     pub fn read(files: &[RuleFile], disabled: &BTreeSet<String>) -> Loaded {
-        let rules = Self { categories: Vec::new(), everywhere: Vec::new(), facts: Vec::new() };
+        let rules = Self { categories: Vec::new(), everywhere: Group::default(), facts: Vec::new() };
         let mut reader = Reader {
             loaded: Loaded { rules, errors: Vec::new(), unreachable: 0, disabled: 0 },
             categories: Category::ALL.iter().map(|_| Engine::new()).collect(),
@@ -55,14 +58,16 @@ impl SigmaRules {
             disabled,
             ids: BTreeMap::new(),
             filters: Vec::new(),
+            needs: Vec::new(),
             regexes: 0,
         };
         for file in files {
             reader.file(file);
         }
         reader.filter();
-        reader.loaded.rules.categories = reader.categories.iter().map(compiled).collect();
-        reader.loaded.rules.everywhere = compiled(&reader.everywhere);
+        let needs = &reader.needs;
+        reader.loaded.rules.categories = reader.categories.iter().map(|engine| compiled(engine, needs)).collect();
+        reader.loaded.rules.everywhere = compiled(&reader.everywhere, needs);
         reader.loaded
     }
 }
@@ -150,6 +155,7 @@ impl Reader<'_> {
             engine.add_rule(&rule).map_err(|error| error.to_string())?;
         }
         self.regexes += regexes;
+        self.needs.push(Needs::of(&rule.detection));
         self.loaded.rules.facts.push(Arc::new(facts));
         self.ids.insert(id, place);
         Ok(())
@@ -185,13 +191,13 @@ impl Reader<'_> {
 }
 
 /// What an engine has compiled, with the number that each rule has in place of its tags.
-fn compiled(engine: &Engine) -> Vec<Compiled> {
+fn compiled(engine: &Engine, needs: &[Option<Needs>]) -> Group {
     let rules = engine.rules().iter().filter_map(|rule| {
-        let number = rule.tags.first()?.parse().ok()?;
+        let number: usize = rule.tags.first()?.parse().ok()?;
         let product = rule.logsource.product.as_deref().and_then(Product::named);
-        Some(Compiled { number, product, rule: rule.clone() })
+        Some((Compiled { number, product, rule: rule.clone() }, needs.get(number).cloned().flatten()))
     });
-    rules.collect()
+    Group::new(rules.collect())
 }
 
 fn route(rule: &SigmaRule) -> Route {

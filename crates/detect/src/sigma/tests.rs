@@ -171,3 +171,90 @@ fn rules_below_at_and_above_the_limit() {
         assert_eq!(loaded.rules.len(), count.min(RULES_MAX));
     }
 }
+
+/// One of each way in which rules name texts.
+const NAMING: &str = "
+title: A
+id: a
+logsource: { category: process_creation }
+detection:
+    s: { Image|endswith: [/KIT, /bash] }
+    f: { User: root }
+    condition: s and not f
+---
+title: B
+id: b
+logsource: { category: process_creation }
+detection:
+    s_one: { CommandLine|contains|all: [ka, 'ta'] }
+    s_two: { Image|startswith: '/t*k' }
+    condition: 1 of s_*
+---
+title: C
+id: c
+logsource: { category: process_creation }
+detection:
+    s: [{ Image: /kt }, { CommandLine|contains: kk, User|cased: K }]
+    condition: s
+---
+title: D
+id: d
+logsource: { product: linux }
+detection:
+    s: { 'unmapped.list': [k, '7', tk] }
+    condition: s
+---
+title: E
+id: e
+logsource: { category: process_creation }
+detection:
+    a: { CommandLine|re: '^k+$' }
+    b: { Image|contains: t }
+    condition: a or b
+---
+title: Narrowed
+id: f
+logsource: { category: process_creation }
+filter:
+    rules: [a, e]
+    selection: { CommandLine: tt }
+    condition: not selection
+";
+
+fn one_by_one(rules: &SigmaRules, event: &Event<'_>) -> Vec<String> {
+    let mut found = Vec::new();
+    for category in event.categories() {
+        rules.categories[*category as usize].matches_one_by_one(event, &mut found);
+    }
+    rules.everywhere.matches_one_by_one(event, &mut found);
+    found.sort_unstable();
+    found.into_iter().map(|number| rules.facts[number].id.clone()).collect()
+}
+
+proptest::proptest! {
+    /// The search for texts passes over nothing: capitals, letters whose small form is another byte (the Kelvin sign), lists and numbers.
+    #[test]
+    fn the_search_finds_what_comparing_one_by_one_finds(
+        image in "(/[tkKT\u{212A}i]{0,3}){1,2}|/bash|/x/BASH",
+        command in "[tkaT\u{212A}K ]{0,5}",
+        user in "root|k|K|\u{212A}",
+        list in proptest::collection::vec("[kt7K]{1,2}", 0..3),
+        number in 0..9,
+        shape in 0..3,
+    ) {
+        let loaded = read(NAMING);
+        proptest::prop_assert_eq!(&loaded.errors, &Vec::new());
+        let list = match shape {
+            0 => serde_json::json!(list),
+            1 => serde_json::json!(number),
+            _ => serde_json::json!([list.first(), number]),
+        };
+        let value = serde_json::json!({
+            "class_uid": 1007, "activity_id": 1, "unmapped": { "list": list },
+            "process": { "file": { "path": image }, "cmd_line": command, "user": { "name": user } },
+        });
+        let event = Event::of(&value).unwrap();
+        let found: Vec<String> = loaded.rules.matches(&event).iter().map(|rule| rule.id.clone()).collect();
+        proptest::prop_assert_eq!(found, one_by_one(&loaded.rules, &event));
+    }
+}
