@@ -20,15 +20,28 @@ const LINEAGE_MAX: usize = 8;
 /// Every text in it that comes from the event was chosen by the machine: who shows it escapes it.
 #[must_use]
 pub fn describe(rule: &RuleFacts, event: &Event<'_>, source: &Source, partition: Partition, now: UnixTime) -> Finding {
-    // A clock that is ahead must not make a finding that is newer than everything.
-    let seen = event.time_ms().map_or(now, |milliseconds| UnixTime::from_secs(milliseconds / 1000).min(now));
-    let process = event.process().map(|process| details(process, LINEAGE_MAX));
-    let context = context(event);
     Finding {
         kind: rule.kind,
         severity: rule.severity,
         title: format!("{} on {}", rule.title, source.instance),
         description: description(rule, event, source),
+        rule: Some(RuleReference { id: rule.id.clone(), title: rule.title.clone() }),
+        subject: subject(rule, event),
+        ..described(event, source, partition, now)
+    }
+}
+
+/// What of a finding the event alone tells: its type, words and subject are for others to say.
+pub(crate) fn described(event: &Event<'_>, source: &Source, partition: Partition, now: UnixTime) -> Finding {
+    // A clock that is ahead must not make a finding that is newer than everything.
+    let seen = event.time_ms().map_or(now, |milliseconds| UnixTime::from_secs(milliseconds / 1000).min(now));
+    let process = event.process().map(|process| details(process, LINEAGE_MAX));
+    let context = context(event);
+    Finding {
+        kind: FindingType::RULE_MATCHED,
+        severity: Severity::Medium,
+        title: String::new(),
+        description: String::new(),
         partition,
         account: source.account,
         region: source.region.clone(),
@@ -40,8 +53,8 @@ pub fn describe(rule: &RuleFacts, event: &Event<'_>, source: &Source, partition:
         action: action(event),
         runtime: Some(RuntimeDetails { process, context: (context != RuntimeContext::default()).then_some(context) }),
         threat_lists: Vec::new(),
-        rule: Some(RuleReference { id: rule.id.clone(), title: rule.title.clone() }),
-        subject: subject(rule, event),
+        rule: None,
+        subject: String::new(),
         count: 1,
         first_seen: seen,
         last_seen: seen,
@@ -77,9 +90,16 @@ pub fn ready_made(event: &Event<'_>, source: &Source, partition: Partition, now:
 /// one finding that is counted up.
 fn subject(rule: &RuleFacts, event: &Event<'_>) -> String {
     let mut subject = rule.id.clone();
-    for name in
-        ["Image", "TargetFilename", "TargetImage", "ImageLoaded", "DestinationIp", "QueryName", "unmapped.socket.path"]
-    {
+    for name in [
+        "Image",
+        "TargetFilename",
+        "TargetImage",
+        "ImageLoaded",
+        "driver.file.name",
+        "DestinationIp",
+        "QueryName",
+        "unmapped.socket.path",
+    ] {
         subject.push('|');
         subject.push_str(event.text(name).as_deref().unwrap_or_default());
     }
@@ -216,7 +236,11 @@ fn action(event: &Event<'_>) -> Option<Action> {
     }
     let address = |name: &str| event.text(name).and_then(|text| text.parse().ok()).map(IpDetails);
     let port = |name: &str| event.number(name).and_then(|port| u16::try_from(port).ok()).map(PortDetails);
-    let remote = (address("DestinationIp"), port("DestinationPort"));
+    let destination = (address("DestinationIp"), port("DestinationPort"));
+    let source = (address("SourceIp"), port("SourcePort"));
+    // Who began is the source: of a connection that came in, that is the other side.
+    let is_inbound = event.number("connection_info.direction_id") == Some(1);
+    let (local, remote) = if is_inbound { (destination, source) } else { (source, destination) };
     remote.0?;
     let direction = match event.number("connection_info.direction_id") {
         Some(1) => "INBOUND",
@@ -224,6 +248,5 @@ fn action(event: &Event<'_>) -> Option<Action> {
         _ => "UNKNOWN",
     };
     let protocol = event.text("Protocol").map(|name| name.to_uppercase());
-    let local = (address("SourceIp"), port("SourcePort"));
     Some(Action::NetworkConnection(NetworkConnection { direction, protocol, local, remote }))
 }

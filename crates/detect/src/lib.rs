@@ -12,6 +12,7 @@ pub mod finding;
 mod own;
 mod rules;
 pub mod sigma;
+mod threats;
 
 pub use category::{Category, Product};
 pub use describe::{describe, ready_made};
@@ -19,3 +20,4 @@ pub use event::Event;
 pub use finding::{Finding, FindingKey, FindingType, Recorded, Severity};
 pub use own::own_rules;
 pub use rules::{Place, RuleError, RuleFacts, RuleFile, Rules};
+pub use threats::{AddressList, LISTS_NAMED_MAX, NamedList, is_trusted, threatened};

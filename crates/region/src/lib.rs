@@ -63,7 +63,7 @@ use user_keys::UserKeys;
 pub use audit::{Audit, AuditReader, Entry as AuditEntry, LINE_BYTES_MAX, Rotation as AuditRotation};
 pub use detection::{Detection, DetectionSettings, FindingOutput, FindingSink, Recording};
 pub use gateway::{BODY_TIMEOUT, RequestOrigin};
-pub use guardduty::{Entries, EventSource, FindingListener};
+pub use guardduty::EventSource;
 pub use health::Fault;
 pub use identity::{RegionIdentity, private_address};
 pub use key_file::{KeyFileError, check as check_key_file};
@@ -211,7 +211,7 @@ impl RegionServer {
         let agents = Agents::load(Arc::clone(&store)).await?;
         let nodes = Nodes::load(Arc::clone(&store)).await?;
         let documents = Documents::load(Arc::clone(&store)).await?;
-        let (guardduty, found) = GuardDuty::load(Arc::clone(&store)).await?;
+        let guardduty = GuardDuty::load(Arc::clone(&store)).await?;
         let (run_command, engine) = RunCommand::load(Arc::clone(&store)).await?;
         let audit = Audit::open(&audit_file, AuditRotation::DEFAULT, now)
             .map_err(|source| OpenError::Audit { path: audit_file, source })?;
@@ -246,7 +246,6 @@ impl RegionServer {
         };
         let region = Arc::new(region);
         engine.start(&region);
-        guardduty::findings::start(&region, found);
         sessions::take_up(&region).await?;
         Ok(region)
     }

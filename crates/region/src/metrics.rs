@@ -33,7 +33,6 @@ pub struct Metrics {
     pub(crate) issued: Counter,
     pub(crate) audit_lost: Counter,
     pub(crate) audit_refused: Counter,
-    pub(crate) findings_lost: Counter,
     pub(crate) host_keys: Family<HostKeyLabels, Counter>,
     pub(crate) machines: Gauge,
     pub(crate) control_channels: Gauge,
@@ -61,11 +60,6 @@ impl Metrics {
             "inborn_host_keys",
             "Sets of host keys published by machines, by outcome",
             self.host_keys.clone(),
-        );
-        registry.register(
-            "inborn_findings_lost",
-            "Findings that were not stored, because too many waited for the store",
-            self.findings_lost.clone(),
         );
         registry.register("inborn_machines", "Machines that are not terminated", self.machines.clone());
         self.telemetry.register(registry);

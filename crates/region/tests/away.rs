@@ -24,7 +24,7 @@ impl FindingSink for Kept {
         Box::pin(async move {
             self.0.lock().unwrap().push(finding.clone());
             let (detector, id) = ("0".repeat(32).into(), "1".repeat(32).into());
-            Ok(Recorded { detector, id, created_at: now, updated_at: now, archived: false, first: true })
+            Ok(Some(Recorded { detector, id, created_at: now, updated_at: now, archived: false, first: true }))
         })
     }
 }

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use common::*;
 use inborn_detect::finding::{InstanceDetails, Resource};
-use inborn_detect::{Finding, FindingType, Recorded, Severity};
+use inborn_detect::{Finding, FindingType, Severity};
 use inborn_identity::InstanceId;
-use inborn_region::{Appending, FindingListener, Kept, KeySource, Sink};
+use inborn_region::{Appending, DetectionSettings, FindingOutput, Kept, KeySource, Sink};
 use inborn_store::{SqliteStore, Store};
 use inborn_telemetry::Batch;
 use serde_json::{Value, json};
@@ -134,11 +134,12 @@ async fn coverage_is_told_from_facts_and_outlives_a_restart() {
 }
 
 /// Passes on what it is told.
-struct Tells(mpsc::Sender<(String, bool)>);
+struct Tells(mpsc::Sender<(Value, Value)>);
 
-impl FindingListener for Tells {
-    fn found(&self, finding: &Finding, recorded: &Recorded) {
-        let _ = self.0.try_send((finding.kind.to_string(), recorded.first));
+impl FindingOutput for Tells {
+    fn recorded(&self, line: &Arc<str>) {
+        let line: Value = serde_json::from_str(line).unwrap();
+        let _ = self.0.try_send((line["finding_info"]["types"][0].clone(), line["activity_name"].clone()));
     }
 }
 
@@ -147,11 +148,13 @@ async fn what_is_found_is_stored_within_a_moment_and_told() {
     let running = start().await;
     let instance = running.launch().await;
     let (tell, mut told) = mpsc::channel(10);
-    running.region.tell_findings_to(Arc::new(Tells(tell)));
-    for is_first in [true, false] {
-        running.region.found(finding(&running, instance));
+    running.region.keep_findings();
+    running.region.detection().tell(vec![Arc::new(Tells(tell))]);
+    running.region.detect(DetectionSettings::default());
+    for activity in ["Create", "Update"] {
+        running.region.detection().found(finding(&running, instance));
         let heard = tokio::time::timeout(Duration::from_secs(5), told.recv()).await.unwrap().unwrap();
-        assert_eq!(heard, ("Execution:Runtime/ReverseShell".to_owned(), is_first));
+        assert_eq!(heard, (json!("Execution:Runtime/ReverseShell"), json!(activity)));
     }
     let id = detector(&running).await;
     let ids = post(&running, &format!("/detector/{id}/findings"), json!({})).await["findingIds"].clone();
@@ -162,6 +165,24 @@ async fn what_is_found_is_stored_within_a_moment_and_told() {
     let details = &found["resource"]["instanceDetails"];
     assert_eq!((&details["instanceId"], &details["instanceState"]), (&json!(instance.to_string()), &json!("running")));
     assert_eq!(details["imageId"], "ami-12345678");
+}
+
+/// A detector that is off wants nothing, and what it does not want is told to nobody.
+#[tokio::test]
+async fn what_a_detector_does_not_want_is_not_told() {
+    let running = start().await;
+    let instance = running.launch().await;
+    let id = post(&running, "/detector", json!({"enable": false})).await["detectorId"].as_str().unwrap().to_owned();
+    let (tell, mut told) = mpsc::channel(10);
+    running.region.keep_findings();
+    running.region.detection().tell(vec![Arc::new(Tells(tell))]);
+    running.region.detect(DetectionSettings::default());
+    running.region.detection().found(finding(&running, instance));
+    assert!(tokio::time::timeout(Duration::from_millis(700), told.recv()).await.is_err());
+    post(&running, &format!("/detector/{id}"), json!({"enable": true})).await;
+    running.region.detection().found(finding(&running, instance));
+    let heard = tokio::time::timeout(Duration::from_secs(5), told.recv()).await.unwrap().unwrap();
+    assert_eq!(heard.1, "Create");
 }
 
 #[tokio::test]

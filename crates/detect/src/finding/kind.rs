@@ -19,6 +19,10 @@ impl FindingType {
     pub const EXFILTRATION_OUTSIDE: Self = Self("UnauthorizedAccess:IAMUser/InstanceCredentialExfiltration.OutsideAWS");
     /// Credentials of an instance, used from where another machine of this region is.
     pub const EXFILTRATION_INSIDE: Self = Self("UnauthorizedAccess:IAMUser/InstanceCredentialExfiltration.InsideAWS");
+    /// A connection with an address on a list of the operator's.
+    pub const MALICIOUS_ADDRESS: Self = Self("UnauthorizedAccess:EC2/MaliciousIPCaller.Custom");
+    /// A question for a name on a list of the operator's.
+    pub const MALICIOUS_DOMAIN: Self = Self("Impact:EC2/MaliciousDomainRequest.Custom");
     /// A rule matched that names no type. It is of ours: nothing of GuardDuty's is claimed for a rule that does not claim it.
     pub const RULE_MATCHED: Self = Self("Inborn:Runtime/RuleMatched");
 
@@ -63,8 +67,8 @@ impl fmt::Debug for FindingType {
     }
 }
 
-/// Source: GuardDuty user guide, "Runtime Monitoring finding types" and "IAM finding types"; the last ones are of ours.
-const TYPES: [&str; 52] = [
+/// Source: GuardDuty user guide, "Runtime Monitoring finding types", "IAM finding types" and "EC2 finding types"; the last ones are of ours.
+const TYPES: [&str; 54] = [
     "CryptoCurrency:Runtime/BitcoinTool.B",
     "CryptoCurrency:Runtime/BitcoinTool.B!DNS",
     "Backdoor:Runtime/C&CActivity.B",
@@ -113,6 +117,8 @@ const TYPES: [&str; 52] = [
     "Persistence:Runtime/SensitiveFileModified",
     FindingType::EXFILTRATION_OUTSIDE.0,
     FindingType::EXFILTRATION_INSIDE.0,
+    FindingType::MALICIOUS_ADDRESS.0,
+    FindingType::MALICIOUS_DOMAIN.0,
     FindingType::RULE_MATCHED.0,
     FindingType::TOOL_FOUND.0,
     "CredentialAccess:Runtime/IdentityCredentialsRead",

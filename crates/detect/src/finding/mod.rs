@@ -4,19 +4,23 @@
 //! Source of the shape: botocore, `guardduty/2017-11-28/service-2.json`, `Finding`.
 
 mod action;
+mod gathered;
 mod key;
 mod kind;
 mod ocsf;
 mod resource;
 mod runtime;
 mod severity;
+mod shorten;
 
 pub use action::{Action, AwsApiCall, DnsRequest, IpDetails, NetworkConnection, PortDetails};
+pub use gathered::{FINDINGS_OF_A_TYPE_MAX, Gathered, counts_further};
 pub use key::FindingKey;
 pub use kind::{FindingType, FindingTypeError};
 pub use resource::{AccessKeyDetails, ContainerDetails, InstanceDetails, Resource};
 pub use runtime::{ProcessDetails, RuntimeContext, RuntimeDetails};
 pub use severity::Severity;
+pub use shorten::shorten;
 
 use inborn_identity::{AccountId, Partition, Region, UnixTime};
 use serde_json::{Value, json};
@@ -222,12 +226,17 @@ fn moment(time: UnixTime) -> String {
 /// A text of an event, or of a rule, as long as a finding holds it.
 #[must_use]
 pub fn cut(text: &str) -> &str {
-    if text.len() <= TEXT_BYTES_MAX {
+    cut_to(text, TEXT_BYTES_MAX)
+}
+
+/// As much of a text as has so many bytes, cut between characters.
+fn cut_to(text: &str, bytes_max: usize) -> &str {
+    if text.len() <= bytes_max {
         return text;
     }
-    let end = (0..=TEXT_BYTES_MAX).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
+    let end = (0..=bytes_max).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
     text.get(..end).unwrap_or_default()
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -5,7 +5,7 @@ use super::{
 use inborn_identity::{Partition, UnixTime};
 use serde_json::json;
 
-fn finding() -> Finding {
+pub(super) fn finding() -> Finding {
     Finding {
         kind: FindingType::named("Execution:Runtime/ReverseShell").unwrap(),
         severity: Severity::High,
@@ -35,7 +35,7 @@ fn finding() -> Finding {
     }
 }
 
-fn recorded() -> Recorded {
+pub(crate) fn recorded() -> Recorded {
     Recorded {
         detector: "12abc34d567e8fa901bc2d34e56789f0".into(),
         id: "0ab1c2d3e4f5061728394a5b6c7d8e9f".into(),

@@ -89,6 +89,8 @@ impl RegionServer {
             place: away.place,
             at: away.at,
         };
-        self.detection.found(call.finding().into_iter().collect());
+        if let Some(finding) = call.finding() {
+            self.detection.found(finding);
+        }
     }
 }

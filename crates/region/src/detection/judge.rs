@@ -1,33 +1,40 @@
 //! The thread that asks the rules about each event.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
-use inborn_detect::{Category, Event, Finding, FindingKey, Rules, describe, ready_made};
+use inborn_detect::finding::Gathered;
+use inborn_detect::{Category, Event, Finding, NamedList, Rules, describe, ready_made, threatened};
 use inborn_telemetry::{Batch, Record};
 use serde_json::Value;
-use tokio::sync::mpsc;
 
 use super::Shared;
+use super::pending::Pending;
+use crate::RegionServer;
+use crate::guardduty::Entries;
 use crate::telemetry::Listening;
 
 /// Judges until the region is gone.
-pub(super) async fn run(mut listening: Listening, shared: Arc<Shared>, found: mpsc::Sender<Vec<Finding>>) {
+pub(super) async fn run(
+    mut listening: Listening,
+    region: Weak<RegionServer>,
+    shared: Arc<Shared>,
+    pending: Arc<Pending>,
+) {
     let mut skipped = 0;
     while let Some(batch) = listening.next().await {
+        let threats = match region.upgrade() {
+            Some(region) => region.threats(batch.source.account),
+            None => return,
+        };
         let records = u64::try_from(batch.records.len()).unwrap_or(u64::MAX);
         let judging = Arc::clone(&shared);
-        let judged = tokio::task::spawn_blocking(move || judge(&batch, &judging)).await;
+        let judged = tokio::task::spawn_blocking(move || judge(&batch, &threats, &judging)).await;
         shared.metrics.judged.inc_by(records);
         skipped = count_skipped(&listening, skipped, &shared);
-        // Waits for those who record: meanwhile what comes is skipped.
         match judged {
             Ok(findings) if findings.is_empty() => {}
             Ok(findings) => {
-                if found.send(findings).await.is_err() {
-                    return;
-                }
+                shared.metrics.lost.inc_by(pending.add(findings));
             }
             Err(error) => tracing::error!(%error, "a batch could not be judged"),
         }
@@ -45,30 +52,37 @@ fn count_skipped(listening: &Listening, before: u64, shared: &Shared) -> u64 {
     skipped
 }
 
-/// Findings of one batch that are kept: more come only from who wants to hide one among them.
+/// Different findings of one batch that are kept as they are ([`Gathered`]): more come only from who wants to hide one among
+/// them.
 const FINDINGS_OF_A_BATCH_MAX: usize = 256;
 
 /// The findings of a batch, each once.
-fn judge(batch: &Batch, shared: &Shared) -> Vec<Finding> {
+fn judge(batch: &Batch, threats: &[(String, Arc<Entries>)], shared: &Shared) -> Vec<Finding> {
     let rules = shared.rules.load();
-    let mut found: HashMap<FindingKey, Finding> = HashMap::new();
+    let threats: Vec<NamedList<'_>> = threats.iter().map(|(name, list)| NamedList { name, list: &**list }).collect();
+    let mut gathered = Gathered::new(FINDINGS_OF_A_BATCH_MAX);
     for record in &batch.records {
-        for finding in findings(record, batch, &**rules, shared) {
-            let is_full = found.len() >= FINDINGS_OF_A_BATCH_MAX;
-            match found.entry(finding.key()) {
-                Entry::Occupied(mut earlier) => earlier.get_mut().absorb(finding),
-                Entry::Vacant(_) if is_full => {
-                    shared.metrics.lost.inc();
-                }
-                Entry::Vacant(place) => drop(place.insert(finding)),
+        for finding in findings(record, batch, &**rules, &threats, shared) {
+            if !gathered.add(finding) {
+                shared.metrics.lost.inc();
             }
         }
     }
-    found.into_values().collect()
+    gathered.take()
 }
 
-fn findings(record: &Record, batch: &Batch, rules: &dyn Rules, shared: &Shared) -> Vec<Finding> {
-    let is_wanted = |category: &Category| *category == Category::DetectionFinding || rules.wants(*category);
+fn findings(
+    record: &Record,
+    batch: &Batch,
+    rules: &dyn Rules,
+    threats: &[NamedList<'_>],
+    shared: &Shared,
+) -> Vec<Finding> {
+    let is_wanted = |category: &Category| match category {
+        Category::DetectionFinding => true,
+        Category::NetworkConnection | Category::DnsQuery if !threats.is_empty() => true,
+        category => rules.wants(*category),
+    };
     if !Category::of_class(record.class.0).iter().any(is_wanted) {
         return Vec::new();
     }
@@ -78,5 +92,8 @@ fn findings(record: &Record, batch: &Batch, rules: &dyn Rules, shared: &Shared) 
     let now = shared.clock.now();
     let by_rules = rules.matches(&event);
     let by_rules = by_rules.iter().map(|rule| describe(rule, &event, &batch.source, shared.partition, now));
-    by_rules.chain(ready_made(&event, &batch.source, shared.partition, now)).collect()
+    by_rules
+        .chain(ready_made(&event, &batch.source, shared.partition, now))
+        .chain(threatened(&event, threats, &batch.source, shared.partition, now))
+        .collect()
 }

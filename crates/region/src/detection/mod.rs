@@ -1,15 +1,19 @@
 //! Detection: from what machines tell, and from how their credentials are used, to findings.
 //!
 //! ```text
-//! telemetry ▶ Listening (bounded, never waits) ▶ judge: the rules ▶ record: gathered and counted ▶ FindingSink ▶ outputs
-//! gateway   ▶ a call with credentials away from their machine ────▶
+//! telemetry ▶ Listening (bounded, never waits) ▶ judge: the rules ▶ Pending ▶ record ▶ FindingSink ▶ outputs
+//! gateway   ▶ a call with credentials away from their machine ▶ Pending ▶ record ▶
 //! ```
+//!
+//! The second way has places and a task of its own: however many findings the rules make, they cannot keep the region from
+//! storing that credentials are away.
 //!
 //! Rules are asked on threads that no request waits for. What comes faster than they answer is not judged: it is counted and
 //! said, and it is stored all the same, since storing is not detection's.
 
 mod away;
 mod judge;
+mod pending;
 mod record;
 mod rules;
 
@@ -27,14 +31,16 @@ use inborn_identity::{Clock, Partition, UnixTime};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
-use tokio::sync::mpsc;
 
 use crate::RegionServer;
+use pending::Pending;
 
 pub(crate) use away::Away;
 
-/// The most lists of findings that wait to be recorded.
-const FOUND_MAX: usize = 16;
+/// The most different findings of the rules that wait to be recorded ([`inborn_detect::finding::Gathered`]).
+const PENDING_MAX: usize = 2048;
+/// The same of findings that the region makes of calls.
+const AWAY_PENDING_MAX: usize = 512;
 
 /// What an operator says about detection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,12 +61,12 @@ impl Default for DetectionSettings {
     }
 }
 
-/// What became of a finding that was to be recorded.
-pub type Recording<'a> = Pin<Box<dyn Future<Output = Result<Recorded, inborn_store::StoreError>> + Send + 'a>>;
+/// What became of a finding that was to be recorded: `None` if nobody wants to know of it, which is then told to nobody.
+pub type Recording<'a> = Pin<Box<dyn Future<Output = Result<Option<Recorded>, inborn_store::StoreError>> + Send + 'a>>;
 
 /// Keeps findings. One that has the key of a kept one is counted up there.
 pub trait FindingSink: Send + Sync + 'static {
-    /// Keeps one.
+    /// Keeps one, unless nobody wants it.
     fn record<'a>(&'a self, finding: &'a Finding, now: UnixTime) -> Recording<'a>;
 }
 
@@ -76,6 +82,7 @@ pub(crate) struct DetectionMetrics {
     judged: Counter,
     skipped: Counter,
     findings: Counter,
+    trusted: Counter,
     lost: Counter,
     away_refused: Counter,
     rules: Gauge,
@@ -91,6 +98,11 @@ impl DetectionMetrics {
             self.skipped.clone(),
         );
         registry.register("inborn_detection_findings", "Occurrences of findings", self.findings.clone());
+        registry.register(
+            "inborn_detection_findings_trusted",
+            "Occurrences of findings that are not kept, since they are about trusted addresses",
+            self.trusted.clone(),
+        );
         registry.register(
             "inborn_detection_findings_lost",
             "Occurrences of findings that could not be recorded",
@@ -116,7 +128,8 @@ struct Shared {
 
 struct Running {
     shared: Arc<Shared>,
-    found: mpsc::Sender<Vec<Finding>>,
+    /// Findings of calls.
+    called: Arc<Pending>,
     away: AwaySettings,
 }
 
@@ -143,13 +156,13 @@ impl Detection {
         let _ = self.outputs.set(outputs);
     }
 
-    /// Findings of others than the rules. Never waits.
-    fn found(&self, findings: Vec<Finding>) {
+    /// Takes in a finding of others than the rules: it is recorded within a moment, once detection was started. Never waits.
+    pub fn found(&self, finding: Finding) {
         let Some(running) = self.running.get() else { return };
-        let count = findings.len() as u64;
-        if running.found.try_send(findings).is_err() {
-            running.shared.metrics.lost.inc_by(count);
-            tracing::warn!(count, "findings are lost: recording them takes too long");
+        let lost = running.called.add([finding]);
+        if lost > 0 {
+            running.shared.metrics.lost.inc_by(lost);
+            tracing::warn!(lost, "findings are lost: more different ones come than can be recorded");
         }
     }
 }
@@ -165,7 +178,6 @@ impl RegionServer {
     /// the log, with file and line.
     pub fn detect(self: &Arc<Self>, settings: DetectionSettings) {
         let DetectionSettings { own_rules, directory, disabled, away } = settings;
-        let (found, recording) = mpsc::channel(FOUND_MAX);
         let metrics = Arc::clone(&self.detection.metrics);
         let mut reader = rules::Reader::new(own_rules, directory, disabled);
         let shared = Arc::new(Shared {
@@ -174,12 +186,16 @@ impl RegionServer {
             partition: self.identity.partition,
             metrics,
         });
-        let running = Running { shared: Arc::clone(&shared), found: found.clone(), away };
+        let (judged, judged_wait) = Pending::new(PENDING_MAX);
+        let (called, called_wait) = Pending::new(AWAY_PENDING_MAX);
+        let (judged, called) = (Arc::new(judged), Arc::new(called));
+        let running = Running { shared: Arc::clone(&shared), called: Arc::clone(&called), away };
         if self.detection.running.set(running).is_err() {
             return;
         }
-        tokio::spawn(judge::run(self.telemetry.listen(), shared, found));
-        tokio::spawn(record::run(Arc::downgrade(self), recording));
+        tokio::spawn(record::run(Arc::downgrade(self), Arc::downgrade(&judged), judged_wait));
+        tokio::spawn(record::run(Arc::downgrade(self), Arc::downgrade(&called), called_wait));
+        tokio::spawn(judge::run(self.telemetry.listen(), Arc::downgrade(self), shared, judged));
         tokio::spawn(rules::watch(reader, Arc::downgrade(self)));
     }
 }

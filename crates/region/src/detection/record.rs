@@ -1,74 +1,55 @@
-//! The task that has findings kept and passed on.
+//! The tasks that have findings kept and passed on.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use inborn_detect::finding::InstanceDetails;
-use inborn_detect::{Finding, FindingKey};
+use inborn_detect::{AddressList, Finding, is_trusted};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::sleep;
 
+use super::pending::Pending;
 use crate::RegionServer;
 
 /// How long occurrences of a finding are gathered before it is stored: one that comes a thousand times a second is stored
 /// four times a second.
 const GATHERING: Duration = Duration::from_millis(250);
-/// The most findings that are gathered.
-const GATHERED_MAX: usize = 4096;
 /// How long it is waited after the store has failed.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Records until the region is gone.
-pub(super) async fn run(region: Weak<RegionServer>, mut found: mpsc::Receiver<Vec<Finding>>) {
-    let mut gathered: HashMap<FindingKey, Finding> = HashMap::new();
-    loop {
-        if gathered.is_empty() {
-            match found.recv().await {
-                Some(findings) => gather(&mut gathered, findings, &region),
-                None => return,
-            }
-        }
-        let until = Instant::now() + GATHERING;
-        while let Ok(Some(findings)) = timeout_at(until, found.recv()).await {
-            gather(&mut gathered, findings, &region);
-        }
-        let Some(region) = region.upgrade() else { return };
-        if !record_all(&region, &mut gathered).await {
+/// Records what waits, until the region is gone.
+pub(super) async fn run(region: Weak<RegionServer>, pending: Weak<Pending>, mut woken: mpsc::Receiver<()>) {
+    while woken.recv().await.is_some() {
+        sleep(GATHERING).await;
+        let (Some(region), Some(pending)) = (region.upgrade(), pending.upgrade()) else { return };
+        let failed = record_all(&region, pending.take()).await;
+        if !failed.is_empty() {
+            let lost = pending.give_back(failed);
+            region.detection.metrics.lost.inc_by(lost);
+            drop((region, pending));
             sleep(PAUSE).await;
         }
     }
 }
 
-fn gather(gathered: &mut HashMap<FindingKey, Finding>, findings: Vec<Finding>, region: &Weak<RegionServer>) {
-    for finding in findings {
-        let (key, count) = (finding.key(), gathered.len());
-        match gathered.get_mut(&key) {
-            Some(earlier) => earlier.absorb(finding),
-            None if count < GATHERED_MAX => drop(gathered.insert(key, finding)),
-            None => {
-                if let Some(region) = region.upgrade() {
-                    region.detection.metrics.lost.inc();
-                }
-            }
-        }
-    }
-}
-
-/// Records what was gathered; what fails is kept for the next time.
-async fn record_all(region: &RegionServer, gathered: &mut HashMap<FindingKey, Finding>) -> bool {
+/// Records findings; gives back those that could not be stored.
+async fn record_all(region: &RegionServer, findings: Vec<Finding>) -> Vec<Finding> {
     let detection = &region.detection;
     let Some(sink) = detection.sink.get() else {
-        detection.metrics.lost.inc_by(gathered.len() as u64);
-        gathered.clear();
-        return true;
+        detection.metrics.lost.inc_by(findings.iter().map(|finding| u64::from(finding.count)).sum());
+        return Vec::new();
     };
-    let mut failed = HashMap::new();
-    for (key, mut finding) in gathered.drain() {
+    let mut failed = Vec::new();
+    for mut finding in findings {
+        if is_about_trusted(region, &finding) {
+            detection.metrics.trusted.inc_by(u64::from(finding.count));
+            continue;
+        }
         complete(region, &mut finding);
-        let now = region.now();
-        match sink.record(&finding, now).await {
-            Ok(recorded) => {
+        match sink.record(&finding, region.now()).await {
+            // Nobody wants to know of it.
+            Ok(None) => {}
+            Ok(Some(recorded)) => {
                 detection.metrics.findings.inc_by(u64::from(finding.count));
                 if let Some(outputs) = detection.outputs.get().filter(|outputs| !outputs.is_empty()) {
                     let line: Arc<str> = finding.to_ocsf(&recorded).to_string().into();
@@ -77,13 +58,18 @@ async fn record_all(region: &RegionServer, gathered: &mut HashMap<FindingKey, Fi
             }
             Err(error) => {
                 tracing::error!(%error, kind = finding.kind.as_str(), "a finding could not be stored");
-                failed.insert(key, finding);
+                failed.push(finding);
             }
         }
     }
-    let is_done = failed.is_empty();
-    *gathered = failed;
-    is_done
+    failed
+}
+
+/// Whether the other side of what was found is trusted by the account.
+fn is_about_trusted(region: &RegionServer, finding: &Finding) -> bool {
+    let lists = region.trusted_addresses(finding.account);
+    let lists: Vec<&dyn AddressList> = lists.iter().map(|list| &**list as &dyn AddressList).collect();
+    is_trusted(finding, &lists)
 }
 
 /// Adds what the region knows of the machine.

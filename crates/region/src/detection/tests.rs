@@ -1,14 +1,18 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use inborn_detect::{Finding, FindingKey, Recorded};
+use inborn_detect::finding::{Action, AwsApiCall, FINDINGS_OF_A_TYPE_MAX, IpDetails, Resource};
+use inborn_detect::{Finding, FindingKey, FindingType, Recorded, Severity};
 use inborn_identity::{AccountId, Clock, InstanceId, Partition, UnixTime};
-use inborn_store::{SqliteStore, StoreError};
+use inborn_store::{PartKind, SqliteStore, StoreError};
 use inborn_telemetry::{Batch, ClassUid, Record, Source};
 use inborn_testkit::ManualClock;
 use serde_json::{Value, json};
+
+use crate::guardduty::SetChange;
+use crate::guardduty::settings::{AddressSet, Tags};
 
 use super::{DetectionSettings, FindingOutput, FindingSink, Recording};
 use crate::{KeySource, Opening, Rates, RegionIdentity, RegionServer, TelemetrySettings};
@@ -38,14 +42,17 @@ impl FindingSink for Kept {
                 Some(earlier) => earlier.absorb(finding.clone()),
                 None => drop(findings.insert(finding.key(), finding.clone())),
             }
-            Ok(Recorded {
+            if finding.title.starts_with("unwanted") {
+                return Ok(None);
+            }
+            Ok(Some(Recorded {
                 detector: "0".repeat(32).into(),
                 id: "1".repeat(32).into(),
                 created_at: now,
                 updated_at: now,
                 archived: false,
                 first,
-            })
+            }))
         })
     }
 }
@@ -203,6 +210,127 @@ async fn rules_of_the_operator_are_used_and_wrong_ones_are_counted() {
     assert_eq!(line["finding_info"]["types"], json!(["Inborn:Runtime/RuleMatched"]));
     let metrics = &setup.region.metrics.detection;
     assert_eq!((metrics.rules.get(), metrics.rule_errors.get()), (1, 1));
+}
+
+fn shell_to(number: usize) -> Value {
+    let mut shell = reverse_shell();
+    let [high, low] = u16::try_from(number).unwrap().to_be_bytes();
+    shell["unmapped"]["dup"]["dst_endpoint"]["ip"] = json!(format!("10.0.{high}.{low}"));
+    shell
+}
+
+fn away(subject: &str) -> Finding {
+    Finding {
+        kind: FindingType::EXFILTRATION_OUTSIDE,
+        severity: Severity::High,
+        title: subject.to_owned(),
+        description: String::new(),
+        partition: Partition::Aws,
+        account: AccountId::new(123_456_789_012).unwrap(),
+        region: "eu-central-1".parse().unwrap(),
+        resource: Resource::machine(machine()),
+        action: None,
+        runtime: None,
+        threat_lists: Vec::new(),
+        rule: None,
+        subject: subject.to_owned(),
+        count: 1,
+        first_seen: NOW,
+        last_seen: NOW,
+    }
+}
+
+#[tokio::test]
+async fn a_flood_of_different_findings_hides_nothing_and_is_counted() {
+    let setup = start(DetectionSettings::default()).await;
+    let flood: Vec<Value> = (0..2000).map(shell_to).collect();
+    setup.region.telemetry.tell(&batch(&flood));
+    let mut others = Batch::clone(&batch(&[reverse_shell()]));
+    others.source.instance = "i-00000000000000002".parse().unwrap();
+    setup.region.telemetry.tell(&Arc::new(others));
+    setup.region.detection().found(away("192.0.2.1"));
+    let counted = || setup.kept.findings.lock().unwrap().values().map(|finding| finding.count).sum::<u32>();
+    within_two_seconds(|| counted() == 2002).await;
+    let findings = setup.kept.findings.lock().unwrap();
+    let of = |kind: &str, number: &str| {
+        let is_of =
+            |finding: &&Finding| finding.kind.as_str() == kind && finding.instance().unwrap().to_string() == number;
+        findings.values().filter(is_of).count()
+    };
+    assert_eq!(of("Execution:Runtime/ReverseShell", &machine().to_string()), FINDINGS_OF_A_TYPE_MAX + 1);
+    assert_eq!(of("Execution:Runtime/ReverseShell", "i-00000000000000002"), 1);
+    assert_eq!(of(FindingType::EXFILTRATION_OUTSIDE.as_str(), &machine().to_string()), 1);
+    assert_eq!(setup.region.metrics.detection.lost.get(), 0);
+}
+
+#[tokio::test]
+async fn what_nobody_wants_is_told_to_nobody() {
+    let setup = start(DetectionSettings::default()).await;
+    setup.region.detection().found(away("unwanted"));
+    within_two_seconds(|| *setup.kept.stored.lock().unwrap() == 1).await;
+    setup.region.detection().found(away("wanted"));
+    within_two_seconds(|| !setup.lines.0.lock().unwrap().is_empty()).await;
+    let lines = setup.lines.0.lock().unwrap();
+    assert_eq!((lines.len(), &lines[0]["message"]), (1, &json!("wanted")));
+    assert_eq!(setup.region.metrics.detection.findings.get(), 1);
+}
+
+fn connection(to: &str) -> Value {
+    json!({
+        "class_uid": 4001, "activity_id": 1, "connection_info": { "direction_id": 2 }, "dst_endpoint": { "ip": to, "port": 443 },
+        "actor": { "process": { "pid": 7, "file": { "path": "/usr/bin/curl" } } },
+    })
+}
+
+fn query(name: &str) -> Value {
+    json!({ "class_uid": 4003, "activity_id": 1, "query": { "hostname": name } })
+}
+
+#[tokio::test]
+async fn lists_of_the_account_make_findings_and_trusted_addresses_make_none() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("bad.txt"), "192.0.2.0/24\nevil.example\n").unwrap();
+    fs::write(directory.path().join("good.txt"), "192.0.2.7\n127.0.0.1\n").unwrap();
+    // Rules of nobody: the lists are asked all the same.
+    let setup = start(DetectionSettings { own_rules: false, ..DetectionSettings::default() }).await;
+    let guardduty = setup.region.guardduty();
+    guardduty.read_lists_from(directory.path().to_owned());
+    let account = AccountId::new(123_456_789_012).unwrap();
+    let detector = guardduty.ensure(account, NOW).await.unwrap().unwrap().id.clone();
+    for (kind, name) in [(PartKind::ThreatIntelSet, "bad"), (PartKind::IpSet, "good")] {
+        let set = AddressSet {
+            name: name.to_owned(),
+            format: "TXT".to_owned(),
+            location: format!("file:{name}.txt"),
+            is_active: true,
+            bucket_owner: None,
+            tags: Tags::new(),
+            client_token: None,
+        };
+        let change = |_: Option<&AddressSet>, _: &BTreeMap<_, _>| Ok::<_, ()>(SetChange::To(set));
+        assert!(guardduty.put_set((account, &detector, kind), None, change).await.is_ok());
+    }
+    setup.region.detection().found(Finding { action: Some(remote("127.0.0.1")), ..away("trusted") });
+    let events = [connection("192.0.2.1"), connection("192.0.2.7"), connection("203.0.113.1"), query("a.evil.example")];
+    setup.region.telemetry.tell(&batch(&events));
+    within_two_seconds(|| setup.lines.0.lock().unwrap().len() == 2).await;
+    within_two_seconds(|| setup.region.metrics.detection.trusted.get() == 2).await;
+    let lines = setup.lines.0.lock().unwrap();
+    let kinds: BTreeSet<&str> = lines.iter().map(|line| line["finding_info"]["types"][0].as_str().unwrap()).collect();
+    let expected = ["Impact:EC2/MaliciousDomainRequest.Custom", "UnauthorizedAccess:EC2/MaliciousIPCaller.Custom"];
+    assert_eq!(kinds, BTreeSet::from(expected));
+    let findings = setup.kept.findings.lock().unwrap();
+    assert!(findings.values().all(|finding| finding.threat_lists[0].name == "bad"));
+}
+
+fn remote(address: &str) -> Action {
+    Action::AwsApiCall(AwsApiCall {
+        api: "GetCallerIdentity".to_owned(),
+        service: "sts.amazonaws.com".to_owned(),
+        user_agent: None,
+        remote: IpDetails(address.parse().unwrap()),
+        error_code: None,
+    })
 }
 
 #[tokio::test]

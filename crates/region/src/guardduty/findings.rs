@@ -1,126 +1,25 @@
-//! Findings, from whoever finds something into the store: gathered, counted, put aside by filters, and told.
+//! Findings, from detection into the store: counted, put aside by filters, and kept within each machine's share.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
 
-use inborn_detect::finding::count_up;
+use inborn_detect::finding::{count_up, shorten};
 use inborn_detect::{Finding, Recorded};
 use inborn_identity::UnixTime;
-use inborn_store::{self as store, FindingPlace, FindingQuery, FindingRetention, InstanceState, StoreError};
+use inborn_store::{self as store, FindingPlace, FindingQuery, FindingRetention, StoreError};
 use serde_json::Value;
-use tokio::sync::mpsc;
 
+use super::shares::Shares;
 use super::{GuardDuty, Watched, new_id};
 use crate::RegionServer;
 use crate::detection::{FindingSink, Recording};
 
-/// Most different findings that wait for the store.
-pub(crate) const PENDING_MAX: usize = 1000;
-/// How long findings gather before they are stored together.
-const GATHERED: Duration = Duration::from_millis(100);
-/// How long to wait when the store has failed.
-const RETRY: Duration = Duration::from_secs(1);
 /// How long a finding is kept after it was last seen. Source: user guide of GuardDuty: ninety days.
 pub(crate) const KEPT_SECONDS: u64 = 90 * 24 * 3600;
-/// Most findings of a detector. The oldest go first.
+/// Most findings of a detector. Of what each machine has of each type, the oldest go first.
 pub(crate) const FINDINGS_MAX: u32 = 10_000;
-
-/// Findings that wait for the store, by what makes them one.
-pub(crate) struct Pending {
-    found: Mutex<BTreeMap<String, Finding>>,
-    wake: mpsc::Sender<()>,
-}
-
-impl Pending {
-    pub(super) fn new() -> (Self, mpsc::Receiver<()>) {
-        let (wake, woken) = mpsc::channel(1);
-        (Self { found: Mutex::default(), wake }, woken)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Finding>> {
-        self.found.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes a finding in; false if there is no room for another kind of it.
-    pub(super) fn add(&self, finding: Finding) -> bool {
-        let mut found = self.lock();
-        let is_full = found.len() >= PENDING_MAX;
-        match found.entry(finding.key().as_str().to_owned()) {
-            Entry::Occupied(mut earlier) => earlier.get_mut().absorb(finding),
-            Entry::Vacant(_) if is_full => return false,
-            Entry::Vacant(place) => drop(place.insert(finding)),
-        }
-        drop(found);
-        // If it is full, whoever reads it is about to wake.
-        let _ = self.wake.try_send(());
-        true
-    }
-
-    pub(super) fn take(&self) -> Vec<Finding> {
-        core::mem::take(&mut *self.lock()).into_values().collect()
-    }
-
-    /// Gives back what could not be stored. What has come since then is later.
-    pub(super) fn give_back(&self, findings: Vec<Finding>) {
-        for mut earlier in findings {
-            let mut found = self.lock();
-            match found.entry(earlier.key().as_str().to_owned()) {
-                Entry::Occupied(mut later) => {
-                    earlier.absorb(later.get().clone());
-                    later.insert(earlier);
-                }
-                Entry::Vacant(place) => drop(place.insert(earlier)),
-            }
-        }
-        let _ = self.wake.try_send(());
-    }
-}
-
-/// Stores what is found, as long as the region is there.
-pub(crate) fn start(region: &Arc<RegionServer>, woken: mpsc::Receiver<()>) {
-    tokio::spawn(settle(Arc::downgrade(region), woken));
-}
-
-async fn settle(region: Weak<RegionServer>, mut woken: mpsc::Receiver<()>) {
-    while woken.recv().await.is_some() {
-        tokio::time::sleep(GATHERED).await;
-        let Some(region) = region.upgrade() else { return };
-        let found = region.guardduty.pending.take();
-        if let Err((error, left)) = region.guardduty.store_all(found, region.now()).await {
-            tracing::error!(%error, findings = left.len(), "findings cannot be stored and wait");
-            region.guardduty.pending.give_back(left);
-            drop(region);
-            tokio::time::sleep(RETRY).await;
-        }
-    }
-}
-
-impl RegionServer {
-    /// Takes a finding, to be stored within a moment: anew, or counted up if it is one that was found before. What the region
-    /// knows of the machine is added.
-    pub fn found(&self, mut finding: Finding) {
-        if let Some(details) = finding.resource.instance.as_mut()
-            && let Some(machine) = self.machines().get(details.instance)
-        {
-            details.zone.get_or_insert_with(|| machine.zone.to_string());
-            details.image.get_or_insert_with(|| machine.image_id.clone());
-            details.instance_type.get_or_insert_with(|| machine.instance_type.clone());
-            details.state.get_or_insert_with(|| state(machine.state).to_owned());
-            details.launched_at.get_or_insert(machine.launch_time);
-            details.private_address.get_or_insert_with(|| machine.private_address.to_string());
-            if details.tags.is_empty() {
-                details.tags = machine.tags.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
-            }
-        }
-        let kind = finding.kind;
-        if !self.guardduty.pending.add(finding) {
-            self.metrics.findings_lost.inc();
-            tracing::error!(%kind, "too many findings wait for the store: one is lost");
-        }
-    }
-}
+/// How many places are made at a time when there are no more.
+pub(crate) const FINDINGS_ROOM: u32 = 500;
 
 /// Keeps what the rules find.
 struct Keeper(Weak<RegionServer>);
@@ -129,21 +28,7 @@ impl FindingSink for Keeper {
     fn record<'a>(&'a self, finding: &'a Finding, now: UnixTime) -> Recording<'a> {
         Box::pin(async move {
             let region = self.0.upgrade().ok_or(StoreError::Closed)?;
-            // Nobody wants to know: the detector is off, or was deleted.
-            let unwanted = || Recorded {
-                detector: "".into(),
-                id: new_id().into(),
-                created_at: now,
-                updated_at: now,
-                archived: true,
-                first: true,
-            };
-            let watched = region.guardduty.ensure(finding.account, now).await?;
-            let Some(watched) = watched.filter(|watched| watched.settings.watches(finding.kind.as_str())) else {
-                return Ok(unwanted());
-            };
-            let stored = region.guardduty.store_some(&watched, core::slice::from_ref(finding), now, |_| {}).await?;
-            Ok(stored.into_iter().next().unwrap_or_else(unwanted))
+            region.guardduty.keep_finding(finding, now).await
         })
     }
 }
@@ -155,60 +40,32 @@ impl RegionServer {
     }
 }
 
-const fn state(state: InstanceState) -> &'static str {
-    match state {
-        InstanceState::Running => "running",
-        InstanceState::Stopped => "stopped",
-        InstanceState::Terminated => "terminated",
-    }
-}
+/// What changes of detectors, their parts and findings take turns with: the findings of each detector, as far as they are counted.
+pub(super) type Turn = HashMap<String, Shares>;
 
 /// A finding as it is about to be stored.
 struct Change {
-    finding: Finding,
     recorded: Recorded,
     row: store::Finding,
 }
 
 impl GuardDuty {
-    /// Stores findings; what could not be stored comes back.
-    pub(super) async fn store_all(&self, found: Vec<Finding>, now: UnixTime) -> Result<(), (StoreError, Vec<Finding>)> {
-        let mut by_account: BTreeMap<_, Vec<Finding>> = BTreeMap::new();
-        for finding in found {
-            by_account.entry(finding.account).or_default().push(finding);
+    /// Stores a finding: anew, or counted up if it is one that was found before. `None` if nobody wants it: the detector is off or
+    /// was deleted, or the finding cannot be kept.
+    pub(super) async fn keep_finding(&self, finding: &Finding, now: UnixTime) -> Result<Option<Recorded>, StoreError> {
+        let watched = self.ensure(finding.account, now).await?;
+        let Some(watched) = watched.filter(|watched| watched.settings.watches(finding.kind.as_str())) else {
+            return Ok(None);
+        };
+        match self.store_some(&watched, core::slice::from_ref(finding), now, |_| {}).await {
+            Ok(stored) => Ok(stored.into_iter().next()),
+            // Deleted in this moment.
+            Err(StoreError::Conflict(_)) => Ok(None),
+            Err(error) => Err(error),
         }
-        let (mut left, mut failed) = (Vec::new(), None);
-        for (account, findings) in by_account {
-            let watched = match self.ensure(account, now).await {
-                Ok(Some(watched)) => watched,
-                // The detector was deleted: nobody wants to know.
-                Ok(None) => continue,
-                Err(error) => {
-                    failed = Some(error);
-                    left.extend(findings);
-                    continue;
-                }
-            };
-            let mut wanted = findings.into_iter().filter(|finding| watched.settings.watches(finding.kind.as_str()));
-            loop {
-                let some: Vec<Finding> = wanted.by_ref().take(store::Finding::WRITTEN_MAX).collect();
-                if some.is_empty() {
-                    break;
-                }
-                match self.store_some(&watched, &some, now, |_| {}).await {
-                    // Deleted in this moment.
-                    Ok(_) | Err(StoreError::Conflict(_)) => {}
-                    Err(error) => {
-                        failed = Some(error);
-                        left.extend(some);
-                    }
-                }
-            }
-        }
-        failed.map_or(Ok(()), |error| Err((error, left)))
     }
 
-    /// Stores findings of one detector, and tells of them. `mark` has the last word on their documents.
+    /// Stores findings of one detector. `mark` has the last word on their documents.
     pub(crate) async fn store_some(
         &self,
         watched: &Watched,
@@ -216,11 +73,12 @@ impl GuardDuty {
         now: UnixTime,
         mark: impl Fn(&mut Value),
     ) -> Result<Vec<Recorded>, StoreError> {
-        let _turn = self.turn.lock().await;
+        let mut turn = self.turn.lock().await;
         let watched = self.get(watched.account, &watched.id).ok_or(StoreError::Conflict(absent()))?;
+        let shares = self.shares_of(&mut turn, &watched.id).await?;
         let mut changes = Vec::with_capacity(findings.len());
         for finding in findings {
-            match self.change_of(&watched, finding, now, &mark).await {
+            match self.change_of(&watched, shares, finding, now, &mark).await {
                 Ok(change) => changes.push(change),
                 // One that cannot be read does not hold up the others.
                 Err(error @ StoreError::Corrupt(_)) => tracing::error!(%error, "a finding is lost"),
@@ -228,15 +86,35 @@ impl GuardDuty {
             }
         }
         self.store.put_findings(changes.iter().map(|change| change.row.clone()).collect()).await?;
-        if let Some(output) = self.output.get() {
-            changes.iter().for_each(|change| output.found(&change.finding, &change.recorded));
+        changes.iter().filter(|change| change.recorded.first).for_each(|change| shares.add(&change.row));
+        if shares.total() > FINDINGS_MAX as usize {
+            // Not later: until then the newest would count, whoever made them.
+            let retention =
+                FindingRetention { updated_since: UnixTime::default(), findings_max: FINDINGS_MAX - FINDINGS_ROOM };
+            turn.clear();
+            while self.store.forget_findings(retention).await? > 0 {}
         }
         Ok(changes.into_iter().map(|change| change.recorded).collect())
+    }
+
+    /// The findings of a detector, counted the first time that this is asked.
+    async fn shares_of<'a>(&self, turn: &'a mut Turn, detector: &str) -> Result<&'a mut Shares, StoreError> {
+        if !turn.contains_key(detector) {
+            let mut shares = Shares::default();
+            self.each_row(detector, |row| {
+                shares.add(row);
+                Ok(())
+            })
+            .await?;
+            turn.insert(detector.to_owned(), shares);
+        }
+        turn.get_mut(detector).ok_or(StoreError::Conflict(absent()))
     }
 
     async fn change_of(
         &self,
         watched: &Watched,
+        shares: &Shares,
         finding: &Finding,
         now: UnixTime,
         mark: &impl Fn(&mut Value),
@@ -252,27 +130,58 @@ impl GuardDuty {
         let mut new = finding.document(&recorded);
         mark(&mut new);
         recorded.archived = watched.puts_aside(&new);
-        let key = if is_sample(&new) { format!("sample|{}", finding.key()) } else { finding.key().to_string() };
-        let query = FindingQuery { detector: watched.id.clone(), key: Some(key.clone()), after: None, limit: 1 };
-        let earlier = self.store.findings(query).await?.into_iter().next();
-        // What an operator put aside was dealt with. If it happens again, that is news; what a filter puts aside is not.
-        let earlier = earlier.filter(|earlier| !earlier.is_archived || recorded.archived);
+        let is_sample = is_sample(&new);
+        let key_of = |finding: &Finding| {
+            let key = finding.key();
+            if is_sample { format!("sample|{key}") } else { key.to_string() }
+        };
+        let mut finding = finding.clone();
+        let mut earlier = self.earlier(&watched.id, key_of(&finding), recorded.archived).await?;
+        if earlier.is_none() && shares.is_used_up(finding.instance(), finding.kind.as_str(), recorded.archived) {
+            finding = finding.into_further();
+            earlier = self.earlier(&watched.id, key_of(&finding), recorded.archived).await?;
+        }
         let document = match &earlier {
             Some(earlier) => {
                 (recorded.id, recorded.first) = (earlier.id.as_str().into(), false);
                 recorded.created_at = earlier.created_at;
                 let mut document = read(earlier)?;
-                count_up(&mut document, finding, &recorded);
+                count_up(&mut document, &finding, &recorded);
                 document
             }
             None => finding.document(&recorded),
         };
-        let row = row(watched, finding, &recorded, key, document, mark)?;
-        Ok(Change { finding: finding.clone(), recorded, row })
+        let row = row(watched, &finding, &recorded, key_of(&finding), document, mark)?;
+        Ok(Change { recorded, row })
+    }
+
+    /// The latest finding of this key that another is counted up in. What an operator put aside was dealt with: if it happens
+    /// again, that is news; what a filter puts aside (`is_archived`) is not.
+    async fn earlier(
+        &self,
+        detector: &str,
+        key: String,
+        is_archived: bool,
+    ) -> Result<Option<store::Finding>, StoreError> {
+        let query = FindingQuery { detector: detector.to_owned(), key: Some(key), after: None, limit: 1 };
+        let earlier = self.store.findings(query).await?.into_iter().next();
+        Ok(earlier.filter(|earlier| !earlier.is_archived || is_archived))
     }
 
     /// All findings of a detector, the latest first, a part at a time.
     pub(crate) async fn each_finding(&self, detector: &str, mut look: impl FnMut(Value)) -> Result<(), StoreError> {
+        self.each_row(detector, |row| {
+            look(read(row)?);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn each_row(
+        &self,
+        detector: &str,
+        mut look: impl FnMut(&store::Finding) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
         let mut after = None;
         loop {
             let limit = FindingQuery::LIMIT_MAX;
@@ -281,9 +190,7 @@ impl GuardDuty {
             if let (Some(last), true) = (page.last(), page.len() >= limit as usize) {
                 after = Some(FindingPlace { updated_at: last.updated_at, id: last.id.clone() });
             }
-            for finding in &page {
-                look(read(finding)?);
-            }
+            page.iter().try_for_each(&mut look)?;
             if after.is_none() {
                 return Ok(());
             }
@@ -302,7 +209,9 @@ impl GuardDuty {
         ids: Vec<String>,
         change: impl Fn(&mut store::Finding, &mut Value),
     ) -> Result<bool, StoreError> {
-        let _turn = self.turn.lock().await;
+        let mut turn = self.turn.lock().await;
+        // What is put aside counts in another share: they are counted anew.
+        turn.remove(detector);
         let mut found = self.store.findings_by_id(detector.to_owned(), ids.clone()).await?;
         if found.len() != ids.len() {
             return Ok(false);
@@ -320,7 +229,10 @@ impl GuardDuty {
     pub(crate) async fn tidy(&self, now: UnixTime) -> Result<(), StoreError> {
         self.agents.write(self.store.as_ref()).await?;
         let retention = FindingRetention { updated_since: now.minus(KEPT_SECONDS), findings_max: FINDINGS_MAX };
-        while self.store.forget_findings(retention).await? > 0 {}
+        let mut turn = self.turn.lock().await;
+        while self.store.forget_findings(retention).await? > 0 {
+            turn.clear();
+        }
         Ok(())
     }
 
@@ -344,6 +256,7 @@ fn row(
 ) -> Result<store::Finding, StoreError> {
     mark(&mut document);
     let count = document.pointer("/service/count").and_then(Value::as_u64).unwrap_or(1);
+    shorten(&mut document, store::Finding::DOCUMENT_MAX);
     let document = document.to_string();
     if document.len() > store::Finding::DOCUMENT_MAX {
         return Err(StoreError::Corrupt(format!("a finding of type {} is too long", finding.kind)));

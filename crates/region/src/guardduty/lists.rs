@@ -5,6 +5,8 @@ use std::io::{self, Read};
 use std::net::IpAddr;
 use std::path::Path;
 
+use inborn_detect::AddressList;
+
 /// How a location of such a file begins. The rest is its name in the directory.
 pub(crate) const SCHEME: &str = "file:";
 /// Longest name, in bytes.
@@ -18,11 +20,11 @@ const ENTRY_BYTES_MAX: usize = 253;
 
 /// What a file has.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Entries {
+pub(crate) struct Entries {
     /// Networks, as their first address and the bits that count. Sorted.
-    pub networks: Vec<(IpAddr, u8)>,
+    networks: Vec<(IpAddr, u8)>,
     /// Names of hosts, in small letters. Sorted.
-    pub names: Vec<String>,
+    names: Vec<String>,
 }
 
 /// Why a file is no list.
@@ -121,18 +123,16 @@ fn host(text: &str) -> Option<String> {
     is_host.then(|| text.to_ascii_lowercase())
 }
 
-impl Entries {
+impl AddressList for Entries {
     /// Whether an address is in one of the networks.
-    #[must_use]
-    pub fn has_address(&self, address: IpAddr) -> bool {
+    fn has_address(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         let most = if address.is_ipv4() { 32 } else { 128 };
         (0..=most).any(|bits| self.networks.binary_search(&(first(address, bits), bits)).is_ok())
     }
 
     /// Whether a name, or one that it is below, is among the names.
-    #[must_use]
-    pub fn has_name(&self, name: &str) -> bool {
+    fn has_name(&self, name: &str) -> bool {
         let name = name.trim_end_matches('.').to_ascii_lowercase();
         let mut rest = name.as_str();
         loop {

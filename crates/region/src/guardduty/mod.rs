@@ -9,16 +9,16 @@ mod events;
 pub(crate) mod findings;
 mod lists;
 pub(crate) mod settings;
+mod shares;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
-use inborn_detect::{Finding, Recorded};
 use inborn_identity::{AccountId, InstanceId, UnixTime};
 use inborn_store::{AgentReport, Conflict, Detector, DetectorPart, PartKind, SettingChange, Store, StoreError};
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::Mutex;
 
 use crate::RegionServer;
 use crate::gateway::new_uuid;
@@ -26,8 +26,8 @@ use crate::telemetry::Agent;
 use agents::Agents;
 use criteria::Criteria;
 pub use events::EventSource;
-use findings::Pending;
-pub use lists::Entries;
+use findings::Turn;
+pub(crate) use lists::Entries;
 use settings::{AddressSet, Filter, Settings};
 
 pub(crate) use agents::is_covered;
@@ -35,22 +35,14 @@ pub(crate) use agents::is_covered;
 /// How often a setting is read again because somebody else has set it.
 const TRIES: u32 = 5;
 
-/// Is told of every finding that was stored: anew, or counted up.
-pub trait FindingListener: Send + Sync + 'static {
-    /// What was found, and what the store made of it. Must not block.
-    fn found(&self, finding: &Finding, recorded: &Recorded);
-}
-
 /// Detectors: the store's truth, mirrored in memory for those who cannot wait for it.
 pub(crate) struct GuardDuty {
     store: Arc<dyn Store>,
     watched: ArcSwap<BTreeMap<AccountId, Arc<Watched>>>,
     /// Changes of detectors, their parts and findings take turns.
-    turn: Mutex<()>,
+    turn: Mutex<Turn>,
     agents: Agents,
-    pending: Pending,
     lists: OnceLock<PathBuf>,
-    output: OnceLock<Arc<dyn FindingListener>>,
     events: events::Asked,
 }
 
@@ -140,8 +132,8 @@ fn damaged(what: &'static str, id: &str) -> StoreError {
 }
 
 impl GuardDuty {
-    /// Reads all detectors, and gives what [`findings::start`] needs.
-    pub(crate) async fn load(store: Arc<dyn Store>) -> Result<(Self, mpsc::Receiver<()>), StoreError> {
+    /// Reads all detectors.
+    pub(crate) async fn load(store: Arc<dyn Store>) -> Result<Self, StoreError> {
         let mut watched = BTreeMap::new();
         for Detector { id, account, created_at, updated_at, document } in store.detectors().await? {
             let settings = serde_json::from_str(&document).map_err(|_| damaged("detector", &id))?;
@@ -163,18 +155,15 @@ impl GuardDuty {
         }
         let watched = watched.into_values().map(|watched| (watched.account, Arc::new(watched))).collect();
         let agents = Agents::load(store.as_ref()).await?;
-        let (pending, woken) = Pending::new();
         let guardduty = Self {
             store,
             watched: ArcSwap::from_pointee(watched),
-            turn: Mutex::new(()),
+            turn: Mutex::default(),
             agents,
-            pending,
             lists: OnceLock::new(),
-            output: OnceLock::new(),
             events: events::Asked::default(),
         };
-        Ok((guardduty, woken))
+        Ok(guardduty)
     }
 
     /// The detector of an account.
@@ -264,7 +253,8 @@ impl GuardDuty {
 
     /// Deletes a detector with all that belongs to it; gives whether there was one.
     pub(crate) async fn delete(&self, account: AccountId, id: &str) -> Result<bool, StoreError> {
-        let _turn = self.turn.lock().await;
+        let mut turn = self.turn.lock().await;
+        turn.remove(id);
         if self.get(account, id).is_none() {
             return Ok(false);
         }
@@ -445,26 +435,19 @@ impl RegionServer {
         self.guardduty.read_lists_from(directory);
     }
 
-    /// Says who is told of findings. Only the first call counts.
-    pub fn tell_findings_to(&self, output: Arc<dyn FindingListener>) {
-        let _ = self.guardduty.output.set(output);
-    }
-
     /// Says who answers questions for events. Only the first call counts; before it there is no answer.
     pub fn ask_for_events(&self, source: Arc<dyn EventSource>) {
         self.guardduty.events.set(source);
     }
 
     /// The addresses that an account trusts.
-    #[must_use]
-    pub fn trusted_addresses(&self, account: AccountId) -> Vec<Arc<Entries>> {
+    pub(crate) fn trusted_addresses(&self, account: AccountId) -> Vec<Arc<Entries>> {
         let known = self.guardduty.of(account);
         known.iter().flat_map(|known| known.ip_sets.values()).filter_map(|read| read.entries.clone()).collect()
     }
 
     /// The addresses and names that an account calls threats, by the names of the lists they are on.
-    #[must_use]
-    pub fn threats(&self, account: AccountId) -> Vec<(String, Arc<Entries>)> {
+    pub(crate) fn threats(&self, account: AccountId) -> Vec<(String, Arc<Entries>)> {
         let known = self.guardduty.of(account);
         let sets = known.iter().flat_map(|known| known.threat_sets.values());
         sets.filter_map(|read| Some((read.set.name.clone(), read.entries.clone()?))).collect()

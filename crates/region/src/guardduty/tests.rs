@@ -1,5 +1,5 @@
-use inborn_detect::finding::{InstanceDetails, Resource};
-use inborn_detect::{FindingType, Severity};
+use inborn_detect::finding::{FINDINGS_OF_A_TYPE_MAX, InstanceDetails, Resource};
+use inborn_detect::{AddressList, Finding, FindingType, Severity};
 use inborn_identity::Partition;
 use inborn_store::{FindingQuery, SqliteStore};
 use inborn_testkit::{Fault, FaultyStore};
@@ -38,7 +38,7 @@ fn finding(subject: &str) -> Finding {
 }
 
 async fn on(store: Arc<dyn Store>) -> GuardDuty {
-    GuardDuty::load(store).await.unwrap().0
+    GuardDuty::load(store).await.unwrap()
 }
 
 async fn fresh() -> (Arc<dyn Store>, GuardDuty) {
@@ -48,7 +48,9 @@ async fn fresh() -> (Arc<dyn Store>, GuardDuty) {
 
 impl GuardDuty {
     async fn store_now(&self, findings: Vec<Finding>, now: UnixTime) {
-        self.store_all(findings, now).await.unwrap();
+        for finding in findings {
+            self.keep_finding(&finding, now).await.unwrap();
+        }
     }
 
     async fn documents(&self) -> Vec<Value> {
@@ -189,32 +191,98 @@ async fn a_detector_that_is_off_finds_nothing() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_stored_waits_and_is_counted_meanwhile() {
+async fn what_cannot_be_stored_is_refused_and_counts_when_it_comes_again() {
     let store = Arc::new(FaultyStore::new(Arc::new(SqliteStore::in_memory().unwrap())));
     let guardduty = on(Arc::clone(&store) as Arc<dyn Store>).await;
     guardduty.ensure(account(), NOW).await.unwrap();
     store.fail_next(Fault::full());
-    assert!(guardduty.pending.add(finding("a")));
-    let (error, left) = guardduty.store_all(guardduty.pending.take(), NOW).await.unwrap_err();
-    assert_eq!((error, left.len()), (StoreError::Full, 1));
-    assert!(guardduty.pending.add(Finding { last_seen: NOW.plus(9), ..finding("a") }));
-    guardduty.pending.give_back(left);
-    guardduty.store_now(guardduty.pending.take(), NOW).await;
+    assert_eq!(guardduty.keep_finding(&finding("a"), NOW).await, Err(StoreError::Full));
+    guardduty.store_now(vec![Finding { count: 2, last_seen: NOW.plus(9), ..finding("a") }], NOW).await;
     let all = guardduty.documents().await;
     assert_eq!((all.len(), &all[0]["service"]["count"]), (1, &json!(2)));
     assert_eq!(all[0]["service"]["eventLastSeen"], "2027-01-15T08:00:09.000Z");
 }
 
 #[tokio::test]
-async fn pending_below_at_and_above_the_limit() {
-    let (_store, guardduty) = fresh().await;
-    for number in 0..findings::PENDING_MAX {
-        assert!(guardduty.pending.add(finding(&number.to_string())), "{number}");
+async fn a_share_below_at_and_above_the_limit_also_after_a_restart() {
+    let (store, guardduty) = fresh().await;
+    for number in 0..FINDINGS_OF_A_TYPE_MAX {
+        guardduty.store_now(vec![finding(&number.to_string())], NOW).await;
+        assert_eq!(guardduty.documents().await.len(), number + 1);
     }
-    assert!(!guardduty.pending.add(finding("one more")));
-    assert!(guardduty.pending.add(finding("0")), "one that is there already is counted");
-    guardduty.store_now(guardduty.pending.take(), NOW).await;
-    assert_eq!(guardduty.documents().await.len(), findings::PENDING_MAX);
+    let of_another = Finding { resource: Resource::machine("i-0123456789abcdef1".parse().unwrap()), ..finding("a") };
+    let again = on(store).await;
+    let more = (0..10).map(|number| finding(&format!("more {number}")));
+    again.store_now(more.chain([finding("0"), of_another]).collect(), NOW.plus(1)).await;
+    let all = again.documents().await;
+    assert_eq!(all.len(), FINDINGS_OF_A_TYPE_MAX + 2);
+    let further = all.iter().find(|one| one["title"].as_str().unwrap().starts_with("Further")).unwrap();
+    assert_eq!(further["service"]["count"], 10);
+    // One that is there is counted where it is.
+    assert_eq!(all.iter().filter(|one| one["service"]["count"] == 2).count(), 1);
+    // What an operator has dealt with makes room.
+    let id = all.iter().find(|one| one["service"]["count"] == 2).unwrap()["id"].as_str().unwrap();
+    again.archive(id).await;
+    again.store_now(vec![finding("new")], NOW.plus(2)).await;
+    assert_eq!(again.documents().await.len(), FINDINGS_OF_A_TYPE_MAX + 3);
+}
+
+#[tokio::test]
+async fn more_findings_than_are_kept_are_forgotten_at_once_where_there_are_most() {
+    let (store, guardduty) = fresh().await;
+    let detector = guardduty.ensure(account(), NOW).await.unwrap().unwrap().id.clone();
+    guardduty.store_now(vec![Finding { kind: FindingType::EXFILTRATION_OUTSIDE, ..finding("a") }], NOW).await;
+    let machine = |number: u32| format!("i-{number:017x}").parse().ok();
+    let row = |number: u32| inborn_store::Finding {
+        id: format!("{number:032x}"),
+        detector: detector.clone(),
+        key: number.to_string(),
+        kind: "Execution:Runtime/ReverseShell".to_owned(),
+        severity_tenths: 80,
+        created_at: NOW.plus(1),
+        updated_at: NOW.plus(1),
+        is_archived: false,
+        // A hundred machines, each with as much as it can have.
+        instance: machine(number % 100),
+        count: 1,
+        document: "{}".to_owned(),
+    };
+    let rows: Vec<_> = (1..findings::FINDINGS_MAX).map(row).collect();
+    for some in rows.chunks(inborn_store::Finding::WRITTEN_MAX) {
+        store.put_findings(some.to_vec()).await.unwrap();
+    }
+    let again = on(Arc::clone(&store)).await;
+    let count = async || {
+        let mut count = 0;
+        again.each_finding(&detector, |_| count += 1).await.unwrap();
+        count
+    };
+    again.store_now(vec![Finding { kind: FindingType::EXFILTRATION_OUTSIDE, ..finding("a") }], NOW.plus(2)).await;
+    assert_eq!(count().await, findings::FINDINGS_MAX, "below and at");
+    let last = Finding { resource: Resource::machine("i-0123456789abcdef2".parse().unwrap()), ..finding("b") };
+    again.store_now(vec![last], NOW.plus(2)).await;
+    assert_eq!(count().await, findings::FINDINGS_MAX - findings::FINDINGS_ROOM, "above");
+    let query = |key: String| FindingQuery { detector: detector.clone(), key: Some(key), after: None, limit: 1 };
+    let away = Finding { kind: FindingType::EXFILTRATION_OUTSIDE, ..finding("a") };
+    assert_eq!(
+        store.findings(query(away.key().to_string())).await.unwrap()[0].count,
+        2,
+        "the oldest, and of its own type"
+    );
+}
+
+#[tokio::test]
+async fn a_finding_of_a_machine_with_many_long_tags_is_kept() {
+    let (_store, guardduty) = fresh().await;
+    let mut tagged = finding("a");
+    let details = tagged.resource.instance.as_mut().unwrap();
+    details.tags = (0..50).map(|number| (format!("{number:0128}"), "\u{7f}☃".repeat(128))).collect();
+    details.tags.extend((0..50).map(|number| (format!("{number:0127}x"), "\u{1}".repeat(256))));
+    guardduty.store_now(vec![tagged], NOW).await;
+    let all = guardduty.documents().await;
+    let info = all[0]["service"]["additionalInfo"]["value"].as_str().unwrap();
+    assert!(info.contains("tagsLeftOut"), "{info}");
+    assert_eq!(all[0]["resource"]["instanceDetails"]["instanceId"], "i-0123456789abcdef0");
 }
 
 #[tokio::test]
