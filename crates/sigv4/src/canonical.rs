@@ -4,7 +4,7 @@ use crate::bytes::are_all;
 use crate::fields::{is_blank, trim};
 use crate::scratch::Scratch;
 use crate::signed::Signed;
-use crate::{ALGORITHM, Fault, PathMode, Request, SigningKey, hex, path, query, sha256};
+use crate::{ALGORITHM, Fault, PathMode, Request, SigningKey, hex, hmac, path, query};
 
 /// What of a signature is neither the request nor the key.
 pub(crate) struct Frame<'a> {
@@ -28,7 +28,7 @@ impl Frame<'_> {
         scratch: &mut Scratch,
     ) -> Result<[u8; 64], Fault> {
         self.write_canonical_request(request, path_mode, scratch)?;
-        let hash = hex::lower(&sha256(&scratch.canonical));
+        let hash = hex::lower(&hmac::hash(&scratch.canonical));
         let out = &mut scratch.string_to_sign;
         out.clear();
         for line in [ALGORITHM.as_bytes(), self.timestamp, self.scope.as_bytes()] {
@@ -107,6 +107,7 @@ mod tests {
     use super::*;
     use crate::Header;
     use crate::fields::Fields;
+    use crate::sha256;
 
     #[test]
     fn values() {

@@ -3,20 +3,15 @@
 use core::fmt;
 
 use aws_lc_rs::digest;
-use zeroize::{Zeroize as _, Zeroizing};
+use zeroize::Zeroizing;
 
 use crate::TERMINATOR;
+use crate::hmac::{BLOCK, Key};
 
-/// The block of SHA-256, in bytes.
-const BLOCK: usize = 64;
-/// The longest text whose HMAC is computed in one piece. Elements of a scope and strings to sign are shorter, unless
-/// somebody makes up a region of a hundred characters.
-const TEXT: usize = 192;
-
-/// The key that signs for one day, region and service: 32 bytes, padded to a block with zeros.
+/// The key that signs for one day, region and service.
 ///
 /// Wiped on drop.
-pub struct SigningKey(Zeroizing<[u8; BLOCK]>);
+pub struct SigningKey(Key);
 
 impl SigningKey {
     /// Derives the key of a secret access key for a scope: four HMACs, one after the other.
@@ -26,17 +21,20 @@ impl SigningKey {
     pub fn derive(secret: &[u8], date: &[u8], region: &str, service: &str) -> Self {
         let mut key = prefixed(secret);
         for element in [date, region.as_bytes(), service.as_bytes(), TERMINATOR.as_bytes()] {
-            let tag = mac(&key, element);
-            let (start, zeros) = key.split_at_mut(tag.len());
-            start.copy_from_slice(tag.as_slice());
-            zeros.fill(0);
+            let pads = Key::new(&mut key);
+            key.fill(0);
+            if let Some(place) = key.first_chunk_mut() {
+                pads.tag(element, place);
+            }
         }
-        Self(key)
+        Self(Key::new(&mut key))
     }
 
     /// The signature of a string to sign, in lower-case hexadecimal.
     pub(crate) fn sign(&self, string_to_sign: &[u8]) -> [u8; 64] {
-        crate::hex::lower(&mac(&self.0, string_to_sign))
+        let mut tag = [0; 32];
+        self.0.tag(string_to_sign, &mut tag);
+        crate::hex::lower(&tag)
     }
 }
 
@@ -67,38 +65,6 @@ fn prefixed(secret: &[u8]) -> Zeroizing<[u8; BLOCK]> {
     block
 }
 
-/// HMAC-SHA256 (RFC 2104 §2) with a key that is a block already.
-///
-/// The library's own takes a context, which it allocates for every key and copies for every text. That is longer than the
-/// two blocks take that are hashed anew here.
-fn mac(key: &[u8; BLOCK], text: &[u8]) -> Zeroizing<[u8; 32]> {
-    let mut padded = [0; BLOCK + TEXT];
-    let (pad, place) = padded.split_at_mut(BLOCK);
-    pad.iter_mut().zip(key).for_each(|(pad, key)| *pad = key ^ 0x36);
-    let hash = match place.get_mut(..text.len()) {
-        Some(place) => {
-            place.copy_from_slice(text);
-            let (whole, _) = padded.split_at(BLOCK + text.len());
-            digest::digest(&digest::SHA256, whole)
-        }
-        None => {
-            let mut hash = digest::Context::new(&digest::SHA256);
-            hash.update(pad);
-            hash.update(text);
-            hash.finish()
-        }
-    };
-    let (pad, place) = padded.split_at_mut(BLOCK);
-    pad.iter_mut().zip(key).for_each(|(pad, key)| *pad = key ^ 0x5c);
-    let (place, _) = place.split_at_mut(32);
-    place.copy_from_slice(hash.as_ref());
-    let (whole, _) = padded.split_at_mut(BLOCK + 32);
-    let tag = Zeroizing::new(sha256(whole));
-    // What is behind was text, and is no secret.
-    whole.zeroize();
-    tag
-}
-
 /// The SHA-256 of `bytes`: what [`Presented::verify`](crate::Presented::verify) wants to know of a body.
 #[must_use]
 pub fn sha256(bytes: &[u8]) -> [u8; 32] {
@@ -118,17 +84,17 @@ mod tests {
         hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), text).as_ref().to_vec()
     }
 
-    /// With secrets below, at and above a block, and elements below, at and above what is hashed in one piece.
+    /// With secrets below, at and above a block, and elements below, at and above what fits behind one.
     #[test]
     fn four_hmacs() {
         for secret_length in [0, 1, 40, 59, 60, 61, 200] {
-            for region_length in [0, 1, TEXT - 1, TEXT, TEXT + 1, 300] {
+            for region_length in [0, 1, 55, 56, 64, 300] {
                 let (secret, region) = ("s".repeat(secret_length), "r".repeat(region_length));
                 let first = format!("AWS4{secret}").into_bytes();
                 let elements = ["20261123", &region, "sts", TERMINATOR];
                 let key = elements.iter().fold(first, |key, element| expected(&key, element.as_bytes()));
                 let derived = SigningKey::derive(secret.as_bytes(), b"20261123", &region, "sts");
-                for text in ["", "text", &"t".repeat(TEXT), &"t".repeat(TEXT + 1)] {
+                for text in ["", "text", &"t".repeat(119), &"t".repeat(120)] {
                     let signature = expected(&key, text.as_bytes()).try_into().unwrap();
                     assert_eq!(
                         derived.sign(text.as_bytes()),

@@ -7,6 +7,7 @@ mod canonical;
 mod fault;
 mod fields;
 mod hex;
+mod hmac;
 mod key;
 mod path;
 mod presented;
