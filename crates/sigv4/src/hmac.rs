@@ -67,10 +67,13 @@ pub(crate) fn hash(text: &[u8]) -> [u8; HASH] {
 /// Hashes `text` and what ends it (FIPS 180-4 §5.1.1), after `before` bytes, which are whole blocks.
 fn finish(mut state: State, before: usize, text: &[u8], hash: &mut [u8; HASH]) {
     let (blocks, rest) = text.as_chunks();
-    compress256(&mut state, blocks);
+    if !blocks.is_empty() {
+        compress256(&mut state, blocks);
+    }
     let mut last = [[0; BLOCK]; 2];
-    let place = last.as_flattened_mut().iter_mut();
-    place.zip(rest.iter().chain(&[0x80])).for_each(|(place, byte)| *place = *byte);
+    let (place, behind) = last.as_flattened_mut().split_at_mut(rest.len());
+    place.copy_from_slice(rest);
+    behind.first_mut().into_iter().for_each(|place| *place = 0x80);
     let bits = ((before + text.len()) as u64).wrapping_mul(8).to_be_bytes();
     let [first, second] = &mut last;
     if rest.len() < BLOCK - LENGTH {
