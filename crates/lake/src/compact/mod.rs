@@ -271,7 +271,7 @@ impl Compactor {
             if segment.damaged() == 0 {
                 self.shelf.tally.damage(damage);
             }
-            segment.set_damaged(damage.bytes);
+            segment.set_damaged(segment.damaged().max(damage.bytes));
         }
         Ok(())
     }

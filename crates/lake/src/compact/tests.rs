@@ -306,6 +306,33 @@ async fn a_segment_that_was_damaged_under_way_is_kept_counted_and_costs_only_wha
 }
 
 #[tokio::test]
+async fn the_last_frame_of_a_segment_that_was_ended_does_not_go_unseen() {
+    for zeros in [0, 1 << 20] {
+        let place = tempfile::tempdir().unwrap();
+        let lake = open(place.path());
+        append(&lake, "first").await;
+        let (last, _) = last_frame(&lake);
+        lake.close().await;
+        let segment = in_log(place.path(), "log").remove(0);
+        damage(&segment, last + 60);
+        // With zeros behind it, it looks like one that was being written when the process was killed: nobody was told of it.
+        let length = std::fs::metadata(&segment).unwrap().len();
+        std::fs::File::options().write(true).open(&segment).unwrap().set_len(length + zeros).unwrap();
+        let is_damage = zeros == 0;
+        let lake = open(place.path());
+        assert_eq!(lake.counts().damaged_places, u64::from(is_damage), "{zeros}");
+        lake.compact().unwrap();
+        assert_eq!(lake.counts().damaged_places, u64::from(is_damage), "{zeros}: counted once");
+        assert_eq!((lake.log_records(), rows(place.path())), (0, 20), "{zeros}");
+        let kept = in_log(place.path(), "damaged");
+        assert_eq!(kept.len(), usize::from(is_damage), "{zeros}");
+        if is_damage {
+            assert_eq!(std::fs::metadata(&kept[0]).unwrap().len(), length, "as it is");
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_event_that_is_no_object_is_kept_whole_and_counted() {
     let place = tempfile::tempdir().unwrap();
     let lake = open(place.path());

@@ -17,6 +17,10 @@ use crate::recent::{self, Key, Recent};
 /// What names of files end with that cannot be read. They are kept for a person to look at.
 pub(crate) const DAMAGED: &str = "damaged";
 
+/// So many bytes at the end of a segment that was being written are zeros, but where the file system sets nothing aside: there, a
+/// frame that was being written is taken for one that was destroyed, and a segment more is kept.
+const SET_ASIDE_BYTES: u64 = 16;
+
 /// The log as it was found.
 pub(crate) struct Recovered {
     /// Segments with at least one event.
@@ -110,18 +114,22 @@ fn scan(
         }
         Ok(())
     };
-    let (damage, end) = read::read(&segment, decoder, &mut take)?;
+    let (mut damage, end) = read::read(&segment, decoder, &mut take)?;
     segment.set_end(end);
-    segment.set_damaged(damage.bytes);
-    total.places += damage.places;
-    total.bytes += damage.bytes;
-    if end < length {
-        // Nobody can tell a frame that was being written when the power went from one that was destroyed since.
+    // A segment that was ended has nothing behind its last frame, and one that was being written zeros that were set aside.
+    // So what goes on to the very end of the file was acknowledged, and was destroyed since: it is kept as it is.
+    if end < length && !is_zero_from(&segment.file, length.saturating_sub(SET_ASIDE_BYTES).max(end))? {
+        read::name(&segment, end, length, "the log of telemetry ends in what cannot be read");
+        damage.add(length - end);
+    } else if end < length {
         if !is_zero_from(&segment.file, end)? {
             let (file, bytes) = (segment.path.display(), length - end);
-            tracing::warn!(%file, end, bytes, "the log ends in the middle of a frame, which was cut");
+            tracing::warn!(%file, end, bytes, "the log ends in the middle of a frame, which was cut: it was not acknowledged");
         }
         segment.seal()?;
     }
+    segment.set_damaged(damage.bytes);
+    total.places += damage.places;
+    total.bytes += damage.bytes;
     Ok(segment)
 }
