@@ -229,6 +229,12 @@ pub(crate) async fn one(session: &Session<'_>, id: &InstanceId) -> Outcome<Optio
     Ok(select(session, &query).await?.into_iter().next())
 }
 
+/// See [`inborn_store::Store::instances_by_id`].
+pub(crate) async fn by_id(session: &Session<'_>, ids: &Vec<InstanceId>) -> Outcome<Vec<Instance>> {
+    let query = Query::new(&format!("{SELECT} WHERE id = ANY($1) ORDER BY id"), &[Value::all(ids)]);
+    select(session, &query).await
+}
+
 /// Whether the instance is there; `Some(true)`: and not terminated.
 pub(crate) async fn is_alive(session: &Session<'_>, id: InstanceId) -> Outcome<Option<bool>> {
     let row = session.row("SELECT state FROM instances WHERE id = $1", &[Value::shown(id)]).await?;

@@ -9,6 +9,7 @@ mod commands;
 mod detectors;
 mod documents;
 mod fault;
+mod feed;
 mod findings;
 mod host_keys;
 mod instances;

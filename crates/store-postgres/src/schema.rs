@@ -18,7 +18,10 @@ struct Migration {
     usable_from: u32,
 }
 
-const MIGRATIONS: &[Migration] = &[Migration { sql: include_str!("../migrations/0001.sql"), usable_from: 1 }];
+const MIGRATIONS: &[Migration] = &[
+    Migration { sql: include_str!("../migrations/0001.sql"), usable_from: 1 },
+    Migration { sql: include_str!("../migrations/0002.sql"), usable_from: 2 },
+];
 
 /// How often a migration is begun again, when another program migrates at the same time.
 const ATTEMPTS_MAX: u32 = 10;
@@ -172,6 +175,7 @@ mod tests {
         let sql = "-- A comment; with a semicolon.\nCREATE TABLE a (b TEXT); -- c\n\nCREATE INDEX d\n ON a (b);\n";
         assert_eq!(statements(sql), ["CREATE TABLE a (b TEXT)", "CREATE INDEX d\n ON a (b)"]);
         assert!(statements(MIGRATIONS[0].sql).len() > 20);
+        assert_eq!(statements(MIGRATIONS[1].sql).len(), 3);
     }
 
     /// What broke off is begun again, and two may do it at once.

@@ -5,21 +5,22 @@ use std::sync::Arc;
 use deadpool_postgres::{Object, Pool};
 use inborn_identity::{AccountId, InstanceId, RoleName, UnixTime};
 use inborn_store::{
-    AgentReport, ChangeRequest, Changed, Command, CommandChange, CommandQuery, CommandRetention, Detector,
-    DetectorPart, Document, Finding, FindingQuery, FindingRetention, Future, HostKeys, HostKeysChange, Instance,
+    AgentReport, Beat, ChangeRequest, Changed, Command, CommandChange, CommandQuery, CommandRetention, Detector,
+    DetectorPart, Document, Finding, FindingQuery, FindingRetention, Future, Heard, HostKeys, HostKeysChange, Instance,
     InstancePage, InstanceQuery, InventoryChange, InventoryQuery, InventoryRecord, Invocation, KeyPair, LaunchOutcome,
-    LaunchRequest, Node, Operator, PartKind, RecordedCutOff, Registration, RegistrationChange, Role, SealedEpoch,
-    SentCommand, Session, SessionEnd, SessionQuery, SessionRetention, SettingChange, Store, StoreError,
+    LaunchRequest, News, Node, NodeId, Operator, PartKind, RecordedCutOff, Registration, RegistrationChange, Role,
+    SealedEpoch, SentCommand, Session, SessionEnd, SessionQuery, SessionRetention, SettingChange, Store, StoreError,
+    Topic,
 };
 use tokio::sync::RwLock;
 
 use crate::address::Address;
 use crate::pool::{self, PostgresOptions};
 use crate::schema::{self, SchemaVersion};
-use crate::transaction::{self, Access, Work};
+use crate::transaction::{self, Access, Task, Topics, Work};
 use crate::{
-    commands, detectors, documents, fault, findings, host_keys, instances, inventory, key_pairs, management, nodes,
-    records, sessions,
+    commands, detectors, documents, fault, feed, findings, host_keys, instances, inventory, key_pairs, management,
+    nodes, records, sessions,
 };
 
 /// A [`Store`] in a database that speaks the wire of PostgreSQL.
@@ -31,6 +32,7 @@ pub struct PostgresStore {
     options: PostgresOptions,
     /// Read by each verb while it is on its way, written by `close`, which waits for them.
     on_the_way: Arc<RwLock<()>>,
+    node: feed::Node,
 }
 
 impl PostgresStore {
@@ -55,7 +57,7 @@ impl PostgresStore {
             schema::check(&client).await?;
         }
         drop(client);
-        Ok(Self { pool, options, on_the_way: Arc::default() })
+        Ok(Self { pool, options, on_the_way: Arc::default(), node: feed::Node::default() })
     }
 
     /// What the database at `url` says of its schema, and the version that this program would bring it to. Changes nothing.
@@ -71,11 +73,35 @@ impl PostgresStore {
     fn run<R, T>(&self, access: Access, request: R, work: Work<R, T>) -> Future<'_, T>
     where
         R: Send + Sync + 'static,
-        T: Send + 'static,
+        T: Send + Sync + 'static,
+    {
+        self.transact(access, request, work, None)
+    }
+
+    /// A write that other nodes have to hear of.
+    fn tell<R, T>(&self, request: R, work: Work<R, T>, topics: Topics<R, T>) -> Future<'_, T>
+    where
+        R: Send + Sync + 'static,
+        T: Send + Sync + 'static,
+    {
+        self.transact(Access::Write, request, work, Some((&self.node, topics)))
+    }
+
+    fn transact<'a, R, T>(
+        &'a self,
+        access: Access,
+        request: R,
+        work: Work<R, T>,
+        told: Option<(&'a feed::Node, Topics<R, T>)>,
+    ) -> Future<'a, T>
+    where
+        R: Send + Sync + 'static,
+        T: Send + Sync + 'static,
     {
         Box::pin(async move {
             let _on_the_way = self.on_the_way.read().await;
-            transaction::transact(&self.pool, self.options.patience(), access, &request, work).await
+            let task = Task { access, request: &request, work, told };
+            transaction::transact(&self.pool, self.options.patience(), &task).await
         })
     }
 }
@@ -92,15 +118,24 @@ fn refuse<'a, T: Send + 'a>(error: StoreError) -> Future<'a, T> {
 impl Store for PostgresStore {
     fn launch(&self, request: LaunchRequest) -> Future<'_, LaunchOutcome> {
         match request.check() {
-            Ok(()) => {
-                self.run(Access::Write, request, |session, request| Box::pin(instances::launch(session, request)))
-            }
+            Ok(()) => self.tell(
+                request,
+                |session, request| Box::pin(instances::launch(session, request)),
+                |_, outcome| Topic::of_launch(outcome),
+            ),
             Err(error) => refuse(error),
         }
     }
 
     fn instance(&self, id: InstanceId) -> Future<'_, Option<Instance>> {
         self.run(Access::Read, id, |session, request| Box::pin(instances::one(session, request)))
+    }
+
+    fn instances_by_id(&self, ids: Vec<InstanceId>) -> Future<'_, Vec<Instance>> {
+        match InstanceQuery::check_ids(&ids) {
+            Ok(()) => self.run(Access::Read, ids, |session, ids| Box::pin(instances::by_id(session, ids))),
+            Err(error) => refuse(error),
+        }
     }
 
     fn instances(&self, query: InstanceQuery) -> Future<'_, InstancePage> {
@@ -112,9 +147,11 @@ impl Store for PostgresStore {
 
     fn change(&self, request: ChangeRequest) -> Future<'_, Vec<Changed>> {
         match request.check() {
-            Ok(()) => {
-                self.run(Access::Write, request, |session, request| Box::pin(instances::change(session, request)))
-            }
+            Ok(()) => self.tell(
+                request,
+                |session, request| Box::pin(instances::change(session, request)),
+                |request, changes| Topic::of_change(&request.change, changes),
+            ),
             Err(error) => refuse(error),
         }
     }
@@ -130,7 +167,11 @@ impl Store for PostgresStore {
     }
 
     fn put_operator(&self, operator: Operator) -> Future<'_, ()> {
-        self.run(Access::Write, operator, |session, request| Box::pin(records::put_operator(session, request)))
+        self.tell(
+            operator,
+            |session, request| Box::pin(records::put_operator(session, request)),
+            |_, ()| vec![Topic::Operators],
+        )
     }
 
     fn key_pairs(&self, account: AccountId) -> Future<'_, Vec<KeyPair>> {
@@ -150,7 +191,7 @@ impl Store for PostgresStore {
     }
 
     fn put_epoch(&self, epoch: SealedEpoch) -> Future<'_, ()> {
-        self.run(Access::Write, epoch, |session, request| Box::pin(records::put_epoch(session, request)))
+        self.tell(epoch, |session, request| Box::pin(records::put_epoch(session, request)), |_, ()| vec![Topic::Epochs])
     }
 
     fn cut_offs(&self) -> Future<'_, Vec<RecordedCutOff>> {
@@ -158,7 +199,11 @@ impl Store for PostgresStore {
     }
 
     fn put_cut_off(&self, cut_off: RecordedCutOff) -> Future<'_, ()> {
-        self.run(Access::Write, cut_off, |session, request| Box::pin(records::put_cut_off(session, request)))
+        self.tell(
+            cut_off,
+            |session, request| Box::pin(records::put_cut_off(session, request)),
+            |cut_off, ()| vec![Topic::CutOff(*cut_off)],
+        )
     }
 
     fn forget_cut_offs(&self, before: UnixTime) -> Future<'_, u64> {
@@ -182,9 +227,11 @@ impl Store for PostgresStore {
 
     fn put_setting(&self, change: SettingChange) -> Future<'_, ()> {
         match change.check() {
-            Ok(()) => {
-                self.run(Access::Write, change, |session, request| Box::pin(records::put_setting(session, request)))
-            }
+            Ok(()) => self.tell(
+                change,
+                |session, request| Box::pin(records::put_setting(session, request)),
+                |change, ()| vec![Topic::Setting(change.name.clone())],
+            ),
             Err(error) => refuse(error),
         }
     }
@@ -194,11 +241,15 @@ impl Store for PostgresStore {
     }
 
     fn put_role(&self, role: Role) -> Future<'_, ()> {
-        self.run(Access::Write, role, |session, request| Box::pin(management::put_role(session, request)))
+        self.tell(role, |session, request| Box::pin(management::put_role(session, request)), |_, ()| vec![Topic::Roles])
     }
 
     fn delete_role(&self, account: AccountId, name: RoleName) -> Future<'_, bool> {
-        self.run(Access::Write, (account, name), |session, request| Box::pin(management::delete_role(session, request)))
+        self.tell(
+            (account, name),
+            |session, request| Box::pin(management::delete_role(session, request)),
+            |_, deleted| if *deleted { vec![Topic::Roles] } else { vec![] },
+        )
     }
 
     fn registration(&self, instance: InstanceId) -> Future<'_, Option<Registration>> {
@@ -211,9 +262,11 @@ impl Store for PostgresStore {
 
     fn change_registration(&self, change: RegistrationChange) -> Future<'_, ()> {
         match change.check() {
-            Ok(()) => self.run(Access::Write, change, |session, request| {
-                Box::pin(management::change_registration(session, request))
-            }),
+            Ok(()) => self.tell(
+                change,
+                |session, request| Box::pin(management::change_registration(session, request)),
+                |change, ()| vec![Topic::Registration(change.instance)],
+            ),
             Err(error) => refuse(error),
         }
     }
@@ -235,13 +288,21 @@ impl Store for PostgresStore {
 
     fn put_document(&self, document: Document) -> Future<'_, ()> {
         match document.check() {
-            Ok(()) => self.run(Access::Write, document, |session, request| Box::pin(documents::put(session, request))),
+            Ok(()) => self.tell(
+                document,
+                |session, request| Box::pin(documents::put(session, request)),
+                |_, ()| vec![Topic::Documents],
+            ),
             Err(error) => refuse(error),
         }
     }
 
     fn delete_document(&self, name: String) -> Future<'_, bool> {
-        self.run(Access::Write, name, |session, request| Box::pin(documents::delete(session, request)))
+        self.tell(
+            name,
+            |session, request| Box::pin(documents::delete(session, request)),
+            |_, deleted| if *deleted { vec![Topic::Documents] } else { vec![] },
+        )
     }
 
     fn put_command(&self, sent: SentCommand) -> Future<'_, ()> {
@@ -389,6 +450,35 @@ impl Store for PostgresStore {
             }),
             Err(error) => refuse(error),
         }
+    }
+
+    fn node(&self) -> NodeId {
+        self.node.id
+    }
+
+    fn beat(&self, beat: Beat) -> Future<'_, ()> {
+        if let Err(error) = beat.check() {
+            return refuse(error);
+        }
+        Box::pin(async move {
+            let at = beat.at;
+            // Before the transaction begins: what is settled by now is seen by everybody who sees the beat.
+            let settled = self.node.settled(tokio::time::Instant::now());
+            let request: feed::Beating = (beat, self.node.id, settled);
+            self.run(Access::Write, request, |session, request| Box::pin(feed::beat(session, request))).await?;
+            self.node.known(at);
+            Ok(())
+        })
+    }
+
+    fn news(&self, heard: Heard) -> Future<'_, News> {
+        self.run(Access::Read, heard, |session, heard| Box::pin(feed::news(session, heard)))
+    }
+
+    fn forget_news(&self, entries_before: UnixTime, nodes_before: UnixTime) -> Future<'_, u64> {
+        self.run(Access::WriteByOthers, (entries_before, nodes_before), |session, request| {
+            Box::pin(feed::forget(session, request))
+        })
     }
 
     fn close(&self) -> Future<'_, ()> {

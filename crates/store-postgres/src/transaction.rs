@@ -7,10 +7,11 @@ use std::hash::RandomState;
 
 use deadpool_postgres::{Object, Pool, Transaction};
 use futures_util::future;
-use inborn_store::StoreError;
+use inborn_store::{StoreError, Topic};
 use tokio_postgres::IsolationLevel;
 
 use crate::fault::{self, Fault, Outcome};
+use crate::feed::{self, Node, Turn};
 use crate::value::{Row, Value};
 
 /// The most attempts of one transaction.
@@ -26,6 +27,9 @@ const UNDER_WAY_MAX: usize = 128;
 /// What a transaction does. A plain function, so that it can be begun again with the same request.
 pub(crate) type Work<R, T> =
     for<'s, 't> fn(&'s Session<'t>, &'s R) -> Pin<Box<dyn Future<Output = Outcome<T>> + Send + 's>>;
+
+/// What other nodes are told of it.
+pub(crate) type Topics<R, T> = fn(&R, &T) -> Vec<Topic>;
 
 /// What a transaction needs of the database.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,17 +53,23 @@ impl Access {
     }
 }
 
-/// Does `work` in a transaction, again and again while it runs into others.
-pub(crate) async fn transact<R: Sync, T: Send>(
+/// What is done in a transaction, for whom, and whom it is told.
+pub(crate) struct Task<'a, R, T> {
+    pub(crate) access: Access,
+    pub(crate) request: &'a R,
+    pub(crate) work: Work<R, T>,
+    pub(crate) told: Option<(&'a Node, Topics<R, T>)>,
+}
+
+/// Does a task in a transaction, again and again while it runs into others.
+pub(crate) async fn transact<R: Sync, T: Send + Sync>(
     pool: &Pool,
     patience: Duration,
-    access: Access,
-    request: &R,
-    work: Work<R, T>,
+    task: &Task<'_, R, T>,
 ) -> Result<T, StoreError> {
     let mut attempt = 1;
     loop {
-        match once(pool, patience, access, request, work).await {
+        match once(pool, patience, task).await {
             Ok(value) => return Ok(value),
             Err(Fault::Final(error)) => return Err(error),
             Err(Fault::Again(error)) if attempt >= ATTEMPTS_MAX => return Err(error),
@@ -80,33 +90,36 @@ fn pause(attempt: u32, random: u64) -> Duration {
     half + Duration::from_nanos(random % nanoseconds.saturating_add(1))
 }
 
-async fn once<R: Sync, T: Send>(
-    pool: &Pool,
-    patience: Duration,
-    access: Access,
-    request: &R,
-    work: Work<R, T>,
-) -> Outcome<T> {
+async fn once<R: Sync, T: Send + Sync>(pool: &Pool, patience: Duration, task: &Task<'_, R, T>) -> Outcome<T> {
     let mut client = pool.get().await.map_err(|error| fault::from_pool(&error))?;
-    match tokio::time::timeout(patience, begun(&mut client, access, request, work)).await {
+    let running = task.told.and_then(|(node, _)| node.begin(patience));
+    let turn = running.as_ref().map(|running| running.turn);
+    let outcome = match tokio::time::timeout(patience, begun(&mut client, task, turn)).await {
         Ok(outcome) => outcome,
         Err(_) => {
             // Nobody knows what is still on its way on this connection.
             drop(Object::take(client));
-            Err(Fault::Final(match access {
+            Err(Fault::Final(match task.access {
                 Access::Read => StoreError::Unavailable("it did not answer in time".to_owned()),
                 _ => StoreError::Io("the database did not answer in time; the write may have taken effect".to_owned()),
             }))
         }
+    };
+    if let Some(running) = running
+        && !matches!(outcome, Err(Fault::Final(StoreError::Io(_))))
+    {
+        running.over();
     }
+    outcome
 }
 
-async fn begun<R: Sync, T: Send>(client: &mut Object, access: Access, request: &R, work: Work<R, T>) -> Outcome<T> {
+async fn begun<R: Sync, T: Send + Sync>(client: &mut Object, task: &Task<'_, R, T>, turn: Option<Turn>) -> Outcome<T> {
+    let access = task.access;
     let builder = client.build_transaction().isolation_level(access.level()).read_only(access == Access::Read);
     // Dropped before the end, it is rolled back.
     let transaction = builder.start().await.map_err(|error| fault::from_statement(&error))?;
     let session = Session { transaction };
-    let value = match work(&session, request).await {
+    let value = match worked(&session, task, turn).await {
         Ok(value) => value,
         Err(fault) => {
             // It fails where the connection is gone, and then there is nothing left to undo.
@@ -119,6 +132,19 @@ async fn begun<R: Sync, T: Send>(client: &mut Object, access: Access, request: &
         Err(error) if access == Access::Read => Err(fault::from_statement(&error)),
         Err(error) => Err(fault::from_commit(&error)),
     }
+}
+
+/// The work, and what is told of it.
+async fn worked<R: Sync, T: Send + Sync>(
+    session: &Session<'_>,
+    task: &Task<'_, R, T>,
+    turn: Option<Turn>,
+) -> Outcome<T> {
+    let value = (task.work)(session, task.request).await?;
+    if let (Some(turn), Some((_, topics))) = (turn, task.told) {
+        feed::enter(session, turn, &topics(task.request, &value)).await?;
+    }
+    Ok(value)
 }
 
 /// A transaction that is open.

@@ -13,7 +13,8 @@ use std::sync::Arc;
 
 use inborn_store::conformance::samples::*;
 use inborn_store::{
-    Change, ChangeRequest, Conflict, CutOff, InstanceQuery, LaunchOutcome, PURGE_MAX, SettingChange, Store, StoreError,
+    Beat, Change, ChangeRequest, Conflict, CutOff, Heard, InstanceQuery, LaunchOutcome, PURGE_MAX, SettingChange,
+    Store, StoreError, Topic,
 };
 use inborn_store_postgres::{PostgresOptions, PostgresStore};
 
@@ -229,7 +230,7 @@ async fn databases_that_are_not_fit_are_refused() {
     drop(PostgresStore::open(&url).await.unwrap());
     assert_eq!(cluster.sql(&url, "SELECT version FROM schema_version"), "7");
     cluster.sql(&url, "UPDATE schema_version SET usable_from = 7");
-    assert_eq!(PostgresStore::open(&url).await.err(), Some(StoreError::Newer { found: 7, known: 1 }));
+    assert_eq!(PostgresStore::open(&url).await.err(), Some(StoreError::Newer { found: 7, known: 2 }));
 
     let url = cluster.database();
     cluster.sql(&url, "CREATE TABLE orders (id BIGINT)");
@@ -259,4 +260,58 @@ async fn databases_that_do_not_answer_are_unavailable() {
     store.close().await.unwrap();
     let found = PostgresStore::open(&url).await.err();
     assert!(matches!(found, Some(StoreError::Unavailable(_))), "{found:?}");
+}
+
+/// Several write at once, and beat while they do; who listens meanwhile has heard of every change in the end, and of none
+/// that is settled twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_change_goes_unheard() {
+    const LAUNCHES: u32 = 20;
+    let Some(cluster) = common::cluster() else { return };
+    let stores = stores(&cluster.database()).await;
+    let beat = |seconds| Beat { name: "node".into(), at: LAUNCHED_AT.plus(seconds) };
+    for store in &stores {
+        store.beat(beat(0)).await.unwrap();
+    }
+    let mut writing = tokio::task::JoinSet::new();
+    for number in 0..STORES * CALLS {
+        let store = Arc::clone(&stores[(number % STORES) as usize]);
+        writing.spawn(async move {
+            for launched in 0..LAUNCHES {
+                store.launch(launch(vec![bare(number * LAUNCHES + launched)])).await.unwrap();
+                if launched % 4 == 0 {
+                    store.beat(Beat { name: "node".into(), at: LAUNCHED_AT }).await.unwrap();
+                }
+            }
+        });
+    }
+    let mut heard = Heard::default();
+    let mut known = std::collections::BTreeSet::new();
+    let mut rounds = 0;
+    loop {
+        let is_over = writing.is_empty();
+        if is_over {
+            for store in &stores {
+                store.beat(beat(1)).await.unwrap();
+            }
+        }
+        let news = stores[0].news(heard.clone()).await.unwrap();
+        assert!(!news.missed);
+        for entry in &news.entries {
+            if let Topic::Instances(ids) = &entry.topic {
+                known.extend(ids.iter().copied());
+            }
+        }
+        heard = news.heard(None);
+        rounds += 1;
+        if is_over {
+            break;
+        }
+        while let Some(done) = writing.try_join_next() {
+            done.unwrap();
+        }
+    }
+    let expected: std::collections::BTreeSet<_> = (0..STORES * CALLS * LAUNCHES).map(id).collect();
+    assert_eq!(known, expected, "after {rounds} rounds");
+    assert_eq!(stores[0].news(heard.clone()).await.unwrap().entries, [], "all is settled");
 }

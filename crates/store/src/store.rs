@@ -5,11 +5,11 @@ use core::pin::Pin;
 use inborn_identity::{AccountId, InstanceId, RoleName, UnixTime};
 
 use crate::{
-    AgentReport, ChangeRequest, Changed, Command, CommandChange, CommandQuery, CommandRetention, Detector,
-    DetectorPart, Document, Finding, FindingQuery, FindingRetention, HostKeys, HostKeysChange, Instance, InstanceState,
-    InventoryChange, InventoryQuery, InventoryRecord, Invocation, KeyPair, Node, Operator, PartKind, RecordedCutOff,
-    Registration, RegistrationChange, Role, SealedEpoch, SentCommand, Session, SessionEnd, SessionQuery,
-    SessionRetention, StoreError,
+    AgentReport, Beat, ChangeRequest, Changed, Command, CommandChange, CommandQuery, CommandRetention, Detector,
+    DetectorPart, Document, Finding, FindingQuery, FindingRetention, Heard, HostKeys, HostKeysChange, Instance,
+    InstanceState, InventoryChange, InventoryQuery, InventoryRecord, Invocation, KeyPair, News, Node, NodeId, Operator,
+    PartKind, RecordedCutOff, Registration, RegistrationChange, Role, SealedEpoch, SentCommand, Session, SessionEnd,
+    SessionQuery, SessionRetention, StoreError,
 };
 
 /// What every verb gives: boxed, so that the trait is object safe.
@@ -84,6 +84,17 @@ pub struct InstanceQuery {
 impl InstanceQuery {
     /// The most instances on one page. Source: EC2 API reference, `DescribeInstances`, `MaxResults`.
     pub const LIMIT_MAX: u32 = 1000;
+
+    /// Whether so many ids may be asked for at once.
+    ///
+    /// # Errors
+    /// `Invalid`.
+    pub fn check_ids(ids: &[InstanceId]) -> Result<(), StoreError> {
+        if ids.len() > Self::LIMIT_MAX as usize {
+            return Err(StoreError::Invalid("at most 1000 instances are asked for at once"));
+        }
+        Ok(())
+    }
 
     /// Whether it makes sense to a store: what every store asks before it does anything.
     ///
@@ -165,6 +176,12 @@ pub trait Store: Send + Sync + 'static {
 
     /// One instance, whosever it is.
     fn instance(&self, id: InstanceId) -> Future<'_, Option<Instance>>;
+
+    /// Those of these instances that are there, ordered by id, whosever they are.
+    ///
+    /// # Errors
+    /// `Invalid`: more than [`InstanceQuery::LIMIT_MAX`].
+    fn instances_by_id(&self, ids: Vec<InstanceId>) -> Future<'_, Vec<Instance>>;
 
     /// A page of instances, ordered by id.
     ///
@@ -401,6 +418,23 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// `Invalid`: too many, or too long.
     fn put_agent_reports(&self, reports: Vec<AgentReport>) -> Future<'_, ()>;
+
+    /// The name that this opening of the store has among its nodes.
+    fn node(&self) -> NodeId;
+
+    /// Says that this node lives, and up to where its changes are settled. From the first beat on that has answered, what is
+    /// changed through this opening is entered in the feed.
+    ///
+    /// # Errors
+    /// `Invalid`: too long.
+    fn beat(&self, beat: Beat) -> Future<'_, ()>;
+
+    /// What nodes have changed behind the positions of a reader; see [`crate::News`].
+    fn news(&self, heard: Heard) -> Future<'_, News>;
+
+    /// Forgets entries that were made before a moment, by the clocks of those who made them, and nodes that have not beaten
+    /// since another and of which no entry is left; gives how many entries. Readers find out what they have missed by it.
+    fn forget_news(&self, entries_before: UnixTime, nodes_before: UnixTime) -> Future<'_, u64>;
 
     /// Finishes what was begun and lets go of the files. Later verbs give `Closed`; a second `close` does nothing.
     fn close(&self) -> Future<'_, ()>;

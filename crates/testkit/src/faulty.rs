@@ -1,16 +1,16 @@
 //! A store that fails when it is told to.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use inborn_identity::{AccountId, InstanceId, RoleName, UnixTime};
 use inborn_store::{
-    AgentReport, ChangeRequest, Changed, Command, CommandChange, CommandQuery, CommandRetention, Detector,
-    DetectorPart, Document, Finding, FindingQuery, FindingRetention, Future, HostKeys, HostKeysChange, Instance,
+    AgentReport, Beat, ChangeRequest, Changed, Command, CommandChange, CommandQuery, CommandRetention, Detector,
+    DetectorPart, Document, Finding, FindingQuery, FindingRetention, Future, Heard, HostKeys, HostKeysChange, Instance,
     InstancePage, InstanceQuery, InventoryChange, InventoryQuery, InventoryRecord, Invocation, KeyPair, LaunchOutcome,
-    LaunchRequest, Node, Operator, PartKind, RecordedCutOff, Registration, RegistrationChange, Role, SealedEpoch,
-    SentCommand, Session, SessionEnd, SessionQuery, SessionRetention, SettingChange, Store, StoreError,
+    LaunchRequest, News, Node, NodeId, Operator, PartKind, RecordedCutOff, Registration, RegistrationChange, Role,
+    SealedEpoch, SentCommand, Session, SessionEnd, SessionQuery, SessionRetention, SettingChange, Store, StoreError,
 };
 
 /// How a write fails.
@@ -42,8 +42,11 @@ impl Fault {
     }
 }
 
-/// Any store, of which chosen writes fail. Reads and `close` go through untouched.
+/// Any store, of which chosen writes fail. Reads and `close` go through untouched, but for the change feed while it is silent.
 pub struct FaultyStore {
+    /// Which node it says that it is, if not the inner store's.
+    node: Option<NodeId>,
+    is_silent: AtomicBool,
     inner: Arc<dyn Store>,
     writes: AtomicU64,
     plan: Mutex<BTreeMap<u64, Fault>>,
@@ -53,7 +56,18 @@ impl FaultyStore {
     /// `inner`, with no faults planned.
     #[must_use]
     pub fn new(inner: Arc<dyn Store>) -> Self {
-        Self { inner, writes: AtomicU64::new(0), plan: Mutex::default() }
+        Self { inner, writes: AtomicU64::new(0), plan: Mutex::default(), node: None, is_silent: AtomicBool::new(false) }
+    }
+
+    /// `inner`, as another program has it open that hears of everything that is changed through `inner`.
+    #[must_use]
+    pub fn of_another_program(inner: Arc<dyn Store>) -> Self {
+        Self { node: Some(NodeId::random()), ..Self::new(inner) }
+    }
+
+    /// Whether the change feed is not to be had.
+    pub fn silence(&self, is_silent: bool) {
+        self.is_silent.store(is_silent, Ordering::SeqCst);
     }
 
     /// Plans that write number `write` (the first ever is 0, in the order their verbs are called) fails.
@@ -96,6 +110,10 @@ impl Store for FaultyStore {
 
     fn instance(&self, id: InstanceId) -> Future<'_, Option<Instance>> {
         self.inner.instance(id)
+    }
+
+    fn instances_by_id(&self, ids: Vec<InstanceId>) -> Future<'_, Vec<Instance>> {
+        self.inner.instances_by_id(ids)
     }
 
     fn instances(&self, query: InstanceQuery) -> Future<'_, InstancePage> {
@@ -308,6 +326,26 @@ impl Store for FaultyStore {
 
     fn put_agent_reports(&self, reports: Vec<AgentReport>) -> Future<'_, ()> {
         self.write(|store| store.put_agent_reports(reports))
+    }
+
+    fn node(&self) -> NodeId {
+        self.node.unwrap_or_else(|| self.inner.node())
+    }
+
+    fn beat(&self, beat: Beat) -> Future<'_, ()> {
+        self.write(|store| store.beat(beat))
+    }
+
+    fn news(&self, heard: Heard) -> Future<'_, News> {
+        if self.is_silent.load(Ordering::SeqCst) {
+            let error = StoreError::Unavailable("injected silence".into());
+            return Box::pin(core::future::ready(Err(error)));
+        }
+        self.inner.news(heard)
+    }
+
+    fn forget_news(&self, entries_before: UnixTime, nodes_before: UnixTime) -> Future<'_, u64> {
+        self.write(|store| store.forget_news(entries_before, nodes_before))
     }
 
     fn close(&self) -> Future<'_, ()> {

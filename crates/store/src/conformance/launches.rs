@@ -135,3 +135,15 @@ pub async fn page_limits(store: Arc<dyn Store>) {
         assert_eq!(page.is_ok(), fits, "{limit}");
     }
 }
+
+/// Those that are there come back once each, ordered by id.
+pub async fn instances_are_found_by_their_ids(store: Arc<dyn Store>) {
+    store.launch(launch(vec![full(2), bare(1)])).await.unwrap();
+    let whole = async |number| store.instance(id(number)).await.unwrap().unwrap();
+    let expected = vec![whole(1).await, whole(2).await];
+    assert_eq!(store.instances_by_id(vec![id(2), id(9), id(1), id(2)]).await, Ok(expected));
+    assert_eq!(store.instances_by_id(vec![]).await, Ok(vec![]));
+    for (count, is_good) in [(999, true), (1000, true), (1001, false)] {
+        assert_eq!(store.instances_by_id((0..count).map(id).collect()).await.is_ok(), is_good, "{count}");
+    }
+}

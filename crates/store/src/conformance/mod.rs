@@ -11,6 +11,7 @@
 mod changes;
 mod commands;
 mod detectors;
+mod feed;
 mod findings;
 mod host_keys;
 mod inventory;
@@ -24,6 +25,7 @@ mod sessions;
 pub use changes::*;
 pub use commands::*;
 pub use detectors::*;
+pub use feed::*;
 pub use findings::*;
 pub use host_keys::*;
 pub use inventory::*;
@@ -45,6 +47,7 @@ macro_rules! conformance_tests {
             a_token_is_its_accounts_own,
             a_launch_that_makes_no_sense_is_refused,
             a_launch_is_ordered_by_its_index,
+            instances_are_found_by_their_ids,
             pages_have_no_gaps,
             page_limits,
             the_life_of_an_instance,
@@ -104,6 +107,10 @@ macro_rules! conformance_tests {
             findings_are_forgotten,
             findings_are_forgotten_where_there_are_most,
             finding_limits,
+            nobody_hears_of_who_has_not_beaten,
+            nodes_beat,
+            changes_are_told,
+            what_is_forgotten_was_missed,
             a_closed_store_says_so,
         );
     };

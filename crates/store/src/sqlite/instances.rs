@@ -232,6 +232,12 @@ pub(super) fn one(connection: &Connection, id: InstanceId) -> Outcome<Option<Ins
     Ok(found.into_iter().next())
 }
 
+/// See [`crate::Store::instances_by_id`].
+pub(super) fn by_id(connection: &Connection, ids: Vec<InstanceId>) -> Outcome<Vec<Instance>> {
+    let ids: BTreeSet<InstanceId> = ids.into_iter().collect();
+    ids.into_iter().filter_map(|id| one(connection, id).transpose()).collect()
+}
+
 /// See [`crate::Store::instances`].
 pub(super) fn page(connection: &Connection, query: InstanceQuery) -> Outcome<InstancePage> {
     // Every id comes after the empty text. One more than asked for tells whether there is a next page.

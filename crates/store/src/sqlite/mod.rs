@@ -4,6 +4,7 @@ mod commands;
 mod detectors;
 mod documents;
 mod fault;
+mod feed;
 mod file;
 mod findings;
 mod host_keys;
@@ -27,11 +28,12 @@ use inborn_identity::{AccountId, InstanceId, RoleName, UnixTime};
 use rusqlite::Connection;
 
 use crate::{
-    AgentReport, ChangeRequest, Changed, Command, CommandChange, CommandQuery, CommandRetention, Detector,
-    DetectorPart, Document, Finding, FindingQuery, FindingRetention, Future, HostKeys, HostKeysChange, Instance,
+    AgentReport, Beat, ChangeRequest, Changed, Command, CommandChange, CommandQuery, CommandRetention, Detector,
+    DetectorPart, Document, Finding, FindingQuery, FindingRetention, Future, Heard, HostKeys, HostKeysChange, Instance,
     InstancePage, InstanceQuery, InventoryChange, InventoryQuery, InventoryRecord, Invocation, KeyPair, LaunchOutcome,
-    LaunchRequest, Node, Operator, PartKind, RecordedCutOff, Registration, RegistrationChange, Role, SealedEpoch,
-    SentCommand, Session, SessionEnd, SessionQuery, SessionRetention, SettingChange, Store, StoreError,
+    LaunchRequest, News, Node, NodeId, Operator, PartKind, RecordedCutOff, Registration, RegistrationChange, Role,
+    SealedEpoch, SentCommand, Session, SessionEnd, SessionQuery, SessionRetention, SettingChange, Store, StoreError,
+    Topic,
 };
 use queue::Queue;
 use readers::ReadJob;
@@ -82,6 +84,7 @@ pub struct SqliteStore {
     /// `None` in memory: there is one connection, the writer's, and it reads too.
     readers: Option<Queue<ReadJob>>,
     counters: Arc<Counters>,
+    node: Arc<feed::Node>,
 }
 
 impl SqliteStore {
@@ -112,7 +115,7 @@ impl SqliteStore {
         let counters = Arc::default();
         let readers = readers::spawn(readers)?;
         let writer = writer::spawn(connection, Some(lock), Arc::clone(&counters))?;
-        Ok(Self { writer, readers: Some(readers), counters })
+        Ok(Self { writer, readers: Some(readers), counters, node: Arc::default() })
     }
 
     /// A store in memory: fast, and gone when it is closed.
@@ -124,7 +127,7 @@ impl SqliteStore {
         schema::migrate(&mut connection)?;
         let counters = Arc::default();
         let writer = writer::spawn(connection, None, Arc::clone(&counters))?;
-        Ok(Self { writer, readers: None, counters })
+        Ok(Self { writer, readers: None, counters, node: Arc::default() })
     }
 
     /// What the writing thread has done so far.
@@ -145,6 +148,21 @@ impl SqliteStore {
             let (job, answer) = writer::write_job(work);
             self.writer.send(job).await?;
             answer.await.map_err(|_| StoreError::Closed)?
+        })
+    }
+
+    /// A write that other nodes have to hear of.
+    fn tell<T, F, G>(&self, mut work: F, topics: G) -> Future<'_, T>
+    where
+        T: Send + 'static,
+        F: FnMut(&Connection) -> Result<T, StoreError> + Send + 'static,
+        G: Fn(&T) -> Vec<Topic> + Send + 'static,
+    {
+        let node = Arc::clone(&self.node);
+        self.write(move |connection| {
+            let done = work(connection)?;
+            node.enter(connection, topics(&done))?;
+            Ok(done)
         })
     }
 
@@ -172,13 +190,20 @@ fn refuse<'a, T: Send + 'a>(error: StoreError) -> Future<'a, T> {
 impl Store for SqliteStore {
     fn launch(&self, request: LaunchRequest) -> Future<'_, LaunchOutcome> {
         match request.check() {
-            Ok(()) => self.write(move |connection| instances::launch(connection, &request)),
+            Ok(()) => self.tell(move |connection| instances::launch(connection, &request), Topic::of_launch),
             Err(error) => refuse(error),
         }
     }
 
     fn instance(&self, id: InstanceId) -> Future<'_, Option<Instance>> {
         self.read(move |connection| instances::one(connection, id))
+    }
+
+    fn instances_by_id(&self, ids: Vec<InstanceId>) -> Future<'_, Vec<Instance>> {
+        match InstanceQuery::check_ids(&ids) {
+            Ok(()) => self.read(move |connection| instances::by_id(connection, ids)),
+            Err(error) => refuse(error),
+        }
     }
 
     fn instances(&self, query: InstanceQuery) -> Future<'_, InstancePage> {
@@ -190,7 +215,11 @@ impl Store for SqliteStore {
 
     fn change(&self, request: ChangeRequest) -> Future<'_, Vec<Changed>> {
         match request.check() {
-            Ok(()) => self.write(move |connection| instances::change(connection, &request)),
+            Ok(()) => {
+                let change = request.change.clone();
+                let topics = move |changes: &Vec<Changed>| Topic::of_change(&change, changes);
+                self.tell(move |connection| instances::change(connection, &request), topics)
+            }
             Err(error) => refuse(error),
         }
     }
@@ -204,7 +233,7 @@ impl Store for SqliteStore {
     }
 
     fn put_operator(&self, operator: Operator) -> Future<'_, ()> {
-        self.write(move |connection| records::put_operator(connection, &operator))
+        self.tell(move |connection| records::put_operator(connection, &operator), |()| vec![Topic::Operators])
     }
 
     fn key_pairs(&self, account: AccountId) -> Future<'_, Vec<KeyPair>> {
@@ -224,7 +253,7 @@ impl Store for SqliteStore {
     }
 
     fn put_epoch(&self, epoch: SealedEpoch) -> Future<'_, ()> {
-        self.write(move |connection| records::put_epoch(connection, &epoch))
+        self.tell(move |connection| records::put_epoch(connection, &epoch), |()| vec![Topic::Epochs])
     }
 
     fn cut_offs(&self) -> Future<'_, Vec<RecordedCutOff>> {
@@ -232,7 +261,8 @@ impl Store for SqliteStore {
     }
 
     fn put_cut_off(&self, cut_off: RecordedCutOff) -> Future<'_, ()> {
-        self.write(move |connection| records::put_cut_off(connection, cut_off))
+        let topics = move |(): &()| vec![Topic::CutOff(cut_off)];
+        self.tell(move |connection| records::put_cut_off(connection, cut_off), topics)
     }
 
     fn forget_cut_offs(&self, before: UnixTime) -> Future<'_, u64> {
@@ -257,7 +287,11 @@ impl Store for SqliteStore {
 
     fn put_setting(&self, change: SettingChange) -> Future<'_, ()> {
         match change.check() {
-            Ok(()) => self.write(move |connection| records::put_setting(connection, &change)),
+            Ok(()) => {
+                let name = change.name.clone();
+                let topics = move |(): &()| vec![Topic::Setting(name.clone())];
+                self.tell(move |connection| records::put_setting(connection, &change), topics)
+            }
             Err(error) => refuse(error),
         }
     }
@@ -267,11 +301,12 @@ impl Store for SqliteStore {
     }
 
     fn put_role(&self, role: Role) -> Future<'_, ()> {
-        self.write(move |connection| management::put_role(connection, &role))
+        self.tell(move |connection| management::put_role(connection, &role), |()| vec![Topic::Roles])
     }
 
     fn delete_role(&self, account: AccountId, name: RoleName) -> Future<'_, bool> {
-        self.write(move |connection| management::delete_role(connection, account, &name))
+        let topics = |deleted: &bool| if *deleted { vec![Topic::Roles] } else { vec![] };
+        self.tell(move |connection| management::delete_role(connection, account, &name), topics)
     }
 
     fn registration(&self, instance: InstanceId) -> Future<'_, Option<Registration>> {
@@ -284,7 +319,11 @@ impl Store for SqliteStore {
 
     fn change_registration(&self, change: RegistrationChange) -> Future<'_, ()> {
         match change.check() {
-            Ok(()) => self.write(move |connection| management::change_registration(connection, &change)),
+            Ok(()) => {
+                let instance = change.instance;
+                let topics = move |(): &()| vec![Topic::Registration(instance)];
+                self.tell(move |connection| management::change_registration(connection, &change), topics)
+            }
             Err(error) => refuse(error),
         }
     }
@@ -306,13 +345,14 @@ impl Store for SqliteStore {
 
     fn put_document(&self, document: Document) -> Future<'_, ()> {
         match document.check() {
-            Ok(()) => self.write(move |connection| documents::put(connection, &document)),
+            Ok(()) => self.tell(move |connection| documents::put(connection, &document), |()| vec![Topic::Documents]),
             Err(error) => refuse(error),
         }
     }
 
     fn delete_document(&self, name: String) -> Future<'_, bool> {
-        self.write(move |connection| documents::delete(connection, &name))
+        let topics = |deleted: &bool| if *deleted { vec![Topic::Documents] } else { vec![] };
+        self.tell(move |connection| documents::delete(connection, &name), topics)
     }
 
     fn put_command(&self, sent: SentCommand) -> Future<'_, ()> {
@@ -452,6 +492,26 @@ impl Store for SqliteStore {
             Ok(()) => self.write(move |connection| detectors::put_agent_reports(connection, &reports)),
             Err(error) => refuse(error),
         }
+    }
+
+    fn node(&self) -> NodeId {
+        self.node.id
+    }
+
+    fn beat(&self, beat: Beat) -> Future<'_, ()> {
+        let node = Arc::clone(&self.node);
+        match beat.check() {
+            Ok(()) => self.write(move |connection| node.beat(connection, &beat)),
+            Err(error) => refuse(error),
+        }
+    }
+
+    fn news(&self, heard: Heard) -> Future<'_, News> {
+        self.read(move |connection| feed::news(connection, &heard))
+    }
+
+    fn forget_news(&self, entries_before: UnixTime, nodes_before: UnixTime) -> Future<'_, u64> {
+        self.write(move |connection| feed::forget(connection, entries_before, nodes_before))
     }
 
     fn close(&self) -> Future<'_, ()> {

@@ -1,0 +1,212 @@
+//! The change feed as rows, and the numbers under which this program enters what it changes.
+//!
+//! Each attempt of a transaction takes a number before it begins, so that no two of them wait for each other. What a beat
+//! calls settled is everything below the lowest number whose attempt is not over.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+use core::time::Duration;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use inborn_identity::UnixTime;
+use inborn_store::{Beat, Heard, News, NodeId, RegionNode, Topic};
+use tokio::time::Instant;
+
+use crate::fault::Outcome;
+use crate::transaction::{Query, Session};
+use crate::value::{Row, Value, values};
+
+/// How much longer than its patience an attempt of which nobody knows how it ended counts as not over. By then the server
+/// has ended the statement and, by `idle_in_transaction_session_timeout`, the transaction.
+const PATIENCE_FACTOR: u32 = 4;
+
+/// This opening of the store among its nodes.
+pub(crate) struct Node {
+    pub(crate) id: NodeId,
+    numbers: Mutex<Numbers>,
+    /// When it beat last, in seconds since 1970: the time that entries are given.
+    beaten_at: AtomicU64,
+}
+
+#[derive(Default)]
+struct Numbers {
+    /// Whether it has beaten: before that nobody listens.
+    is_known: bool,
+    last: u64,
+    /// Attempts that are not over, and until when those are not of which nobody knows how they ended.
+    under_way: BTreeMap<u64, Option<Instant>>,
+}
+
+/// What an attempt enters its changes under.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Turn {
+    writer: NodeId,
+    number: u64,
+    made_at: UnixTime,
+}
+
+/// An attempt that is under way. Dropped before it is over, nobody knows whether it has committed or still will.
+pub(crate) struct Running<'a> {
+    node: &'a Node,
+    pub(crate) turn: Turn,
+    patience: Duration,
+    is_over: bool,
+}
+
+impl Running<'_> {
+    /// It has committed, or certainly never will.
+    pub(crate) fn over(mut self) {
+        self.is_over = true;
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        let mut numbers = self.node.numbers.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.is_over {
+            numbers.under_way.remove(&self.turn.number);
+        } else {
+            let until = Instant::now() + self.patience.saturating_mul(PATIENCE_FACTOR);
+            numbers.under_way.insert(self.turn.number, Some(until));
+        }
+    }
+}
+
+impl Default for Node {
+    fn default() -> Self {
+        Self { id: NodeId::random(), numbers: Mutex::default(), beaten_at: AtomicU64::new(0) }
+    }
+}
+
+impl Node {
+    /// A turn for an attempt that may change something and takes at most `patience`; `None` before the first beat.
+    pub(crate) fn begin(&self, patience: Duration) -> Option<Running<'_>> {
+        let mut numbers = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
+        if !numbers.is_known {
+            return None;
+        }
+        numbers.last += 1;
+        let number = numbers.last;
+        numbers.under_way.insert(number, None);
+        let made_at = UnixTime::from_secs(self.beaten_at.load(Ordering::Relaxed));
+        Some(Running { node: self, turn: Turn { writer: self.id, number, made_at }, patience, is_over: false })
+    }
+
+    /// The highest number up to which every attempt is over.
+    pub(crate) fn settled(&self, now: Instant) -> u64 {
+        let mut numbers = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
+        numbers.under_way.retain(|_, until| until.is_none_or(|until| until > now));
+        numbers.under_way.keys().next().map_or(numbers.last, |lowest| lowest.saturating_sub(1))
+    }
+
+    /// The database knows this node: from now on its changes are entered.
+    pub(crate) fn known(&self, at: UnixTime) {
+        self.beaten_at.store(at.as_secs(), Ordering::Relaxed);
+        self.numbers.lock().unwrap_or_else(PoisonError::into_inner).is_known = true;
+    }
+}
+
+/// Enters what was changed, in the transaction that changes it.
+pub(crate) async fn enter(session: &Session<'_>, turn: Turn, topics: &[Topic]) -> Outcome<()> {
+    for (place, topic) in (0_i64..).zip(topics) {
+        let (topic, subject) = topic.to_columns();
+        let sql = "INSERT INTO feed (writer, number, place, made_at, topic, subject) VALUES ($1, $2, $3, $4, $5, $6)";
+        let row = values![turn.writer.to_string(), bounded(turn.number), place, turn.made_at, topic, subject];
+        session.run(sql, row).await?;
+    }
+    Ok(())
+}
+
+/// A beat, by whom, and up to where all was settled before its transaction began.
+pub(crate) type Beating = (Beat, NodeId, u64);
+
+/// See [`inborn_store::Store::beat`].
+pub(crate) async fn beat(session: &Session<'_>, (beat, id, settled): &Beating) -> Outcome<()> {
+    let sql = "INSERT INTO region_nodes (id, name, started_at, beaten_at, settled, forgotten) VALUES ($1, $2, $3, $3, $4, 0) \
+        ON CONFLICT (id) DO UPDATE SET name = excluded.name, beaten_at = excluded.beaten_at, settled = \
+        CASE WHEN excluded.settled > region_nodes.settled THEN excluded.settled ELSE region_nodes.settled END";
+    session.run(sql, values![id.to_string(), &beat.name, beat.at, bounded(*settled)]).await.map(drop)
+}
+
+/// See [`inborn_store::Store::news`]. All of one moment: an entry up to a settled number is seen with that number.
+pub(crate) async fn news(session: &Session<'_>, heard: &Heard) -> Outcome<News> {
+    let read = |row: &Row| {
+        Ok(RegionNode {
+            id: row.parsed("id")?,
+            name: row.text("name")?,
+            started_at: row.moment("started_at")?,
+            beaten_at: row.moment("beaten_at")?,
+            settled: row.number("settled")?,
+            forgotten: row.number("forgotten")?,
+        })
+    };
+    let sql = "SELECT id, name, started_at, beaten_at, settled, forgotten FROM region_nodes ORDER BY id";
+    let nodes: Vec<RegionNode> = session.rows(sql, &[]).await?.iter().map(read).collect::<Outcome<_>>()?;
+    let mut writers = Vec::new();
+    for node in &nodes {
+        if Some(node.id) != heard.except {
+            writers.push((node.id, heard.positions.get(&node.id).copied().unwrap_or_default()));
+        }
+    }
+    if writers.is_empty() {
+        return Ok(News::of(heard, nodes, Vec::new()));
+    }
+    let mut query = Query::new("SELECT writer, number, topic, subject FROM feed WHERE ", &[]);
+    for (index, (writer, behind)) in writers.into_iter().enumerate() {
+        let (writer, behind) = (query.value(writer.to_string()), query.value(bounded(behind)));
+        query.push(if index == 0 { "" } else { " OR " });
+        query.push(&format!("(writer = {writer} AND number > {behind})"));
+    }
+    let limit = query.value(i64::try_from(News::ENTRIES_MAX).unwrap_or(i64::MAX).saturating_add(1));
+    query.push(&format!(" ORDER BY writer, number, place LIMIT {limit}"));
+    let read = |row: &Row| Ok((row.parsed("writer")?, row.number("number")?, row.text("topic")?, row.text("subject")?));
+    let rows = query.rows(session).await?.iter().map(read).collect::<Outcome<_>>()?;
+    Ok(News::of(heard, nodes, rows))
+}
+
+/// See [`inborn_store::Store::forget_news`].
+pub(crate) async fn forget(
+    session: &Session<'_>,
+    (entries_before, nodes_before): &(UnixTime, UnixTime),
+) -> Outcome<u64> {
+    let doomed = "SELECT writer, MAX(number) AS number FROM feed WHERE made_at < $1 GROUP BY writer";
+    for row in session.rows(doomed, values![*entries_before]).await? {
+        let number: Value = row.number::<i64>("number")?.into();
+        let sql = "UPDATE region_nodes SET forgotten = $2 WHERE id = $1 AND forgotten < $2";
+        session.run(sql, &[row.text("writer")?.into(), number]).await?;
+    }
+    let forgotten = session.run("DELETE FROM feed WHERE made_at < $1", values![*entries_before]).await?;
+    let gone = "DELETE FROM region_nodes WHERE beaten_at < $1 \
+        AND NOT EXISTS (SELECT 1 FROM feed WHERE feed.writer = region_nodes.id)";
+    session.run(gone, values![*nodes_before]).await?;
+    Ok(forgotten)
+}
+
+fn bounded(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_settled_ends_below_the_first_that_is_under_way() {
+        let node = Node::default();
+        let patience = Duration::from_secs(20);
+        assert!(node.begin(patience).is_none(), "before the first beat");
+        node.known(UnixTime::from_secs(1));
+        assert_eq!(node.settled(Instant::now()), 0);
+        let [first, second, third] = [(); 3].map(|()| node.begin(patience).unwrap());
+        assert_eq!(node.settled(Instant::now()), 0);
+        second.over();
+        assert_eq!(node.settled(Instant::now()), 0, "the first may still commit");
+        first.over();
+        assert_eq!(node.settled(Instant::now()), 2);
+        let before = Instant::now();
+        drop(third);
+        let longest = patience * PATIENCE_FACTOR;
+        assert_eq!(node.settled(before + longest - Duration::from_millis(1)), 2);
+        assert_eq!(node.settled(Instant::now() + longest), 3);
+    }
+}

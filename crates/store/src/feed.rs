@@ -1,0 +1,392 @@
+//! The change feed: how the programs that have one store open hear of each other's changes.
+//!
+//! Each program that has a store open is a *node* from its first beat on. What it changes is entered in the feed in the same
+//! transaction, under its own name with a *serial* of its own, so that no two nodes wait for each other. Transactions of one
+//! node may commit in another order than they were begun; so each beat says up to which serial all is *settled*: committed,
+//! or certain never to be. A reader takes what it sees, remembers for each node the settled serial, and begins behind it the
+//! next time. Nothing can be missed, whatever the order of commits and whatever anybody's clock says.
+
+use core::fmt;
+use core::hash::{BuildHasher, Hasher};
+use core::str::FromStr;
+use std::collections::BTreeMap;
+use std::hash::RandomState;
+
+use inborn_identity::{InstanceId, UnixTime};
+
+use crate::{Change, Changed, CutOff, CutOffScope, LaunchOutcome, RecordedCutOff, StoreError};
+
+/// One opening of a store by one program: another one each time.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct NodeId(u64);
+
+impl NodeId {
+    /// A new one. It has to be nobody else's, but not hard to guess.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(RandomState::new().build_hasher().finish())
+    }
+
+    /// One that is chosen, for tests.
+    #[must_use]
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl FromStr for NodeId {
+    type Err = ();
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let is_ours = text.len() == 16 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        if is_ours { u64::from_str_radix(text, 16).map(Self).map_err(drop) } else { Err(()) }
+    }
+}
+
+/// What a node says of itself.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Beat {
+    /// What people call it: at most [`Beat::NAME_MAX`] bytes.
+    pub name: String,
+    /// When it says so.
+    pub at: UnixTime,
+}
+
+impl Beat {
+    /// The longest name, in bytes.
+    pub const NAME_MAX: usize = 255;
+
+    /// Whether it makes sense to a store: what every store asks before it does anything.
+    ///
+    /// # Errors
+    /// `Invalid`.
+    pub fn check(&self) -> Result<(), StoreError> {
+        if self.name.len() > Self::NAME_MAX {
+            return Err(StoreError::Invalid("the name of a node has at most 255 bytes"));
+        }
+        Ok(())
+    }
+}
+
+/// A node as it last said.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RegionNode {
+    /// Which.
+    pub id: NodeId,
+    /// What people call it.
+    pub name: String,
+    /// When it beat first, by its own clock.
+    pub started_at: UnixTime,
+    /// When it beat last, by its own clock.
+    pub beaten_at: UnixTime,
+    /// No entry of this serial or a lower one is still to come.
+    pub settled: u64,
+    /// The highest serial of which an entry was forgotten.
+    pub forgotten: u64,
+}
+
+/// What a change was about. Who hears of it reads how things are now.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Topic {
+    /// These instances were launched or changed.
+    Instances(Vec<InstanceId>),
+    /// This was cut off. That of a terminated instance goes without saying.
+    CutOff(RecordedCutOff),
+    /// An epoch was added or changed.
+    Epochs,
+    /// An operator was added.
+    Operators,
+    /// A role was made or deleted.
+    Roles,
+    /// The agent of this instance has registered, or its key was changed or forgotten.
+    Registration(InstanceId),
+    /// The setting of this name was set.
+    Setting(String),
+    /// A document was made or deleted.
+    Documents,
+}
+
+const ALL: &str = "*";
+
+impl Topic {
+    /// What a launch is told of as.
+    #[must_use]
+    pub fn of_launch(outcome: &LaunchOutcome) -> Vec<Self> {
+        match outcome {
+            LaunchOutcome::New(launched) => {
+                vec![Self::Instances(launched.iter().map(|instance| instance.id).collect())]
+            }
+            LaunchOutcome::Replayed(_) | LaunchOutcome::Mismatch => vec![],
+        }
+    }
+
+    /// What a change of instances is told of as.
+    #[must_use]
+    pub fn of_change(change: &Change, changes: &[Changed]) -> Vec<Self> {
+        let changed = changes.iter().filter(|changed| changed.before != changed.after);
+        let ids: Vec<InstanceId> = changed.map(|changed| changed.after.id).collect();
+        let cut_offs = changes.iter().filter_map(|changed| match changed.cut_off(change)? {
+            (CutOff::Dead { .. }, _) => None,
+            (cut_off, at) => Some(Self::CutOff(RecordedCutOff { cut_off, at })),
+        });
+        let instances = (!ids.is_empty()).then_some(Self::Instances(ids));
+        instances.into_iter().chain(cut_offs).collect()
+    }
+
+    /// As stores write it: a word, and what it is about.
+    #[must_use]
+    pub fn to_columns(&self) -> (&'static str, String) {
+        match self {
+            Self::Instances(ids) => ("instances", ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")),
+            Self::CutOff(RecordedCutOff { cut_off, at }) => {
+                let at = at.as_secs();
+                let subject = match cut_off {
+                    CutOff::Dead { instance } => format!("dead {instance} 0 {at}"),
+                    CutOff::OlderBoot { instance, below } => format!("older-boot {instance} {below} {at}"),
+                    CutOff::IssuedBefore { scope, before } => {
+                        let before = before.as_secs();
+                        match scope {
+                            CutOffScope::Instance(instance) => format!("issued-before {instance} {before} {at}"),
+                            CutOffScope::Account(account) => format!("issued-before {account} {before} {at}"),
+                            CutOffScope::All => format!("issued-before {ALL} {before} {at}"),
+                        }
+                    }
+                };
+                ("cut-off", subject)
+            }
+            Self::Epochs => ("epochs", String::new()),
+            Self::Operators => ("operators", String::new()),
+            Self::Roles => ("roles", String::new()),
+            Self::Registration(instance) => ("registration", instance.to_string()),
+            Self::Setting(name) => ("setting", name.clone()),
+            Self::Documents => ("documents", String::new()),
+        }
+    }
+
+    /// What [`Topic::to_columns`] has written; `None` for what a later program wrote.
+    #[must_use]
+    pub fn from_columns(topic: &str, subject: &str) -> Option<Self> {
+        Some(match topic {
+            "instances" => Self::Instances(subject.split(' ').map(|id| id.parse().ok()).collect::<Option<_>>()?),
+            "cut-off" => Self::CutOff(cut_off(subject)?),
+            "epochs" => Self::Epochs,
+            "operators" => Self::Operators,
+            "roles" => Self::Roles,
+            "registration" => Self::Registration(subject.parse().ok()?),
+            "setting" => Self::Setting(subject.to_owned()),
+            "documents" => Self::Documents,
+            _ => return None,
+        })
+    }
+}
+
+fn cut_off(subject: &str) -> Option<RecordedCutOff> {
+    let mut words = subject.split(' ');
+    let (kind, whom, threshold, at) = (words.next()?, words.next()?, words.next()?, words.next()?);
+    if words.next().is_some() {
+        return None;
+    }
+    let time = |text: &str| text.parse().ok().map(UnixTime::from_secs);
+    let cut_off = match kind {
+        "dead" => CutOff::Dead { instance: whom.parse().ok()? },
+        "older-boot" => CutOff::OlderBoot { instance: whom.parse().ok()?, below: threshold.parse().ok()? },
+        "issued-before" => {
+            // An id of an instance begins with a letter, one of an account with a digit.
+            let scope = match whom {
+                ALL => CutOffScope::All,
+                id if id.starts_with('i') => CutOffScope::Instance(id.parse().ok()?),
+                id => CutOffScope::Account(id.parse().ok()?),
+            };
+            CutOff::IssuedBefore { scope, before: time(threshold)? }
+        }
+        _ => return None,
+    };
+    Some(RecordedCutOff { cut_off, at: time(at)? })
+}
+
+/// How far a reader has heard of whom.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Heard {
+    /// Of each node, the serial behind which it has not heard everything. Of a node that is not named here it has heard nothing.
+    pub positions: BTreeMap<NodeId, u64>,
+    /// Of each node, up to where it knows that entries were forgotten: it has read everything since.
+    pub forgotten: BTreeMap<NodeId, u64>,
+    /// Whose changes it does not have to be told: its own.
+    pub except: Option<NodeId>,
+}
+
+/// An entry of the feed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Entry {
+    /// Who made the change.
+    pub writer: NodeId,
+    /// Its place among that node's. Several entries of one transaction may have the same.
+    pub serial: u64,
+    /// What it was about.
+    pub topic: Topic,
+}
+
+/// What there is to hear.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct News {
+    /// All nodes, ordered by id, whoever asks.
+    pub nodes: Vec<RegionNode>,
+    /// What stands behind the positions, ordered by writer and serial. Entries that are not settled are told again next time.
+    pub entries: Vec<Entry>,
+    /// Something that the reader has not heard is gone, is more than [`News::ENTRIES_MAX`], or is not understood: it has to
+    /// read everything again.
+    pub missed: bool,
+}
+
+impl News {
+    /// The most entries that are told at once.
+    pub const ENTRIES_MAX: usize = 10_000;
+
+    /// How far a reader of this has heard, once it has acted upon it.
+    #[must_use]
+    pub fn heard(&self, except: Option<NodeId>) -> Heard {
+        Heard {
+            positions: self.nodes.iter().map(|node| (node.id, node.settled)).collect(),
+            forgotten: self.nodes.iter().map(|node| (node.id, node.forgotten)).collect(),
+            except,
+        }
+    }
+
+    /// Puts together what a store has read: its nodes, and the entries behind the positions, as columns.
+    #[must_use]
+    pub fn of(heard: &Heard, nodes: Vec<RegionNode>, rows: Vec<(NodeId, u64, String, String)>) -> Self {
+        let is_gone = |id: &NodeId| nodes.binary_search_by_key(id, |node| node.id).is_err();
+        let at = |positions: &BTreeMap<NodeId, u64>, id| positions.get(&id).copied().unwrap_or_default();
+        let is_forgotten = |node: &RegionNode| {
+            let known = at(&heard.positions, node.id).max(at(&heard.forgotten, node.id));
+            Some(node.id) != heard.except && node.forgotten > known
+        };
+        let mut missed = heard.positions.keys().any(is_gone) || nodes.iter().any(is_forgotten);
+        missed |= rows.len() > Self::ENTRIES_MAX;
+        let mut entries = Vec::with_capacity(rows.len().min(Self::ENTRIES_MAX));
+        for (writer, serial, topic, subject) in rows.into_iter().take(Self::ENTRIES_MAX) {
+            match Topic::from_columns(&topic, &subject) {
+                Some(topic) => entries.push(Entry { writer, serial, topic }),
+                None => missed = true,
+            }
+        }
+        Self { nodes, entries, missed }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(number: u64) -> InstanceId {
+        let [a, b, c, d, e, f, g, h] = number.to_be_bytes();
+        InstanceId::from_bytes([0, a, b, c, d, e, f, g, h])
+    }
+
+    #[test]
+    fn topics_come_back() {
+        let at = UnixTime::from_secs(1_800_000_000);
+        let cut_off = |cut_off| Topic::CutOff(RecordedCutOff { cut_off, at });
+        let before = at.minus(5);
+        let scope = |scope| cut_off(CutOff::IssuedBefore { scope, before });
+        for topic in [
+            Topic::Instances(vec![id(1)]),
+            Topic::Instances(vec![id(2), id(1)]),
+            cut_off(CutOff::Dead { instance: id(1) }),
+            cut_off(CutOff::OlderBoot { instance: id(1), below: u32::MAX }),
+            scope(CutOffScope::Instance(id(3))),
+            scope(CutOffScope::Account("123456789012".parse().unwrap())),
+            scope(CutOffScope::All),
+            Topic::Epochs,
+            Topic::Operators,
+            Topic::Roles,
+            Topic::Registration(id(7)),
+            Topic::Setting("a setting ☃".into()),
+            Topic::Documents,
+        ] {
+            let (word, subject) = topic.to_columns();
+            assert_eq!(Topic::from_columns(word, &subject), Some(topic));
+        }
+    }
+
+    #[test]
+    fn what_is_not_understood_is_nothing() {
+        for (topic, subject) in [
+            ("weather", ""),
+            ("instances", ""),
+            ("instances", "i-0"),
+            ("registration", "x"),
+            ("cut-off", "dead"),
+            ("cut-off", "alive i-00000000000000001 0 1"),
+            ("cut-off", "dead i-00000000000000001 0 1 2"),
+            ("cut-off", "issued-before 12 0 1"),
+        ] {
+            assert_eq!(Topic::from_columns(topic, subject), None, "{topic} {subject}");
+        }
+    }
+
+    #[test]
+    fn names_of_nodes() {
+        for node in [NodeId::new(0), NodeId::new(u64::MAX), NodeId::random()] {
+            assert_eq!(node.to_string().parse(), Ok(node));
+        }
+        for text in ["", "0", "+000000000000001", "000000000000000G", "00000000000000001"] {
+            assert_eq!(text.parse::<NodeId>(), Err(()), "{text}");
+        }
+        assert_ne!(NodeId::random(), NodeId::random());
+    }
+
+    #[test]
+    fn names_below_at_and_above_the_longest() {
+        for (length, is_good) in [(254, true), (255, true), (256, false)] {
+            let beat = Beat { name: "n".repeat(length), at: UnixTime::from_secs(1) };
+            assert_eq!(beat.check().is_ok(), is_good, "{length}");
+        }
+    }
+
+    fn node(id: u64, settled: u64, forgotten: u64) -> RegionNode {
+        let at = UnixTime::from_secs(1);
+        RegionNode { id: NodeId::new(id), name: String::new(), started_at: at, beaten_at: at, settled, forgotten }
+    }
+
+    fn rows(count: usize) -> Vec<(NodeId, u64, String, String)> {
+        (0..count).map(|number| (NodeId::new(1), number as u64, "roles".to_owned(), String::new())).collect()
+    }
+
+    #[test]
+    fn a_reader_knows_when_it_has_missed_something() {
+        let heard = |positions: &[(u64, u64)]| Heard {
+            positions: positions.iter().map(|(node, serial)| (NodeId::new(*node), *serial)).collect(),
+            except: Some(NodeId::new(9)),
+            ..Heard::default()
+        };
+        let missed = |heard: &Heard, nodes: &[RegionNode]| News::of(heard, nodes.to_vec(), vec![]).missed;
+        assert!(!missed(&heard(&[]), &[node(1, 0, 0), node(9, 8, 8)]), "its own are its own");
+        assert!(missed(&heard(&[]), &[node(1, 5, 1)]), "a node of which nothing was heard");
+        for (position, is_missed) in [(3, true), (4, false), (5, false)] {
+            assert_eq!(missed(&heard(&[(1, position)]), &[node(1, 5, 4)]), is_missed, "{position}");
+        }
+        assert!(missed(&heard(&[(1, 5), (2, 7)]), &[node(1, 5, 0)]), "a node is gone");
+        // A node that died before it could say how its last change ended: that is missed once.
+        let died = [node(1, 3, 4)];
+        assert!(missed(&heard(&[(1, 3)]), &died));
+        let read = News::of(&heard(&[(1, 3)]), died.to_vec(), vec![]).heard(None);
+        assert_eq!(read.positions[&NodeId::new(1)], 3, "what may still come is heard");
+        assert!(!missed(&read, &died));
+    }
+
+    #[test]
+    fn entries_below_at_and_above_the_most() {
+        let max = News::ENTRIES_MAX;
+        for (count, told, missed) in [(max - 1, max - 1, false), (max, max, false), (max + 1, max, true)] {
+            let news = News::of(&Heard::default(), vec![node(1, 0, 0)], rows(count));
+            assert_eq!((news.entries.len(), news.missed), (told, missed), "{count}");
+        }
+    }
+}
