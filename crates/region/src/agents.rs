@@ -105,6 +105,34 @@ impl Agents {
         Ok(true)
     }
 
+    /// Another server has changed a registration: memory follows the store. If it has ended, what was issued up to
+    /// `last_issue` has ended with it.
+    pub(crate) async fn hear(&self, instance: InstanceId, last_issue: UnixTime) -> Result<(), StoreError> {
+        let _turn = self.turn.lock().await;
+        match self.find(instance).await? {
+            Some(found) => self.note(instance, State::Since(found.registered_at)),
+            None if matches!(self.state(instance), Some(State::Since(_))) => {
+                self.note(instance, State::Until(last_issue));
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Reads all registrations again.
+    pub(crate) async fn read_again(&self, last_issue: UnixTime) -> Result<(), StoreError> {
+        let _turn = self.turn.lock().await;
+        let found = self.store.registrations().await?;
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        for state in known.values_mut() {
+            if matches!(state, State::Since(_)) {
+                *state = State::Until(last_issue);
+            }
+        }
+        known.extend(found.into_iter().map(|found| (found.instance, State::Since(found.registered_at))));
+        Ok(())
+    }
+
     /// The registration of a machine.
     pub(crate) async fn find(&self, instance: InstanceId) -> Result<Option<Registration>, StoreError> {
         self.store.registration(instance).await

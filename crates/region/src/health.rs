@@ -24,6 +24,12 @@ pub enum Fault {
     /// Mutating calls are being refused.
     #[error("audit: no room for the lines of further calls, so that changes are refused: free some disk space")]
     Audit,
+    /// It has not heard for too long what other servers change.
+    #[error(
+        "fleet: nothing was heard for {0} s of what other servers change, so that terminations may be unknown here: see \
+         that the database answers"
+    )]
+    Stale(u64),
     /// There is no epoch to make credentials with.
     #[error("epoch: there is none to make credentials with: put the store back from your backup")]
     Epoch,
@@ -38,7 +44,9 @@ impl RegionServer {
         };
         let audit = (!self.audit.accepts_mutations()).then_some(Fault::Audit);
         let epoch = self.authenticator.keyring().sealing().is_none().then_some(Fault::Epoch);
-        [store, audit, epoch].into_iter().flatten().collect()
+        let silence = self.fleet().and_then(|fleet| fleet.stale_for(self.now()));
+        let stale = silence.map(|silence| Fault::Stale(silence.as_secs()));
+        [store, audit, stale, epoch].into_iter().flatten().collect()
     }
 
     /// A write like any other: on disk when it answers.

@@ -87,6 +87,19 @@ impl HostManagement {
         Ok(Self { store, stored: Mutex::new(stored), setting: ArcSwap::from_pointee(setting) })
     }
 
+    /// Whether the setting is stored under this name.
+    pub(crate) fn is_named(name: &str) -> bool {
+        name == STORED_NAME
+    }
+
+    /// Another server may have changed the setting: memory follows the store.
+    pub(crate) async fn hear(&self) -> Result<(), StoreError> {
+        let mut stored = self.stored.lock().await;
+        let found = self.store.setting(STORED_NAME).await?;
+        self.follow(&mut stored, found);
+        Ok(())
+    }
+
     /// The setting now.
     pub(crate) fn setting(&self) -> Arc<HostManagementSetting> {
         self.setting.load_full()

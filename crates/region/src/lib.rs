@@ -13,6 +13,7 @@ mod audit;
 mod channels;
 mod detection;
 mod documents;
+mod fleet;
 mod gateway;
 mod guardduty;
 mod health;
@@ -50,6 +51,7 @@ use inborn_store::{Change, InstanceState, StateReason, Store, StoreError};
 use agents::Agents;
 use channels::Channels;
 use documents::Documents;
+use fleet::Fleet;
 use gateway::Bounds;
 use guardduty::GuardDuty;
 use host_management::{HostManagement, SettingError};
@@ -62,6 +64,7 @@ use user_keys::UserKeys;
 
 pub use audit::{Audit, AuditReader, Entry as AuditEntry, LINE_BYTES_MAX, Rotation as AuditRotation};
 pub use detection::{Detection, DetectionSettings, FindingOutput, FindingSink, Recording};
+pub use fleet::{FleetSettings, STALE_AFTER, StalePolicy};
 pub use gateway::{BODY_TIMEOUT, RequestOrigin};
 pub use guardduty::EventSource;
 pub use health::Fault;
@@ -146,6 +149,8 @@ pub struct Opening {
     pub rates: Rates,
     /// What is taken of machines that tell what they see.
     pub telemetry: TelemetrySettings,
+    /// How it takes part, where other servers may have the store open too; `None`: it is alone.
+    pub fleet: Option<FleetSettings>,
 }
 
 /// A region.
@@ -176,6 +181,7 @@ pub struct RegionServer {
     tunnels: Tunnels,
     telemetry: Telemetry,
     detection: Detection,
+    fleet: Option<Fleet>,
     metrics: Metrics,
 }
 
@@ -191,8 +197,14 @@ impl RegionServer {
     /// # Errors
     /// See [`OpenError`]; nothing that was there is ever replaced.
     pub async fn open(store: Arc<dyn Store>, opening: Opening, clock: Arc<dyn Clock>) -> Result<Arc<Self>, OpenError> {
-        let Opening { identity, key_source, audit_file, rates, telemetry } = opening;
+        let Opening { identity, key_source, audit_file, rates, telemetry, fleet } = opening;
         let now = clock.now();
+        // Before anything is loaded: what is changed from here on is heard of.
+        let (fleet, reader) = match fleet {
+            Some(settings) => Some(Fleet::join(store.as_ref(), settings, now).await?),
+            None => None,
+        }
+        .unzip();
         let secrets = secrets::Secrets::open(&store, &key_source, &identity, now).await?;
         let operator_key = secrets::operator_key(&secrets.operators, identity.account);
         let keyring = Arc::new(secrets.keyring);
@@ -242,11 +254,15 @@ impl RegionServer {
             tunnels: Tunnels::default(),
             telemetry: Telemetry::new(telemetry),
             detection: Detection::new(Arc::clone(&metrics.detection)),
+            fleet,
             metrics,
         };
         let region = Arc::new(region);
         engine.start(&region);
         sessions::take_up(&region).await?;
+        if let Some(reader) = reader {
+            fleet::start(&region, reader);
+        }
         Ok(region)
     }
 
@@ -505,7 +521,9 @@ impl RegionServer {
         let (purged, commands) = (self.purge(now).await, self.run_command.tidy(now).await);
         let sessions = sessions::tidy(self.store.as_ref(), now).await;
         let findings = self.guardduty.tidy(now).await;
-        let outcomes = [findings.err(), forgotten.err(), old.err(), sessions.err(), purged.err(), commands.err()];
+        let news = self.tidy_news(now).await;
+        let outcomes =
+            [findings.err(), news.err(), forgotten.err(), old.err(), sessions.err(), purged.err(), commands.err()];
         for error in outcomes.into_iter().flatten() {
             tracing::warn!(%error, "housekeeping has to wait");
         }

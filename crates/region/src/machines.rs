@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use inborn_credential::{Authenticator, CutOff};
-use inborn_identity::{AccountId, InstanceId};
+use inborn_identity::{AccountId, InstanceId, UnixTime};
 use inborn_store::{
     Change, ChangeRequest, Changed, Instance, InstanceQuery, InstanceState, LaunchOutcome, LaunchRequest, Store,
     StoreError,
@@ -206,6 +206,76 @@ impl Machines {
     ) -> Result<Option<Changed>, StoreError> {
         let request = ChangeRequest { account, instances: vec![id], change };
         Ok(self.change(request).await?.into_iter().next())
+    }
+
+    /// Another server has changed these machines, [`InstanceQuery::LIMIT_MAX`] at most: memory follows the store.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(crate) async fn hear(&self, ids: &[InstanceId], now: UnixTime) -> Result<(), StoreError> {
+        let _turns = self.take_turns(ids).await;
+        let found = self.store.instances_by_id(ids.to_vec()).await?;
+        for id in ids {
+            match found.binary_search_by_key(id, |instance| instance.id).ok().and_then(|at| found.get(at)) {
+                Some(instance) => self.follow(instance.clone()),
+                None => self.lose(*id, now),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads all machines again, while nobody changes one here.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(crate) async fn read_again(&self, now: UnixTime) -> Result<(), StoreError> {
+        let mut turns = Vec::with_capacity(LANES);
+        for lane in &self.lanes {
+            turns.push(lane.lock().await);
+        }
+        let mut unseen: BTreeSet<InstanceId> = self.all().iter().map(|machine| machine.id).collect();
+        let mut query = InstanceQuery { account: None, after: None, limit: InstanceQuery::LIMIT_MAX };
+        loop {
+            let page = self.store.instances(query).await?;
+            for instance in page.instances {
+                unseen.remove(&instance.id);
+                self.follow(instance);
+            }
+            match page.next {
+                Some(after) => query.after = Some(after),
+                None => break,
+            }
+        }
+        unseen.into_iter().for_each(|id| self.lose(id, now));
+        Ok(())
+    }
+
+    /// Memory follows what the store says of a machine now.
+    fn follow(&self, instance: Instance) {
+        if instance.state == InstanceState::Terminated {
+            let at = instance.terminated_at.unwrap_or(instance.launch_time);
+            self.authenticator.cut_off(CutOff::Dead { instance: instance.id }, at);
+        }
+        let known = self.get(instance.id);
+        let is_new = known.map_or(instance.state != InstanceState::Terminated, |known| *known != instance);
+        if is_new {
+            self.mirror(instance);
+        }
+    }
+
+    /// A machine of which the store knows nothing any more was terminated, long enough ago to be forgotten.
+    fn lose(&self, id: InstanceId, now: UnixTime) {
+        self.authenticator.cut_off(CutOff::Dead { instance: id }, now);
+        if let Some(known) = self.get(id) {
+            let state = InstanceState::Terminated;
+            self.mirror(Instance {
+                state,
+                terminated_at: Some(now),
+                attachment: None,
+                mac: None,
+                ..Instance::clone(&known)
+            });
+        }
     }
 
     /// Waits for the lanes of these instances, in one order for everybody.

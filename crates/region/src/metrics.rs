@@ -20,6 +20,13 @@ pub(crate) struct CallLabels {
     pub(crate) reason: &'static str,
 }
 
+/// What became of a call while this server had not heard of others for too long.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+pub(crate) struct StaleLabels {
+    pub(crate) service: &'static str,
+    pub(crate) outcome: &'static str,
+}
+
 /// What became of a set of host keys that a machine published.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
 pub(crate) struct HostKeyLabels {
@@ -31,6 +38,7 @@ pub(crate) struct HostKeyLabels {
 pub struct Metrics {
     pub(crate) calls: Family<CallLabels, Counter>,
     pub(crate) issued: Counter,
+    pub(crate) stale: Family<StaleLabels, Counter>,
     pub(crate) audit_lost: Counter,
     pub(crate) audit_refused: Counter,
     pub(crate) host_keys: Family<HostKeyLabels, Counter>,
@@ -45,6 +53,11 @@ impl Metrics {
     /// Names the metrics in `registry`.
     pub fn register(&self, registry: &mut Registry) {
         registry.register("inborn_verify", "Calls by service, action, result and reason", self.calls.clone());
+        registry.register(
+            "inborn_stale_calls",
+            "Calls that were served or refused while this server did not hear what others change",
+            self.stale.clone(),
+        );
         registry.register("inborn_credentials_issued", "Credentials issued to hosts", self.issued.clone());
         registry.register(
             "inborn_audit_lines_lost",

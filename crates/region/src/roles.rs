@@ -54,6 +54,16 @@ impl Roles {
         Ok(roles)
     }
 
+    /// Another server has changed roles: memory follows the store.
+    pub(crate) async fn hear(&self) -> Result<(), StoreError> {
+        let _turn = self.turn.lock().await;
+        let stored = self.store.roles().await?;
+        let own = stored.into_iter().filter(|role| role.account == self.account);
+        let roles = own.map(|role| (key(&role.name), Arc::new(role))).collect();
+        *self.roles.write().unwrap_or_else(PoisonError::into_inner) = roles;
+        Ok(())
+    }
+
     /// The role of this name.
     pub(crate) fn get(&self, name: &RoleName) -> Option<Arc<Role>> {
         self.roles.read().unwrap_or_else(PoisonError::into_inner).get(&key(name)).cloned()

@@ -61,6 +61,26 @@ impl Documents {
         Ok(Self { store, known: RwLock::new(known), turn: Mutex::default() })
     }
 
+    /// Another server has changed documents: memory follows the store.
+    pub(crate) async fn hear(&self) -> Result<(), StoreError> {
+        let _turn = self.turn.lock().await;
+        let stored = self.store.documents().await?;
+        let mut known: BTreeMap<String, Arc<Document>> = BTreeMap::new();
+        let built_in = self.after(None).into_iter().filter(|document| document.is_built_in);
+        known.extend(built_in.map(|document| (document.stored.name.clone(), document)));
+        for stored in stored {
+            match Content::read(&stored.content) {
+                Ok(content) => {
+                    let document = Document { content, is_built_in: false, stored };
+                    known.insert(document.stored.name.clone(), Arc::new(document));
+                }
+                Err(_) => tracing::error!(document = stored.name, "a document in the store cannot be read"),
+            }
+        }
+        *self.known.write().unwrap_or_else(PoisonError::into_inner) = known;
+        Ok(())
+    }
+
     /// The document of this name.
     pub(crate) fn get(&self, name: &str) -> Option<Arc<Document>> {
         self.known.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()

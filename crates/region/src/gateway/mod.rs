@@ -29,7 +29,7 @@ use inborn_wire::json;
 use serde_json::Value;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::metrics::CallLabels;
+use crate::metrics::{CallLabels, StaleLabels};
 use crate::operation::{Call, Handler, Input, Reply};
 use crate::sessions::Joiner;
 use crate::throttle::{Limited, Rate, Rates, Source, Throttle};
@@ -259,10 +259,11 @@ impl RegionServer {
             let parameters = request::parameters(exchange.parts, &exchange.target, &body)?;
             exchange.input = Some(Arc::new(Input::Query(parameters)));
         }
-        let caller = self.verify(exchange, signed, &body, &endpoint)?;
+        let caller = self.verify(exchange, signed, &body, &endpoint).await?;
         let operation = exchange.permitted(service, &caller)?;
         exchange.operation = Some(operation);
         self.check_sent_on(exchange, &caller, operation)?;
+        self.check_heard(service, operation)?;
         let input = match exchange.input.as_ref() {
             Some(input) => Arc::clone(input),
             None => {
@@ -302,7 +303,7 @@ impl RegionServer {
             return Problem::Signature(fault);
         }
         if let Ok((body, _room)) = self.read(exchange, body).await {
-            if let Err(Problem::Throttled) = self.verify(exchange, signed, &body, endpoint) {
+            if let Err(Problem::Throttled) = self.verify(exchange, signed, &body, endpoint).await {
                 return Problem::Throttled;
             }
             if exchange.caller.is_some() {
@@ -321,7 +322,7 @@ impl RegionServer {
     }
 
     /// Who sent the request: from here on the exchange has a caller, even one who calls too often.
-    fn verify(
+    async fn verify(
         &self,
         exchange: &mut Exchange<'_>,
         signed: Signed<'_>,
@@ -335,6 +336,10 @@ impl RegionServer {
             .authenticate_presented(presented, signed.request, &body_sha256, endpoint, exchange.received)
             .map_err(auth_problem)?;
         if let Some(claims) = caller.claims.as_deref() {
+            if let (Err(_), Some(fleet)) = (self.check_alive(claims), self.fleet()) {
+                // It may have been launched or started at another server a moment ago.
+                fleet.catch_up().await;
+            }
             self.check_alive(claims)?;
             self.check_passed(claims)?;
         }
@@ -372,6 +377,15 @@ impl RegionServer {
             }
         }
         Ok(())
+    }
+
+    /// Whether an operation is done although this server may not know what others have changed.
+    fn check_heard(&self, service: &'static Service, operation: &Operation) -> Result<(), Problem> {
+        let Some(fleet) = self.fleet().filter(|fleet| fleet.stale_for(self.now()).is_some()) else { return Ok(()) };
+        let is_refused = fleet.refuses(service.name, operation.effect);
+        let outcome = if is_refused { "refused" } else { "served" };
+        self.metrics.stale.get_or_create(&StaleLabels { service: service.name, outcome }).inc();
+        if is_refused { Err(Problem::Unavailable) } else { Ok(()) }
     }
 
     /// Reads the body, within the limits of its service and of all services together.

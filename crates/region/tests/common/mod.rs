@@ -124,9 +124,13 @@ pub async fn start_by(
     rates: Rates,
     telemetry: TelemetrySettings,
 ) -> Running {
-    let clock = Arc::new(ManualClock::new(NOW));
     let audit_file = directory.path().join("audit.jsonl");
-    let opening = Opening { identity: identity(), key_source, audit_file, rates, telemetry };
+    let opening = Opening { identity: identity(), key_source, audit_file, rates, telemetry, fleet: None };
+    start_opening(directory, store, opening).await
+}
+
+pub async fn start_opening(directory: tempfile::TempDir, store: Arc<dyn Store>, opening: Opening) -> Running {
+    let clock = Arc::new(ManualClock::new(NOW));
     let region = RegionServer::open(store, opening, Arc::clone(&clock) as Arc<dyn Clock>).await.unwrap();
     let kept = Arc::new(telemetry::Kept::default());
     region.telemetry().keep_in(Arc::clone(&kept) as _);

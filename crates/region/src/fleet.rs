@@ -1,0 +1,323 @@
+//! Several region servers over one store: each keeps machines and cut-offs in memory, and hears what the others change.
+//!
+//! Twice a second a server beats, so that others know how far its changes are settled, and asks the store's change feed for
+//! what is new. Whoever has not heard for [`STALE_AFTER`] may not know of a termination: it says so, and does what the policy
+//! of each service allows.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use inborn_identity::{InstanceId, UnixTime};
+use inborn_store::{Beat, Heard, InstanceQuery, News, NodeId, Store, StoreError, Topic};
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use crate::host_management::HostManagement;
+use crate::{Effect, RegionServer, secrets};
+
+/// How often a server beats, and how often it asks what is new.
+const ROUND: Duration = Duration::from_millis(500);
+/// The shortest time between two rounds, however often somebody asks for one.
+const ROUND_MIN: Duration = Duration::from_millis(50);
+/// How long the store may take for one round before it is given up.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Who has not heard for longer is stale.
+pub const STALE_AFTER: Duration = Duration::from_secs(5);
+/// How long a call waits to hear of a machine that is not known here: it may have been launched at another server just now.
+const CATCH_UP_MAX: Duration = Duration::from_secs(1);
+/// How long entries of the feed are kept.
+const ENTRIES_KEPT_SECONDS: u64 = 3600;
+/// How long a server that beats no more is kept among the nodes.
+const NODES_KEPT_SECONDS: u64 = 7 * 24 * 3600;
+
+/// What a server does for the callers of a service while it is stale.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum StalePolicy {
+    /// Changes are refused, and all else is answered by what was heard last.
+    #[default]
+    RefuseChanges,
+    /// Everything is refused.
+    RefuseAll,
+    /// Everything is done.
+    Serve,
+}
+
+impl StalePolicy {
+    const fn refuses(self, effect: Effect) -> bool {
+        match self {
+            Self::RefuseChanges => matches!(effect, Effect::Mutating),
+            Self::RefuseAll => true,
+            Self::Serve => false,
+        }
+    }
+}
+
+impl core::str::FromStr for StalePolicy {
+    type Err = &'static str;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "refuse-changes" => Ok(Self::RefuseChanges),
+            "refuse-all" => Ok(Self::RefuseAll),
+            "serve" => Ok(Self::Serve),
+            _ => Err("it is refuse-changes, refuse-all or serve"),
+        }
+    }
+}
+
+/// How a server takes part.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct FleetSettings {
+    /// What people call it; at most [`Beat::NAME_MAX`] bytes.
+    pub name: String,
+    /// Policies of services, by the names of [`crate::SERVICES`]; the others have the default.
+    pub stale: BTreeMap<String, StalePolicy>,
+}
+
+/// What this server knows of the others.
+pub(crate) struct Fleet {
+    settings: FleetSettings,
+    heard: Mutex<LastHeard>,
+    /// Rounds that were begun.
+    begun: AtomicU64,
+    /// The last round that came to its end.
+    done: watch::Sender<u64>,
+    asked: Notify,
+}
+
+/// When the round began that was the last to come to its end. Two clocks: one stands still while a machine is suspended, the
+/// other may be set.
+#[derive(Clone, Copy)]
+struct LastHeard {
+    at: Instant,
+    at_time: UnixTime,
+}
+
+impl LastHeard {
+    fn silence(self, now: Instant, now_time: UnixTime) -> Duration {
+        let by_clock = Duration::from_secs(now_time.as_secs().saturating_sub(self.at_time.as_secs()));
+        // The clock has whole seconds: what looks like one may be almost nothing.
+        now.saturating_duration_since(self.at).max(by_clock.saturating_sub(Duration::from_secs(1)))
+    }
+}
+
+/// How far a server has heard.
+pub(crate) struct Reader {
+    heard: Heard,
+    /// What it has acted upon behind that: it is told again until it is settled.
+    ahead: BTreeSet<(NodeId, u64)>,
+}
+
+impl Fleet {
+    /// Becomes a node of the store. What is loaded after this, and what is heard from here on, is everything.
+    pub(crate) async fn join(
+        store: &dyn Store,
+        settings: FleetSettings,
+        now: UnixTime,
+    ) -> Result<(Self, Reader), StoreError> {
+        store.beat(Beat { name: settings.name.clone(), at: now }).await?;
+        let at = Instant::now();
+        let node = store.node();
+        // The first time everything is missed that anybody ever did: it is loaded.
+        let news = store.news(Heard { except: Some(node), ..Heard::default() }).await?;
+        let heard = Mutex::new(LastHeard { at, at_time: now });
+        let fleet =
+            Self { settings, heard, begun: AtomicU64::new(0), done: watch::Sender::new(0), asked: Notify::new() };
+        Ok((fleet, Reader { heard: news.heard(Some(node)), ahead: BTreeSet::new() }))
+    }
+
+    /// How long nothing was heard, if that is too long.
+    pub(crate) fn stale_for(&self, now: UnixTime) -> Option<Duration> {
+        let heard = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let silence = heard.silence(Instant::now(), now);
+        (silence > STALE_AFTER).then_some(silence)
+    }
+
+    /// Whether a call of this effect to a service is refused while this server is stale.
+    pub(crate) fn refuses(&self, service: &str, effect: Effect) -> bool {
+        self.settings.stale.get(service).copied().unwrap_or_default().refuses(effect)
+    }
+
+    /// Waits until all is heard that had been changed when this was called, or for a second.
+    pub(crate) async fn catch_up(&self) {
+        let mut done = self.done.subscribe();
+        let awaited = self.begun.load(Ordering::SeqCst) + 1;
+        self.asked.notify_one();
+        let _ = tokio::time::timeout(CATCH_UP_MAX, done.wait_for(|done| *done >= awaited)).await;
+    }
+
+    fn note(&self, round: u64, at: Instant, at_time: UnixTime) {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = LastHeard { at, at_time };
+        self.done.send_replace(round);
+    }
+}
+
+/// Begins to beat and to hear, for as long as the region is there.
+pub(crate) fn start(region: &Arc<RegionServer>, reader: Reader) {
+    tokio::spawn(beat(Arc::downgrade(region)));
+    tokio::spawn(hear(Arc::downgrade(region), reader));
+}
+
+/// Beats. A write that takes long must not keep anybody from hearing: this is a task of its own.
+async fn beat(region: Weak<RegionServer>) {
+    loop {
+        tokio::time::sleep(ROUND).await;
+        let Some(region) = region.upgrade() else { return };
+        let Some(fleet) = region.fleet() else { return };
+        let beat = Beat { name: fleet.settings.name.clone(), at: region.now() };
+        match region.store().beat(beat).await {
+            Ok(()) => {}
+            Err(StoreError::Closed) => return,
+            Err(error) => tracing::warn!(%error, "this server cannot tell the others that it lives"),
+        }
+    }
+}
+
+async fn hear(region: Weak<RegionServer>, mut reader: Reader) {
+    loop {
+        {
+            let Some(region) = region.upgrade() else { return };
+            let Some(fleet) = region.fleet() else { return };
+            // Whoever asks from here on is not content with this round.
+            let round = fleet.begun.fetch_add(1, Ordering::SeqCst) + 1;
+            let (at, at_time) = (Instant::now(), region.now());
+            match reader.round(&region).await {
+                Ok(()) => fleet.note(round, at, at_time),
+                Err(StoreError::Closed) => return,
+                Err(error) => tracing::warn!(%error, "this server does not hear what others change"),
+            }
+        }
+        tokio::time::sleep(ROUND_MIN).await;
+        let Some(region) = region.upgrade() else { return };
+        let Some(fleet) = region.fleet() else { return };
+        let _ = tokio::time::timeout(ROUND.saturating_sub(ROUND_MIN), fleet.asked.notified()).await;
+    }
+}
+
+impl Reader {
+    /// Asks what is new, and acts upon it. After an error the same is told again.
+    async fn round(&mut self, region: &RegionServer) -> Result<(), StoreError> {
+        let asked = tokio::time::timeout(PATIENCE, region.store().news(self.heard.clone())).await;
+        let news = asked.map_err(|_| StoreError::Unavailable("it did not answer in time".to_owned()))??;
+        if news.missed {
+            tracing::warn!("this server was away for too long to hear of every change: it reads everything again");
+            region.read_again().await?;
+        } else {
+            let is_new = |entry: &&inborn_store::Entry| !self.ahead.contains(&(entry.writer, entry.serial));
+            region.follow(news.entries.iter().filter(is_new).map(|entry| &entry.topic)).await?;
+        }
+        self.advance(&news);
+        Ok(())
+    }
+
+    fn advance(&mut self, news: &News) {
+        self.heard = news.heard(self.heard.except);
+        let settled = |writer: NodeId| self.heard.positions.get(&writer).copied().unwrap_or_default();
+        let ahead = news.entries.iter().filter(|entry| entry.serial > settled(entry.writer));
+        self.ahead = ahead.map(|entry| (entry.writer, entry.serial)).collect();
+    }
+}
+
+impl RegionServer {
+    /// What this server knows of the others; `None` if it is alone with its store.
+    pub(crate) const fn fleet(&self) -> Option<&Fleet> {
+        self.fleet.as_ref()
+    }
+
+    /// Acts upon what others have changed.
+    async fn follow(&self, topics: impl Iterator<Item = &Topic>) -> Result<(), StoreError> {
+        let mut instances = BTreeSet::new();
+        let (mut roles, mut documents, mut host_management, mut sessions) = (false, false, false, false);
+        for topic in topics {
+            match topic {
+                Topic::Instances(ids) => instances.extend(ids.iter().copied()),
+                Topic::CutOff(recorded) => {
+                    self.authenticator.cut_off(secrets::cut_off(recorded.cut_off), recorded.at);
+                    sessions = true;
+                }
+                Topic::Roles => roles = true,
+                Topic::Documents => documents = true,
+                Topic::Registration(instance) => {
+                    self.agents.hear(*instance, self.last_management_issue(self.now())).await?;
+                    sessions = true;
+                }
+                Topic::Setting(name) => host_management |= HostManagement::is_named(name),
+                // Nothing makes an epoch or an operator while a region runs.
+                _ => {}
+            }
+        }
+        let instances: Vec<InstanceId> = instances.into_iter().collect();
+        for ids in instances.chunks(InstanceQuery::LIMIT_MAX as usize) {
+            self.machines.hear(ids, self.now()).await?;
+        }
+        if roles {
+            self.roles.hear().await?;
+        }
+        if documents {
+            self.documents.hear().await?;
+        }
+        if host_management {
+            self.host_management.hear().await?;
+        }
+        if roles || host_management || sessions {
+            self.channels.keep(|claims| self.holds(claims));
+            self.sessions.keep(|claims| self.stands(claims));
+        }
+        Ok(())
+    }
+
+    /// Reads everything that others may have changed.
+    async fn read_again(&self) -> Result<(), StoreError> {
+        for recorded in self.store.cut_offs().await? {
+            self.authenticator.cut_off(secrets::cut_off(recorded.cut_off), recorded.at);
+        }
+        self.machines.read_again(self.now()).await?;
+        self.roles.hear().await?;
+        self.documents.hear().await?;
+        self.host_management.hear().await?;
+        self.agents.read_again(self.last_management_issue(self.now())).await?;
+        self.channels.keep(|claims| self.holds(claims));
+        self.sessions.keep(|claims| self.stands(claims));
+        Ok(())
+    }
+
+    /// Forgets what every server has heard long ago, to be called now and then.
+    pub(crate) async fn tidy_news(&self, now: UnixTime) -> Result<(), StoreError> {
+        if self.fleet.is_some() {
+            self.store.forget_news(now.minus(ENTRIES_KEPT_SECONDS), now.minus(NODES_KEPT_SECONDS)).await?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_is_told_by_both_clocks() {
+        let (at, at_time) = (Instant::now(), UnixTime::from_secs(1_800_000_000));
+        let heard = LastHeard { at, at_time };
+        for (elapsed, clock, expected) in [(0, 0, 0), (4, 4, 4), (6, 4, 6), (1, 3600, 3599), (2, 1, 2)] {
+            let silence = heard.silence(at + Duration::from_secs(elapsed), at_time.plus(clock));
+            assert_eq!(silence, Duration::from_secs(expected), "{elapsed} {clock}");
+        }
+        assert_eq!(heard.silence(at, at_time.minus(100)), Duration::ZERO, "a clock that was set back");
+    }
+
+    #[test]
+    fn policies() {
+        use Effect::{Data, Mutating, ReadOnly};
+        for (text, refused) in [
+            ("refuse-changes", [false, true, false]),
+            ("refuse-all", [true, true, true]),
+            ("serve", [false, false, false]),
+        ] {
+            let policy: StalePolicy = text.parse().unwrap();
+            assert_eq!([ReadOnly, Mutating, Data].map(|effect| policy.refuses(effect)), refused, "{text}");
+        }
+        assert_eq!(StalePolicy::default(), StalePolicy::RefuseChanges);
+        assert!("yes".parse::<StalePolicy>().is_err());
+    }
+}

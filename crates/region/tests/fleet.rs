@@ -1,0 +1,180 @@
+//! Several region servers over one store: what one has done, the others know; who has not heard says so.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+mod common;
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use common::*;
+use inborn_identity::InstanceId;
+use inborn_region::{FleetSettings, KeySource, Opening, Rates, StalePolicy, TelemetrySettings};
+use inborn_store::{SqliteStore, Store};
+use inborn_testkit::FaultyStore;
+
+/// Longer than any machine needs, however loaded.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Two servers over one store, each as a program of its own.
+struct Fleet {
+    a: Running,
+    b: Running,
+    /// What `b` has of the store.
+    of_b: Arc<FaultyStore>,
+    store: Arc<dyn Store>,
+    _keys: tempfile::TempDir,
+}
+
+async fn fleet(stale: &[(&str, StalePolicy)]) -> Fleet {
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::in_memory().unwrap());
+    let keys = tempfile::tempdir().unwrap();
+    let key_file = keys.path().join("epoch.key");
+    let server = async |name: &str, store: Arc<FaultyStore>| {
+        let directory = tempfile::tempdir().unwrap();
+        let stale: BTreeMap<_, _> = stale.iter().map(|(service, policy)| ((*service).to_owned(), *policy)).collect();
+        let opening = Opening {
+            identity: identity(),
+            key_source: KeySource::File(key_file.clone()),
+            audit_file: directory.path().join("audit.jsonl"),
+            rates: Rates::default(),
+            telemetry: TelemetrySettings::default(),
+            fleet: Some(FleetSettings { name: name.to_owned(), stale }),
+        };
+        start_opening(directory, store, opening).await
+    };
+    let a = server("a", Arc::new(FaultyStore::of_another_program(Arc::clone(&store)))).await;
+    let of_b = Arc::new(FaultyStore::of_another_program(Arc::clone(&store)));
+    let b = server("b", Arc::clone(&of_b)).await;
+    Fleet { a, b, of_b, store, _keys: keys }
+}
+
+async fn whoami(at: &Running, signer: &Signer) -> (u16, String) {
+    let reply = at.send(signer, &call("sts", WHOAMI)).await;
+    let code = if reply.status == 200 { String::new() } else { between(&reply.body, "<Code>", "</Code>").to_owned() };
+    (reply.status, code)
+}
+
+/// Waits until something is so, which it will be whatever else the machine does.
+async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let waiting = async {
+        while !is_so().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("{what}: not in {PATIENCE:?}"));
+}
+
+async fn change(at: &Running, action: &str, id: InstanceId) {
+    let reply = at.send(&at.operator(), &ec2(&format!("Action={action}&InstanceId.1={id}"))).await;
+    assert_eq!(reply.status, 200, "{}", reply.body);
+}
+
+fn expired() -> (u16, String) {
+    (403, "ExpiredToken".to_owned())
+}
+
+fn unknown() -> (u16, String) {
+    (403, "InvalidClientTokenId".to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_does_the_other_knows() {
+    let Fleet { a, b, .. } = &fleet(&[]).await;
+    let id = a.launch().await;
+    let machine = a.machine(id);
+    // Without a wait: who asks for a machine that is not known yet waits for the news.
+    assert_eq!(whoami(b, &machine).await, (200, String::new()));
+    assert_eq!(b.machine(id).secret, machine.secret, "both issue the same");
+    change(a, "StopInstances", id).await;
+    until("a stop is known", async || whoami(b, &machine).await == expired()).await;
+    for clock in [&a.clock, &b.clock] {
+        clock.advance(1);
+    }
+    change(b, "StartInstances", id).await;
+    let second = b.machine(id);
+    assert_eq!(whoami(a, &second).await, (200, String::new()));
+    assert_eq!(whoami(a, &machine).await, expired(), "what was before stays ended");
+    change(a, "TerminateInstances", id).await;
+    assert_eq!(whoami(a, &second).await, unknown());
+    until("a termination is known", async || whoami(b, &second).await == unknown()).await;
+    assert!(b.region.machines().get(id).is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_not_heard_refuses_changes_and_says_so() {
+    let Fleet { a, b, of_b, .. } =
+        &fleet(&[("iam", StalePolicy::RefuseAll), ("ec2-instance-connect", StalePolicy::Serve)]).await;
+    let id = a.launch().await;
+    let machine = a.machine(id);
+    assert_eq!(whoami(b, &machine).await, (200, String::new()));
+    let launch = ec2("Action=RunInstances&ImageId=ami-12345678&MinCount=1&MaxCount=1");
+    let roles =
+        Call { headers: vec![("content-type", FORM.to_owned())], ..call("iam", "Action=ListRoles&Version=2010-05-08") };
+    let roles = Call { region: "us-east-1".to_owned(), host: "iam.amazonaws.com".to_owned(), ..roles };
+    of_b.silence(true);
+    // Five seconds are not too long yet: the clock has whole seconds, and one of them may be almost nothing.
+    b.clock.advance(6);
+    assert_eq!(b.send(&b.operator(), &launch).await.status, 200);
+    assert!(b.region.faults().await.is_empty());
+    b.clock.advance(1);
+    let refused = b.send(&b.operator(), &launch).await;
+    assert_eq!((refused.status, between(&refused.body, "<Code>", "</Code>")), (503, "Unavailable"));
+    assert_eq!(whoami(b, &machine).await, (200, String::new()), "by what was heard last");
+    assert_eq!(b.send(&b.operator(), &roles).await.status, 503);
+    assert_eq!(b.send(&b.operator(), &ec2("Action=DescribeInstances")).await.status, 200);
+    let faults = b.region.faults().await;
+    assert!(faults.iter().any(|fault| fault.to_string().starts_with("fleet: nothing was heard")), "{faults:?}");
+    assert_eq!(a.send(&a.operator(), &launch).await.status, 200, "the other one has heard");
+
+    of_b.silence(false);
+    until("it hears again", async || b.region.faults().await.is_empty()).await;
+    assert_eq!(b.send(&b.operator(), &launch).await.status, 200);
+    assert_eq!(b.send(&b.operator(), &roles).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_away_for_too_long_reads_everything_again() {
+    let Fleet { a, b, of_b, store, .. } = &fleet(&[]).await;
+    let (ended, living) = (a.launch().await, a.launch().await);
+    let machine = a.machine(ended);
+    assert_eq!(whoami(b, &machine).await, (200, String::new()));
+    of_b.silence(true);
+    change(a, "TerminateInstances", ended).await;
+    let launched = a.launch().await;
+    // All that was told is forgotten, and the machine with it.
+    store.forget_news(NOW.plus(1_000_000), NOW).await.unwrap();
+    assert_eq!(store.purge(NOW.plus(1)).await, Ok(1));
+    assert_eq!(whoami(b, &machine).await, (200, String::new()), "it does not know yet");
+    of_b.silence(false);
+    until("the end is known", async || whoami(b, &machine).await == unknown()).await;
+    assert!(b.region.machines().get(living).is_some() && b.region.machines().get(launched).is_some());
+}
+
+/// A role that is gone, and the setting that passed it, end sessions at every server.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_ends_sessions_of_the_management_role_ends_them_everywhere() {
+    let Fleet { a, b, .. } = &fleet(&[]).await;
+    let default = "AWSSystemsManagerDefaultEC2InstanceManagementRole";
+    assert_eq!(a.pass_role(&format!("service-role/{default}")).await.status, 200);
+    until("the setting is known", async || {
+        let body = format!(r#"{{"SettingId":"{SETTING}"}}"#);
+        b.send(&b.operator(), &json("ssm", "AmazonSSM.GetServiceSetting", &body)).await.body.contains(default)
+    })
+    .await;
+    let role = Call { region: "us-east-1".to_owned(), host: "iam.amazonaws.com".to_owned(), ..call("iam", "") };
+    let trust = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Service":"ssm.amazonaws.com"},"Action":"sts:AssumeRole"}]}"#;
+    let trust: String = trust.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    let create = Call {
+        body: format!("Action=CreateRole&Version=2010-05-08&RoleName=agents&AssumeRolePolicyDocument={trust}"),
+        ..role.clone()
+    };
+    let list = Call { body: "Action=ListRoles&Version=2010-05-08".to_owned(), ..role.clone() };
+    let delete = Call { body: "Action=DeleteRole&Version=2010-05-08&RoleName=agents".to_owned(), ..role };
+    let reply = a.send(&a.operator(), &create).await;
+    assert_eq!(reply.status, 200, "{}", reply.body);
+    let has_it = async || b.send(&b.operator(), &list).await.body.contains("<RoleName>agents<");
+    until("a role is known", has_it).await;
+    assert_eq!(a.send(&a.operator(), &delete).await.status, 200);
+    until("its end is known", async || !has_it().await).await;
+}
