@@ -47,6 +47,9 @@ pub(crate) enum Command {
     /// Start a region and a host, and serve until stopped
     #[command(after_help = UP_HELP)]
     Up(Up),
+    /// Start a region server without a host, over a store that several servers share
+    #[command(after_help = REGION_HELP)]
+    Region(Box<ServeRegion>),
     /// Run a command inside a new machine that lives as long as the command
     #[command(after_help = RUN_HELP)]
     Run(Run),
@@ -222,6 +225,33 @@ pub(crate) struct Up {
     /// How log lines look on standard error
     #[arg(long, env = "INBORN_LOG_FORMAT", value_enum, default_value = "text")]
     pub(crate) log_format: LogFormat,
+}
+
+const REGION_HELP: &str = "\
+Any number of servers work side by side over one PostgreSQL, behind anything that balances TCP. Each has a data directory of \
+its own, for its audit, and a copy of the file epoch.key that the first one has made: put it there before the start.
+
+Examples:
+  INBORN_STORE=postgres://inborn:PASSWORD@db.example/inborn inborn region --node a
+  inborn region --store sqlite:/var/lib/inborn/inborn.db";
+
+/// What the person asks `region` for.
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub(crate) struct ServeRegion {
+    /// The store: postgres://USER:PASSWORD@HOST/DATABASE or sqlite:PATH; others see a command line, so a password is better
+    /// said by the variable
+    #[arg(long, env = "INBORN_STORE", value_name = "URL", hide_env_values = true)]
+    pub(crate) store: Option<String>,
+    /// What this server is called among the others [default: the computer's name]
+    #[arg(long, env = "INBORN_NODE", value_name = "NAME")]
+    pub(crate) node: Option<String>,
+    /// What is done for callers of a service while nothing is heard of the other servers: refuse-changes, refuse-all or serve
+    /// [default: refuse-changes]
+    #[arg(long, env = "INBORN_STALE", value_name = "SERVICE=POLICY", value_delimiter = ',')]
+    pub(crate) stale: Vec<String>,
+    #[command(flatten)]
+    pub(crate) up: Up,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -25,12 +25,14 @@ mod notify;
 mod operations;
 mod operator;
 mod output;
+mod region;
 mod run;
 mod sensor;
 mod serving;
 mod settings;
 mod shell;
 mod ssh;
+mod store_url;
 mod up;
 
 use std::io::Write;
@@ -71,6 +73,10 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Up(up) => {
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
             runtime.block_on(up::up(&up)).map(done)
+        }
+        Command::Region(arguments) => {
+            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+            runtime.block_on(region::region(&arguments)).map(done)
         }
         Command::Sensor(arguments) => {
             // Files are written and /proc is read while the network is waited for.
@@ -116,7 +122,11 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
                     Command::Completions(completions) => completions::completions(&completions).map(done),
                     Command::Credentials(arguments) => inside::credentials(&arguments).await.map(done),
                     Command::Whoami(whoami) => inside::whoami(&whoami).await.map(done),
-                    Command::Up(_) | Command::Sensor(_) | Command::Pocket { .. } | Command::Terminal => {
+                    Command::Up(_)
+                    | Command::Region(_)
+                    | Command::Sensor(_)
+                    | Command::Pocket { .. }
+                    | Command::Terminal => {
                         anyhow::bail!("this form of the command is internal")
                     }
                 }

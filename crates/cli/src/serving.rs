@@ -52,7 +52,7 @@ const HOUSEKEEPING_ROUND: Duration = Duration::from_secs(300);
 /// How often telemetry is made Parquet of, and what is too old is removed, if it is due.
 const TELEMETRY_ROUND: Duration = Duration::from_secs(60);
 /// How long a clean stop may take, beside what connections are given, before what is left is abandoned.
-const STOP_TIMEOUT: Duration = Duration::from_millis(500);
+pub(crate) const STOP_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// What is being served.
 pub(crate) struct Serving {
@@ -68,7 +68,7 @@ pub(crate) struct Serving {
 }
 
 /// The bound sockets, before anything is served on them.
-struct Listeners {
+pub(crate) struct Listeners {
     plain: TcpListener,
     tls: TcpListener,
     operations: TcpListener,
@@ -82,10 +82,7 @@ impl Serving {
         let listeners = Listeners::bind(settings, passed).await?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let region = open_region(settings, &directory, Arc::clone(&clock)).await?;
-        let lists = directory.file(LISTS_DIRECTORY);
-        directory::make_private(&lists)?;
-        region.read_lists_from(lists);
-        region.keep_findings();
+        prepare(&region, &directory)?;
         let identity = region.identity().clone();
 
         let mut registry = Registry::default();
@@ -149,25 +146,39 @@ impl Serving {
         if tokio::time::timeout(STOP_TIMEOUT + self.grace, all).await.is_err() {
             tracing::warn!("some connections did not end in time");
         }
-        if let Some(lake) = self.region.telemetry().lake() {
-            lake.close().await;
-        }
-        if let Err(error) = self.region.store().close().await {
-            tracing::warn!(%error, "the store was not closed cleanly");
-        }
+        close(&self.region).await;
         drop(self.directory);
     }
 }
 
-async fn open_region(
+/// What a region needs of its data directory before it serves.
+pub(crate) fn prepare(region: &Arc<RegionServer>, directory: &DataDirectory) -> anyhow::Result<()> {
+    let lists = directory.file(LISTS_DIRECTORY);
+    directory::make_private(&lists)?;
+    region.read_lists_from(lists);
+    region.keep_findings();
+    Ok(())
+}
+
+/// Closes what a region writes to, after the last call was answered.
+pub(crate) async fn close(region: &RegionServer) {
+    if let Some(lake) = region.telemetry().lake() {
+        lake.close().await;
+    }
+    if let Err(error) = region.store().close().await {
+        tracing::warn!(%error, "the store was not closed cleanly");
+    }
+}
+
+pub(crate) async fn open_region(
     settings: &Settings,
     directory: &DataDirectory,
     clock: Arc<dyn Clock>,
 ) -> anyhow::Result<Arc<RegionServer>> {
-    let store: Arc<dyn Store> = if settings.ephemeral {
-        Arc::new(SqliteStore::in_memory()?)
-    } else {
-        Arc::new(SqliteStore::open(&directory.file(DATABASE))?)
+    let store: Arc<dyn Store> = match &settings.store {
+        Some(store) => store.open().await?,
+        None if settings.ephemeral => Arc::new(SqliteStore::in_memory()?),
+        None => Arc::new(SqliteStore::open(&directory.file(DATABASE))?),
     };
     let audit_directory = directory.file(AUDIT_DIRECTORY);
     directory::make_private(&audit_directory)?;
@@ -177,6 +188,7 @@ async fn open_region(
         audit_file: audit_directory.join(AUDIT_FILE),
         rates: settings.rates,
         telemetry: settings.telemetry.clone(),
+        fleet: settings.fleet.clone(),
     };
     let region = RegionServer::open(store, opening, clock).await?;
     if let Some(settings) = &settings.lake {
@@ -190,7 +202,7 @@ async fn open_region(
 }
 
 /// What the other commands and the AWS tools need to find in the data directory.
-fn write_files(directory: &DataDirectory, region: &RegionServer, ready: &Ready) -> anyhow::Result<()> {
+pub(crate) fn write_files(directory: &DataDirectory, region: &RegionServer, ready: &Ready) -> anyhow::Result<()> {
     certificates::publish(directory.path(), region)?;
     let key = region.operator_key().context("the store has no operator of this account")?;
     let mut text = zeroize::Zeroizing::new(Vec::new());
@@ -204,7 +216,7 @@ fn write_files(directory: &DataDirectory, region: &RegionServer, ready: &Ready) 
 }
 
 impl Listeners {
-    async fn bind(settings: &Settings, passed: PassedSockets) -> anyhow::Result<Self> {
+    pub(crate) async fn bind(settings: &Settings, passed: PassedSockets) -> anyhow::Result<Self> {
         let bind = |passed: Option<TcpListener>, port: u16, flag: &'static str| async move {
             if let Some(listener) = passed {
                 return Ok(listener);
@@ -221,7 +233,7 @@ impl Listeners {
         })
     }
 
-    fn ready(&self, directory: &DataDirectory, region: &RegionServer) -> anyhow::Result<Ready> {
+    pub(crate) fn ready(&self, directory: &DataDirectory, region: &RegionServer) -> anyhow::Result<Ready> {
         let identity = region.identity();
         Ok(Ready {
             endpoint: format!("http://{}", self.plain.local_addr()?),
@@ -238,7 +250,7 @@ impl Listeners {
         })
     }
 
-    fn serve(
+    pub(crate) fn serve(
         self,
         tasks: &mut JoinSet<()>,
         limits: Limits,
@@ -279,6 +291,11 @@ fn spawn_chores(
     tokio::spawn(async move { chores.end_orphans().await });
     let chores = Arc::clone(handler);
     tokio::spawn(async move { chores.look_after_places().await });
+    spawn_region_chores(region, certificate);
+}
+
+/// The region's own part of that.
+pub(crate) fn spawn_region_chores(region: &Arc<RegionServer>, certificate: Arc<tls::Certificate>) {
     tokio::spawn(tidy_telemetry(Arc::clone(region)));
     let region = Arc::clone(region);
     tokio::spawn(async move {
@@ -305,7 +322,7 @@ async fn tidy_telemetry(region: Arc<RegionServer>) {
 }
 
 /// Makes the signers that a new region is without, renews what is due, and publishes their certificates.
-async fn complete_signers(region: Arc<RegionServer>, data: PathBuf, mut stop: watch::Receiver<bool>) {
+pub(crate) async fn complete_signers(region: Arc<RegionServer>, data: PathBuf, mut stop: watch::Receiver<bool>) {
     let work = async {
         loop {
             if let Err(error) = region.complete_signers().await {

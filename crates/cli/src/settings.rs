@@ -1,5 +1,6 @@
 //! What `up` is asked for, from flags, environment and file, checked as a whole: all mistakes are told at once.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
@@ -9,12 +10,13 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use inborn_host::MetadataLimits;
 use inborn_identity::{Partition, Region};
-use inborn_region::{Rate, Rates, RegionIdentity, TelemetrySettings};
+use inborn_region::{FleetSettings, Rate, Rates, RegionIdentity, SERVICES, TelemetrySettings};
 use serde::Deserialize;
 
-use crate::arguments::{Up, named};
+use crate::arguments::{ServeRegion, Up, named};
 use crate::detection::{Detection, FileDetection};
 use crate::directory;
+use crate::store_url::StoreUrl;
 
 /// The account of a region whose operator chose none.
 pub(crate) const DEFAULT_ACCOUNT: &str = "123456789012";
@@ -48,6 +50,10 @@ pub(crate) struct Settings {
     pub(crate) telemetry: TelemetrySettings,
     /// How telemetry is kept; `None` if none is.
     pub(crate) lake: Option<inborn_lake::Settings>,
+    /// The store; `None`: the one in the data directory, or in memory.
+    pub(crate) store: Option<StoreUrl>,
+    /// How this server takes part in a fleet; `None`: it is alone.
+    pub(crate) fleet: Option<FleetSettings>,
 }
 
 /// Which region this is, checked.
@@ -132,6 +138,9 @@ struct FileSettings {
     telemetry_accounts: Option<Vec<String>>,
     telemetry_signing_name: Option<String>,
     telemetry_audit: Option<bool>,
+    store: Option<String>,
+    node: Option<String>,
+    stale: Option<BTreeMap<String, String>>,
 }
 
 impl FileSettings {
@@ -150,7 +159,54 @@ impl Settings {
     /// From flags and environment (`up`), then the file, then the defaults.
     pub(crate) fn gather(up: &Up) -> anyhow::Result<Self> {
         let file = FileSettings::read(up.config.as_deref())?;
+        if file.store.is_some() || file.node.is_some() || file.stale.is_some() {
+            bail!("store, node and stale in the settings are for `inborn region`: `inborn up` has a store of its own");
+        }
         Self::merge(up, file)
+    }
+
+    /// As [`Settings::gather`], of a region server over a store.
+    pub(crate) fn gather_region(arguments: &ServeRegion) -> anyhow::Result<Self> {
+        let file = FileSettings::read(arguments.up.config.as_deref())?;
+        Self::merge_region(arguments, file)
+    }
+
+    fn merge_region(arguments: &ServeRegion, mut file: FileSettings) -> anyhow::Result<Self> {
+        let mut mistakes = Vec::new();
+        let store = match arguments.store.clone().or(file.store.take()) {
+            Some(text) => text.parse().map_err(|error: &str| mistakes.push(format!("store: {error}"))).ok(),
+            None => {
+                mistakes.push("store: none is named: say which with --store or INBORN_STORE".to_owned());
+                None
+            }
+        };
+        let name = arguments.node.clone().or(file.node.take()).unwrap_or_else(computer_name);
+        if name.is_empty() || name.len() > inborn_store::Beat::NAME_MAX {
+            mistakes.push(format!("node: its name has 1 to {} bytes", inborn_store::Beat::NAME_MAX));
+        }
+        let mut stale = BTreeMap::new();
+        let of_flags = arguments.stale.iter().map(|pair| match pair.split_once('=') {
+            Some((service, policy)) => (service.to_owned(), policy.to_owned()),
+            None => (pair.clone(), String::new()),
+        });
+        // The flags come last, and win.
+        for (service, policy) in file.stale.take().unwrap_or_default().into_iter().chain(of_flags) {
+            if !SERVICES.iter().any(|known| known.name == service) {
+                mistakes.push(format!("stale `{service}`: there is no such service here"));
+            }
+            match policy.parse() {
+                Ok(policy) => _ = stale.insert(service, policy),
+                Err(error) => mistakes.push(format!("stale `{service}`, policy `{policy}`: {error}")),
+            }
+        }
+        if arguments.up.ephemeral || file.ephemeral == Some(true) {
+            mistakes
+                .push("ephemeral: a region over a store keeps what it is told; `inborn up` can do without".to_owned());
+        }
+        if !mistakes.is_empty() {
+            bail!("{}", mistakes.join("\n"));
+        }
+        Ok(Self { store, fleet: Some(FleetSettings { name, stale }), ..Self::merge(&arguments.up, file)? })
     }
 
     /// Those of a region that lives as long as its process.
@@ -171,6 +227,8 @@ impl Settings {
             detection: Detection::default(),
             telemetry: TelemetrySettings::default(),
             lake: Some(inborn_lake::Settings::default()),
+            store: None,
+            fleet: None,
         })
     }
 
@@ -224,8 +282,15 @@ impl Settings {
             detection,
             telemetry,
             lake,
+            store: None,
+            fleet: None,
         })
     }
+}
+
+/// What the kernel calls this computer.
+fn computer_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 /// What is taken of telemetry.
@@ -283,6 +348,49 @@ data = "/file""#;
         assert_eq!(settings.data, Path::new("/file"));
         assert_eq!(settings.identity.partition, Partition::AwsCn);
         assert_eq!(settings.identity.domain, "amazonaws.com.cn");
+    }
+
+    fn serve(arguments: &[&str]) -> ServeRegion {
+        let all = ["inborn", "region", "--data", "/d"].iter().chain(arguments);
+        match Arguments::try_parse_from(all).unwrap().command {
+            Command::Region(region) => *region,
+            _ => panic!(),
+        }
+    }
+
+    #[test]
+    fn a_region_is_told_of_its_store_and_its_policies() {
+        let file = "store = \"sqlite:/file.db\"\nnode = \"a\"\n[stale]\nsts = \"refuse-all\"\nec2 = \"serve\"";
+        let merge = |arguments: &[&str]| Settings::merge_region(&serve(arguments), toml::from_str(file).unwrap());
+        let settings = merge(&["--stale", "ec2=refuse-all,ssm=serve"]).unwrap();
+        assert_eq!(settings.store, Some(StoreUrl::Sqlite("/file.db".into())));
+        let fleet = settings.fleet.unwrap();
+        let policies: Vec<_> = fleet.stale.iter().map(|(name, policy)| (name.as_str(), *policy)).collect();
+        use inborn_region::StalePolicy::{RefuseAll, Serve};
+        assert_eq!(
+            (fleet.name.as_str(), policies),
+            ("a", vec![("ec2", RefuseAll), ("ssm", Serve), ("sts", RefuseAll)])
+        );
+        let settings = merge(&["--store", "postgres://u:secret@db/d", "--node", "b"]).unwrap();
+        assert!(matches!(settings.store, Some(StoreUrl::Postgres(_))));
+        assert!(!format!("{settings:?}").contains("secret"));
+    }
+
+    #[test]
+    fn all_mistakes_about_a_store_are_told_at_once() {
+        let arguments =
+            serve(&["--store", "mysql://u:secret@db", "--node", "", "--stale", "s3=serve,ec2", "--ephemeral"]);
+        let text = Settings::merge_region(&arguments, FileSettings::default()).unwrap_err().to_string();
+        for word in ["store:", "node:", "stale `s3`", "stale `ec2`", "ephemeral:"] {
+            assert!(text.contains(word), "{word} in {text}");
+        }
+        assert!(!text.contains("secret"));
+        let text = Settings::merge_region(&serve(&[]), FileSettings::default()).unwrap_err().to_string();
+        assert!(text.contains("INBORN_STORE"), "{text}");
+        for (length, is_good) in [(254, true), (255, true), (256, false)] {
+            let arguments = serve(&["--store", "sqlite:/x", "--node", &"n".repeat(length)]);
+            assert_eq!(Settings::merge_region(&arguments, FileSettings::default()).is_ok(), is_good, "{length}");
+        }
     }
 
     #[test]

@@ -48,7 +48,7 @@ pub(crate) async fn up(arguments: &Up) -> anyhow::Result<()> {
 }
 
 /// Signs of life, each given only after the region was asked something that no lock holds up for ever.
-async fn beat(supervisor: Arc<Supervisor>, pulse: Duration, region: Arc<RegionServer>) {
+pub(crate) async fn beat(supervisor: Arc<Supervisor>, pulse: Duration, region: Arc<RegionServer>) {
     loop {
         region.measure();
         supervisor.alive();
@@ -57,7 +57,7 @@ async fn beat(supervisor: Arc<Supervisor>, pulse: Duration, region: Arc<RegionSe
 }
 
 /// Log lines go to standard error; `RUST_LOG` takes `LEVEL` or `TARGET=LEVEL,…`.
-fn start_log(format: LogFormat) {
+pub(crate) fn start_log(format: LogFormat) {
     let default = || Targets::new().with_default(LevelFilter::INFO).with_target("rustls", LevelFilter::WARN);
     let targets = std::env::var("RUST_LOG").ok().and_then(|text| text.parse::<Targets>().ok()).unwrap_or_else(default);
     let is_colourful =
@@ -71,7 +71,7 @@ fn start_log(format: LogFormat) {
 }
 
 /// What a person wants to know at first sight.
-fn greet(ready: &Ready, ephemeral: bool) -> std::io::Result<()> {
+pub(crate) fn greet(ready: &Ready, ephemeral: bool) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     let kept = if ephemeral { " (nothing is kept)" } else { "" };
     writeln!(out, "Inborn {}: region {}, account {}", env!("CARGO_PKG_VERSION"), ready.region, ready.account)?;

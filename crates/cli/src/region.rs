@@ -1,0 +1,110 @@
+//! `inborn region`: a region server without a host, over a store that others may have open too.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use anyhow::Context;
+use inborn_identity::Clock;
+use inborn_listener::Limits;
+use inborn_pki::{ServerNames, tls};
+use inborn_region::RegionServer;
+use prometheus_client::registry::Registry;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::activation::PassedSockets;
+use crate::arguments::ServeRegion;
+use crate::clock::SystemClock;
+use crate::detection;
+use crate::directory::{DataDirectory, Ready};
+use crate::notify::Supervisor;
+use crate::operations::Operations;
+use crate::serving::{self, Listeners, STOP_TIMEOUT};
+use crate::settings::Settings;
+use crate::up;
+
+/// What is being served.
+struct Serving {
+    ready: Ready,
+    region: Arc<RegionServer>,
+    directory: DataDirectory,
+    operations: Arc<Operations>,
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+}
+
+pub(crate) async fn region(arguments: &ServeRegion) -> anyhow::Result<()> {
+    up::start_log(arguments.up.log_format);
+    inborn_listener::raise_file_descriptor_limit();
+    let settings = Settings::gather_region(arguments)?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot catch SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot catch SIGINT")?;
+    let supervisor = Arc::new(Supervisor::of_environment());
+    let limits = Limits { stop_grace: Limits::DEFAULT.stop_grace.max(settings.drain), ..Limits::DEFAULT };
+    let serving = Serving::start(&settings, limits).await?;
+    let _ = up::greet(&serving.ready, false);
+    supervisor.ready(&format!("region {}, account {}", serving.ready.region, serving.ready.account));
+    if let Some(pulse) = supervisor.pulse {
+        tokio::spawn(up::beat(Arc::clone(&supervisor), pulse, Arc::clone(&serving.region)));
+    }
+    let mut asked = async || {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    asked().await;
+    tracing::info!("stopping");
+    supervisor.stopping();
+    serving.operations.drain();
+    // Whoever balances calls has this time to notice. A second signal is somebody who does not want to wait.
+    let _ = tokio::time::timeout(settings.drain, asked()).await;
+    serving.stop(limits).await;
+    Ok(())
+}
+
+impl Serving {
+    /// Opens the region on its store and serves it. When this returns, all endpoints answer.
+    async fn start(settings: &Settings, limits: Limits) -> anyhow::Result<Self> {
+        let directory = DataDirectory::hold(&settings.data, false)?;
+        let listeners = Listeners::bind(settings, PassedSockets::of_environment()?).await?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let region = serving::open_region(settings, &directory, Arc::clone(&clock)).await?;
+        serving::prepare(&region, &directory)?;
+        let identity = region.identity().clone();
+        let mut registry = Registry::default();
+        region.metrics().register(&mut registry);
+
+        let addresses: [IpAddr; 1] = [settings.bind];
+        let mut names = ServerNames::of_region(&identity.region, &identity.domain, &addresses);
+        names.dns.extend(identity.connect_endpoint_domains().map(|domain| format!("*.{domain}")));
+        let certificate = tls::Certificate::new(region.authority(), names, clock.now())?;
+        let tls_config = tls::server_config(Arc::clone(&certificate))?;
+        if let Some(settings_of_detection) = settings.detection.settings.clone() {
+            region.detection().tell(detection::start(&settings.detection.outputs));
+            region.detect(settings_of_detection);
+        }
+        let ready = listeners.ready(&directory, &region)?;
+        serving::write_files(&directory, &region, &ready)?;
+        let (stop, stopping) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        let operations = Operations::new(Arc::clone(&region), directory.path().to_owned(), registry);
+        listeners.serve(&mut tasks, limits, &region, tls_config, &stopping, Arc::clone(&operations));
+        tasks.spawn(serving::complete_signers(Arc::clone(&region), directory.path().to_owned(), stopping));
+        serving::spawn_region_chores(&region, certificate);
+        directory.announce(&ready, settings.ready_file.as_deref())?;
+        Ok(Self { ready, region, directory, operations, stop, tasks })
+    }
+
+    /// Stops serving: connections get a moment to end, then the store is closed.
+    async fn stop(mut self, limits: Limits) {
+        let _ = self.stop.send(true);
+        let all = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(STOP_TIMEOUT + limits.stop_grace, all).await.is_err() {
+            tracing::warn!("some connections did not end in time");
+        }
+        serving::close(&self.region).await;
+        drop(self.directory);
+    }
+}
