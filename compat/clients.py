@@ -65,6 +65,8 @@ PLUGIN = Client("plugin", (str(BUILT / "plugin"),), BUILT / "plugin")
 SESSION_MANAGER_PLUGIN = Client(
     "session-manager-plugin", (str(BUILT / "sessionmanagerplugin-main"),), BUILT / "sessionmanagerplugin-main"
 )
+#: The OpenTelemetry Collector with the components that send lines of a file.
+COLLECTOR = Client("collector", (str(BUILT / "collector"),), BUILT / "collector")
 ALL = (JS, GO_V1, GO_V2, JAVA, RUST)
 
 

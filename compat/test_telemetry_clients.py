@@ -1,16 +1,19 @@
-"""Telemetry from unmodified clients: AWS's distribution of OpenTelemetry for Python, and curl."""
+"""Telemetry from unmodified clients: AWS's distribution of OpenTelemetry for Python, the Collector, and curl."""
 
 from __future__ import annotations
 
 import gzip
 import json
 import re
+import subprocess
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from clients import COLLECTOR, require
 from harness import INSIDE, Region, binary, clean_env, read_exports, run, scratch, tool
 from metadata import Metadata
 
@@ -25,6 +28,24 @@ json=$(inborn credentials)
 field() { printf %s "$json" | sed -n "s|.*\\"$1\\" *: *\\"\\([^\\"]*\\)\\".*|\\1|p"; }
 export AWS_ACCESS_KEY_ID=$(field AccessKeyId) AWS_SECRET_ACCESS_KEY=$(field SecretAccessKey)
 export AWS_SESSION_TOKEN=$(field SessionToken)
+"""
+
+
+#: As docs/telemetry.md has it, but for the files and the address.
+COLLECTING = """
+extensions:
+  sigv4auth: {{ region: us-east-1, service: guardduty }}
+receivers:
+  filelog: {{ include: [{lines}], start_at: beginning }}
+exporters:
+  otlphttp:
+    logs_endpoint: {endpoint}/v1/logs
+    auth: {{ authenticator: sigv4auth }}
+    compression: gzip
+service:
+  telemetry: {{ metrics: {{ level: none }} }}
+  extensions: [sigv4auth]
+  pipelines: {{ logs: {{ receivers: [filelog], exporters: [otlphttp] }} }}
 """
 
 
@@ -60,6 +81,26 @@ def test_adot_exports_compressed_otlp(region: Region, machine: dict[str, str]):
     assert run(command, env).stderr == ""
     assert counted(region, kept) - before == 6
     assert counted(region, 'inborn_telemetry_records_total{outcome="duplicate"}') >= 6
+
+
+def test_the_collector_sends_the_lines_of_a_file(region: Region, machine: dict[str, str], place: Path):
+    lines, config, log = place / "events.ndjson", place / "collector.yaml", place / "log"
+    lines.write_text("".join(json.dumps({**EVENT, "process": {"pid": pid}}) + "\n" for pid in range(1, 8)))
+    config.write_text(COLLECTING.format(lines=lines, endpoint=region.endpoint))
+    kept = 'inborn_telemetry_records_total{outcome="kept"}'
+    before = counted(region, kept)
+    with log.open("w") as errors:
+        argv = [*require(COLLECTOR).argv, "--config", f"file:{config}"]
+        collector = subprocess.Popen(argv, env={**region.env, **machine}, stderr=errors)
+        try:
+            deadline = time.monotonic() + 60
+            while counted(region, kept) - before < 7 and time.monotonic() < deadline:
+                assert collector.poll() is None, log.read_text()
+                time.sleep(0.1)
+        finally:
+            collector.terminate()
+            assert collector.wait(30) == 0, log.read_text()
+    assert counted(region, kept) - before == 7, log.read_text()
 
 
 def test_curl_sends_lines_plain_and_compressed(region: Region, machine: dict[str, str], place: Path):

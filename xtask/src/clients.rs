@@ -123,10 +123,12 @@ fn javascript(root: &Path, target: &Path) -> Result<()> {
     })
 }
 
-/// The clients of the SDKs, the doubles of the SSM agent and of the Session Manager plugin, and that plugin itself.
+/// The clients of the SDKs, the doubles of the SSM agent and of the Session Manager plugin, that plugin itself, and the
+/// OpenTelemetry Collector.
 fn go(root: &Path, target: &Path) -> Result<()> {
     go_programs(&root.join("compat/go"), target, &["./gov1", "./gov2"])?;
     go_programs(&root.join("compat/agent"), target, &["./agent", "./plugin"])?;
+    go_programs(&root.join("compat/collector"), target, &["."])?;
     go_programs(&root.join("compat/session-manager-plugin"), target, &[SESSION_MANAGER_PLUGIN])
 }
 
