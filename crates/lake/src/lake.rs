@@ -140,8 +140,16 @@ impl Lake {
     /// # Errors
     /// See [`AppendError`].
     pub async fn append(&self, batch: Batch) -> Result<Appended, AppendError> {
+        self.take(batch).await.map(|(appended, _)| appended)
+    }
+
+    /// The same, and gives back those events of the batch that were not there already.
+    ///
+    /// # Errors
+    /// See [`AppendError`].
+    pub async fn take(&self, batch: Batch) -> Result<(Appended, Batch), AppendError> {
         if batch.records.is_empty() {
-            return Ok(Appended::default());
+            return Ok((Appended::default(), batch));
         }
         let bytes = bytes_of(&batch);
         let too_long = |text: &str| text.len() > RECORD_BYTES_MAX;

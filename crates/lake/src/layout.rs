@@ -90,7 +90,7 @@ impl Partition {
 /// The name of a file: which job made it, and as its how many-eth.
 pub(crate) fn file_name(key: &Key, job: u64, part: u32) -> String {
     let nothing = inborn_identity::InstanceId::from_bytes([0; 9]);
-    let free = recent::digest(key, nothing, &format!("{job} {part}"));
+    let free = recent::keyed(key, nothing, &format!("{job} {part}"));
     let [a, b, c, d, e, f, g, h, ..] = free.to_le_bytes();
     let variant = (a & 0x3f) | 0x80;
     let (high, low) = (job >> 16, job & 0xffff);

@@ -1,10 +1,16 @@
-//! Which events were seen lately: a window of bounded memory over (machine, uid).
+//! Which events were seen lately: a window of bounded memory over (machine, uid), which machines share fairly.
+//!
+//! While there is room, everything is remembered for as long as the window is. When there is none, a machine that has its
+//! share (the window divided by the machines that are in it) or more forgets its own oldest event for its newest; one that
+//! has less takes the place of the oldest of a machine that has more. So none can push out what is known of others below
+//! their share. Memory is taken as it is needed.
 
-use std::collections::VecDeque;
+use std::collections::HashMap;
 
 use inborn_identity::{InstanceId, UnixTime};
 
-/// What is remembered of an event: 128 bits under a key that no machine knows, so that none can make two events meet.
+/// What is remembered of an event, under a key that no machine knows, so that none can make two events meet: 48 bits of its
+/// machine, and 80 of the machine and the uid, by which alone events are told apart.
 pub(crate) type Digest = u128;
 
 /// The key of the digests.
@@ -12,255 +18,425 @@ pub(crate) type Key = [u8; 32];
 
 const SECONDS_PER_MARK: u64 = 60;
 
-/// The digest of an event.
-pub(crate) fn digest(key: &Key, instance: InstanceId, uid: &str) -> Digest {
+/// Bits of a digest that are of machine and uid.
+const EVENT_BITS: u32 = 80;
+
+/// The most machines that have a share of their own, at about 60 bytes each; those beyond have one together.
+pub(crate) const MACHINES_MAX: usize = 1 << 16;
+
+/// The share of those: no machine has this number, which has more than 48 bits.
+const OTHERS: u64 = u64::MAX;
+
+/// So many entries more are made room for at a time: 256 KiB.
+const ENTRIES_STEP: usize = 1 << 14;
+
+/// The shortest table.
+const TABLE_MIN: usize = 1 << 10;
+
+/// Makes the digests of the events of one machine.
+pub(crate) struct Digester<'a> {
+    key: &'a Key,
+    instance: InstanceId,
+    machine: u128,
+}
+
+impl<'a> Digester<'a> {
+    pub(crate) fn new(key: &'a Key, instance: InstanceId) -> Self {
+        Self { key, instance, machine: keyed(key, instance, "") << EVENT_BITS }
+    }
+
+    pub(crate) fn digest(&self, uid: &str) -> Digest {
+        self.machine | (keyed(self.key, self.instance, uid) >> (u128::BITS - EVENT_BITS))
+    }
+}
+
+/// 128 bits of a machine and a text that nobody foresees who has not the key.
+pub(crate) fn keyed(key: &Key, instance: InstanceId, text: &str) -> u128 {
     let (low, high) = key.split_at(16);
-    (u128::from(half(high, instance, uid)) << 64) | u128::from(half(low, instance, uid))
+    (u128::from(half(high, instance, text)) << 64) | u128::from(half(low, instance, text))
 }
 
 /// The keyed hash that std has; it is deprecated in favour of one whose algorithm may change, and this one is stored.
 #[expect(deprecated, reason = "SipHash-2-4 with keys, the same in every version")]
-fn half(key: &[u8], instance: InstanceId, uid: &str) -> u64 {
+fn half(key: &[u8], instance: InstanceId, text: &str) -> u64 {
     use core::hash::{Hasher as _, SipHasher};
     let word = |from: usize| {
         let bytes = key.get(from..from + 8).and_then(|bytes| bytes.first_chunk::<8>());
         bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes))
     };
     let mut hasher = SipHasher::new_with_keys(word(0), word(8));
-    // The id has a fixed length: what follows is the uid and nothing else.
+    // The id has a fixed length: what follows is the text and nothing else.
     hasher.write(&instance.to_bytes());
-    hasher.write(uid.as_bytes());
+    hasher.write(text.as_bytes());
     hasher.finish()
 }
 
-/// The window: a ring in the order of arrival, and a table of open addressing over it. Nothing grows.
+/// A place in the list of entries plus one; 0 is none.
+type Place = u32;
+
+/// An event that is remembered: 16 bytes.
+#[derive(Clone, Copy, Default)]
+struct Entry {
+    event: [u8; 10],
+    /// When it came, in minutes; only differences count.
+    minute: u16,
+    /// The next of its machine, or of those that are not used.
+    next: Place,
+}
+
+/// The events of one machine, from the oldest to the newest.
+#[derive(Clone, Copy)]
+struct Machine {
+    tag: u64,
+    oldest: Place,
+    newest: Place,
+    count: usize,
+}
+
+/// What takes back that an event was let in.
+struct Undo {
+    machine: usize,
+    newest_before: Place,
+}
+
+/// The window: a list for each machine, and a table of open addressing over all of them.
 pub(crate) struct Recent {
-    ring: Vec<Digest>,
-    /// Places of the ring plus one; 0 is empty. At most half full.
-    table: Vec<u32>,
-    /// How many were ever let in; the newest is at `count - 1`.
-    count: u64,
-    /// The oldest that is remembered.
-    oldest: u64,
-    /// For each minute, what `count` was when it began.
-    marks: VecDeque<(u64, u64)>,
-    seconds: u64,
+    entries: Vec<Entry>,
+    entries_max: usize,
+    unused: Place,
+    /// At most half full.
+    table: Vec<Place>,
+    /// How many are remembered.
+    count: usize,
+    machines: Vec<Machine>,
+    by_tag: HashMap<u64, usize>,
+    unused_machines: Vec<usize>,
+    /// Machines of which anything is remembered.
+    active: usize,
+    /// The machine that was asked for last: events come in batches.
+    last: Option<(u64, usize)>,
+    /// The machine that gave up an event last.
+    giving: usize,
+    /// The latest minute that was heard of.
+    minute: u64,
+    minutes_max: u64,
+    undo: Vec<Undo>,
+    is_undoable: bool,
 }
 
 impl Recent {
     /// An empty window of `entries` and `seconds`.
     pub(crate) fn new(entries: usize, seconds: u64) -> Self {
-        let entries = entries.clamp(1, 1 << 30);
-        let table = (entries * 2).next_power_of_two();
-        Self { ring: vec![0; entries], table: vec![0; table], count: 0, oldest: 0, marks: VecDeque::new(), seconds }
+        Self {
+            entries: Vec::new(),
+            entries_max: entries.clamp(1, 1 << 30),
+            unused: 0,
+            table: vec![0; TABLE_MIN],
+            count: 0,
+            machines: Vec::new(),
+            by_tag: HashMap::new(),
+            unused_machines: Vec::new(),
+            active: 0,
+            last: None,
+            giving: 0,
+            minute: 0,
+            // Minutes are remembered by 16 bits of them.
+            minutes_max: (seconds / SECONDS_PER_MARK).min(u64::from(u16::MAX / 2)),
+            undo: Vec::new(),
+            is_undoable: false,
+        }
     }
 
     /// Remembers an event. `false`: it is remembered already.
     pub(crate) fn insert(&mut self, digest: Digest, now: UnixTime) -> bool {
         self.expire(now);
-        if self.find(digest).is_some() {
+        let event = event(digest);
+        if self.find(event).is_some() {
             return false;
         }
-        if self.count - self.oldest == self.ring.len() as u64 {
-            self.forget_oldest();
+        let machine = self.machine(tag(digest));
+        if self.count >= self.entries_max {
+            self.make_room(machine);
         }
-        let place = self.place(self.count);
-        if let Some(slot) = self.ring.get_mut(place) {
-            *slot = digest;
+        let place = self.place();
+        self.put(place, Entry { event, minute: low_bits(self.minute), next: 0 });
+        let Some(list) = self.machines.get_mut(machine) else { return true };
+        let newest_before = list.newest;
+        (list.newest, list.count) = (place, list.count + 1);
+        if list.count == 1 {
+            list.oldest = place;
+            self.active += 1;
+        } else {
+            let before = self.entry(newest_before);
+            self.put(newest_before, Entry { next: place, ..before });
         }
-        let mut at = self.home(digest);
-        while self.entry(at) != 0 {
-            at = self.next(at);
+        if self.is_undoable {
+            self.undo.push(Undo { machine, newest_before });
         }
-        self.set(at, u32::try_from(place + 1).unwrap_or(0));
         self.count += 1;
+        if self.count * 2 > self.table.len() {
+            self.grow_table();
+        } else {
+            self.link(place);
+        }
         true
     }
 
-    /// What to give to [`Recent::roll_back`].
-    pub(crate) fn position(&self) -> u64 {
-        self.count
+    /// From here on what is let in can be taken back.
+    pub(crate) fn begin(&mut self) {
+        self.undo.clear();
+        self.is_undoable = true;
     }
 
-    /// Forgets what was let in since `position`. What had to go for it does not come back.
-    pub(crate) fn roll_back(&mut self, position: u64) {
-        while self.count > position.max(self.oldest) {
-            self.count -= 1;
-            self.remove(self.count);
+    /// What was let in stays.
+    pub(crate) fn settle(&mut self) {
+        self.undo.clear();
+        self.is_undoable = false;
+    }
+
+    /// Forgets what was let in since [`Recent::begin`]. What had to go for it does not come back.
+    pub(crate) fn roll_back(&mut self) {
+        while let Some(Undo { machine, newest_before }) = self.undo.pop() {
+            // A machine of which nothing is left has given up this event, too: the oldest go first.
+            let Some(list) = self.machines.get_mut(machine).filter(|list| list.count > 0) else { continue };
+            let place = list.newest;
+            (list.newest, list.count) = (newest_before, list.count - 1);
+            if list.count == 0 {
+                (list.oldest, list.newest) = (0, 0);
+                self.active -= 1;
+            } else {
+                let before = self.entry(newest_before);
+                self.put(newest_before, Entry { next: 0, ..before });
+            }
+            self.forget(place);
         }
-        while self.marks.back().is_some_and(|(_, count)| *count > self.count) {
-            self.marks.pop_back();
-        }
+        self.is_undoable = false;
     }
 
     /// How many are remembered.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
-        usize::try_from(self.count - self.oldest).unwrap_or(usize::MAX)
+        self.count
     }
 
     /// Forgets what is older than the window.
     pub(crate) fn expire(&mut self, now: UnixTime) {
         let minute = now.as_secs() / SECONDS_PER_MARK;
         // A clock that went back adds to the last minute: what is remembered longer than it must be does no harm.
-        if self.marks.back().is_none_or(|(last, _)| *last < minute) {
-            self.marks.push_back((minute, self.count));
+        if minute <= self.minute {
+            return;
         }
-        let first = now.as_secs().saturating_sub(self.seconds) / SECONDS_PER_MARK;
-        // The minute that begins next tells where the first one ends.
-        while self.marks.front().is_some_and(|(minute, _)| *minute < first) {
-            self.marks.pop_front();
-            let until = self.marks.front().map_or(self.count, |(_, count)| *count);
-            while self.oldest < until {
-                self.forget_oldest();
+        let all_are_old = minute - self.minute > self.minutes_max;
+        self.minute = minute;
+        for machine in 0..self.machines.len() {
+            while let Some(oldest) = self.machines.get(machine).map(|list| list.oldest).filter(|oldest| *oldest != 0) {
+                let age = low_bits(minute).wrapping_sub(self.entry(oldest).minute);
+                if !all_are_old && u64::from(age) <= self.minutes_max {
+                    break;
+                }
+                self.forget_oldest(machine);
+            }
+        }
+        // What is to be taken back names machines by their number.
+        if !self.is_undoable {
+            self.forget_machines();
+        }
+    }
+
+    /// Lets numbers of machines of which nothing is left be given again.
+    fn forget_machines(&mut self) {
+        self.last = None;
+        for (index, list) in self.machines.iter().enumerate() {
+            if list.count == 0 && self.by_tag.get(&list.tag) == Some(&index) {
+                self.by_tag.remove(&list.tag);
+                self.unused_machines.push(index);
             }
         }
     }
 
-    fn forget_oldest(&mut self) {
-        self.remove(self.oldest);
-        self.oldest += 1;
+    /// The number of the machine that has this tag.
+    fn machine(&mut self, tag: u64) -> usize {
+        if let Some((_, index)) = self.last.filter(|(last, _)| *last == tag) {
+            return index;
+        }
+        let known = self.by_tag.get(&tag).copied();
+        let index = known.unwrap_or_else(|| {
+            let tag = if self.by_tag.len() < MACHINES_MAX { tag } else { OTHERS };
+            *self.by_tag.entry(tag).or_insert_with(|| {
+                let list = Machine { tag, oldest: 0, newest: 0, count: 0 };
+                let index = self.unused_machines.pop().unwrap_or(self.machines.len());
+                match self.machines.get_mut(index) {
+                    Some(unused) => *unused = list,
+                    None => self.machines.push(list),
+                }
+                index
+            })
+        });
+        self.last = Some((tag, index));
+        index
     }
 
-    fn find(&self, digest: Digest) -> Option<usize> {
-        let mut at = self.home(digest);
+    /// Forgets one event for one of this machine.
+    fn make_room(&mut self, machine: usize) {
+        let own = self.machines.get(machine).map_or(0, |list| list.count);
+        let share = (self.entries_max / (self.active + usize::from(own == 0))).max(1);
+        let giving = if own >= share { Some(machine) } else { self.above(share) };
+        if let Some(giving) = giving {
+            self.forget_oldest(giving);
+        }
+    }
+
+    /// A machine that has more than its share. There is one where the window is full and a machine has less, unless there are
+    /// more machines than places: then it is any.
+    fn above(&mut self, share: usize) -> Option<usize> {
+        let all = self.machines.len();
+        let from_the_last = (self.giving..all).chain(0..self.giving.min(all));
+        let mut any = None;
+        for index in from_the_last {
+            let count = self.machines.get(index).map_or(0, |list| list.count);
+            if count > share {
+                self.giving = index;
+                return Some(index);
+            }
+            any = any.or_else(|| (count > 0).then_some(index));
+        }
+        // The next one, the next time.
+        self.giving = any.map_or(0, |index| index + 1);
+        any
+    }
+
+    fn forget_oldest(&mut self, machine: usize) {
+        let Some(place) = self.machines.get(machine).map(|list| list.oldest).filter(|place| *place != 0) else {
+            return;
+        };
+        let next = self.entry(place).next;
+        if let Some(list) = self.machines.get_mut(machine) {
+            (list.oldest, list.count) = (next, list.count - 1);
+            if list.count == 0 {
+                list.newest = 0;
+                self.active -= 1;
+            }
+        }
+        self.forget(place);
+    }
+
+    /// Gives back a place that is in no list any more.
+    fn forget(&mut self, place: Place) {
+        self.unlink(place);
+        self.put(place, Entry { next: self.unused, ..Entry::default() });
+        self.unused = place;
+        self.count -= 1;
+    }
+
+    /// A place that is not used.
+    fn place(&mut self) -> Place {
+        if self.unused != 0 {
+            let place = self.unused;
+            self.unused = self.entry(place).next;
+            return place;
+        }
+        if self.entries.len() == self.entries.capacity() {
+            self.entries.reserve_exact(ENTRIES_STEP.min(self.entries_max - self.entries.len().min(self.entries_max)));
+        }
+        self.entries.push(Entry::default());
+        Place::try_from(self.entries.len()).unwrap_or(0)
+    }
+
+    fn entry(&self, place: Place) -> Entry {
+        (place as usize).checked_sub(1).and_then(|index| self.entries.get(index)).copied().unwrap_or_default()
+    }
+
+    fn put(&mut self, place: Place, entry: Entry) {
+        if let Some(slot) = (place as usize).checked_sub(1).and_then(|index| self.entries.get_mut(index)) {
+            *slot = entry;
+        }
+    }
+
+    /// Where in the table an event is.
+    fn find(&self, event: [u8; 10]) -> Option<usize> {
+        let mut at = self.home(event);
         loop {
-            match self.entry(at) {
+            match self.slot(at) {
                 0 => return None,
-                place if self.ring.get(place as usize - 1) == Some(&digest) => return Some(at),
+                place if self.entry(place).event == event => return Some(at),
                 _ => at = self.next(at),
             }
         }
     }
 
-    /// Takes what is at `count` out of the table, and moves up what stood behind it only because of it.
-    fn remove(&mut self, count: u64) {
-        let Some(digest) = self.ring.get(self.place(count)).copied() else { return };
-        let Some(mut hole) = self.find(digest) else { return };
+    fn link(&mut self, place: Place) {
+        let mut at = self.home(self.entry(place).event);
+        while self.slot(at) != 0 {
+            at = self.next(at);
+        }
+        self.set(at, place);
+    }
+
+    /// Takes a place out of the table, and moves up what stood behind it only because of it.
+    fn unlink(&mut self, place: Place) {
+        let Some(mut hole) = self.find(self.entry(place).event) else { return };
         let mut at = hole;
         loop {
             at = self.next(at);
-            let entry = self.entry(at);
-            let Some(digest) = (entry as usize).checked_sub(1).and_then(|place| self.ring.get(place)) else { break };
+            let behind = self.slot(at);
+            if behind == 0 {
+                break;
+            }
             let mask = self.table.len() - 1;
             let distance = |from: usize, to: usize| to.wrapping_sub(from) & mask;
-            if distance(self.home(*digest), at) >= distance(hole, at) {
-                self.set(hole, entry);
+            if distance(self.home(self.entry(behind).event), at) >= distance(hole, at) {
+                self.set(hole, behind);
                 hole = at;
             }
         }
         self.set(hole, 0);
     }
 
-    fn place(&self, count: u64) -> usize {
-        usize::try_from(count % self.ring.len() as u64).unwrap_or(0)
+    /// A table of twice the size, with everything in it.
+    fn grow_table(&mut self) {
+        self.table = vec![0; self.table.len() * 2];
+        for machine in 0..self.machines.len() {
+            let mut place = self.machines.get(machine).map_or(0, |list| list.oldest);
+            while place != 0 {
+                self.link(place);
+                place = self.entry(place).next;
+            }
+        }
     }
 
-    /// The low bits of a digest are as good as any.
-    fn home(&self, digest: Digest) -> usize {
-        digest as usize & (self.table.len() - 1)
+    /// The low bits of an event are as good as any.
+    fn home(&self, event: [u8; 10]) -> usize {
+        let low = event.first_chunk::<4>().map_or(0, |low| u32::from_le_bytes(*low));
+        low as usize & (self.table.len() - 1)
     }
 
     fn next(&self, at: usize) -> usize {
         (at + 1) & (self.table.len() - 1)
     }
 
-    fn entry(&self, at: usize) -> u32 {
+    fn slot(&self, at: usize) -> Place {
         self.table.get(at).copied().unwrap_or(0)
     }
 
-    fn set(&mut self, at: usize, entry: u32) {
+    fn set(&mut self, at: usize, place: Place) {
         if let Some(slot) = self.table.get_mut(at) {
-            *slot = entry;
+            *slot = place;
         }
     }
+}
+
+fn event(digest: Digest) -> [u8; 10] {
+    digest.to_le_bytes().first_chunk::<10>().copied().unwrap_or_default()
+}
+
+fn tag(digest: Digest) -> u64 {
+    u64::try_from(digest >> EVENT_BITS).unwrap_or(OTHERS)
+}
+
+fn low_bits(minute: u64) -> u16 {
+    u16::try_from(minute & u64::from(u16::MAX)).unwrap_or(0)
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn at(seconds: u64) -> UnixTime {
-        UnixTime::from_secs(seconds)
-    }
-
-    #[test]
-    fn as_many_are_remembered_as_there_is_room_for() {
-        let mut recent = Recent::new(3, 3600);
-        for digest in [1, 2, 3] {
-            assert!(recent.insert(digest, at(0)));
-        }
-        assert!(!recent.insert(1, at(0)), "at the limit");
-        assert!(recent.insert(4, at(0)));
-        assert_eq!(recent.len(), 3);
-        assert!(!recent.insert(2, at(0)));
-        assert!(recent.insert(1, at(0)), "the oldest went for the fourth");
-    }
-
-    #[test]
-    fn as_long_as_was_said() {
-        let mut recent = Recent::new(8, 3600);
-        assert!(recent.insert(1, at(60)));
-        assert!(!recent.insert(1, at(60 + 3600)), "an hour later");
-        assert!(!recent.insert(1, at(60 + 3600 + 59)), "within the minute");
-        assert!(recent.insert(1, at(60 + 3600 + 60)), "and no longer");
-        assert!(!recent.insert(1, at(0)), "a clock that goes back forgets nothing");
-    }
-
-    #[test]
-    fn digests_differ_by_machine_uid_and_key() {
-        let (one, other) = (InstanceId::from_bytes([1; 9]), InstanceId::from_bytes([2; 9]));
-        let all = [
-            digest(&[0; 32], one, "a"),
-            digest(&[0; 32], one, "b"),
-            digest(&[0; 32], other, "a"),
-            digest(&[1; 32], one, "a"),
-        ];
-        for (index, digest) in all.iter().enumerate() {
-            assert!(!all[..index].contains(digest));
-        }
-        // Stored beside the log: must stay what it is. SipHash-2-4 of nine zeros and "x" under zero keys, twice.
-        let stored = digest(&[0; 32], InstanceId::from_bytes([0; 9]), "x");
-        assert_eq!(stored >> 64, stored & u128::from(u64::MAX));
-    }
-
-    #[derive(Clone, Debug)]
-    enum Act {
-        Insert(u8),
-        RollBack(u8),
-    }
-
-    proptest! {
-        /// Beside a list that is searched from end to end. Digests share few homes, so that they push each other about.
-        #[test]
-        fn as_a_plain_list_would(acts in prop::collection::vec(
-            prop_oneof![4 => any::<u8>().prop_map(Act::Insert), 1 => (0_u8..6).prop_map(Act::RollBack)], 0..300,
-        )) {
-            let mut recent = Recent::new(16, 3600);
-            let mut model: VecDeque<u128> = VecDeque::new();
-            for act in acts {
-                match act {
-                    Act::Insert(number) => {
-                        let digest = (u128::from(number % 40) << 64) | u128::from(number % 3 + 30);
-                        let new = !model.contains(&digest);
-                        prop_assert_eq!(recent.insert(digest, at(0)), new);
-                        if new {
-                            model.push_back(digest);
-                            if model.len() > 16 {
-                                model.pop_front();
-                            }
-                        }
-                    }
-                    Act::RollBack(by) => {
-                        let by = usize::from(by).min(model.len());
-                        recent.roll_back(recent.position() - by as u64);
-                        model.truncate(model.len() - by);
-                    }
-                }
-                prop_assert_eq!(recent.len(), model.len());
-            }
-        }
-    }
-}
+#[path = "recent_tests.rs"]
+mod tests;

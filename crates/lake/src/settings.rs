@@ -2,7 +2,7 @@
 
 /// The most JSON, in bytes, that waits to be written or is being written. What comes beyond is [`Busy`].
 ///
-/// With the window of uids (24 MiB), compaction (24 MiB) and queries (16 MiB) this keeps the lake below 96 MiB.
+/// With the window of uids (28 MiB), compaction (24 MiB) and queries (16 MiB) this keeps the lake below 96 MiB.
 ///
 /// [`Busy`]: crate::AppendError::Busy
 pub const BYTES_IN_FLIGHT_MAX: usize = 24 << 20;
@@ -26,7 +26,9 @@ pub const SEGMENT_BYTES_SMALLER: [u64; 3] = [16 << 20, 4 << 20, 1 << 20];
 /// How long a uid is remembered.
 pub const WINDOW_SECONDS: u64 = 24 * 3600;
 
-/// How many uids are remembered, at 24 bytes each. The oldest is forgotten for the newest.
+/// How many uids are remembered, at 24 bytes each. Beyond, each machine has its share: the oldest of one that has more is
+/// forgotten for the newest of one that has less. Memory is taken as it is needed: with what is known of the machines
+/// themselves, of at most 65,536, it comes to 28 MiB and no more.
 pub const WINDOW_ENTRIES: usize = 1 << 20;
 
 /// How old the log may get before it becomes Parquet: Security Lake wants no files more often than every five minutes,

@@ -9,6 +9,7 @@ mod support;
 
 use inborn_identity::UnixTime;
 use inborn_lake::{AppendError, Appended, BYTES_IN_FLIGHT_MAX, Lake, OpenError, RECORD_BYTES_MAX, Settings};
+use inborn_telemetry::Batch;
 use support::{NOW, batch, launch, open, settings, source};
 
 fn names(from: u32, to: u32) -> impl Iterator<Item = String> {
@@ -28,6 +29,23 @@ async fn an_event_is_kept_once_over_restarts() {
 
     let lake = open(place.path());
     assert_eq!(lake.append(batch(1, names(0, 13))).await, Ok(Appended { kept: 1, duplicates: 12 }));
+}
+
+#[tokio::test]
+async fn what_is_new_of_a_batch_is_given_back() {
+    let place = tempfile::tempdir().unwrap();
+    let lake = open(place.path());
+    let uids = |batch: &Batch| -> Vec<String> { batch.records.iter().map(|record| record.uid.to_string()).collect() };
+    let (appended, new) = lake.take(batch(1, names(0, 4))).await.unwrap();
+    assert_eq!((appended.kept, uids(&new)), (4, names(0, 4).collect::<Vec<String>>()));
+    let mixed = batch(1, names(2, 4).chain(names(6, 8)).chain(names(0, 1)).chain(names(9, 10)).chain(names(6, 7)));
+    let (appended, new) = lake.take(mixed.clone()).await.unwrap();
+    assert_eq!(appended, Appended { kept: 3, duplicates: 4 });
+    assert_eq!(uids(&new), names(6, 8).chain(names(9, 10)).collect::<Vec<String>>());
+    assert_eq!(new.source, mixed.source);
+    let (appended, new) = lake.take(mixed).await.unwrap();
+    assert_eq!((appended, new.records.len()), (Appended { kept: 0, duplicates: 7 }, 0), "sent again");
+    assert!(lake.take(batch(1, [])).await.unwrap().1.records.is_empty());
 }
 
 #[tokio::test]

@@ -57,7 +57,7 @@ use crate::log::recover::{DAMAGED, named};
 use crate::log::segment::{SUFFIX, Segment};
 use crate::parquet::sealed::Seal;
 use crate::parquet::write::Writer;
-use crate::recent::{self, Key};
+use crate::recent::{Digester, Key};
 use crate::settings::{COMPACT_BYTES, COMPACT_SECONDS, JOB_RAW_BYTES_MAX, Settings};
 use crate::shelf::Shelf;
 
@@ -277,8 +277,8 @@ impl Compactor {
     }
 
     fn keep(&self, batch: Batch, runs: &mut Runs, seen: &mut seen::Writer) -> io::Result<()> {
-        let instance = batch.source.instance;
-        let digests = batch.records.iter().map(|record| recent::digest(&self.key, instance, &record.uid));
+        let digester = Digester::new(&self.key, batch.source.instance);
+        let digests = batch.records.iter().map(|record| digester.digest(&record.uid));
         seen.add(batch.received_at, digests)?;
         runs.add(&batch.source, batch.records)
     }

@@ -1,7 +1,7 @@
 //! The uids of events that are in Parquet, for the window of a later start: digests, as long as they may matter.
 //!
 //! ```text
-//! "INBSEEN1" 8 | ( received at 8 | count 4 | digests 16 × count )… | CRC-32C of everything before 4
+//! "INBSEEN2" 8 | ( received at 8 | count 4 | digests 16 × count )… | CRC-32C of everything before 4
 //! ```
 
 use std::fs::{self, File};
@@ -15,7 +15,7 @@ use crate::log::recover::named;
 use crate::recent::{Digest, Recent};
 use crate::settings::{WINDOW_ENTRIES, WINDOW_SECONDS};
 
-const MAGIC: &[u8; 8] = b"INBSEEN1";
+const MAGIC: &[u8; 8] = b"INBSEEN2";
 const SUFFIX: &str = "seen";
 const DIRECTORY: &str = "log";
 

@@ -41,6 +41,11 @@ pub struct Head {
     pub last_ms: i64,
 }
 
+impl Head {
+    /// That of a frame in which nothing is yet.
+    pub(crate) const EMPTY: Self = Self { stored: 0, raw: 0, records: 0, first_ms: i64::MAX, last_ms: i64::MIN };
+}
+
 /// Bytes that can be read at a place: a file, or memory.
 pub trait ReadAt {
     /// Fills `bytes` from `position` on.

@@ -12,7 +12,7 @@ use super::payload::Decoder;
 use super::read::{self, Damage};
 use super::segment::{SUFFIX, Segment};
 use crate::files;
-use crate::recent::{self, Key, Recent};
+use crate::recent::{Digester, Key, Recent};
 
 /// What names of files end with that cannot be read. They are kept for a person to look at.
 pub(crate) const DAMAGED: &str = "damaged";
@@ -109,8 +109,9 @@ fn scan(
     let mut take = |head: &Head, batch: Option<Batch>| {
         segment.note(head);
         let Some(batch) = batch else { return Ok(()) };
+        let digester = Digester::new(key, batch.source.instance);
         for record in &batch.records {
-            recent.insert(recent::digest(key, batch.source.instance, &record.uid), batch.received_at);
+            recent.insert(digester.digest(&record.uid), batch.received_at);
         }
         Ok(())
     };

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::frame::{self, HEAD_BYTES, Head};
 use super::payload::{Encoder, FRAME_RAW_BYTES};
 use super::segment::{HEADER_BYTES, Segment};
-use crate::recent::{self, Key, Recent};
+use crate::recent::{Digester, Key, Recent};
 use crate::settings::{GROUP_BYTES_MAX, JOB_RAW_BYTES_MAX, SEGMENT_BYTES, Settings};
 use crate::shelf::Shelf;
 use crate::{AppendError, Appended, files};
@@ -35,7 +35,8 @@ impl Drop for InFlight {
 pub(crate) struct Append {
     pub(crate) batch: Batch,
     pub(crate) in_flight: InFlight,
-    pub(crate) reply: oneshot::Sender<Result<Appended, AppendError>>,
+    /// With what of the batch was new.
+    pub(crate) reply: oneshot::Sender<Result<(Appended, Batch), AppendError>>,
 }
 
 /// What the thread is asked for.
@@ -107,36 +108,39 @@ impl Writer {
         let (batches, waiting): (Vec<_>, Vec<_>) =
             group.into_iter().map(|append| (append.batch, (append.in_flight, append.reply))).unzip();
         let results = match self.commit(&batches) {
-            Ok(appended) => appended.into_iter().map(Ok).collect(),
+            Ok(duplicates) => duplicates.into_iter().map(Ok).collect(),
             // One batch too large for the disk has taken the others down with it: each gets a chance of its own.
             Err(AppendError::Full) if batches.len() > 1 => {
                 let alone = |batch| self.commit(core::slice::from_ref(batch));
-                batches.iter().map(alone).map(|result| result.map(total)).collect()
+                batches.iter().map(alone).map(|result| result.map(|all| all.into_iter().flatten().collect())).collect()
             }
             Err(error) => vec![Err(error); batches.len()],
         };
-        for ((in_flight, reply), result) in waiting.into_iter().zip(results) {
+        for ((batch, (in_flight, reply)), result) in batches.into_iter().zip(waiting).zip(results) {
             drop(in_flight);
             // The asker may have gone away; what is durable stays.
-            let _ = reply.send(result);
+            let _ = reply.send(result.map(|duplicates| without(batch, &duplicates)));
         }
     }
 
-    /// Makes all of it durable, or nothing.
-    fn commit(&mut self, batches: &[Batch]) -> Result<Vec<Appended>, AppendError> {
+    /// Makes all of it durable, or nothing. Gives, for each batch, which of its events were there already.
+    fn commit(&mut self, batches: &[Batch]) -> Result<Vec<Vec<usize>>, AppendError> {
         if batches.is_empty() {
             return Ok(Vec::new());
         }
-        let seen = self.recent.position();
+        self.recent.begin();
         let written = self.write(batches);
-        if let Err(error) = &written {
-            self.recent.roll_back(seen);
-            self.cut(error);
+        match &written {
+            Ok(_) => self.recent.settle(),
+            Err(error) => {
+                self.recent.roll_back();
+                self.cut(error);
+            }
         }
         written.map_err(|error| if files::is_full(&error) { AppendError::Full } else { AppendError::Io(error.kind()) })
     }
 
-    fn write(&mut self, batches: &[Batch]) -> io::Result<Vec<Appended>> {
+    fn write(&mut self, batches: &[Batch]) -> io::Result<Vec<Vec<usize>>> {
         let bytes = batches.iter().map(bytes_of).sum::<usize>() as u64;
         if self.shelf.log_bytes() + bytes > self.settings.log_bytes_max {
             return Err(io::ErrorKind::StorageFull.into());
@@ -144,9 +148,9 @@ impl Writer {
         let now = batches.iter().map(|batch| batch.received_at).max().unwrap_or(UnixTime::from_secs(0));
         let mut active = self.take_active(bytes, now)?;
         let mut heads = Vec::new();
-        let mut appended = Vec::with_capacity(batches.len());
+        let mut duplicates = Vec::with_capacity(batches.len());
         let written = batches.iter().try_for_each(|batch| {
-            appended.push(self.write_batch(batch, &mut active, &mut heads)?);
+            duplicates.push(self.write_batch(batch, &mut active, &mut heads)?);
             Ok(())
         });
         let synced = written.and_then(|()| if heads.is_empty() { Ok(()) } else { active.segment.file.sync_data() });
@@ -156,42 +160,35 @@ impl Writer {
         heads.iter().for_each(|head| segment.note(head));
         segment.set_end(end);
         self.appended.send_replace(());
-        Ok(appended)
+        Ok(duplicates)
     }
 
-    /// Writes what of a batch was not seen before, in frames of bounded length.
-    fn write_batch(&mut self, batch: &Batch, active: &mut Active, heads: &mut Vec<Head>) -> io::Result<Appended> {
-        let mut kept: Vec<&Record> = Vec::with_capacity(batch.records.len());
-        for record in &batch.records {
-            let digest = recent::digest(&self.key, batch.source.instance, &record.uid);
-            if self.recent.insert(digest, batch.received_at) {
-                kept.push(record);
+    /// Writes what of a batch was not seen before, in frames of bounded length. Gives which events were.
+    fn write_batch(&mut self, batch: &Batch, active: &mut Active, heads: &mut Vec<Head>) -> io::Result<Vec<usize>> {
+        let mut duplicates = Vec::new();
+        let digester = Digester::new(&self.key, batch.source.instance);
+        let mut head = Head::EMPTY;
+        for (index, record) in batch.records.iter().enumerate() {
+            if !self.recent.insert(digester.digest(&record.uid), batch.received_at) {
+                duplicates.push(index);
+                continue;
+            }
+            if head.records == 0 {
+                self.encoder.begin(&batch.source, batch.received_at);
+            }
+            self.encoder.record(record);
+            head.records += 1;
+            head.first_ms = head.first_ms.min(record.time_ms);
+            head.last_ms = head.last_ms.max(record.time_ms);
+            if self.encoder.length() >= FRAME_RAW_BYTES {
+                heads.push(write_frame(&mut self.encoder, head, active)?);
+                head = Head::EMPTY;
             }
         }
-        let mut rest = kept.as_slice();
-        while !rest.is_empty() {
-            self.encoder.begin(&batch.source, batch.received_at);
-            let mut head = Head { stored: 0, raw: 0, records: 0, first_ms: i64::MAX, last_ms: i64::MIN };
-            while let Some((record, after)) = rest.split_first()
-                && (self.encoder.length() < FRAME_RAW_BYTES)
-            {
-                self.encoder.record(record);
-                head.records += 1;
-                head.first_ms = head.first_ms.min(record.time_ms);
-                head.last_ms = head.last_ms.max(record.time_ms);
-                rest = after;
-            }
-            let encoded = self.encoder.finish()?;
-            let too_long = |_| io::Error::from(io::ErrorKind::InvalidInput);
-            head.stored = u32::try_from(encoded.stored.len()).map_err(too_long)?;
-            head.raw = u32::try_from(encoded.raw).map_err(too_long)?;
-            let bytes = frame::head_bytes(&active.segment.marker, active.end, &head, encoded.stored);
-            active.segment.file.write_all_at(&bytes, active.end)?;
-            active.segment.file.write_all_at(encoded.stored, active.end + HEAD_BYTES as u64)?;
-            active.end += HEAD_BYTES as u64 + encoded.stored.len() as u64;
-            heads.push(head);
+        if head.records > 0 {
+            heads.push(write_frame(&mut self.encoder, head, active)?);
         }
-        Ok(Appended { kept: kept.len(), duplicates: batch.records.len() - kept.len() })
+        Ok(duplicates)
     }
 
     /// The segment to write to, which has room for `bytes` unless they are more than one can have.
@@ -233,6 +230,19 @@ impl Writer {
     }
 }
 
+/// Writes what was encoded at the end of the segment.
+fn write_frame(encoder: &mut Encoder, mut head: Head, active: &mut Active) -> io::Result<Head> {
+    let encoded = encoder.finish()?;
+    let too_long = |_| io::Error::from(io::ErrorKind::InvalidInput);
+    head.stored = u32::try_from(encoded.stored.len()).map_err(too_long)?;
+    head.raw = u32::try_from(encoded.raw).map_err(too_long)?;
+    let bytes = frame::head_bytes(&active.segment.marker, active.end, &head, encoded.stored);
+    active.segment.file.write_all_at(&bytes, active.end)?;
+    active.segment.file.write_all_at(encoded.stored, active.end + HEAD_BYTES as u64)?;
+    active.end += HEAD_BYTES as u64 + encoded.stored.len() as u64;
+    Ok(head)
+}
+
 /// The batches that wait, as many as one sync may carry, and the first job of another kind.
 fn gather(first: Job, jobs: &mut mpsc::Receiver<Job>) -> (Vec<Append>, Option<Job>) {
     let mut group = Vec::new();
@@ -252,9 +262,15 @@ pub(crate) fn bytes_of(batch: &Batch) -> usize {
     batch.records.iter().map(|record| record.json.len() + record.uid.len() + size_of::<Record>()).sum()
 }
 
-fn total(appended: Vec<Appended>) -> Appended {
-    appended.into_iter().fold(Appended::default(), |sum, one| Appended {
-        kept: sum.kept + one.kept,
-        duplicates: sum.duplicates + one.duplicates,
-    })
+/// What became of a batch, and what of it was new. `duplicates` are places in it, in order.
+fn without(mut batch: Batch, duplicates: &[usize]) -> (Appended, Batch) {
+    let (mut index, mut next) = (0, duplicates.iter().copied().peekable());
+    if !duplicates.is_empty() {
+        batch.records.retain(|_| {
+            let is_new = next.next_if_eq(&index).is_none();
+            index += 1;
+            is_new
+        });
+    }
+    (Appended { kept: batch.records.len(), duplicates: duplicates.len() }, batch)
 }
