@@ -2,7 +2,7 @@
 #![no_main]
 
 use inborn_identity::{AccountId, UnixTime};
-use inborn_telemetry::{Form, Source, Stamp, decode, limits};
+use inborn_telemetry::{Foreign, Form, Source, Stamp, decode, limits};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|body: &[u8]| {
@@ -12,8 +12,9 @@ fuzz_target!(|body: &[u8]| {
         instance: instance.parse().expect("an id"),
         region: "us-east-1".parse().expect("a region"),
     };
-    let stamp = Stamp { source: &source, received_at: UnixTime::from_secs(1_800_000_000), sha256: |_| [7; 32] };
-    let Ok(decoded) = decode(Form::Ocsf, body, &stamp) else { return };
+    let received_at = UnixTime::from_secs(1_800_000_000);
+    let stamp = Stamp { source: &source, received_at, sha256: |_| [7; 32], foreign: Foreign::Accept };
+    let Ok(decoded) = decode(Form::Ocsf, body, &stamp, &mut |_| true) else { return };
     assert!(decoded.records.len() + decoded.rejected <= limits::RECORDS_MAX);
     for record in decoded.records {
         assert!(!record.json.contains(['\n', '\r']) && record.json.len() <= limits::RECORD_BYTES_MAX);

@@ -216,6 +216,13 @@ pub(crate) struct Up {
     /// The service that telemetry is signed for [default: guardduty]
     #[arg(long, env = "INBORN_TELEMETRY_SIGNING_NAME", value_name = "NAME")]
     pub(crate) telemetry_signing_name: Option<String>,
+    /// What becomes of events that name another machine as theirs: `accept` (what they claim is kept as a claim) or `reject`
+    /// [default: accept]
+    #[arg(long, env = "INBORN_TELEMETRY_FOREIGN_HOST", value_name = "WHAT")]
+    pub(crate) telemetry_foreign_host: Option<String>,
+    /// Let sessions of the management role send telemetry, too, of the machine they were passed to
+    #[arg(long, env = "INBORN_TELEMETRY_MANAGEMENT_ROLE")]
+    pub(crate) telemetry_management_role: bool,
     /// Write an audit line for each request with telemetry, not only for those that are refused
     #[arg(long, env = "INBORN_TELEMETRY_AUDIT")]
     pub(crate) telemetry_audit: bool,

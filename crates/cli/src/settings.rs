@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use inborn_host::MetadataLimits;
 use inborn_identity::{Partition, Region};
-use inborn_region::{FleetSettings, Rate, Rates, RegionIdentity, SERVICES, TelemetrySettings};
+use inborn_region::{FleetSettings, Foreign, Rate, Rates, RegionIdentity, SERVICES, TelemetrySettings};
 use serde::Deserialize;
 
 use crate::arguments::{ServeRegion, Up, named};
@@ -137,6 +137,8 @@ struct FileSettings {
     telemetry_rate: Option<u32>,
     telemetry_accounts: Option<Vec<String>>,
     telemetry_signing_name: Option<String>,
+    telemetry_foreign_host: Option<String>,
+    telemetry_management_role: Option<bool>,
     telemetry_audit: Option<bool>,
     store: Option<String>,
     node: Option<String>,
@@ -308,7 +310,18 @@ fn telemetry(up: &Up, file: &FileSettings) -> Result<TelemetrySettings, String> 
     }
     let quota = up.telemetry_rate.or(file.telemetry_rate).unwrap_or(default.quota);
     let is_audited = up.telemetry_audit || file.telemetry_audit.unwrap_or(false);
-    let settings = TelemetrySettings { signing_name, accounts, quota, is_audited };
+    let management_role = up.telemetry_management_role || file.telemetry_management_role.unwrap_or(false);
+    let foreign = match up.telemetry_foreign_host.as_ref().or(file.telemetry_foreign_host.as_ref()).map(String::as_str)
+    {
+        None => default.foreign,
+        Some("accept") => Foreign::Accept,
+        Some("reject") => Foreign::Reject,
+        Some(other) => {
+            mistakes.push(format!("telemetry foreign host `{other}`: neither accept nor reject"));
+            default.foreign
+        }
+    };
+    let settings = TelemetrySettings { signing_name, accounts, quota, foreign, management_role, is_audited };
     if mistakes.is_empty() { Ok(settings) } else { Err(mistakes.join("\n")) }
 }
 
@@ -391,6 +404,22 @@ data = "/file""#;
             let arguments = serve(&["--store", "sqlite:/x", "--node", &"n".repeat(length)]);
             assert_eq!(Settings::merge_region(&arguments, FileSettings::default()).is_ok(), is_good, "{length}");
         }
+    }
+
+    #[test]
+    fn who_may_tell_what_of_whom_is_as_narrow_as_it_is_asked_for() {
+        let telemetry = |arguments: &[&str], file: &str| {
+            Settings::merge(&up(arguments), toml::from_str(file).unwrap()).map(|settings| settings.telemetry)
+        };
+        let default = telemetry(&[], "").unwrap();
+        assert_eq!((default.foreign, default.management_role), (Foreign::Accept, false));
+        let file = "telemetry_foreign_host = \"reject\"\ntelemetry_management_role = true";
+        let set = telemetry(&[], file).unwrap();
+        assert_eq!((set.foreign, set.management_role), (Foreign::Reject, true));
+        assert_eq!(telemetry(&["--telemetry-foreign-host", "accept"], file).unwrap().foreign, Foreign::Accept);
+        assert!(telemetry(&["--telemetry-management-role"], "").unwrap().management_role);
+        let mistake = telemetry(&["--telemetry-foreign-host", "Reject"], "").unwrap_err().to_string();
+        assert_eq!(mistake, "telemetry foreign host `Reject`: neither accept nor reject");
     }
 
     #[test]

@@ -26,7 +26,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-pub use body::{BodyError, read_body};
+pub use body::{BodyError, discard_body, read_body};
 pub use tls::TlsFacts;
 
 /// What one listening socket lets its clients do.

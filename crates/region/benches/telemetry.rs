@@ -8,6 +8,7 @@
 
 #[path = "../tests/common/mod.rs"]
 mod common;
+mod support;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -20,6 +21,7 @@ use inborn_lake::{Lake, Settings};
 use inborn_region::{KeySource, Rate, Rates, TelemetrySettings};
 use inborn_store::SqliteStore;
 use rustix::time::{ClockId, clock_gettime};
+use support::{Noise, event, gzip, request};
 
 const RECORDS: usize = 500;
 const RECORD_BYTES: usize = 780;
@@ -58,6 +60,10 @@ fn main() {
     println!("  acknowledged after    {:.1} ms / p99 {:.1} ms / at most {:.1} ms", at(0.5), at(0.99), at(1.0));
 }
 
+fn batch(noise: &mut Noise) -> Vec<u8> {
+    request(&[], (0..RECORDS).map(|_| event(noise, RECORD_BYTES)))
+}
+
 /// A server on a lake of its own, and requests that it will take.
 async fn prepare(directory: &std::path::Path, bodies: &[Vec<u8>]) -> (Running, Vec<Vec<u8>>) {
     let none = Rate { per_second: 0, burst: 0 };
@@ -68,14 +74,14 @@ async fn prepare(directory: &std::path::Path, bodies: &[Vec<u8>]) -> (Running, V
     let lake = Lake::open(&directory.join("lake"), Settings::default(), running.region.now()).unwrap();
     assert!(running.kept.lake.set(lake).is_ok());
     let machine = running.machine(running.launch().await);
-    let request = |body: &Vec<u8>| {
+    let signed = |body: &Vec<u8>| {
         let post = Post { encoding: "gzip", ..logs("application/x-protobuf", body.clone()) };
         let signed = running.signed_post(&machine, &post);
         let close = b"connection: close\r\n";
         let at = signed.windows(close.len()).position(|bytes| bytes == close).unwrap();
         [&signed[..at], &signed[at + close.len()..]].concat()
     };
-    let requests = bodies.iter().map(request).collect();
+    let requests = bodies.iter().map(signed).collect();
     (running, requests)
 }
 
@@ -124,74 +130,4 @@ fn floor(directory: &std::path::Path, bodies: &[Vec<u8>]) -> f64 {
 fn cpu(clock: ClockId) -> f64 {
     let time = clock_gettime(clock);
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
-}
-
-/// Numbers that do not repeat.
-struct Noise(u64);
-
-impl Noise {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-}
-
-fn event(noise: &mut Noise) -> String {
-    let mut n = || noise.next();
-    let start = format!(
-        r#"{{"class_uid":1007,"category_uid":1,"activity_id":1,"type_uid":100701,"severity_id":1,"time":{},"metadata":{{"version":"1.3.0","uid":"{:016x}{:016x}","product":{{"name":"bench","vendor_name":"Inborn"}}}},"device":{{"type_id":6,"hostname":"web-{}"}},"actor":{{"process":{{"pid":{},"name":"sh","file":{{"path":"/usr/bin/sh","name":"sh","type_id":1}}}}}},"process":{{"pid":{},"uid":"{:016x}","name":"p{:x}","cmd_line":"/opt/{:x}/run --id {:016x}","file":{{"path":"/opt/{:x}","name":"run","type_id":1,"hashes":[{{"algorithm_id":3,"value":"{:016x}{:016x}"}}]}},"user":{{"uid":"{}"}}}},"message":""#,
-        1_800_000_000_000 - n() % 60_000,
-        n(),
-        n(),
-        n() % 50,
-        n() % 65_536,
-        n() % 65_536,
-        n(),
-        n() % 4096,
-        n() % 65_536,
-        n(),
-        n() % 65_536,
-        n(),
-        n(),
-        n() % 2000
-    );
-    let mut event = start;
-    while event.len() < RECORD_BYTES - 2 {
-        let word = ["opened ", "closed ", "by user ", "session ", "on tty "][(n() % 5) as usize];
-        event.push_str(word);
-        event.push_str(&format!("{:x} ", n() % 0xffff));
-    }
-    event.truncate(RECORD_BYTES - 2);
-    event.push_str("\"}");
-    event
-}
-
-/// An `ExportLogsServiceRequest`.
-fn batch(noise: &mut Noise) -> Vec<u8> {
-    let mut scope = Vec::new();
-    for _ in 0..RECORDS {
-        let body = field(0x2a, &field(0x0a, event(noise).as_bytes()));
-        scope.extend(field(0x12, &body));
-    }
-    field(0x0a, &field(0x12, &scope))
-}
-
-fn field(tag: u8, bytes: &[u8]) -> Vec<u8> {
-    let mut out = vec![tag];
-    let mut length = bytes.len();
-    while length >= 0x80 {
-        out.push(length as u8 | 0x80);
-        length >>= 7;
-    }
-    out.push(length as u8);
-    out.extend_from_slice(bytes);
-    out
-}
-
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-    encoder.write_all(bytes).unwrap();
-    encoder.finish().unwrap()
 }

@@ -43,7 +43,7 @@ use std::sync::Arc;
 use inborn_credential::{
     Authenticator, Claims, Credential, CryptoError, Delivery, KekError, KeyringError, Kind, generation,
 };
-use inborn_identity::{Clock, InstanceId, UnixTime};
+use inborn_identity::{CallerKind, Clock, InstanceId, UnixTime};
 use inborn_pki::{Authority, AuthorityError, DocumentSigner, InstanceConnectSigner};
 use inborn_ssh::HostAuthority;
 use inborn_store::{Change, InstanceState, StateReason, Store, StoreError};
@@ -69,6 +69,7 @@ pub use gateway::{BODY_TIMEOUT, RequestOrigin};
 pub use guardduty::EventSource;
 pub use health::Fault;
 pub use identity::{RegionIdentity, private_address};
+pub use inborn_telemetry::Foreign;
 pub use key_file::{KeyFileError, check as check_key_file};
 pub use machines::{Machines, Observer};
 pub use metrics::{Metrics, encode as encode_metrics};
@@ -365,6 +366,11 @@ impl RegionServer {
     /// What the clients of a service sign for.
     fn signing_name(&self, service: &'static Service) -> &str {
         if service.name == services::TELEMETRY { self.telemetry.signing_name() } else { service.signing_name }
+    }
+
+    /// Whether a kind of caller may do an operation: by the table, or where an operator lets more kinds send telemetry.
+    fn lets(&self, operation: &Operation, kind: CallerKind) -> bool {
+        operation.callers.contains(&kind) || (operation.effect == Effect::Data && self.telemetry.also_lets(kind))
     }
 
     /// Whether an operation leaves no audit line where nothing is wrong with it.

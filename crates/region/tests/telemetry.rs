@@ -16,10 +16,12 @@ use common::telemetry::{Post, event, exchange_bytes, logs, ocsf, otlp};
 use common::*;
 use inborn_identity::AccountId;
 use inborn_lake::{Lake, Query, Settings};
-use inborn_region::{KeySource, Rates, SinkError, TelemetrySettings};
+use inborn_region::{Foreign, KeySource, Rates, SinkError, TelemetrySettings};
 use inborn_store::SqliteStore;
 use inborn_telemetry::limits;
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 const JSON: &str = "application/json";
 const PROTOBUF: &str = "application/x-protobuf";
@@ -272,6 +274,117 @@ async fn who_listens_is_told_of_what_is_kept() {
     assert_eq!(heard.records.len(), 1);
     assert_eq!(&*heard.records[0].uid, "a");
     assert_eq!(listening.skipped(), 0);
+}
+
+#[tokio::test]
+async fn what_is_sent_again_is_not_told_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let running = start().await;
+    let machine = running.machine(running.launch().await);
+    assert!(running.kept.lake.set(Lake::open(directory.path(), Settings::default(), NOW).unwrap()).is_ok());
+    let mut listening = running.region.telemetry().listen();
+    for (events, told) in [(["a", "b"], &["a", "b"][..]), (["a", "b"], &[]), (["b", "c"], &["c"])] {
+        assert_eq!(running.post(&machine, &ocsf(events.map(event).join("\n"))).await.status, 200);
+        if told.is_empty() {
+            continue;
+        }
+        let heard = listening.next().await.unwrap();
+        let uids: Vec<&str> = heard.records.iter().map(|record| &*record.uid).collect();
+        assert_eq!(uids, told, "batches without anything new are not told at all");
+    }
+}
+
+#[tokio::test]
+async fn events_of_another_machine_are_rejected_if_that_is_set() {
+    let running = start_as(TelemetrySettings { foreign: Foreign::Reject, ..TelemetrySettings::default() }).await;
+    let id = running.launch().await;
+    let machine = running.machine(id);
+    let other =
+        format!(r#"{{"class_uid":1007,"metadata":{{"uid":"b"}},"device":{{"uid":"{}"}}}}"#, running.launch().await);
+    let reply = running.post(&machine, &logs(JSON, otlp(&[&event("a"), &other]))).await;
+    assert_eq!(reply.status, 200);
+    let body: Value = serde_json::from_str(&reply.body).unwrap();
+    let message = "record 2: device.uid is of another machine than the one that signed";
+    assert_eq!(body["partialSuccess"], json!({"rejectedLogRecords": "1", "errorMessage": message}));
+    assert_eq!(running.kept.events().len(), 1);
+}
+
+#[tokio::test]
+async fn the_management_role_may_only_if_that_is_set() {
+    for (management_role, status) in [(false, 403), (true, 200)] {
+        let running = start_as(TelemetrySettings { management_role, ..TelemetrySettings::default() }).await;
+        let (id, _, managed) = running.managed().await;
+        let reply = running.post(&managed, &ocsf(event("a"))).await;
+        assert_eq!(reply.status, status, "{}", reply.body);
+        if management_role {
+            let events = running.kept.events();
+            assert_eq!(events[0]["device"]["uid"], id.to_string(), "of its own machine");
+            assert_eq!(running.post(&running.operator(), &ocsf(event("a"))).await.status, 403, "operators never may");
+        } else {
+            assert!(reply.body.contains("guardduty:SendSecurityTelemetry"), "{}", reply.body);
+            assert!(running.kept.events().is_empty());
+        }
+    }
+}
+
+/// 32 MiB of bodies that are on their way.
+#[tokio::test]
+async fn without_room_for_a_body_a_client_is_told_to_come_again_and_nobody_else_waits() {
+    let running = start().await;
+    let machine = running.machine(running.launch().await);
+    let body = format!("{}{}", event("a"), " ".repeat(limits::WIRE_BYTES_MAX - event("a").len()));
+    let full = running.signed_post(&machine, &ocsf(body));
+    let head = full.len() - limits::WIRE_BYTES_MAX;
+    let mut stalled = Vec::new();
+    while stalled.len() < 8 {
+        let mut stream = TcpStream::connect(running.address).await.unwrap();
+        stream.write_all(&full[..head + 1]).await.unwrap();
+        stalled.push(stream);
+        // Each is asked whether it has its room: the next one has none once all have.
+        tokio::task::yield_now().await;
+    }
+    let small = ocsf(event("b"));
+    let refused = loop {
+        let reply = running.post(&machine, &small).await;
+        if reply.status != 200 {
+            break reply;
+        }
+    };
+    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")), "{}", refused.body);
+    assert_eq!(refused.header("x-amzn-errortype"), Some("ServiceUnavailableException"));
+    // What has a body for another service is no worse off.
+    let filler = "f".repeat(128 * 1024);
+    let large = ec2(&format!("Action=DescribeInstances&Filler={filler}"));
+    assert_eq!(running.send(&running.operator(), &large).await.status, 400, "it is heard to its end");
+    // Who has gone gives its room back.
+    drop(stalled);
+    loop {
+        let reply = running.post(&machine, &small).await;
+        if reply.status == 200 {
+            break;
+        }
+        assert_eq!(reply.status, 503);
+    }
+}
+
+/// Short records that become long by what their resource claims.
+#[tokio::test]
+async fn what_becomes_of_a_request_is_bounded() {
+    let running = start().await;
+    let machine = running.machine(running.launch().await);
+    let claims: Vec<_> = ["host.id", "cloud.account.id", "cloud.region"]
+        .iter()
+        .map(|key| json!({"key": key, "value": {"stringValue": "\u{1}".repeat(limits::AGENT_BYTES_MAX)}}))
+        .collect();
+    for (count, status) in [(1000, 200), (limits::RECORDS_MAX, 413)] {
+        let records = vec![json!({"body": {"stringValue": "{\"class_uid\":1007}"}}); count];
+        let of = json!({"resource": {"attributes": claims}, "scopeLogs": [{"logRecords": records}]});
+        let body = json!({"resourceLogs": [of]}).to_string();
+        assert!(body.len() < 1024 * 1024);
+        let reply = running.post(&machine, &logs(JSON, body)).await;
+        assert_eq!(reply.status, status, "{count}: {}", reply.body);
+        assert_eq!(status == 413, reply.body.contains("send fewer at a time"), "{}", reply.body);
+    }
 }
 
 /// The real lake: acknowledged is on disk, and what is sent again is there once.

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use crate::limits::{AGENT_BYTES_MAX, RECORDS_MAX};
-use crate::ocsf::{Beside, Rejection, Scratch, hex, stamp};
+use crate::limits::{AGENT_BYTES_MAX, RECORD_OVERHEAD_BYTES, RECORDS_MAX, STAMPED_BYTES_MAX};
+use crate::ocsf::{Beside, Own, Rejection, Scratch, hex, stamp};
 use crate::scan::quote;
-use crate::{Record, Source, Stamp};
+use crate::{Foreign, Record, Stamp};
 
 /// Why nothing of a request is taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -16,7 +16,18 @@ pub enum Malformed {
     /// More than [`RECORDS_MAX`].
     #[error("the request has more than {RECORDS_MAX} records")]
     TooMany,
+    /// More than [`STAMPED_BYTES_MAX`].
+    #[error(
+        "the records take more than {STAMPED_BYTES_MAX} bytes with what they are stamped with: send fewer at a time"
+    )]
+    TooLarge,
+    /// There is no memory for them now.
+    #[error("no memory for the records")]
+    NoRoom,
 }
+
+/// How much memory is asked for at a time.
+const ROOM_STEP_BYTES: usize = 64 * 1024;
 
 /// The program that sent a request, by its own words.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -70,12 +81,11 @@ impl Resource {
     }
 
     /// What it says otherwise than the identity, as members of an object.
-    fn claims(&self, stamp: &Stamp<'_>) -> String {
-        let Source { account, instance, region } = stamp.source;
+    fn claims(&self, own: &Own<'_>) -> String {
         let said = [
-            ("host.id", &self.host, instance.to_string()),
-            ("cloud.account.id", &self.account, account.to_string()),
-            ("cloud.region", &self.region, region.to_string()),
+            ("host.id", &self.host, own.instance.as_str()),
+            ("cloud.account.id", &self.account, own.account.as_str()),
+            ("cloud.region", &self.region, own.region),
         ];
         let mut claims = String::new();
         for (key, said, own) in said {
@@ -97,10 +107,16 @@ fn cut(value: &str) -> Box<str> {
 
 /// Gathers the events of a request.
 pub(crate) struct Collector<'a> {
-    stamp: &'a Stamp<'a>,
+    own: Own<'a>,
     scratch: Scratch,
     resource: Resource,
     claims: String,
+    /// Whether the resource is of another machine.
+    is_foreign: bool,
+    room: &'a mut dyn FnMut(usize) -> bool,
+    /// What the events so far take, and how much of it was asked for.
+    stamped: usize,
+    granted: usize,
     decoded: Decoded,
     seen: usize,
     /// How often an event without a uid was there already: the same event twice in one request is two events.
@@ -108,12 +124,16 @@ pub(crate) struct Collector<'a> {
 }
 
 impl<'a> Collector<'a> {
-    pub(crate) fn new(stamp: &'a Stamp<'a>) -> Self {
+    pub(crate) fn new(stamp: &'a Stamp<'a>, room: &'a mut dyn FnMut(usize) -> bool) -> Self {
         Self {
-            stamp,
+            own: Own::new(stamp),
             scratch: Scratch::default(),
             resource: Resource::default(),
             claims: String::new(),
+            is_foreign: false,
+            room,
+            stamped: 0,
+            granted: 0,
             decoded: Decoded::default(),
             seen: 0,
             again: HashMap::new(),
@@ -125,9 +145,9 @@ impl<'a> Collector<'a> {
         if resource.name.is_some() {
             self.decoded.agent = Agent { name: resource.name.clone(), version: resource.version.clone() };
         }
-        let own = self.stamp.source.instance.to_string();
-        self.decoded.foreign_hosts += usize::from(resource.host.as_deref().is_some_and(|host| *host != own));
-        self.claims = resource.claims(self.stamp);
+        self.is_foreign = resource.host.as_deref().is_some_and(|host| *host != self.own.instance);
+        self.decoded.foreign_hosts += usize::from(self.is_foreign);
+        self.claims = resource.claims(&self.own);
         self.resource = resource;
     }
 
@@ -137,8 +157,12 @@ impl<'a> Collector<'a> {
         if self.seen > RECORDS_MAX {
             return Err(Malformed::TooMany);
         }
+        let text = match self.own.stamp.foreign {
+            Foreign::Reject if self.is_foreign => Err(Rejection::Foreign("host.id")),
+            _ => text,
+        };
         let beside = Beside { service: self.resource.name.as_deref(), claims: &self.claims, ..beside };
-        match text.and_then(|text| stamp(text, beside, self.stamp, &mut self.scratch)) {
+        match text.and_then(|text| stamp(text, beside, &self.own, &mut self.scratch)) {
             Ok(mut taken) => {
                 if let Some(digest) = taken.digest {
                     let times = self.again.entry(digest).and_modify(|times| *times += 1).or_insert(0);
@@ -146,6 +170,7 @@ impl<'a> Collector<'a> {
                         number(&mut taken.record, digest, *times);
                     }
                 }
+                self.take_room(taken.record.json.len() + taken.record.uid.len())?;
                 self.decoded.times_off += usize::from(taken.is_time_off);
                 self.decoded.records.push(taken.record);
             }
@@ -154,6 +179,22 @@ impl<'a> Collector<'a> {
                 let record = self.seen;
                 self.decoded.complaint.get_or_insert_with(|| format!("record {record}: {rejection}"));
             }
+        }
+        Ok(())
+    }
+
+    /// Takes memory for an event of so many bytes.
+    fn take_room(&mut self, bytes: usize) -> Result<(), Malformed> {
+        self.stamped += bytes + RECORD_OVERHEAD_BYTES;
+        if self.stamped > STAMPED_BYTES_MAX {
+            return Err(Malformed::TooLarge);
+        }
+        if self.stamped > self.granted {
+            let more = (self.stamped - self.granted).max(ROOM_STEP_BYTES);
+            if !(self.room)(more) {
+                return Err(Malformed::NoRoom);
+            }
+            self.granted += more;
         }
         Ok(())
     }

@@ -12,7 +12,9 @@ const GZIP: [u8; 2] = [0x1f, 0x8b];
 const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// The widest window of a Zstandard frame, 8 MiB. Source: RFC 9659.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
-/// How much is inflated at a time.
+/// What inflating a Zstandard frame takes beside what comes of it: its window, and tables.
+const ZSTD_BYTES: usize = (1 << ZSTD_WINDOW_LOG_MAX) + 256 * 1024;
+/// So much is inflated before it is asked how much there will be.
 const STEP_BYTES: usize = 64 * 1024;
 
 /// How a body is compressed.
@@ -70,8 +72,8 @@ impl Encoding {
     }
 }
 
-/// The body as it was before it was compressed. Stops at the limits; `room` is asked for memory before each step, by how
-/// many bytes more are needed.
+/// The body as it was before it was compressed. Stops at the limits; `room` is asked for memory before it is taken, by how
+/// many bytes more.
 ///
 /// # Errors
 /// All but [`InflateError::Unknown`].
@@ -83,38 +85,62 @@ pub fn inflate<'a>(
     match encoding {
         Encoding::Identity if body.len() > INFLATED_BYTES_MAX => Err(InflateError::TooLarge),
         Encoding::Identity => Ok(Cow::Borrowed(body)),
-        Encoding::Gzip => read(flate2::bufread::MultiGzDecoder::new(body), body.len(), room),
+        Encoding::Gzip => {
+            // A member ends with how long it was, modulo 2^32. That may be a lie: it is where to begin, and nothing more.
+            let said = body.last_chunk::<4>().map_or(0, |length| u32::from_le_bytes(*length));
+            read(flate2::bufread::MultiGzDecoder::new(body), body.len(), said as usize, room)
+        }
         Encoding::Zstd => {
+            if !room(ZSTD_BYTES) {
+                return Err(InflateError::NoRoom);
+            }
             let mut decoder = zstd::stream::read::Decoder::with_buffer(body).map_err(|_| InflateError::Corrupt)?;
             decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(|_| InflateError::Corrupt)?;
-            read(decoder, body.len(), room)
+            read(decoder, body.len(), 0, room)
         }
     }
 }
 
+/// Reads all of it into memory of which at most twice what is needed is taken.
 fn read(
     mut from: impl Read,
     wire_bytes: usize,
+    said: usize,
     room: &mut dyn FnMut(usize) -> bool,
 ) -> Result<Cow<'static, [u8]>, InflateError> {
     let by_ratio = wire_bytes.saturating_mul(RATIO_MAX).max(RATIO_FREE_BYTES);
+    // One more shows that there is more.
+    let enough = by_ratio.min(INFLATED_BYTES_MAX) + 1;
     let mut inflated = Vec::new();
+    let mut wanted = said.max(STEP_BYTES).min(enough);
+    if !room(wanted) {
+        return Err(InflateError::NoRoom);
+    }
+    inflated.reserve_exact(wanted);
     loop {
-        if !room(STEP_BYTES) {
-            return Err(InflateError::NoRoom);
-        }
-        inflated.reserve(STEP_BYTES);
-        let limit = u64::try_from(STEP_BYTES).unwrap_or(u64::MAX);
-        let read = (&mut from).take(limit).read_to_end(&mut inflated).map_err(|_| InflateError::Corrupt)?;
+        let limit = u64::try_from(wanted - inflated.len()).unwrap_or(u64::MAX);
+        (&mut from).take(limit).read_to_end(&mut inflated).map_err(|_| InflateError::Corrupt)?;
         if inflated.len() > INFLATED_BYTES_MAX {
             return Err(InflateError::TooLarge);
         }
         if inflated.len() > by_ratio {
             return Err(InflateError::Ratio);
         }
-        if read < STEP_BYTES {
+        if inflated.len() < wanted {
             return Ok(Cow::Owned(inflated));
         }
+        // Whether that was all is asked before more memory is.
+        let mut next = [0];
+        if from.read(&mut next).map_err(|_| InflateError::Corrupt)? == 0 {
+            return Ok(Cow::Owned(inflated));
+        }
+        let more = (2 * wanted).min(enough) - wanted;
+        if !room(more) {
+            return Err(InflateError::NoRoom);
+        }
+        inflated.reserve_exact(more);
+        inflated.extend_from_slice(&next);
+        wanted += more;
     }
 }
 
@@ -196,10 +222,37 @@ mod tests {
 
     #[test]
     fn memory_is_asked_for_before_it_is_taken() {
-        let body = gzip(&b"0123456789abcdef".repeat(STEP_BYTES));
-        let mut left = 3 * STEP_BYTES;
-        let mut room = |bytes| left.checked_sub(bytes).map(|rest| left = rest).is_some();
-        assert_eq!(inflate(&body, Encoding::Gzip, &mut room), Err(InflateError::NoRoom));
+        let text = b"0123456789abcdef".repeat(STEP_BYTES);
+        let two = [gzip(&text), gzip(b"x")].concat();
+        let zstd = zstd::encode_all(text.as_slice(), 1).unwrap();
+        for (body, encoding, needed, at_most) in [
+            (gzip(&text), Encoding::Gzip, text.len(), text.len()),
+            // The last member says nothing of the first.
+            (two, Encoding::Gzip, text.len() + 1, 2 * text.len()),
+            (zstd, Encoding::Zstd, text.len() + ZSTD_BYTES, 2 * text.len() + ZSTD_BYTES),
+        ] {
+            let mut asked = 0;
+            let inflated = inflate(&body, encoding, &mut |bytes| {
+                asked += bytes;
+                true
+            });
+            assert!(inflated.unwrap().starts_with(&text));
+            assert!((needed..=at_most).contains(&asked), "{encoding:?}: {asked} of {at_most}");
+            let mut left = asked - 1;
+            let mut room = |bytes| left.checked_sub(bytes).map(|rest| left = rest).is_some();
+            assert_eq!(inflate(&body, encoding, &mut room), Err(InflateError::NoRoom), "{encoding:?}");
+        }
+        // A length that is a lie takes no more than could come of the body.
+        let mut lie = gzip(b"x");
+        let at = lie.len() - 4;
+        lie[at..].copy_from_slice(&u32::MAX.to_le_bytes());
+        let mut asked = 0;
+        let mut room = |bytes| {
+            asked += bytes;
+            true
+        };
+        assert_eq!(inflate(&lie, Encoding::Gzip, &mut room), Err(InflateError::Corrupt));
+        assert!(asked <= RATIO_FREE_BYTES + 1, "{asked}");
     }
 
     #[test]

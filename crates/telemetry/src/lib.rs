@@ -40,14 +40,31 @@ pub struct Stamp<'a> {
     /// SHA-256. What an event holds is partly in the hands of those it is about, so that nothing weaker may tell it from
     /// others.
     pub sha256: fn(&[u8]) -> [u8; 32],
+    /// What becomes of events that name another machine as theirs.
+    pub foreign: Foreign,
 }
 
-/// The events of a body that was inflated.
+/// What becomes of events whose resource (`host.id`) or device (`device.uid`, `device.instance_uid`) names another machine.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Foreign {
+    /// They are stamped like all others; what they claim is kept as a claim.
+    #[default]
+    Accept,
+    /// They are rejected, and the others of their request are taken.
+    Reject,
+}
+
+/// The events of a body that was inflated. `room` is asked for memory before events are kept, by how many bytes more.
 ///
 /// # Errors
-/// It is not what `form` says, or has too many events.
-pub fn decode(form: Form, body: &[u8], stamp: &Stamp<'_>) -> Result<Decoded, Malformed> {
-    let mut collector = collect::Collector::new(stamp);
+/// It is not what `form` says, has too many events, they are too long, or there is no room for them.
+pub fn decode(
+    form: Form,
+    body: &[u8],
+    stamp: &Stamp<'_>,
+    room: &mut dyn FnMut(usize) -> bool,
+) -> Result<Decoded, Malformed> {
+    let mut collector = collect::Collector::new(stamp, room);
     match form {
         Form::OtlpProtobuf => otlp_protobuf::decode(body, &mut collector)?,
         Form::OtlpJson => otlp_json::decode(body, &mut collector)?,

@@ -12,6 +12,11 @@ pub const RATIO_FREE_BYTES: usize = 1024 * 1024;
 pub const RECORDS_MAX: usize = 10_000;
 /// The longest event, as it comes and as it is kept: the longest that the lake takes.
 pub const RECORD_BYTES_MAX: usize = 256 * 1024;
+/// The most memory that the events of one request take, stamped: each has its JSON, its uid, and [`RECORD_OVERHEAD_BYTES`].
+/// Many short events become far longer by what they are stamped with, and by what their resource claims.
+pub const STAMPED_BYTES_MAX: usize = 24 * 1024 * 1024;
+/// What an event takes beside its texts, in lists that grow, and where events are told from each other.
+pub const RECORD_OVERHEAD_BYTES: usize = 256;
 /// Most levels of objects and arrays in an event, the outermost counted.
 pub const DEPTH_MAX: usize = 32;
 /// Most levels in a body of OTLP/JSON, which takes several to say one.

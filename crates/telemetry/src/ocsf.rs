@@ -7,7 +7,7 @@ use std::fmt::Write;
 
 use crate::limits::{AGE_SECONDS_MAX, AHEAD_SECONDS_MAX, DEPTH_MAX, RECORD_BYTES_MAX, UID_BYTES_MAX};
 use crate::scan::{Member, ScanError, elements, members, quote, string};
-use crate::{ClassUid, Record, Stamp};
+use crate::{ClassUid, Foreign, Record, Stamp};
 
 /// The version of the schema. Source: Security Lake takes 1.3 and earlier.
 const VERSION: &str = "\"1.3.0\"";
@@ -40,6 +40,8 @@ pub(crate) enum Rejection {
     Kind(&'static str),
     #[error("{0} does not go with class_uid and activity_id")]
     Inconsistent(&'static str),
+    #[error("{0} is of another machine than the one that signed")]
+    Foreign(&'static str),
 }
 
 /// What stands beside an event in what it came in.
@@ -57,6 +59,47 @@ pub(crate) struct Beside<'a> {
     pub(crate) service: Option<&'a str>,
     /// What the resource claims otherwise, as members of an object.
     pub(crate) claims: &'a str,
+}
+
+/// What is the same for every event of a request, as text.
+pub(crate) struct Own<'a> {
+    pub(crate) stamp: &'a Stamp<'a>,
+    pub(crate) instance: String,
+    pub(crate) account: String,
+    pub(crate) region: &'a str,
+    /// Milliseconds since 1970.
+    received_ms: u64,
+    /// `metadata` up to the uid.
+    metadata: String,
+    /// And from there on to `profiles`.
+    metadata_after: String,
+    /// `device` up to its type.
+    device: String,
+    /// All of `cloud`.
+    cloud: String,
+}
+
+impl<'a> Own<'a> {
+    pub(crate) fn new(stamp: &'a Stamp<'a>) -> Self {
+        let (instance, account) = (stamp.source.instance.to_string(), stamp.source.account.to_string());
+        let region = stamp.source.region.as_str();
+        let received_ms = stamp.received_at.as_secs().saturating_mul(MILLISECONDS);
+        Self {
+            metadata: format!(",\"metadata\":{{\"version\":{VERSION},\"uid\":"),
+            metadata_after: format!(",\"processed_time\":{received_ms},\"profiles\":[\"cloud\",\"host\""),
+            device: format!(
+                ",\"device\":{{\"uid\":\"{instance}\",\"instance_uid\":\"{instance}\",\"region\":\"{region}\",\"type_id\":"
+            ),
+            cloud: format!(
+                ",\"cloud\":{{\"provider\":{PROVIDER},\"account\":{{\"uid\":\"{account}\"}},\"region\":\"{region}\"}}"
+            ),
+            stamp,
+            instance,
+            account,
+            region,
+            received_ms,
+        }
+    }
 }
 
 /// An event that was taken.
@@ -104,16 +147,11 @@ impl<'a> Looked<'a> {
 }
 
 /// Checks an event and stamps it. `scratch` is memory that is used again and again.
-pub(crate) fn stamp(
-    text: &str,
-    beside: Beside<'_>,
-    stamp: &Stamp<'_>,
-    scratch: &mut Scratch,
-) -> Result<Taken, Rejection> {
+pub(crate) fn stamp(text: &str, beside: Beside<'_>, own: &Own<'_>, scratch: &mut Scratch) -> Result<Taken, Rejection> {
     if text.len() > RECORD_BYTES_MAX {
         return Err(Rejection::TooLong);
     }
-    let Scratch { rest, out, claimed } = scratch;
+    let Scratch { rest, out, claimed, part, claims } = scratch;
     rest.clear();
     out.clear();
     claimed.clear();
@@ -126,7 +164,7 @@ pub(crate) fn stamp(
         }
     })?;
     let kind = EventKind::of(&looked, beside)?;
-    let time = EventTime::of(&looked, beside, stamp)?;
+    let time = EventTime::of(&looked, beside, own)?;
 
     let _ = write!(
         out,
@@ -143,9 +181,10 @@ pub(crate) fn stamp(
             add(out, "time_dt", time_dt);
         }
     }
-    let (uid, digest) = metadata(out, claimed, looked.metadata, text, beside, stamp)?;
-    device(out, claimed, looked.device, stamp)?;
-    cloud(out, claimed, looked.cloud, stamp)?;
+    let mut texts = Texts { out, claimed, rest: part, claims };
+    let (uid, digest) = metadata(&mut texts, looked.metadata, text, beside, own)?;
+    device(&mut texts, looked.device, own)?;
+    cloud(&mut texts, looked.cloud, own)?;
     if !beside.claims.is_empty() {
         comma(claimed);
         claimed.push_str(beside.claims);
@@ -170,6 +209,40 @@ pub(crate) struct Scratch {
     rest: String,
     out: String,
     claimed: String,
+    part: String,
+    claims: String,
+}
+
+/// What is being written: the event, what was claimed, and of the object that is looked at what is kept and what is claimed.
+struct Texts<'a> {
+    out: &'a mut String,
+    claimed: &'a mut String,
+    rest: &'a mut String,
+    claims: &'a mut String,
+}
+
+impl Texts<'_> {
+    fn begin_object(&mut self) {
+        self.rest.clear();
+        self.claims.clear();
+    }
+
+    /// Ends the object `name` that was written up to here.
+    fn end_object(&mut self, name: &str) {
+        if !self.rest.is_empty() {
+            self.out.push(',');
+            self.out.push_str(self.rest);
+        }
+        self.out.push('}');
+        self.claim_object(name);
+    }
+
+    fn claim_object(&mut self, name: &str) {
+        if !self.claims.is_empty() {
+            comma(self.claimed);
+            let _ = write!(self.claimed, "\"{name}\":{{{}}}", self.claims);
+        }
+    }
 }
 
 /// What kind of event it is.
@@ -237,8 +310,8 @@ struct EventTime<'a> {
 impl<'a> EventTime<'a> {
     /// The event's own time, else that of its log record, else the moment when it came. A time that is too far from that
     /// moment is a clock that is wrong: then it is that moment too.
-    fn of(looked: &Looked<'a>, beside: Beside<'_>, stamp: &Stamp<'_>) -> Result<Self, Rejection> {
-        let received = i64::try_from(stamp.received_at.as_secs().saturating_mul(MILLISECONDS)).unwrap_or(i64::MAX);
+    fn of(looked: &Looked<'a>, beside: Beside<'_>, own: &Own<'_>) -> Result<Self, Rejection> {
+        let received = i64::try_from(own.received_ms).unwrap_or(i64::MAX);
         let claim = looked.time.filter(|time| *time != "null");
         let of_record = [beside.time, beside.observed].into_iter().find(|time| *time != 0);
         let said = match (claim, of_record) {
@@ -265,136 +338,120 @@ fn milliseconds(claim: &str) -> Option<i64> {
 
 /// Writes `metadata`, and says what the event's uid is.
 fn metadata(
-    out: &mut String,
-    claimed: &mut String,
-    own: Option<&str>,
+    texts: &mut Texts<'_>,
+    said: Option<&str>,
     text: &str,
     beside: Beside<'_>,
-    stamp: &Stamp<'_>,
+    own: &Own<'_>,
 ) -> Result<(Box<str>, Option<u128>), Rejection> {
     let (mut uid, mut version, mut product, mut profiles, mut processed) = (None, None, None, None, None);
-    let (mut rest, mut claims) = (String::new(), String::new());
-    object("metadata", own, |member| match &*member.name {
+    texts.begin_object();
+    object("metadata", said, |member| match &*member.name {
         "uid" => put_once("metadata.uid", &mut uid, member.value),
         "version" => put_once("metadata.version", &mut version, member.value),
         "product" => put_once("metadata.product", &mut product, member.value),
         "profiles" => put_once("metadata.profiles", &mut profiles, member.value),
         "processed_time" => put_once("metadata.processed_time", &mut processed, member.value),
         _ => {
-            copy(&mut rest, &member);
+            copy(texts.rest, &member);
             Ok(())
         }
     })?;
     let said = uid.filter(|uid| *uid != "null");
-    let own_uid = said.map(|uid| string(uid).ok_or(Rejection::Kind("metadata.uid"))).transpose()?;
-    let named = beside.uid.or(own_uid.as_deref()).filter(|uid| !uid.is_empty());
+    let said_uid = said.map(|uid| string(uid).ok_or(Rejection::Kind("metadata.uid"))).transpose()?;
+    let named = beside.uid.or(said_uid.as_deref()).filter(|uid| !uid.is_empty());
     let (uid, digest): (Box<str>, _) = match named {
         Some(uid) if uid.len() <= UID_BYTES_MAX => (uid.into(), None),
-        Some(uid) => (hex(digest(stamp, Beside::default(), uid)), None),
+        Some(uid) => (hex(digest(own.stamp, Beside::default(), uid)), None),
         None => {
-            let digest = digest(stamp, beside, text);
+            let digest = digest(own.stamp, beside, text);
             (hex(digest), Some(digest))
         }
     };
     if let Some(said) = said
-        && own_uid.as_deref() != Some(&uid)
+        && said_uid.as_deref() != Some(&uid)
     {
-        add(&mut claims, "uid", said);
+        add(texts.claims, "uid", said);
     }
     if let Some(version) = version.filter(|version| *version != VERSION && *version != "null") {
-        add(&mut claims, "version", version);
+        add(texts.claims, "version", version);
     }
     if let Some(processed) = processed {
-        add(&mut claims, "processed_time", processed);
+        add(texts.claims, "processed_time", processed);
     }
-    comma(out);
-    let _ = write!(out, "\"metadata\":{{\"version\":{VERSION},\"uid\":");
-    quote(out, &uid);
-    let _ = write!(out, ",\"processed_time\":{}", stamp.received_at.as_secs().saturating_mul(MILLISECONDS));
-    out.push_str(",\"profiles\":[\"cloud\",\"host\"");
+    texts.out.push_str(&own.metadata);
+    quote(texts.out, &uid);
+    texts.out.push_str(&own.metadata_after);
     if let Some(profiles) = profiles.filter(|profiles| *profiles != "null") {
         elements(profiles, DEPTH_MAX, |profile| {
             let name = string(profile).ok_or(Rejection::Kind("metadata.profiles"))?;
             if !PROFILES.contains(&&*name) {
-                out.push(',');
-                out.push_str(profile);
+                texts.out.push(',');
+                texts.out.push_str(profile);
             }
             Ok::<(), Rejection>(())
         })?;
     }
-    out.push(']');
+    texts.out.push(']');
     match product.filter(|product| *product != "null") {
-        Some(product) if product.starts_with('{') => add(out, "product", product),
+        Some(product) if product.starts_with('{') => add(texts.out, "product", product),
         Some(_) => return Err(Rejection::Kind("metadata.product")),
         None => {
-            out.push_str(",\"product\":{\"name\":");
-            quote(out, beside.service.unwrap_or("unknown"));
-            out.push_str(",\"vendor_name\":\"unknown\"}");
+            texts.out.push_str(",\"product\":{\"name\":");
+            quote(texts.out, beside.service.unwrap_or("unknown"));
+            texts.out.push_str(",\"vendor_name\":\"unknown\"}");
         }
     }
-    if !rest.is_empty() {
-        out.push(',');
-        out.push_str(&rest);
-    }
-    out.push('}');
-    claim_object(claimed, "metadata", &claims);
+    texts.end_object("metadata");
     Ok((uid, digest))
 }
 
 /// Writes `device`: which machine it is, we say; what it is like, the client.
-fn device(out: &mut String, claimed: &mut String, own: Option<&str>, stamp: &Stamp<'_>) -> Result<(), Rejection> {
-    let (instance, region) = (stamp.source.instance.to_string(), stamp.source.region.as_str());
-    let (mut rest, mut claims, mut type_id) = (String::new(), String::new(), None);
-    object("device", own, |member| match &*member.name {
+fn device(texts: &mut Texts<'_>, said: Option<&str>, own: &Own<'_>) -> Result<(), Rejection> {
+    let mut type_id = None;
+    texts.begin_object();
+    object("device", said, |member| match &*member.name {
         "uid" | "instance_uid" => {
-            claim_other(&mut claims, &member, &instance);
-            Ok(())
+            let is_foreign = claim_other(texts.claims, &member, &own.instance);
+            match own.stamp.foreign {
+                Foreign::Reject if is_foreign => Err(Rejection::Foreign("device.uid")),
+                _ => Ok(()),
+            }
         }
         "region" => {
-            claim_other(&mut claims, &member, region);
+            claim_other(texts.claims, &member, own.region);
             Ok(())
         }
         "type_id" => put_once("device.type_id", &mut type_id, member.value),
         _ => {
-            copy(&mut rest, &member);
+            copy(texts.rest, &member);
             Ok(())
         }
     })?;
     let type_id: u32 = number("device.type_id", type_id)?.unwrap_or(0);
-    let _ = write!(
-        out,
-        ",\"device\":{{\"uid\":\"{instance}\",\"instance_uid\":\"{instance}\",\"region\":\"{region}\",\"type_id\":{type_id}"
-    );
-    if !rest.is_empty() {
-        out.push(',');
-        out.push_str(&rest);
-    }
-    out.push('}');
-    claim_object(claimed, "device", &claims);
+    texts.out.push_str(&own.device);
+    let _ = write!(texts.out, "{type_id}");
+    texts.end_object("device");
     Ok(())
 }
 
 /// Writes `cloud`, all of which is ours to say.
-fn cloud(out: &mut String, claimed: &mut String, own: Option<&str>, stamp: &Stamp<'_>) -> Result<(), Rejection> {
-    let (account, region) = (stamp.source.account.to_string(), stamp.source.region.as_str());
-    let _ = write!(
-        out,
-        ",\"cloud\":{{\"provider\":{PROVIDER},\"account\":{{\"uid\":\"{account}\"}},\"region\":\"{region}\"}}"
-    );
-    let mut claims = String::new();
-    object("cloud", own, |member| {
+fn cloud(texts: &mut Texts<'_>, said: Option<&str>, own: &Own<'_>) -> Result<(), Rejection> {
+    texts.out.push_str(&own.cloud);
+    texts.begin_object();
+    object("cloud", said, |member| {
         let is_same = match &*member.name {
             "provider" => member.value == PROVIDER,
-            "region" => string(member.value).is_some_and(|value| value == region),
-            "account" => is_account(member.value, &account),
+            "region" => string(member.value).is_some_and(|value| value == own.region),
+            "account" => is_account(member.value, &own.account),
             _ => false,
         };
         if !is_same {
-            copy(&mut claims, &member);
+            copy(texts.claims, &member);
         }
         Ok(())
     })?;
-    claim_object(claimed, "cloud", &claims);
+    texts.claim_object("cloud");
     Ok(())
 }
 
@@ -467,7 +524,10 @@ fn comma(out: &mut String) {
 
 fn add(out: &mut String, name: &str, value: &str) {
     comma(out);
-    let _ = write!(out, "\"{name}\":{value}");
+    out.push('"');
+    out.push_str(name);
+    out.push_str("\":");
+    out.push_str(value);
 }
 
 fn copy(out: &mut String, member: &Member<'_>) {
@@ -477,23 +537,20 @@ fn copy(out: &mut String, member: &Member<'_>) {
     out.push_str(member.value);
 }
 
-fn claim_other(claims: &mut String, member: &Member<'_>, own: &str) {
-    let is_same = member.value == "null" || string(member.value).is_some_and(|value| value == own);
-    if !is_same {
+/// Keeps what is said otherwise than we say; gives whether it is.
+fn claim_other(claims: &mut String, member: &Member<'_>, own: &str) -> bool {
+    let is_other = member.value != "null" && string(member.value).is_none_or(|value| value != own);
+    if is_other {
         copy(claims, member);
     }
-}
-
-fn claim_object(claimed: &mut String, name: &str, claims: &str) {
-    if !claims.is_empty() {
-        comma(claimed);
-        let _ = write!(claimed, "\"{name}\":{{{claims}}}");
-    }
+    is_other
 }
 
 /// Between the tokens of JSON a line feed is a space; inside of its strings there is none.
 fn one_line(json: &str) -> Box<str> {
-    if json.bytes().any(|byte| byte == b'\n' || byte == b'\r') {
+    // By parts without an end in between, which compilers make fast.
+    let is_feed = |part: &[u8]| part.iter().fold(false, |is, byte| is | (*byte == b'\n') | (*byte == b'\r'));
+    if json.as_bytes().chunks(64).any(is_feed) {
         return json.replace(['\n', '\r'], " ").into_boxed_str();
     }
     json.into()

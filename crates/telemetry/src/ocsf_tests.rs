@@ -26,8 +26,9 @@ fn toy_digest(bytes: &[u8]) -> [u8; 32] {
 
 fn taken_beside(text: &str, beside: Beside<'_>) -> Result<Taken, Rejection> {
     let source = source();
-    let by = Stamp { source: &source, received_at: UnixTime::from_secs(NOW), sha256: toy_digest };
-    stamp(text, beside, &by, &mut Scratch::default())
+    let by =
+        Stamp { source: &source, received_at: UnixTime::from_secs(NOW), sha256: toy_digest, foreign: Foreign::Accept };
+    stamp(text, beside, &Own::new(&by), &mut Scratch::default())
 }
 
 fn taken(text: &str) -> Result<(Value, Taken), Rejection> {

@@ -64,16 +64,24 @@ fn attributes(resource: &str, into: &mut Resource) -> Result<(), Malformed> {
 
 type Text<'a> = Option<Cow<'a, str>>;
 
+/// How long a text may be as it stands: escaped, a character takes six.
+const ESCAPED_BYTES_MAX: usize = 6 * RECORD_BYTES_MAX + 2;
+
+/// A text that may be in a record. Others are not read: that would take as much memory again.
+fn short(value: &str) -> Text<'_> {
+    if value.len() > ESCAPED_BYTES_MAX { None } else { string(value) }
+}
+
 /// A `KeyValue`: its key, and its value if that is a text.
 fn text_attribute(attribute: &str) -> Result<(Text<'_>, Text<'_>), Malformed> {
     let (mut key, mut text) = (None, None);
     object(attribute, &mut |member| {
         match &*member.name {
-            "key" => key = string(member.value),
+            "key" => key = short(member.value),
             "value" => {
                 object(member.value, &mut |member| {
                     if member.name == "stringValue" {
-                        text = string(member.value);
+                        text = short(member.value);
                     }
                     Ok(())
                 })?;
@@ -128,6 +136,7 @@ fn event(body: &str) -> Result<Cow<'_, str>, Rejection> {
     let (mut text, mut list) = (None, None);
     members(body, DOCUMENT_DEPTH_MAX, |member| {
         match &*member.name {
+            "stringValue" if member.value.len() > ESCAPED_BYTES_MAX => return Err(Rejection::TooLong),
             "stringValue" => text = Some(string(member.value).ok_or(Rejection::OddBody)?),
             "kvlistValue" => list = Some(member.value),
             _ => {}
@@ -154,7 +163,7 @@ fn key_values(out: &mut String, list: &str, left: usize) -> Result<(), Rejection
         let (mut key, mut value) = (None, None);
         members(pair, DOCUMENT_DEPTH_MAX, |member| {
             match &*member.name {
-                "key" => key = string(member.value).map(|_| member.value),
+                "key" => key = Some(member.value).filter(|value| value.starts_with('"')),
                 "value" => value = Some(member.value),
                 _ => {}
             }
@@ -204,10 +213,10 @@ fn any_value(out: &mut String, value: &str, left: usize) -> Result<(), Rejection
         out.push_str("null");
         return Ok(());
     };
-    let text = string(value);
+    let text = if name == "intValue" || name == "doubleValue" { short(value) } else { None };
     match (&*name, text) {
-        ("stringValue" | "bytesValue", Some(_)) => out.push_str(value),
-        ("boolValue", None) if value == "true" || value == "false" => out.push_str(value),
+        ("stringValue" | "bytesValue", _) if value.starts_with('"') => out.push_str(value),
+        ("boolValue", _) if value == "true" || value == "false" => out.push_str(value),
         ("intValue", text) => {
             let number: i64 = text.as_deref().unwrap_or(value).parse().map_err(|_| Rejection::OddBody)?;
             let _ = write!(out, "{number}");
@@ -217,7 +226,7 @@ fn any_value(out: &mut String, value: &str, left: usize) -> Result<(), Rejection
             let number: f64 = text.as_deref().unwrap_or(value).parse().map_err(|_| Rejection::OddBody)?;
             out.push_str(&serde_json::Value::from(number).to_string());
         }
-        ("arrayValue", None) => {
+        ("arrayValue", _) => {
             let left = left.checked_sub(1).ok_or(Rejection::Scan(ScanError::TooDeep))?;
             out.push('[');
             let mut is_first = true;
@@ -227,7 +236,7 @@ fn any_value(out: &mut String, value: &str, left: usize) -> Result<(), Rejection
             })?;
             out.push(']');
         }
-        ("kvlistValue", None) => key_values(out, value, left)?,
+        ("kvlistValue", _) => key_values(out, value, left)?,
         _ => return Err(Rejection::OddBody),
     }
     Ok(())

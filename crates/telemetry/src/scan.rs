@@ -21,10 +21,13 @@ pub(crate) enum ScanError {
 /// A number of this many characters may be beyond all numbers.
 const LONG_NUMBER: usize = 300;
 
+/// No name that anything is looked for by is longer, also where it is escaped.
+const NAME_BYTES_MAX: usize = 1024;
+
 /// One member of an object.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Member<'a> {
-    /// Its name, read.
+    /// Its name, read; one of more than [`NAME_BYTES_MAX`] as it stands, which is nobody's name.
     pub(crate) name: Cow<'a, str>,
     /// Its name as it stands, with the quotes.
     pub(crate) raw_name: &'a str,
@@ -161,7 +164,11 @@ impl<'a> Scanner<'a> {
             }
             self.string()?;
             let raw_name = self.since(start);
-            let name = string(raw_name).ok_or(ScanError::Syntax)?;
+            let name = if raw_name.len() > NAME_BYTES_MAX {
+                Cow::Borrowed(raw_name)
+            } else {
+                string(raw_name).ok_or(ScanError::Syntax)?
+            };
             self.space();
             self.take(b':')?;
             let value = self.value()?;
@@ -216,6 +223,7 @@ impl<'a> Scanner<'a> {
     fn string(&mut self) -> Result<(), ScanError> {
         self.at += 1;
         loop {
+            self.plain();
             match self.peek() {
                 Some(b'"') => {
                     self.at += 1;
@@ -224,6 +232,25 @@ impl<'a> Scanner<'a> {
                 Some(b'\\') => self.escape()?,
                 None | Some(0..=0x1f) => return Err(ScanError::Syntax),
                 Some(_) => self.at += 1,
+            }
+        }
+    }
+
+    /// Passes over what means nothing in a string, eight bytes at a time. It may stop early.
+    fn plain(&mut self) {
+        const EACH: u64 = u64::from_le_bytes([1; 8]);
+        const HIGH: u64 = EACH << 7;
+        // The high bit of each byte that is zero, and perhaps of bytes after the first such.
+        let zeros = |word: u64| word.wrapping_sub(EACH) & !word & HIGH;
+        while let Some(chunk) = self.bytes.get(self.at..).and_then(|rest| rest.first_chunk::<8>()) {
+            let word = u64::from_le_bytes(*chunk);
+            let quotes = zeros(word ^ (EACH * u64::from(b'"')));
+            let backslashes = zeros(word ^ (EACH * u64::from(b'\\')));
+            let controls = word.wrapping_sub(EACH * 0x20) & !word & HIGH;
+            let first = (quotes | backslashes | controls).trailing_zeros() as usize / 8;
+            self.at += first;
+            if first < 8 {
+                return;
             }
         }
     }

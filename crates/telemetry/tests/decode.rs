@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use inborn_identity::{AccountId, UnixTime};
-use inborn_telemetry::{Agent, Decoded, Form, Malformed, Source, Stamp, decode, limits};
+use inborn_telemetry::{Agent, Decoded, Foreign, Form, Malformed, Source, Stamp, decode, limits};
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, KeyValue, KeyValueList};
@@ -22,13 +22,21 @@ fn toy_digest(bytes: &[u8]) -> [u8; 32] {
     out
 }
 
-fn read(form: Form, body: &[u8]) -> Result<Decoded, Malformed> {
-    let source = Source {
+fn source() -> Source {
+    Source {
         account: AccountId::new(123_456_789_012).unwrap(),
         instance: INSTANCE.parse().unwrap(),
         region: "eu-central-1".parse().unwrap(),
-    };
-    decode(form, body, &Stamp { source: &source, received_at: UnixTime::from_secs(NOW), sha256: toy_digest })
+    }
+}
+
+fn read(form: Form, body: &[u8]) -> Result<Decoded, Malformed> {
+    let source = source();
+    decode(form, body, &stamp_of(&source, Foreign::Accept), &mut |_| true)
+}
+
+fn stamp_of(source: &Source, foreign: Foreign) -> Stamp<'_> {
+    Stamp { source, received_at: UnixTime::from_secs(NOW), sha256: toy_digest, foreign }
 }
 
 fn text(value: &str) -> AnyValue {
@@ -162,6 +170,96 @@ fn so_many_records_and_no_more() {
     prost::encode_length_delimiter(scope.len(), &mut body).unwrap();
     body.extend(scope);
     assert_eq!(read(Form::OtlpProtobuf, &body), Err(Malformed::TooMany));
+}
+
+/// Records that are short as they come, and long by what their resource claims.
+fn many_with_claims(count: usize) -> Vec<u8> {
+    let claim = || text(&"\u{1}".repeat(limits::AGENT_BYTES_MAX));
+    let resource = ["host.id", "cloud.account.id", "cloud.region"].map(|key| pair(key, claim())).to_vec();
+    request(resource, vec![of_body(text("{\"class_uid\":1007}")); count]).encode_to_vec()
+}
+
+/// What the events of a request take by the account that is kept of them.
+fn taken_by(decoded: &Decoded) -> usize {
+    let texts = decoded.records.iter().map(|record| record.json.len() + record.uid.len());
+    texts.map(|bytes| bytes + limits::RECORD_OVERHEAD_BYTES).sum()
+}
+
+#[test]
+fn memory_is_taken_by_what_is_stamped_and_not_by_what_came() {
+    let body = many_with_claims(1000);
+    let source = source();
+    let mut asked = 0;
+    let decoded = decode(Form::OtlpProtobuf, &body, &stamp_of(&source, Foreign::Accept), &mut |bytes| {
+        asked += bytes;
+        true
+    });
+    let taken = taken_by(&decoded.unwrap());
+    assert!(taken > 50 * body.len(), "{taken} of {}", body.len());
+    assert!((taken..taken + 64 * 1024).contains(&asked), "{asked} for {taken}");
+    for (room, is_enough) in [(asked - 1, false), (asked, true), (asked + 1, true)] {
+        let mut left = room;
+        let mut room = |bytes| left.checked_sub(bytes).map(|rest| left = rest).is_some();
+        let decoded = decode(Form::OtlpProtobuf, &body, &stamp_of(&source, Foreign::Accept), &mut room);
+        assert_eq!(decoded.err(), (!is_enough).then_some(Malformed::NoRoom));
+    }
+}
+
+#[test]
+fn stamped_events_are_as_many_bytes_as_they_may_be() {
+    let one = taken_by(&read(Form::OtlpProtobuf, &many_with_claims(1)).unwrap());
+    let several = taken_by(&read(Form::OtlpProtobuf, &many_with_claims(3)).unwrap());
+    // The second and the third have a number behind their digest, in the JSON and beside it.
+    let each = (several - one) / 2;
+    let fit = (limits::STAMPED_BYTES_MAX - one) / each;
+    let least = fit - fit * 8 / each - 1;
+    assert!(fit < limits::RECORDS_MAX);
+    let below = read(Form::OtlpProtobuf, &many_with_claims(least)).unwrap();
+    let left = limits::STAMPED_BYTES_MAX - taken_by(&below);
+    // One more record for the rest, which is as long as can be.
+    let padded = |more: usize| {
+        let last = format!("{{\"class_uid\":1007,\"metadata\":{{\"uid\":\"u\"}},\"x\":\"{}\"}}", "x".repeat(more));
+        [many_with_claims(least), request(vec![], vec![of_body(text(&last))]).encode_to_vec()].concat()
+    };
+    let short = taken_by(&read(Form::OtlpProtobuf, &padded(0)).unwrap()) - taken_by(&below);
+    for (more, is_taken) in [(left - short - 1, true), (left - short, true), (left - short + 1, false)] {
+        let decoded = read(Form::OtlpProtobuf, &padded(more));
+        match decoded {
+            Ok(decoded) => assert!(is_taken && decoded.records.len() == least + 1, "{more}"),
+            Err(error) => assert_eq!((error, is_taken), (Malformed::TooLarge, false), "{more}"),
+        }
+    }
+}
+
+#[test]
+fn events_of_another_machine_are_rejected_where_that_is_wanted() {
+    let resource = |host: &str| vec![pair("host.id", text(host))];
+    let event = |device: &str| of_body(text(&format!("{{\"class_uid\":1007,\"device\":{device}}}")));
+    let source = source();
+    let rejecting = stamp_of(&source, Foreign::Reject);
+    for (host, device, complaint) in [
+        (INSTANCE, "null", None),
+        (INSTANCE, &*format!("{{\"uid\":\"{INSTANCE}\",\"instance_uid\":null,\"region\":\"elsewhere\"}}"), None),
+        (INSTANCE, "{\"uid\":\"i-0ffffffffffffffff\"}", Some("device.uid")),
+        (INSTANCE, "{\"instance_uid\":\"i-0ffffffffffffffff\"}", Some("device.uid")),
+        (INSTANCE, "{\"uid\":7}", Some("device.uid")),
+        ("i-0ffffffffffffffff", "null", Some("host.id")),
+        ("", "null", Some("host.id")),
+    ] {
+        let good = request(resource(INSTANCE), vec![event("{}")]).resource_logs;
+        let mut body = request(resource(host), vec![event(device)]);
+        body.resource_logs.extend(good);
+        let json = serde_json::to_vec(&body).unwrap();
+        for (form, body) in [(Form::OtlpProtobuf, body.encode_to_vec()), (Form::OtlpJson, json)] {
+            let decoded = decode(form, &body, &rejecting, &mut |_| true).unwrap();
+            let rejected = usize::from(complaint.is_some());
+            assert_eq!((decoded.records.len(), decoded.rejected), (2 - rejected, rejected), "{host} {device}");
+            let expected =
+                complaint.map(|what| format!("record 1: {what} is of another machine than the one that signed"));
+            assert_eq!(decoded.complaint, expected, "{host} {device}");
+            assert_eq!(read(form, &body).unwrap().rejected, 0, "unless it is not");
+        }
+    }
 }
 
 #[test]

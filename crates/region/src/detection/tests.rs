@@ -142,14 +142,14 @@ async fn within_two_seconds(is_so: impl Fn() -> bool) {
 async fn a_reverse_shell_is_found_within_two_seconds_and_counted_up() {
     let setup = start(DetectionSettings::default()).await;
     let shells = vec![harmless(), reverse_shell(), reverse_shell(), harmless(), reverse_shell()];
-    setup.region.telemetry.tell(&batch(&shells));
+    setup.region.telemetry.tell(batch(&shells));
     within_two_seconds(|| setup.lines.0.lock().unwrap().len() == 1).await;
     let line = setup.lines.0.lock().unwrap()[0].clone();
     assert_eq!((&line["class_uid"], &line["type_uid"], &line["count"]), (&json!(2004), &json!(200_401), &json!(3)));
     assert_eq!(line["finding_info"]["types"], json!(["Execution:Runtime/ReverseShell"]));
     assert_eq!(line["resources"][0]["uid"], machine().to_string());
 
-    setup.region.telemetry.tell(&batch(&[reverse_shell()]));
+    setup.region.telemetry.tell(batch(&[reverse_shell()]));
     within_two_seconds(|| setup.lines.0.lock().unwrap().len() == 2).await;
     assert_eq!(setup.lines.0.lock().unwrap()[1]["type_uid"], 200_402);
     let findings = setup.kept.findings.lock().unwrap();
@@ -162,7 +162,7 @@ async fn a_reverse_shell_is_found_within_two_seconds_and_counted_up() {
 async fn what_comes_often_is_stored_seldom() {
     let setup = start(DetectionSettings::default()).await;
     for _ in 0..50 {
-        setup.region.telemetry.tell(&batch(&[reverse_shell(), reverse_shell()]));
+        setup.region.telemetry.tell(batch(&[reverse_shell(), reverse_shell()]));
     }
     let counted = || setup.kept.findings.lock().unwrap().values().map(|finding| finding.count).sum::<u32>();
     within_two_seconds(|| counted() == 100).await;
@@ -173,7 +173,7 @@ async fn what_comes_often_is_stored_seldom() {
 async fn a_finding_that_cannot_be_stored_is_stored_later() {
     let setup = start(DetectionSettings::default()).await;
     *setup.kept.failures.lock().unwrap() = 1;
-    setup.region.telemetry.tell(&batch(&[reverse_shell()]));
+    setup.region.telemetry.tell(batch(&[reverse_shell()]));
     let begun = Instant::now();
     while setup.lines.0.lock().unwrap().is_empty() {
         assert!(begun.elapsed() < Duration::from_secs(5));
@@ -188,7 +188,7 @@ async fn events_that_no_rule_can_read_stop_nothing() {
     let setup = start(DetectionSettings::default()).await;
     let mut odd = Batch::clone(&batch(&[harmless(), reverse_shell()]));
     odd.records[0].json = "{\"class_uid\":1007,".into();
-    setup.region.telemetry.tell(&Arc::new(odd));
+    setup.region.telemetry.tell(odd);
     within_two_seconds(|| setup.lines.0.lock().unwrap().len() == 1).await;
 }
 
@@ -204,7 +204,7 @@ async fn rules_of_the_operator_are_used_and_wrong_ones_are_counted() {
         ..DetectionSettings::default()
     };
     let setup = start(settings).await;
-    setup.region.telemetry.tell(&batch(&[harmless(), reverse_shell()]));
+    setup.region.telemetry.tell(batch(&[harmless(), reverse_shell()]));
     within_two_seconds(|| setup.lines.0.lock().unwrap().len() == 1).await;
     let line = setup.lines.0.lock().unwrap()[0].clone();
     assert_eq!(line["finding_info"]["analytic"]["uid"], "mine");
@@ -341,7 +341,7 @@ async fn overload_is_counted_and_delays_nobody() {
     let one = batch(&events);
     let begun = Instant::now();
     for _ in 0..2000 {
-        setup.region.telemetry.tell(&Arc::clone(&one));
+        setup.region.telemetry.tell(Arc::clone(&one));
     }
     assert!(begun.elapsed() < Duration::from_secs(2), "accepting waited for the rules");
     // What is left out is counted with the next batch that is judged.

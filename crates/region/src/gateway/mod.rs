@@ -21,7 +21,7 @@ use hyper::body::{Body, Incoming};
 use inborn_credential::{AuthFault, Caller, Claims, Kind, SecondSignature};
 use inborn_detect::away::Place;
 use inborn_identity::{CallerKind, InstanceId, UnixTime};
-use inborn_listener::{BodyError, Peer, read_body};
+use inborn_listener::{BodyError, Peer, discard_body, read_body};
 use inborn_sigv4::{Endpoint, Expires, Fault, FaultClass, Header, Limit, PathMode, Presented};
 use inborn_store::InstanceState;
 use inborn_wire::error::{self, Dialect, Problem, RequestShape, dialect_for};
@@ -43,6 +43,8 @@ pub(crate) use websocket::{Handshake, Socket};
 
 /// How long a client may take to send a body.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a body is listened to that there is no memory for.
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
 /// The longest body of a request to a service that is not served: enough to tell who asked.
 const FOREIGN_BODY_BYTES_MAX: usize = 64 * 1024;
 /// A body of at most this many bytes never waits for memory.
@@ -85,9 +87,7 @@ impl Bounds {
     }
 
     /// Waits until there is memory for a body; it is free again when the permit is dropped, after the answer.
-    async fn room_for(&self, body: &Incoming, bytes_max: usize) -> Result<Option<SemaphorePermit<'_>>, BodyError> {
-        let declared = body.size_hint().upper().and_then(|bytes| usize::try_from(bytes).ok());
-        let bytes = declared.unwrap_or(bytes_max).min(bytes_max);
+    async fn room_for(&self, bytes: usize) -> Result<Option<SemaphorePermit<'_>>, BodyError> {
         if bytes <= SMALL_BODY_BYTES_MAX {
             return Ok(None);
         }
@@ -260,7 +260,7 @@ impl RegionServer {
             exchange.input = Some(Arc::new(Input::Query(parameters)));
         }
         let caller = self.verify(exchange, signed, &body, &endpoint).await?;
-        let operation = exchange.permitted(service, &caller)?;
+        let operation = exchange.permitted(self, service, &caller)?;
         exchange.operation = Some(operation);
         self.check_sent_on(exchange, &caller, operation)?;
         self.check_heard(service, operation)?;
@@ -393,10 +393,28 @@ impl RegionServer {
         &self,
         exchange: &mut Exchange<'_>,
         body: Incoming,
-    ) -> Result<(Bytes, Option<SemaphorePermit<'_>>), BodyError> {
+    ) -> Result<(Bytes, Option<SemaphorePermit<'_>>), Unread> {
         let bytes_max = exchange.service.map_or(FOREIGN_BODY_BYTES_MAX, |service| service.body_bytes_max);
-        let room = self.bounds.room_for(&body, bytes_max).await?;
-        let bytes = read_body(body, bytes_max, BODY_TIMEOUT).await?;
+        if body.size_hint().lower() > bytes_max as u64 {
+            return Err(Unread::Body(BodyError::TooLarge));
+        }
+        let declared = body.size_hint().upper().and_then(|bytes| usize::try_from(bytes).ok());
+        let bytes = declared.unwrap_or(bytes_max).min(bytes_max);
+        // Telemetry comes by itself and again: it has a room of its own, so that however much of it comes, nobody else waits.
+        let room = if exchange.service.is_some_and(|service| service.name == services::TELEMETRY) {
+            match self.telemetry.room_for_body(bytes) {
+                Some(room) => Some(room),
+                None => {
+                    self.metrics.telemetry.put_off("bodies");
+                    // Whoever has sent it already is still to hear the answer, and to go on over the same connection.
+                    exchange.is_body_unread = !discard_body(body, bytes_max, DISCARD_TIMEOUT).await;
+                    return Err(Unread::NoRoom);
+                }
+            }
+        } else {
+            self.bounds.room_for(bytes).await.map_err(Unread::Body)?
+        };
+        let bytes = read_body(body, bytes_max, BODY_TIMEOUT).await.map_err(Unread::Body)?;
         exchange.is_body_unread = false;
         Ok((bytes, room))
     }
@@ -549,7 +567,12 @@ impl Exchange<'_> {
     }
 
     /// The operation that was asked for, if this kind of caller may do it.
-    fn permitted(&self, service: &Service, caller: &Caller) -> Result<&'static Operation, Problem> {
+    fn permitted(
+        &self,
+        region: &RegionServer,
+        service: &Service,
+        caller: &Caller,
+    ) -> Result<&'static Operation, Problem> {
         let Named { action, version } = match (service.protocol, self.input.as_deref()) {
             (Protocol::Json { sockets, .. }, Some(Input::Query(_))) => {
                 let socket = sockets.iter().find(|socket| socket.path == self.target.path);
@@ -567,7 +590,7 @@ impl Exchange<'_> {
         let is_version = service.version.is_none_or(|own| version == Some(own));
         let operation = action.filter(|_| is_version).and_then(|name| service.operation(name));
         match (operation, kind) {
-            (Some(operation), kind) if operation.callers.contains(&kind) => Ok(operation),
+            (Some(operation), kind) if region.lets(operation, kind) => Ok(operation),
             // To the identity role, what it may not do does not exist, and neither does it.
             (_, CallerKind::IdentityRole) => Err(Problem::InvalidToken),
             (Some(operation), _) => Err(denied(caller, service.signing_name, operation.name)),
@@ -599,7 +622,21 @@ fn auth_problem(fault: AuthFault) -> Problem {
     }
 }
 
-fn body_problem(error: BodyError) -> Problem {
+/// Why there is no body.
+enum Unread {
+    Body(BodyError),
+    /// There is no memory for it.
+    NoRoom,
+}
+
+fn body_problem(unread: Unread) -> Problem {
+    let error = match unread {
+        Unread::Body(error) => error,
+        Unread::NoRoom => {
+            let message = "More telemetry is coming than there is memory for.".to_owned();
+            return Problem::Service { status: 503, code: "ServiceUnavailableException", message };
+        }
+    };
     let (status, code, message) = match error {
         BodyError::TooLarge => (413, "RequestEntityTooLarge", "Request body is larger than this service takes."),
         BodyError::TooSlow => (408, "RequestTimeout", "The request body did not arrive in time."),

@@ -4,8 +4,12 @@
 //! Nothing is acknowledged before the [`Sink`] has it. Then it is told to who listens:
 //!
 //! - **coverage** asks for [`Telemetry::reports`]: who has reported, when last, and by which agent;
-//! - **detection** takes a [`Listening`] and is handed every batch. It can neither delay nor fail what is taken in: what it
-//!   does not take in time is left out, and counted.
+//! - **detection** takes a [`Listening`] and is handed what of every batch is new: what is sent again is not judged again.
+//!   It can neither delay nor fail what is taken in: what it does not take in time is left out, and counted.
+//!
+//! Memory: bodies that come, and what is made of them, have a room each that all requests share and nobody else takes from.
+//! Where there is none, a client is told at once to come again. What a body becomes counts until it is on disk; then it is
+//! a listener's, or gone.
 
 mod listening;
 pub(crate) mod metrics;
@@ -15,10 +19,10 @@ mod sink;
 
 use std::sync::{Arc, OnceLock};
 
-use inborn_identity::{AccountId, InstanceId};
+use inborn_identity::{AccountId, CallerKind, InstanceId};
 use inborn_lake::Lake;
-use inborn_telemetry::Batch;
-use tokio::sync::Semaphore;
+use inborn_telemetry::{Batch, Foreign};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use listening::Listeners;
 use metrics::LakeCounts;
@@ -35,9 +39,17 @@ pub use sink::{Appending, Kept, Sink, SinkError};
 /// What a machine may bring in a second, in bytes that are uncompressed, if nobody has set it: about ten thousand events.
 const QUOTA_BYTES_PER_SECOND: u32 = 8 * 1024 * 1024;
 
-/// Memory for bodies that are inflated and decoded, of all requests together.
+/// Memory for bodies as they come, of all requests together: who sends them has proved nothing yet.
+const BODIES_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Memory for what they become, inflated and stamped, of all requests together.
 const DECODING_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bodies that are decoded at the same time; the others wait, and take no more than they did. Each takes some memory that is
+/// not counted: a few texts of one event.
+const DECODERS_MAX: usize = 4;
 const KIBIBYTE: usize = 1024;
+
+// What one request may become is what the lake takes at once.
+const _: () = assert!(inborn_telemetry::limits::STAMPED_BYTES_MAX <= inborn_lake::BYTES_IN_FLIGHT_MAX);
 
 /// How telemetry is taken in.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -48,6 +60,11 @@ pub struct TelemetrySettings {
     pub accounts: Vec<AccountId>,
     /// Bytes a second, uncompressed, that one machine may bring; 0 for no limit.
     pub quota: u32,
+    /// What becomes of events that name another machine as theirs.
+    pub foreign: Foreign,
+    /// Whether the management role may send, too, which Default Host Management passes to machines: for the machine that it
+    /// was passed to. Else only the identity role may.
+    pub management_role: bool,
     /// Whether each request has an audit line. If not, those that are refused have one, and all are counted.
     pub is_audited: bool,
 }
@@ -58,8 +75,25 @@ impl Default for TelemetrySettings {
             signing_name: "guardduty".to_owned(),
             accounts: Vec::new(),
             quota: QUOTA_BYTES_PER_SECOND,
+            foreign: Foreign::default(),
+            management_role: false,
             is_audited: false,
         }
+    }
+}
+
+/// The bounds of decoding.
+#[derive(Clone, Debug)]
+pub(crate) struct Decoding {
+    /// Kibibytes.
+    pub(crate) memory: Arc<Semaphore>,
+    pub(crate) turns: Arc<Semaphore>,
+}
+
+impl Default for Decoding {
+    fn default() -> Self {
+        let memory = Arc::new(Semaphore::new(DECODING_BYTES_MAX / KIBIBYTE));
+        Self { memory, turns: Arc::new(Semaphore::new(DECODERS_MAX)) }
     }
 }
 
@@ -68,7 +102,8 @@ pub struct Telemetry {
     settings: TelemetrySettings,
     sink: OnceLock<Arc<dyn Sink>>,
     lake: OnceLock<Lake>,
-    decoding: Arc<Semaphore>,
+    bodies: Semaphore,
+    decoding: Decoding,
     quota: Quota,
     reports: Reports,
     listeners: Listeners,
@@ -87,7 +122,8 @@ impl Telemetry {
             settings,
             sink: OnceLock::new(),
             lake: OnceLock::new(),
-            decoding: Arc::new(Semaphore::new(DECODING_BYTES_MAX / KIBIBYTE)),
+            bodies: Semaphore::new(BODIES_BYTES_MAX / KIBIBYTE),
+            decoding: Decoding::default(),
             quota,
             reports: Reports::default(),
             listeners: Listeners::default(),
@@ -157,15 +193,25 @@ impl Telemetry {
         &self.quota
     }
 
-    /// Memory for what is being decoded.
-    pub(crate) const fn decoding(&self) -> &Arc<Semaphore> {
-        &self.decoding
+    /// What becomes of events that name another machine as theirs.
+    pub(crate) const fn foreign(&self) -> Foreign {
+        self.settings.foreign
     }
 
-    /// A copy of a batch for those who listen, if anybody does.
-    pub(crate) fn for_listeners(&self, batch: &Batch) -> Option<Arc<Batch>> {
-        let is_heard = !batch.records.is_empty() && self.listeners.is_any();
-        is_heard.then(|| Arc::new(batch.clone()))
+    /// Whether the operator lets a kind of caller send whom the operation table does not name.
+    pub(crate) fn also_lets(&self, kind: CallerKind) -> bool {
+        kind == CallerKind::ManagementRole && self.settings.management_role
+    }
+
+    /// Memory for a body of so many bytes, if there is any now; it is free again when the permit is dropped.
+    pub(crate) fn room_for_body(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
+        let kibibytes = u32::try_from(bytes.div_ceil(KIBIBYTE)).unwrap_or(u32::MAX);
+        self.bodies.try_acquire_many(kibibytes).ok()
+    }
+
+    /// Who decodes, and with what memory.
+    pub(crate) const fn decoding(&self) -> &Decoding {
+        &self.decoding
     }
 
     /// A machine has spoken, and what it said is kept: so many events, or none, which is a heartbeat.
@@ -173,9 +219,12 @@ impl Telemetry {
         self.reports.heard(spoken);
     }
 
-    /// Hands a batch that is kept to those who listen.
-    pub(crate) fn tell(&self, batch: &Arc<Batch>) {
-        self.listeners.tell(batch);
+    /// Hands what is new of a batch that is kept to those who listen. From here on it is their memory that it takes.
+    pub(crate) fn tell(&self, new: impl Into<Arc<Batch>>) {
+        let new = new.into();
+        if !new.records.is_empty() && self.listeners.is_any() {
+            self.listeners.tell(&new);
+        }
     }
 
     /// Forgets machines that are gone.

@@ -7,11 +7,11 @@ use inborn_lake::{AppendError, Lake};
 use inborn_telemetry::Batch;
 
 /// What became of a batch.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Kept {
-    /// Events that are new.
-    pub kept: usize,
-    /// Events that were there.
+    /// The batch, with those of its events that are new.
+    pub new: Batch,
+    /// How many of its events were there.
     pub duplicates: usize,
 }
 
@@ -44,8 +44,8 @@ pub trait Sink: Send + Sync {
 impl Sink for Lake {
     fn append(&self, batch: Batch) -> Appending<'_> {
         Box::pin(async move {
-            match Lake::append(self, batch).await {
-                Ok(appended) => Ok(Kept { kept: appended.kept, duplicates: appended.duplicates }),
+            match self.take(batch).await {
+                Ok((appended, new)) => Ok(Kept { new, duplicates: appended.duplicates }),
                 Err(AppendError::Busy) => Err(SinkError::Busy),
                 Err(AppendError::Full) => Err(SinkError::Full),
                 Err(AppendError::TooLarge) => Err(SinkError::TooLarge),

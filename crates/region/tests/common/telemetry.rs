@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::{Mutex, OnceLock};
 
+use inborn_identity::UnixTime;
 use inborn_lake::Lake;
 use inborn_region::{Appending, Kept as Outcome, Sink, SinkError};
 use inborn_sigv4::sign::{Credentials, Target, sign};
@@ -40,9 +41,8 @@ impl Sink for Kept {
             if let Some(lake) = self.lake.get() {
                 return Sink::append(lake, batch).await;
             }
-            let kept = batch.records.len();
-            self.batches.lock().unwrap().push(batch);
-            Ok(Outcome { kept, duplicates: 0 })
+            self.batches.lock().unwrap().push(batch.clone());
+            Ok(Outcome { new: batch, duplicates: 0 })
         })
     }
 }
@@ -74,34 +74,38 @@ pub fn ocsf(body: impl Into<Vec<u8>>) -> Post {
 }
 
 impl Running {
-    /// The bytes of a request, signed as clients sign it: the encoding is not covered, and the hash of the body no header.
+    /// The bytes of a request that is signed now.
     pub fn signed_post(&self, signer: &Signer, post: &Post) -> Vec<u8> {
-        let headers = [("host", post.host.as_str()), ("content-type", post.content_type)];
-        let fields: Vec<Header<'_>> =
-            headers.iter().map(|(name, value)| Header { name: name.as_bytes(), value: value.as_bytes() }).collect();
-        let unsigned =
-            inborn_sigv4::Request { method: "POST", path: post.path.as_bytes(), query: b"", headers: &fields };
-        let credentials = Credentials {
-            access_key_id: &signer.access_key_id,
-            secret_access_key: signer.secret.as_bytes(),
-            session_token: signer.token.as_deref(),
-        };
-        let target = Target { region: "eu-central-1", service: post.service, path_mode: PathMode::Normalized };
-        let added = sign(&unsigned, &post.body, &credentials, &target, self.region.now()).unwrap();
-        let mut text = format!("POST {} HTTP/1.1\r\nconnection: close\r\n", post.path);
-        for (name, value) in headers.iter().copied().chain(added.iter().map(|(n, v)| (*n, v.as_str()))) {
-            text.push_str(&format!("{name}: {value}\r\n"));
-        }
-        if !post.encoding.is_empty() {
-            text.push_str(&format!("content-encoding: {}\r\n", post.encoding));
-        }
-        text.push_str(&format!("content-length: {}\r\n\r\n", post.body.len()));
-        [text.as_bytes(), &post.body].concat()
+        signed_post(signer, post, self.region.now())
     }
 
     pub async fn post(&self, signer: &Signer, post: &Post) -> Reply {
         exchange_bytes(self.address, &self.signed_post(signer, post)).await
     }
+}
+
+/// The bytes of a request, signed as clients sign it: the encoding is not covered, and the hash of the body no header.
+pub fn signed_post(signer: &Signer, post: &Post, now: UnixTime) -> Vec<u8> {
+    let headers = [("host", post.host.as_str()), ("content-type", post.content_type)];
+    let fields: Vec<Header<'_>> =
+        headers.iter().map(|(name, value)| Header { name: name.as_bytes(), value: value.as_bytes() }).collect();
+    let unsigned = inborn_sigv4::Request { method: "POST", path: post.path.as_bytes(), query: b"", headers: &fields };
+    let credentials = Credentials {
+        access_key_id: &signer.access_key_id,
+        secret_access_key: signer.secret.as_bytes(),
+        session_token: signer.token.as_deref(),
+    };
+    let target = Target { region: "eu-central-1", service: post.service, path_mode: PathMode::Normalized };
+    let added = sign(&unsigned, &post.body, &credentials, &target, now).unwrap();
+    let mut text = format!("POST {} HTTP/1.1\r\nconnection: close\r\n", post.path);
+    for (name, value) in headers.iter().copied().chain(added.iter().map(|(n, v)| (*n, v.as_str()))) {
+        text.push_str(&format!("{name}: {value}\r\n"));
+    }
+    if !post.encoding.is_empty() {
+        text.push_str(&format!("content-encoding: {}\r\n", post.encoding));
+    }
+    text.push_str(&format!("content-length: {}\r\n\r\n", post.body.len()));
+    [text.as_bytes(), &post.body].concat()
 }
 
 /// The body of the answer may be protobuf: what is no text is shown as something else.

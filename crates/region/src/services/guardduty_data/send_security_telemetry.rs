@@ -10,9 +10,9 @@ use inborn_wire::Answer;
 use inborn_wire::error::Problem;
 
 use super::refusal::{over_quota, too_large, unavailable};
-use super::request::{self, Request};
+use super::request::{self, Marks, Request};
 use crate::operation::{Outcome, UploadCall};
-use crate::telemetry::{SinkError, Spoken};
+use crate::telemetry::{Kept, SinkError, Spoken};
 
 /// When to come again while the disk is full: it will not be otherwise at once.
 const FULL_RETRY_SECONDS: u64 = 30;
@@ -30,10 +30,15 @@ pub(super) fn run(call: UploadCall<'_>) -> Outcome<'_> {
             call.parameters.retry_after.store(seconds, Ordering::Relaxed);
             over_quota()
         })?;
-        let read = request::read(call.parameters, &source, call.now, telemetry.decoding()).await;
-        let Request { decoded, bytes, room } = read.inspect_err(|_| {
-            // What is refused was work, too.
-            telemetry.quota().charge(source.instance, call.parameters.body.len(), call.now);
+        let marks = Marks { source: source.clone(), received_at: call.now, foreign: telemetry.foreign() };
+        let read = request::read(call.parameters, marks, telemetry.decoding()).await;
+        let Request { decoded, bytes, room } = read.inspect_err(|problem| {
+            if matches!(problem, Problem::Service { status: 503, .. }) {
+                metrics.put_off("memory");
+            } else {
+                // What is refused was work, too.
+                telemetry.quota().charge(source.instance, call.parameters.body.len(), call.now);
+            }
         })?;
         telemetry.quota().charge(source.instance, bytes, call.now);
         metrics.bytes.inc_by(u64::try_from(bytes).unwrap_or(u64::MAX));
@@ -41,17 +46,15 @@ pub(super) fn run(call: UploadCall<'_>) -> Outcome<'_> {
         let Decoded { records, rejected, complaint, agent, foreign_hosts, times_off } = decoded;
         let spoken = Spoken { source: source.clone(), at: call.now, agent, records: records.len() };
         let batch = Batch { source, received_at: call.now, records };
-        let told = telemetry.for_listeners(&batch);
-        let kept = sink.append(batch).await.map_err(|error| unwritten(&call, &error))?;
-        drop(room);
+        let Kept { new, duplicates } = sink.append(batch).await.map_err(|error| unwritten(&call, &error))?;
+        let kept = new.records.len();
         call.region.telemetry_came(spoken.source.account, spoken.source.instance, &spoken.agent);
         telemetry.accepted(spoken);
-        if let Some(batch) = told {
-            telemetry.tell(&batch);
-        }
+        telemetry.tell(new);
+        drop(room);
 
-        metrics.records("kept", kept.kept);
-        metrics.records("duplicate", kept.duplicates);
+        metrics.records("kept", kept);
+        metrics.records("duplicate", duplicates);
         metrics.records("rejected", rejected);
         metrics.times_off.inc_by(u64::try_from(times_off).unwrap_or(u64::MAX));
         metrics.foreign_hosts.inc_by(u64::try_from(foreign_hosts).unwrap_or(u64::MAX));
