@@ -245,10 +245,10 @@ fn away(subject: &str) -> Finding {
 async fn a_flood_of_different_findings_hides_nothing_and_is_counted() {
     let setup = start(DetectionSettings::default()).await;
     let flood: Vec<Value> = (0..2000).map(shell_to).collect();
-    setup.region.telemetry.tell(&batch(&flood));
+    setup.region.telemetry.tell(batch(&flood));
     let mut others = Batch::clone(&batch(&[reverse_shell()]));
     others.source.instance = "i-00000000000000002".parse().unwrap();
-    setup.region.telemetry.tell(&Arc::new(others));
+    setup.region.telemetry.tell(others);
     setup.region.detection().found(away("192.0.2.1"));
     let counted = || setup.kept.findings.lock().unwrap().values().map(|finding| finding.count).sum::<u32>();
     within_two_seconds(|| counted() == 2002).await;
@@ -313,7 +313,7 @@ async fn lists_of_the_account_make_findings_and_trusted_addresses_make_none() {
     }
     setup.region.detection().found(Finding { action: Some(remote("127.0.0.1")), ..away("trusted") });
     let events = [connection("192.0.2.1"), connection("192.0.2.7"), connection("203.0.113.1"), query("a.evil.example")];
-    setup.region.telemetry.tell(&batch(&events));
+    setup.region.telemetry.tell(batch(&events));
     within_two_seconds(|| setup.lines.0.lock().unwrap().len() == 2).await;
     within_two_seconds(|| setup.region.metrics.detection.trusted.get() == 2).await;
     let lines = setup.lines.0.lock().unwrap();
