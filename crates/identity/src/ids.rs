@@ -19,6 +19,7 @@ impl IdError {
 const ACCOUNT: IdError = IdError { expected: "an account id is 12 digits, as in 123456789012" };
 const INSTANCE: IdError =
     IdError { expected: "an instance id is i- and 17 lower-case hex digits, as in i-0123456789abcdef0" };
+const HOST: IdError = IdError { expected: "a host id is h- and 17 lower-case hex digits, as in h-0123456789abcdef0" };
 const REGION: IdError = IdError {
     expected: "a region name is 3 to 32 lower-case letters, digits and inner single hyphens, starting with a letter, as in us-east-1",
 };
@@ -69,51 +70,69 @@ impl fmt::Debug for AccountId {
     }
 }
 
-/// `i-` and 17 hex digits: 68 bits.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct InstanceId(u128);
+/// An id that is a letter, a dash and 17 hex digits: 68 bits.
+macro_rules! short_id {
+    ($(#[$about:meta])* $name:ident, $prefix:literal, $error:ident) => {
+        $(#[$about])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(u128);
 
-impl InstanceId {
-    /// How many bytes [`InstanceId::to_bytes`] gives.
-    pub const BYTES: usize = 9;
-    const MASK: u128 = (1 << 68) - 1;
+        impl $name {
+            /// How many bytes an id has.
+            pub const BYTES: usize = 9;
+            const MASK: u128 = (1 << 68) - 1;
 
-    /// From 9 bytes, of which the upper half of the first is ignored: give it random ones to make a new id.
-    #[must_use]
-    pub fn from_bytes(bytes: [u8; Self::BYTES]) -> Self {
-        Self(bytes.iter().fold(0u128, |value, byte| value << 8 | u128::from(*byte)) & Self::MASK)
-    }
+            /// From 9 bytes, of which the upper half of the first is ignored: give it random ones to make a new id.
+            #[must_use]
+            pub fn from_bytes(bytes: [u8; Self::BYTES]) -> Self {
+                Self(bytes.iter().fold(0u128, |value, byte| value << 8 | u128::from(*byte)) & Self::MASK)
+            }
 
-    /// The id in 9 bytes, big-endian; the upper half of the first is 0.
-    #[must_use]
-    pub fn to_bytes(self) -> [u8; Self::BYTES] {
-        let [.., a, b, c, d, e, f, g, h, i] = self.0.to_be_bytes();
-        [a, b, c, d, e, f, g, h, i]
-    }
-}
-
-impl FromStr for InstanceId {
-    type Err = IdError;
-    fn from_str(text: &str) -> Result<Self, IdError> {
-        let digits = text.strip_prefix("i-").ok_or(INSTANCE)?;
-        if digits.len() != 17 || !digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
-            return Err(INSTANCE);
+            /// The id in 9 bytes, big-endian; the upper half of the first is 0.
+            #[must_use]
+            pub fn to_bytes(self) -> [u8; Self::BYTES] {
+                let [.., a, b, c, d, e, f, g, h, i] = self.0.to_be_bytes();
+                [a, b, c, d, e, f, g, h, i]
+            }
         }
-        u128::from_str_radix(digits, 16).map(Self).map_err(|_| INSTANCE)
-    }
+
+        impl FromStr for $name {
+            type Err = IdError;
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                let digits = text.strip_prefix($prefix).ok_or($error)?;
+                if digits.len() != 17 || !digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
+                    return Err($error);
+                }
+                u128::from_str_radix(digits, 16).map(Self).map_err(|_| $error)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!($prefix, "{:017x}"), self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{self}")
+            }
+        }
+    };
 }
 
-impl fmt::Display for InstanceId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "i-{:017x}", self.0)
-    }
-}
-
-impl fmt::Debug for InstanceId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self}")
-    }
-}
+short_id!(
+    /// A machine: `i-` and 17 hex digits.
+    InstanceId,
+    "i-",
+    INSTANCE
+);
+short_id!(
+    /// A computer that runs machines: `h-` and 17 hex digits, as EC2 names its dedicated hosts.
+    HostId,
+    "h-",
+    HOST
+);
 
 /// The longest region name accepted. AWS's longest today has 14 characters.
 const REGION_LENGTH_MAX: usize = 32;
@@ -224,6 +243,14 @@ mod tests {
     }
 
     #[test]
+    fn host_ids_are_seventeen_hex_digits() {
+        for text in ["h-0123456789abcde", "h-0123456789abcdef01", "h-0123456789ABCDEF0", "i-0123456789abcdef0", "h-"] {
+            assert_eq!(text.parse::<HostId>(), Err(HOST), "{text}");
+        }
+        assert_eq!("h-0123456789abcdef0".parse::<HostId>().unwrap().to_string(), "h-0123456789abcdef0");
+    }
+
+    #[test]
     fn regions_and_zones() {
         let region: Region = "us-east-1".parse().unwrap();
         assert_eq!(Zone::new(&region, 'a').unwrap().as_str(), "us-east-1a");
@@ -248,6 +275,8 @@ mod tests {
             let instance = InstanceId::from_bytes(bytes);
             prop_assert_eq!(instance.to_string().parse(), Ok(instance));
             prop_assert_eq!(InstanceId::from_bytes(instance.to_bytes()), instance);
+            let host = HostId::from_bytes(bytes);
+            prop_assert_eq!(host.to_string().parse(), Ok(host));
             if let Ok(region) = region.parse::<Region>() {
                 let zone = Zone::new(&region, 'c').unwrap();
                 prop_assert_eq!(zone.to_string().parse(), Ok(zone.clone()));
@@ -257,7 +286,8 @@ mod tests {
 
         #[test]
         fn no_text_panics(text in ".{0,40}") {
-            let _ = (text.parse::<AccountId>(), text.parse::<InstanceId>(), text.parse::<Region>(), text.parse::<Zone>());
+            let _ = (text.parse::<AccountId>(), text.parse::<InstanceId>(), text.parse::<HostId>());
+            let _ = (text.parse::<Region>(), text.parse::<Zone>());
         }
     }
 }

@@ -15,7 +15,7 @@ mod time;
 
 pub use access_key::{AccessKeyId, AccessKeyIdError, AccessKeyKind};
 pub use arn::{Arn, ArnError, AssumedRoleArn, RoleName};
-pub use ids::{AccountId, IdError, InstanceId, Region, Zone};
+pub use ids::{AccountId, HostId, IdError, InstanceId, Region, Zone};
 pub use mac::{MacAddress, MacError};
 pub use metadata_options::{HttpEndpoint, HttpTokens, MetadataOptions, MetadataOptionsError};
 pub use partition::Partition;

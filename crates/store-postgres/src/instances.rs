@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use inborn_identity::{AccountId, InstanceId, MetadataOptions, UnixTime};
+use inborn_identity::{AccountId, HostId, InstanceId, MetadataOptions, UnixTime};
 use inborn_store::{
     Attachment, ChangeRequest, Changed, Conflict, Instance, InstancePage, InstanceQuery, LaunchOutcome, LaunchRequest,
     OwnMac, PURGE_MAX, RecordedCutOff, StateReason, StoreError, UserData,
@@ -10,22 +10,22 @@ use inborn_store::{
 use tokio_postgres::error::SqlState;
 
 use crate::fault::{self, Fault, Outcome};
-use crate::records;
 use crate::transaction::{Query, Session};
 use crate::value::{Row, Value, values};
+use crate::{hosts, records};
 
 /// All columns by name: a migration of a newer program may add some, and `*` would break statements that are prepared.
 const SELECT: &str = "SELECT id, account, zone, image_id, instance_type, private_address, state, launch_time, boot_time, \
     boot_generation, terminated_at, reason_code, reason_message, http_tokens, http_endpoint, hop_limit, metadata_ipv6, \
     metadata_tags, key_name, ami_launch_index, reservation_id, client_token, lease, attachment_kind, attachment_value, \
-    attachment_mac, public_key, ipv6_address, placement_group, placement_partition FROM instances";
+    attachment_mac, public_key, ipv6_address, placement_group, placement_partition, host_id FROM instances";
 
 const INSERT: &str = "INSERT INTO instances (id, account, zone, image_id, instance_type, private_address, state, \
     launch_time, boot_time, boot_generation, terminated_at, reason_code, reason_message, http_tokens, http_endpoint, \
     hop_limit, metadata_ipv6, metadata_tags, key_name, ami_launch_index, reservation_id, client_token, \
     lease, attachment_kind, attachment_value, attachment_mac, public_key, ipv6_address, placement_group, \
-    placement_partition) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, \
-    $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30)";
+    placement_partition, host_id) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, \
+    $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31)";
 
 /// Everything that a change can change.
 const UPDATE: &str = "UPDATE instances SET state = $2, launch_time = $3, boot_time = $4, boot_generation = $5, \
@@ -57,6 +57,12 @@ pub(crate) async fn launch(session: &Session<'_>, request: &LaunchRequest) -> Ou
             Some(&SqlState::UNIQUE_VIOLATION) => Fault::Again(StoreError::Busy),
             _ => fault::from_statement(&error),
         })?;
+    }
+    let named: BTreeSet<HostId> = request.instances.iter().filter_map(|instance| instance.host).collect();
+    for id in named {
+        if !hosts::claim(session, id).await?.is_some_and(|host| host.takes(request.account)) {
+            return Err(Conflict::HostRefused(id).into());
+        }
     }
     // Both an id and an attachment may be taken. We name the id, and after a refusal there is no asking any more.
     let ids = Value::all(request.instances.iter().map(|instance| instance.id));
@@ -115,6 +121,7 @@ fn row(instance: &Instance) -> Vec<Value> {
         instance.ipv6_address.map(|address| address.to_string()),
         &instance.placement_group,
         instance.placement_partition,
+        instance.host.map(|host| host.to_string()).unwrap_or_default(),
     ];
     row.to_vec()
 }
@@ -330,9 +337,16 @@ fn from_row(row: &Row) -> Outcome<Instance> {
         client_token: row.text_if_any("client_token")?,
         tags: BTreeMap::new(),
         lease: row.flag("lease")?,
+        host: host(&row.text("host_id")?)?,
         attachment: attachment(row.text_if_any("attachment_kind")?, row.text_if_any("attachment_value")?)?,
         mac: row.text_if_any("attachment_mac")?.map(|text| own_mac(&text)).transpose()?,
     })
+}
+
+/// The one in the region's own process has no id.
+fn host(text: &str) -> Outcome<Option<HostId>> {
+    let id = (!text.is_empty()).then(|| text.parse()).transpose();
+    id.map_err(|_| fault::corrupt("instances.host_id is no id of a host"))
 }
 
 fn attachment(kind: Option<String>, value: Option<String>) -> Outcome<Option<Attachment>> {

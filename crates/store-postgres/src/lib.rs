@@ -12,6 +12,7 @@ mod fault;
 mod feed;
 mod findings;
 mod host_keys;
+mod hosts;
 mod instances;
 mod inventory;
 mod key_pairs;

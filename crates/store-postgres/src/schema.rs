@@ -21,6 +21,8 @@ struct Migration {
 const MIGRATIONS: &[Migration] = &[
     Migration { sql: include_str!("../migrations/0001.sql"), usable_from: 1 },
     Migration { sql: include_str!("../migrations/0002.sql"), usable_from: 2 },
+    // A program that knows no hosts would go on serving the machines of one that was evicted.
+    Migration { sql: include_str!("../migrations/0003.sql"), usable_from: 3 },
 ];
 
 /// How often a migration is begun again, when another program migrates at the same time.

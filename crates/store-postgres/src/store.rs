@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use deadpool_postgres::{Object, Pool};
-use inborn_identity::{AccountId, InstanceId, RoleName, UnixTime};
+use inborn_identity::{AccountId, HostId, InstanceId, RoleName, UnixTime};
 use inborn_store::{
     AgentReport, Beat, ChangeRequest, Changed, Command, CommandChange, CommandQuery, CommandRetention, Detector,
-    DetectorPart, Document, Finding, FindingQuery, FindingRetention, Future, Heard, HostKeys, HostKeysChange, Instance,
-    InstancePage, InstanceQuery, InventoryChange, InventoryQuery, InventoryRecord, Invocation, KeyPair, LaunchOutcome,
-    LaunchRequest, News, Node, NodeId, Operator, PartKind, RecordedCutOff, Registration, RegistrationChange, Role,
-    SealedEpoch, SentCommand, Session, SessionEnd, SessionQuery, SessionRetention, SettingChange, Store, StoreError,
-    Topic,
+    DetectorPart, Document, Finding, FindingQuery, FindingRetention, Future, Heard, Host, HostChange, HostJoin,
+    HostKeys, HostKeysChange, Instance, InstancePage, InstanceQuery, InventoryChange, InventoryQuery, InventoryRecord,
+    Invocation, JoinToken, KeyPair, LaunchOutcome, LaunchRequest, News, Node, NodeId, Operator, PartKind,
+    RecordedCutOff, Registration, RegistrationChange, Role, SealedEpoch, SentCommand, Session, SessionEnd,
+    SessionQuery, SessionRetention, SettingChange, Store, StoreError, Topic,
 };
 use tokio::sync::RwLock;
 
@@ -19,8 +19,8 @@ use crate::pool::{self, PostgresOptions};
 use crate::schema::{self, SchemaVersion};
 use crate::transaction::{self, Access, Task, Topics, Work};
 use crate::{
-    commands, detectors, documents, fault, feed, findings, host_keys, instances, inventory, key_pairs, management,
-    nodes, records, sessions,
+    commands, detectors, documents, fault, feed, findings, host_keys, hosts, instances, inventory, key_pairs,
+    management, nodes, records, sessions,
 };
 
 /// A [`Store`] in a database that speaks the wire of PostgreSQL.
@@ -160,6 +160,32 @@ impl Store for PostgresStore {
         self.run(Access::WriteByOthers, terminated_before, |session, request| {
             Box::pin(instances::purge(session, request))
         })
+    }
+
+    fn hosts(&self) -> Future<'_, Vec<Host>> {
+        self.run(Access::Read, (), |session, ()| Box::pin(hosts::all(session)))
+    }
+
+    fn put_join_token(&self, token: JoinToken) -> Future<'_, ()> {
+        match token.check() {
+            Ok(()) => self.run(Access::Write, token, |session, request| Box::pin(hosts::put_token(session, request))),
+            Err(error) => refuse(error),
+        }
+    }
+
+    fn join_host(&self, join: HostJoin) -> Future<'_, Host> {
+        match join.check() {
+            Ok(()) => self.run(Access::Write, join, |session, request| Box::pin(hosts::join(session, request))),
+            Err(error) => refuse(error),
+        }
+    }
+
+    fn change_host(&self, id: HostId, change: HostChange) -> Future<'_, Option<Host>> {
+        self.run(Access::Write, (id, change), |session, request| Box::pin(hosts::change(session, request)))
+    }
+
+    fn forget_join_tokens(&self, ended_before: UnixTime) -> Future<'_, u64> {
+        self.run(Access::Write, ended_before, |session, request| Box::pin(hosts::forget_tokens(session, request)))
     }
 
     fn operators(&self) -> Future<'_, Vec<Operator>> {

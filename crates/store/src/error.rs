@@ -1,6 +1,6 @@
 //! Why a store could not do what it was asked, and what to do next.
 
-use inborn_identity::InstanceId;
+use inborn_identity::{HostId, InstanceId};
 
 use crate::InstanceState;
 
@@ -39,6 +39,12 @@ pub enum Conflict {
     /// The inventory of this type is not the one whose hash was given.
     #[error("the inventory of type {0} has another hash: give its content too")]
     ContentAbsent(String),
+    /// The token is none, was used, or has ended.
+    #[error("the join token is not good (any more): make another with `inborn host token`")]
+    JoinTokenRefused,
+    /// The host takes no machine of this account now.
+    #[error("host {0} takes no machines of this account: see `inborn hosts`")]
+    HostRefused(HostId),
     /// A machine has as much inventory as it may.
     #[error("the inventory of {0} has too many types or bytes: give less of it")]
     InventoryFull(InstanceId),

@@ -5,7 +5,7 @@ use core::str::FromStr;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use inborn_identity::{AccountId, InstanceId, MacAddress, MetadataOptions, UnixTime, Zone};
+use inborn_identity::{AccountId, HostId, InstanceId, MacAddress, MetadataOptions, UnixTime, Zone};
 
 /// Where an instance is in its life. The passing states of EC2 (`pending`, `stopping`, …) take no time here.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -62,7 +62,7 @@ pub struct StateReason {
     pub message: String,
 }
 
-/// How the host that runs an instance knows that it is the one asking. No two instances share one.
+/// How the host that runs an instance knows that it is the one asking. No two instances of a host share one.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[non_exhaustive]
 pub enum Attachment {
@@ -198,6 +198,8 @@ pub struct Instance {
     pub tags: BTreeMap<String, String>,
     /// Whether its life is that of a command, and it is to be terminated when the command is gone.
     pub lease: bool,
+    /// The host it was placed on; `None`: the one in the region's own process.
+    pub host: Option<HostId>,
     /// How its host knows it.
     pub attachment: Option<Attachment>,
     /// Its own interface, where the attachment says which that is. None is attached to nothing and has one.

@@ -2,14 +2,14 @@
 
 use core::pin::Pin;
 
-use inborn_identity::{AccountId, InstanceId, RoleName, UnixTime};
+use inborn_identity::{AccountId, HostId, InstanceId, RoleName, UnixTime};
 
 use crate::{
     AgentReport, Beat, ChangeRequest, Changed, Command, CommandChange, CommandQuery, CommandRetention, Detector,
-    DetectorPart, Document, Finding, FindingQuery, FindingRetention, Heard, HostKeys, HostKeysChange, Instance,
-    InstanceState, InventoryChange, InventoryQuery, InventoryRecord, Invocation, KeyPair, News, Node, NodeId, Operator,
-    PartKind, RecordedCutOff, Registration, RegistrationChange, Role, SealedEpoch, SentCommand, Session, SessionEnd,
-    SessionQuery, SessionRetention, StoreError,
+    DetectorPart, Document, Finding, FindingQuery, FindingRetention, Heard, Host, HostChange, HostJoin, HostKeys,
+    HostKeysChange, Instance, InstanceState, InventoryChange, InventoryQuery, InventoryRecord, Invocation, JoinToken,
+    KeyPair, News, Node, NodeId, Operator, PartKind, RecordedCutOff, Registration, RegistrationChange, Role,
+    SealedEpoch, SentCommand, Session, SessionEnd, SessionQuery, SessionRetention, StoreError,
 };
 
 /// What every verb gives: boxed, so that the trait is object safe.
@@ -171,7 +171,7 @@ pub trait Store: Send + Sync + 'static {
     /// Launches instances.
     ///
     /// # Errors
-    /// `Invalid`; `Conflict`: an id or an attachment is taken.
+    /// `Invalid`; `Conflict`: an id or an attachment is taken, or a host takes none of them.
     fn launch(&self, request: LaunchRequest) -> Future<'_, LaunchOutcome>;
 
     /// One instance, whosever it is.
@@ -198,6 +198,27 @@ pub trait Store: Send + Sync + 'static {
     /// Forgets instances that were terminated before a moment, with the client tokens that launched only them. At most
     /// [`PURGE_MAX`] in one call; gives how many.
     fn purge(&self, terminated_before: UnixTime) -> Future<'_, u64>;
+
+    /// All hosts that ever joined, ordered by id.
+    fn hosts(&self) -> Future<'_, Vec<Host>>;
+
+    /// Adds a token that lets one host join.
+    ///
+    /// # Errors
+    /// `Conflict`: there is one with this digest; `Invalid`: the number of accounts.
+    fn put_join_token(&self, token: JoinToken) -> Future<'_, ()>;
+
+    /// Uses up a token and adds the host that came with it.
+    ///
+    /// # Errors
+    /// `Conflict`: the token is none, was used or has ended, or there is a host with this id; `Invalid`.
+    fn join_host(&self, join: HostJoin) -> Future<'_, Host>;
+
+    /// Changes a host; gives it as it is then, or `None` where there is none. What was placed on it stays as it is.
+    fn change_host(&self, id: HostId, change: HostChange) -> Future<'_, Option<Host>>;
+
+    /// Forgets tokens that have ended before a moment; gives how many.
+    fn forget_join_tokens(&self, ended_before: UnixTime) -> Future<'_, u64>;
 
     /// All operators, ordered by access key id.
     fn operators(&self) -> Future<'_, Vec<Operator>>;

@@ -8,28 +8,33 @@
 
 use std::collections::BTreeMap;
 
-use inborn_identity::{AccountId, InstanceId, MacAddress, UnixTime};
+use inborn_identity::{AccountId, HostId, InstanceId, MacAddress, UnixTime};
 use inborn_store::conformance::samples::{
     LAUNCHED_AT, account, agent_report, bare, command, detector, detector_part, document, ended, epoch, finding,
-    host_keys, id, inventory_record, invocation, key_pair, launch, launch_with_token, operator, other_account, sent,
-    session,
+    host_id, host_join, host_keys, id, inventory_record, invocation, join_token, key_pair, launch, launch_with_token,
+    operator, other_account, sent, session,
 };
 use inborn_store::{
     AgentReport, Attachment, Change, ChangeRequest, CommandChange, CommandPlace, CommandProgress, CommandQuery,
     CommandRetention, CommandState, Conflict, CutOff, CutOffScope, Detector, DetectorPart, Document, EpochState,
-    Finding, FindingPlace, FindingQuery, FindingRetention, HostKeys, HostKeysChange, Instance, InstanceQuery,
-    InstanceState, InventoryChange, InventoryKind, InventoryQuery, InventoryRecord, InvocationState, KeyPair,
-    LaunchOutcome, LaunchRequest, Operator, OwnMac, PartKind, RecordedCutOff, SealedEpoch, SentCommand, Session,
-    SessionPlace, SessionQuery, SessionRetention, SettingChange, SqliteStore, Store, StoreError, TagRemoval, UserData,
+    Finding, FindingPlace, FindingQuery, FindingRetention, Host, HostChange, HostKeys, HostKeysChange, HostState,
+    Instance, InstanceQuery, InstanceState, InventoryChange, InventoryKind, InventoryQuery, InventoryRecord,
+    InvocationState, JoinToken, KeyPair, LaunchOutcome, LaunchRequest, Operator, OwnMac, PartKind, RecordedCutOff,
+    SealedEpoch, SentCommand, Session, SessionPlace, SessionQuery, SessionRetention, SettingChange, SqliteStore, Store,
+    StoreError, TagRemoval, UserData,
 };
 use proptest::prelude::*;
 
 /// What is done to both.
 #[derive(Clone, Debug)]
 enum Action {
-    Launch { numbers: Vec<u8>, other: bool, token: Option<u8>, fingerprint: u8, port: Option<u8> },
+    Launch { numbers: Vec<u8>, other: bool, token: Option<u8>, fingerprint: u8, port: Option<u8>, host: Option<u8> },
     Change { numbers: Vec<u8>, other: bool, change: Change },
     Purge(u8),
+    JoinToken { number: u8, seconds: u8 },
+    JoinHost { token: u8, number: u8, seconds: u8 },
+    ChangeHost { number: u8, change: HostChange },
+    ForgetJoinTokens(u8),
     Operator(u8),
     Epoch(u8),
     KeyPair(u8),
@@ -135,15 +140,27 @@ fn cut_off() -> impl Strategy<Value = RecordedCutOff> {
     (cut_off, any::<u8>()).prop_map(|(cut_off, made)| RecordedCutOff { cut_off, at: at(made) })
 }
 
+fn host_change() -> impl Strategy<Value = HostChange> {
+    let seen = (0..4u8).prop_map(|seconds| HostChange::Seen(at(seconds)));
+    prop_oneof![3 => seen, 1 => Just(HostChange::Drain), 1 => Just(HostChange::Evict)]
+}
+
 fn action() -> impl Strategy<Value = Action> {
     let token = prop::option::of(0..3u8);
+    let host = prop::option::weighted(0.3, 0..2u8);
     prop_oneof![
-        6 => (numbers(), any::<bool>(), token, 0..2u8, prop::option::weighted(0.3, 0..4u8)).prop_map(
-            |(numbers, other, token, fingerprint, port)| Action::Launch { numbers, other, token, fingerprint, port }
+        6 => (numbers(), any::<bool>(), token, 0..2u8, prop::option::weighted(0.3, 0..4u8), host).prop_map(
+            |(numbers, other, token, fingerprint, port, host)| {
+                Action::Launch { numbers, other, token, fingerprint, port, host }
+            }
         ),
         8 => (numbers(), prop::bool::weighted(0.2), change())
             .prop_map(|(numbers, other, change)| Action::Change { numbers, other, change }),
         2 => any::<u8>().prop_map(Action::Purge),
+        3 => (0..3u8, 0..4u8).prop_map(|(number, seconds)| Action::JoinToken { number, seconds }),
+        3 => (0..3u8, 0..2u8, 0..4u8).prop_map(|(token, number, seconds)| Action::JoinHost { token, number, seconds }),
+        2 => (0..2u8, host_change()).prop_map(|(number, change)| Action::ChangeHost { number, change }),
+        1 => (0..5u8).prop_map(Action::ForgetJoinTokens),
         1 => (0..4u8).prop_map(Action::Operator),
         1 => (0..4u8).prop_map(Action::Epoch),
         2 => (0..4u8).prop_map(Action::KeyPair),
@@ -189,10 +206,9 @@ fn action() -> impl Strategy<Value = Action> {
     ]
 }
 
-fn launch_request(numbers: &[u8], other: bool, token: Option<u8>, fingerprint: u8, port: Option<u8>) -> LaunchRequest {
+fn launch_request(numbers: &[u8], other: bool, token: Option<u8>, fingerprint: u8) -> LaunchRequest {
     let mut instances: Vec<_> =
         numbers.iter().map(|n| Instance { account: whose(other), ..bare((*n).into()) }).collect();
-    instances[0].attachment = port.map(|port| Attachment::LoopbackPort(port.into()));
     // Reservations are never used twice, as random ids are not.
     let reservation = RESERVATIONS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     instances[0].reservation_id = format!("r-{reservation:017x}");
@@ -208,6 +224,8 @@ static RESERVATIONS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64
 #[derive(Clone, Default)]
 struct Model {
     instances: BTreeMap<InstanceId, Instance>,
+    hosts: BTreeMap<HostId, Host>,
+    join_tokens: BTreeMap<[u8; 32], JoinToken>,
     launches: BTreeMap<(AccountId, String), ([u8; 32], String)>,
     operators: BTreeMap<String, Operator>,
     epochs: BTreeMap<u32, SealedEpoch>,
@@ -230,7 +248,8 @@ type Answer<T> = Result<T, StoreError>;
 
 impl Model {
     fn taken(&self, instance: &Instance) -> bool {
-        let holder = |other: &&Instance| other.id != instance.id && other.attachment == instance.attachment;
+        let place = |of: &Instance| (of.host, of.attachment.clone());
+        let holder = |other: &&Instance| other.id != instance.id && place(other) == place(instance);
         instance.attachment.is_some() && self.instances.values().any(|other| holder(&other))
     }
 
@@ -244,6 +263,14 @@ impl Model {
                 self.instances.values().filter(|found| found.reservation_id == *reservation).cloned().collect();
             found.sort_by_key(|instance| instance.ami_launch_index);
             return Ok(LaunchOutcome::Replayed(found));
+        }
+        let takes = |id: HostId| {
+            self.hosts
+                .get(&id)
+                .is_some_and(|host| host.state == HostState::Active && host.accounts.contains(&request.account))
+        };
+        if let Some(host) = request.instances.iter().filter_map(|instance| instance.host).find(|id| !takes(*id)) {
+            return Err(Conflict::HostRefused(host).into());
         }
         for instance in &request.instances {
             if self.instances.contains_key(&instance.id) {
@@ -449,8 +476,10 @@ fn attempt<T>(model: &mut Model, act: impl FnOnce(&mut Model) -> Answer<T>) -> A
 
 async fn step(store: &SqliteStore, model: &mut Model, action: Action) {
     match action {
-        Action::Launch { numbers, other, token, fingerprint, port } => {
-            let request = launch_request(&numbers, other, token, fingerprint, port);
+        Action::Launch { numbers, other, token, fingerprint, port, host } => {
+            let mut request = launch_request(&numbers, other, token, fingerprint);
+            request.instances[0].attachment = port.map(|port| Attachment::LoopbackPort(port.into()));
+            request.instances.iter_mut().for_each(|instance| instance.host = host.map(host_id));
             let expected = attempt(model, |model| model.launch(&request));
             assert_eq!(store.launch(request).await, expected);
         }
@@ -463,6 +492,43 @@ async fn step(store: &SqliteStore, model: &mut Model, action: Action) {
                 changed.into_iter().map(|changed| (changed.before, changed.after)).collect()
             };
             assert_eq!(changes.map(pairs), expected);
+        }
+        Action::JoinToken { number, seconds } => {
+            let token = join_token(number, seconds.into());
+            let absent = !model.join_tokens.contains_key(&token.digest);
+            assert_eq!(store.put_join_token(token.clone()).await.is_ok(), absent);
+            model.join_tokens.entry(token.digest).or_insert(token);
+        }
+        Action::JoinHost { token, number, seconds } => {
+            let join = host_join(token, number, seconds.into());
+            let expected = match model.join_tokens.get(&join.digest).filter(|token| join.at < token.expires_at) {
+                None => Err(Conflict::JoinTokenRefused.into()),
+                Some(_) if model.hosts.contains_key(&join.id) => Err(Conflict::Exists("a host").into()),
+                Some(token) => Ok(join.host(token)),
+            };
+            if let Ok(host) = &expected {
+                model.join_tokens.remove(&join.digest);
+                model.hosts.insert(host.id, host.clone());
+            }
+            assert_eq!(store.join_host(join).await, expected);
+        }
+        Action::ChangeHost { number, change } => {
+            let id = host_id(number);
+            if let Some(host) = model.hosts.get_mut(&id) {
+                match change {
+                    HostChange::Seen(at) => host.seen_at = host.seen_at.max(at),
+                    HostChange::Drain if host.state == HostState::Evicted => {}
+                    HostChange::Drain => host.state = HostState::Draining,
+                    HostChange::Evict => host.state = HostState::Evicted,
+                }
+            }
+            assert_eq!(store.change_host(id, change).await, Ok(model.hosts.get(&id).cloned()));
+        }
+        Action::ForgetJoinTokens(seconds) => {
+            let count = model.join_tokens.len();
+            model.join_tokens.retain(|_, token| token.expires_at >= at(seconds));
+            let expected = (count - model.join_tokens.len()) as u64;
+            assert_eq!(store.forget_join_tokens(at(seconds)).await, Ok(expected));
         }
         Action::Purge(seconds) => assert_eq!(store.purge(at(seconds)).await, Ok(model.purge(at(seconds)))),
         Action::Operator(number) => {
@@ -716,6 +782,7 @@ async fn step(store: &SqliteStore, model: &mut Model, action: Action) {
 async fn compare(store: &SqliteStore, model: &Model) {
     let query = InstanceQuery { account: None, after: None, limit: 1000 };
     assert_eq!(store.instances(query).await.unwrap().instances, model.page(query).0);
+    assert_eq!(store.hosts().await, Ok(model.hosts.values().cloned().collect()));
     assert_eq!(store.operators().await, Ok(model.operators.values().cloned().collect()));
     assert_eq!(store.key_pairs(account()).await, Ok(model.key_pairs.values().cloned().collect()));
     assert_eq!(store.epochs().await, Ok(model.epochs.values().cloned().collect()));

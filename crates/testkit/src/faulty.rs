@@ -4,13 +4,14 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use inborn_identity::{AccountId, InstanceId, RoleName, UnixTime};
+use inborn_identity::{AccountId, HostId, InstanceId, RoleName, UnixTime};
 use inborn_store::{
     AgentReport, Beat, ChangeRequest, Changed, Command, CommandChange, CommandQuery, CommandRetention, Detector,
-    DetectorPart, Document, Finding, FindingQuery, FindingRetention, Future, Heard, HostKeys, HostKeysChange, Instance,
-    InstancePage, InstanceQuery, InventoryChange, InventoryQuery, InventoryRecord, Invocation, KeyPair, LaunchOutcome,
-    LaunchRequest, News, Node, NodeId, Operator, PartKind, RecordedCutOff, Registration, RegistrationChange, Role,
-    SealedEpoch, SentCommand, Session, SessionEnd, SessionQuery, SessionRetention, SettingChange, Store, StoreError,
+    DetectorPart, Document, Finding, FindingQuery, FindingRetention, Future, Heard, Host, HostChange, HostJoin,
+    HostKeys, HostKeysChange, Instance, InstancePage, InstanceQuery, InventoryChange, InventoryQuery, InventoryRecord,
+    Invocation, JoinToken, KeyPair, LaunchOutcome, LaunchRequest, News, Node, NodeId, Operator, PartKind,
+    RecordedCutOff, Registration, RegistrationChange, Role, SealedEpoch, SentCommand, Session, SessionEnd,
+    SessionQuery, SessionRetention, SettingChange, Store, StoreError,
 };
 
 /// How a write fails.
@@ -126,6 +127,26 @@ impl Store for FaultyStore {
 
     fn purge(&self, terminated_before: UnixTime) -> Future<'_, u64> {
         self.write(|store| store.purge(terminated_before))
+    }
+
+    fn hosts(&self) -> Future<'_, Vec<Host>> {
+        self.inner.hosts()
+    }
+
+    fn put_join_token(&self, token: JoinToken) -> Future<'_, ()> {
+        self.write(|store| store.put_join_token(token))
+    }
+
+    fn join_host(&self, join: HostJoin) -> Future<'_, Host> {
+        self.write(|store| store.join_host(join))
+    }
+
+    fn change_host(&self, id: HostId, change: HostChange) -> Future<'_, Option<Host>> {
+        self.write(|store| store.change_host(id, change))
+    }
+
+    fn forget_join_tokens(&self, ended_before: UnixTime) -> Future<'_, u64> {
+        self.write(|store| store.forget_join_tokens(ended_before))
     }
 
     fn operators(&self) -> Future<'_, Vec<Operator>> {

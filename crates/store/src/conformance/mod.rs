@@ -14,6 +14,7 @@ mod detectors;
 mod feed;
 mod findings;
 mod host_keys;
+mod hosts;
 mod inventory;
 mod launches;
 mod management;
@@ -28,6 +29,7 @@ pub use detectors::*;
 pub use feed::*;
 pub use findings::*;
 pub use host_keys::*;
+pub use hosts::*;
 pub use inventory::*;
 pub use launches::*;
 pub use management::*;
@@ -66,6 +68,13 @@ macro_rules! conformance_tests {
             purge_forgets_what_ended_long_ago,
             purge_forgets_tokens_with_their_last_instance,
             operators_are_kept_and_never_replaced,
+            a_token_lets_one_host_join,
+            a_token_has_an_end,
+            one_of_many_joins_with_a_token,
+            hosts_are_drained_and_evicted,
+            machines_are_placed_on_hosts_that_take_them,
+            attachments_are_a_hosts_own,
+            host_limits,
             user_data_changes_while_stopped,
             key_pairs_are_their_accounts_own,
             epochs_are_kept_and_never_replaced,

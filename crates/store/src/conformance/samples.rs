@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use inborn_identity::{AccessKeyId, AccessKeyKind, AccountId, InstanceId, MetadataOptions, Region, UnixTime, Zone};
+use inborn_identity::{
+    AccessKeyId, AccessKeyKind, AccountId, HostId, InstanceId, MetadataOptions, Region, UnixTime, Zone,
+};
 
 use crate::{
     AgentReport, Attachment, Change, ChangeRequest, Command, CommandProgress, CommandState, CommandStep, Detector,
-    DetectorPart, Document, EpochState, Finding, HostKeyBasis, HostKeySet, HostKeys, Instance, InstanceState,
-    InventoryKind, InventoryRecord, Invocation, InvocationState, KeyPair, KeyType, LaunchRequest, Operator, OwnMac,
-    PartKind, Sealed, SealedEpoch, SentCommand, Session, SessionEnd, StateReason, UserData,
+    DetectorPart, Document, EpochState, Finding, HostJoin, HostKeyBasis, HostKeySet, HostKeys, Instance, InstanceState,
+    InventoryKind, InventoryRecord, Invocation, InvocationState, JoinToken, KeyPair, KeyType, LaunchRequest, Operator,
+    OwnMac, PartKind, Sealed, SealedEpoch, SentCommand, Session, SessionEnd, StateReason, UserData,
 };
 
 /// When the samples were launched: 2026-01-01T00:00:00Z.
@@ -69,6 +71,7 @@ pub fn bare(number: u32) -> Instance {
         client_token: None,
         tags: BTreeMap::new(),
         lease: false,
+        host: None,
         attachment: None,
         mac: None,
     }
@@ -165,6 +168,35 @@ pub fn operator(number: u8) -> Operator {
         user_id: format!("AIDA{number:017}"),
         account: account(),
         created_at: LAUNCHED_AT.plus(u64::from(number)),
+    }
+}
+
+/// Id of host number `number`; they are ordered as their numbers are.
+#[must_use]
+pub fn host_id(number: u8) -> HostId {
+    HostId::from_bytes([0, 0xfe, 0, 0, 0, 0, 0, 0, number])
+}
+
+/// Join token number `number`, which ends so many seconds after the launch.
+#[must_use]
+pub fn join_token(number: u8, seconds: u64) -> JoinToken {
+    JoinToken {
+        digest: [number; 32],
+        accounts: [account()].into(),
+        created_at: LAUNCHED_AT,
+        expires_at: LAUNCHED_AT.plus(seconds),
+    }
+}
+
+/// Host number `number` joins with token number `token`, so many seconds after the launch.
+#[must_use]
+pub fn host_join(token: u8, number: u8, seconds: u64) -> HostJoin {
+    HostJoin {
+        digest: [token; 32],
+        id: host_id(number),
+        name: format!("host ☃ {number}"),
+        public_key: vec![number; 65],
+        at: LAUNCHED_AT.plus(seconds),
     }
 }
 

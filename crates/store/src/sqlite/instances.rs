@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use inborn_identity::{AccountId, InstanceId, MetadataOptions, UnixTime};
+use inborn_identity::{AccountId, HostId, InstanceId, MetadataOptions, UnixTime};
 use rusqlite::{Connection, OptionalExtension, Params, Row, ffi, named_params};
 
 use super::fault::{self, Outcome};
-use super::records;
+use super::{hosts, records};
 use crate::{
     Attachment, ChangeRequest, Changed, Conflict, Instance, InstancePage, InstanceQuery, LaunchOutcome, LaunchRequest,
     OwnMac, PURGE_MAX, RecordedCutOff, StateReason, StoreError, UserData,
@@ -15,12 +15,12 @@ use crate::{
 const INSERT: &str = "INSERT INTO instances (id, account, zone, image_id, instance_type, private_address, state, \
     launch_time, boot_time, boot_generation, terminated_at, reason_code, reason_message, http_tokens, http_endpoint, \
     hop_limit, metadata_ipv6, metadata_tags, key_name, ami_launch_index, reservation_id, client_token, \
-    lease, attachment_kind, attachment_value, attachment_mac, public_key, ipv6_address, placement_group, placement_partition) \
-    VALUES (:id, :account, :zone, :image_id, :instance_type, :private_address, :state, \
+    lease, host_id, attachment_kind, attachment_value, attachment_mac, public_key, ipv6_address, placement_group, \
+    placement_partition) VALUES (:id, :account, :zone, :image_id, :instance_type, :private_address, :state, \
     :launch_time, :boot_time, :boot_generation, :terminated_at, :reason_code, :reason_message, :http_tokens, \
     :http_endpoint, :hop_limit, :metadata_ipv6, :metadata_tags, :key_name, :ami_launch_index, \
-    :reservation_id, :client_token, :lease, :attachment_kind, :attachment_value, :attachment_mac, :public_key, :ipv6_address, \
-    :placement_group, :placement_partition)";
+    :reservation_id, :client_token, :lease, :host_id, :attachment_kind, :attachment_value, :attachment_mac, :public_key, \
+    :ipv6_address, :placement_group, :placement_partition)";
 
 /// Everything that a change can change.
 const UPDATE: &str = "UPDATE instances SET state = :state, launch_time = :launch_time, boot_time = :boot_time, \
@@ -46,6 +46,12 @@ pub(super) fn launch(connection: &Connection, request: &LaunchRequest) -> Outcom
         let sql = "INSERT INTO launches (account, client_token, fingerprint, reservation_id) VALUES (?1, ?2, ?3, ?4)";
         let row = (request.account.to_string(), token, request.fingerprint.as_slice(), &request.reservation_id);
         connection.prepare_cached(sql).and_then(|mut sql| sql.execute(row)).map_err(fault::from_sqlite)?;
+    }
+    let named: BTreeSet<HostId> = request.instances.iter().filter_map(|instance| instance.host).collect();
+    for id in named {
+        if !hosts::one(connection, id)?.is_some_and(|host| host.takes(request.account)) {
+            return Err(Conflict::HostRefused(id).into());
+        }
     }
     for instance in &request.instances {
         insert(connection, instance)?;
@@ -91,6 +97,7 @@ fn insert(connection: &Connection, instance: &Instance) -> Outcome<()> {
         ":reservation_id": instance.reservation_id,
         ":client_token": instance.client_token,
         ":lease": instance.lease,
+        ":host_id": instance.host.map(|host| host.to_string()).unwrap_or_default(),
         ":attachment_kind": attachment_kind,
         ":attachment_value": attachment_value,
         ":attachment_mac": instance.mac.map(OwnMac::to_column),
@@ -328,9 +335,16 @@ fn from_row(row: &Row<'_>) -> Outcome<Instance> {
         client_token: records::column(row, "client_token")?,
         tags: BTreeMap::new(),
         lease: records::column(row, "lease")?,
+        host: host(&records::column::<String>(row, "host_id")?)?,
         attachment: attachment(records::column(row, "attachment_kind")?, records::column(row, "attachment_value")?)?,
         mac: records::column::<Option<String>>(row, "attachment_mac")?.map(|text| own_mac(&text)).transpose()?,
     })
+}
+
+/// The one in the region's own process has no id.
+fn host(text: &str) -> Outcome<Option<HostId>> {
+    let id = (!text.is_empty()).then(|| text.parse()).transpose();
+    id.map_err(|_| fault::corrupt("instances.host_id is no id of a host"))
 }
 
 fn attachment(kind: Option<String>, value: Option<String>) -> Outcome<Option<Attachment>> {

@@ -8,6 +8,7 @@ mod feed;
 mod file;
 mod findings;
 mod host_keys;
+mod hosts;
 mod instances;
 mod inventory;
 mod key_pairs;
@@ -24,16 +25,16 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use std::path::Path;
 use std::sync::Arc;
 
-use inborn_identity::{AccountId, InstanceId, RoleName, UnixTime};
+use inborn_identity::{AccountId, HostId, InstanceId, RoleName, UnixTime};
 use rusqlite::Connection;
 
 use crate::{
     AgentReport, Beat, ChangeRequest, Changed, Command, CommandChange, CommandQuery, CommandRetention, Detector,
-    DetectorPart, Document, Finding, FindingQuery, FindingRetention, Future, Heard, HostKeys, HostKeysChange, Instance,
-    InstancePage, InstanceQuery, InventoryChange, InventoryQuery, InventoryRecord, Invocation, KeyPair, LaunchOutcome,
-    LaunchRequest, News, Node, NodeId, Operator, PartKind, RecordedCutOff, Registration, RegistrationChange, Role,
-    SealedEpoch, SentCommand, Session, SessionEnd, SessionQuery, SessionRetention, SettingChange, Store, StoreError,
-    Topic,
+    DetectorPart, Document, Finding, FindingQuery, FindingRetention, Future, Heard, Host, HostChange, HostJoin,
+    HostKeys, HostKeysChange, Instance, InstancePage, InstanceQuery, InventoryChange, InventoryQuery, InventoryRecord,
+    Invocation, JoinToken, KeyPair, LaunchOutcome, LaunchRequest, News, Node, NodeId, Operator, PartKind,
+    RecordedCutOff, Registration, RegistrationChange, Role, SealedEpoch, SentCommand, Session, SessionEnd,
+    SessionQuery, SessionRetention, SettingChange, Store, StoreError, Topic,
 };
 use queue::Queue;
 use readers::ReadJob;
@@ -226,6 +227,32 @@ impl Store for SqliteStore {
 
     fn purge(&self, terminated_before: UnixTime) -> Future<'_, u64> {
         self.write(move |connection| instances::purge(connection, terminated_before))
+    }
+
+    fn hosts(&self) -> Future<'_, Vec<Host>> {
+        self.read(hosts::all)
+    }
+
+    fn put_join_token(&self, token: JoinToken) -> Future<'_, ()> {
+        match token.check() {
+            Ok(()) => self.write(move |connection| hosts::put_token(connection, &token)),
+            Err(error) => refuse(error),
+        }
+    }
+
+    fn join_host(&self, join: HostJoin) -> Future<'_, Host> {
+        match join.check() {
+            Ok(()) => self.write(move |connection| hosts::join(connection, &join)),
+            Err(error) => refuse(error),
+        }
+    }
+
+    fn change_host(&self, id: HostId, change: HostChange) -> Future<'_, Option<Host>> {
+        self.write(move |connection| hosts::change(connection, id, change))
+    }
+
+    fn forget_join_tokens(&self, ended_before: UnixTime) -> Future<'_, u64> {
+        self.write(move |connection| hosts::forget_tokens(connection, ended_before))
     }
 
     fn operators(&self) -> Future<'_, Vec<Operator>> {

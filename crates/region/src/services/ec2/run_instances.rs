@@ -190,6 +190,7 @@ impl Launch {
                 client_token: self.client_token.clone(),
                 tags: self.tags.clone(),
                 lease: self.lease,
+                host: None,
                 attachment: None,
                 mac: None,
             });
