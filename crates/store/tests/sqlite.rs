@@ -232,7 +232,7 @@ fn heavy(number: u32) -> Instance {
 #[tokio::test]
 async fn a_full_store_serves_reads_and_takes_writes_again() {
     let place = Place::new();
-    let options = SqliteOptions { pages_max: Some(100), ..SqliteOptions::default() };
+    let options = SqliteOptions { pages_max: Some(120), ..SqliteOptions::default() };
     let store = Arc::new(SqliteStore::open_with(&place.path(), options).unwrap());
     let mut number = 1;
     while store.launch(launch(vec![heavy(number)])).await.is_ok() {
