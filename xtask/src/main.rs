@@ -28,7 +28,7 @@ usage: cargo xtask COMMAND
   bench [-- ARGS]                  the benchmarks
   fuzz [--seconds N] [TARGET…]     each fuzz target for N seconds (default 60), with the pinned toolchain alone
   manual DIR                       man pages and shell completions, into DIR
-  package [--binary FILE] [--out DIR]  the Debian packages, of a new `dist` build or of FILE
+  package [--binary FILE] [--out DIR]  the Debian packages, of a new release build or of FILE
   tidy                             rules that no compiler checks: file sizes, leftovers, machine paths
 ";
 

@@ -27,8 +27,8 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
     let binary = match &options.binary {
         Some(binary) => binary.clone(),
         None => {
-            Step::cargo(root).args(["build", "--workspace", "--locked", "--profile", "dist"]).run()?;
-            target_directory(root).join("dist/inborn")
+            Step::cargo(root).args(["build", "--locked", "--release", "--package", "inborn"]).run()?;
+            target_directory(root).join("release/inborn")
         }
     };
     let out = options.out.clone().unwrap_or_else(|| work.join("debian"));
