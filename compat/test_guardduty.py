@@ -102,9 +102,7 @@ def test_findings_are_listed_by_criteria_in_pages(guardduty, detector):
     def ids(**criterion) -> list[str]:
         criteria = {"Criterion": {name.replace("_", "."): condition for name, condition in criterion.items()}}
         return [
-            one
-            for page in pages.paginate(DetectorId=detector, FindingCriteria=criteria)
-            for one in page["FindingIds"]
+            one for page in pages.paginate(DetectorId=detector, FindingCriteria=criteria) for one in page["FindingIds"]
         ]
 
     assert ids(type={"Eq": [SHELL]}) == ids(type={"Equals": [SHELL]}) == [one["Id"]]

@@ -83,6 +83,7 @@ def lab() -> Iterator[tuple[Computer, Path, Path]]:
                 (f"http://[{one.ROUTER_V6}]", False, FAR),
                 *((url, False, OWN) for url in own_urls(one)),
             ):
+
                 def answers(url: str = url, world: bool = world, sentence: str = sentence) -> bool:
                     asking = one.inside("sh", "-c", ASK.format(f"'{url}'"), world=world)
                     return subprocess.run(asking, capture_output=True, text=True).stdout == sentence

@@ -68,6 +68,7 @@ def test_the_size_is_the_outer_terminals(shell: Seat):
     shell.type("stty size\r")
     shell.see("33 91\r\n")
     shell.resize(20, 70)
+
     # The signal travels: kernel, `inborn run`, inner terminal.
     def seen() -> bool:
         shell.type("stty size\r")
