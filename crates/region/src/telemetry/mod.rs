@@ -40,9 +40,9 @@ pub use sink::{Appending, Kept, Sink, SinkError};
 const QUOTA_BYTES_PER_SECOND: u32 = 8 * 1024 * 1024;
 
 /// Memory for bodies as they come, of all requests together: who sends them has proved nothing yet.
-const BODIES_BYTES_MAX: usize = 32 * 1024 * 1024;
+const BODIES_BYTES_MAX: usize = 24 * 1024 * 1024;
 /// Memory for what they become, inflated and stamped, of all requests together.
-const DECODING_BYTES_MAX: usize = 64 * 1024 * 1024;
+const DECODING_BYTES_MAX: usize = 48 * 1024 * 1024;
 /// Bodies that are decoded at the same time; the others wait, and take no more than they did. Each takes some memory that is
 /// not counted: a few texts of one event.
 const DECODERS_MAX: usize = 4;
