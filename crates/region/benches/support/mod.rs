@@ -22,7 +22,7 @@ impl Noise {
 
 /// A program that was started: of `length` bytes, or of as many as it takes.
 pub(crate) fn event(noise: &mut Noise, length: usize) -> String {
-    let directories = ["/usr/bin", "/usr/local/bin", "/opt/app/current/bin", "/srv/ci/work/node_modules/.bin", "/tmp"];
+    let directories = ["/usr/bin", "/usr/local/bin", "/opt/app/current/bin", "/srv/app/node_modules/.bin", "/tmp"];
     let directory = directories[(noise.next() % 5) as usize];
     let mut n = || noise.next();
     let mut event = format!(
