@@ -9,7 +9,7 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use inborn_identity::{InstanceId, UnixTime};
+use inborn_identity::{CallerKind, InstanceId, UnixTime};
 use inborn_store::{Beat, Heard, InstanceQuery, News, NodeId, Store, StoreError, Topic};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -35,7 +35,8 @@ const NODES_KEPT_SECONDS: u64 = 7 * 24 * 3600;
 /// What a server does for the callers of a service while it is stale.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum StalePolicy {
-    /// Changes are refused, and all else is answered by what was heard last.
+    /// Operators read, and machines are told who they are, by what was heard last. All else is refused: changes and data,
+    /// and what would give a machine something (credentials, channels, commands) that may be no more.
     #[default]
     RefuseChanges,
     /// Everything is refused.
@@ -45,9 +46,9 @@ pub enum StalePolicy {
 }
 
 impl StalePolicy {
-    const fn refuses(self, effect: Effect) -> bool {
+    fn refuses(self, service: &str, effect: Effect, caller: CallerKind) -> bool {
         match self {
-            Self::RefuseChanges => matches!(effect, Effect::Mutating),
+            Self::RefuseChanges => effect != Effect::ReadOnly || (caller != CallerKind::Operator && service != "sts"),
             Self::RefuseAll => true,
             Self::Serve => false,
         }
@@ -134,9 +135,9 @@ impl Fleet {
         (silence > STALE_AFTER).then_some(silence)
     }
 
-    /// Whether a call of this effect to a service is refused while this server is stale.
-    pub(crate) fn refuses(&self, service: &str, effect: Effect) -> bool {
-        self.settings.stale.get(service).copied().unwrap_or_default().refuses(effect)
+    /// Whether a call of this effect, by such a caller, to a service is refused while this server is stale.
+    pub(crate) fn refuses(&self, service: &str, effect: Effect, caller: CallerKind) -> bool {
+        self.settings.stale.get(service).copied().unwrap_or_default().refuses(service, effect, caller)
     }
 
     /// Waits until all is heard that had been changed when this was called, or for a second.
@@ -309,13 +310,17 @@ mod tests {
     #[test]
     fn policies() {
         use Effect::{Data, Mutating, ReadOnly};
-        for (text, refused) in [
-            ("refuse-changes", [false, true, false]),
-            ("refuse-all", [true, true, true]),
-            ("serve", [false, false, false]),
+        for (text, service, caller, refused) in [
+            ("refuse-changes", "ssm", CallerKind::Operator, [false, true, true]),
+            ("refuse-changes", "sts", CallerKind::IdentityRole, [false, true, true]),
+            ("refuse-changes", "ssm", CallerKind::IdentityRole, [true, true, true]),
+            ("refuse-changes", "ec2messages", CallerKind::ManagementRole, [true, true, true]),
+            ("refuse-all", "sts", CallerKind::IdentityRole, [true, true, true]),
+            ("serve", "ssm", CallerKind::IdentityRole, [false, false, false]),
         ] {
             let policy: StalePolicy = text.parse().unwrap();
-            assert_eq!([ReadOnly, Mutating, Data].map(|effect| policy.refuses(effect)), refused, "{text}");
+            let told = [ReadOnly, Mutating, Data].map(|effect| policy.refuses(service, effect, caller));
+            assert_eq!(told, refused, "{text} {service}");
         }
         assert_eq!(StalePolicy::default(), StalePolicy::RefuseChanges);
         assert!("yes".parse::<StalePolicy>().is_err());

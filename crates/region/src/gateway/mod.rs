@@ -263,7 +263,7 @@ impl RegionServer {
         let operation = exchange.permitted(self, service, &caller)?;
         exchange.operation = Some(operation);
         self.check_sent_on(exchange, &caller, operation)?;
-        self.check_heard(service, operation)?;
+        self.check_heard(service, operation, &caller)?;
         let input = match exchange.input.as_ref() {
             Some(input) => Arc::clone(input),
             None => {
@@ -380,9 +380,9 @@ impl RegionServer {
     }
 
     /// Whether an operation is done although this server may not know what others have changed.
-    fn check_heard(&self, service: &'static Service, operation: &Operation) -> Result<(), Problem> {
+    fn check_heard(&self, service: &'static Service, operation: &Operation, caller: &Caller) -> Result<(), Problem> {
         let Some(fleet) = self.fleet().filter(|fleet| fleet.stale_for(self.now()).is_some()) else { return Ok(()) };
-        let is_refused = fleet.refuses(service.name, operation.effect);
+        let is_refused = fleet.refuses(service.name, operation.effect, caller.principal.kind());
         let outcome = if is_refused { "refused" } else { "served" };
         self.metrics.stale.get_or_create(&StaleLabels { service: service.name, outcome }).inc();
         if is_refused { Err(Problem::Unavailable) } else { Ok(()) }
