@@ -105,6 +105,7 @@ fuzz_target!(|bytes: &[u8]| {
         document: &lab.document,
         signatures: (flags & 16 == 0).then_some(&lab.signatures),
         credentials: (flags & 8 == 0).then_some(&lab.credentials),
+        is_withheld: flags & 64 != 0,
         managed_keys: if flags & 32 == 0 { lab.managed_keys.at(NOW) } else { None },
     };
     let response = respond(&Request { method, path, headers: &headers }, &view, &lab.key, NOW);

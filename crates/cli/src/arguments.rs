@@ -18,6 +18,7 @@ use inborn_identity::{MacAddress, UnixTime};
 use crate::certificates::Published;
 use crate::guardduty;
 use crate::management;
+use crate::quarantine;
 use crate::ssh::arguments as ssh;
 
 pub(crate) use machine::Machine;
@@ -75,6 +76,12 @@ pub(crate) enum Command {
     Start(Targets),
     /// Reboot machines: they get new credentials
     Reboot(Targets),
+    /// Let machines in nowhere and give them nothing, until they are released
+    #[command(after_help = quarantine::QUARANTINE_HELP)]
+    Quarantine(quarantine::Quarantine),
+    /// Release machines from quarantine: what they had before stays refused, and they get new credentials
+    #[command(after_help = quarantine::RELEASE_HELP)]
+    Release(quarantine::Release),
     /// Run a command on machines, by their SSM agents
     #[command(after_help = exec::EXEC_HELP)]
     Exec(exec::Exec),

@@ -36,6 +36,11 @@ impl Issuer for LocalIssuer {
         self.0.issue(instance, delivery, at).map(|issued| (issued.credential, issued.next_at))
     }
 
+    fn withholds(&self, instance: InstanceId) -> bool {
+        let machine = self.0.machines().get(instance);
+        machine.is_some_and(|machine| self.0.quarantine_of(&machine).is_some())
+    }
+
     fn sign_document(&self, document: &Bytes, at: UnixTime) -> Option<DocumentSignatures> {
         let signer = self.0.document_signer()?;
         match signer.sign(document, at) {
@@ -135,6 +140,10 @@ impl Observer for HostObserver {
         } else if let Some(region) = self.region.upgrade() {
             self.host.update(machine(&region, instance));
         }
+    }
+
+    fn credentials_ended(&self, instance: &Arc<Instance>) {
+        self.host.renew(instance.id);
     }
 
     fn keys_were_sent(&self, instance: InstanceId) {

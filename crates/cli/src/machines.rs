@@ -93,6 +93,7 @@ pub(crate) async fn describe(arguments: &Describe) -> anyhow::Result<()> {
         ("instance", machine.id.as_str()),
         ("name", &machine.name),
         ("state", &machine.state),
+        ("reason", &machine.reason),
         ("launched", &machine.launched),
         ("identity", &identity),
         ("metadata", endpoint.as_deref().unwrap_or("-")),

@@ -25,6 +25,7 @@ mod notify;
 mod operations;
 mod operator;
 mod output;
+mod quarantine;
 mod region;
 mod run;
 mod sensor;
@@ -102,6 +103,8 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
                     Command::Stop(targets) => machines::change("StopInstances", &targets).await.map(done),
                     Command::Start(targets) => machines::change("StartInstances", &targets).await.map(done),
                     Command::Reboot(targets) => machines::change("RebootInstances", &targets).await.map(done),
+                    Command::Quarantine(arguments) => quarantine::quarantine(&arguments).await.map(done),
+                    Command::Release(arguments) => quarantine::release(&arguments).await.map(done),
                     Command::Ca(ca) => certificates::ca(&ca).map(done),
                     Command::Exec(command) => exec::exec(&command).await,
                     Command::Role(role) => management::role(&role).await.map(done),

@@ -39,6 +39,8 @@ pub(crate) struct Machine {
     pub(crate) id: String,
     pub(crate) name: String,
     pub(crate) state: String,
+    /// Why it is in that state, or in quarantine.
+    pub(crate) reason: String,
     pub(crate) launched: String,
     pub(crate) image_id: String,
     pub(crate) instance_type: String,
@@ -147,7 +149,7 @@ impl Operator {
     }
 
     /// One call of EC2; the body of its answer if it was done, its refusal as an error if it was not.
-    async fn call(&self, action: &str, parameters: &[(String, String)]) -> anyhow::Result<String> {
+    pub(crate) async fn call(&self, action: &str, parameters: &[(String, String)]) -> anyhow::Result<String> {
         let given = parameters.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         self.query("ec2", VERSION, action, given).await
     }
@@ -369,6 +371,7 @@ impl Machine {
             id: node.child_text("instanceId"),
             name: tags.get("Name").cloned().unwrap_or_default(),
             state: inner("instanceState", "name"),
+            reason: inner("stateReason", "message"),
             launched: node.child_text("launchTime").replace(".000Z", "Z"),
             image_id: node.child_text("imageId"),
             instance_type: node.child_text("instanceType"),
@@ -387,6 +390,7 @@ impl Machine {
             "instance_id": self.id,
             "name": self.name,
             "state": self.state,
+            "state_reason": self.reason,
             "launched": self.launched,
             "image_id": self.image_id,
             "instance_type": self.instance_type,

@@ -138,6 +138,12 @@ impl Authenticator {
         write(&self.cut_offs).insert(cut_off, at);
     }
 
+    /// What the cut-offs say now about a session that was let in before. Whether it has expired by itself is not asked.
+    #[must_use]
+    pub fn verdict(&self, claims: &Claims) -> Verdict {
+        read(&self.cut_offs).verdict(claims)
+    }
+
     /// Forgets cut-offs that can no longer matter. To be called now and then, once a minute or so.
     pub fn forget(&self, now: UnixTime) {
         write(&self.cut_offs).forget(now);
@@ -250,7 +256,7 @@ impl Authenticator {
         if now >= claims.expires_at {
             return Err(AuthFault::TokenExpired);
         }
-        match read(&self.cut_offs).verdict(claims) {
+        match self.verdict(claims) {
             Verdict::Alive => Ok(()),
             Verdict::Expired => Err(AuthFault::TokenExpired),
             Verdict::Dead => Err(AuthFault::UnknownKey),

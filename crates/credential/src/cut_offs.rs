@@ -56,7 +56,7 @@ pub enum Verdict {
 }
 
 /// How far an issuer's clock may be ahead of the one that made a cut-off, in seconds.
-const CLOCK_SLACK_SECONDS: u64 = 900;
+const CLOCK_SLACK_SECONDS: u64 = CutOffs::AHEAD_SECONDS_MAX;
 
 /// What is known about one instance.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -81,6 +81,9 @@ impl CutOffs {
     /// One more, and all are replaced by a single cut-off for everybody up to that moment: every instance fetches
     /// anew, which is a nuisance, but none of the dead is let in.
     pub const ENTRIES_MAX: usize = 262_144;
+
+    /// How far ahead of its decision a cut-off by time may reach, in seconds; beyond that it counts as so far.
+    pub const AHEAD_SECONDS_MAX: u64 = 900;
 
     /// No cut-offs.
     #[must_use]

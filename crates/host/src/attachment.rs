@@ -98,6 +98,13 @@ impl Attached {
         }
     }
 
+    /// As when it was attached: what was prepared is worth nothing any more.
+    fn renew(&self, issuer: &dyn Issuer, clock: &dyn Clock) {
+        let _turn = self.refilling.lock().unwrap_or_else(PoisonError::into_inner);
+        let wallet = Wallet::default().refilled(&self.machine(), issuer, clock.now());
+        self.wallet.store(Arc::new(wallet.unwrap_or_default()));
+    }
+
     fn fetch_keys(&self, issuer: &dyn Issuer, clock: &dyn Clock) {
         let _turn = self.refilling.lock().unwrap_or_else(PoisonError::into_inner);
         let sent = issuer.sent_keys(self.machine().id(), clock.now());
@@ -229,6 +236,14 @@ impl Host {
             attached.machine.store(Arc::new(machine));
             attached.refill(&*self.issuer, &*self.service.clock);
             self.unsigned.notify_one();
+        }
+    }
+
+    /// Throws away what was prepared for a machine, and prepares anew; in force with the next request.
+    pub fn renew(&self, id: InstanceId) {
+        let attached = self.lock().get(&id).cloned();
+        if let Some(attached) = attached {
+            attached.renew(&*self.issuer, &*self.service.clock);
         }
     }
 

@@ -92,6 +92,7 @@ impl Machine {
     pub(crate) fn view<'a>(
         &'a self,
         credentials: Option<&'a PreparedCredentials>,
+        is_withheld: bool,
         managed_keys: Option<LiveKeys<'a>>,
     ) -> View<'a> {
         View {
@@ -102,6 +103,7 @@ impl Machine {
             document: self.document.text(),
             signatures: self.document.signatures(),
             credentials,
+            is_withheld,
             managed_keys,
         }
     }
@@ -121,6 +123,12 @@ pub trait Issuer: Send + Sync + 'static {
     /// The credential that `instance` holds at the moment `at`, fetched by `delivery`, and when the next one takes its
     /// place; `None` when there is none to be had now.
     fn issue(&self, instance: InstanceId, delivery: Delivery, at: UnixTime) -> Option<(Credential, UnixTime)>;
+
+    /// Whether `instance` is given no credentials for as long as somebody says so, not only at the moment.
+    fn withholds(&self, instance: InstanceId) -> bool {
+        let _ = instance;
+        false
+    }
 
     /// The signatures of an identity document, made at the moment `at`: some milliseconds of work. `None` when there are
     /// none to be had now.

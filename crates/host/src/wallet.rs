@@ -20,6 +20,8 @@ const GENERATIONS_MAX: usize = 3;
 #[derive(Clone, Debug, Default)]
 pub struct Wallet {
     boot_generation: u32,
+    /// Whether there is nothing in it because somebody said so.
+    is_withheld: bool,
     /// From the earliest to the latest.
     generations: Vec<Generation>,
 }
@@ -49,6 +51,12 @@ impl Wallet {
         self.boot_generation
     }
 
+    /// Whether its machine is given no credentials, for as long as somebody says so.
+    #[must_use]
+    pub const fn is_withheld(&self) -> bool {
+        self.is_withheld
+    }
+
     /// The credentials to hand out at the moment `now`: the latest that have begun and not ended. If the region is away, the
     /// last that could be had.
     #[must_use]
@@ -63,10 +71,15 @@ impl Wallet {
     /// This wallet with what `issuer` has to add at the moment `now`; `None` when nothing is due.
     #[must_use]
     pub fn refilled(&self, machine: &Machine, issuer: &dyn Issuer, now: UnixTime) -> Option<Self> {
-        let rebooted = self.boot_generation != machine.boot_generation();
-        let mut wallet = if rebooted { Self::default() } else { self.clone() };
-        wallet.boot_generation = machine.boot_generation();
-        let mut changed = rebooted;
+        let boot_generation = machine.boot_generation();
+        if issuer.withholds(machine.id()) {
+            let is_known = self.is_withheld && self.boot_generation == boot_generation;
+            return (!is_known).then_some(Self { boot_generation, is_withheld: true, generations: Vec::new() });
+        }
+        let is_anew = self.is_withheld || self.boot_generation != boot_generation;
+        let mut wallet = if is_anew { Self::default() } else { self.clone() };
+        wallet.boot_generation = boot_generation;
+        let mut changed = is_anew;
         let is_due = wallet.present(now).is_none_or(|present| now >= present.next_at);
         if is_due {
             changed |= wallet.add(prepare(machine, issuer, now), now);
@@ -149,6 +162,30 @@ mod tests {
         assert_eq!(wallet.refilled(&machine(2), &region(), NOW).unwrap().boot_generation(), 2);
         let rebooted_alone = wallet.refilled(&machine(2), &Away, NOW).unwrap();
         assert!(rebooted_alone.at(NOW).is_none(), "those of an earlier boot are not the machine's any more");
+    }
+
+    /// Gives nothing, and says so.
+    struct Withholding;
+
+    impl Issuer for Withholding {
+        fn issue(&self, _: InstanceId, _: Delivery, _: UnixTime) -> Option<(Credential, UnixTime)> {
+            None
+        }
+
+        fn withholds(&self, _: InstanceId) -> bool {
+            true
+        }
+    }
+
+    #[test]
+    fn what_is_withheld_is_gone_at_once_and_comes_back_anew() {
+        let withheld = filled(NOW).refilled(&machine(1), &Withholding, NOW).unwrap();
+        assert!(withheld.is_withheld() && withheld.at(NOW).is_none() && withheld.generations.is_empty());
+        assert!(withheld.refilled(&machine(1), &Withholding, NOW).is_none(), "it is known");
+        let waiting = withheld.refilled(&machine(1), &Away, NOW).unwrap();
+        assert!(!waiting.is_withheld() && waiting.at(NOW).is_none(), "it is to come");
+        assert!(withheld.refilled(&machine(1), &region(), NOW).unwrap().at(NOW).is_some());
+        assert_eq!(withheld.refilled(&machine(2), &Withholding, NOW).unwrap().boot_generation(), 2);
     }
 
     #[test]

@@ -85,6 +85,7 @@ fn time(
         document: &lab.document,
         signatures: None,
         credentials: Some(&lab.credentials),
+        is_withheld: false,
         managed_keys: None,
     };
     let request = Request { method, path: path.as_bytes(), headers: &headers };

@@ -134,6 +134,9 @@ pub struct View<'a> {
     /// The credentials of the present generation. `None` until the first is there: the paths below
     /// `identity-credentials` then answer 503, which clients try again, and are not listed.
     pub credentials: Option<&'a PreparedCredentials>,
+    /// Whether it is given no credentials, for as long as somebody says so: those paths are not there then, as on an instance
+    /// without a role, so that clients go on without instead of trying again.
+    pub is_withheld: bool,
     /// The SSH keys that were sent to it and have not ended: `managed-ssh-keys/`, of the version `latest` only.
     pub managed_keys: Option<LiveKeys<'a>>,
 }

@@ -221,6 +221,7 @@ impl Node {
         let present = match self {
             Self::Text(value) => value(view).is_some(),
             Self::Document => true,
+            Self::CredentialInfo | Self::Credentials if view.is_withheld => false,
             Self::CredentialInfo | Self::Credentials if view.credentials.is_none() => return State::Awaited,
             Self::CredentialInfo | Self::Credentials => true,
             Self::Signature(_) if view.signatures.is_none() => return State::Awaited,
@@ -242,6 +243,7 @@ impl Node {
             Self::Signature(which) => {
                 view.signatures.map_or(Found::NotYet, |signatures| dynamic(which(signatures), launched))
             }
+            Self::CredentialInfo | Self::Credentials if view.is_withheld => Found::Absent,
             Self::CredentialInfo => view.credentials.map_or(Found::NotYet, |credentials| {
                 plain(Class::Leaf, credentials.info().clone(), credentials.issued_at())
             }),

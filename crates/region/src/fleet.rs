@@ -9,6 +9,7 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use inborn_credential::{CutOff, Scope};
 use inborn_identity::{CallerKind, InstanceId, UnixTime};
 use inborn_store::{Beat, Heard, InstanceQuery, News, NodeId, Store, StoreError, Topic};
 use tokio::sync::{Notify, watch};
@@ -230,11 +231,16 @@ impl RegionServer {
     async fn follow(&self, topics: impl Iterator<Item = &Topic>) -> Result<(), StoreError> {
         let mut instances = BTreeSet::new();
         let (mut roles, mut documents, mut host_management, mut sessions) = (false, false, false, false);
+        let (mut quarantines, mut ended) = (false, Vec::new());
         for topic in topics {
             match topic {
                 Topic::Instances(ids) => instances.extend(ids.iter().copied()),
                 Topic::CutOff(recorded) => {
-                    self.authenticator.cut_off(secrets::cut_off(recorded.cut_off), recorded.at);
+                    let cut_off = secrets::cut_off(recorded.cut_off);
+                    self.authenticator.cut_off(cut_off, recorded.at);
+                    if let CutOff::IssuedBefore { scope, .. } = cut_off {
+                        ended.push(scope);
+                    }
                     sessions = true;
                 }
                 Topic::Roles => roles = true,
@@ -243,6 +249,7 @@ impl RegionServer {
                     self.agents.hear(*instance, self.last_management_issue(self.now())).await?;
                     sessions = true;
                 }
+                Topic::Quarantines => quarantines = true,
                 Topic::Setting(name) => host_management |= HostManagement::is_named(name),
                 // Nothing makes an epoch or an operator while a region runs.
                 _ => {}
@@ -261,9 +268,20 @@ impl RegionServer {
         if host_management {
             self.host_management.hear().await?;
         }
+        if quarantines {
+            self.hear_quarantines().await?;
+        }
         if roles || host_management || sessions {
-            self.channels.keep(|claims| self.holds(claims));
-            self.sessions.keep(|claims| self.stands(claims));
+            self.end_what_no_longer_stands();
+        }
+        if !ended.is_empty() {
+            self.machines.credentials_ended(|machine| {
+                ended.iter().any(|scope| match scope {
+                    Scope::Instance(id) => machine.id == *id,
+                    Scope::Account(id) => machine.account == *id,
+                    Scope::All => true,
+                })
+            });
         }
         Ok(())
     }
@@ -278,8 +296,10 @@ impl RegionServer {
         self.documents.hear().await?;
         self.host_management.hear().await?;
         self.agents.read_again(self.last_management_issue(self.now())).await?;
-        self.channels.keep(|claims| self.holds(claims));
-        self.sessions.keep(|claims| self.stands(claims));
+        self.hear_quarantines().await?;
+        self.end_what_no_longer_stands();
+        // Whose credentials were cut off meanwhile is not known any more.
+        self.machines.credentials_ended(|_| true);
         Ok(())
     }
 

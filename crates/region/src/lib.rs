@@ -25,6 +25,7 @@ mod metrics;
 pub mod network;
 mod nodes;
 mod operation;
+mod quarantine;
 mod roles;
 mod run_command;
 mod secrets;
@@ -46,7 +47,7 @@ use inborn_credential::{
 use inborn_identity::{CallerKind, Clock, InstanceId, UnixTime};
 use inborn_pki::{Authority, AuthorityError, DocumentSigner, InstanceConnectSigner};
 use inborn_ssh::HostAuthority;
-use inborn_store::{Change, InstanceState, StateReason, Store, StoreError};
+use inborn_store::{Change, Instance, InstanceState, StateReason, Store, StoreError};
 
 use agents::Agents;
 use channels::Channels;
@@ -56,6 +57,7 @@ use gateway::Bounds;
 use guardduty::GuardDuty;
 use host_management::{HostManagement, SettingError};
 use nodes::Nodes;
+use quarantine::Quarantines;
 use roles::Roles;
 use run_command::RunCommand;
 use sessions::Sessions;
@@ -165,6 +167,7 @@ pub struct RegionServer {
     host_management: HostManagement,
     agents: Agents,
     nodes: Nodes,
+    quarantines: Quarantines,
     channels: Arc<Channels>,
     user_keys: UserKeys,
     documents: Documents,
@@ -223,6 +226,7 @@ impl RegionServer {
         let host_management = HostManagement::load(Arc::clone(&store)).await?;
         let agents = Agents::load(Arc::clone(&store)).await?;
         let nodes = Nodes::load(Arc::clone(&store)).await?;
+        let quarantines = Quarantines::load(&*store).await?;
         let documents = Documents::load(Arc::clone(&store)).await?;
         let guardduty = GuardDuty::load(Arc::clone(&store)).await?;
         let (run_command, engine) = RunCommand::load(Arc::clone(&store)).await?;
@@ -239,6 +243,7 @@ impl RegionServer {
             host_management,
             agents,
             nodes,
+            quarantines,
             channels,
             user_keys: UserKeys::default(),
             documents,
@@ -406,11 +411,18 @@ impl RegionServer {
         self.clock.now()
     }
 
-    /// The credential that `instance` holds at the moment `at`, fetched by `delivery`; `None` if it does not run.
+    /// A machine that may be given something now: it runs, and is not in quarantine.
+    fn entitled(&self, instance: InstanceId) -> Option<Arc<Instance>> {
+        let machine = self.machines.get(instance).filter(|machine| machine.state == InstanceState::Running)?;
+        self.quarantines.of(&machine).is_none().then_some(machine)
+    }
+
+    /// The credential that `instance` holds at the moment `at`, fetched by `delivery`; `None` if it does not run, or is in
+    /// quarantine.
     /// Pure but for the reading of the machine's record: any number of calls, on any server, give the same bytes.
     #[must_use]
     pub fn issue(&self, instance: InstanceId, delivery: Delivery, at: UnixTime) -> Option<Issued> {
-        let machine = self.machines.get(instance).filter(|machine| machine.state == InstanceState::Running)?;
+        let machine = self.entitled(instance)?;
         let not_before = self.authenticator.issue_not_before(machine.account, instance);
         let generation = generation(instance, machine.boot_time.max(not_before), at);
         let claims = Claims {
@@ -440,7 +452,7 @@ impl RegionServer {
     /// does not run, or if no agent has registered there. The agent asks for the next one half-way, and may keep this one to its end.
     #[must_use]
     pub fn issue_management(&self, instance: InstanceId, now: UnixTime) -> Option<Issued> {
-        let machine = self.machines.get(instance).filter(|machine| machine.state == InstanceState::Running)?;
+        let machine = self.entitled(instance)?;
         let setting = self.host_management.setting();
         let role = self.roles.get(&setting.role()?)?;
         let not_before = self.authenticator.issue_not_before(machine.account, instance);
@@ -475,8 +487,7 @@ impl RegionServer {
     /// them their channels.
     async fn pass_role(&self, role: Option<String>, by: String, now: UnixTime) -> Result<(), SettingError> {
         self.host_management.set(role, by, now, || self.last_management_issue(now)).await?;
-        self.channels.keep(|claims| self.holds(claims));
-        self.sessions.keep(|claims| self.stands(claims));
+        self.end_what_no_longer_stands();
         Ok(())
     }
 

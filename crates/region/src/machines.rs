@@ -18,6 +18,11 @@ pub trait Observer: Send + Sync + 'static {
     /// `instance` is now as it says. A terminated one is told of once and then forgotten.
     fn changed(&self, instance: &Arc<Instance>);
 
+    /// What `instance` was given so far has ended, or it may be given something again: what was prepared for it is worth nothing.
+    fn credentials_ended(&self, instance: &Arc<Instance>) {
+        let _ = instance;
+    }
+
     /// A key for logins was sent to `instance`: [`crate::RegionServer::sent_keys`] has it.
     fn keys_were_sent(&self, instance: InstanceId) {
         let _ = instance;
@@ -144,6 +149,16 @@ impl Machines {
     pub(crate) fn keys_were_sent(&self, id: InstanceId) {
         if let Some(observer) = self.observer.get() {
             observer.keys_were_sent(id);
+        }
+    }
+
+    /// Tells the observer that what these machines were given so far has ended.
+    pub(crate) fn credentials_ended(&self, is_meant: impl Fn(&Instance) -> bool) {
+        if let Some(observer) = self.observer.get() {
+            self.all()
+                .iter()
+                .filter(|machine| is_meant(machine))
+                .for_each(|machine| observer.credentials_ended(machine));
         }
     }
 

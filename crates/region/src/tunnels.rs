@@ -146,6 +146,8 @@ enum End {
     TimeUp,
     /// The machine is not what it was when the tunnel was opened.
     Gone,
+    /// The machine is in quarantine.
+    Quarantine,
     Unreachable(Unreachable),
 }
 
@@ -157,6 +159,7 @@ impl End {
             Self::Broken => (CloseCode::Error, "The instance broke the connection off".to_owned()),
             Self::TimeUp => (CloseCode::Policy, "The maximum duration of the tunnel has passed".to_owned()),
             Self::Gone => (CloseCode::Away, "The instance is no longer running where it was".to_owned()),
+            Self::Quarantine => (CloseCode::Policy, "The instance is in quarantine".to_owned()),
             Self::Unreachable(why) => (CloseCode::Error, format!("Unable to connect to target: {why}")),
         };
         let mut end = reason.len().min(REASON_BYTES_MAX);
@@ -181,6 +184,7 @@ impl Tunnel {
         let end = tokio::select! {
             end = self.carry(&region, &mut socket) => end,
             () = region.machines().end_of_boot(&self.machine) => End::Gone,
+            () = region.quarantines().beginning(&self.machine) => End::Quarantine,
             () = deadline => End::TimeUp,
         };
         tracing::debug!(instance = %self.machine.id, port = self.port, ?end, "a tunnel has ended");

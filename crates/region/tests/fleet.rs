@@ -8,13 +8,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use common::*;
+use inborn_credential::Delivery;
 use inborn_identity::InstanceId;
 use inborn_region::{FleetSettings, KeySource, Opening, Rates, StalePolicy, TelemetrySettings};
-use inborn_store::{SqliteStore, Store};
+use inborn_store::{CutOff, CutOffScope, RecordedCutOff, SqliteStore, Store};
 use inborn_testkit::FaultyStore;
 
 /// Longer than any machine needs, however loaded.
-const PATIENCE: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_secs(60);
 
 /// Two servers over one store, each as a program of its own.
 struct Fleet {
@@ -62,7 +63,7 @@ async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("{what}: not in {PATIENCE:?}"));
+    tokio::time::timeout(LONG, waiting).await.unwrap_or_else(|_| panic!("{what}: not in {LONG:?}"));
 }
 
 async fn change(at: &Running, action: &str, id: InstanceId) {
@@ -149,6 +150,56 @@ async fn who_was_away_for_too_long_reads_everything_again() {
     of_b.silence(false);
     until("the end is known", async || whoami(b, &machine).await == unknown()).await;
     assert!(b.region.machines().get(living).is_some() && b.region.machines().get(launched).is_some());
+}
+
+/// Whoever is in quarantine is let in nowhere and given nothing, at every server, and its release brings nothing back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quarantine_is_one_at_every_server() {
+    let Fleet { a, b, .. } = &fleet(&[]).await;
+    let (id, _agent, role) = a.managed().await;
+    let machine = a.machine(id);
+    until("the agent is known", async || whoami(b, &role).await.0 == 200).await;
+    let mut control = b.control_channel(&role, id).await;
+    let quarantine =
+        async |action: &str| a.send(&a.operator(), &ec2(&format!("Action={action}&Subject.1={id}"))).await.status;
+    assert_eq!(quarantine("Inborn.PutQuarantine").await, 200);
+    until("the quarantine is known", async || whoami(b, &machine).await == unknown()).await;
+    assert_eq!(control.closed().await, 1000);
+    assert!(b.region.issue(id, Delivery::V2, NOW).is_none());
+    for clock in [&a.clock, &b.clock] {
+        clock.advance(400);
+    }
+    for server in [a, b] {
+        until("both hear", async || server.region.faults().await.is_empty()).await;
+    }
+    assert_eq!(quarantine("Inborn.EndQuarantine").await, 200);
+    // From the moment at which the other one gives something again, nothing of before is good there.
+    let mut seen = unknown();
+    until("the release is known", async || {
+        seen = whoami(b, &machine).await;
+        seen != unknown()
+    })
+    .await;
+    assert_eq!(seen, expired());
+    for clock in [&a.clock, &b.clock] {
+        clock.advance(1);
+    }
+    assert_eq!(b.machine(id).secret, a.machine(id).secret, "both issue the same");
+    assert_eq!(whoami(a, &b.machine(id)).await, (200, String::new()));
+}
+
+/// A cut-off by time closes what was opened before it, wherever it is made.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cut_off_closes_what_is_open() {
+    let Fleet { a, b, store, .. } = &fleet(&[]).await;
+    let (id, _agent, role) = a.managed().await;
+    until("the agent is known", async || whoami(b, &role).await.0 == 200).await;
+    let mut control = b.control_channel(&role, id).await;
+    control.ping().await;
+    let before = NOW.plus(60);
+    let scope = CutOffScope::Instance(id);
+    store.put_cut_off(RecordedCutOff { cut_off: CutOff::IssuedBefore { scope, before }, at: NOW }).await.unwrap();
+    assert_eq!(control.closed().await, 1000);
 }
 
 /// A role that is gone, and the setting that passed it, end sessions at every server.

@@ -19,6 +19,7 @@ mod key_pairs;
 mod management;
 mod nodes;
 mod pool;
+mod quarantines;
 mod records;
 mod schema;
 mod sessions;

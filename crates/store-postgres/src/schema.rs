@@ -23,6 +23,8 @@ const MIGRATIONS: &[Migration] = &[
     Migration { sql: include_str!("../migrations/0002.sql"), usable_from: 2 },
     // A program that knows no hosts would go on serving the machines of one that was evicted.
     Migration { sql: include_str!("../migrations/0003.sql"), usable_from: 3 },
+    // A program that knows no quarantine would let in who is in it.
+    Migration { sql: include_str!("../migrations/0004.sql"), usable_from: 4 },
 ];
 
 /// How often a migration is begun again, when another program migrates at the same time.

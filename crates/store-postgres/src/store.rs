@@ -8,9 +8,9 @@ use inborn_store::{
     AgentReport, Beat, ChangeRequest, Changed, Command, CommandChange, CommandQuery, CommandRetention, Detector,
     DetectorPart, Document, Finding, FindingQuery, FindingRetention, Future, Heard, Host, HostChange, HostJoin,
     HostKeys, HostKeysChange, Instance, InstancePage, InstanceQuery, InventoryChange, InventoryQuery, InventoryRecord,
-    Invocation, JoinToken, KeyPair, LaunchOutcome, LaunchRequest, News, Node, NodeId, Operator, PartKind,
-    RecordedCutOff, Registration, RegistrationChange, Role, SealedEpoch, SentCommand, Session, SessionEnd,
-    SessionQuery, SessionRetention, SettingChange, Store, StoreError, Topic,
+    Invocation, JoinToken, KeyPair, LaunchOutcome, LaunchRequest, News, Node, NodeId, Operator, PartKind, Quarantine,
+    QuarantineScope, RecordedCutOff, Registration, RegistrationChange, Role, SealedEpoch, SentCommand, Session,
+    SessionEnd, SessionQuery, SessionRetention, SettingChange, Store, StoreError, Topic,
 };
 use tokio::sync::RwLock;
 
@@ -20,7 +20,7 @@ use crate::schema::{self, SchemaVersion};
 use crate::transaction::{self, Access, Task, Topics, Work};
 use crate::{
     commands, detectors, documents, fault, feed, findings, host_keys, hosts, instances, inventory, key_pairs,
-    management, nodes, records, sessions,
+    management, nodes, quarantines, records, sessions,
 };
 
 /// A [`Store`] in a database that speaks the wire of PostgreSQL.
@@ -234,6 +234,29 @@ impl Store for PostgresStore {
 
     fn forget_cut_offs(&self, before: UnixTime) -> Future<'_, u64> {
         self.run(Access::Write, before, |session, request| Box::pin(records::forget_cut_offs(session, request)))
+    }
+
+    fn quarantines(&self) -> Future<'_, Vec<Quarantine>> {
+        self.run(Access::Read, (), |session, ()| Box::pin(quarantines::all(session)))
+    }
+
+    fn put_quarantine(&self, quarantine: Quarantine) -> Future<'_, ()> {
+        match quarantine.check() {
+            Ok(()) => self.tell(
+                quarantine,
+                |session, request| Box::pin(quarantines::put(session, request)),
+                |_, ()| vec![Topic::Quarantines],
+            ),
+            Err(error) => refuse(error),
+        }
+    }
+
+    fn end_quarantine(&self, scope: QuarantineScope, cut_offs: Vec<RecordedCutOff>) -> Future<'_, bool> {
+        self.tell(
+            (scope, cut_offs),
+            |session, request| Box::pin(quarantines::end(session, request)),
+            |(_, cut_offs), was_there| Topic::of_release(cut_offs, *was_there),
+        )
     }
 
     fn host_keys(&self, instance: InstanceId) -> Future<'_, (u64, HostKeys)> {

@@ -110,6 +110,8 @@ pub enum Topic {
     Setting(String),
     /// A document was made or deleted.
     Documents,
+    /// A quarantine has begun or ended.
+    Quarantines,
 }
 
 const ALL: &str = "*";
@@ -139,6 +141,13 @@ impl Topic {
         instances.into_iter().chain(cut_offs).collect()
     }
 
+    /// What the end of a quarantine is told of as.
+    #[must_use]
+    pub fn of_release(cut_offs: &[RecordedCutOff], was_there: bool) -> Vec<Self> {
+        let cut_offs = cut_offs.iter().filter(|_| was_there).copied().map(Self::CutOff);
+        cut_offs.chain(was_there.then_some(Self::Quarantines)).collect()
+    }
+
     /// As stores write it: a word, and what it is about.
     #[must_use]
     pub fn to_columns(&self) -> (&'static str, String) {
@@ -166,6 +175,7 @@ impl Topic {
             Self::Registration(instance) => ("registration", instance.to_string()),
             Self::Setting(name) => ("setting", name.clone()),
             Self::Documents => ("documents", String::new()),
+            Self::Quarantines => ("quarantines", String::new()),
         }
     }
 
@@ -181,6 +191,7 @@ impl Topic {
             "registration" => Self::Registration(subject.parse().ok()?),
             "setting" => Self::Setting(subject.to_owned()),
             "documents" => Self::Documents,
+            "quarantines" => Self::Quarantines,
             _ => return None,
         })
     }
@@ -309,6 +320,7 @@ mod tests {
             Topic::Registration(id(7)),
             Topic::Setting("a setting ☃".into()),
             Topic::Documents,
+            Topic::Quarantines,
         ] {
             let (word, subject) = topic.to_columns();
             assert_eq!(Topic::from_columns(word, &subject), Some(topic));

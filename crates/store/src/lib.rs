@@ -24,6 +24,7 @@ mod inventory;
 mod key_pair;
 mod node;
 mod operator;
+mod quarantine;
 mod registration;
 mod role;
 mod session;
@@ -49,6 +50,7 @@ pub use inventory::{InventoryChange, InventoryKind, InventoryQuery, InventoryRec
 pub use key_pair::{KeyPair, KeyType};
 pub use node::Node;
 pub use operator::Operator;
+pub use quarantine::{Quarantine, QuarantineScope};
 pub use registration::{Registration, RegistrationChange};
 pub use role::Role;
 pub use session::{Session, SessionEnd, SessionPlace, SessionQuery, SessionRetention};

@@ -8,8 +8,9 @@ use crate::{
     AgentReport, Beat, ChangeRequest, Changed, Command, CommandChange, CommandQuery, CommandRetention, Detector,
     DetectorPart, Document, Finding, FindingQuery, FindingRetention, Heard, Host, HostChange, HostJoin, HostKeys,
     HostKeysChange, Instance, InstanceState, InventoryChange, InventoryQuery, InventoryRecord, Invocation, JoinToken,
-    KeyPair, News, Node, NodeId, Operator, PartKind, RecordedCutOff, Registration, RegistrationChange, Role,
-    SealedEpoch, SentCommand, Session, SessionEnd, SessionQuery, SessionRetention, StoreError,
+    KeyPair, News, Node, NodeId, Operator, PartKind, Quarantine, QuarantineScope, RecordedCutOff, Registration,
+    RegistrationChange, Role, SealedEpoch, SentCommand, Session, SessionEnd, SessionQuery, SessionRetention,
+    StoreError,
 };
 
 /// What every verb gives: boxed, so that the trait is object safe.
@@ -258,6 +259,18 @@ pub trait Store: Send + Sync + 'static {
 
     /// Forgets cut-offs made before a moment; gives how many.
     fn forget_cut_offs(&self, before: UnixTime) -> Future<'_, u64>;
+
+    /// All quarantines, ordered by the text of their scope.
+    fn quarantines(&self) -> Future<'_, Vec<Quarantine>>;
+
+    /// Begins a quarantine. Of one that is there already the beginning stays.
+    ///
+    /// # Errors
+    /// `Invalid`: too long.
+    fn put_quarantine(&self, quarantine: Quarantine) -> Future<'_, ()>;
+
+    /// Ends a quarantine and cuts off in the same step; gives whether there was one. Without one nothing is cut off.
+    fn end_quarantine(&self, scope: QuarantineScope, cut_offs: Vec<RecordedCutOff>) -> Future<'_, bool>;
 
     /// The host keys of a machine and the revision of their record: 0 where nothing was written, also of machines that
     /// are not there.

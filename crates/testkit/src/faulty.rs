@@ -9,9 +9,9 @@ use inborn_store::{
     AgentReport, Beat, ChangeRequest, Changed, Command, CommandChange, CommandQuery, CommandRetention, Detector,
     DetectorPart, Document, Finding, FindingQuery, FindingRetention, Future, Heard, Host, HostChange, HostJoin,
     HostKeys, HostKeysChange, Instance, InstancePage, InstanceQuery, InventoryChange, InventoryQuery, InventoryRecord,
-    Invocation, JoinToken, KeyPair, LaunchOutcome, LaunchRequest, News, Node, NodeId, Operator, PartKind,
-    RecordedCutOff, Registration, RegistrationChange, Role, SealedEpoch, SentCommand, Session, SessionEnd,
-    SessionQuery, SessionRetention, SettingChange, Store, StoreError,
+    Invocation, JoinToken, KeyPair, LaunchOutcome, LaunchRequest, News, Node, NodeId, Operator, PartKind, Quarantine,
+    QuarantineScope, RecordedCutOff, Registration, RegistrationChange, Role, SealedEpoch, SentCommand, Session,
+    SessionEnd, SessionQuery, SessionRetention, SettingChange, Store, StoreError,
 };
 
 /// How a write fails.
@@ -187,6 +187,18 @@ impl Store for FaultyStore {
 
     fn forget_cut_offs(&self, before: UnixTime) -> Future<'_, u64> {
         self.write(|store| store.forget_cut_offs(before))
+    }
+
+    fn quarantines(&self) -> Future<'_, Vec<Quarantine>> {
+        self.inner.quarantines()
+    }
+
+    fn put_quarantine(&self, quarantine: Quarantine) -> Future<'_, ()> {
+        self.write(|store| store.put_quarantine(quarantine))
+    }
+
+    fn end_quarantine(&self, scope: QuarantineScope, cut_offs: Vec<RecordedCutOff>) -> Future<'_, bool> {
+        self.write(move |store| store.end_quarantine(scope, cut_offs))
     }
 
     fn host_keys(&self, instance: InstanceId) -> Future<'_, (u64, HostKeys)> {

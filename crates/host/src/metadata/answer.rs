@@ -71,7 +71,7 @@ impl Conversation {
         let sent = attached.sent_keys();
         let is_of_this_boot = sent.boot_generation == machine.boot_generation();
         let managed_keys = if is_of_this_boot { sent.keys.at(now) } else { None };
-        let view = machine.view(credentials, managed_keys);
+        let view = machine.view(credentials, wallet.is_withheld(), managed_keys);
         let mut answer =
             if machine.is_running() && !(attached.is_open_to_browsers() && names_another(request.headers())) {
                 respond(&asked, &view, &service.token_key, now)

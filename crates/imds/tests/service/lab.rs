@@ -17,6 +17,7 @@ pub(crate) struct Lab {
     pub(crate) facts: Facts,
     pub(crate) signatures: Option<DocumentSignatures>,
     pub(crate) credentials: Option<PreparedCredentials>,
+    pub(crate) is_withheld: bool,
     pub(crate) managed_keys: ManagedKeys,
     pub(crate) key: TokenKey,
     pub(crate) now: UnixTime,
@@ -88,6 +89,7 @@ pub(crate) fn lab() -> Lab {
         facts,
         signatures: Some(DocumentSignatures { signature: "c2ln\nbmF0".into(), pkcs7: "cGtj\nczc=".into() }),
         credentials: Some(credentials()),
+        is_withheld: false,
         managed_keys: ManagedKeys::default(),
         key: TokenKey::from_bytes(&[7; TokenKey::BYTES]).unwrap(),
         now: NOW,
@@ -168,6 +170,7 @@ impl Lab {
             document: &self.document,
             signatures: self.signatures.as_ref(),
             credentials: self.credentials.as_ref(),
+            is_withheld: self.is_withheld,
             managed_keys: self.managed_keys.at(self.now),
         };
         with(respond(&Request { method, path: path.as_bytes(), headers: &headers }, &view, &self.key, self.now))

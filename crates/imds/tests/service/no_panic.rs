@@ -60,6 +60,7 @@ proptest! {
             document: &document,
             signatures: lab.signatures.as_ref(),
             credentials: lab.credentials.as_ref(),
+            is_withheld: false,
             managed_keys: managed.at(NOW),
         };
         let response = respond(&Request { method: &method, path: &path, headers: &headers }, &view, &lab.key, NOW);

@@ -208,6 +208,20 @@ fn credentials_that_are_not_there_yet() {
     assert!(!lab.get("/latest/meta-data/").contains("identity-credentials"));
 }
 
+/// What is withheld is not there, whether it was prepared or not: nobody should try again.
+#[test]
+fn credentials_that_are_withheld() {
+    for prepared in [None, lab().credentials] {
+        let mut lab = lab();
+        (lab.credentials, lab.is_withheld) = (prepared, true);
+        for path in ["", "/ec2", "/ec2/info", "/ec2/security-credentials/", "/ec2/security-credentials/ec2-instance"] {
+            lab.check(&format!("GET /latest/meta-data/identity-credentials{path}"), NOT_FOUND);
+        }
+        assert!(!lab.get("/latest/meta-data/").contains("identity-credentials"));
+        assert_eq!(lab.get("/latest/meta-data/instance-id"), "i-0123456789abcdef0");
+    }
+}
+
 /// The document is there from the first moment; its signatures are made beside the requests.
 #[test]
 fn signatures_that_are_not_there_yet() {

@@ -18,7 +18,7 @@ use http::request::Parts;
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::{Body, Incoming};
-use inborn_credential::{AuthFault, Caller, Claims, Kind, SecondSignature};
+use inborn_credential::{AuthFault, Caller, Claims, Kind, SecondSignature, Verdict};
 use inborn_detect::away::Place;
 use inborn_identity::{CallerKind, InstanceId, UnixTime};
 use inborn_listener::{BodyError, Peer, discard_body, read_body};
@@ -501,6 +501,16 @@ impl RegionServer {
     /// has no credentials, and what it was given before it was off stays ended, whatever the clock says or said.
     fn check_alive(&self, claims: &Claims) -> Result<(), Problem> {
         let machine = self.machines.get(claims.instance).ok_or(Problem::UnknownKey)?;
+        // It learns nothing of why.
+        if self.quarantines().of(&machine).is_some() {
+            return Err(Problem::UnknownKey);
+        }
+        // After that: whoever is released meanwhile is cut off first, and what was good a moment ago may not be now.
+        match self.authenticator.verdict(claims) {
+            Verdict::Alive => {}
+            Verdict::Expired => return Err(Problem::ExpiredToken),
+            Verdict::Dead => return Err(Problem::UnknownKey),
+        }
         match machine.state {
             // A start is a new launch time, a reboot is not; what is issued is never older than the boot it belongs to.
             InstanceState::Running if claims.issued_at >= machine.launch_time => Ok(()),

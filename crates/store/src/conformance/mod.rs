@@ -19,6 +19,7 @@ mod inventory;
 mod launches;
 mod management;
 mod nodes;
+mod quarantines;
 mod records;
 pub mod samples;
 mod sessions;
@@ -34,6 +35,7 @@ pub use inventory::*;
 pub use launches::*;
 pub use management::*;
 pub use nodes::*;
+pub use quarantines::*;
 pub use records::*;
 pub use sessions::*;
 
@@ -80,6 +82,9 @@ macro_rules! conformance_tests {
             epochs_are_kept_and_never_replaced,
             cut_offs_only_grow_stronger,
             cut_offs_are_forgotten_by_age,
+            quarantines_last_until_they_are_ended,
+            the_end_of_a_quarantine_cuts_off_in_the_same_step,
+            quarantine_limits,
             host_keys_are_kept_and_compared,
             host_keys_are_forgotten_with_their_machine,
             host_key_limits,

@@ -14,6 +14,7 @@ mod inventory;
 mod key_pairs;
 mod management;
 mod nodes;
+mod quarantines;
 mod queue;
 mod readers;
 mod records;
@@ -32,9 +33,9 @@ use crate::{
     AgentReport, Beat, ChangeRequest, Changed, Command, CommandChange, CommandQuery, CommandRetention, Detector,
     DetectorPart, Document, Finding, FindingQuery, FindingRetention, Future, Heard, Host, HostChange, HostJoin,
     HostKeys, HostKeysChange, Instance, InstancePage, InstanceQuery, InventoryChange, InventoryQuery, InventoryRecord,
-    Invocation, JoinToken, KeyPair, LaunchOutcome, LaunchRequest, News, Node, NodeId, Operator, PartKind,
-    RecordedCutOff, Registration, RegistrationChange, Role, SealedEpoch, SentCommand, Session, SessionEnd,
-    SessionQuery, SessionRetention, SettingChange, Store, StoreError, Topic,
+    Invocation, JoinToken, KeyPair, LaunchOutcome, LaunchRequest, News, Node, NodeId, Operator, PartKind, Quarantine,
+    QuarantineScope, RecordedCutOff, Registration, RegistrationChange, Role, SealedEpoch, SentCommand, Session,
+    SessionEnd, SessionQuery, SessionRetention, SettingChange, Store, StoreError, Topic,
 };
 use queue::Queue;
 use readers::ReadJob;
@@ -294,6 +295,25 @@ impl Store for SqliteStore {
 
     fn forget_cut_offs(&self, before: UnixTime) -> Future<'_, u64> {
         self.write(move |connection| records::forget_cut_offs(connection, before))
+    }
+
+    fn quarantines(&self) -> Future<'_, Vec<Quarantine>> {
+        self.read(quarantines::all)
+    }
+
+    fn put_quarantine(&self, quarantine: Quarantine) -> Future<'_, ()> {
+        match quarantine.check() {
+            Ok(()) => {
+                self.tell(move |connection| quarantines::put(connection, &quarantine), |()| vec![Topic::Quarantines])
+            }
+            Err(error) => refuse(error),
+        }
+    }
+
+    fn end_quarantine(&self, scope: QuarantineScope, cut_offs: Vec<RecordedCutOff>) -> Future<'_, bool> {
+        let told = cut_offs.clone();
+        let topics = move |was_there: &bool| Topic::of_release(&told, *was_there);
+        self.tell(move |connection| quarantines::end(connection, scope, &cut_offs), topics)
     }
 
     fn host_keys(&self, instance: InstanceId) -> Future<'_, (u64, HostKeys)> {

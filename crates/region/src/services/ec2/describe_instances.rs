@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use inborn_identity::InstanceId;
-use inborn_store::{Instance, InstanceQuery, InstanceState};
+use inborn_store::{Instance, InstanceQuery, InstanceState, StateReason};
 use inborn_wire::error::Problem;
 
 use super::filter::Filter;
@@ -14,6 +14,8 @@ use crate::operation::{Call, Outcome};
 /// Bounds of `MaxResults`. Source: EC2 API reference.
 const PAGE_MIN: i32 = 5;
 const PAGE_MAX: i32 = 1000;
+/// The reason for the state of an instance that is in quarantine. AWS has none.
+const QUARANTINE: &str = "Inborn.Quarantine";
 
 pub(super) fn run(call: Call<'_>) -> Outcome<'_> {
     Box::pin(async move {
@@ -27,11 +29,14 @@ pub(super) fn run(call: Call<'_>) -> Outcome<'_> {
             let message = "The parameter instancesSet cannot be used with the parameter maxResults";
             return Err(refusal::invalid_combination(message));
         }
-        let (instances, next) = if named.is_empty() {
+        let (mut instances, next) = if named.is_empty() {
             page(&call, &filters, after, limit.and_then(|limit| usize::try_from(limit).ok())).await?
         } else {
             (by_id(&call, &named, &filters).await?, None)
         };
+        for instance in &mut instances {
+            tell_quarantine(&call, instance);
+        }
         let mut reservations: BTreeMap<&str, Vec<&Instance>> = BTreeMap::new();
         for instance in &instances {
             reservations.entry(&instance.reservation_id).or_default().push(instance);
@@ -96,6 +101,18 @@ async fn page(
             Some(next) => query.after = Some(next),
             None => return Ok((found, None)),
         }
+    }
+}
+
+/// An instance in quarantine says so where it says why it is as it is.
+fn tell_quarantine(call: &Call<'_>, instance: &mut Instance) {
+    if instance.state != InstanceState::Terminated
+        && let Some(found) = call.region.quarantine_of(instance)
+    {
+        let (since, by) = (found.since.rfc3339(), &found.by);
+        let reason = if found.reason.is_empty() { "no reason was given" } else { &found.reason };
+        let message = format!("{QUARANTINE}: {reason} (of {}, since {since}, by {by})", found.scope);
+        instance.state_reason = Some(StateReason { code: QUARANTINE.to_owned(), message });
     }
 }
 

@@ -1,4 +1,5 @@
-//! EC2, as far as machines are born, looked at, changed and ended by it. For operators only.
+//! EC2, as far as machines are born, looked at, changed and ended by it. For operators only. The operations whose names begin with
+//! `Inborn.` are ours: AWS has no word for what they do.
 
 mod create_key_pair;
 mod create_tags;
@@ -8,7 +9,9 @@ mod describe_instance_attribute;
 mod describe_instance_connect_endpoints;
 mod describe_instances;
 mod describe_key_pairs;
+mod describe_quarantines;
 mod describe_tags;
+mod end_quarantine;
 mod filter;
 mod get_instance_metadata_defaults;
 mod import_key_pair;
@@ -17,6 +20,8 @@ mod metadata_defaults;
 mod modify_instance_attribute;
 mod modify_instance_metadata_defaults;
 mod modify_instance_metadata_options;
+mod put_quarantine;
+mod quarantine;
 mod reboot_instances;
 mod refusal;
 mod request;
@@ -62,6 +67,9 @@ pub(super) static SERVICE: Service = Service {
         operation("DescribeTags", Effect::ReadOnly, describe_tags::run),
         operation("GetInstanceMetadataDefaults", Effect::ReadOnly, get_instance_metadata_defaults::run),
         operation("ImportKeyPair", Effect::Mutating, import_key_pair::run),
+        operation("Inborn.DescribeQuarantines", Effect::ReadOnly, describe_quarantines::run),
+        operation("Inborn.EndQuarantine", Effect::Mutating, end_quarantine::run),
+        operation("Inborn.PutQuarantine", Effect::Mutating, put_quarantine::run),
         operation("ModifyInstanceAttribute", Effect::Mutating, modify_instance_attribute::run),
         operation("ModifyInstanceMetadataDefaults", Effect::Mutating, modify_instance_metadata_defaults::run),
         operation("ModifyInstanceMetadataOptions", Effect::Mutating, modify_instance_metadata_options::run),

@@ -32,6 +32,9 @@ pub(super) fn run(call: Call<'_>) -> Outcome<'_> {
         }
         let handshake = call.handshake.cloned().ok_or_else(Handshake::missing)?;
         let machine = machine(&call, address)?;
+        if call.region.quarantines().of(&machine).is_some() {
+            return Err(invalid("The instance is in quarantine: an operator has to release it first."));
+        }
         // There is one VPC: each endpoint leads to all its subnets.
         known_endpoint(&call, endpoint)?;
         let place = call.region.tunnels().place(machine.id).ok_or_else(|| {

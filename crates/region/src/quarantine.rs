@@ -1,0 +1,210 @@
+//! Quarantine: machines that live on and are let in nowhere until an operator releases them.
+//!
+//! A machine in quarantine is given nothing, and to every service it is as unknown as one that is gone. Its release first
+//! ends all that it was given before: whoever has stolen that is not let in again with the machine.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use inborn_credential::CutOffs;
+use inborn_identity::UnixTime;
+use inborn_store::{CutOff, CutOffScope, Instance, Quarantine, QuarantineScope, RecordedCutOff, Store, StoreError};
+use tokio::sync::{Mutex, watch};
+
+use crate::{RegionServer, secrets};
+
+/// Quarantines at a time. Who has more to lock out has a host or an account to name.
+pub(crate) const QUARANTINES_MAX: usize = 10_000;
+/// How long after its beginning a machine may still be given something: until every server has heard, and then for as long as
+/// hosts prepare credentials ahead of their time, which is 300 s.
+const GIVEN_AFTER_SECONDS: u64 = 310;
+
+// A cut-off further ahead than that would not count whole.
+const _: () = assert!(GIVEN_AFTER_SECONDS < CutOffs::AHEAD_SECONDS_MAX);
+
+/// Why a machine was not put into quarantine.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum QuarantineError {
+    /// There are as many as there may be.
+    #[error("there are {QUARANTINES_MAX} quarantines already: name the host or the account, or release some")]
+    TooMany,
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+type List = HashMap<QuarantineScope, Arc<Quarantine>>;
+
+/// The quarantines in the store and in memory.
+pub(crate) struct Quarantines {
+    list: ArcSwap<List>,
+    /// Store and memory change as one.
+    turn: Mutex<()>,
+    changed: watch::Sender<()>,
+}
+
+/// Whether a quarantine of this scope is one of this machine.
+fn is_of(scope: QuarantineScope, machine: &Instance) -> bool {
+    match scope {
+        QuarantineScope::Instance(id) => machine.id == id,
+        QuarantineScope::Host(id) => machine.host == Some(id),
+        QuarantineScope::Account(id) => machine.account == id,
+        QuarantineScope::All => true,
+    }
+}
+
+impl Quarantines {
+    pub(crate) async fn load(store: &dyn Store) -> Result<Self, StoreError> {
+        let list = read(store).await?;
+        Ok(Self { list: ArcSwap::from_pointee(list), turn: Mutex::new(()), changed: watch::Sender::new(()) })
+    }
+
+    /// The quarantine that a machine is in: of several the widest.
+    pub(crate) fn of(&self, machine: &Instance) -> Option<Arc<Quarantine>> {
+        let list = self.list.load();
+        if list.is_empty() {
+            return None;
+        }
+        let host = machine.host.map(QuarantineScope::Host);
+        let scopes = [QuarantineScope::All, QuarantineScope::Account(machine.account)];
+        let scopes = scopes.into_iter().chain(host).chain([QuarantineScope::Instance(machine.id)]);
+        scopes.into_iter().find_map(|scope| list.get(&scope)).cloned()
+    }
+
+    /// All there are, ordered by scope.
+    pub(crate) fn all(&self) -> Vec<Arc<Quarantine>> {
+        let mut all: Vec<_> = self.list.load().values().cloned().collect();
+        all.sort_by_key(|quarantine| quarantine.scope);
+        all
+    }
+
+    /// Waits until a machine is in quarantine.
+    pub(crate) async fn beginning(&self, machine: &Instance) {
+        let mut changed = self.changed.subscribe();
+        while self.of(machine).is_none() {
+            if changed.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn set(&self, list: List) {
+        self.list.store(Arc::new(list));
+        self.changed.send_replace(());
+    }
+}
+
+async fn read(store: &dyn Store) -> Result<List, StoreError> {
+    let all = store.quarantines().await?;
+    Ok(all.into_iter().map(|quarantine| (quarantine.scope, Arc::new(quarantine))).collect())
+}
+
+impl RegionServer {
+    /// The quarantines there are.
+    pub(crate) const fn quarantines(&self) -> &Quarantines {
+        &self.quarantines
+    }
+
+    /// The quarantine that a machine is in.
+    #[must_use]
+    pub fn quarantine_of(&self, machine: &Instance) -> Option<Arc<Quarantine>> {
+        self.quarantines.of(machine)
+    }
+
+    /// Puts machines into quarantine. When this has answered they are let in nowhere, and what they had open is closed.
+    pub(crate) async fn put_into_quarantine(&self, quarantine: Quarantine) -> Result<(), QuarantineError> {
+        let _turn = self.quarantines.turn.lock().await;
+        let list = self.quarantines.list.load_full();
+        if list.len() >= QUARANTINES_MAX && !list.contains_key(&quarantine.scope) {
+            return Err(QuarantineError::TooMany);
+        }
+        let scope = quarantine.scope;
+        let outcome = self.store.put_quarantine(quarantine).await;
+        if matches!(outcome, Ok(()) | Err(StoreError::Io(_) | StoreError::Closed)) {
+            // After an error it may have been written all the same.
+            let list = read(&*self.store).await?;
+            self.quarantines.set(list);
+            self.end_what_no_longer_stands();
+            self.machines.credentials_ended(|machine| is_of(scope, machine));
+        }
+        Ok(outcome?)
+    }
+
+    /// Releases machines; gives whether they were in quarantine. What they had before has ended, and what a host may have
+    /// prepared for them when the quarantine began.
+    pub(crate) async fn release(&self, scope: QuarantineScope, now: UnixTime) -> Result<bool, StoreError> {
+        let _turn = self.quarantines.turn.lock().await;
+        // What another server has written a moment ago counts too.
+        let list = read(&*self.store).await?;
+        let Some(quarantine) = list.get(&scope) else {
+            self.quarantines.set(list);
+            return Ok(false);
+        };
+        let cut_offs = self.cut_offs_of_release(quarantine, now);
+        match self.store.end_quarantine(scope, cut_offs.clone()).await {
+            Ok(true) => {}
+            Ok(false) => return Ok(false),
+            Err(error @ (StoreError::Io(_) | StoreError::Closed)) => {
+                // What ends access is believed, what gives it is not: the store is asked at the next release.
+                self.cut_off_all(&cut_offs);
+                return Err(error);
+            }
+            Err(error) => return Err(error),
+        }
+        self.cut_off_all(&cut_offs);
+        self.quarantines.set(read(&*self.store).await?);
+        self.end_what_no_longer_stands();
+        self.machines.credentials_ended(|machine| is_of(scope, machine));
+        Ok(true)
+    }
+
+    fn cut_offs_of_release(&self, quarantine: &Quarantine, now: UnixTime) -> Vec<RecordedCutOff> {
+        // What was issued in this second is not told from what was stolen in it.
+        let before = now.plus(1).max(quarantine.since.plus(GIVEN_AFTER_SECONDS));
+        let cut_off = |scope| RecordedCutOff { cut_off: CutOff::IssuedBefore { scope, before }, at: now };
+        match quarantine.scope {
+            QuarantineScope::Instance(id) => vec![cut_off(CutOffScope::Instance(id))],
+            QuarantineScope::Account(id) => vec![cut_off(CutOffScope::Account(id))],
+            QuarantineScope::All => vec![cut_off(CutOffScope::All)],
+            QuarantineScope::Host(_) => {
+                let all = self.machines.all();
+                let placed = all.iter().filter(|machine| is_of(quarantine.scope, machine));
+                placed.map(|machine| cut_off(CutOffScope::Instance(machine.id))).collect()
+            }
+        }
+    }
+
+    fn cut_off_all(&self, cut_offs: &[RecordedCutOff]) {
+        for recorded in cut_offs {
+            self.authenticator.cut_off(secrets::cut_off(recorded.cut_off), recorded.at);
+        }
+    }
+
+    /// Another server has begun or ended quarantines: memory follows the store.
+    pub(crate) async fn hear_quarantines(&self) -> Result<(), StoreError> {
+        let _turn = self.quarantines.turn.lock().await;
+        let before = self.quarantines.list.load_full();
+        let list = read(&*self.store).await?;
+        let is_released = before.keys().any(|scope| !list.contains_key(scope));
+        if is_released {
+            // The cut-offs of a release are there with it, but the news of them may still be to come.
+            let cut_offs = self.store.cut_offs().await?;
+            self.cut_off_all(&cut_offs);
+        }
+        let changed: HashSet<QuarantineScope> =
+            before.keys().chain(list.keys()).filter(|scope| before.get(*scope) != list.get(*scope)).copied().collect();
+        self.quarantines.set(list);
+        if !changed.is_empty() {
+            self.end_what_no_longer_stands();
+            self.machines.credentials_ended(|machine| changed.iter().any(|scope| is_of(*scope, machine)));
+        }
+        Ok(())
+    }
+
+    /// Closes what sessions have opened that no longer stand.
+    pub(crate) fn end_what_no_longer_stands(&self) {
+        self.channels.keep(|claims| self.holds(claims));
+        self.sessions.keep(|claims| self.stands(claims));
+    }
+}
