@@ -16,6 +16,7 @@ use inborn_host::place::VSOCK_CID_MIN;
 use inborn_identity::{MacAddress, UnixTime};
 
 use crate::certificates::Published;
+use crate::epoch;
 use crate::guardduty;
 use crate::management;
 use crate::quarantine;
@@ -82,6 +83,9 @@ pub(crate) enum Command {
     /// Release machines from quarantine: what they had before stays refused, and they get new credentials
     #[command(after_help = quarantine::RELEASE_HELP)]
     Release(quarantine::Release),
+    /// The generations of the keys that credentials are made with: list, replace, cut off
+    #[command(after_help = epoch::EPOCH_HELP)]
+    Epoch(epoch::Epoch),
     /// Run a command on machines, by their SSM agents
     #[command(after_help = exec::EXEC_HELP)]
     Exec(exec::Exec),
@@ -201,6 +205,9 @@ pub(crate) struct Up {
     /// Calls a second that one machine or operator may make, 0 for any number [default: 5000]
     #[arg(long, env = "INBORN_PRINCIPAL_RATE", value_name = "NUMBER")]
     pub(crate) principal_rate: Option<u32>,
+    /// Days after which the keys that credentials are made with are replaced, 0 for never [default: 90]
+    #[arg(long, env = "INBORN_EPOCH_DAYS", value_name = "NUMBER")]
+    pub(crate) epoch_days: Option<u32>,
     /// Requests a second that one machine may make of its metadata, 0 for any number [default: 500]
     #[arg(long, env = "INBORN_METADATA_RATE", value_name = "NUMBER")]
     pub(crate) metadata_rate: Option<u32>,

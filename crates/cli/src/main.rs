@@ -12,6 +12,7 @@ mod completions;
 mod detection;
 mod directory;
 mod doctor;
+mod epoch;
 mod exec;
 mod guardduty;
 mod hook;
@@ -105,6 +106,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
                     Command::Reboot(targets) => machines::change("RebootInstances", &targets).await.map(done),
                     Command::Quarantine(arguments) => quarantine::quarantine(&arguments).await.map(done),
                     Command::Release(arguments) => quarantine::release(&arguments).await.map(done),
+                    Command::Epoch(arguments) => epoch::epoch(&arguments).await.map(done),
                     Command::Ca(ca) => certificates::ca(&ca).map(done),
                     Command::Exec(command) => exec::exec(&command).await,
                     Command::Role(role) => management::role(&role).await.map(done),

@@ -188,6 +188,7 @@ pub(crate) async fn open_region(
         audit_file: audit_directory.join(AUDIT_FILE),
         rates: settings.rates,
         telemetry: settings.telemetry.clone(),
+        epochs: settings.epochs,
         fleet: settings.fleet.clone(),
     };
     let region = RegionServer::open(store, opening, clock).await?;

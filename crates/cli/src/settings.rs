@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use inborn_host::MetadataLimits;
 use inborn_identity::{Partition, Region};
-use inborn_region::{FleetSettings, Foreign, Rate, Rates, RegionIdentity, SERVICES, TelemetrySettings};
+use inborn_region::{EpochSettings, FleetSettings, Foreign, Rate, Rates, RegionIdentity, SERVICES, TelemetrySettings};
 use serde::Deserialize;
 
 use crate::arguments::{ServeRegion, Up, named};
@@ -46,6 +46,7 @@ pub(crate) struct Settings {
     pub(crate) ready_file: Option<PathBuf>,
     pub(crate) rates: Rates,
     pub(crate) metadata: MetadataLimits,
+    pub(crate) epochs: EpochSettings,
     pub(crate) detection: Detection,
     pub(crate) telemetry: TelemetrySettings,
     /// How telemetry is kept; `None` if none is.
@@ -130,6 +131,7 @@ struct FileSettings {
     ready_file: Option<PathBuf>,
     source_rate: Option<u32>,
     principal_rate: Option<u32>,
+    epoch_days: Option<u32>,
     metadata_rate: Option<u32>,
     detection: Option<FileDetection>,
     telemetry_days: Option<u32>,
@@ -226,6 +228,7 @@ impl Settings {
             ready_file: None,
             rates: Rates::default(),
             metadata: MetadataLimits::DEFAULT,
+            epochs: EpochSettings::DEFAULT,
             detection: Detection::default(),
             telemetry: TelemetrySettings::default(),
             lake: Some(inborn_lake::Settings::default()),
@@ -281,6 +284,7 @@ impl Settings {
                 principal: rate(up.principal_rate.or(file.principal_rate), Rate::PRINCIPAL),
             },
             metadata: up.metadata_rate.or(file.metadata_rate).map_or(MetadataLimits::DEFAULT, MetadataLimits::of_rate),
+            epochs: up.epoch_days.or(file.epoch_days).map_or(EpochSettings::DEFAULT, epochs),
             detection,
             telemetry,
             lake,
@@ -288,6 +292,11 @@ impl Settings {
             fleet: None,
         })
     }
+}
+
+/// How epochs follow each other; 0: only when an operator says so.
+fn epochs(days: u32) -> EpochSettings {
+    EpochSettings { rotate_after_seconds: (days > 0).then(|| u64::from(days) * 24 * 3600) }
 }
 
 /// What the kernel calls this computer.

@@ -230,6 +230,31 @@ async fn two_servers_are_one_region() {
     }
     eprintln!("a termination at one server was known at the other after {longest:?} at most");
 
+    let quarantine = |action: &str| format!("Action=Inborn.{action}&Subject.1={id}&Version=2016-11-15");
+    let mut longest = Duration::ZERO;
+    for (one, other) in [(&a, &b), (&b, &a)] {
+        let id = one.launch();
+        let signer = machine(id).await;
+        assert_eq!(other.call(&signer, "sts", WHOAMI).0, 200);
+        let put = format!("Action=Inborn.PutQuarantine&Subject.1={id}&Version=2016-11-15");
+        assert_eq!(one.call(&one.operator, "ec2", &put).0, 200);
+        let begun = Instant::now();
+        assert_eq!(one.call(&signer, "sts", WHOAMI).0, 403, "from the answer on");
+        until("a quarantine is known", || (other.call(&signer, "sts", WHOAMI).0 == 403).then_some(()));
+        longest = longest.max(begun.elapsed());
+    }
+    eprintln!("a quarantine at one server was known at the other after {longest:?} at most");
+    assert_eq!(a.call(&a.operator, "ec2", &quarantine("EndQuarantine")).0, 400, "this one is in none");
+
+    // A rotation: both verify with the new epoch, and nothing is lost by it.
+    let begun = Instant::now();
+    assert_eq!(a.call(&a.operator, "ec2", "Action=Inborn.RotateEpoch&Version=2016-11-15").0, 200);
+    let describe = "Action=Inborn.DescribeEpochs&Version=2016-11-15";
+    let is_sealing = || b.call(&b.operator, "ec2", describe).1.matches("<state>sealing</state>").count() == 2;
+    until("both verify with the new epoch", || is_sealing().then_some(()));
+    eprintln!("a rotation was acknowledged by two servers after {:?}", begun.elapsed());
+    assert_eq!(b.call(&signer, "sts", WHOAMI).0, 200);
+
     // Nothing depends on one process living.
     drop(a);
     assert_eq!(b.call(&signer, "sts", WHOAMI).0, 200);

@@ -218,7 +218,11 @@ impl Authenticator {
             Some(session) if session.access_key_id.as_str() != access_key_id => return Err(AuthFault::TokenInvalid),
             Some(session) => session,
             None => {
-                let opened = verifier.keyring.open(access_key_id, token).map_err(|_| AuthFault::TokenInvalid)?;
+                let opened = verifier.keyring.open(access_key_id, token).map_err(|_| {
+                    // Whoever holds one of an epoch that has ended is to fetch anew, as where it was cut off.
+                    let has_ended = verifier.keyring.has_ended(token);
+                    if has_ended { AuthFault::TokenExpired } else { AuthFault::TokenInvalid }
+                })?;
                 Arc::new(Session::new(self.partition, token, opened))
             }
         };

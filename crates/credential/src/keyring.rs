@@ -31,6 +31,9 @@ pub enum MintError {
     /// Claims that cannot be.
     #[error(transparent)]
     Claims(#[from] ClaimsError),
+    /// The epoch that sealed what was issued then has ended before its time.
+    #[error("the epoch of that moment has ended")]
+    NoEpoch,
     /// The crypto library failed.
     #[error(transparent)]
     Crypto(#[from] CryptoError),
@@ -71,12 +74,16 @@ pub struct Opened {
 #[derive(Debug)]
 pub struct Keyring {
     epochs: Vec<Epoch>,
-    sealing: usize,
+    /// From which moment of issue on which of them seals, by its place; the latest first.
+    schedule: Vec<(UnixTime, usize)>,
 }
 
 impl Keyring {
     /// Most epochs. Rotation once an hour for the longest life of a credential needs fewer than ten.
     pub const EPOCHS_MAX: usize = 16;
+
+    /// How many epochs a server may be behind another that has just made them.
+    pub const AHEAD_MAX: u32 = 4;
 
     /// Fewest and most characters of a token made here.
     pub const TOKEN_LENGTH: core::ops::RangeInclusive<usize> = token::LENGTH_MIN..=token::LENGTH_MAX;
@@ -86,6 +93,15 @@ impl Keyring {
     /// # Errors
     /// Too many epochs, one twice, several partitions, or none numbered `sealing`.
     pub fn new(epochs: Vec<Epoch>, sealing: EpochId) -> Result<Self, KeyringError> {
+        Self::scheduled(epochs, &[(sealing, UnixTime::default())])
+    }
+
+    /// A keyring whose epochs follow each other: what is issued at a moment is sealed with the one whose own moment was the
+    /// last before, or at, it. Where two have the same, the higher number counts.
+    ///
+    /// # Errors
+    /// As of [`Keyring::new`]; an empty schedule.
+    pub fn scheduled(epochs: Vec<Epoch>, seals_from: &[(EpochId, UnixTime)]) -> Result<Self, KeyringError> {
         if epochs.len() > Self::EPOCHS_MAX {
             return Err(KeyringError::TooMany);
         }
@@ -94,9 +110,17 @@ impl Keyring {
                 return Err(KeyringError::Twice(epoch.id));
             }
         }
-        let sealing_index =
-            epochs.iter().position(|epoch| epoch.id == sealing).ok_or(KeyringError::NoSealing(sealing))?;
-        let keyring = Self { epochs, sealing: sealing_index };
+        let mut schedule = Vec::with_capacity(seals_from.len());
+        for (id, from) in seals_from {
+            let place = epochs.iter().position(|epoch| epoch.id == *id).ok_or(KeyringError::NoSealing(*id))?;
+            schedule.push((*from, *id, place));
+        }
+        schedule.sort_by_key(|(from, id, _)| core::cmp::Reverse((*from, *id)));
+        if schedule.is_empty() {
+            return Err(KeyringError::NoSealing(EpochId(0)));
+        }
+        let schedule = schedule.into_iter().map(|(from, _, place)| (from, place)).collect();
+        let keyring = Self { epochs, schedule };
         if keyring.epochs.iter().any(|epoch| Some(epoch.partition) != keyring.partition()) {
             return Err(KeyringError::Partition);
         }
@@ -109,10 +133,36 @@ impl Keyring {
         self.epochs.first().map(Epoch::partition)
     }
 
-    /// The epoch that seals.
+    /// The epoch that seals what is issued at this moment; `None`: it has ended before its time.
     #[must_use]
-    pub fn sealing(&self) -> Option<EpochId> {
-        self.epochs.get(self.sealing).map(Epoch::id)
+    pub fn sealing_at(&self, issued_at: UnixTime) -> Option<EpochId> {
+        self.sealing(issued_at).map(Epoch::id)
+    }
+
+    fn sealing(&self, issued_at: UnixTime) -> Option<&Epoch> {
+        let (_, place) = self.schedule.iter().find(|(from, _)| *from <= issued_at)?;
+        self.epochs.get(*place)
+    }
+
+    /// Whether a token was sealed with an epoch that has ended: by its number, which nobody has to have sealed. Numbers are used
+    /// once, in their order.
+    #[must_use]
+    pub fn has_ended(&self, token: &[u8]) -> bool {
+        Self::epoch_of(token).is_some_and(|id| {
+            let is_known = self.epochs.iter().any(|epoch| epoch.id == id);
+            !is_known && self.epochs.iter().any(|epoch| epoch.id > id)
+        })
+    }
+
+    /// Whether a token says that an epoch has sealed it that comes after all that are known here, soon enough to be one.
+    #[must_use]
+    pub fn is_ahead(&self, token: &[u8]) -> bool {
+        let newest = self.epochs.iter().map(|epoch| epoch.id.0).max().unwrap_or(0);
+        Self::epoch_of(token).is_some_and(|id| id.0 > newest && id.0 - newest <= Self::AHEAD_MAX)
+    }
+
+    fn epoch_of(token: &[u8]) -> Option<EpochId> {
+        Sealed::read(token).map(|sealed| sealed.epoch)
     }
 
     /// The credential that these claims are. The same claims and sealing epoch always give the same bytes.
@@ -120,7 +170,7 @@ impl Keyring {
     /// # Errors
     /// Claims that cannot be, or a failing crypto library.
     pub fn mint(&self, claims: &Claims) -> Result<Credential, MintError> {
-        let epoch = self.epochs.get(self.sealing).ok_or(CryptoError)?;
+        let epoch = self.sealing(claims.issued_at).ok_or(MintError::NoEpoch)?;
         let encoded = claims.encode()?;
         let access_key_id = key_id(epoch, claims, &encoded)?;
         Ok(Credential {
@@ -306,6 +356,45 @@ mod tests {
         let (one, two) = (keyring.mint(&sample()).unwrap(), other.mint(&sample()).unwrap());
         let moved = format!("{}{}", &two.session_token.expose()[..10], &one.session_token.expose()[10..]);
         assert_eq!(keyring.open(one.access_key_id.as_str(), moved.as_bytes()), Err(InvalidToken));
+    }
+
+    /// Which epoch seals is a function of the moment of issue: so all issuers give the same bytes, before and after a rotation.
+    #[test]
+    fn the_moment_of_issue_says_which_epoch_seals() {
+        let at = |seconds| sample().issued_at.plus(seconds);
+        let seals = [(EpochId(1), at(0)), (EpochId(3), at(100)), (EpochId(2), at(50)), (EpochId(4), at(100))];
+        let keyring = Keyring::scheduled((1..=5).map(epoch).collect(), &seals).unwrap();
+        for (seconds, id) in [(0, 1), (49, 1), (50, 2), (99, 2), (100, 4), (1_000_000, 4)] {
+            let claims = Claims { issued_at: at(seconds), expires_at: at(seconds + 100), ..sample() };
+            assert_eq!(keyring.sealing_at(at(seconds)), Some(EpochId(id)), "{seconds}");
+            let alone = Keyring::new(vec![epoch(id)], EpochId(id)).unwrap();
+            assert_eq!(keyring.mint(&claims), alone.mint(&claims), "{seconds}");
+        }
+        let before = Claims { issued_at: sample().issued_at.minus(1), ..sample() };
+        assert_eq!(keyring.mint(&before), Err(MintError::NoEpoch), "its epoch has ended");
+        let error = Keyring::scheduled(vec![epoch(1)], &[]).unwrap_err();
+        assert_eq!(error, KeyringError::NoSealing(EpochId(0)));
+    }
+
+    #[test]
+    fn a_token_tells_whether_its_epoch_has_ended() {
+        let token = |id: u32| {
+            let minted = Keyring::new(vec![epoch(id)], EpochId(id)).unwrap().mint(&sample()).unwrap();
+            minted.session_token.expose().as_bytes().to_vec()
+        };
+        let keyring = keyring(&[2, 4], 4);
+        for (id, has_ended, is_ahead) in [
+            (1, true, false),
+            (2, false, false),
+            (3, true, false),
+            (4, false, false),
+            (5, false, true),
+            (8, false, true),
+            (9, false, false),
+        ] {
+            assert_eq!((keyring.has_ended(&token(id)), keyring.is_ahead(&token(id))), (has_ended, is_ahead), "{id}");
+        }
+        assert!(!keyring.has_ended(b"") && !keyring.is_ahead(b"inb1AAAAA"));
     }
 
     #[test]

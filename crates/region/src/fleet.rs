@@ -6,12 +6,12 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use inborn_credential::{CutOff, Scope};
 use inborn_identity::{CallerKind, InstanceId, UnixTime};
-use inborn_store::{Beat, Heard, InstanceQuery, News, NodeId, Store, StoreError, Topic};
+use inborn_store::{Beat, Heard, InstanceQuery, News, NodeId, RegionNode, Store, StoreError, Topic};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
@@ -26,6 +26,10 @@ const ROUND_MIN: Duration = Duration::from_millis(50);
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Who has not heard for longer is stale.
 pub const STALE_AFTER: Duration = Duration::from_secs(5);
+/// Who has not heard for longer verifies no session at all: it may not know of the epochs that seal now.
+pub(crate) const LAPSED_AFTER: Duration = Duration::from_secs(15);
+/// Of whom no beat was heard for longer nobody waits for: by its own clock it has lapsed long ago.
+const GONE_AFTER: Duration = Duration::from_secs(30);
 /// How long a call waits to hear of a machine that is not known here: it may have been launched at another server just now.
 const CATCH_UP_MAX: Duration = Duration::from_secs(1);
 /// How long entries of the feed are kept.
@@ -86,6 +90,16 @@ pub(crate) struct Fleet {
     /// The last round that came to its end.
     done: watch::Sender<u64>,
     asked: Notify,
+    /// The servers that beat, and when each was seen to do so last.
+    nodes: Mutex<HashMap<NodeId, Seen>>,
+}
+
+/// What is known of a server. Its beats are counted by the clock of whoever sees them: other clocks may be wrong.
+struct Seen {
+    name: String,
+    beaten_at: UnixTime,
+    verifies: u32,
+    at: Instant,
 }
 
 /// When the round began that was the last to come to its end. Two clocks: one stands still while a machine is suspended, the
@@ -118,22 +132,56 @@ impl Fleet {
         settings: FleetSettings,
         now: UnixTime,
     ) -> Result<(Self, Reader), StoreError> {
-        store.beat(Beat { name: settings.name.clone(), at: now }).await?;
+        // It verifies with nothing yet: until it does nobody seals with what is new.
+        store.beat(Beat { name: settings.name.clone(), at: now, verifies: 0 }).await?;
         let at = Instant::now();
         let node = store.node();
         // The first time everything is missed that anybody ever did: it is loaded.
         let news = store.news(Heard { except: Some(node), ..Heard::default() }).await?;
         let heard = Mutex::new(LastHeard { at, at_time: now });
-        let fleet =
-            Self { settings, heard, begun: AtomicU64::new(0), done: watch::Sender::new(0), asked: Notify::new() };
+        let fleet = Self {
+            settings,
+            heard,
+            begun: AtomicU64::new(0),
+            done: watch::Sender::new(0),
+            asked: Notify::new(),
+            nodes: Mutex::default(),
+        };
+        fleet.see(&news.nodes, at);
         Ok((fleet, Reader { heard: news.heard(Some(node)), ahead: BTreeSet::new() }))
     }
 
     /// How long nothing was heard, if that is too long.
     pub(crate) fn stale_for(&self, now: UnixTime) -> Option<Duration> {
+        Some(self.silence(now)).filter(|silence| *silence > STALE_AFTER)
+    }
+
+    fn silence(&self, now: UnixTime) -> Duration {
         let heard = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        let silence = heard.silence(Instant::now(), now);
-        (silence > STALE_AFTER).then_some(silence)
+        heard.silence(Instant::now(), now)
+    }
+
+    /// Notes who has beaten.
+    fn see(&self, found: &[RegionNode], at: Instant) {
+        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        nodes.retain(|id, _| found.iter().any(|node| node.id == *id));
+        for node in found {
+            let new = || Seen { name: node.name.clone(), beaten_at: node.beaten_at, verifies: node.verifies, at };
+            let seen = nodes.entry(node.id).or_insert_with(new);
+            if seen.beaten_at != node.beaten_at || seen.verifies != node.verifies {
+                *seen = new();
+            }
+        }
+    }
+
+    /// The names of the servers that beat and have not said that they verify with an epoch.
+    pub(crate) fn who_does_not_verify(&self, epoch: u32) -> Vec<String> {
+        let now = Instant::now();
+        let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited_for = |seen: &&Seen| seen.verifies < epoch && now.saturating_duration_since(seen.at) <= GONE_AFTER;
+        let mut names: Vec<String> = nodes.values().filter(waited_for).map(|seen| seen.name.clone()).collect();
+        names.sort_unstable();
+        names
     }
 
     /// Whether a call of this effect, by such a caller, to a service is refused while this server is stale.
@@ -167,7 +215,8 @@ async fn beat(region: Weak<RegionServer>) {
         tokio::time::sleep(ROUND).await;
         let Some(region) = region.upgrade() else { return };
         let Some(fleet) = region.fleet() else { return };
-        let beat = Beat { name: fleet.settings.name.clone(), at: region.now() };
+        let verifies = region.epochs().verifies();
+        let beat = Beat { name: fleet.settings.name.clone(), at: region.now(), verifies };
         match region.store().beat(beat).await {
             Ok(()) => {}
             Err(StoreError::Closed) => return,
@@ -202,6 +251,9 @@ impl Reader {
     async fn round(&mut self, region: &RegionServer) -> Result<(), StoreError> {
         let asked = tokio::time::timeout(PATIENCE, region.store().news(self.heard.clone())).await;
         let news = asked.map_err(|_| StoreError::Unavailable("it did not answer in time".to_owned()))??;
+        if let Some(fleet) = region.fleet() {
+            fleet.see(&news.nodes, Instant::now());
+        }
         if news.missed {
             tracing::warn!("this server was away for too long to hear of every change: it reads everything again");
             region.read_again().await?;
@@ -227,11 +279,21 @@ impl RegionServer {
         self.fleet.as_ref()
     }
 
+    /// Whether this server has not heard for too long what others change.
+    pub(crate) fn is_stale(&self) -> bool {
+        self.fleet().is_some_and(|fleet| fleet.stale_for(self.now()).is_some())
+    }
+
+    /// Whether it has not heard for so long that it may not know of the epochs that seal now.
+    pub(crate) fn has_lapsed(&self) -> bool {
+        self.fleet().is_some_and(|fleet| fleet.silence(self.now()) > LAPSED_AFTER)
+    }
+
     /// Acts upon what others have changed.
     async fn follow(&self, topics: impl Iterator<Item = &Topic>) -> Result<(), StoreError> {
         let mut instances = BTreeSet::new();
         let (mut roles, mut documents, mut host_management, mut sessions) = (false, false, false, false);
-        let (mut quarantines, mut ended) = (false, Vec::new());
+        let (mut quarantines, mut epochs, mut ended) = (false, false, Vec::new());
         for topic in topics {
             match topic {
                 Topic::Instances(ids) => instances.extend(ids.iter().copied()),
@@ -251,9 +313,14 @@ impl RegionServer {
                 }
                 Topic::Quarantines => quarantines = true,
                 Topic::Setting(name) => host_management |= HostManagement::is_named(name),
-                // Nothing makes an epoch or an operator while a region runs.
+                Topic::Epochs => epochs = true,
+                // Nothing makes an operator while a region runs.
                 _ => {}
             }
+        }
+        // First of all: what comes next may be sealed with a new one.
+        if epochs {
+            self.hear_epochs().await?;
         }
         let instances: Vec<InstanceId> = instances.into_iter().collect();
         for ids in instances.chunks(InstanceQuery::LIMIT_MAX as usize) {
@@ -288,6 +355,7 @@ impl RegionServer {
 
     /// Reads everything that others may have changed.
     async fn read_again(&self) -> Result<(), StoreError> {
+        self.hear_epochs().await?;
         for recorded in self.store.cut_offs().await? {
             self.authenticator.cut_off(secrets::cut_off(recorded.cut_off), recorded.at);
         }

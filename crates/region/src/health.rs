@@ -43,7 +43,7 @@ impl RegionServer {
             Err(_) => Some(Fault::StoreSilent),
         };
         let audit = (!self.audit.accepts_mutations()).then_some(Fault::Audit);
-        let epoch = self.authenticator.keyring().sealing().is_none().then_some(Fault::Epoch);
+        let epoch = self.authenticator.keyring().sealing_at(self.now()).is_none().then_some(Fault::Epoch);
         let silence = self.fleet().and_then(|fleet| fleet.stale_for(self.now()));
         let stale = silence.map(|silence| Fault::Stale(silence.as_secs()));
         [store, audit, stale, epoch].into_iter().flatten().collect()

@@ -13,6 +13,7 @@ mod audit;
 mod channels;
 mod detection;
 mod documents;
+mod epochs;
 mod fleet;
 mod gateway;
 mod guardduty;
@@ -52,6 +53,7 @@ use inborn_store::{Change, Instance, InstanceState, StateReason, Store, StoreErr
 use agents::Agents;
 use channels::Channels;
 use documents::Documents;
+use epochs::Epochs;
 use fleet::Fleet;
 use gateway::Bounds;
 use guardduty::GuardDuty;
@@ -66,6 +68,7 @@ use user_keys::UserKeys;
 
 pub use audit::{Audit, AuditReader, Entry as AuditEntry, LINE_BYTES_MAX, Rotation as AuditRotation};
 pub use detection::{Detection, DetectionSettings, FindingOutput, FindingSink, Recording};
+pub use epochs::EpochSettings;
 pub use fleet::{FleetSettings, STALE_AFTER, StalePolicy};
 pub use gateway::{BODY_TIMEOUT, RequestOrigin};
 pub use guardduty::EventSource;
@@ -152,6 +155,8 @@ pub struct Opening {
     pub rates: Rates,
     /// What is taken of machines that tell what they see.
     pub telemetry: TelemetrySettings,
+    /// How epochs follow each other.
+    pub epochs: EpochSettings,
     /// How it takes part, where other servers may have the store open too; `None`: it is alone.
     pub fleet: Option<FleetSettings>,
 }
@@ -162,6 +167,7 @@ pub struct RegionServer {
     clock: Arc<dyn Clock>,
     store: Arc<dyn Store>,
     authenticator: Arc<Authenticator>,
+    epochs: Epochs,
     machines: Machines,
     roles: Roles,
     host_management: HostManagement,
@@ -201,7 +207,7 @@ impl RegionServer {
     /// # Errors
     /// See [`OpenError`]; nothing that was there is ever replaced.
     pub async fn open(store: Arc<dyn Store>, opening: Opening, clock: Arc<dyn Clock>) -> Result<Arc<Self>, OpenError> {
-        let Opening { identity, key_source, audit_file, rates, telemetry, fleet } = opening;
+        let Opening { identity, key_source, audit_file, rates, telemetry, epochs, fleet } = opening;
         let now = clock.now();
         // Before anything is loaded: what is changed from here on is heard of.
         let (fleet, reader) = match fleet {
@@ -212,6 +218,7 @@ impl RegionServer {
         let secrets = secrets::Secrets::open(&store, &key_source, &identity, now).await?;
         let operator_key = secrets::operator_key(&secrets.operators, identity.account);
         let keyring = Arc::new(secrets.keyring);
+        let epochs = Epochs::new(secrets.kek, key_source, epochs, secrets.epochs);
         let authenticator = Authenticator::new(identity.partition, identity.region.clone(), keyring)?;
         authenticator.set_operators(secrets.operators).map_err(|_| OpenError::Damaged("an operator's record"))?;
         let authenticator = Arc::new(authenticator);
@@ -238,6 +245,7 @@ impl RegionServer {
             clock,
             store,
             authenticator,
+            epochs,
             machines,
             roles,
             host_management,
@@ -269,6 +277,7 @@ impl RegionServer {
         if let Some(reader) = reader {
             fleet::start(&region, reader);
         }
+        epochs::start(&region);
         Ok(region)
     }
 
@@ -411,8 +420,12 @@ impl RegionServer {
         self.clock.now()
     }
 
-    /// A machine that may be given something now: it runs, and is not in quarantine.
+    /// A machine that may be given something now, as far as this server knows: it runs, and is not in quarantine.
     fn entitled(&self, instance: InstanceId) -> Option<Arc<Instance>> {
+        // Who has not heard may not know of the epoch that seals, nor of an end of the machine.
+        if self.is_stale() {
+            return None;
+        }
         let machine = self.machines.get(instance).filter(|machine| machine.state == InstanceState::Running)?;
         self.quarantines.of(&machine).is_none().then_some(machine)
     }

@@ -175,7 +175,8 @@ impl RegionServer {
         }
     }
 
-    fn cut_off_all(&self, cut_offs: &[RecordedCutOff]) {
+    /// The same cut-offs that the store has, for the verifier of this process.
+    pub(crate) fn cut_off_all(&self, cut_offs: &[RecordedCutOff]) {
         for recorded in cut_offs {
             self.authenticator.cut_off(secrets::cut_off(recorded.cut_off), recorded.at);
         }

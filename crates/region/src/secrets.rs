@@ -7,13 +7,14 @@ use inborn_credential::{
     CryptoError, CutOff, Epoch, EpochId, EpochRoot, Kek, KekError, Keyring, Operator, Scope, SecretAccessKey,
     generate_long_lived,
 };
-use inborn_identity::{AccountId, Principal, UnixTime};
+use inborn_identity::{AccountId, Partition, Principal, UnixTime};
 use inborn_pki::{Authority, SealableKey};
 use inborn_ssh::{AUTHORITY_SEED_BYTES, HostAuthority};
 use inborn_store::{EpochState, Sealed, SealedEpoch, SettingChange, Store};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use crate::epochs::new_epoch;
 use crate::key_file::{self, KeyFileError};
 use crate::signers::Signers;
 use crate::{OpenError, RegionIdentity};
@@ -36,6 +37,8 @@ pub enum KeySource {
 
 /// The secrets of a region, opened.
 pub(crate) struct Secrets {
+    pub(crate) kek: Arc<Kek>,
+    pub(crate) epochs: Vec<SealedEpoch>,
     pub(crate) keyring: Keyring,
     pub(crate) operators: Vec<Operator>,
     pub(crate) authority: Authority,
@@ -69,13 +72,14 @@ impl Secrets {
     ) -> Result<Self, OpenError> {
         check_identity(store, identity).await?;
         let sealed = store.epochs().await?;
-        let kek = key_encryption_key(source, sealed.is_empty())?;
-        let keyring = keyring(store, &kek, source, sealed, identity, now).await?;
+        let kek = Arc::new(key_encryption_key(source, sealed.is_empty())?);
+        let epochs = if sealed.is_empty() { first_epoch(store, &kek, now).await? } else { sealed };
+        let keyring = open_epochs(&kek, source, identity.partition, &epochs)?;
         let operators = operators(store, &kek, source, identity, now).await?;
         let authority = authority(store, &kek, source, identity, now).await?;
         let ssh_authority = ssh_authority(store, &kek, source).await?;
-        let signers = Signers::open(store, kek, source, identity).await?;
-        Ok(Self { keyring, operators, authority, ssh_authority, signers })
+        let signers = Signers::open(store, Arc::clone(&kek), source, identity).await?;
+        Ok(Self { kek, epochs, keyring, operators, authority, ssh_authority, signers })
     }
 }
 
@@ -115,35 +119,34 @@ fn key_encryption_key(source: &KeySource, is_first_start: bool) -> Result<Kek, O
     Ok(Kek::from_bytes(&bytes)?)
 }
 
-async fn keyring(
-    store: &Arc<dyn Store>,
+/// The first epoch of a new store, which seals from the beginning.
+async fn first_epoch(store: &Arc<dyn Store>, kek: &Kek, now: UnixTime) -> Result<Vec<SealedEpoch>, OpenError> {
+    let epoch = SealedEpoch { state: EpochState::Sealing, ..new_epoch(kek, FIRST_EPOCH.0, now)? };
+    store.put_epoch(epoch).await?;
+    Ok(store.epochs().await?)
+}
+
+/// The keyring of these epochs: those that are not retired verify, and seal from when it was said on.
+pub(crate) fn open_epochs(
     kek: &Kek,
     source: &KeySource,
-    sealed: Vec<SealedEpoch>,
-    identity: &RegionIdentity,
-    now: UnixTime,
+    partition: Partition,
+    sealed: &[SealedEpoch],
 ) -> Result<Keyring, OpenError> {
-    let mut epochs = Vec::new();
-    let mut sealing = FIRST_EPOCH;
-    if sealed.is_empty() {
-        let root = EpochRoot::generate()?;
-        let blob = Sealed::new(kek.seal(&epoch_label(FIRST_EPOCH), root.expose())?);
-        store.put_epoch(SealedEpoch { id: FIRST_EPOCH.0, blob, created_at: now, state: EpochState::Sealing }).await?;
-        epochs.push(Epoch::new(FIRST_EPOCH, &root, identity.partition)?);
-    }
+    let (mut epochs, mut schedule) = (Vec::new(), Vec::new());
     for epoch in sealed.iter().filter(|epoch| epoch.state != EpochState::Retired) {
         let id = EpochId(epoch.id);
         let root = unseal(kek, source, &epoch_label(id), &epoch.blob)?;
         let root: [u8; EpochRoot::BYTES] = root.as_slice().try_into().map_err(|_| OpenError::Damaged("an epoch"))?;
-        epochs.push(Epoch::new(id, &EpochRoot::from_bytes(root), identity.partition)?);
+        epochs.push(Epoch::new(id, &EpochRoot::from_bytes(root), partition)?);
         if epoch.state == EpochState::Sealing {
-            sealing = id;
+            schedule.push((id, epoch.seals_from.unwrap_or_default()));
         }
     }
-    Ok(Keyring::new(epochs, sealing)?)
+    Ok(Keyring::scheduled(epochs, &schedule)?)
 }
 
-fn epoch_label(id: EpochId) -> String {
+pub(crate) fn epoch_label(id: EpochId) -> String {
     format!("epoch {}", id.0)
 }
 

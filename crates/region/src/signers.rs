@@ -20,7 +20,7 @@ const SETTING_INSTANCE_CONNECT: &str = "instance-connect";
 
 /// The signers of a region, as far as they are there.
 pub(crate) struct Signers {
-    kek: Kek,
+    kek: Arc<Kek>,
     source: KeySource,
     documents: ArcSwapOption<DocumentSigner>,
     instance_connect: ArcSwapOption<InstanceConnectSigner>,
@@ -32,7 +32,7 @@ impl Signers {
     /// Reads those that are sealed.
     pub(crate) async fn open(
         store: &Arc<dyn Store>,
-        kek: Kek,
+        kek: Arc<Kek>,
         source: &KeySource,
         identity: &RegionIdentity,
     ) -> Result<Self, OpenError> {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use common::*;
 use inborn_credential::Delivery;
 use inborn_identity::InstanceId;
-use inborn_region::{FleetSettings, KeySource, Opening, Rates, StalePolicy, TelemetrySettings};
+use inborn_region::{EpochSettings, FleetSettings, KeySource, Opening, Rates, StalePolicy, TelemetrySettings};
 use inborn_store::{CutOff, CutOffScope, RecordedCutOff, SqliteStore, Store};
 use inborn_testkit::FaultyStore;
 
@@ -40,6 +40,7 @@ async fn fleet(stale: &[(&str, StalePolicy)]) -> Fleet {
             audit_file: directory.path().join("audit.jsonl"),
             rates: Rates::default(),
             telemetry: TelemetrySettings::default(),
+            epochs: EpochSettings::DEFAULT,
             fleet: Some(FleetSettings { name: name.to_owned(), stale }),
         };
         start_opening(directory, store, opening).await

@@ -122,10 +122,11 @@ pub(crate) type Beating = (Beat, NodeId, u64);
 
 /// See [`inborn_store::Store::beat`].
 pub(crate) async fn beat(session: &Session<'_>, (beat, id, settled): &Beating) -> Outcome<()> {
-    let sql = "INSERT INTO region_nodes (id, name, started_at, beaten_at, settled, forgotten) VALUES ($1, $2, $3, $3, $4, 0) \
-        ON CONFLICT (id) DO UPDATE SET name = excluded.name, beaten_at = excluded.beaten_at, settled = \
+    let sql = "INSERT INTO region_nodes (id, name, started_at, beaten_at, verifies, settled, forgotten) \
+        VALUES ($1, $2, $3, $3, $5, $4, 0) ON CONFLICT (id) DO UPDATE SET name = excluded.name, \
+        beaten_at = excluded.beaten_at, verifies = excluded.verifies, settled = \
         CASE WHEN excluded.settled > region_nodes.settled THEN excluded.settled ELSE region_nodes.settled END";
-    session.run(sql, values![id.to_string(), &beat.name, beat.at, bounded(*settled)]).await.map(drop)
+    session.run(sql, values![id.to_string(), &beat.name, beat.at, bounded(*settled), beat.verifies]).await.map(drop)
 }
 
 /// See [`inborn_store::Store::news`]. All of one moment: an entry up to a settled number is seen with that number.
@@ -136,11 +137,12 @@ pub(crate) async fn news(session: &Session<'_>, heard: &Heard) -> Outcome<News> 
             name: row.text("name")?,
             started_at: row.moment("started_at")?,
             beaten_at: row.moment("beaten_at")?,
+            verifies: row.number("verifies")?,
             settled: row.number("settled")?,
             forgotten: row.number("forgotten")?,
         })
     };
-    let sql = "SELECT id, name, started_at, beaten_at, settled, forgotten FROM region_nodes ORDER BY id";
+    let sql = "SELECT id, name, started_at, beaten_at, verifies, settled, forgotten FROM region_nodes ORDER BY id";
     let nodes: Vec<RegionNode> = session.rows(sql, &[]).await?.iter().map(read).collect::<Outcome<_>>()?;
     let mut writers = Vec::new();
     for node in &nodes {

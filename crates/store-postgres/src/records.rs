@@ -3,7 +3,9 @@
 use core::fmt::Display;
 
 use inborn_identity::UnixTime;
-use inborn_store::{Conflict, CutOff, CutOffScope, Operator, RecordedCutOff, Sealed, SealedEpoch, SettingChange};
+use inborn_store::{
+    Conflict, CutOff, CutOffScope, EpochChange, Operator, RecordedCutOff, Sealed, SealedEpoch, SettingChange,
+};
 
 use crate::fault::{self, Outcome};
 use crate::transaction::Session;
@@ -49,17 +51,56 @@ pub(crate) async fn epochs(session: &Session<'_>) -> Outcome<Vec<SealedEpoch>> {
             blob: Sealed::new(row.bytes("sealed_root")?),
             created_at: row.moment("created_at")?,
             state: row.parsed("state")?,
+            seals_from: row.moment_if_any("seals_from")?,
+            ended_at: row.moment_if_any("ended_at")?,
+            revoked: row.flag("revoked")?,
         })
     };
-    let sql = "SELECT id, sealed_root, created_at, state FROM epochs ORDER BY id";
+    let sql = "SELECT id, sealed_root, created_at, state, seals_from, ended_at, revoked FROM epochs ORDER BY id";
     session.rows(sql, &[]).await?.iter().map(read).collect()
 }
 
 /// See [`inborn_store::Store::put_epoch`].
 pub(crate) async fn put_epoch(session: &Session<'_>, epoch: &SealedEpoch) -> Outcome<()> {
-    let sql = "INSERT INTO epochs (id, sealed_root, created_at, state) VALUES ($1, $2, $3, $4)";
-    let row = values![epoch.id, epoch.blob.as_bytes(), epoch.created_at, epoch.state.as_str()];
+    let sql = "INSERT INTO epochs (id, sealed_root, created_at, state, seals_from, ended_at, revoked) \
+        VALUES ($1, $2, $3, $4, $5, $6, $7)";
+    let row = values![
+        epoch.id,
+        epoch.blob.as_bytes(),
+        epoch.created_at,
+        epoch.state.as_str(),
+        epoch.seals_from,
+        epoch.ended_at,
+        epoch.revoked,
+    ];
     session.put(sql, row, "an epoch").await
+}
+
+/// See [`inborn_store::Store::change_epochs`].
+pub(crate) async fn change_epochs(
+    session: &Session<'_>,
+    (changes, cut_offs): &(Vec<EpochChange>, Vec<RecordedCutOff>),
+) -> Outcome<()> {
+    let found = epochs(session).await?;
+    for EpochChange { expected, after } in changes {
+        if !found.contains(expected) {
+            return Err(Conflict::EpochChanged(expected.id).into());
+        }
+        let sql = "UPDATE epochs SET sealed_root = $2, state = $3, seals_from = $4, ended_at = $5, revoked = $6 WHERE id = $1";
+        let row = values![
+            after.id,
+            after.blob.as_bytes(),
+            after.state.as_str(),
+            after.seals_from,
+            after.ended_at,
+            after.revoked,
+        ];
+        session.run(sql, row).await?;
+    }
+    for cut_off in cut_offs {
+        put_cut_off(session, cut_off).await?;
+    }
+    Ok(())
 }
 
 /// See [`inborn_store::Store::cut_offs`].

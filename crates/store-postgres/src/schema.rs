@@ -25,6 +25,8 @@ const MIGRATIONS: &[Migration] = &[
     Migration { sql: include_str!("../migrations/0003.sql"), usable_from: 3 },
     // A program that knows no quarantine would let in who is in it.
     Migration { sql: include_str!("../migrations/0004.sql"), usable_from: 4 },
+    // A program that reads its epochs once would seal with one that is over.
+    Migration { sql: include_str!("../migrations/0005.sql"), usable_from: 5 },
 ];
 
 /// How often a migration is begun again, when another program migrates at the same time.

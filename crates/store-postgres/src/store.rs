@@ -6,11 +6,11 @@ use deadpool_postgres::{Object, Pool};
 use inborn_identity::{AccountId, HostId, InstanceId, RoleName, UnixTime};
 use inborn_store::{
     AgentReport, Beat, ChangeRequest, Changed, Command, CommandChange, CommandQuery, CommandRetention, Detector,
-    DetectorPart, Document, Finding, FindingQuery, FindingRetention, Future, Heard, Host, HostChange, HostJoin,
-    HostKeys, HostKeysChange, Instance, InstancePage, InstanceQuery, InventoryChange, InventoryQuery, InventoryRecord,
-    Invocation, JoinToken, KeyPair, LaunchOutcome, LaunchRequest, News, Node, NodeId, Operator, PartKind, Quarantine,
-    QuarantineScope, RecordedCutOff, Registration, RegistrationChange, Role, SealedEpoch, SentCommand, Session,
-    SessionEnd, SessionQuery, SessionRetention, SettingChange, Store, StoreError, Topic,
+    DetectorPart, Document, EpochChange, Finding, FindingQuery, FindingRetention, Future, Heard, Host, HostChange,
+    HostJoin, HostKeys, HostKeysChange, Instance, InstancePage, InstanceQuery, InventoryChange, InventoryQuery,
+    InventoryRecord, Invocation, JoinToken, KeyPair, LaunchOutcome, LaunchRequest, News, Node, NodeId, Operator,
+    PartKind, Quarantine, QuarantineScope, RecordedCutOff, Registration, RegistrationChange, Role, SealedEpoch,
+    SentCommand, Session, SessionEnd, SessionQuery, SessionRetention, SettingChange, Store, StoreError, Topic,
 };
 use tokio::sync::RwLock;
 
@@ -218,6 +218,17 @@ impl Store for PostgresStore {
 
     fn put_epoch(&self, epoch: SealedEpoch) -> Future<'_, ()> {
         self.tell(epoch, |session, request| Box::pin(records::put_epoch(session, request)), |_, ()| vec![Topic::Epochs])
+    }
+
+    fn change_epochs(&self, changes: Vec<EpochChange>, cut_offs: Vec<RecordedCutOff>) -> Future<'_, ()> {
+        match EpochChange::check_all(&changes) {
+            Ok(()) => self.tell(
+                (changes, cut_offs),
+                |session, request| Box::pin(records::change_epochs(session, request)),
+                |(_, cut_offs), ()| Topic::of_epochs(cut_offs),
+            ),
+            Err(error) => refuse(error),
+        }
     }
 
     fn cut_offs(&self) -> Future<'_, Vec<RecordedCutOff>> {

@@ -230,7 +230,7 @@ async fn databases_that_are_not_fit_are_refused() {
     drop(PostgresStore::open(&url).await.unwrap());
     assert_eq!(cluster.sql(&url, "SELECT version FROM schema_version"), "7");
     cluster.sql(&url, "UPDATE schema_version SET usable_from = 7");
-    assert_eq!(PostgresStore::open(&url).await.err(), Some(StoreError::Newer { found: 7, known: 3 }));
+    assert_eq!(PostgresStore::open(&url).await.err(), Some(StoreError::Newer { found: 7, known: 5 }));
 
     let url = cluster.database();
     cluster.sql(&url, "CREATE TABLE orders (id BIGINT)");
@@ -269,7 +269,7 @@ async fn no_change_goes_unheard() {
     const LAUNCHES: u32 = 20;
     let Some(cluster) = common::cluster() else { return };
     let stores = stores(&cluster.database()).await;
-    let beat = |seconds| Beat { name: "node".into(), at: LAUNCHED_AT.plus(seconds) };
+    let beat = |seconds| Beat { name: "node".into(), at: LAUNCHED_AT.plus(seconds), verifies: 0 };
     for store in &stores {
         store.beat(beat(0)).await.unwrap();
     }
@@ -280,7 +280,7 @@ async fn no_change_goes_unheard() {
             for launched in 0..LAUNCHES {
                 store.launch(launch(vec![bare(number * LAUNCHES + launched)])).await.unwrap();
                 if launched % 4 == 0 {
-                    store.beat(Beat { name: "node".into(), at: LAUNCHED_AT }).await.unwrap();
+                    store.beat(Beat { name: "node".into(), at: LAUNCHED_AT, verifies: 0 }).await.unwrap();
                 }
             }
         });

@@ -30,6 +30,9 @@ pub enum Conflict {
     /// The setting no longer has the value that the writer expected.
     #[error("setting {0} was changed by somebody else: read it and decide again")]
     SettingChanged(String),
+    /// The epoch is no longer as the writer expected.
+    #[error("epoch {0} was changed by somebody else: read it and decide again")]
+    EpochChanged(u32),
     /// The record of host keys is no longer the one that the writer decided by.
     #[error("the host keys of {0} were changed by somebody else: read them and decide again")]
     HostKeysChanged(InstanceId),

@@ -55,6 +55,8 @@ pub struct Beat {
     pub name: String,
     /// When it says so.
     pub at: UnixTime,
+    /// The highest epoch that it verifies with; 0: none yet.
+    pub verifies: u32,
 }
 
 impl Beat {
@@ -84,6 +86,8 @@ pub struct RegionNode {
     pub started_at: UnixTime,
     /// When it beat last, by its own clock.
     pub beaten_at: UnixTime,
+    /// The highest epoch that it verifies with, as it said last.
+    pub verifies: u32,
     /// No entry of this serial or a lower one is still to come.
     pub settled: u64,
     /// The highest serial of which an entry was forgotten.
@@ -139,6 +143,12 @@ impl Topic {
         });
         let instances = (!ids.is_empty()).then_some(Self::Instances(ids));
         instances.into_iter().chain(cut_offs).collect()
+    }
+
+    /// What a change of epochs is told of as. The cut-offs first: whoever has heard of the change has heard of them.
+    #[must_use]
+    pub fn of_epochs(cut_offs: &[RecordedCutOff]) -> Vec<Self> {
+        cut_offs.iter().copied().map(Self::CutOff).chain([Self::Epochs]).collect()
     }
 
     /// What the end of a quarantine is told of as.
@@ -357,14 +367,15 @@ mod tests {
     #[test]
     fn names_below_at_and_above_the_longest() {
         for (length, is_good) in [(254, true), (255, true), (256, false)] {
-            let beat = Beat { name: "n".repeat(length), at: UnixTime::from_secs(1) };
+            let beat = Beat { name: "n".repeat(length), at: UnixTime::from_secs(1), verifies: 0 };
             assert_eq!(beat.check().is_ok(), is_good, "{length}");
         }
     }
 
     fn node(id: u64, settled: u64, forgotten: u64) -> RegionNode {
         let at = UnixTime::from_secs(1);
-        RegionNode { id: NodeId::new(id), name: String::new(), started_at: at, beaten_at: at, settled, forgotten }
+        let name = String::new();
+        RegionNode { id: NodeId::new(id), name, started_at: at, beaten_at: at, verifies: 0, settled, forgotten }
     }
 
     fn rows(count: usize) -> Vec<(NodeId, u64, String, String)> {

@@ -39,7 +39,7 @@ pub use command::{
 pub use cut_off::{CutOff, CutOffScope, RecordedCutOff};
 pub use detector::{AgentReport, Detector, DetectorPart, PartKind};
 pub use document::Document;
-pub use epoch::{EpochState, Sealed, SealedEpoch};
+pub use epoch::{EpochChange, EpochState, Sealed, SealedEpoch};
 pub use error::{Conflict, StoreError};
 pub use feed::{Beat, Entry, Heard, News, NodeId, RegionNode, Topic};
 pub use finding::{Finding, FindingPlace, FindingQuery, FindingRetention};

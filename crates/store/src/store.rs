@@ -6,11 +6,11 @@ use inborn_identity::{AccountId, HostId, InstanceId, RoleName, UnixTime};
 
 use crate::{
     AgentReport, Beat, ChangeRequest, Changed, Command, CommandChange, CommandQuery, CommandRetention, Detector,
-    DetectorPart, Document, Finding, FindingQuery, FindingRetention, Heard, Host, HostChange, HostJoin, HostKeys,
-    HostKeysChange, Instance, InstanceState, InventoryChange, InventoryQuery, InventoryRecord, Invocation, JoinToken,
-    KeyPair, News, Node, NodeId, Operator, PartKind, Quarantine, QuarantineScope, RecordedCutOff, Registration,
-    RegistrationChange, Role, SealedEpoch, SentCommand, Session, SessionEnd, SessionQuery, SessionRetention,
-    StoreError,
+    DetectorPart, Document, EpochChange, Finding, FindingQuery, FindingRetention, Heard, Host, HostChange, HostJoin,
+    HostKeys, HostKeysChange, Instance, InstanceState, InventoryChange, InventoryQuery, InventoryRecord, Invocation,
+    JoinToken, KeyPair, News, Node, NodeId, Operator, PartKind, Quarantine, QuarantineScope, RecordedCutOff,
+    Registration, RegistrationChange, Role, SealedEpoch, SentCommand, Session, SessionEnd, SessionQuery,
+    SessionRetention, StoreError,
 };
 
 /// What every verb gives: boxed, so that the trait is object safe.
@@ -250,6 +250,12 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// `Conflict`: there is one with this id.
     fn put_epoch(&self, epoch: SealedEpoch) -> Future<'_, ()>;
+
+    /// Changes epochs and cuts off in the same step: all of it or nothing.
+    ///
+    /// # Errors
+    /// `Conflict`: an epoch is not as expected; `Invalid`: one would go back, or too many.
+    fn change_epochs(&self, changes: Vec<EpochChange>, cut_offs: Vec<RecordedCutOff>) -> Future<'_, ()>;
 
     /// All cut-offs, in a fixed order.
     fn cut_offs(&self) -> Future<'_, Vec<RecordedCutOff>>;

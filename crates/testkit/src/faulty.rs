@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use inborn_identity::{AccountId, HostId, InstanceId, RoleName, UnixTime};
 use inborn_store::{
     AgentReport, Beat, ChangeRequest, Changed, Command, CommandChange, CommandQuery, CommandRetention, Detector,
-    DetectorPart, Document, Finding, FindingQuery, FindingRetention, Future, Heard, Host, HostChange, HostJoin,
-    HostKeys, HostKeysChange, Instance, InstancePage, InstanceQuery, InventoryChange, InventoryQuery, InventoryRecord,
-    Invocation, JoinToken, KeyPair, LaunchOutcome, LaunchRequest, News, Node, NodeId, Operator, PartKind, Quarantine,
-    QuarantineScope, RecordedCutOff, Registration, RegistrationChange, Role, SealedEpoch, SentCommand, Session,
-    SessionEnd, SessionQuery, SessionRetention, SettingChange, Store, StoreError,
+    DetectorPart, Document, EpochChange, Finding, FindingQuery, FindingRetention, Future, Heard, Host, HostChange,
+    HostJoin, HostKeys, HostKeysChange, Instance, InstancePage, InstanceQuery, InventoryChange, InventoryQuery,
+    InventoryRecord, Invocation, JoinToken, KeyPair, LaunchOutcome, LaunchRequest, News, Node, NodeId, Operator,
+    PartKind, Quarantine, QuarantineScope, RecordedCutOff, Registration, RegistrationChange, Role, SealedEpoch,
+    SentCommand, Session, SessionEnd, SessionQuery, SessionRetention, SettingChange, Store, StoreError,
 };
 
 /// How a write fails.
@@ -175,6 +175,10 @@ impl Store for FaultyStore {
 
     fn put_epoch(&self, epoch: SealedEpoch) -> Future<'_, ()> {
         self.write(|store| store.put_epoch(epoch))
+    }
+
+    fn change_epochs(&self, changes: Vec<EpochChange>, cut_offs: Vec<RecordedCutOff>) -> Future<'_, ()> {
+        self.write(move |store| store.change_epochs(changes, cut_offs))
     }
 
     fn cut_offs(&self) -> Future<'_, Vec<RecordedCutOff>> {

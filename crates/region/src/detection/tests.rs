@@ -87,6 +87,7 @@ async fn start(settings: DetectionSettings) -> Setup {
         audit_file: directory.path().join("audit.jsonl"),
         rates: Rates::default(),
         telemetry: TelemetrySettings::default(),
+        epochs: crate::EpochSettings::DEFAULT,
         fleet: None,
     };
     let store = Arc::new(SqliteStore::in_memory().unwrap());

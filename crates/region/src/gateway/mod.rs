@@ -331,10 +331,23 @@ impl RegionServer {
     ) -> Result<Caller, Problem> {
         let body_sha256 = inborn_sigv4::sha256(body);
         let presented = signed.presented.map_err(|fault| Problem::Signature(fault.clone()))?;
-        let caller = self
-            .authenticator
-            .authenticate_presented(presented, signed.request, &body_sha256, endpoint, exchange.received)
-            .map_err(auth_problem)?;
+        let authenticate = || {
+            let now = exchange.received;
+            self.authenticator.authenticate_presented(presented, signed.request, &body_sha256, endpoint, now)
+        };
+        let token = presented.token();
+        self.check_epochs_are_known(exchange.service, token)?;
+        let caller = match (authenticate(), self.fleet()) {
+            // Another server may have made the epoch a moment ago.
+            (Err(AuthFault::TokenInvalid), Some(fleet))
+                if token.is_some_and(|token| self.authenticator.keyring().is_ahead(token)) =>
+            {
+                fleet.catch_up().await;
+                authenticate()
+            }
+            (caller, _) => caller,
+        };
+        let caller = caller.map_err(auth_problem)?;
         if let Some(claims) = caller.claims.as_deref() {
             if let (Err(_), Some(fleet)) = (self.check_alive(claims), self.fleet()) {
                 // It may have been launched or started at another server a moment ago.
@@ -377,6 +390,17 @@ impl RegionServer {
             }
         }
         Ok(())
+    }
+
+    /// Who has not heard for long knows neither which epochs seal now nor which have ended: it lets no session in, whatever the
+    /// policies say.
+    fn check_epochs_are_known(&self, service: Option<&'static Service>, token: Option<&[u8]>) -> Result<(), Problem> {
+        if token.is_none() || !self.has_lapsed() {
+            return Ok(());
+        }
+        let service = service.map_or("other", |service| service.name);
+        self.metrics.stale.get_or_create(&StaleLabels { service, outcome: "refused" }).inc();
+        Err(Problem::Unavailable)
     }
 
     /// Whether an operation is done although this server may not know what others have changed.

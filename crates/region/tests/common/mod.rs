@@ -14,7 +14,9 @@ use std::sync::Arc;
 use inborn_credential::{Credential, Delivery};
 use inborn_identity::{AccountId, Clock, InstanceId, Partition, UnixTime};
 use inborn_listener::Limits;
-use inborn_region::{KeySource, Opening, Rates, RegionIdentity, RegionServer, RequestOrigin, TelemetrySettings};
+use inborn_region::{
+    EpochSettings, KeySource, Opening, Rates, RegionIdentity, RegionServer, RequestOrigin, TelemetrySettings,
+};
 use inborn_sigv4::sign::{Credentials, Target, sign};
 use inborn_sigv4::{Header, PathMode};
 use inborn_store::{SqliteStore, Store};
@@ -125,7 +127,15 @@ pub async fn start_by(
     telemetry: TelemetrySettings,
 ) -> Running {
     let audit_file = directory.path().join("audit.jsonl");
-    let opening = Opening { identity: identity(), key_source, audit_file, rates, telemetry, fleet: None };
+    let opening = Opening {
+        identity: identity(),
+        key_source,
+        audit_file,
+        rates,
+        telemetry,
+        epochs: EpochSettings::DEFAULT,
+        fleet: None,
+    };
     start_opening(directory, store, opening).await
 }
 

@@ -13,7 +13,7 @@ use crate::{
 };
 
 async fn beat(store: &Arc<dyn Store>, at: UnixTime) {
-    assert_eq!(store.beat(Beat { name: "one ☃".into(), at }).await, Ok(()));
+    assert_eq!(store.beat(Beat { name: "one ☃".into(), at, verifies: 7 }).await, Ok(()));
 }
 
 /// What is told behind these positions, and the positions behind it.
@@ -40,11 +40,12 @@ pub async fn nodes_beat(store: Arc<dyn Store>) {
         name: "one ☃".into(),
         started_at: LAUNCHED_AT,
         beaten_at: LAUNCHED_AT.plus(7),
+        verifies: 7,
         settled: 0,
         forgotten: 0,
     };
     assert_eq!(nodes, [node]);
-    let long = Beat { name: "n".repeat(Beat::NAME_MAX + 1), at: LAUNCHED_AT };
+    let long = Beat { name: "n".repeat(Beat::NAME_MAX + 1), at: LAUNCHED_AT, verifies: 0 };
     assert!(matches!(store.beat(long).await, Err(StoreError::Invalid(_))));
 }
 

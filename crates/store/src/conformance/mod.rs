@@ -11,6 +11,7 @@
 mod changes;
 mod commands;
 mod detectors;
+mod epochs;
 mod feed;
 mod findings;
 mod host_keys;
@@ -27,6 +28,7 @@ mod sessions;
 pub use changes::*;
 pub use commands::*;
 pub use detectors::*;
+pub use epochs::*;
 pub use feed::*;
 pub use findings::*;
 pub use host_keys::*;
@@ -80,6 +82,8 @@ macro_rules! conformance_tests {
             user_data_changes_while_stopped,
             key_pairs_are_their_accounts_own,
             epochs_are_kept_and_never_replaced,
+            epochs_go_on_and_never_back,
+            one_of_many_changes_an_epoch,
             cut_offs_only_grow_stronger,
             cut_offs_are_forgotten_by_age,
             quarantines_last_until_they_are_ended,

@@ -218,7 +218,15 @@ pub fn key_pair(number: u8) -> KeyPair {
 /// Epoch number `id`.
 #[must_use]
 pub fn epoch(id: u32, state: EpochState) -> SealedEpoch {
-    SealedEpoch { id, blob: Sealed::new(id.to_be_bytes().repeat(9)), created_at: LAUNCHED_AT, state }
+    SealedEpoch {
+        id,
+        blob: Sealed::new(id.to_be_bytes().repeat(9)),
+        created_at: LAUNCHED_AT,
+        state,
+        seals_from: None,
+        ended_at: None,
+        revoked: false,
+    }
 }
 
 /// Record number `number` of host keys, with a set in every place.

@@ -31,11 +31,11 @@ use rusqlite::Connection;
 
 use crate::{
     AgentReport, Beat, ChangeRequest, Changed, Command, CommandChange, CommandQuery, CommandRetention, Detector,
-    DetectorPart, Document, Finding, FindingQuery, FindingRetention, Future, Heard, Host, HostChange, HostJoin,
-    HostKeys, HostKeysChange, Instance, InstancePage, InstanceQuery, InventoryChange, InventoryQuery, InventoryRecord,
-    Invocation, JoinToken, KeyPair, LaunchOutcome, LaunchRequest, News, Node, NodeId, Operator, PartKind, Quarantine,
-    QuarantineScope, RecordedCutOff, Registration, RegistrationChange, Role, SealedEpoch, SentCommand, Session,
-    SessionEnd, SessionQuery, SessionRetention, SettingChange, Store, StoreError, Topic,
+    DetectorPart, Document, EpochChange, Finding, FindingQuery, FindingRetention, Future, Heard, Host, HostChange,
+    HostJoin, HostKeys, HostKeysChange, Instance, InstancePage, InstanceQuery, InventoryChange, InventoryQuery,
+    InventoryRecord, Invocation, JoinToken, KeyPair, LaunchOutcome, LaunchRequest, News, Node, NodeId, Operator,
+    PartKind, Quarantine, QuarantineScope, RecordedCutOff, Registration, RegistrationChange, Role, SealedEpoch,
+    SentCommand, Session, SessionEnd, SessionQuery, SessionRetention, SettingChange, Store, StoreError, Topic,
 };
 use queue::Queue;
 use readers::ReadJob;
@@ -82,9 +82,9 @@ struct Counters {
 /// for the disk; each is answered after the commit. The file can be read with `sqlite3` and copied with its `.backup`
 /// while the store is open.
 pub struct SqliteStore {
-    writer: Queue<WriteJob>,
+    writer: Arc<Queue<WriteJob>>,
     /// `None` in memory: there is one connection, the writer's, and it reads too.
-    readers: Option<Queue<ReadJob>>,
+    readers: Option<Arc<Queue<ReadJob>>>,
     counters: Arc<Counters>,
     node: Arc<feed::Node>,
 }
@@ -116,8 +116,8 @@ impl SqliteStore {
         let readers = (0..options.readers).map(|_| file::connect_reader(path)).collect::<Result<Vec<_>, _>>()?;
         let counters = Arc::default();
         let readers = readers::spawn(readers)?;
-        let writer = writer::spawn(connection, Some(lock), Arc::clone(&counters))?;
-        Ok(Self { writer, readers: Some(readers), counters, node: Arc::default() })
+        let writer = Arc::new(writer::spawn(connection, Some(lock), Arc::clone(&counters))?);
+        Ok(Self { writer, readers: Some(Arc::new(readers)), counters, node: Arc::default() })
     }
 
     /// A store in memory: fast, and gone when it is closed.
@@ -128,8 +128,20 @@ impl SqliteStore {
         let mut connection = file::connect_memory()?;
         schema::migrate(&mut connection)?;
         let counters = Arc::default();
-        let writer = writer::spawn(connection, None, Arc::clone(&counters))?;
+        let writer = Arc::new(writer::spawn(connection, None, Arc::clone(&counters))?);
         Ok(Self { writer, readers: None, counters, node: Arc::default() })
+    }
+
+    /// The same store as another program of a fleet has it: a node of its own. For tests of several servers in one process;
+    /// closed with the first of them.
+    #[must_use]
+    pub fn another_node(&self) -> Self {
+        Self {
+            writer: Arc::clone(&self.writer),
+            readers: self.readers.clone(),
+            counters: Arc::clone(&self.counters),
+            node: Arc::default(),
+        }
     }
 
     /// What the writing thread has done so far.
@@ -282,6 +294,17 @@ impl Store for SqliteStore {
 
     fn put_epoch(&self, epoch: SealedEpoch) -> Future<'_, ()> {
         self.tell(move |connection| records::put_epoch(connection, &epoch), |()| vec![Topic::Epochs])
+    }
+
+    fn change_epochs(&self, changes: Vec<EpochChange>, cut_offs: Vec<RecordedCutOff>) -> Future<'_, ()> {
+        match EpochChange::check_all(&changes) {
+            Ok(()) => {
+                let told = cut_offs.clone();
+                let topics = move |(): &()| Topic::of_epochs(&told);
+                self.tell(move |connection| records::change_epochs(connection, &changes, &cut_offs), topics)
+            }
+            Err(error) => refuse(error),
+        }
     }
 
     fn cut_offs(&self) -> Future<'_, Vec<RecordedCutOff>> {

@@ -8,7 +8,7 @@ use rusqlite::types::FromSql;
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::fault::{self, Outcome};
-use crate::{Conflict, CutOff, CutOffScope, Operator, RecordedCutOff, Sealed, SealedEpoch, SettingChange};
+use crate::{Conflict, CutOff, CutOffScope, EpochChange, Operator, RecordedCutOff, Sealed, SealedEpoch, SettingChange};
 
 /// A point in time as it is stored. The last one there is has 38 bits.
 pub(super) fn time(time: UnixTime) -> i64 {
@@ -85,16 +85,52 @@ pub(super) fn epochs(connection: &Connection) -> Outcome<Vec<SealedEpoch>> {
             blob: Sealed::new(column(row, "sealed_root")?),
             created_at: moment(row, "created_at")?,
             state: parsed(row, "state")?,
+            seals_from: optional_moment(row, "seals_from")?,
+            ended_at: optional_moment(row, "ended_at")?,
+            revoked: column(row, "revoked")?,
         })
     })
 }
 
+fn optional_moment(row: &Row<'_>, name: &str) -> Outcome<Option<UnixTime>> {
+    column::<Option<i64>>(row, name)?.map(instant).transpose()
+}
+
 /// See [`crate::Store::put_epoch`].
 pub(super) fn put_epoch(connection: &Connection, epoch: &SealedEpoch) -> Outcome<()> {
-    let sql = "INSERT INTO epochs (id, sealed_root, created_at, state) VALUES (?1, ?2, ?3, ?4)";
-    let row = (epoch.id, epoch.blob.as_bytes(), time(epoch.created_at), epoch.state.as_str());
+    let sql = "INSERT INTO epochs (id, sealed_root, created_at, state, seals_from, ended_at, revoked) \
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+    let (seals_from, ended_at) = (epoch.seals_from.map(time), epoch.ended_at.map(time));
+    let row = (
+        epoch.id,
+        epoch.blob.as_bytes(),
+        time(epoch.created_at),
+        epoch.state.as_str(),
+        seals_from,
+        ended_at,
+        epoch.revoked,
+    );
     let inserted = connection.prepare_cached(sql).and_then(|mut sql| sql.execute(row));
     inserted.map(drop).map_err(|error| fault::from_insertion(error, "an epoch"))
+}
+
+/// See [`crate::Store::change_epochs`].
+pub(super) fn change_epochs(
+    connection: &Connection,
+    changes: &[EpochChange],
+    cut_offs: &[RecordedCutOff],
+) -> Outcome<()> {
+    let found = epochs(connection)?;
+    for EpochChange { expected, after } in changes {
+        if !found.contains(expected) {
+            return Err(Conflict::EpochChanged(expected.id).into());
+        }
+        let sql = "UPDATE epochs SET sealed_root = ?2, state = ?3, seals_from = ?4, ended_at = ?5, revoked = ?6 WHERE id = ?1";
+        let (seals_from, ended_at) = (after.seals_from.map(time), after.ended_at.map(time));
+        let row = (after.id, after.blob.as_bytes(), after.state.as_str(), seals_from, ended_at, after.revoked);
+        connection.prepare_cached(sql).and_then(|mut sql| sql.execute(row)).map_err(fault::from_sqlite)?;
+    }
+    cut_offs.iter().try_for_each(|cut_off| put_cut_off(connection, *cut_off))
 }
 
 /// See [`crate::Store::cut_offs`].

@@ -5,6 +5,7 @@ mod create_key_pair;
 mod create_tags;
 mod delete_key_pair;
 mod delete_tags;
+mod describe_epochs;
 mod describe_instance_attribute;
 mod describe_instance_connect_endpoints;
 mod describe_instances;
@@ -12,6 +13,7 @@ mod describe_key_pairs;
 mod describe_quarantines;
 mod describe_tags;
 mod end_quarantine;
+mod epochs;
 mod filter;
 mod get_instance_metadata_defaults;
 mod import_key_pair;
@@ -25,6 +27,8 @@ mod quarantine;
 mod reboot_instances;
 mod refusal;
 mod request;
+mod revoke_epoch;
+mod rotate_epoch;
 mod run_instances;
 mod shape;
 mod ssh_key;
@@ -67,9 +71,12 @@ pub(super) static SERVICE: Service = Service {
         operation("DescribeTags", Effect::ReadOnly, describe_tags::run),
         operation("GetInstanceMetadataDefaults", Effect::ReadOnly, get_instance_metadata_defaults::run),
         operation("ImportKeyPair", Effect::Mutating, import_key_pair::run),
+        operation("Inborn.DescribeEpochs", Effect::ReadOnly, describe_epochs::run),
         operation("Inborn.DescribeQuarantines", Effect::ReadOnly, describe_quarantines::run),
         operation("Inborn.EndQuarantine", Effect::Mutating, end_quarantine::run),
         operation("Inborn.PutQuarantine", Effect::Mutating, put_quarantine::run),
+        operation("Inborn.RevokeEpoch", Effect::Mutating, revoke_epoch::run),
+        operation("Inborn.RotateEpoch", Effect::Mutating, rotate_epoch::run),
         operation("ModifyInstanceAttribute", Effect::Mutating, modify_instance_attribute::run),
         operation("ModifyInstanceMetadataDefaults", Effect::Mutating, modify_instance_metadata_defaults::run),
         operation("ModifyInstanceMetadataOptions", Effect::Mutating, modify_instance_metadata_options::run),
