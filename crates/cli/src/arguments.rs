@@ -208,6 +208,9 @@ pub(crate) struct Up {
     /// Days after which the keys that credentials are made with are replaced, 0 for never [default: 90]
     #[arg(long, env = "INBORN_EPOCH_DAYS", value_name = "NUMBER")]
     pub(crate) epoch_days: Option<u32>,
+    /// Once, after a backup was put back: take a store that is older than what was seen, and refuse all that was issued so far
+    #[arg(long, env = "INBORN_ACCEPT_OLDER_STORE")]
+    pub(crate) accept_older_store: bool,
     /// Requests a second that one machine may make of its metadata, 0 for any number [default: 500]
     #[arg(long, env = "INBORN_METADATA_RATE", value_name = "NUMBER")]
     pub(crate) metadata_rate: Option<u32>,

@@ -189,6 +189,7 @@ pub(crate) async fn open_region(
         rates: settings.rates,
         telemetry: settings.telemetry.clone(),
         epochs: settings.epochs,
+        accept_older_store: settings.accept_older_store,
         fleet: settings.fleet.clone(),
     };
     let region = RegionServer::open(store, opening, clock).await?;

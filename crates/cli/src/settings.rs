@@ -47,6 +47,8 @@ pub(crate) struct Settings {
     pub(crate) rates: Rates,
     pub(crate) metadata: MetadataLimits,
     pub(crate) epochs: EpochSettings,
+    /// Whether a store that is older than what was seen is taken.
+    pub(crate) accept_older_store: bool,
     pub(crate) detection: Detection,
     pub(crate) telemetry: TelemetrySettings,
     /// How telemetry is kept; `None` if none is.
@@ -229,6 +231,7 @@ impl Settings {
             rates: Rates::default(),
             metadata: MetadataLimits::DEFAULT,
             epochs: EpochSettings::DEFAULT,
+            accept_older_store: false,
             detection: Detection::default(),
             telemetry: TelemetrySettings::default(),
             lake: Some(inborn_lake::Settings::default()),
@@ -284,6 +287,7 @@ impl Settings {
                 principal: rate(up.principal_rate.or(file.principal_rate), Rate::PRINCIPAL),
             },
             metadata: up.metadata_rate.or(file.metadata_rate).map_or(MetadataLimits::DEFAULT, MetadataLimits::of_rate),
+            accept_older_store: up.accept_older_store,
             epochs: up.epoch_days.or(file.epoch_days).map_or(EpochSettings::DEFAULT, epochs),
             detection,
             telemetry,

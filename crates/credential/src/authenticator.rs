@@ -1,6 +1,7 @@
 //! Who is calling: a signed request and a moment go in, a caller or a fault comes out.
 
 use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering};
 use std::cell::RefCell;
 use std::sync::{Arc, RwLock};
 
@@ -83,6 +84,8 @@ pub struct Authenticator {
     verifier: ArcSwap<Verifier>,
     operators: ArcSwap<Operators>,
     cut_offs: RwLock<CutOffs>,
+    /// How many were made.
+    made: AtomicU64,
 }
 
 thread_local! {
@@ -106,6 +109,7 @@ impl Authenticator {
             verifier: ArcSwap::from_pointee(Verifier::new(partition, keyring)?),
             operators: ArcSwap::from_pointee(Operators::default()),
             cut_offs: RwLock::new(CutOffs::new()),
+            made: AtomicU64::new(0),
         })
     }
 
@@ -136,12 +140,19 @@ impl Authenticator {
     /// Ends credentials, from this call's return on. `at` is the moment of the decision.
     pub fn cut_off(&self, cut_off: CutOff, at: UnixTime) {
         write(&self.cut_offs).insert(cut_off, at);
+        self.made.fetch_add(1, Ordering::SeqCst);
     }
 
     /// What the cut-offs say now about a session that was let in before. Whether it has expired by itself is not asked.
     #[must_use]
     pub fn verdict(&self, claims: &Claims) -> Verdict {
         read(&self.cut_offs).verdict(claims)
+    }
+
+    /// How many cut-offs were made since it was made itself: grows with each.
+    #[must_use]
+    pub fn cut_offs_made(&self) -> u64 {
+        self.made.load(Ordering::SeqCst)
     }
 
     /// Forgets cut-offs that can no longer matter. To be called now and then, once a minute or so.

@@ -281,12 +281,12 @@ impl RegionServer {
 
     /// Whether this server has not heard for too long what others change.
     pub(crate) fn is_stale(&self) -> bool {
-        self.fleet().is_some_and(|fleet| fleet.stale_for(self.now()).is_some())
+        self.high_water.went_back() || self.fleet().is_some_and(|fleet| fleet.stale_for(self.now()).is_some())
     }
 
     /// Whether it has not heard for so long that it may not know of the epochs that seal now.
     pub(crate) fn has_lapsed(&self) -> bool {
-        self.fleet().is_some_and(|fleet| fleet.silence(self.now()) > LAPSED_AFTER)
+        self.high_water.went_back() || self.fleet().is_some_and(|fleet| fleet.silence(self.now()) > LAPSED_AFTER)
     }
 
     /// Acts upon what others have changed.

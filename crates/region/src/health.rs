@@ -30,6 +30,12 @@ pub enum Fault {
          that the database answers"
     )]
     Stale(u64),
+    /// The store was put back from a backup while this server runs.
+    #[error(
+        "store: it was put back from a backup while this server runs, so that nobody is let in: stop all servers, and start \
+         them with --accept-older-store"
+    )]
+    Older,
     /// There is no epoch to make credentials with.
     #[error("epoch: there is none to make credentials with: put the store back from your backup")]
     Epoch,
@@ -46,7 +52,8 @@ impl RegionServer {
         let epoch = self.authenticator.keyring().sealing_at(self.now()).is_none().then_some(Fault::Epoch);
         let silence = self.fleet().and_then(|fleet| fleet.stale_for(self.now()));
         let stale = silence.map(|silence| Fault::Stale(silence.as_secs()));
-        [store, audit, stale, epoch].into_iter().flatten().collect()
+        let older = self.high_water.went_back().then_some(Fault::Older);
+        [store, audit, stale, older, epoch].into_iter().flatten().collect()
     }
 
     /// A write like any other: on disk when it answers.

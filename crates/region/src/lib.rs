@@ -18,6 +18,7 @@ mod fleet;
 mod gateway;
 mod guardduty;
 mod health;
+mod high_water;
 mod host_management;
 mod identity;
 mod key_file;
@@ -57,6 +58,7 @@ use epochs::Epochs;
 use fleet::Fleet;
 use gateway::Bounds;
 use guardduty::GuardDuty;
+use high_water::HighWater;
 use host_management::{HostManagement, SettingError};
 use nodes::Nodes;
 use quarantine::Quarantines;
@@ -73,6 +75,7 @@ pub use fleet::{FleetSettings, STALE_AFTER, StalePolicy};
 pub use gateway::{BODY_TIMEOUT, RequestOrigin};
 pub use guardduty::EventSource;
 pub use health::Fault;
+pub use high_water::Older;
 pub use identity::{RegionIdentity, private_address};
 pub use inborn_telemetry::Foreign;
 pub use key_file::{KeyFileError, check as check_key_file};
@@ -119,6 +122,31 @@ pub enum OpenError {
     /// The store holds something that is not what it should be.
     #[error("{0} in the store is damaged: restore the data directory from a backup")]
     Damaged(&'static str),
+    /// The store is older than what was seen here.
+    #[error(
+        "the store is older than what this server has seen: {older}. Was it put back from a backup? Machines that were \
+         terminated, cut off or put into quarantine since then would be let in again. Put back a newer one; or go on with \
+         this one by starting once with --accept-older-store: everything issued so far is refused then. What was seen is in {}",
+        path.display()
+    )]
+    Older {
+        /// In what.
+        older: Older,
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file with the high-water mark.
+    #[error(
+        "cannot use {}, which says how far the store had come: {source}. Mend that; or take the file away and start once \
+         with --accept-older-store",
+        path.display()
+    )]
+    HighWater {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The store belongs to another region.
     #[error(
         "this data directory belongs to region {region}, account {account}, partition {partition}: start with those \
@@ -157,6 +185,8 @@ pub struct Opening {
     pub telemetry: TelemetrySettings,
     /// How epochs follow each other.
     pub epochs: EpochSettings,
+    /// Whether a store that is older than what was seen here is taken: then everything that was issued ends.
+    pub accept_older_store: bool,
     /// How it takes part, where other servers may have the store open too; `None`: it is alone.
     pub fleet: Option<FleetSettings>,
 }
@@ -168,6 +198,7 @@ pub struct RegionServer {
     store: Arc<dyn Store>,
     authenticator: Arc<Authenticator>,
     epochs: Epochs,
+    high_water: HighWater,
     machines: Machines,
     roles: Roles,
     host_management: HostManagement,
@@ -207,7 +238,7 @@ impl RegionServer {
     /// # Errors
     /// See [`OpenError`]; nothing that was there is ever replaced.
     pub async fn open(store: Arc<dyn Store>, opening: Opening, clock: Arc<dyn Clock>) -> Result<Arc<Self>, OpenError> {
-        let Opening { identity, key_source, audit_file, rates, telemetry, epochs, fleet } = opening;
+        let Opening { identity, key_source, audit_file, rates, telemetry, epochs, accept_older_store, fleet } = opening;
         let now = clock.now();
         // Before anything is loaded: what is changed from here on is heard of.
         let (fleet, reader) = match fleet {
@@ -215,7 +246,7 @@ impl RegionServer {
             None => None,
         }
         .unzip();
-        let secrets = secrets::Secrets::open(&store, &key_source, &identity, now).await?;
+        let secrets = secrets::Secrets::open(&store, &key_source, &identity, now, accept_older_store).await?;
         let operator_key = secrets::operator_key(&secrets.operators, identity.account);
         let keyring = Arc::new(secrets.keyring);
         let epochs = Epochs::new(secrets.kek, key_source, epochs, secrets.epochs);
@@ -246,6 +277,7 @@ impl RegionServer {
             store,
             authenticator,
             epochs,
+            high_water: secrets.high_water,
             machines,
             roles,
             host_management,
@@ -278,6 +310,7 @@ impl RegionServer {
             fleet::start(&region, reader);
         }
         epochs::start(&region);
+        high_water::start(&region);
         Ok(region)
     }
 

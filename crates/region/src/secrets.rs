@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::epochs::new_epoch;
+use crate::high_water::{self, HighWater};
 use crate::key_file::{self, KeyFileError};
 use crate::signers::Signers;
 use crate::{OpenError, RegionIdentity};
@@ -37,6 +38,7 @@ pub enum KeySource {
 
 /// The secrets of a region, opened.
 pub(crate) struct Secrets {
+    pub(crate) high_water: HighWater,
     pub(crate) kek: Arc<Kek>,
     pub(crate) epochs: Vec<SealedEpoch>,
     pub(crate) keyring: Keyring,
@@ -69,17 +71,26 @@ impl Secrets {
         source: &KeySource,
         identity: &RegionIdentity,
         now: UnixTime,
+        accept_older: bool,
     ) -> Result<Self, OpenError> {
+        let compared = high_water::compare(&**store, source, accept_older).await?;
         check_identity(store, identity).await?;
         let sealed = store.epochs().await?;
         let kek = Arc::new(key_encryption_key(source, sealed.is_empty())?);
-        let epochs = if sealed.is_empty() { first_epoch(store, &kek, now).await? } else { sealed };
-        let keyring = open_epochs(&kek, source, identity.partition, &epochs)?;
+        let mut epochs = if sealed.is_empty() { first_epoch(store, &kek, now).await? } else { sealed };
+        let mut keyring = open_epochs(&kek, source, identity.partition, &epochs)?;
+        // Not before it is certain that the key is the right one: where the store is older, epochs are made and ended here.
+        let high_water = HighWater::begin(compared, store, &kek, now).await?;
+        let found = store.epochs().await?;
+        if found != epochs {
+            keyring = open_epochs(&kek, source, identity.partition, &found)?;
+            epochs = found;
+        }
         let operators = operators(store, &kek, source, identity, now).await?;
         let authority = authority(store, &kek, source, identity, now).await?;
         let ssh_authority = ssh_authority(store, &kek, source).await?;
         let signers = Signers::open(store, Arc::clone(&kek), source, identity).await?;
-        Ok(Self { kek, epochs, keyring, operators, authority, ssh_authority, signers })
+        Ok(Self { high_water, kek, epochs, keyring, operators, authority, ssh_authority, signers })
     }
 }
 

@@ -232,6 +232,7 @@ async fn fleet(count: usize) -> Fleet {
             rates: Rates::default(),
             telemetry: TelemetrySettings::default(),
             epochs: EpochSettings::DEFAULT,
+            accept_older_store: false,
             fleet: Some(FleetSettings { name: format!("server {number}"), ..FleetSettings::default() }),
         };
         let store = Arc::new(FaultyStore::new(Arc::new(inner.another_node())));

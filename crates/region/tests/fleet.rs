@@ -41,6 +41,7 @@ async fn fleet(stale: &[(&str, StalePolicy)]) -> Fleet {
             rates: Rates::default(),
             telemetry: TelemetrySettings::default(),
             epochs: EpochSettings::DEFAULT,
+            accept_older_store: false,
             fleet: Some(FleetSettings { name: name.to_owned(), stale }),
         };
         start_opening(directory, store, opening).await

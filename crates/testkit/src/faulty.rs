@@ -14,6 +14,9 @@ use inborn_store::{
     SentCommand, Session, SessionEnd, SessionQuery, SessionRetention, SettingChange, Store, StoreError,
 };
 
+/// The setting that a region writes beside what it is asked: no test knows when.
+const HIGH_WATER: &str = "high-water";
+
 /// How a write fails.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Fault {
@@ -43,7 +46,7 @@ impl Fault {
     }
 }
 
-/// Any store, of which chosen writes fail. Reads and `close` go through untouched, but for the change feed while it is silent.
+/// Any store, of which chosen writes fail. Reads, `close` and the high-water mark go through untouched, but for the change feed while it is silent.
 pub struct FaultyStore {
     /// Which node it says that it is, if not the inner store's.
     node: Option<NodeId>,
@@ -218,6 +221,9 @@ impl Store for FaultyStore {
     }
 
     fn put_setting(&self, change: SettingChange) -> Future<'_, ()> {
+        if change.name == HIGH_WATER {
+            return self.inner.put_setting(change);
+        }
         self.write(|store| store.put_setting(change))
     }
 

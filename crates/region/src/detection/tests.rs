@@ -88,6 +88,7 @@ async fn start(settings: DetectionSettings) -> Setup {
         rates: Rates::default(),
         telemetry: TelemetrySettings::default(),
         epochs: crate::EpochSettings::DEFAULT,
+        accept_older_store: false,
         fleet: None,
     };
     let store = Arc::new(SqliteStore::in_memory().unwrap());

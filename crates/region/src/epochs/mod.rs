@@ -18,8 +18,8 @@ use tokio::sync::Mutex;
 
 use crate::secrets::{self, KeySource};
 use crate::{OpenError, RegionServer};
-pub(crate) use stage::NoRotation;
 use stage::Step;
+pub(crate) use stage::{NoRotation, retired};
 
 /// How often it is looked whether a step is due.
 const ROUND: Duration = Duration::from_secs(1);

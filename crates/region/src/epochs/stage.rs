@@ -94,7 +94,7 @@ pub(super) fn next(
 }
 
 /// An epoch that is over: nothing is left of its root.
-pub(super) fn retired(epoch: &SealedEpoch, now: UnixTime) -> SealedEpoch {
+pub(crate) fn retired(epoch: &SealedEpoch, now: UnixTime) -> SealedEpoch {
     SealedEpoch { state: EpochState::Retired, ended_at: Some(now), blob: Sealed::new(Vec::new()), ..epoch.clone() }
 }
 

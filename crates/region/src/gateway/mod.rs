@@ -405,8 +405,14 @@ impl RegionServer {
 
     /// Whether an operation is done although this server may not know what others have changed.
     fn check_heard(&self, service: &'static Service, operation: &Operation, caller: &Caller) -> Result<(), Problem> {
-        let Some(fleet) = self.fleet().filter(|fleet| fleet.stale_for(self.now()).is_some()) else { return Ok(()) };
-        let is_refused = fleet.refuses(service.name, operation.effect, caller.principal.kind());
+        if !self.is_stale() {
+            return Ok(());
+        }
+        // A store that was put back is looked at, and nothing else.
+        let is_refused = match self.fleet().filter(|_| !self.high_water.went_back()) {
+            Some(fleet) => fleet.refuses(service.name, operation.effect, caller.principal.kind()),
+            None => operation.effect != Effect::ReadOnly || caller.principal.kind() != CallerKind::Operator,
+        };
         let outcome = if is_refused { "refused" } else { "served" };
         self.metrics.stale.get_or_create(&StaleLabels { service: service.name, outcome }).inc();
         if is_refused { Err(Problem::Unavailable) } else { Ok(()) }
@@ -504,7 +510,7 @@ impl RegionServer {
 
     /// Whether nothing has cut off a session that was let in. It may have expired since.
     pub(crate) fn stands(&self, claims: &Claims) -> bool {
-        self.check_alive(claims).is_ok() && self.check_passed(claims).is_ok()
+        !self.high_water.went_back() && self.check_alive(claims).is_ok() && self.check_passed(claims).is_ok()
     }
 
     /// A session of the management role ends with the setting that passed the role, with the role, and with the registration

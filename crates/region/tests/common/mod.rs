@@ -134,6 +134,7 @@ pub async fn start_by(
         rates,
         telemetry,
         epochs: EpochSettings::DEFAULT,
+        accept_older_store: false,
         fleet: None,
     };
     start_opening(directory, store, opening).await

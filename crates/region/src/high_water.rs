@@ -1,0 +1,336 @@
+//! The high-water mark: by it a region notices that its store was put back from a backup.
+//!
+//! An older store knows nothing of what has ended since: machines that were terminated, cut-offs, quarantines, epochs. So
+//! whenever something has ended the store counts one further, and each server notes the count in a file of its own once the
+//! store has it. A store that counts less than the file is older than what was seen here, and a region does not start on it,
+//! nor go on.
+
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use inborn_credential::Kek;
+use inborn_identity::UnixTime;
+use inborn_store::{
+    CutOff, CutOffScope, EpochChange, EpochState, RecordedCutOff, SealedEpoch, SettingChange, Store, StoreError,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::epochs::{new_epoch, retired};
+use crate::secrets::KeySource;
+use crate::{OpenError, RegionServer};
+
+/// The setting in the store.
+const SETTING: &str = "high-water";
+/// The file beside the key file.
+const FILE_NAME: &str = "high-water.json";
+/// It is a line; anything much longer is not ours.
+const FILE_BYTES_MAX: u64 = 4096;
+/// How often it is looked whether something has ended, and whether the store still counts as far.
+const ROUND: Duration = Duration::from_secs(1);
+
+/// How far a store has come.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+struct Mark {
+    /// Which store: chosen when it began to count.
+    history: String,
+    /// Grows whenever something has ended.
+    count: u64,
+}
+
+/// What is known of the mark while the region runs.
+pub(crate) struct HighWater {
+    /// `None`: a region that lives as long as its process.
+    path: Option<PathBuf>,
+    seen: Mutex<Mark>,
+    /// How many ends the last mark is of.
+    noted: AtomicU64,
+    went_back: AtomicBool,
+}
+
+/// Why a store is refused.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Older {
+    /// It counts less than was seen.
+    #[error("it has come to mark {found}, and {known} was seen here", found = .0, known = .1)]
+    Behind(u64, u64),
+    /// It does not count, or is another one.
+    #[error("it is not the one that was seen here")]
+    Other,
+}
+
+/// A store, compared with what was seen here.
+pub(crate) struct Compared {
+    path: Option<PathBuf>,
+    known: Option<Mark>,
+    found: Option<Mark>,
+    /// Whether it is older, and that is accepted.
+    is_older: bool,
+}
+
+/// Compares the store with what was seen here, and changes nothing. An older one is taken only where that is accepted.
+///
+/// # Errors
+/// [`OpenError::Older`]; the store's, the file's.
+pub(crate) async fn compare(store: &dyn Store, source: &KeySource, accept_older: bool) -> Result<Compared, OpenError> {
+    let path = match source {
+        KeySource::File(path) => Some(path.with_file_name(FILE_NAME)),
+        KeySource::Ephemeral => None,
+    };
+    let known = path.as_deref().map(read).transpose()?.flatten();
+    let found = found(store).await?;
+    // Where both were put back nobody can tell: whoever takes the file away and says so is believed.
+    let is_said = accept_older && path.is_some() && known.is_none() && found.is_some();
+    match (older(known.as_ref(), found.as_ref()), &path) {
+        (Some(older), Some(path)) if !accept_older => Err(OpenError::Older { older, path: path.clone() }),
+        (older, _) => Ok(Compared { is_older: older.is_some() || is_said, path, known, found }),
+    }
+}
+
+impl HighWater {
+    /// Counts one further from here. Where the store is older everything ends that was ever issued.
+    pub(crate) async fn begin(
+        compared: Compared,
+        store: &Arc<dyn Store>,
+        kek: &Kek,
+        now: UnixTime,
+    ) -> Result<Self, OpenError> {
+        let Compared { path, known, found, is_older } = compared;
+        if is_older {
+            end_all(store, kek, now).await?;
+        }
+        let history = known.as_ref().or(found.as_ref()).map_or_else(new_history, |mark| Ok(mark.history.clone()))?;
+        let count = [known.as_ref(), found.as_ref()].into_iter().flatten().map(|mark| mark.count).max().unwrap_or(0);
+        let mark = Mark { history, count: count.saturating_add(1) };
+        let high_water = Self {
+            path,
+            seen: Mutex::new(found.clone().unwrap_or_else(|| mark.clone())),
+            noted: AtomicU64::new(0),
+            went_back: AtomicBool::new(false),
+        };
+        match put(&**store, found.as_ref(), &mark).await {
+            Ok(()) => high_water.note(mark)?,
+            // Another server has counted on, or the store takes no writes now: the next round does it.
+            Err(error) if !is_older => tracing::debug!(%error, "the high-water mark has to wait"),
+            Err(error) => return Err(error.into()),
+        }
+        Ok(high_water)
+    }
+
+    /// Whether the store was put back while the region runs.
+    pub(crate) fn went_back(&self) -> bool {
+        self.went_back.load(Ordering::SeqCst)
+    }
+
+    fn seen(&self) -> Mark {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes a mark that the store has.
+    fn note(&self, mark: Mark) -> Result<(), OpenError> {
+        if let Some(path) = &self.path {
+            write(path, &mark)?;
+        }
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = mark;
+        Ok(())
+    }
+}
+
+/// Whether a store that says `found` is older than what was `known`.
+fn older(known: Option<&Mark>, found: Option<&Mark>) -> Option<Older> {
+    let known = known?;
+    match found {
+        Some(found) if found.history != known.history => Some(Older::Other),
+        Some(found) if found.count < known.count => Some(Older::Behind(found.count, known.count)),
+        Some(_) => None,
+        None => Some(Older::Other),
+    }
+}
+
+fn new_history() -> Result<String, OpenError> {
+    let mut bytes = [0; 16];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(inborn_credential::CryptoError::from)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+async fn found(store: &dyn Store) -> Result<Option<Mark>, OpenError> {
+    let Some(bytes) = store.setting(SETTING).await? else { return Ok(None) };
+    serde_json::from_slice(&bytes).map(Some).map_err(|_| OpenError::Damaged("the high-water mark"))
+}
+
+async fn put(store: &dyn Store, expected: Option<&Mark>, mark: &Mark) -> Result<(), StoreError> {
+    let bytes = |mark: &Mark| serde_json::to_vec(mark).map_err(|_| StoreError::Invalid("a mark"));
+    let (expected, value) = (expected.map(bytes).transpose()?, bytes(mark)?);
+    store.put_setting(SettingChange { name: SETTING.to_owned(), expected, value }).await
+}
+
+/// Ends all epochs but a new one, and everything that was issued: nobody knows what had ended already.
+async fn end_all(store: &Arc<dyn Store>, kek: &Kek, now: UnixTime) -> Result<(), OpenError> {
+    let epochs = store.epochs().await?;
+    let last = epochs.iter().map(|epoch| epoch.id).max().unwrap_or(0);
+    let next = new_epoch(kek, last.saturating_add(1), now)?;
+    store.put_epoch(next.clone()).await?;
+    let before = now.plus(1);
+    let is_in_use = |epoch: &&SealedEpoch| epoch.state != EpochState::Retired;
+    let mut changes: Vec<EpochChange> = epochs
+        .iter()
+        .filter(is_in_use)
+        .map(|epoch| EpochChange {
+            expected: epoch.clone(),
+            after: SealedEpoch { revoked: true, ..retired(epoch, now) },
+        })
+        .collect();
+    let sealing = SealedEpoch { state: EpochState::Sealing, seals_from: Some(before), ..next.clone() };
+    changes.push(EpochChange { expected: next, after: sealing });
+    let cut_off = CutOff::IssuedBefore { scope: CutOffScope::All, before };
+    store.change_epochs(changes, vec![RecordedCutOff { cut_off, at: now }]).await?;
+    tracing::warn!(
+        "an older store was accepted: all that was issued so far is refused. Look at the machines: those that were \
+         terminated since the backup run again, and quarantines that were made since are gone"
+    );
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<Option<Mark>, OpenError> {
+    let failed = |source| OpenError::HighWater { path: path.to_owned(), source };
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    let mut text = String::new();
+    file.take(FILE_BYTES_MAX).read_to_string(&mut text).map_err(failed)?;
+    let mark = serde_json::from_str(&text);
+    mark.map(Some).map_err(|error| failed(std::io::Error::new(ErrorKind::InvalidData, error)))
+}
+
+/// Replaces the file as a whole: after a crash it is the old one or the new one.
+fn write(path: &Path, mark: &Mark) -> Result<(), OpenError> {
+    let failed = |source| OpenError::HighWater { path: path.to_owned(), source };
+    let text = serde_json::to_string(mark).map_err(|error| failed(error.into()))?;
+    // Several servers of one test have one file: each writes its own and puts it in place.
+    let unique = path.with_extension(format!("{:016x}", rand_suffix()));
+    let written = (|| {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unique)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&unique, path)?;
+        path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
+    })();
+    if written.is_err() {
+        let _ = fs::remove_file(&unique);
+    }
+    written.map_err(failed)
+}
+
+fn rand_suffix() -> u64 {
+    use core::hash::{BuildHasher, Hasher};
+    std::hash::RandomState::new().build_hasher().finish()
+}
+
+/// Looks after the mark for as long as the region is there.
+pub(crate) fn start(region: &Arc<RegionServer>) {
+    let region = Arc::downgrade(region);
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(ROUND).await;
+            let Some(region) = region.upgrade() else { return };
+            match region.keep_high_water().await {
+                Ok(()) => {}
+                Err(OpenError::Store(StoreError::Closed)) => return,
+                Err(error) => tracing::warn!(%error, "the high-water mark has to wait"),
+            }
+        }
+    });
+}
+
+impl RegionServer {
+    /// Counts one further if something has ended, and notes how far the store has come.
+    pub(crate) async fn keep_high_water(&self) -> Result<(), OpenError> {
+        let high_water = &self.high_water;
+        if high_water.went_back() {
+            return Ok(());
+        }
+        // Before the store is read: what ends from here on is the next mark's.
+        let ended = self.authenticator.cut_offs_made();
+        let (seen, found) = (high_water.seen(), found(&*self.store).await?);
+        if let Some(older) = older(Some(&seen), found.as_ref()) {
+            // A first mark that could not be written yet is none.
+            if found.is_none() && high_water.noted.load(Ordering::SeqCst) == 0 {
+                return self.first_mark(&seen).await;
+            }
+            tracing::error!(
+                "the store was put back from a backup while this server runs ({older}): it makes no credentials and lets no \
+                 session in. Stop all servers, and start them with --accept-older-store"
+            );
+            high_water.went_back.store(true, Ordering::SeqCst);
+            self.end_what_no_longer_stands();
+            return Ok(());
+        }
+        let Some(found) = found else { return Ok(()) };
+        if ended > high_water.noted.load(Ordering::SeqCst) {
+            let mark = Mark { count: found.count.saturating_add(1), ..found.clone() };
+            match put(&*self.store, Some(&found), &mark).await {
+                Ok(()) => high_water.note(mark)?,
+                // Somebody else has counted on since: that is of what had ended here, too.
+                Err(StoreError::Conflict(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+            high_water.noted.store(ended, Ordering::SeqCst);
+        } else if found.count > seen.count {
+            high_water.note(found)?;
+        }
+        Ok(())
+    }
+
+    async fn first_mark(&self, seen: &Mark) -> Result<(), OpenError> {
+        match put(&*self.store, None, seen).await {
+            Ok(()) => self.high_water.note(seen.clone()),
+            Err(StoreError::Conflict(_)) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mark(history: &str, count: u64) -> Mark {
+        Mark { history: history.to_owned(), count }
+    }
+
+    #[test]
+    fn a_store_that_counts_less_is_older() {
+        let known = mark("a", 5);
+        for (found, expected) in [
+            (Some(mark("a", 4)), Some(Older::Behind(4, 5))),
+            (Some(mark("a", 5)), None),
+            (Some(mark("a", 6)), None),
+            (Some(mark("b", 9)), Some(Older::Other)),
+            (None, Some(Older::Other)),
+        ] {
+            assert_eq!(older(Some(&known), found.as_ref()), expected);
+            assert_eq!(older(None, found.as_ref()), None, "nothing was seen yet");
+        }
+    }
+
+    #[test]
+    fn a_file_comes_back_and_what_is_none_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(FILE_NAME);
+        assert!(read(&path).unwrap().is_none());
+        write(&path, &mark("a", 1)).unwrap();
+        write(&path, &mark("a", u64::MAX)).unwrap();
+        assert_eq!(read(&path).unwrap(), Some(mark("a", u64::MAX)));
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "nothing is left beside it");
+        for text in ["", "{}", "x"] {
+            fs::write(&path, text).unwrap();
+            assert!(matches!(read(&path), Err(OpenError::HighWater { .. })), "{text}");
+        }
+    }
+}
