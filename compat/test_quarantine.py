@@ -48,7 +48,8 @@ def test_a_machine_in_quarantine_has_no_identity(fresh: Region):
     assert code_of(region, credentials) == "ExpiredToken"
     # New ones come five minutes after the quarantine began: until then they are awaited.
     assert metadata.request("GET", CREDENTIALS, token)[0] == 503
-    assert "StateReason" not in region.client("ec2").describe_instances(InstanceIds=[instance])["Reservations"][0]["Instances"][0]
+    described = region.client("ec2").describe_instances(InstanceIds=[instance])["Reservations"][0]["Instances"][0]
+    assert "StateReason" not in described
     assert region.cli("quarantine", "--list").stdout == "nobody is in quarantine\n"
     names = [line["eventName"] for line in region.audit()]
     assert names.count("Inborn.PutQuarantine") == names.count("Inborn.EndQuarantine") == 1

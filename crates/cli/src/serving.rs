@@ -20,7 +20,7 @@ use inborn_identity::{Clock, InstanceId};
 use inborn_lake::Lake;
 use inborn_listener::{Limits, Peer};
 use inborn_pki::{ServerNames, tls};
-use inborn_region::{KeySource, Opening, RegionServer, RequestOrigin};
+use inborn_region::{Opening, RegionServer, RequestOrigin};
 use inborn_store::{SqliteStore, Store};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
@@ -184,7 +184,7 @@ pub(crate) async fn open_region(
     directory::make_private(&audit_directory)?;
     let opening = Opening {
         identity: settings.identity.clone(),
-        key_source: if settings.ephemeral { KeySource::Ephemeral } else { KeySource::File(directory.file(KEY_FILE)) },
+        key_source: settings.key.source(directory.path(), directory.file(KEY_FILE), settings.ephemeral),
         audit_file: audit_directory.join(AUDIT_FILE),
         rates: settings.rates,
         telemetry: settings.telemetry.clone(),

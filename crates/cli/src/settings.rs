@@ -10,7 +10,9 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use inborn_host::MetadataLimits;
 use inborn_identity::{Partition, Region};
-use inborn_region::{EpochSettings, FleetSettings, Foreign, Rate, Rates, RegionIdentity, SERVICES, TelemetrySettings};
+use inborn_region::{
+    EpochSettings, FleetSettings, Foreign, KeySource, Rate, Rates, RegionIdentity, SERVICES, TelemetrySettings,
+};
 use serde::Deserialize;
 
 use crate::arguments::{ServeRegion, Up, named};
@@ -46,6 +48,7 @@ pub(crate) struct Settings {
     pub(crate) ready_file: Option<PathBuf>,
     pub(crate) rates: Rates,
     pub(crate) metadata: MetadataLimits,
+    pub(crate) key: Key,
     pub(crate) epochs: EpochSettings,
     /// Whether a store that is older than what was seen is taken.
     pub(crate) accept_older_store: bool,
@@ -134,6 +137,8 @@ struct FileSettings {
     source_rate: Option<u32>,
     principal_rate: Option<u32>,
     epoch_days: Option<u32>,
+    key_command: Option<Vec<String>>,
+    key_credential: Option<String>,
     metadata_rate: Option<u32>,
     detection: Option<FileDetection>,
     telemetry_days: Option<u32>,
@@ -230,6 +235,7 @@ impl Settings {
             ready_file: None,
             rates: Rates::default(),
             metadata: MetadataLimits::DEFAULT,
+            key: Key::File,
             epochs: EpochSettings::DEFAULT,
             accept_older_store: false,
             detection: Detection::default(),
@@ -248,6 +254,7 @@ impl Settings {
             text(&up.partition, file.partition.clone()).as_deref(),
             text(&up.domain, file.domain.clone()).as_deref(),
         );
+        let key = Key::choose(up, &file)?;
         let telemetry = telemetry(up, &file);
         let lake = lake(up, &file);
         let mut mistakes = Vec::new();
@@ -264,6 +271,9 @@ impl Settings {
             bail!("drain `{drain}`: at most {DRAIN_SECONDS_MAX} seconds");
         }
         let ephemeral = up.ephemeral || file.ephemeral.unwrap_or(false);
+        if ephemeral && key != Key::File {
+            bail!("a region that keeps nothing has a key of its own: leave the key command and the key credential out");
+        }
         let port = |flag: Option<u16>, file: Option<u16>, default| {
             flag.or(file).unwrap_or(if ephemeral { 0 } else { default })
         };
@@ -287,6 +297,7 @@ impl Settings {
                 principal: rate(up.principal_rate.or(file.principal_rate), Rate::PRINCIPAL),
             },
             metadata: up.metadata_rate.or(file.metadata_rate).map_or(MetadataLimits::DEFAULT, MetadataLimits::of_rate),
+            key,
             accept_older_store: up.accept_older_store,
             epochs: up.epoch_days.or(file.epoch_days).map_or(EpochSettings::DEFAULT, epochs),
             detection,
@@ -295,6 +306,55 @@ impl Settings {
             store: None,
             fleet: None,
         })
+    }
+}
+
+/// Where the key comes from that the secrets in the store are sealed with.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Key {
+    /// `epoch.key` in the data directory.
+    File,
+    /// A credential of the service manager.
+    Credential(PathBuf),
+    /// What a program prints.
+    Command(Vec<String>),
+}
+
+impl Key {
+    /// Of a flag or variable the words are told apart by spaces; in the file they are a list.
+    fn choose(up: &Up, file: &FileSettings) -> anyhow::Result<Self> {
+        let words = |text: &String| text.split_ascii_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let command = up.key_command.as_ref().map(words).or_else(|| file.key_command.clone());
+        let credential = up.key_credential.clone().or_else(|| file.key_credential.clone());
+        match (command.filter(|argv| !argv.is_empty()), credential.filter(|name| !name.is_empty())) {
+            (Some(_), Some(_)) => bail!("the key comes from a command or from a credential: say one of the two"),
+            (Some(argv), None) => Ok(Self::Command(argv)),
+            (None, Some(name)) => {
+                if name.contains('/') || name == ".." || name == "." {
+                    bail!("key_credential `{name}`: it is the name of a credential, without a directory");
+                }
+                let directory = std::env::var_os("CREDENTIALS_DIRECTORY");
+                let directory = directory.with_context(|| {
+                    format!(
+                        "the key is to be the credential {name}, and there are none: have the unit load it \
+                         (LoadCredentialEncrypted={name}:FILE)"
+                    )
+                })?;
+                Ok(Self::Credential(Path::new(&directory).join(name)))
+            }
+            (None, None) => Ok(Self::File),
+        }
+    }
+
+    /// What a region opens its secrets with; `state` is its data directory.
+    pub(crate) fn source(&self, state: &Path, file: PathBuf, is_ephemeral: bool) -> KeySource {
+        let state = state.to_owned();
+        match self {
+            _ if is_ephemeral => KeySource::Ephemeral,
+            Self::File => KeySource::File(file),
+            Self::Credential(path) => KeySource::Credential { path: path.clone(), state },
+            Self::Command(argv) => KeySource::Command { argv: argv.clone(), state },
+        }
     }
 }
 
@@ -374,6 +434,32 @@ data = "/file""#;
         assert_eq!(settings.data, Path::new("/file"));
         assert_eq!(settings.identity.partition, Partition::AwsCn);
         assert_eq!(settings.identity.domain, "amazonaws.com.cn");
+    }
+
+    #[test]
+    fn the_key_comes_from_one_place() {
+        let key = |arguments: &[&str], file: &str| {
+            Settings::merge(&up(arguments), toml::from_str(file).unwrap()).map(|settings| settings.key)
+        };
+        let command = |words: &[&str]| Key::Command(words.iter().map(|&word| word.to_owned()).collect());
+        assert_eq!(key(&[], "").unwrap(), Key::File);
+        assert_eq!(key(&["--key-command", "age -d  key"], "").unwrap(), command(&["age", "-d", "key"]));
+        assert_eq!(key(&[], r#"key_command = ["a b", "c"]"#).unwrap(), command(&["a b", "c"]));
+        assert_eq!(key(&["--key-command", "x"], r#"key_command = ["a b", "c"]"#).unwrap(), command(&["x"]));
+        let both = "key_credential = \"name\"\nkey_command = [\"a\"]";
+        for (arguments, file) in
+            [(&[][..], both), (&["--key-credential", "../name"], ""), (&["--ephemeral", "--key-command", "x"], "")]
+        {
+            assert!(key(arguments, file).is_err(), "{arguments:?} {file}");
+        }
+    }
+
+    #[test]
+    fn epochs_are_replaced_by_age_or_not_at_all() {
+        for (days, expected) in [("0", None), ("1", Some(86_400)), ("90", Some(7_776_000))] {
+            let settings = Settings::merge(&up(&["--epoch-days", days]), toml::from_str("").unwrap()).unwrap();
+            assert_eq!(settings.epochs.rotate_after_seconds, expected, "{days}");
+        }
     }
 
     fn serve(arguments: &[&str]) -> ServeRegion {

@@ -32,6 +32,8 @@ pub(crate) const LAPSED_AFTER: Duration = Duration::from_secs(15);
 const GONE_AFTER: Duration = Duration::from_secs(30);
 /// How long a call waits to hear of a machine that is not known here: it may have been launched at another server just now.
 const CATCH_UP_MAX: Duration = Duration::from_secs(1);
+/// The service whose policy says what becomes of open channels.
+const MESSAGE_GATEWAY: &str = "ssmmessages";
 /// How long entries of the feed are kept.
 const ENTRIES_KEPT_SECONDS: u64 = 3600;
 /// How long a server that beats no more is kept among the nodes.
@@ -238,6 +240,9 @@ async fn hear(region: Weak<RegionServer>, mut reader: Reader) {
                 Err(StoreError::Closed) => return,
                 Err(error) => tracing::warn!(%error, "this server does not hear what others change"),
             }
+            if region.has_lapsed() {
+                region.end_what_no_longer_stands();
+            }
         }
         tokio::time::sleep(ROUND_MIN).await;
         let Some(region) = region.upgrade() else { return };
@@ -287,6 +292,14 @@ impl RegionServer {
     /// Whether it has not heard for so long that it may not know of the epochs that seal now.
     pub(crate) fn has_lapsed(&self) -> bool {
         self.high_water.went_back() || self.fleet().is_some_and(|fleet| fleet.silence(self.now()) > LAPSED_AFTER)
+    }
+
+    /// Whether channels and sessions that are open stay so: not at a server that has lapsed, since nobody tells it of an end,
+    /// unless the policy of the message gateway is to serve.
+    pub(crate) fn keeps_channels(&self) -> bool {
+        let policy = |fleet: &Fleet| fleet.settings.stale.get(MESSAGE_GATEWAY).copied().unwrap_or_default();
+        !self.high_water.went_back()
+            && (!self.has_lapsed() || self.fleet().is_some_and(|fleet| policy(fleet) == StalePolicy::Serve))
     }
 
     /// Acts upon what others have changed.

@@ -79,6 +79,7 @@ pub(crate) struct Compared {
 pub(crate) async fn compare(store: &dyn Store, source: &KeySource, accept_older: bool) -> Result<Compared, OpenError> {
     let path = match source {
         KeySource::File(path) => Some(path.with_file_name(FILE_NAME)),
+        KeySource::Credential { state, .. } | KeySource::Command { state, .. } => Some(state.join(FILE_NAME)),
         KeySource::Ephemeral => None,
     };
     let known = path.as_deref().map(read).transpose()?.flatten();

@@ -10,9 +10,9 @@ use zeroize::Zeroizing;
 /// First word of the file, so that a person sees what it is and a later format can be told apart.
 const MAGIC: &str = "inborn-key-1";
 /// Bytes of the key.
-const KEY_BYTES: usize = inborn_credential::Kek::BYTES;
+pub(crate) const KEY_BYTES: usize = inborn_credential::Kek::BYTES;
 /// The file is 1 line of 78 characters; anything much longer is not ours.
-const FILE_BYTES_MAX: u64 = 256;
+pub(crate) const FILE_BYTES_MAX: u64 = 256;
 /// The mode it must have.
 const MODE: u32 = 0o600;
 
@@ -56,6 +56,23 @@ pub enum KeyFileError {
         /// Why.
         source: std::io::Error,
     },
+    /// The service manager gives no such credential.
+    #[error(
+        "there is no credential {}: have the unit load it (LoadCredentialEncrypted=NAME:FILE), or see that its name is right",
+        .0.display()
+    )]
+    NoCredential(PathBuf),
+    /// The program that prints the key does not.
+    #[error("the key command {program} {why}")]
+    Command {
+        /// The program.
+        program: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// What was given is a key, but another one.
+    #[error("the key that {0} gives is not the one that the secrets of this region are sealed with")]
+    WrongGiven(String),
     /// The machine gave no random bytes.
     #[error("this machine has no source of random bytes")]
     NoRandomness,
@@ -83,8 +100,35 @@ pub(crate) fn read(path: &Path) -> Result<Zeroizing<[u8; KEY_BYTES]>, KeyFileErr
     }
     let mut text = Zeroizing::new(String::new());
     file.take(FILE_BYTES_MAX).read_to_string(&mut text).map_err(|_| malformed())?;
-    let digits = text.trim_end().strip_prefix(MAGIC).and_then(|rest| rest.strip_prefix(' ')).ok_or_else(malformed)?;
-    decode(digits).ok_or_else(malformed)
+    parse(&text).ok_or_else(malformed)
+}
+
+/// The key in the text of a key file.
+pub(crate) fn parse(text: &str) -> Option<Zeroizing<[u8; KEY_BYTES]>> {
+    decode(text.trim_end().strip_prefix(MAGIC)?.strip_prefix(' ')?)
+}
+
+/// Reads the key from a credential that the service manager gives, which decides itself who may read it.
+///
+/// # Errors
+/// Missing, or not a key.
+pub(crate) fn read_credential(path: &Path) -> Result<Zeroizing<[u8; KEY_BYTES]>, KeyFileError> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(KeyFileError::NoCredential(path.into()));
+        }
+        Err(source) => return Err(KeyFileError::Io { path: path.into(), source }),
+    };
+    let malformed = || KeyFileError::Malformed(path.into());
+    // As much as is ever read: no copy is left behind by a buffer that grows.
+    let capacity = usize::try_from(FILE_BYTES_MAX + 1).unwrap_or_default();
+    let mut text = Zeroizing::new(String::with_capacity(capacity));
+    file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(|_| malformed())?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        return Err(malformed());
+    }
+    parse(&text).ok_or_else(malformed)
 }
 
 /// Whether the file at `path` is a key file that can be used; not whether it is the right one.

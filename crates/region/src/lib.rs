@@ -21,6 +21,7 @@ mod health;
 mod high_water;
 mod host_management;
 mod identity;
+mod key_command;
 mod key_file;
 mod machines;
 mod metrics;

@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 
 use crate::epochs::new_epoch;
 use crate::high_water::{self, HighWater};
+use crate::key_command;
 use crate::key_file::{self, KeyFileError};
 use crate::signers::Signers;
 use crate::{OpenError, RegionIdentity};
@@ -32,6 +33,20 @@ const SETTING_SSH_AUTHORITY: &str = "ssh-host-authority";
 pub enum KeySource {
     /// A file with mode 0600; made at first start.
     File(PathBuf),
+    /// What the service manager gives the process; never made here.
+    Credential {
+        /// The file in its directory of credentials.
+        path: PathBuf,
+        /// Where this server keeps what it has to remember.
+        state: PathBuf,
+    },
+    /// What a program prints; never made here.
+    Command {
+        /// The program and its arguments, as they are: there is no shell.
+        argv: Vec<String>,
+        /// Where this server keeps what it has to remember.
+        state: PathBuf,
+    },
     /// Nowhere: a new one for a region that lives as long as its process.
     Ephemeral,
 }
@@ -76,7 +91,7 @@ impl Secrets {
         let compared = high_water::compare(&**store, source, accept_older).await?;
         check_identity(store, identity).await?;
         let sealed = store.epochs().await?;
-        let kek = Arc::new(key_encryption_key(source, sealed.is_empty())?);
+        let kek = Arc::new(key_encryption_key(source, sealed.is_empty()).await?);
         let mut epochs = if sealed.is_empty() { first_epoch(store, &kek, now).await? } else { sealed };
         let mut keyring = open_epochs(&kek, source, identity.partition, &epochs)?;
         // Not before it is certain that the key is the right one: where the store is older, epochs are made and ended here.
@@ -118,8 +133,14 @@ async fn check_identity(store: &Arc<dyn Store>, identity: &RegionIdentity) -> Re
     }
 }
 
-fn key_encryption_key(source: &KeySource, is_first_start: bool) -> Result<Kek, OpenError> {
+async fn key_encryption_key(source: &KeySource, is_first_start: bool) -> Result<Kek, OpenError> {
     let bytes = match source {
+        KeySource::Credential { path, .. } => key_file::read_credential(path)?,
+        KeySource::Command { argv, .. } => {
+            let argv = argv.clone();
+            let reading = tokio::task::spawn_blocking(move || key_command::read(&argv, key_command::TIMEOUT));
+            reading.await.map_err(|_| CryptoError)??
+        }
         KeySource::Ephemeral => Kek::generate_bytes()?,
         KeySource::File(path) => match key_file::read(path) {
             // Only where nothing is sealed yet may a key be made.
@@ -169,6 +190,13 @@ pub(crate) fn unseal(
 ) -> Result<Zeroizing<Vec<u8>>, OpenError> {
     kek.open(label, blob.as_bytes()).map_err(|error| match (error, source) {
         (KekError::Refused, KeySource::File(path)) => KeyFileError::Wrong(path.clone()).into(),
+        (KekError::Refused, KeySource::Credential { path, .. }) => {
+            KeyFileError::WrongGiven(format!("the credential {}", path.display())).into()
+        }
+        (KekError::Refused, KeySource::Command { argv, .. }) => {
+            let program = argv.first().map_or("", String::as_str);
+            KeyFileError::WrongGiven(format!("the key command {program}")).into()
+        }
         (error, _) => error.into(),
     })
 }

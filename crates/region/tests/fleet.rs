@@ -190,6 +190,27 @@ async fn a_quarantine_is_one_at_every_server() {
     assert_eq!(whoami(a, &b.machine(id)).await, (200, String::new()));
 }
 
+/// A server that nobody tells of an end closes what is open, unless it is told to serve all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_not_heard_for_long_closes_what_is_open() {
+    for (stale, is_closed) in [(&[][..], true), (&[("ssmmessages", StalePolicy::Serve)], false)] {
+        let Fleet { a, b, of_b, .. } = &fleet(stale).await;
+        let (id, _agent, role) = a.managed().await;
+        until("the agent is known", async || whoami(b, &role).await.0 == 200).await;
+        let mut control = b.control_channel(&role, id).await;
+        of_b.silence(true);
+        b.clock.advance(8);
+        control.ping().await;
+        b.clock.advance(9);
+        if is_closed {
+            assert_eq!(control.closed().await, 1000);
+        } else {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            control.ping().await;
+        }
+    }
+}
+
 /// A cut-off by time closes what was opened before it, wherever it is made.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cut_off_closes_what_is_open() {

@@ -508,9 +508,9 @@ impl RegionServer {
         self.now() < claims.expires_at && self.stands(claims)
     }
 
-    /// Whether nothing has cut off a session that was let in. It may have expired since.
+    /// Whether nothing has cut off a session that was let in, as far as this server can know. It may have expired since.
     pub(crate) fn stands(&self, claims: &Claims) -> bool {
-        !self.high_water.went_back() && self.check_alive(claims).is_ok() && self.check_passed(claims).is_ok()
+        self.keeps_channels() && self.check_alive(claims).is_ok() && self.check_passed(claims).is_ok()
     }
 
     /// A session of the management role ends with the setting that passed the role, with the role, and with the registration
