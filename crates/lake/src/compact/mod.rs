@@ -298,7 +298,7 @@ impl Compactor {
         let file = File::options().read(true).write(true).create(true).truncate(true).open(&staged)?;
         let mut writer = Writer::new(file, partition.class, Seal::new(&self.key, &name))?;
         while let Some((instance, record)) = merge.next()? {
-            writer.push(instance, &record)?;
+            writer.push(instance, record)?;
         }
         let not_ocsf = writer.finish()?;
         let directory = partition.directory(&self.directory);

@@ -53,7 +53,7 @@ impl Rows {
     /// One event, as its columns tell it.
     pub(super) fn event(&self, row: usize) -> Map<String, Value> {
         let mut at: Vec<usize> = self.columns.iter().map(|column| column.start(row)).collect();
-        let members = self.schema.fields.iter();
+        let members = self.schema.fields.nodes.iter();
         members.filter_map(|field| Some((field.name.to_string(), self.value(field, 0, &mut at)?))).collect()
     }
 
@@ -73,7 +73,7 @@ impl Rows {
             }
             Shape::Group(members) => {
                 let mut object = Map::new();
-                for member in members {
+                for member in &members.nodes {
                     if let Some(value) = self.value(member, definition + 1, at) {
                         object.insert(member.name.to_string(), value);
                     }

@@ -2,6 +2,7 @@
 
 mod assemble;
 pub(crate) mod classes;
+mod event;
 mod objects;
 pub(crate) mod read;
 pub(crate) mod schema;

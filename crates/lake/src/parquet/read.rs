@@ -185,7 +185,7 @@ mod tests {
                 class: ClassUid(class),
                 json: event.to_string().into(),
             };
-            writer.push(machine(), &record).unwrap();
+            writer.push(machine(), record).unwrap();
         }
         writer.finish().unwrap();
         let mut found = Vec::new();
@@ -261,7 +261,7 @@ mod tests {
             let mut writer = Writer::new(file.reopen().unwrap(), ClassUid(9), Seal::new(&[0; 32], "x")).unwrap();
             for (number, event) in (0..).zip(&events) {
                 let (uid, json) = (format!("u{number}").into(), event.to_string().into());
-                writer.push(machine(), &Record { uid, time_ms: number, class: ClassUid(9), json }).unwrap();
+                writer.push(machine(), Record { uid, time_ms: number, class: ClassUid(9), json }).unwrap();
             }
             writer.finish().unwrap();
             let reader = SerializedFileReader::new(file.reopen().unwrap()).unwrap();

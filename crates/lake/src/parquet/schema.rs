@@ -30,7 +30,7 @@ pub(crate) struct Schema {
     /// What Parquet knows of it.
     pub(crate) root: TypePtr,
     /// The attributes, in the order of the columns.
-    pub(crate) fields: Vec<Node>,
+    pub(crate) fields: Members,
     /// The columns.
     pub(crate) leaves: Vec<Leaf>,
     /// How many attributes have a number.
@@ -51,9 +51,34 @@ pub(crate) struct Node {
 pub(crate) enum Shape {
     /// One column.
     Leaf(Scalar),
-    Group(Vec<Node>),
+    Group(Members),
     /// The repetition level of a second element, and what an element is.
     List(i16, Box<Node>),
+}
+
+/// Attributes of one object.
+pub(crate) struct Members {
+    /// In the order of the columns.
+    pub(crate) nodes: Vec<Node>,
+    /// Where they are, in the order of their names, shorter ones first.
+    by_name: Vec<usize>,
+}
+
+impl Members {
+    fn new(nodes: Vec<Node>) -> Self {
+        let mut by_name: Vec<usize> = (0..nodes.len()).collect();
+        by_name.sort_by_key(|at| nodes.get(*at).map(|node| (node.name.len(), node.name.clone())));
+        Self { nodes, by_name }
+    }
+
+    /// Where the attribute of this name is.
+    pub(crate) fn find(&self, name: &str) -> Option<usize> {
+        let order = |at: &usize| {
+            let known = self.nodes.get(*at).map_or("", |node| &node.name);
+            known.len().cmp(&name.len()).then_with(|| known.cmp(name))
+        };
+        self.by_name.binary_search_by(order).ok().and_then(|place| self.by_name.get(place).copied())
+    }
 }
 
 /// What a column holds.
@@ -88,14 +113,14 @@ impl Schema {
             types.push(parquet_type(field.0, &field.1, Repetition::OPTIONAL)?);
         }
         let root = Type::group_type_builder("ocsf").with_fields(types).build()?;
-        Ok(Self { root: Arc::new(root), fields, leaves, singles })
+        Ok(Self { root: Arc::new(root), fields: Members::new(fields), leaves, singles })
     }
 
     /// The columns of a file, which another version may have written.
     pub(crate) fn of_file(root: &Type) -> Self {
         let mut leaves = Vec::new();
         let fields = root.get_fields().iter().map(|field| node_of_file(field, 0, &mut leaves)).collect();
-        Self { root: Arc::new(root.clone()), fields, leaves, singles: 0 }
+        Self { root: Arc::new(root.clone()), fields: Members::new(fields), leaves, singles: 0 }
     }
 }
 
@@ -114,7 +139,8 @@ fn node(name: &'static str, kind: &Kind, repetition: i16, leaves: &mut Vec<Leaf>
         Kind::Double => leaf(Scalar::Double),
         Kind::Bool => leaf(Scalar::Bool),
         Kind::Group(fields) => {
-            Shape::Group(fields.iter().map(|field| node(field.0, &field.1, repetition, leaves, singles)).collect())
+            let members = fields.iter().map(|field| node(field.0, &field.1, repetition, leaves, singles));
+            Shape::Group(Members::new(members.collect()))
         }
         Kind::List(element) => {
             let element = node("element", element, repetition + 1, leaves, singles);
@@ -142,7 +168,8 @@ fn node_of_file(kind: &Type, repetition: i16, leaves: &mut Vec<Leaf>) -> Node {
     } else if let Some(element) = repeated().and_then(|repeated| repeated.get_fields().first()) {
         Shape::List(repetition + 1, Box::new(node_of_file(element, repetition + 1, leaves)))
     } else {
-        Shape::Group(kind.get_fields().iter().map(|field| node_of_file(field, repetition, leaves)).collect())
+        let members = kind.get_fields().iter().map(|field| node_of_file(field, repetition, leaves));
+        Shape::Group(Members::new(members.collect()))
     };
     // Only who writes asks for it.
     Node { name: kind.name().into(), first, end: leaves.len(), single: None, shape }
@@ -204,12 +231,16 @@ mod tests {
                 assert_eq!(column.physical_type(), physical, "{class} {}", column.path());
                 assert_eq!(column.max_rep_level() > 0, leaf.repeated, "{class} {}", column.path());
             }
-            let names: Vec<_> = schema.fields.iter().map(|field| field.name.as_ref()).collect();
+            let names: Vec<_> = schema.fields.nodes.iter().map(|field| field.name.as_ref()).collect();
             let mut once = names.clone();
             once.sort_unstable();
             once.dedup();
             assert_eq!(once.len(), names.len(), "{class} has a column twice");
             assert_eq!(names.last(), Some(&UNMAPPED));
+            for (place, name) in names.iter().enumerate() {
+                assert_eq!(schema.fields.find(name), Some(place), "{class} {name}");
+            }
+            assert_eq!(schema.fields.find("times"), None);
         }
     }
 }

@@ -279,7 +279,7 @@ mod tests {
             let json = serde_json::json!({"message": text}).to_string().into();
             let uid = format!("u{time_ms}");
             let record = Record { uid: uid.as_str().into(), time_ms, class: ClassUid(9), json };
-            writer.push(InstanceId::from_bytes([7; 9]), &record).unwrap();
+            writer.push(InstanceId::from_bytes([7; 9]), record).unwrap();
             uids.push(uid);
         }
         writer.finish().unwrap();

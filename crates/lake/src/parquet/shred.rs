@@ -4,12 +4,15 @@
 //! attribute that OCSF does not have, a value of another type, a list of which one element does not fit. Nothing is lost
 //! but `null`, which in OCSF says the same as no attribute.
 
-use inborn_identity::InstanceId;
+use std::borrow::Cow;
+
+use bytes::Bytes;
 use inborn_telemetry::Record;
 use parquet::data_type::ByteArray;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value as Json};
 
-use super::schema::{Leaf, Node, Scalar, Schema, Shape, UNMAPPED};
+use super::event::{Event, Forced, Memory, ROOT, Value};
+use super::schema::{Leaf, Members, Node, Scalar, Schema, Shape, UNMAPPED};
 
 /// What the columns of one list may come to, elements by columns: an element of three bytes takes a place in each column of its
 /// list, so that a small event could become a large row. A longer list stays in `unmapped` as it is.
@@ -33,6 +36,12 @@ pub(super) enum Values {
     Bool(Vec<bool>),
 }
 
+/// An event that becomes a row, and its text. Columns hold pieces of the text, not copies.
+struct Row<'a> {
+    event: Event<'a>,
+    text: &'a Bytes,
+}
+
 /// Events as columns.
 ///
 /// Most attributes of most events are not there, and there are hundreds of columns. That an attribute is absent is noted once
@@ -42,6 +51,9 @@ pub(super) struct Table {
     pub(super) rows: usize,
     /// By the number of the attribute: what its columns have not been told yet.
     absent: Vec<Vec<Run>>,
+    /// Which members the objects have that are being looked at: for each attribute of one, where it is.
+    found: Vec<Option<u32>>,
+    memory: Memory,
 }
 
 /// Rows one after the other in which an attribute is absent in the same way.
@@ -61,19 +73,20 @@ fn note(runs: &mut Vec<Run>, run: Run) {
 impl Table {
     pub(super) fn new(schema: &Schema) -> Self {
         let columns = schema.leaves.iter().map(Column::new).collect();
-        Self { columns, rows: 0, absent: vec![Vec::new(); schema.singles] }
+        let (absent, found, memory) = (vec![Vec::new(); schema.singles], Vec::new(), Memory::default());
+        Self { columns, rows: 0, absent, found, memory }
     }
 
     /// The columns, whole.
     pub(super) fn finish(mut self, schema: &Schema) -> Vec<Column> {
-        schema.fields.iter().for_each(|field| self.tell_all(field));
+        schema.fields.nodes.iter().for_each(|field| self.tell_all(field));
         self.columns
     }
 
     fn tell_all(&mut self, node: &Node) {
         self.tell(node);
         if let Shape::Group(members) = &node.shape {
-            members.iter().for_each(|member| self.tell_all(member));
+            members.nodes.iter().for_each(|member| self.tell_all(member));
         }
     }
 
@@ -86,7 +99,7 @@ impl Table {
         let runs = core::mem::take(noted);
         match &node.shape {
             Shape::Group(members) => {
-                for below in members {
+                for below in &members.nodes {
                     let noted = below.single.and_then(|single| self.absent.get_mut(single));
                     noted.into_iter().for_each(|noted| runs.iter().for_each(|run| note(noted, *run)));
                 }
@@ -104,83 +117,118 @@ impl Table {
         }
     }
 
-    /// Adds an event. `time`, `class_uid`, `device.uid` and `metadata.uid` are what the record says, whatever its JSON does: files are
-    /// found by them. `false`: it is no JSON object, and is kept as it is, in `raw_data`.
-    pub(super) fn push(&mut self, schema: &Schema, instance: InstanceId, record: &Record) -> bool {
-        let (mut event, is_object) = match serde_json::from_str(&record.json) {
-            Ok(Value::Object(event)) => (event, true),
+    /// Adds an event. `time`, `class_uid`, `device.uid` (the machine) and `metadata.uid` are what the record says, whatever its JSON
+    /// does: files are found by them. `false`: it is no JSON object, and is kept as it is, in `raw_data`.
+    pub(super) fn push(&mut self, schema: &Schema, machine: &str, record: Record) -> bool {
+        let text = Bytes::from(String::from(record.json));
+        let memory = core::mem::take(&mut self.memory);
+        let json = core::str::from_utf8(&text).unwrap_or_default();
+        let (mut event, is_object) = match Event::read(json, memory) {
+            Ok(event) => (event, true),
             // Whoever appended it saw to it that it is one.
-            _ => (Map::from_iter([("raw_data".to_owned(), Value::from(record.json.as_ref()))]), false),
+            Err(memory) => (Event::of_text("raw_data", json, memory), false),
         };
-        strip(&mut event);
-        let mut beyond = Map::new();
-        force(&mut event, &mut beyond, &["time"], record.time_ms.into());
-        force(&mut event, &mut beyond, &["class_uid"], record.class.0.into());
-        force(&mut event, &mut beyond, &["device", "uid"], instance.to_string().into());
-        force(&mut event, &mut beyond, &["metadata", "uid"], record.uid.as_ref().into());
-        let own = event.remove(UNMAPPED);
-        for field in &schema.fields {
-            if field.name.as_ref() != UNMAPPED {
-                self.member(field, &mut event, 0, 0);
+        event.force(ROOT, &["time"], Forced::Int(record.time_ms));
+        event.force(ROOT, &["class_uid"], Forced::Int(record.class.0.into()));
+        event.force(ROOT, &["device", "uid"], Forced::Text(machine));
+        event.force(ROOT, &["metadata", "uid"], Forced::Text(&record.uid));
+        let mut row = Row { event, text: &text };
+        // The last one is `unmapped`.
+        let fields = schema.fields.nodes.len().saturating_sub(1);
+        let is_whole = self.members(&schema.fields, fields, &mut row, ROOT, 0, 0);
+        if let Some(field) = schema.fields.nodes.last() {
+            match unmapped(&row.event, is_whole) {
+                Some(json) => self.leaf(field, Value::Text(Cow::Owned(json)), &text, 0, 0),
+                None => self.nothing(field, 0, 0),
             }
         }
-        merge(&mut event, beyond);
-        let unmapped = unmapped(own, event).map_or(Value::Null, Value::from);
-        if let Some(field) = schema.fields.last() {
-            self.member(field, &mut Map::from_iter([(UNMAPPED.to_owned(), unmapped)]), 0, 0);
-        }
+        self.memory = row.event.memory();
         self.rows += 1;
         is_object
     }
 
-    /// Takes what fits of an attribute out of `object`, and leaves the rest there.
-    fn member(&mut self, node: &Node, object: &mut Map<String, Value>, definition: i16, repetition: i16) {
-        let Some(value) = object.get_mut(node.name.as_ref()) else { return self.nothing(node, definition, repetition) };
-        if self.value(node, value, definition, repetition) {
-            object.remove(node.name.as_ref());
+    /// Takes what fits of the first `count` attributes out of an object, and leaves the rest there. `true`: nothing is left, but
+    /// perhaps of the attributes behind.
+    fn members(
+        &mut self,
+        members: &Members,
+        count: usize,
+        row: &mut Row<'_>,
+        object: u32,
+        definition: i16,
+        repetition: i16,
+    ) -> bool {
+        let base = self.found.len();
+        self.found.resize(base + members.nodes.len(), None);
+        let mut is_whole = true;
+        let mut next = row.event.first(object);
+        while let Some(at) = next {
+            next = row.event.next(at);
+            let known = members.find(row.event.name(at)).filter(|_| !row.event.is_replaced(at));
+            match known.and_then(|member| self.found.get_mut(base + member)) {
+                Some(found) => *found = Some(at),
+                None => is_whole &= *row.event.value(at) == Value::Nothing,
+            }
         }
+        for (index, member) in members.nodes.iter().enumerate().take(count) {
+            match self.found.get(base + index).copied().flatten() {
+                Some(at) if self.value(member, row, at, definition, repetition) => drop(row.event.take(at)),
+                Some(_) => is_whole = false,
+                None => self.nothing(member, definition, repetition),
+            }
+        }
+        self.found.truncate(base);
+        is_whole
     }
 
     /// The same of a value. `true`: nothing is left.
-    fn value(&mut self, node: &Node, value: &mut Value, definition: i16, repetition: i16) -> bool {
-        match (&node.shape, &mut *value) {
-            (_, Value::Null) => {
+    fn value(&mut self, node: &Node, row: &mut Row<'_>, at: u32, definition: i16, repetition: i16) -> bool {
+        match (&node.shape, row.event.value(at)) {
+            (_, Value::Nothing) => {
                 self.nothing(node, definition, repetition);
-                return true;
+                true
             }
-            (Shape::Group(members), Value::Object(object)) => {
+            (Shape::Group(members), Value::Object(_)) => {
                 self.tell(node);
-                for member in members {
-                    self.member(member, object, definition + 1, repetition);
-                }
-                return object.is_empty();
+                self.members(members, members.nodes.len(), row, at, definition + 1, repetition)
             }
-            (Shape::List(level, element), Value::Array(elements))
-                if elements.len().saturating_mul(element.end - element.first) <= LIST_LEVELS_MAX
-                    && elements.iter().all(|one| fits(element, one)) =>
+            (Shape::List(level, element), Value::Array(_, count))
+                if count.saturating_mul(element.end - element.first) <= LIST_LEVELS_MAX
+                    && fits(node, &row.event, at) =>
             {
-                if elements.is_empty() {
+                let mut next = row.event.first(at);
+                if next.is_none() {
                     self.nothing(node, definition + 1, repetition);
                     return true;
                 }
                 self.tell(node);
-                for (index, one) in elements.iter_mut().enumerate() {
+                let mut repetition = repetition;
+                while let Some(one) = next {
                     // The list is there, this repetition of it is there; that the element is, it says itself.
-                    self.value(element, one, definition + 2, if index == 0 { repetition } else { *level });
+                    self.value(element, row, one, definition + 2, repetition);
+                    repetition = *level;
+                    next = row.event.next(one);
                 }
-                return true;
+                true
             }
             (Shape::Leaf(scalar), value) if is(*scalar, value) => {
-                self.tell(node);
-                if let Some(column) = self.columns.get_mut(node.first) {
-                    column.push(value, definition + 1, repetition);
-                }
-                return true;
+                let value = row.event.take(at);
+                self.leaf(node, value, row.text, definition, repetition);
+                true
             }
-            _ => {}
+            _ => {
+                self.nothing(node, definition, repetition);
+                false
+            }
         }
-        self.nothing(node, definition, repetition);
-        false
+    }
+
+    /// Adds a value of which [`is`] said that it is one.
+    fn leaf(&mut self, node: &Node, value: Value<'_>, text: &Bytes, definition: i16, repetition: i16) {
+        self.tell(node);
+        if let Some(column) = self.columns.get_mut(node.first) {
+            column.push(value, text, definition + 1, repetition);
+        }
     }
 
     fn nothing(&mut self, node: &Node, definition: i16, repetition: i16) {
@@ -220,122 +268,101 @@ impl Column {
         }
     }
 
-    /// A value of which [`is`] said that it is one.
-    fn push(&mut self, value: &mut Value, definition: i16, repetition: i16) {
+    /// Adds a value of which [`is`] said that it is one. What it borrows is of `text`.
+    fn push(&mut self, value: Value<'_>, text: &Bytes, definition: i16, repetition: i16) {
         self.nothing(definition, repetition);
         match (&mut self.values, value) {
-            (Values::Text(values), Value::String(text)) => {
-                values.push(ByteArray::from(core::mem::take(text).into_bytes()))
+            (Values::Text(values), Value::Text(Cow::Borrowed(piece))) => {
+                values.push(text.slice_ref(piece.as_bytes()).into());
             }
-            (Values::Int(values), value) => values.push(int(value).unwrap_or_default()),
-            (Values::Long(values), value) => values.push(value.as_i64().unwrap_or_default()),
-            (Values::Double(values), value) => values.push(value.as_f64().unwrap_or_default()),
-            (Values::Bool(values), value) => values.push(value.as_bool().unwrap_or_default()),
+            (Values::Text(values), Value::Text(Cow::Owned(value))) => values.push(value.into_bytes().into()),
             (Values::Text(values), _) => values.push(ByteArray::from(Vec::new())),
+            (Values::Int(values), value) => values.push(int(&value).unwrap_or_default()),
+            (Values::Long(values), value) => values.push(if let Value::Int(value) = value { value } else { 0 }),
+            (Values::Double(values), value) => values.push(if let Value::Double(value) = value { value } else { 0.0 }),
+            (Values::Bool(values), value) => values.push(value == Value::Bool(true)),
         }
     }
 }
 
-fn int(value: &Value) -> Option<i32> {
-    value.as_i64().and_then(|value| i32::try_from(value).ok())
+fn int(value: &Value<'_>) -> Option<i32> {
+    if let Value::Int(value) = value { i32::try_from(*value).ok() } else { None }
 }
 
-fn is(scalar: Scalar, value: &Value) -> bool {
+fn is(scalar: Scalar, value: &Value<'_>) -> bool {
     match scalar {
-        Scalar::Text => value.is_string(),
+        Scalar::Text => matches!(value, Value::Text(_)),
         Scalar::Int => int(value).is_some(),
-        Scalar::Long => value.is_i64(),
-        Scalar::Double => value.is_f64(),
-        Scalar::Bool => value.is_boolean(),
+        Scalar::Long => matches!(value, Value::Int(_)),
+        Scalar::Double => matches!(value, Value::Double(_)),
+        Scalar::Bool => matches!(value, Value::Bool(_)),
     }
 }
 
 /// Whether nothing of a value would be left.
-fn fits(node: &Node, value: &Value) -> bool {
-    match (&node.shape, value) {
+fn fits(node: &Node, event: &Event<'_>, at: u32) -> bool {
+    let mut below = core::iter::successors(event.first(at), |one| event.next(*one));
+    match (&node.shape, event.value(at)) {
         (Shape::Leaf(scalar), value) => is(*scalar, value),
-        (Shape::List(_, element), Value::Array(elements)) => elements.iter().all(|one| fits(element, one)),
-        (Shape::Group(members), Value::Object(object)) => object.iter().all(|(name, value)| {
-            members.iter().find(|member| member.name.as_ref() == name).is_some_and(|member| fits(member, value))
+        (Shape::List(_, element), Value::Array(..)) => below.all(|one| fits(element, event, one)),
+        (Shape::Group(members), Value::Object(_)) => below.all(|one| {
+            let member = members.find(event.name(one)).and_then(|member| members.nodes.get(member));
+            member.is_some_and(|member| fits(member, event, one))
         }),
         _ => false,
     }
 }
 
-/// Puts a value at a path. Another one that was there goes to `beyond`.
-fn force(event: &mut Map<String, Value>, beyond: &mut Map<String, Value>, path: &[&str], value: Value) {
-    let Some((name, rest)) = path.split_first() else { return };
-    let place = event.entry(*name).or_insert(Value::Null);
-    if rest.is_empty() {
-        let was = core::mem::replace(place, value);
-        if !was.is_null() && was != *place {
-            beyond.insert((*name).to_owned(), was);
-        }
-        return;
-    }
-    if !place.is_object() {
-        let was = core::mem::replace(place, Value::Object(Map::new()));
-        if !was.is_null() {
-            beyond.insert((*name).to_owned(), was);
-        }
-    }
-    let mut inner = Map::new();
-    if let Some(object) = place.as_object_mut() {
-        force(object, &mut inner, rest, value);
-    }
-    if !inner.is_empty() {
-        merge(beyond, Map::from_iter([((*name).to_owned(), Value::Object(inner))]));
-    }
-}
-
-/// Takes away members that are null, and nothing else. What is within lists stays as it is.
-fn strip(object: &mut Map<String, Value>) {
-    object.retain(|_, value| {
-        if let Value::Object(inner) = value {
-            strip(inner);
-        }
-        !value.is_null()
+/// The JSON of the column `unmapped`: the event's own, and beside it what is beyond the columns. `is_whole`: that is nothing.
+fn unmapped(event: &Event<'_>, is_whole: bool) -> Option<String> {
+    let own = event.member(ROOT, UNMAPPED).filter(|own| *event.value(*own) != Value::Nothing);
+    // There it is also one of the members beyond the columns, unless it can stand for itself.
+    let beside = own.filter(|own| {
+        let is_taken = event.member(*own, BEYOND).is_some_and(|beyond| *event.value(beyond) != Value::Nothing);
+        matches!(event.value(*own), Value::Object(_)) && !is_taken && (is_whole || !event.is_empty(*own))
     });
-}
-
-/// The JSON of the column `unmapped`: the event's own, and beside it what is beyond the columns.
-fn unmapped(own: Option<Value>, mut beyond: Map<String, Value>) -> Option<String> {
-    let mut object = match own {
-        Some(Value::Object(own)) if !own.contains_key(BEYOND) && (beyond.is_empty() || !own.is_empty()) => own,
-        Some(other) => {
-            beyond.insert(UNMAPPED.to_owned(), other);
-            Map::new()
-        }
-        None if beyond.is_empty() => return None,
-        None => Map::new(),
-    };
-    if !beyond.is_empty() {
-        object.insert(BEYOND.to_owned(), Value::Object(beyond));
+    if own.is_none() && is_whole {
+        return None;
     }
-    Some(Value::Object(object).to_string())
+    let (mut json, mut is_first) = (b"{".to_vec(), true);
+    if let Some(own) = beside {
+        event.write_members(own, None, &mut is_first, &mut json);
+    }
+    if beside.is_none() || !is_whole {
+        if !is_first {
+            json.push(b',');
+        }
+        json.extend_from_slice(b"\"");
+        json.extend_from_slice(BEYOND.as_bytes());
+        json.extend_from_slice(b"\":{");
+        event.write_members(ROOT, beside, &mut true, &mut json);
+        json.push(b'}');
+    }
+    json.push(b'}');
+    String::from_utf8(json).ok()
 }
 
 /// The event whose columns these are: the opposite of [`unmapped`].
-pub(super) fn restore(event: &mut Map<String, Value>) {
-    let Some(Value::String(text)) = event.remove(UNMAPPED) else { return };
-    let Ok(Value::Object(mut own)) = serde_json::from_str(&text) else {
-        event.insert(UNMAPPED.to_owned(), Value::String(text));
+pub(super) fn restore(event: &mut Map<String, Json>) {
+    let Some(Json::String(text)) = event.remove(UNMAPPED) else { return };
+    let Ok(Json::Object(mut own)) = serde_json::from_str(&text) else {
+        event.insert(UNMAPPED.to_owned(), Json::String(text));
         return;
     };
     let beyond = own.remove(BEYOND);
     let replaced = beyond.as_ref().is_some_and(|beyond| beyond.get(UNMAPPED).is_some());
     if !(replaced || own.is_empty() && beyond.is_some()) {
-        event.insert(UNMAPPED.to_owned(), Value::Object(own));
+        event.insert(UNMAPPED.to_owned(), Json::Object(own));
     }
-    if let Some(Value::Object(beyond)) = beyond {
+    if let Some(Json::Object(beyond)) = beyond {
         merge(event, beyond);
     }
 }
 
-fn merge(object: &mut Map<String, Value>, other: Map<String, Value>) {
+fn merge(object: &mut Map<String, Json>, other: Map<String, Json>) {
     for (name, value) in other {
         match (object.get_mut(&name), value) {
-            (Some(Value::Object(inner)), Value::Object(value)) => merge(inner, value),
+            (Some(Json::Object(inner)), Json::Object(value)) => merge(inner, value),
             (_, value) => {
                 object.insert(name, value);
             }

@@ -40,6 +40,8 @@ pub(crate) struct Writer {
     json_bytes: usize,
     seal: Seal,
     not_ocsf: u64,
+    /// The machine that was told of last, and its name.
+    machine: (Option<InstanceId>, String),
 }
 
 impl Writer {
@@ -50,16 +52,20 @@ impl Writer {
         let file = io::BufWriter::new(file);
         let file = SerializedFileWriter::new(file, Arc::clone(&schema.root), Arc::new(properties)).map_err(failed)?;
         let table = Table::new(&schema);
-        Ok(Self { schema, file, table, json_bytes: 0, seal, not_ocsf: 0 })
+        Ok(Self { schema, file, table, json_bytes: 0, seal, not_ocsf: 0, machine: (None, String::new()) })
     }
 
     /// Adds an event, which is not earlier than the one before.
-    pub(crate) fn push(&mut self, instance: InstanceId, record: &Record) -> io::Result<()> {
+    pub(crate) fn push(&mut self, instance: InstanceId, record: Record) -> io::Result<()> {
         if self.table.rows >= ROW_GROUP_ROWS || self.json_bytes + record.json.len() > ROW_GROUP_JSON_BYTES {
             self.flush()?;
         }
         self.json_bytes += record.json.len();
-        self.not_ocsf += u64::from(!self.table.push(&self.schema, instance, record));
+        // The events of a machine often follow one another.
+        if self.machine.0 != Some(instance) {
+            self.machine = (Some(instance), instance.to_string());
+        }
+        self.not_ocsf += u64::from(!self.table.push(&self.schema, &self.machine.1, record));
         Ok(())
     }
 
@@ -109,7 +115,7 @@ fn write(writer: &mut SerializedColumnWriter<'_>, column: &Column) -> Result<()>
 
 fn properties(schema: &Schema) -> Result<WriterProperties> {
     let device = ColumnPath::from(vec!["device".to_owned(), "uid".to_owned()]);
-    let time = schema.fields.iter().find(|field| field.name.as_ref() == "time").map_or(0, |field| field.first);
+    let time = schema.fields.nodes.iter().find(|field| field.name.as_ref() == "time").map_or(0, |field| field.first);
     let sorted = SortingColumn { column_idx: i32::try_from(time).unwrap_or(0), descending: false, nulls_first: false };
     Ok(WriterProperties::builder()
         .set_created_by(concat!("inborn ", env!("CARGO_PKG_VERSION")).to_owned())
