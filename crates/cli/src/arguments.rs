@@ -4,10 +4,10 @@ pub(crate) mod exec;
 pub(crate) mod hook;
 pub(crate) mod inside;
 mod machine;
+mod region;
 pub(crate) mod shell;
 
 use std::ffi::OsString;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
@@ -23,6 +23,7 @@ use crate::quarantine;
 use crate::ssh::arguments as ssh;
 
 pub(crate) use machine::Machine;
+pub(crate) use region::{LogFormat, ServeRegion, Up};
 
 const ABOUT: &str = "Every machine is born with an identity.";
 const LONG_ABOUT: &str = "\
@@ -47,10 +48,10 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Start a region and a host, and serve until stopped
-    #[command(after_help = UP_HELP)]
+    #[command(after_help = region::UP_HELP)]
     Up(Up),
     /// Start a region server without a host, over a store that several servers share
-    #[command(after_help = REGION_HELP)]
+    #[command(after_help = region::REGION_HELP)]
     Region(Box<ServeRegion>),
     /// Run a command inside a new machine that lives as long as the command
     #[command(after_help = RUN_HELP)]
@@ -157,6 +158,7 @@ pub(crate) enum Command {
     },
 }
 
+<<<<<<< HEAD
 const UP_HELP: &str = "\
 Where the state is kept: --data, else INBORN_DATA, else $STATE_DIRECTORY, else $XDG_STATE_HOME/inborn, else \
 ~/.local/state/inborn. The operator's key is in operator.env there: `. DATA/operator.env` makes the AWS CLI its client.";
@@ -291,6 +293,8 @@ pub(crate) enum LogFormat {
     Json,
 }
 
+=======
+>>>>>>> e61b19a (Read telemetry in one pass, and let no source and no machine take the room of others)
 /// Which running `up` is meant.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Region {

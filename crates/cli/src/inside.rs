@@ -13,7 +13,8 @@ use tokio::sync::watch;
 use crate::arguments::inside::Credentials;
 use crate::arguments::{Output, WhoAmI};
 use crate::clock::SystemClock;
-use crate::{output, sensor};
+use crate::output;
+use crate::signals::StopSignals;
 
 /// Prints what an AWS `credential_process` prints, or serves the same to SDKs.
 pub(crate) async fn credentials(arguments: &Credentials) -> anyhow::Result<()> {
@@ -39,7 +40,7 @@ async fn serve(address: SocketAddr, token_file: Option<&Path>) -> anyhow::Result
         let _ = std::fs::remove_file(&path);
     }
     let server = CredentialsServer::open(address, token_from(&path)?).await?;
-    let stop = sensor::stopped()?;
+    let mut stop = StopSignals::catch()?;
     {
         let mut out = std::io::stdout().lock();
         writeln!(out, "export AWS_CONTAINER_CREDENTIALS_FULL_URI={}", server.url())?;
@@ -49,7 +50,7 @@ async fn serve(address: SocketAddr, token_file: Option<&Path>) -> anyhow::Result
     let (_end, ended) = watch::channel(false);
     tokio::select! {
         () = server.serve(&settings, ended) => {}
-        () = stop => {}
+        () = stop.next() => {}
     }
     if token_file.is_none() {
         std::fs::remove_file(&path)?;

@@ -33,6 +33,7 @@ mod sensor;
 mod serving;
 mod settings;
 mod shell;
+mod signals;
 mod ssh;
 mod store_url;
 mod up;

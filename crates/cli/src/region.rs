@@ -3,13 +3,11 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use anyhow::Context;
 use inborn_identity::Clock;
 use inborn_listener::Limits;
 use inborn_pki::{ServerNames, tls};
 use inborn_region::RegionServer;
 use prometheus_client::registry::Registry;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -22,6 +20,7 @@ use crate::notify::Supervisor;
 use crate::operations::Operations;
 use crate::serving::{self, Listeners, STOP_TIMEOUT};
 use crate::settings::Settings;
+use crate::signals::StopSignals;
 use crate::up;
 
 /// What is being served.
@@ -38,8 +37,7 @@ pub(crate) async fn region(arguments: &ServeRegion) -> anyhow::Result<()> {
     up::start_log(arguments.up.log_format);
     inborn_listener::raise_file_descriptor_limit();
     let settings = Settings::gather_region(arguments)?;
-    let mut terminate = signal(SignalKind::terminate()).context("cannot catch SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot catch SIGINT")?;
+    let mut stop = StopSignals::catch()?;
     let supervisor = Arc::new(Supervisor::of_environment());
     let limits = Limits { stop_grace: Limits::DEFAULT.stop_grace.max(settings.drain), ..Limits::DEFAULT };
     let serving = Serving::start(&settings, limits).await?;
@@ -48,18 +46,12 @@ pub(crate) async fn region(arguments: &ServeRegion) -> anyhow::Result<()> {
     if let Some(pulse) = supervisor.pulse {
         tokio::spawn(up::beat(Arc::clone(&supervisor), pulse, Arc::clone(&serving.region)));
     }
-    let mut asked = async || {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    };
-    asked().await;
+    stop.next().await;
     tracing::info!("stopping");
     supervisor.stopping();
     serving.operations.drain();
     // Whoever balances calls has this time to notice. A second signal is somebody who does not want to wait.
-    let _ = tokio::time::timeout(settings.drain, asked()).await;
+    let _ = tokio::time::timeout(settings.drain, stop.next()).await;
     serving.stop(limits).await;
     Ok(())
 }

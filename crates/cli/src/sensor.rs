@@ -1,17 +1,17 @@
 //! `inborn sensor`: what runs inside a machine and tells its region what happens there.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
 use inborn_guest::Settings;
 use inborn_guest::sensor::{self, From, Now, Options, Report, Sight};
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::arguments::inside::{Sensor, SensorSource};
 use crate::clock;
-use crate::output::printable;
+use crate::output::{escaped, printable};
+use crate::signals::StopSignals;
 
 pub(crate) async fn sensor(arguments: &Sensor) -> anyhow::Result<()> {
     let now: Now = Arc::new(clock::now_ms);
@@ -23,9 +23,11 @@ pub(crate) async fn sensor(arguments: &Sensor) -> anyhow::Result<()> {
         let _ = writeln!(std::io::stderr().lock(), "inborn: {}", printable(text));
     });
     show(&mut std::io::stderr().lock(), &sources.sights)?;
-    let stop = stopped()?;
+    let mut signals = StopSignals::catch()?;
+    let stop = signals.next();
     let counts = if arguments.print {
-        sensor::print(sources, &now, &report, &mut std::io::stdout(), stop).await?
+        let mut show = |event: &str| show_event(&mut std::io::stdout().lock(), event);
+        sensor::print(sources, &now, &report, &mut show, stop).await?
     } else {
         let settings = Settings::read(|name| std::env::var(name).ok())?;
         let spool = match &arguments.spool {
@@ -57,6 +59,12 @@ fn sources(arguments: &Sensor) -> Vec<From> {
     from
 }
 
+/// Names of files and arguments of programs are anybody's words.
+fn show_event(out: &mut impl Write, event: &str) -> io::Result<()> {
+    writeln!(out, "{}", escaped(event))?;
+    out.flush()
+}
+
 fn show(out: &mut impl Write, sights: &[Sight]) -> anyhow::Result<()> {
     for sight in sights {
         let word = if sight.is_seen { "sees" } else { "does not see" };
@@ -73,14 +81,14 @@ fn default_spool() -> Option<PathBuf> {
         .or_else(|| Some(variable("HOME")?.join(".local/state/inborn-sensor")))
 }
 
-/// Ends when somebody wants this process to.
-pub(crate) fn stopped() -> anyhow::Result<impl Future<Output = ()>> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    })
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_cannot_drive_the_terminal() {
+        let mut out = Vec::new();
+        show_event(&mut out, "{\"name\":\"a\u{9b}31m\u{202e}b ü\"}").unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), "{\"name\":\"a\\u009b31m\\u202eb ü\"}\n");
+    }
 }

@@ -4,9 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
 use inborn_region::RegionServer;
-use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::prelude::*;
 
@@ -16,14 +14,14 @@ use crate::directory::Ready;
 use crate::notify::Supervisor;
 use crate::serving::Serving;
 use crate::settings::Settings;
+use crate::signals::StopSignals;
 
 pub(crate) async fn up(arguments: &Up) -> anyhow::Result<()> {
     start_log(arguments.log_format);
     inborn_listener::raise_file_descriptor_limit();
     let settings = Settings::gather(arguments)?;
     // Caught before anything is made that a stop has to undo.
-    let mut terminate = signal(SignalKind::terminate()).context("cannot catch SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot catch SIGINT")?;
+    let mut stop = StopSignals::catch()?;
     let supervisor = Arc::new(Supervisor::of_environment());
     let serving = Serving::start(&settings, PassedSockets::of_environment()?).await?;
     let _ = greet(&serving.ready, settings.ephemeral);
@@ -31,18 +29,12 @@ pub(crate) async fn up(arguments: &Up) -> anyhow::Result<()> {
     if let Some(pulse) = supervisor.pulse {
         tokio::spawn(beat(Arc::clone(&supervisor), pulse, Arc::clone(&serving.region)));
     }
-    let mut asked = async || {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    };
-    asked().await;
+    stop.next().await;
     tracing::info!("stopping");
     supervisor.stopping();
     serving.drain();
     // Whoever balances calls has this time to notice. A second signal is somebody who does not want to wait.
-    let _ = tokio::time::timeout(settings.drain, asked()).await;
+    let _ = tokio::time::timeout(settings.drain, stop.next()).await;
     serving.stop().await;
     Ok(())
 }

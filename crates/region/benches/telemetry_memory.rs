@@ -8,6 +8,7 @@
 
 #[path = "../tests/common/mod.rs"]
 mod common;
+#[path = "../../telemetry/benches/support/mod.rs"]
 mod support;
 
 use std::collections::BTreeMap;

@@ -85,7 +85,7 @@ pub use metrics::{Metrics, encode as encode_metrics};
 pub use operation::{Effect, NamedByPath, Operation, Protocol, Route, Service, SocketPath};
 pub use secrets::{KeySource, OperatorKey};
 pub use services::{ARCHITECTURE, ROOT_DEVICE, SERVICES};
-pub use telemetry::{Appending, Heard, Kept, Listening, Report, Sink, SinkError, Telemetry, TelemetrySettings};
+pub use telemetry::{Appending, Heard, Kept, Listening, Sink, SinkError, Telemetry, TelemetrySettings};
 pub use throttle::{Rate, Rates};
 pub use tunnels::{Reach, Reached, Unreachable};
 pub use user_keys::{SentKeys, USER_KEY_SECONDS, UserKey};

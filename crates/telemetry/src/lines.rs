@@ -33,7 +33,11 @@ fn array(body: &[u8], collector: &mut Collector<'_>) -> Result<(), Malformed> {
 /// A line that is wrong is none of its neighbours' business. A body in which no line is JSON is something else altogether.
 fn lines(body: &[u8], collector: &mut Collector<'_>) -> Result<(), Malformed> {
     let (mut is_json, mut is_empty) = (false, true);
-    for line in body.split(|byte| *byte == b'\n') {
+    let mut rest = Some(body);
+    while let Some(lines) = rest {
+        let end = memchr::memchr(b'\n', lines);
+        let (line, after) = end.and_then(|end| lines.split_at_checked(end)).unwrap_or((lines, &[]));
+        rest = end.and_then(|_| after.get(1..));
         let line = line.trim_ascii();
         if line.is_empty() {
             continue;

@@ -6,7 +6,7 @@
 use std::fmt::Write;
 
 use crate::limits::{AGE_SECONDS_MAX, AHEAD_SECONDS_MAX, DEPTH_MAX, RECORD_BYTES_MAX, UID_BYTES_MAX};
-use crate::scan::{Member, ScanError, elements, members, quote, string};
+use crate::scan::{Member, ScanError, elements, has_controls, members, quote, string};
 use crate::{ClassUid, Foreign, Record, Stamp};
 
 /// The version of the schema. Source: Security Lake takes 1.3 and earlier.
@@ -156,7 +156,7 @@ pub(crate) fn stamp(text: &str, beside: Beside<'_>, own: &Own<'_>, scratch: &mut
     out.clear();
     claimed.clear();
     let mut looked = Looked::default();
-    members(text, DEPTH_MAX, |member| match looked.at(&member.name) {
+    members(text, DEPTH_MAX, |member| match looked.at(&member.name.text) {
         Some((name, slot)) => put_once(name, slot, member.value),
         None => {
             copy(rest, &member);
@@ -166,11 +166,17 @@ pub(crate) fn stamp(text: &str, beside: Beside<'_>, own: &Own<'_>, scratch: &mut
     let kind = EventKind::of(&looked, beside)?;
     let time = EventTime::of(&looked, beside, own)?;
 
-    let _ = write!(
-        out,
-        "{{\"class_uid\":{},\"category_uid\":{},\"activity_id\":{},\"type_uid\":{},\"severity_id\":{},\"time\":{}",
-        kind.class, kind.category, kind.activity, kind.type_uid, kind.severity, time.ms
-    );
+    for (name, number) in [
+        ("{\"class_uid\":", u64::from(kind.class)),
+        (",\"category_uid\":", u64::from(kind.category)),
+        (",\"activity_id\":", u64::from(kind.activity)),
+        (",\"type_uid\":", kind.type_uid),
+        (",\"severity_id\":", u64::from(kind.severity)),
+        (if time.ms < 0 { ",\"time\":-" } else { ",\"time\":" }, time.ms.unsigned_abs()),
+    ] {
+        out.push_str(name);
+        decimal(out, number);
+    }
     if let (Some(claim), true) = (time.claim, time.is_off) {
         add(claimed, "time", claim);
     }
@@ -195,7 +201,7 @@ pub(crate) fn stamp(text: &str, beside: Beside<'_>, own: &Own<'_>, scratch: &mut
     }
     unmapped(out, claimed, looked.unmapped)?;
     out.push('}');
-    let json = one_line(out);
+    let json = one_line(out, has_controls(text));
     if json.len() > RECORD_BYTES_MAX {
         return Err(Rejection::TooLong);
     }
@@ -346,7 +352,7 @@ fn metadata(
 ) -> Result<(Box<str>, Option<u128>), Rejection> {
     let (mut uid, mut version, mut product, mut profiles, mut processed) = (None, None, None, None, None);
     texts.begin_object();
-    object("metadata", said, |member| match &*member.name {
+    object("metadata", said, |member| match &*member.name.text {
         "uid" => put_once("metadata.uid", &mut uid, member.value),
         "version" => put_once("metadata.version", &mut version, member.value),
         "product" => put_once("metadata.product", &mut product, member.value),
@@ -410,7 +416,7 @@ fn metadata(
 fn device(texts: &mut Texts<'_>, said: Option<&str>, own: &Own<'_>) -> Result<(), Rejection> {
     let mut type_id = None;
     texts.begin_object();
-    object("device", said, |member| match &*member.name {
+    object("device", said, |member| match &*member.name.text {
         "uid" | "instance_uid" => {
             let is_foreign = claim_other(texts.claims, &member, &own.instance);
             match own.stamp.foreign {
@@ -430,7 +436,7 @@ fn device(texts: &mut Texts<'_>, said: Option<&str>, own: &Own<'_>) -> Result<()
     })?;
     let type_id: u32 = number("device.type_id", type_id)?.unwrap_or(0);
     texts.out.push_str(&own.device);
-    let _ = write!(texts.out, "{type_id}");
+    decimal(texts.out, u64::from(type_id));
     texts.end_object("device");
     Ok(())
 }
@@ -440,7 +446,7 @@ fn cloud(texts: &mut Texts<'_>, said: Option<&str>, own: &Own<'_>) -> Result<(),
     texts.out.push_str(&own.cloud);
     texts.begin_object();
     object("cloud", said, |member| {
-        let is_same = match &*member.name {
+        let is_same = match &*member.name.text {
             "provider" => member.value == PROVIDER,
             "region" => string(member.value).is_some_and(|value| value == own.region),
             "account" => is_account(member.value, &own.account),
@@ -459,7 +465,7 @@ fn cloud(texts: &mut Texts<'_>, said: Option<&str>, own: &Own<'_>) -> Result<(),
 fn is_account(value: &str, account: &str) -> bool {
     let (mut is_there, mut is_all) = (false, true);
     let read = members(value, DEPTH_MAX, |member| {
-        let is_it = member.name == "uid" && string(member.value).is_some_and(|uid| uid == account);
+        let is_it = member.name.text == "uid" && string(member.value).is_some_and(|uid| uid == account);
         (is_there, is_all) = (is_there || is_it, is_all && is_it);
         Ok::<(), ScanError>(())
     });
@@ -470,7 +476,7 @@ fn is_account(value: &str, account: &str) -> bool {
 fn unmapped(out: &mut String, claimed: &mut String, own: Option<&str>) -> Result<(), Rejection> {
     let mut rest = String::new();
     object("unmapped", own, |member| {
-        if member.name == "claimed" {
+        if member.name.text == "claimed" {
             add(claimed, "claimed", member.value);
         } else {
             copy(&mut rest, &member);
@@ -522,6 +528,21 @@ fn comma(out: &mut String) {
     }
 }
 
+/// Writes a number: `write!` takes several times as long, and there are many.
+fn decimal(out: &mut String, mut number: u64) {
+    let mut digits = [b'0'; 20];
+    let mut start = digits.len();
+    for digit in digits.iter_mut().rev() {
+        start -= 1;
+        *digit += u8::try_from(number % 10).unwrap_or_default();
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.push_str(digits.get(start..).and_then(|digits| std::str::from_utf8(digits).ok()).unwrap_or_default());
+}
+
 fn add(out: &mut String, name: &str, value: &str) {
     comma(out);
     out.push('"');
@@ -532,7 +553,7 @@ fn add(out: &mut String, name: &str, value: &str) {
 
 fn copy(out: &mut String, member: &Member<'_>) {
     comma(out);
-    out.push_str(member.raw_name);
+    out.push_str(member.name.raw);
     out.push(':');
     out.push_str(member.value);
 }
@@ -547,13 +568,8 @@ fn claim_other(claims: &mut String, member: &Member<'_>, own: &str) -> bool {
 }
 
 /// Between the tokens of JSON a line feed is a space; inside of its strings there is none.
-fn one_line(json: &str) -> Box<str> {
-    // By parts without an end in between, which compilers make fast.
-    let is_feed = |part: &[u8]| part.iter().fold(false, |is, byte| is | (*byte == b'\n') | (*byte == b'\r'));
-    if json.as_bytes().chunks(64).any(is_feed) {
-        return json.replace(['\n', '\r'], " ").into_boxed_str();
-    }
-    json.into()
+fn one_line(json: &str, has_controls: bool) -> Box<str> {
+    if has_controls { json.replace(['\n', '\r'], " ").into_boxed_str() } else { json.into() }
 }
 
 /// What tells an event without a uid from others: what it says, and when. A request that is sent again has the same.

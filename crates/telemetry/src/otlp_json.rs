@@ -8,7 +8,7 @@ use std::fmt::Write;
 use crate::collect::{Collector, Malformed, Resource};
 use crate::limits::{ATTRIBUTES_MAX, DEPTH_MAX, DOCUMENT_DEPTH_MAX, RECORD_BYTES_MAX};
 use crate::ocsf::{Beside, Rejection};
-use crate::scan::{Member, ScanError, elements, members, string};
+use crate::scan::{Member, Name, ScanError, Scanner, elements, members, string, unescape};
 
 const WHAT: &str = "OTLP logs in JSON";
 
@@ -18,42 +18,91 @@ impl From<ScanError> for Malformed {
     }
 }
 
-/// Reads an `ExportLogsServiceRequest`.
+/// Reads an `ExportLogsServiceRequest`: from its beginning to its end, once.
 pub(crate) fn decode(body: &[u8], collector: &mut Collector<'_>) -> Result<(), Malformed> {
     let text = std::str::from_utf8(body).map_err(|_| Malformed::Syntax(WHAT))?;
-    list(text, "resourceLogs", &mut |logs| {
-        let mut resource = Resource::default();
-        object(logs, &mut |member| {
-            if member.name == "resource" { attributes(member.value, &mut resource) } else { Ok(()) }
-        })?;
-        collector.enter(resource);
-        list(logs, "scopeLogs", &mut |scope| list(scope, "logRecords", &mut |record| log_record(record, collector)))
-    })
+    let mut scanner = Scanner::new(text, DOCUMENT_DEPTH_MAX);
+    let mut scratch = Vec::new();
+    list(&mut scanner, "resourceLogs", &mut |scanner| resource_logs(scanner, collector, &mut scratch))?;
+    scanner.end()?;
+    Ok(())
 }
 
 /// The members of an object; of `null` there are none.
-fn object<'a>(text: &'a str, each: &mut dyn FnMut(Member<'a>) -> Result<(), Malformed>) -> Result<(), Malformed> {
-    if text == "null" { Ok(()) } else { members(text, DOCUMENT_DEPTH_MAX, each) }
+fn object<'a>(
+    scanner: &mut Scanner<'a>,
+    each: &mut dyn FnMut(&mut Scanner<'a>, Name<'a>) -> Result<(), Malformed>,
+) -> Result<(), Malformed> {
+    if scanner.skip_null()? { Ok(()) } else { scanner.object(each) }
+}
+
+/// The elements of an array; of `null` there are none.
+fn array<'a>(
+    scanner: &mut Scanner<'a>,
+    each: &mut dyn FnMut(&mut Scanner<'a>) -> Result<(), Malformed>,
+) -> Result<(), Malformed> {
+    if scanner.skip_null()? { Ok(()) } else { scanner.array(each) }
 }
 
 /// The elements of the list that an object has under a name.
 fn list<'a>(
-    text: &'a str,
+    scanner: &mut Scanner<'a>,
     name: &str,
-    each: &mut dyn FnMut(&'a str) -> Result<(), Malformed>,
+    each: &mut dyn FnMut(&mut Scanner<'a>) -> Result<(), Malformed>,
 ) -> Result<(), Malformed> {
-    object(text, &mut |member| match member.value {
-        "null" => Ok(()),
-        value if member.name == name => elements(value, DOCUMENT_DEPTH_MAX, &mut *each),
-        _ => Ok(()),
+    object(scanner, &mut |scanner, found| {
+        if found.text == name { array(scanner, each) } else { Ok(scanner.skip()?) }
     })
 }
 
-fn attributes(resource: &str, into: &mut Resource) -> Result<(), Malformed> {
+fn resource_logs(
+    scanner: &mut Scanner<'_>,
+    collector: &mut Collector<'_>,
+    scratch: &mut Vec<u8>,
+) -> Result<(), Malformed> {
+    let mut is_entered = false;
+    // Records that come before their resource wait for it.
+    let mut waiting = Vec::new();
+    object(scanner, &mut |scanner, name| match &*name.text {
+        "resource" if scanner.skip_null()? => Ok(()),
+        // What records are judged by is said once.
+        "resource" if is_entered => Err(Malformed::Syntax(WHAT)),
+        "resource" => {
+            let mut resource = Resource::default();
+            attributes(scanner, &mut resource)?;
+            collector.enter(resource);
+            is_entered = true;
+            Ok(())
+        }
+        "scopeLogs" if is_entered => scope_logs(scanner, collector, scratch),
+        "scopeLogs" => {
+            waiting.push(scanner.value()?);
+            Ok(())
+        }
+        _ => Ok(scanner.skip()?),
+    })?;
+    if !is_entered {
+        collector.enter(Resource::default());
+    }
+    for scopes in waiting {
+        scope_logs(&mut Scanner::new(scopes, DOCUMENT_DEPTH_MAX), collector, scratch)?;
+    }
+    Ok(())
+}
+
+fn scope_logs(
+    scanner: &mut Scanner<'_>,
+    collector: &mut Collector<'_>,
+    scratch: &mut Vec<u8>,
+) -> Result<(), Malformed> {
+    array(scanner, &mut |scanner| list(scanner, "logRecords", &mut |scanner| log_record(scanner, collector, scratch)))
+}
+
+fn attributes(scanner: &mut Scanner<'_>, into: &mut Resource) -> Result<(), Malformed> {
     let mut count = 0;
-    list(resource, "attributes", &mut |attribute| {
+    list(scanner, "attributes", &mut |scanner| {
         count += 1;
-        if let (Some(key), Some(text)) = text_attribute(attribute)?
+        if let (Some(key), Some(text)) = text_attribute(scanner)?
             && count <= ATTRIBUTES_MAX
         {
             into.attribute(&key, &text);
@@ -73,44 +122,48 @@ fn short(value: &str) -> Text<'_> {
 }
 
 /// A `KeyValue`: its key, and its value if that is a text.
-fn text_attribute(attribute: &str) -> Result<(Text<'_>, Text<'_>), Malformed> {
+fn text_attribute<'a>(scanner: &mut Scanner<'a>) -> Result<(Text<'a>, Text<'a>), Malformed> {
     let (mut key, mut text) = (None, None);
-    object(attribute, &mut |member| {
-        match &*member.name {
-            "key" => key = short(member.value),
-            "value" => {
-                object(member.value, &mut |member| {
-                    if member.name == "stringValue" {
-                        text = short(member.value);
-                    }
-                    Ok(())
-                })?;
-            }
-            _ => {}
+    object(scanner, &mut |scanner, name| match &*name.text {
+        "key" => {
+            key = short(scanner.value()?);
+            Ok(())
         }
-        Ok(())
+        "value" => object(scanner, &mut |scanner, name| {
+            let value = scanner.value()?;
+            if name.text == "stringValue" {
+                text = short(value);
+            }
+            Ok(())
+        }),
+        _ => Ok(scanner.skip()?),
     })?;
     Ok((key, text))
 }
 
-fn log_record(record: &str, collector: &mut Collector<'_>) -> Result<(), Malformed> {
-    let (mut beside, mut uid, mut body, mut count) = (Beside::default(), None, None, 0);
-    object(record, &mut |member| {
-        match &*member.name {
-            "timeUnixNano" => beside.time = integer(member.value)?,
-            "observedTimeUnixNano" => beside.observed = integer(member.value)?,
-            "severityNumber" => beside.severity = integer(member.value).unwrap_or(0),
-            "body" if member.value != "null" => body = Some(member.value),
-            "attributes" if member.value != "null" => elements(member.value, DOCUMENT_DEPTH_MAX, |attribute| {
+fn log_record(
+    scanner: &mut Scanner<'_>,
+    collector: &mut Collector<'_>,
+    scratch: &mut Vec<u8>,
+) -> Result<(), Malformed> {
+    let (mut beside, mut uid, mut body, mut count) = (Beside::default(), None, Err(Rejection::NoBody), 0);
+    object(scanner, &mut |scanner, name| {
+        match &*name.text {
+            "timeUnixNano" => beside.time = integer(scanner.value()?)?,
+            "observedTimeUnixNano" => beside.observed = integer(scanner.value()?)?,
+            "severityNumber" => beside.severity = integer(scanner.value()?).unwrap_or(0),
+            "body" if scanner.skip_null()? => {}
+            "body" => body = Body::read(scanner)?,
+            "attributes" => array(scanner, &mut |scanner| {
                 count += 1;
-                if let (Some(key), text @ Some(_)) = text_attribute(attribute)?
+                if let (Some(key), text @ Some(_)) = text_attribute(scanner)?
                     && key == "log.record.uid"
                 {
                     uid = text;
                 }
-                Ok::<(), Malformed>(())
+                Ok(())
             })?,
-            _ => {}
+            _ => scanner.skip()?,
         }
         Ok(())
     })?;
@@ -118,8 +171,12 @@ fn log_record(record: &str, collector: &mut Collector<'_>) -> Result<(), Malform
     if count > ATTRIBUTES_MAX {
         return collector.add(Err(Rejection::TooManyAttributes), beside);
     }
-    let event = body.map_or(Err(Rejection::NoBody), event);
-    collector.add(event.as_deref().map_err(Clone::clone), beside)
+    let mut built = String::new();
+    let event = match &body {
+        Ok(body) => body.event(scratch, &mut built),
+        Err(rejection) => Err(rejection.clone()),
+    };
+    collector.add(event, beside)
 }
 
 /// A whole number: a number, or a text that is one.
@@ -131,26 +188,47 @@ fn integer<T: std::str::FromStr + Default>(value: &str) -> Result<T, Malformed> 
     digits.parse().map_err(|_| Malformed::Syntax(WHAT))
 }
 
-/// The event that a body is: a text as it stands, keys and values as the object that they are.
-fn event(body: &str) -> Result<Cow<'_, str>, Rejection> {
-    let (mut text, mut list) = (None, None);
-    members(body, DOCUMENT_DEPTH_MAX, |member| {
-        match &*member.name {
-            "stringValue" if member.value.len() > ESCAPED_BYTES_MAX => return Err(Rejection::TooLong),
-            "stringValue" => text = Some(string(member.value).ok_or(Rejection::OddBody)?),
-            "kvlistValue" => list = Some(member.value),
-            _ => {}
+/// What the body of a record holds, as it stands.
+#[derive(Default)]
+struct Body<'a> {
+    text: Option<&'a str>,
+    list: Option<&'a str>,
+}
+
+impl<'a> Body<'a> {
+    /// What is wrong with a body is its record's fault alone, if it is JSON.
+    fn read(scanner: &mut Scanner<'a>) -> Result<Result<Self, Rejection>, Malformed> {
+        if scanner.peek() != Some(b'{') {
+            scanner.skip()?;
+            return Ok(Err(ScanError::NotAnObject.into()));
         }
-        Ok::<(), Rejection>(())
-    })?;
-    match (text, list) {
-        (Some(text), None) => Ok(text),
-        (None, Some(list)) => {
-            let mut out = String::new();
-            key_values(&mut out, list, DEPTH_MAX)?;
-            Ok(Cow::Owned(out))
+        let mut body = Self::default();
+        scanner.object(|scanner, name| {
+            let value = scanner.value()?;
+            match &*name.text {
+                "stringValue" => body.text = Some(value),
+                "kvlistValue" => body.list = Some(value),
+                _ => {}
+            }
+            Ok::<(), Malformed>(())
+        })?;
+        Ok(Ok(body))
+    }
+
+    /// The event that it is: a text as it stands, keys and values as the object that they are.
+    fn event<'t>(&'t self, scratch: &'t mut Vec<u8>, built: &'t mut String) -> Result<&'t str, Rejection>
+    where
+        'a: 't,
+    {
+        match (self.text, self.list) {
+            (Some(text), _) if text.len() > ESCAPED_BYTES_MAX => Err(Rejection::TooLong),
+            (Some(text), None) => unescape(text, scratch).ok_or(Rejection::OddBody),
+            (None, Some(list)) => {
+                key_values(built, list, DEPTH_MAX)?;
+                Ok(built)
+            }
+            _ => Err(Rejection::OddBody),
         }
-        _ => Err(Rejection::OddBody),
     }
 }
 
@@ -162,7 +240,7 @@ fn key_values(out: &mut String, list: &str, left: usize) -> Result<(), Rejection
     values(list, &mut |pair| {
         let (mut key, mut value) = (None, None);
         members(pair, DOCUMENT_DEPTH_MAX, |member| {
-            match &*member.name {
+            match &*member.name.text {
                 "key" => key = Some(member.value).filter(|value| value.starts_with('"')),
                 "value" => value = Some(member.value),
                 _ => {}
@@ -181,7 +259,7 @@ fn key_values(out: &mut String, list: &str, left: usize) -> Result<(), Rejection
 /// The elements of `values`.
 fn values<'a>(list: &'a str, each: &mut dyn FnMut(&'a str) -> Result<(), Rejection>) -> Result<(), Rejection> {
     members(list, DOCUMENT_DEPTH_MAX, |member| {
-        if member.name == "values" && member.value != "null" {
+        if member.name.text == "values" && member.value != "null" {
             elements(member.value, DOCUMENT_DEPTH_MAX, &mut *each)?;
         }
         Ok(())
@@ -203,13 +281,13 @@ fn any_value(out: &mut String, value: &str, left: usize) -> Result<(), Rejection
     let mut last = None;
     if value != "null" {
         members(value, DOCUMENT_DEPTH_MAX, |member| {
-            if member.name.ends_with("Value") && member.value != "null" {
+            if member.name.text.ends_with("Value") && member.value != "null" {
                 last = Some(member);
             }
             Ok::<(), Rejection>(())
         })?;
     }
-    let Some(Member { name, value, .. }) = last else {
+    let Some(Member { name: Name { text: name, .. }, value }) = last else {
         out.push_str("null");
         return Ok(());
     };

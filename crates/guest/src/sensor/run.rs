@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::hash::BuildHasher;
-use std::io::{self, Write};
+use std::io;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
@@ -107,7 +107,7 @@ pub async fn run(
     Ok(counts)
 }
 
-/// Watches by `sources` and writes each event as a line to `out`.
+/// Watches by `sources` and hands each event to `show`, as a line of JSON.
 ///
 /// # Errors
 /// [`SensorError::Output`].
@@ -115,7 +115,7 @@ pub async fn print(
     sources: Sources,
     now: &Now,
     report: &Report,
-    out: &mut impl Write,
+    show: &mut impl FnMut(&str) -> io::Result<()>,
     stop: impl Future<Output = ()>,
 ) -> Result<Arc<Counts>, SensorError> {
     let mut stop = pin!(stop);
@@ -125,8 +125,7 @@ pub async fn print(
         tokio::select! {
             line = lines.recv() => match line {
                 Some(line) => {
-                    writeln!(out, "{}", line.json)?;
-                    out.flush()?;
+                    show(&line.json)?;
                     Counts::add(&counts.delivered, 1);
                 }
                 None => break,

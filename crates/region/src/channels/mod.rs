@@ -2,7 +2,7 @@
 //!
 //! A channel is a WebSocket that an agent keeps open. It belongs to one machine, lives as long as the session that opened it
 //! (see [`RegionServer::holds`]), and ends when the agent opens another. What is to be said goes through a queue of its own;
-//! what an agent says goes to whom [`incoming::HANDLERS`] names. Nothing here is stored: an agent that was cut off comes back.
+//! what an agent says goes to whom `incoming::HANDLERS` names. Nothing here is stored: an agent that was cut off comes back.
 
 mod control;
 mod grants;

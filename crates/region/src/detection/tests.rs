@@ -3,8 +3,8 @@ use std::fs;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use inborn_detect::finding::{Action, AwsApiCall, FINDINGS_OF_A_TYPE_MAX, IpDetails, Resource};
-use inborn_detect::{Finding, FindingKey, FindingType, Recorded, Severity};
+use inborn_detect::finding::{Action, AwsApiCall, FINDINGS_OF_A_TYPE_MAX, IpDetails};
+use inborn_detect::{Finding, FindingKey, FindingType, Recorded};
 use inborn_identity::{AccountId, Clock, InstanceId, Partition, UnixTime};
 use inborn_store::{PartKind, SqliteStore, StoreError};
 use inborn_telemetry::{Batch, ClassUid, Record, Source};
@@ -12,6 +12,7 @@ use inborn_testkit::ManualClock;
 use serde_json::{Value, json};
 
 use crate::guardduty::SetChange;
+use crate::guardduty::fixtures::finding;
 use crate::guardduty::settings::{AddressSet, Tags};
 
 use super::{DetectionSettings, FindingOutput, FindingSink, Recording};
@@ -223,24 +224,7 @@ fn shell_to(number: usize) -> Value {
 }
 
 fn away(subject: &str) -> Finding {
-    Finding {
-        kind: FindingType::EXFILTRATION_OUTSIDE,
-        severity: Severity::High,
-        title: subject.to_owned(),
-        description: String::new(),
-        partition: Partition::Aws,
-        account: AccountId::new(123_456_789_012).unwrap(),
-        region: "eu-central-1".parse().unwrap(),
-        resource: Resource::machine(machine()),
-        action: None,
-        runtime: None,
-        threat_lists: Vec::new(),
-        rule: None,
-        subject: subject.to_owned(),
-        count: 1,
-        first_seen: NOW,
-        last_seen: NOW,
-    }
+    Finding { kind: FindingType::EXFILTRATION_OUTSIDE, title: subject.to_owned(), ..finding(subject, NOW) }
 }
 
 #[tokio::test]

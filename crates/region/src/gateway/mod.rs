@@ -32,6 +32,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use crate::metrics::{CallLabels, StaleLabels};
 use crate::operation::{Call, Handler, Input, Reply};
 use crate::sessions::Joiner;
+use crate::telemetry::Share;
 use crate::throttle::{Limited, Rate, Rates, Source, Throttle};
 use crate::{Effect, Operation, Protocol, RegionServer, Route, Service, services};
 use request::{Meant, Named, Target, cut};
@@ -97,6 +98,13 @@ impl Bounds {
             _ => Err(BodyError::TooSlow),
         }
     }
+}
+
+/// Memory that a body takes, if it is counted; free again when this is dropped, after the answer.
+#[derive(Default)]
+struct BodyRoom<'a> {
+    _large: Option<SemaphorePermit<'a>>,
+    _telemetry: Option<Share<Source>>,
 }
 
 /// A request, and what it says of its signature: read once, before the body is there.
@@ -419,11 +427,7 @@ impl RegionServer {
     }
 
     /// Reads the body, within the limits of its service and of all services together.
-    async fn read(
-        &self,
-        exchange: &mut Exchange<'_>,
-        body: Incoming,
-    ) -> Result<(Bytes, Option<SemaphorePermit<'_>>), Unread> {
+    async fn read(&self, exchange: &mut Exchange<'_>, body: Incoming) -> Result<(Bytes, BodyRoom<'_>), Unread> {
         let bytes_max = exchange.service.map_or(FOREIGN_BODY_BYTES_MAX, |service| service.body_bytes_max);
         if body.size_hint().lower() > bytes_max as u64 {
             return Err(Unread::Body(BodyError::TooLarge));
@@ -432,8 +436,8 @@ impl RegionServer {
         let bytes = declared.unwrap_or(bytes_max).min(bytes_max);
         // Telemetry comes by itself and again: it has a room of its own, so that however much of it comes, nobody else waits.
         let room = if exchange.service.is_some_and(|service| service.name == services::TELEMETRY) {
-            match self.telemetry.room_for_body(bytes) {
-                Some(room) => Some(room),
+            match self.telemetry.room_for_body(exchange.origin.into(), bytes) {
+                Some(share) => BodyRoom { _telemetry: Some(share), ..BodyRoom::default() },
                 None => {
                     self.metrics.telemetry.put_off("bodies");
                     // Whoever has sent it already is still to hear the answer, and to go on over the same connection.
@@ -442,7 +446,7 @@ impl RegionServer {
                 }
             }
         } else {
-            self.bounds.room_for(bytes).await.map_err(Unread::Body)?
+            BodyRoom { _large: self.bounds.room_for(bytes).await.map_err(Unread::Body)?, ..BodyRoom::default() }
         };
         let bytes = read_body(body, bytes_max, BODY_TIMEOUT).await.map_err(Unread::Body)?;
         exchange.is_body_unread = false;

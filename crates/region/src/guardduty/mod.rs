@@ -7,6 +7,8 @@ mod agents;
 pub(crate) mod criteria;
 mod events;
 pub(crate) mod findings;
+#[cfg(test)]
+pub(crate) mod fixtures;
 mod lists;
 pub(crate) mod settings;
 mod shares;

@@ -1,6 +1,5 @@
-use inborn_detect::finding::{FINDINGS_OF_A_TYPE_MAX, InstanceDetails, Resource};
-use inborn_detect::{AddressList, Finding, FindingType, Severity};
-use inborn_identity::Partition;
+use inborn_detect::finding::{FINDINGS_OF_A_TYPE_MAX, Resource};
+use inborn_detect::{AddressList, Finding, FindingType};
 use inborn_store::{FindingQuery, SqliteStore};
 use inborn_testkit::{Fault, FaultyStore};
 use serde_json::{Value, json};
@@ -14,27 +13,7 @@ fn account() -> AccountId {
 }
 
 fn finding(subject: &str) -> Finding {
-    Finding {
-        kind: FindingType::named("Execution:Runtime/ReverseShell").unwrap(),
-        severity: Severity::High,
-        title: "a shell".to_owned(),
-        description: "a shell is tied to a connection".to_owned(),
-        partition: Partition::Aws,
-        account: account(),
-        region: "eu-central-1".parse().unwrap(),
-        resource: Resource {
-            instance: Some(InstanceDetails::of("i-0123456789abcdef0".parse().unwrap())),
-            ..Resource::default()
-        },
-        action: None,
-        runtime: None,
-        threat_lists: Vec::new(),
-        rule: None,
-        subject: subject.to_owned(),
-        count: 1,
-        first_seen: NOW,
-        last_seen: NOW,
-    }
+    fixtures::finding(subject, NOW)
 }
 
 async fn on(store: Arc<dyn Store>) -> GuardDuty {

@@ -2,7 +2,7 @@
 //!
 //! A session begins with `StartSession` and is told to the agent over its control channel. Each side opens a data channel with
 //! a token of its own, and may do so again when it was cut off; what one side sends is the other's, byte for byte
-//! ([`relay`]). A session ends once, for one reason, and has somebody who waits for that ([`supervise`]): it is written down,
+//! (`relay`). A session ends once, for one reason, and has somebody who waits for that (`supervise`): it is written down,
 //! and both sides are told.
 
 mod documents;

@@ -1,20 +1,18 @@
-//! Telemetry at run time: where batches go, how much each machine may bring, who has reported, and who listens.
+//! Telemetry at run time: where batches go, how much each machine may bring, and who listens.
 //!
 //! What a machine sends is decoded and stamped by the crate `inborn-telemetry`; `services/guardduty_data` is the way in.
-//! Nothing is acknowledged before the [`Sink`] has it. Then it is told to who listens:
-//!
-//! - **coverage** asks for [`Telemetry::reports`]: who has reported, when last, and by which agent;
-//! - **detection** takes a [`Listening`] and is handed what of every batch is new: what is sent again is not judged again.
-//!   It can neither delay nor fail what is taken in: what it does not take in time is left out, and counted.
+//! Nothing is acknowledged before the [`Sink`] has it. Then detection, by a [`Listening`], is handed what of every batch is new:
+//! what is sent again is not judged again. It can neither delay nor fail what is taken in: what it does not take in time is
+//! left out, and counted. Who has reported is for coverage to know (`guardduty/agents.rs`).
 //!
 //! Memory: bodies that come, and what is made of them, have a room each that all requests share and nobody else takes from.
-//! Where there is none, a client is told at once to come again. What a body becomes counts until it is on disk; then it is
+//! Of that for bodies no source, and of that for events which wait to be judged no machine, can take all ([`SharedRoom`]). Where there is none, a client is told at once to come again. What a body becomes counts until it is on disk; then it is
 //! a listener's, or gone.
 
 mod listening;
 pub(crate) mod metrics;
 mod quota;
-mod report;
+mod shared_room;
 mod sink;
 
 use std::sync::{Arc, OnceLock};
@@ -22,24 +20,26 @@ use std::sync::{Arc, OnceLock};
 use inborn_identity::{AccountId, CallerKind, InstanceId};
 use inborn_lake::Lake;
 use inborn_telemetry::{Batch, Foreign};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::Semaphore;
 
 use listening::Listeners;
 use metrics::LakeCounts;
 use prometheus_client::registry::Registry;
 use quota::Quota;
-use report::Reports;
+use shared_room::SharedRoom;
+
+use crate::throttle::Source;
 
 pub(crate) use inborn_telemetry::Agent;
 pub use listening::{Heard, Listening};
-pub use report::Report;
-pub(crate) use report::Spoken;
+pub(crate) use shared_room::Share;
 pub use sink::{Appending, Kept, Sink, SinkError};
 
 /// What a machine may bring in a second, in bytes that are uncompressed, if nobody has set it: about ten thousand events.
 const QUOTA_BYTES_PER_SECOND: u32 = 8 * 1024 * 1024;
 
-/// Memory for bodies as they come, of all requests together: who sends them has proved nothing yet.
+/// Memory for bodies as they come, of all requests together: who sends them has proved nothing yet, so that sources of
+/// requests share it.
 const BODIES_BYTES_MAX: usize = 24 * 1024 * 1024;
 /// Memory for what they become, inflated and stamped, of all requests together.
 const DECODING_BYTES_MAX: usize = 48 * 1024 * 1024;
@@ -102,10 +102,9 @@ pub struct Telemetry {
     settings: TelemetrySettings,
     sink: OnceLock<Arc<dyn Sink>>,
     lake: OnceLock<Lake>,
-    bodies: Semaphore,
+    bodies: SharedRoom<Source>,
     decoding: Decoding,
     quota: Quota,
-    reports: Reports,
     listeners: Listeners,
 }
 
@@ -122,10 +121,9 @@ impl Telemetry {
             settings,
             sink: OnceLock::new(),
             lake: OnceLock::new(),
-            bodies: Semaphore::new(BODIES_BYTES_MAX / KIBIBYTE),
+            bodies: SharedRoom::new(BODIES_BYTES_MAX),
             decoding: Decoding::default(),
             quota,
-            reports: Reports::default(),
             listeners: Listeners::default(),
         }
     }
@@ -152,18 +150,6 @@ impl Telemetry {
     #[must_use]
     pub fn lake(&self) -> Option<&Lake> {
         self.lake.get()
-    }
-
-    /// Who has reported.
-    #[must_use]
-    pub fn reports(&self) -> Vec<Report> {
-        self.reports.all()
-    }
-
-    /// What a machine has reported, if it has.
-    #[must_use]
-    pub fn report(&self, instance: InstanceId) -> Option<Report> {
-        self.reports.get(instance)
     }
 
     /// Hands every batch from now on to who calls this, as long as it keeps up.
@@ -203,20 +189,14 @@ impl Telemetry {
         kind == CallerKind::ManagementRole && self.settings.management_role
     }
 
-    /// Memory for a body of so many bytes, if there is any now; it is free again when the permit is dropped.
-    pub(crate) fn room_for_body(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
-        let kibibytes = u32::try_from(bytes.div_ceil(KIBIBYTE)).unwrap_or(u32::MAX);
-        self.bodies.try_acquire_many(kibibytes).ok()
+    /// Memory for a body of so many bytes, if there is any now for this source.
+    pub(crate) fn room_for_body(&self, source: Source, bytes: usize) -> Option<Share<Source>> {
+        self.bodies.take(source, bytes)
     }
 
     /// Who decodes, and with what memory.
     pub(crate) const fn decoding(&self) -> &Decoding {
         &self.decoding
-    }
-
-    /// A machine has spoken, and what it said is kept: so many events, or none, which is a heartbeat.
-    pub(crate) fn accepted(&self, spoken: Spoken) {
-        self.reports.heard(spoken);
     }
 
     /// Hands what is new of a batch that is kept to those who listen. From here on it is their memory that it takes.
@@ -229,7 +209,6 @@ impl Telemetry {
 
     /// Forgets machines that are gone.
     pub(crate) fn keep(&self, is_there: impl Fn(InstanceId) -> bool) {
-        self.reports.keep(&is_there);
         self.quota.keep(&is_there);
     }
 }

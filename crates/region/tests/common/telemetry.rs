@@ -108,9 +108,13 @@ pub fn signed_post(signer: &Signer, post: &Post, now: UnixTime) -> Vec<u8> {
     [text.as_bytes(), &post.body].concat()
 }
 
-/// The body of the answer may be protobuf: what is no text is shown as something else.
+/// The answer to a request, over a connection of its own.
 pub async fn exchange_bytes(address: SocketAddr, bytes: &[u8]) -> Reply {
-    let mut stream = TcpStream::connect(address).await.unwrap();
+    exchange_over(TcpStream::connect(address).await.unwrap(), bytes).await
+}
+
+/// The body of the answer may be protobuf: what is no text is shown as something else.
+pub async fn exchange_over(mut stream: TcpStream, bytes: &[u8]) -> Reply {
     // Whoever is refused by the head alone need not be heard to the end.
     let _ = stream.write_all(bytes).await;
     let mut answer = Vec::new();

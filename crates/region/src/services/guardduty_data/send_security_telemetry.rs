@@ -12,7 +12,7 @@ use inborn_wire::error::Problem;
 use super::refusal::{over_quota, too_large, unavailable};
 use super::request::{self, Marks, Request};
 use crate::operation::{Outcome, UploadCall};
-use crate::telemetry::{Kept, SinkError, Spoken};
+use crate::telemetry::{Kept, SinkError};
 
 /// When to come again while the disk is full: it will not be otherwise at once.
 const FULL_RETRY_SECONDS: u64 = 30;
@@ -44,12 +44,11 @@ pub(super) fn run(call: UploadCall<'_>) -> Outcome<'_> {
         metrics.bytes.inc_by(u64::try_from(bytes).unwrap_or(u64::MAX));
 
         let Decoded { records, rejected, complaint, agent, foreign_hosts, times_off } = decoded;
-        let spoken = Spoken { source: source.clone(), at: call.now, agent, records: records.len() };
+        let Source { account, instance, .. } = source;
         let batch = Batch { source, received_at: call.now, records };
         let Kept { new, duplicates } = sink.append(batch).await.map_err(|error| unwritten(&call, &error))?;
         let kept = new.records.len();
-        call.region.telemetry_came(spoken.source.account, spoken.source.instance, &spoken.agent);
-        telemetry.accepted(spoken);
+        call.region.telemetry_came(account, instance, &agent);
         telemetry.tell(new);
         drop(room);
 
