@@ -1,8 +1,7 @@
 //! One event as it is read from its text: a tree that borrows what it can, in memory that is used again.
 //!
-//! The text is read by `serde_json`, so that what is JSON here is what is JSON everywhere else. Telemetry with a name that is
-//! given twice is refused where it comes in; were there one in the log, the last would count, as for everybody else who reads
-//! the text.
+//! The text is read by `serde_json`, so that what is JSON here is what is JSON everywhere else. Of a name that is given twice in
+//! an object the last counts, as for rules, queries and everybody else who reads the text by it.
 
 use core::fmt;
 use std::borrow::Cow;
