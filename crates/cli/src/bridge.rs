@@ -262,6 +262,9 @@ impl ControlHandler {
         if instance.lease {
             return Err(Refusal(format!("machine {id} lives inside the command of its `inborn run` and nowhere else")));
         }
+        if let Some(host) = instance.host {
+            return Err(Refusal(format!("machine {id} was placed on host {host}, not on this computer")));
+        }
         Ok(instance)
     }
 

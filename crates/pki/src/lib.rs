@@ -7,6 +7,7 @@ mod base64;
 mod certificate;
 mod cms;
 mod document;
+mod hosts;
 mod instance_connect;
 mod login_keys;
 mod ocsp;
@@ -16,5 +17,9 @@ pub mod tls;
 pub use authority::{Authority, AuthorityError, ServerNames};
 pub use certificate::{CertificateSummary, SealableKey};
 pub use document::{DocumentSigner, SignedDocument};
+pub use hosts::{
+    HOST_LIFE_SECONDS, HOST_PUBLIC_KEY_BYTES, HOST_RENEW_SECONDS, HOSTS_ENDPOINT_NAME, HostCertificate, HostKey,
+    HostsAuthority,
+};
 pub use instance_connect::{InstanceConnectSigner, SealableSigner, Staple};
 pub use login_keys::{LoginKeysError, LoginKeysRoot, LoginKeysSigner, SignerChain};

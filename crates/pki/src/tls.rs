@@ -2,6 +2,8 @@
 //!
 //! `h2` is not offered: SDK retries rely on the order of header fields, and one HTTP stack is one parser less.
 
+mod hosts;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,6 +17,8 @@ use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, crypto};
 
 use crate::{Authority, AuthorityError, ServerNames};
+
+pub use hosts::{HostsEndpointCertificate, host_client_config, hosts_endpoint_name, hosts_server_config};
 
 /// The only protocol offered.
 const ALPN: &[u8] = b"http/1.1";
@@ -154,13 +158,16 @@ const SYSTEM_BUNDLES: [&str; 4] = [
 ];
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use rustls::client::ClientConnection;
     use rustls::server::ServerConnection;
 
     /// Carries a handshake between two connections in memory.
-    fn shake_hands(client: &mut ClientConnection, server: &mut ServerConnection) -> Result<(), rustls::Error> {
+    pub(crate) fn shake_hands(
+        client: &mut ClientConnection,
+        server: &mut ServerConnection,
+    ) -> Result<(), rustls::Error> {
         for _ in 0..8 {
             let mut bytes = Vec::new();
             while client.wants_write() {
@@ -187,7 +194,7 @@ mod tests {
 
     /// The chain's dates are checked against the machine's clock, so the certificates are made around it.
     #[allow(clippy::disallowed_methods, reason = "the TLS library's own clock is what is being met here")]
-    fn today() -> UnixTime {
+    pub(crate) fn today() -> UnixTime {
         UnixTime::from_secs(std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs())
     }
 

@@ -307,6 +307,7 @@ impl RegionServer {
         let mut instances = BTreeSet::new();
         let (mut roles, mut documents, mut host_management, mut sessions) = (false, false, false, false);
         let (mut quarantines, mut epochs, mut ended) = (false, false, Vec::new());
+        let mut hosts = false;
         for topic in topics {
             match topic {
                 Topic::Instances(ids) => instances.extend(ids.iter().copied()),
@@ -320,6 +321,7 @@ impl RegionServer {
                 }
                 Topic::Roles => roles = true,
                 Topic::Documents => documents = true,
+                Topic::Hosts => hosts = true,
                 Topic::Registration(instance) => {
                     self.agents.hear(*instance, self.last_management_issue(self.now())).await?;
                     sessions = true;
@@ -334,6 +336,11 @@ impl RegionServer {
         // First of all: what comes next may be sealed with a new one.
         if epochs {
             self.hear_epochs().await?;
+        }
+        // Before the machines: what ends with a host ends now, however many of them there are.
+        if hosts {
+            self.hosts.refresh().await?;
+            sessions = true;
         }
         let instances: Vec<InstanceId> = instances.into_iter().collect();
         for ids in instances.chunks(InstanceQuery::LIMIT_MAX as usize) {
@@ -372,6 +379,7 @@ impl RegionServer {
         for recorded in self.store.cut_offs().await? {
             self.authenticator.cut_off(secrets::cut_off(recorded.cut_off), recorded.at);
         }
+        self.hosts.refresh().await?;
         self.machines.read_again(self.now()).await?;
         self.roles.hear().await?;
         self.documents.hear().await?;

@@ -20,6 +20,7 @@ mod guardduty;
 mod health;
 mod high_water;
 mod host_management;
+mod hosts;
 mod identity;
 mod key_command;
 mod key_file;
@@ -48,7 +49,7 @@ use inborn_credential::{
     Authenticator, Claims, Credential, CryptoError, Delivery, KekError, KeyringError, Kind, generation,
 };
 use inborn_identity::{CallerKind, Clock, InstanceId, UnixTime};
-use inborn_pki::{Authority, AuthorityError, DocumentSigner, InstanceConnectSigner};
+use inborn_pki::{Authority, AuthorityError, DocumentSigner, HostsAuthority, InstanceConnectSigner};
 use inborn_ssh::HostAuthority;
 use inborn_store::{Change, Instance, InstanceState, StateReason, Store, StoreError};
 
@@ -61,6 +62,7 @@ use gateway::Bounds;
 use guardduty::GuardDuty;
 use high_water::HighWater;
 use host_management::{HostManagement, SettingError};
+use hosts::Hosts;
 use nodes::Nodes;
 use quarantine::Quarantines;
 use roles::Roles;
@@ -77,6 +79,7 @@ pub use gateway::{BODY_TIMEOUT, RequestOrigin};
 pub use guardduty::EventSource;
 pub use health::Fault;
 pub use high_water::Older;
+pub use hosts::HostsEndpoint;
 pub use identity::{RegionIdentity, private_address};
 pub use inborn_telemetry::Foreign;
 pub use key_file::{KeyFileError, check as check_key_file};
@@ -216,6 +219,8 @@ pub struct RegionServer {
     last_management_issue: AtomicU64,
     authority: Authority,
     ssh_authority: HostAuthority,
+    hosts: Arc<Hosts>,
+    hosts_authority: HostsAuthority,
     signers: signers::Signers,
     operator_key: Option<OperatorKey>,
     audit: Audit,
@@ -259,8 +264,11 @@ impl RegionServer {
         }
         let channels = Arc::new(Channels::new());
         let sessions = Arc::new(Sessions::new());
-        let watching: Vec<Arc<dyn Observer>> = vec![Arc::clone(&channels) as _, Arc::clone(&sessions) as _];
+        let hosts = Arc::new(Hosts::load(Arc::clone(&store)).await?);
+        let watching: Vec<Arc<dyn Observer>> =
+            vec![Arc::clone(&channels) as _, Arc::clone(&sessions) as _, Arc::clone(&hosts) as _];
         let machines = Machines::load(Arc::clone(&store), Arc::clone(&authenticator), watching).await?;
+        machines.all().iter().for_each(|machine| hosts.changed(machine));
         let roles = Roles::load(Arc::clone(&store), identity.account, now).await?;
         let host_management = HostManagement::load(Arc::clone(&store)).await?;
         let agents = Agents::load(Arc::clone(&store)).await?;
@@ -294,6 +302,8 @@ impl RegionServer {
             last_management_issue: AtomicU64::new(0),
             authority: secrets.authority,
             ssh_authority: secrets.ssh_authority,
+            hosts,
+            hosts_authority: secrets.hosts_authority,
             signers: secrets.signers,
             operator_key,
             audit,
@@ -454,14 +464,15 @@ impl RegionServer {
         self.clock.now()
     }
 
-    /// A machine that may be given something now, as far as this server knows: it runs, and is not in quarantine.
+    /// A machine that may be given something now, as far as this server knows: it runs, is not in quarantine, and not on a host
+    /// that was cut off.
     fn entitled(&self, instance: InstanceId) -> Option<Arc<Instance>> {
         // Who has not heard may not know of the epoch that seals, nor of an end of the machine.
         if self.is_stale() {
             return None;
         }
         let machine = self.machines.get(instance).filter(|machine| machine.state == InstanceState::Running)?;
-        self.quarantines.of(&machine).is_none().then_some(machine)
+        (self.quarantines.of(&machine).is_none() && !self.hosts.has_evicted(&machine)).then_some(machine)
     }
 
     /// The credential that `instance` holds at the moment `at`, fetched by `delivery`; `None` if it does not run, or is in
@@ -586,8 +597,19 @@ impl RegionServer {
         let sessions = sessions::tidy(self.store.as_ref(), now).await;
         let findings = self.guardduty.tidy(now).await;
         let news = self.tidy_news(now).await;
-        let outcomes =
-            [findings.err(), news.err(), forgotten.err(), old.err(), sessions.err(), purged.err(), commands.err()];
+        let evictions = self.finish_evictions().await;
+        let tokens = self.store.forget_join_tokens(now).await;
+        let outcomes = [
+            evictions.err(),
+            tokens.err(),
+            findings.err(),
+            news.err(),
+            forgotten.err(),
+            old.err(),
+            sessions.err(),
+            purged.err(),
+            commands.err(),
+        ];
         for error in outcomes.into_iter().flatten() {
             tracing::warn!(%error, "housekeeping has to wait");
         }
@@ -602,6 +624,7 @@ impl RegionServer {
     /// Brings the gauges up to date, to be called when they are read.
     pub fn measure(&self) {
         self.metrics.machines.set(i64::try_from(self.machines.count()).unwrap_or(i64::MAX));
+        self.metrics.hosts.set(i64::try_from(self.hosts.count()).unwrap_or(i64::MAX));
         self.metrics.control_channels.set(i64::try_from(self.channels.count()).unwrap_or(i64::MAX));
         self.metrics.sessions.set(i64::try_from(self.sessions.all().len()).unwrap_or(i64::MAX));
     }

@@ -33,6 +33,12 @@ pub(crate) struct HostKeyLabels {
     pub(crate) outcome: &'static str,
 }
 
+/// Why a host did not get what it asked for.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+pub(crate) struct HostRefusedLabels {
+    pub(crate) code: &'static str,
+}
+
 /// The region's metrics. Names follow the Prometheus conventions: base units, `_total` for counters.
 #[derive(Debug, Default)]
 pub struct Metrics {
@@ -43,6 +49,8 @@ pub struct Metrics {
     pub(crate) audit_refused: Counter,
     pub(crate) host_keys: Family<HostKeyLabels, Counter>,
     pub(crate) machines: Gauge,
+    pub(crate) hosts: Gauge,
+    pub(crate) hosts_refused: Family<HostRefusedLabels, Counter>,
     pub(crate) control_channels: Gauge,
     pub(crate) sessions: Gauge,
     pub(crate) detection: Arc<DetectionMetrics>,
@@ -75,6 +83,12 @@ impl Metrics {
             self.host_keys.clone(),
         );
         registry.register("inborn_machines", "Machines that are not terminated", self.machines.clone());
+        registry.register("inborn_hosts", "Hosts that joined and are not evicted", self.hosts.clone());
+        registry.register(
+            "inborn_hosts_refused",
+            "Calls of hosts, or of who would be one, that were refused, by reason",
+            self.hosts_refused.clone(),
+        );
         self.telemetry.register(registry);
         registry.register("inborn_sessions", "Sessions that are open", self.sessions.clone());
         registry.register("inborn_control_channels", "Agents that are connected", self.control_channels.clone());

@@ -8,7 +8,7 @@ use inborn_credential::{
     generate_long_lived,
 };
 use inborn_identity::{AccountId, Partition, Principal, UnixTime};
-use inborn_pki::{Authority, SealableKey};
+use inborn_pki::{Authority, HostsAuthority, SealableKey};
 use inborn_ssh::{AUTHORITY_SEED_BYTES, HostAuthority};
 use inborn_store::{EpochState, Sealed, SealedEpoch, SettingChange, Store};
 use serde::{Deserialize, Serialize};
@@ -26,6 +26,7 @@ const FIRST_EPOCH: EpochId = EpochId(1);
 const OPERATOR_NAME: &str = "operator";
 const SETTING_REGION: &str = "region";
 const SETTING_AUTHORITY: &str = "authority";
+const SETTING_HOSTS_AUTHORITY: &str = "hosts-authority";
 const SETTING_SSH_AUTHORITY: &str = "ssh-host-authority";
 
 /// Where the key-encryption key comes from.
@@ -60,6 +61,7 @@ pub(crate) struct Secrets {
     pub(crate) operators: Vec<Operator>,
     pub(crate) authority: Authority,
     pub(crate) ssh_authority: HostAuthority,
+    pub(crate) hosts_authority: HostsAuthority,
     pub(crate) signers: Signers,
 }
 
@@ -104,8 +106,9 @@ impl Secrets {
         let operators = operators(store, &kek, source, identity, now).await?;
         let authority = authority(store, &kek, source, identity, now).await?;
         let ssh_authority = ssh_authority(store, &kek, source).await?;
+        let hosts_authority = hosts_authority(store, &kek, source, identity, now).await?;
         let signers = Signers::open(store, Arc::clone(&kek), source, identity).await?;
-        Ok(Self { high_water, kek, epochs, keyring, operators, authority, ssh_authority, signers })
+        Ok(Self { high_water, kek, epochs, keyring, operators, authority, ssh_authority, hosts_authority, signers })
     }
 }
 
@@ -263,6 +266,28 @@ async fn authority(
     let (authority, sealable) = Authority::create(&identity.region, &identity.domain, now)?;
     let value = kek.seal(&name, &encode_parts(&[sealable.certificate_pem.as_bytes(), &sealable.private_key]))?;
     store.put_setting(SettingChange { name, expected: None, value }).await?;
+    Ok(authority)
+}
+
+/// Who signs the certificates by which hosts and region know each other.
+async fn hosts_authority(
+    store: &Arc<dyn Store>,
+    kek: &Kek,
+    source: &KeySource,
+    identity: &RegionIdentity,
+    now: UnixTime,
+) -> Result<HostsAuthority, OpenError> {
+    const DAMAGED: OpenError = OpenError::Damaged("the authority of hosts");
+    let name = SETTING_HOSTS_AUTHORITY;
+    if let Some(blob) = store.setting(name).await? {
+        let text = unseal(kek, source, name, &Sealed::new(blob))?;
+        let [certificate, key] = decode_parts(&text).ok_or(DAMAGED)?;
+        let stored = sealable_key(certificate, key).ok_or(DAMAGED)?;
+        return Ok(HostsAuthority::restore(&identity.region, &stored)?);
+    }
+    let (authority, sealable) = HostsAuthority::create(&identity.region, now)?;
+    let value = kek.seal(name, &encode_parts(&[sealable.certificate_pem.as_bytes(), &sealable.private_key]))?;
+    store.put_setting(SettingChange { name: name.to_owned(), expected: None, value }).await?;
     Ok(authority)
 }
 

@@ -252,3 +252,30 @@ async fn what_ends_sessions_of_the_management_role_ends_them_everywhere() {
     assert_eq!(a.send(&a.operator(), &delete).await.status, 200);
     until("its end is known", async || !has_it().await).await;
 }
+
+/// Also where the server that was told of it ends no machine any more: what counts is that the host's end is known.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_eviction_at_one_is_known_everywhere() {
+    let Fleet { a, b, store, .. } = &fleet(&[]).await;
+    let digest = |secret: &[u8]| inborn_sigv4::sha256(secret);
+    let accounts = [identity().account].into();
+    let token = inborn_store::JoinToken { digest: digest(b"s"), accounts, created_at: NOW, expires_at: NOW.plus(60) };
+    store.put_join_token(token).await.unwrap();
+    let host = "h-0123456789abcdef0".parse().unwrap();
+    let (name, public_key) = ("kvm-1".to_owned(), vec![4; 65]);
+    let join = inborn_store::HostJoin { digest: digest(b"s"), id: host, name, public_key, at: NOW };
+    // As another server does it: both hear of it.
+    b.region.store().join_host(join).await.unwrap();
+    let id = common::hosts::launch_on(a, host).await;
+    let machine = a.machine(id);
+    assert_eq!(whoami(b, &machine).await, (200, String::new()));
+    let begun = std::time::Instant::now();
+    store.change_host(host, inborn_store::HostChange::Evict).await.unwrap();
+    b.region.store().change_host(host, inborn_store::HostChange::Evict).await.unwrap();
+    until("an eviction is known", async || whoami(a, &machine).await == unknown()).await;
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert!(a.region.issue(id, inborn_credential::Delivery::V2, a.region.now()).is_none());
+    // Whoever was to end its machines may have died over it.
+    a.region.tidy().await;
+    assert!(a.region.machines().get(id).is_none());
+}

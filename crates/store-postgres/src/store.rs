@@ -175,13 +175,19 @@ impl Store for PostgresStore {
 
     fn join_host(&self, join: HostJoin) -> Future<'_, Host> {
         match join.check() {
-            Ok(()) => self.run(Access::Write, join, |session, request| Box::pin(hosts::join(session, request))),
+            Ok(()) => {
+                self.tell(join, |session, request| Box::pin(hosts::join(session, request)), |_, _| vec![Topic::Hosts])
+            }
             Err(error) => refuse(error),
         }
     }
 
     fn change_host(&self, id: HostId, change: HostChange) -> Future<'_, Option<Host>> {
-        self.run(Access::Write, (id, change), |session, request| Box::pin(hosts::change(session, request)))
+        self.tell(
+            (id, change),
+            |session, request| Box::pin(hosts::change(session, request)),
+            |(_, change), changed| change.topics(changed.as_ref()),
+        )
     }
 
     fn forget_join_tokens(&self, ended_before: UnixTime) -> Future<'_, u64> {

@@ -116,6 +116,8 @@ pub enum Topic {
     Documents,
     /// A quarantine has begun or ended.
     Quarantines,
+    /// A host has joined, or takes no more machines, or was evicted.
+    Hosts,
 }
 
 const ALL: &str = "*";
@@ -186,6 +188,7 @@ impl Topic {
             Self::Setting(name) => ("setting", name.clone()),
             Self::Documents => ("documents", String::new()),
             Self::Quarantines => ("quarantines", String::new()),
+            Self::Hosts => ("hosts", String::new()),
         }
     }
 
@@ -202,6 +205,7 @@ impl Topic {
             "setting" => Self::Setting(subject.to_owned()),
             "documents" => Self::Documents,
             "quarantines" => Self::Quarantines,
+            "hosts" => Self::Hosts,
             _ => return None,
         })
     }
@@ -331,6 +335,7 @@ mod tests {
             Topic::Setting("a setting ☃".into()),
             Topic::Documents,
             Topic::Quarantines,
+            Topic::Hosts,
         ] {
             let (word, subject) = topic.to_columns();
             assert_eq!(Topic::from_columns(word, &subject), Some(topic));

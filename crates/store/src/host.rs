@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use inborn_identity::{AccountId, HostId, UnixTime};
 
-use crate::StoreError;
+use crate::{StoreError, Topic};
 
 /// Where a host is in its life.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -162,6 +162,15 @@ pub enum HostChange {
 }
 
 impl HostChange {
+    /// What it is told of as, where it has changed a host. That one was heard of is nobody else's business.
+    #[must_use]
+    pub fn topics(self, changed: Option<&Host>) -> Vec<Topic> {
+        match (self, changed) {
+            (Self::Drain | Self::Evict, Some(_)) => vec![Topic::Hosts],
+            (Self::Seen(_), _) | (_, None) => vec![],
+        }
+    }
+
     /// The record after the change.
     #[must_use]
     pub fn apply(self, before: &Host) -> Host {

@@ -52,8 +52,10 @@ fn text(record: &Record<'_>) -> String {
 
 #[test]
 fn a_call_of_an_identity_role() {
-    let (claims, facts) =
-        (claims(), TlsFacts { version: "TLSv1.3", cipher_suite: "TLS_AES_128_GCM_SHA256".to_owned() });
+    let (claims, facts) = (
+        claims(),
+        TlsFacts { version: "TLSv1.3", cipher_suite: "TLS_AES_128_GCM_SHA256".to_owned(), client_certificate: None },
+    );
     let principal =
         Principal::IdentityRole { partition: Partition::Aws, account: account(), instance: claims.instance };
     let record = Record {
@@ -192,7 +194,7 @@ fn a_line_is_cut_when_it_is_longer_than_a_line_may_be() {
         assert_eq!(bytes.len() == length, !is_cut);
     }
     let long = "\u{1}".repeat(LINE_BYTES_MAX);
-    let facts = TlsFacts { version: "TLSv1.2", cipher_suite: "X".to_owned() };
+    let facts = TlsFacts { version: "TLSv1.2", cipher_suite: "X".to_owned(), client_certificate: None };
     let worst = Record {
         event_source: &long,
         user_agent: &long,

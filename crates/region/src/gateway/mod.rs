@@ -545,6 +545,10 @@ impl RegionServer {
             Verdict::Expired => return Err(Problem::ExpiredToken),
             Verdict::Dead => return Err(Problem::UnknownKey),
         }
+        // Whatever was given to its host may be in other hands, and its end is only a matter of time.
+        if self.hosts().has_evicted(&machine) {
+            return Err(Problem::UnknownKey);
+        }
         match machine.state {
             // A start is a new launch time, a reboot is not; what is issued is never older than the boot it belongs to.
             InstanceState::Running if claims.issued_at >= machine.launch_time => Ok(()),

@@ -5,6 +5,7 @@
 pub mod agent;
 pub mod channel;
 pub mod commands;
+pub mod hosts;
 pub mod session;
 pub mod telemetry;
 
@@ -141,7 +142,12 @@ pub async fn start_by(
 }
 
 pub async fn start_opening(directory: tempfile::TempDir, store: Arc<dyn Store>, opening: Opening) -> Running {
-    let clock = Arc::new(ManualClock::new(NOW));
+    start_at(directory, store, opening, NOW).await
+}
+
+/// With a clock that begins at `now`.
+pub async fn start_at(directory: tempfile::TempDir, store: Arc<dyn Store>, opening: Opening, now: UnixTime) -> Running {
+    let clock = Arc::new(ManualClock::new(now));
     let region = RegionServer::open(store, opening, Arc::clone(&clock) as Arc<dyn Clock>).await.unwrap();
     let kept = Arc::new(telemetry::Kept::default());
     region.telemetry().keep_in(Arc::clone(&kept) as _);

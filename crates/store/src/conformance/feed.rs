@@ -5,11 +5,12 @@ use std::sync::Arc;
 use inborn_identity::{RoleName, UnixTime};
 
 use super::samples::{
-    LAUNCHED_AT, account, bare, change, document, epoch, id, launch, launch_with_token, operator, terminate,
+    LAUNCHED_AT, account, bare, change, document, epoch, host_id, host_join, id, join_token, launch, launch_with_token,
+    operator, terminate,
 };
 use crate::{
-    Beat, Change, CutOff, CutOffScope, EpochState, Heard, News, RecordedCutOff, RegionNode, RegistrationChange, Role,
-    SettingChange, Store, StoreError, Topic,
+    Beat, Change, CutOff, CutOffScope, EpochState, Heard, HostChange, News, RecordedCutOff, RegionNode,
+    RegistrationChange, Role, SettingChange, Store, StoreError, Topic,
 };
 
 async fn beat(store: &Arc<dyn Store>, at: UnixTime) {
@@ -100,6 +101,11 @@ pub async fn changes_are_told(store: Arc<dyn Store>) {
     store.put_setting(SettingChange { name: "s".into(), expected: None, value: vec![] }).await.unwrap();
     store.put_document(document("d", 1)).await.unwrap();
     store.delete_document("d".into()).await.unwrap();
+    store.put_join_token(join_token(1, 60)).await.unwrap();
+    store.join_host(host_join(1, 1, 0)).await.unwrap();
+    store.change_host(host_id(1), HostChange::Seen(LAUNCHED_AT.plus(9))).await.unwrap();
+    store.change_host(host_id(2), HostChange::Evict).await.unwrap();
+    store.change_host(host_id(1), HostChange::Evict).await.unwrap();
     store.delete_document("d".into()).await.unwrap();
     let told = [
         Topic::CutOff(all),
@@ -111,6 +117,8 @@ pub async fn changes_are_told(store: Arc<dyn Store>) {
         Topic::Setting("s".into()),
         Topic::Documents,
         Topic::Documents,
+        Topic::Hosts,
+        Topic::Hosts,
     ];
     assert_eq!(hear(&store, &mut heard).await, told);
     let own = Heard { except: Some(store.node()), ..Heard::default() };

@@ -255,13 +255,14 @@ impl Store for SqliteStore {
 
     fn join_host(&self, join: HostJoin) -> Future<'_, Host> {
         match join.check() {
-            Ok(()) => self.write(move |connection| hosts::join(connection, &join)),
+            Ok(()) => self.tell(move |connection| hosts::join(connection, &join), |_| vec![Topic::Hosts]),
             Err(error) => refuse(error),
         }
     }
 
     fn change_host(&self, id: HostId, change: HostChange) -> Future<'_, Option<Host>> {
-        self.write(move |connection| hosts::change(connection, id, change))
+        let topics = move |changed: &Option<Host>| change.topics(changed.as_ref());
+        self.tell(move |connection| hosts::change(connection, id, change), topics)
     }
 
     fn forget_join_tokens(&self, ended_before: UnixTime) -> Future<'_, u64> {

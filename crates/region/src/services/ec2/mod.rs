@@ -1,21 +1,26 @@
 //! EC2, as far as machines are born, looked at, changed and ended by it. For operators only. The operations whose names begin with
 //! `Inborn.` are ours: AWS has no word for what they do.
 
+mod create_join_token;
 mod create_key_pair;
 mod create_tags;
 mod delete_key_pair;
 mod delete_tags;
 mod describe_epochs;
+mod describe_hosts;
 mod describe_instance_attribute;
 mod describe_instance_connect_endpoints;
 mod describe_instances;
 mod describe_key_pairs;
 mod describe_quarantines;
 mod describe_tags;
+mod drain_host;
 mod end_quarantine;
 mod epochs;
+mod evict_host;
 mod filter;
 mod get_instance_metadata_defaults;
+mod host;
 mod import_key_pair;
 mod key_pair;
 mod metadata_defaults;
@@ -77,6 +82,10 @@ pub(super) static SERVICE: Service = Service {
         operation("Inborn.PutQuarantine", Effect::Mutating, put_quarantine::run),
         operation("Inborn.RevokeEpoch", Effect::Mutating, revoke_epoch::run),
         operation("Inborn.RotateEpoch", Effect::Mutating, rotate_epoch::run),
+        operation("Inborn.CreateJoinToken", Effect::Mutating, create_join_token::run),
+        operation("Inborn.DescribeHosts", Effect::ReadOnly, describe_hosts::run),
+        operation("Inborn.DrainHost", Effect::Mutating, drain_host::run),
+        operation("Inborn.EvictHost", Effect::Mutating, evict_host::run),
         operation("ModifyInstanceAttribute", Effect::Mutating, modify_instance_attribute::run),
         operation("ModifyInstanceMetadataDefaults", Effect::Mutating, modify_instance_metadata_defaults::run),
         operation("ModifyInstanceMetadataOptions", Effect::Mutating, modify_instance_metadata_options::run),

@@ -1,6 +1,6 @@
 //! What EC2 answers when a request cannot be done: codes and sentences of its API reference and of captures.
 
-use inborn_identity::InstanceId;
+use inborn_identity::{HostId, InstanceId};
 use inborn_store::{Conflict, StoreError};
 use inborn_wire::error::Problem;
 
@@ -43,6 +43,22 @@ pub(super) fn not_found(ids: &[InstanceId]) -> Problem {
 pub(super) fn connect_endpoint_not_found(id: &str) -> Problem {
     let message = format!("The instance connect endpoint ID '{}' does not exist", shown(id));
     refuse(400, "InvalidInstanceConnectEndpointId.NotFound", message)
+}
+
+pub(super) fn malformed_host_id(id: &str) -> Problem {
+    refuse(400, "InvalidHostID.Malformed", format!("Invalid id: \"{}\" (expecting \"h-...\")", shown(id)))
+}
+
+pub(super) fn host_not_found(id: HostId) -> Problem {
+    refuse(400, "InvalidHostID.NotFound", format!("The host ID '{id}' does not exist"))
+}
+
+pub(super) fn host_state(id: HostId) -> Problem {
+    refuse(400, "InvalidHostState", format!("The host '{id}' takes no more instances: it is drained or evicted"))
+}
+
+pub(super) fn host_capacity(id: HostId) -> Problem {
+    refuse(400, "InsufficientCapacityOnHost", format!("There is not enough capacity on host '{id}' for the instances"))
 }
 
 pub(super) fn dry_run() -> Problem {
@@ -117,6 +133,7 @@ pub(super) fn of_store(error: StoreError) -> Problem {
             let message = format!("The instance '{instance}' is not in a state from which it can be {participle}.");
             refuse(400, "IncorrectInstanceState", message)
         }
+        StoreError::Conflict(Conflict::HostRefused(id)) => host_state(id),
         StoreError::Full => {
             let message =
                 "The region cannot store this: its disk is full. Free some space in its data directory and try again.";

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use inborn_identity::MetadataOptions;
+use inborn_identity::{HostId, MetadataOptions};
 use inborn_store::{Instance, InstanceState, LaunchOutcome, LaunchRequest, MetadataOptionsChange, UserData};
 use inborn_wire::error::Problem;
 use inborn_wire::query::{Parameters, Structure};
 use serde_json::{Value, json};
 
-use super::{key_pair, metadata_defaults, refusal, request, shape, state_change};
+use super::{host, key_pair, metadata_defaults, refusal, request, shape, state_change};
 use crate::operation::{Call, Outcome, Reply};
 use crate::private_address;
 
@@ -71,6 +71,7 @@ struct Launch {
     ipv6: Option<Option<Ipv6Addr>>,
     placement_group: Option<String>,
     placement_partition: Option<u32>,
+    host: Option<HostId>,
     tags: BTreeMap<String, String>,
     metadata_options: MetadataOptionsChange,
     /// Ours, not EC2's: the machine's life is that of the command it was launched for.
@@ -129,6 +130,7 @@ impl Launch {
             ipv6: ipv6(&root)?,
             placement_group: placement.get("GroupName").map(|name| word(name, "GroupName")).transpose()?,
             placement_partition: partition_number(&placement)?,
+            host: host::placement(&placement)?,
             tags: request::tags_for(parameters, "instance")?,
             metadata_options: request::metadata_options(&root.structure("MetadataOptions"))?,
             lease: root.structure("Inborn").boolean("Lease").map_err(Problem::Parameter)?.unwrap_or(false),
@@ -138,6 +140,11 @@ impl Launch {
         }
         if matches!(launch.ipv6, Some(Some(_))) && launch.count_max > 1 {
             return Err(refusal::invalid_combination("An IPv6 address can be given to a single instance only"));
+        }
+        if launch.lease && launch.host.is_some() {
+            return Err(refusal::invalid_combination(
+                "A machine that lives as long as a command is where the command is",
+            ));
         }
         WITHOUT_EFFECT.iter().for_each(|name| parameters.ignore(name));
         Ok(launch)
@@ -149,6 +156,9 @@ impl Launch {
             Some(name) => Some(key_pair::named(call, name).await?.public_key),
             None => None,
         };
+        if let Some(id) = self.host {
+            host::check_placement(call, id, usize::try_from(self.count_max).unwrap_or(usize::MAX)).await?;
+        }
         let metadata_options = metadata_defaults::of_account(call).await?.launch_options(self.metadata_options)?;
         if metadata_options.tags {
             request::check_tags_in_metadata(self.tags.keys())?;
@@ -190,7 +200,7 @@ impl Launch {
                 client_token: self.client_token.clone(),
                 tags: self.tags.clone(),
                 lease: self.lease,
-                host: None,
+                host: self.host,
                 attachment: None,
                 mac: None,
             });
@@ -218,6 +228,7 @@ impl Launch {
             self.ipv6.map(|address| json!(["ipv6", address])),
             self.placement_group.as_ref().map(|group| json!(["group", group])),
             self.placement_partition.map(|number| json!(["partition", number])),
+            self.host.map(|host| json!(["host", host.to_string()])),
         ];
         if let Value::Array(parts) = &mut parts {
             parts.extend(later.into_iter().flatten());

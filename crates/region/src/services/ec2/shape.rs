@@ -91,7 +91,8 @@ fn instance(w: &mut Writer, region: &RegionIdentity, instance: &Instance, shown_
         if let Some(number) = instance.placement_partition {
             w.integer("partitionNumber", i64::from(number));
         }
-        w.leaf("tenancy", "default");
+        w.optional("hostId", instance.host.map(|host| host.to_string()).as_deref());
+        w.leaf("tenancy", if instance.host.is_some() { "host" } else { "default" });
     });
     w.element("monitoring", |w| w.leaf("state", "disabled"));
     // Nor is it anywhere.

@@ -1,0 +1,349 @@
+//! The hosts of the region that are computers of their own: which there are, what is placed on each, and how one is let in
+//! and cut off.
+//!
+//! A host is given finished credentials of the machines that are placed on it, and nothing that credentials are made from.
+
+mod endpoint;
+mod record;
+
+use core::sync::atomic::{AtomicU64, Ordering};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+
+use inborn_fleet::JoinToken;
+use inborn_identity::{AccountId, HostId, InstanceId, UnixTime};
+use inborn_pki::{AuthorityError, HostsAuthority};
+use inborn_store::{
+    Change, ChangeRequest, Conflict, Host, HostChange, HostJoin, HostState, Instance, InstanceState, StateReason,
+    Store, StoreError,
+};
+use tokio::sync::{Semaphore, watch};
+
+use crate::machines::Observer;
+use crate::{OpenError, RegionServer};
+
+pub use endpoint::HostsEndpoint;
+
+/// The shortest and the longest life of a join token, in seconds.
+pub(crate) const JOIN_TOKEN_SECONDS: core::ops::RangeInclusive<i32> = 60..=86_400;
+/// The life of a join token if nobody says otherwise: time to walk to the other terminal.
+pub(crate) const JOIN_TOKEN_SECONDS_DEFAULT: u64 = 900;
+/// Machines of one host.
+pub(crate) const MACHINES_MAX: usize = inborn_fleet::MACHINES_MAX;
+/// Requests of one host that are being answered at a time: its wait for changes, and what it asks for besides.
+const TURNS: usize = 6;
+/// How often it is written down when a host was last heard of.
+const SEEN_ROUND_SECONDS: u64 = 300;
+
+const fn stage(state: HostState) -> u8 {
+    match state {
+        HostState::Active => 0,
+        HostState::Draining => 1,
+        HostState::Evicted => 2,
+    }
+}
+
+/// A machine on a host, and the version of what the host is told of it.
+pub(crate) struct Placed {
+    instance: Arc<Instance>,
+    /// Found when it is asked for the first time.
+    version: OnceLock<(String, usize)>,
+}
+
+/// What is placed on a host, and who waits for that to change.
+struct OnHost {
+    machines: BTreeMap<InstanceId, Arc<Placed>>,
+    changed: watch::Sender<()>,
+    turns: Arc<Semaphore>,
+    /// Seconds since 1970.
+    seen_at: AtomicU64,
+}
+
+impl Default for OnHost {
+    fn default() -> Self {
+        Self {
+            machines: BTreeMap::new(),
+            changed: watch::Sender::new(()),
+            turns: Arc::new(Semaphore::new(TURNS)),
+            seen_at: AtomicU64::new(0),
+        }
+    }
+}
+
+/// The hosts, in memory.
+pub(crate) struct Hosts {
+    store: Arc<dyn Store>,
+    records: RwLock<HashMap<HostId, Arc<Host>>>,
+    placed: RwLock<HashMap<HostId, OnHost>>,
+}
+
+impl core::fmt::Debug for Hosts {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Hosts").field("records", &self.all().len()).finish_non_exhaustive()
+    }
+}
+
+impl Hosts {
+    /// Reads all hosts. What is placed on them it is told as an observer.
+    pub(crate) async fn load(store: Arc<dyn Store>) -> Result<Self, StoreError> {
+        let hosts = Self { store, records: RwLock::default(), placed: RwLock::default() };
+        hosts.refresh().await?;
+        Ok(hosts)
+    }
+
+    /// Reads all hosts again: another server of the region may have changed one.
+    ///
+    /// # Errors
+    /// The store's; what was known stays.
+    pub(crate) async fn refresh(&self) -> Result<(), StoreError> {
+        for host in self.store.hosts().await? {
+            self.remember(host);
+        }
+        Ok(())
+    }
+
+    fn remember(&self, host: Host) -> Arc<Host> {
+        let host = Arc::new(host);
+        let mut records = self.records.write().unwrap_or_else(PoisonError::into_inner);
+        // What was read before a host was drained or evicted must not bring it back: nothing leads back.
+        let is_behind = |known: &&Arc<Host>| stage(known.state) > stage(host.state);
+        if let Some(known) = records.get(&host.id).filter(is_behind) {
+            return Arc::clone(known);
+        }
+        let before = records.insert(host.id, Arc::clone(&host));
+        drop(records);
+        if before.is_none_or(|before| before.state != host.state) {
+            self.on(host.id, |on| on.changed.send_replace(()));
+        }
+        host
+    }
+
+    /// A host.
+    #[must_use]
+    pub(crate) fn get(&self, id: HostId) -> Option<Arc<Host>> {
+        self.records.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    /// All hosts that ever joined, ordered by id.
+    #[must_use]
+    pub(crate) fn all(&self) -> Vec<Arc<Host>> {
+        let records = self.records.read().unwrap_or_else(PoisonError::into_inner);
+        let mut all: Vec<_> = records.values().cloned().collect();
+        all.sort_by_key(|host| host.id);
+        all
+    }
+
+    /// How many hosts are not evicted.
+    #[must_use]
+    pub(crate) fn count(&self) -> usize {
+        let records = self.records.read().unwrap_or_else(PoisonError::into_inner);
+        records.values().filter(|host| host.state != HostState::Evicted).count()
+    }
+
+    /// Whether the host that a machine is on is cut off.
+    pub(crate) fn has_evicted(&self, machine: &Instance) -> bool {
+        let host = machine.host.and_then(|id| self.get(id));
+        host.is_some_and(|host| host.state == HostState::Evicted)
+    }
+
+    /// How many machines are on a host that are not terminated.
+    #[must_use]
+    pub(crate) fn count_on(&self, id: HostId) -> usize {
+        self.on(id, |on| on.machines.len())
+    }
+
+    /// When a host was last heard of.
+    pub(crate) fn seen_at(&self, host: &Host) -> UnixTime {
+        host.seen_at.max(UnixTime::from_secs(self.on(host.id, |on| on.seen_at.load(Ordering::Relaxed))))
+    }
+
+    fn machines_on(&self, id: HostId) -> Vec<Arc<Placed>> {
+        self.on(id, |on| on.machines.values().cloned().collect())
+    }
+
+    /// The machine, if it is on this host.
+    fn machine_on(&self, id: HostId, instance: InstanceId) -> Option<Arc<Placed>> {
+        self.on(id, |on| on.machines.get(&instance).cloned())
+    }
+
+    fn watch(&self, id: HostId) -> watch::Receiver<()> {
+        self.on(id, |on| on.changed.subscribe())
+    }
+
+    fn turns(&self, id: HostId) -> Arc<Semaphore> {
+        self.on(id, |on| Arc::clone(&on.turns))
+    }
+
+    fn on<T>(&self, id: HostId, look: impl FnOnce(&OnHost) -> T) -> T {
+        if let Some(on) = self.placed.read().unwrap_or_else(PoisonError::into_inner).get(&id) {
+            return look(on);
+        }
+        look(self.placed.write().unwrap_or_else(PoisonError::into_inner).entry(id).or_default())
+    }
+
+    /// A host was heard of; that is written down now and again.
+    async fn heard(&self, host: &Host, now: UnixTime) {
+        self.on(host.id, |on| on.seen_at.store(now.as_secs(), Ordering::Relaxed));
+        let known = self.get(host.id).map_or(host.seen_at, |known| known.seen_at);
+        if now.since(known) < SEEN_ROUND_SECONDS {
+            return;
+        }
+        match self.store.change_host(host.id, HostChange::Seen(now)).await {
+            Ok(Some(host)) => drop(self.remember(host)),
+            Ok(None) => {}
+            Err(error) => tracing::debug!(host = %host.id, %error, "cannot note when a host was heard of"),
+        }
+    }
+}
+
+impl Observer for Hosts {
+    fn changed(&self, instance: &Arc<Instance>) {
+        let Some(id) = instance.host else { return };
+        let mut placed = self.placed.write().unwrap_or_else(PoisonError::into_inner);
+        let on = placed.entry(id).or_default();
+        if instance.state == InstanceState::Terminated {
+            on.machines.remove(&instance.id);
+        } else {
+            let new = Placed { instance: Arc::clone(instance), version: OnceLock::new() };
+            on.machines.insert(instance.id, Arc::new(new));
+        }
+        on.changed.send_replace(());
+    }
+}
+
+/// Why a host was not let in.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum JoinError {
+    /// The name or the key is none.
+    #[error("{0}")]
+    Invalid(&'static str),
+    /// The store's, also where the token is not good.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// No certificate could be made.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+}
+
+impl RegionServer {
+    /// The hosts that are computers of their own.
+    pub(crate) fn hosts(&self) -> &Hosts {
+        &self.hosts
+    }
+
+    /// Who signs the certificates of hosts.
+    #[must_use]
+    pub const fn hosts_authority(&self) -> &HostsAuthority {
+        &self.hosts_authority
+    }
+
+    /// A host; one that is not known here may have joined at another server a moment ago.
+    pub(crate) async fn host_soon(&self, id: HostId) -> Option<Arc<Host>> {
+        if self.hosts.get(id).is_none()
+            && let Some(fleet) = self.fleet()
+        {
+            fleet.catch_up().await;
+        }
+        self.hosts.get(id)
+    }
+
+    /// A token that lets one host join, which then serves machines of these accounts.
+    pub(crate) async fn create_join_token(
+        &self,
+        accounts: BTreeSet<AccountId>,
+        seconds: u64,
+        now: UnixTime,
+    ) -> Result<(JoinToken, UnixTime), OpenError> {
+        let mut secret = zeroize::Zeroizing::new([0; JoinToken::SECRET_BYTES]);
+        aws_lc_rs::rand::fill(&mut *secret).map_err(|_| inborn_credential::CryptoError)?;
+        let expires_at = now.plus(seconds);
+        let digest = inborn_sigv4::sha256(&*secret);
+        let record = inborn_store::JoinToken { digest, accounts, created_at: now, expires_at };
+        self.store.put_join_token(record).await?;
+        Ok((JoinToken::new(&secret, self.hosts_authority.fingerprint()), expires_at))
+    }
+
+    /// Lets a host in that comes with the secret of a token; gives its record and its certificate, PEM.
+    async fn join_host(
+        &self,
+        secret: &[u8],
+        name: String,
+        public_key: Vec<u8>,
+        now: UnixTime,
+    ) -> Result<(Arc<Host>, String), JoinError> {
+        if name.is_empty() || name.len() > Host::NAME_MAX || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(JoinError::Invalid("the name of a host has 1 to 253 letters, digits and signs, and no spaces"));
+        }
+        let mut bytes = [0; HostId::BYTES];
+        aws_lc_rs::rand::fill(&mut bytes).map_err(|_| AuthorityError::Crypto)?;
+        let id = HostId::from_bytes(bytes);
+        // Before the token is used up: a key that is none must not cost it.
+        let certificate = self
+            .hosts_authority
+            .certify(id, &public_key, now)
+            .map_err(|_| JoinError::Invalid("the public key is no point of P-256"))?;
+        let join = HostJoin { digest: inborn_sigv4::sha256(secret), id, name, public_key, at: now };
+        let host = self.hosts.remember(self.store.join_host(join).await?);
+        tracing::info!(host = %host.id, name = %host.name, "a host has joined");
+        Ok((host, certificate))
+    }
+
+    /// Gives a host no more machines. `None`: there is no such host.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(crate) async fn drain_host(&self, id: HostId) -> Result<Option<Arc<Host>>, StoreError> {
+        let changed = self.store.change_host(id, HostChange::Drain).await?;
+        Ok(changed.map(|host| self.hosts.remember(host)))
+    }
+
+    /// Cuts a host off for good: from the moment its record says so, nothing is given to it, and what its machines sign is
+    /// refused; then they are terminated. `None`: there is no such host.
+    ///
+    /// # Errors
+    /// The store's. If the host's record says evicted by then, housekeeping terminates what is left.
+    pub(crate) async fn evict_host(&self, id: HostId) -> Result<Option<Arc<Host>>, StoreError> {
+        let Some(host) = self.store.change_host(id, HostChange::Evict).await? else { return Ok(None) };
+        let host = self.hosts.remember(host);
+        tracing::warn!(host = %id, name = %host.name, "a host was evicted");
+        self.channels.keep(|claims| self.holds(claims));
+        self.sessions.keep(|claims| self.stands(claims));
+        self.terminate_on(id).await?;
+        Ok(Some(host))
+    }
+
+    /// Terminates what is on hosts that are evicted: an eviction may have broken off half-way, or been done by another server.
+    pub(crate) async fn finish_evictions(&self) -> Result<(), StoreError> {
+        for host in self.hosts.all().iter().filter(|host| host.state == HostState::Evicted) {
+            self.terminate_on(host.id).await?;
+        }
+        Ok(())
+    }
+
+    async fn terminate_on(&self, id: HostId) -> Result<(), StoreError> {
+        let mut by_account: BTreeMap<AccountId, Vec<InstanceId>> = BTreeMap::new();
+        for placed in self.hosts.machines_on(id) {
+            by_account.entry(placed.instance.account).or_default().push(placed.instance.id);
+        }
+        let reason = StateReason {
+            code: "Server.HostEvicted".to_owned(),
+            message: format!("Server.HostEvicted: host {id} was evicted"),
+        };
+        for (account, instances) in by_account {
+            for some in instances.chunks(ChangeRequest::INSTANCES_MAX) {
+                let change = Change::Terminate { at: self.now(), reason: Some(reason.clone()) };
+                match self.machines.change(ChangeRequest { account, instances: some.to_vec(), change }).await {
+                    // Somebody has forgotten one meanwhile; the next look finds the others.
+                    Ok(_) | Err(StoreError::NotFound(_)) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether the store says that a token is not good, rather than that it cannot say.
+fn is_refused(error: &JoinError) -> bool {
+    matches!(error, JoinError::Store(StoreError::Conflict(Conflict::JoinTokenRefused)))
+}
