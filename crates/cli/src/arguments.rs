@@ -18,6 +18,7 @@ use inborn_identity::{MacAddress, UnixTime};
 use crate::certificates::Published;
 use crate::epoch;
 use crate::guardduty;
+use crate::hosts;
 use crate::management;
 use crate::quarantine;
 use crate::ssh::arguments as ssh;
@@ -87,6 +88,11 @@ pub(crate) enum Command {
     /// The generations of the keys that credentials are made with: list, replace, cut off
     #[command(after_help = epoch::EPOCH_HELP)]
     Epoch(epoch::Epoch),
+    /// List the hosts that have joined the region
+    Hosts(hosts::Hosts),
+    /// Hosts apart from their region: let one join, drain one, cut one off
+    #[command(after_help = hosts::HOST_HELP)]
+    Host(hosts::Host),
     /// Run a command on machines, by their SSM agents
     #[command(after_help = exec::EXEC_HELP)]
     Exec(exec::Exec),
@@ -201,6 +207,9 @@ pub(crate) struct Up {
     /// The port for /livez, /readyz and /metrics, 0 for any free one [default: 4590; 0 with --ephemeral]
     #[arg(long, env = "INBORN_OPERATIONS_PORT", value_name = "PORT")]
     pub(crate) operations_port: Option<u16>,
+    /// The port where hosts ask, 0 for any free one [default: none is listened at]
+    #[arg(long, env = "INBORN_HOSTS_PORT", value_name = "PORT")]
+    pub(crate) hosts_port: Option<u16>,
     /// Calls a second that one address (IPv6: one /64) or pocket may make, 0 for any number [default: 20000]
     #[arg(long, env = "INBORN_SOURCE_RATE", value_name = "NUMBER")]
     pub(crate) source_rate: Option<u32>,

@@ -16,6 +16,7 @@ mod epoch;
 mod exec;
 mod guardduty;
 mod hook;
+mod hosts;
 mod inside;
 mod launch;
 mod machines;
@@ -108,6 +109,8 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
                     Command::Quarantine(arguments) => quarantine::quarantine(&arguments).await.map(done),
                     Command::Release(arguments) => quarantine::release(&arguments).await.map(done),
                     Command::Epoch(arguments) => epoch::epoch(&arguments).await.map(done),
+                    Command::Hosts(arguments) => hosts::hosts(&arguments).await.map(done),
+                    Command::Host(arguments) => hosts::host(&arguments).await.map(done),
                     Command::Ca(ca) => certificates::ca(&ca).map(done),
                     Command::Exec(command) => exec::exec(&command).await,
                     Command::Role(role) => management::role(&role).await.map(done),

@@ -82,7 +82,7 @@ impl Serving {
         let (stop, stopping) = watch::channel(false);
         let mut tasks = JoinSet::new();
         let operations = Operations::new(Arc::clone(&region), directory.path().to_owned(), registry);
-        listeners.serve(&mut tasks, limits, &region, tls_config, &stopping, Arc::clone(&operations));
+        listeners.serve(&mut tasks, limits, &region, tls_config, &stopping, Arc::clone(&operations))?;
         tasks.spawn(serving::complete_signers(Arc::clone(&region), directory.path().to_owned(), stopping));
         serving::spawn_region_chores(&region, certificate);
         directory.announce(&ready, settings.ready_file.as_deref())?;

@@ -20,7 +20,7 @@ use inborn_identity::{Clock, InstanceId};
 use inborn_lake::Lake;
 use inborn_listener::{Limits, Peer};
 use inborn_pki::{ServerNames, tls};
-use inborn_region::{Opening, RegionServer, RequestOrigin};
+use inborn_region::{HostsEndpoint, Opening, RegionServer, RequestOrigin};
 use inborn_store::{SqliteStore, Store};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
@@ -72,6 +72,7 @@ pub(crate) struct Listeners {
     plain: TcpListener,
     tls: TcpListener,
     operations: TcpListener,
+    hosts: Option<TcpListener>,
 }
 
 impl Serving {
@@ -121,7 +122,7 @@ impl Serving {
         let mut tasks = JoinSet::new();
         let operations = Operations::new(Arc::clone(&region), directory.path().to_owned(), registry);
         let limits = Limits { stop_grace: Limits::DEFAULT.stop_grace.max(settings.drain), ..Limits::DEFAULT };
-        listeners.serve(&mut tasks, limits, &region, tls_config, &stopping, Arc::clone(&operations));
+        listeners.serve(&mut tasks, limits, &region, tls_config, &stopping, Arc::clone(&operations))?;
         let socket = ControlSocket::bind(directory.path()).context("cannot make the control socket")?;
         tasks.spawn(socket.serve(Arc::clone(&handler) as Arc<dyn Handler>, stopping.clone()));
         tasks.spawn(complete_signers(Arc::clone(&region), directory.path().to_owned(), stopping));
@@ -232,6 +233,10 @@ impl Listeners {
             plain: bind(passed.http, settings.port, "--port").await?,
             tls: bind(passed.https, settings.tls_port, "--tls-port").await?,
             operations: bind(passed.operations, settings.operations_port, "--operations-port").await?,
+            hosts: match settings.hosts_port {
+                Some(port) => Some(bind(None, port, "--hosts-port").await?),
+                None => None,
+            },
         })
     }
 
@@ -260,13 +265,44 @@ impl Listeners {
         tls: Arc<rustls::ServerConfig>,
         stop: &watch::Receiver<bool>,
         operations: Arc<Operations>,
-    ) {
+    ) -> anyhow::Result<()> {
+        if let Some(listener) = self.hosts {
+            serve_hosts(listener, tasks, limits, region, stop)?;
+        }
         tasks.spawn(inborn_listener::serve(self.plain, None, limits, stop.clone(), region_service(region, None)));
         tasks.spawn(inborn_listener::serve(self.tls, Some(tls), limits, stop.clone(), region_service(region, None)));
         tasks.spawn(inborn_listener::serve(self.operations, None, limits, stop.clone(), move |request, _peer| {
             Arc::clone(&operations).answer(request)
         }));
+        Ok(())
     }
+}
+
+/// The endpoint for hosts, with TLS of its own.
+fn serve_hosts(
+    listener: TcpListener,
+    tasks: &mut JoinSet<()>,
+    limits: Limits,
+    region: &Arc<RegionServer>,
+    stop: &watch::Receiver<bool>,
+) -> anyhow::Result<()> {
+    let certificate = tls::HostsEndpointCertificate::new(region.hosts_authority(), region.now())?;
+    let config = tls::hosts_server_config(region.hosts_authority(), Arc::clone(&certificate))?;
+    let endpoint = HostsEndpoint::new(Arc::clone(region));
+    tracing::info!(address = %listener.local_addr()?, "hosts are listened to");
+    tasks.spawn(inborn_listener::serve(listener, Some(config), limits, stop.clone(), move |request, peer| {
+        Arc::clone(&endpoint).respond(request, peer)
+    }));
+    let region = Arc::clone(region);
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(HOUSEKEEPING_ROUND).await;
+            if let Err(error) = certificate.renew(region.hosts_authority(), region.now()) {
+                tracing::error!(%error, "the certificate of the endpoint for hosts could not be renewed");
+            }
+        }
+    });
+    Ok(())
 }
 
 type Answering = Pin<Box<dyn Future<Output = Response<Full<Bytes>>> + Send>>;

@@ -44,6 +44,8 @@ pub(crate) struct Settings {
     pub(crate) port: u16,
     pub(crate) tls_port: u16,
     pub(crate) operations_port: u16,
+    /// Where hosts ask; `None`: nowhere.
+    pub(crate) hosts_port: Option<u16>,
     pub(crate) drain: Duration,
     pub(crate) ready_file: Option<PathBuf>,
     pub(crate) rates: Rates,
@@ -132,6 +134,7 @@ struct FileSettings {
     port: Option<u16>,
     tls_port: Option<u16>,
     operations_port: Option<u16>,
+    hosts_port: Option<u16>,
     drain: Option<u32>,
     ready_file: Option<PathBuf>,
     source_rate: Option<u32>,
@@ -231,6 +234,7 @@ impl Settings {
             port: 0,
             tls_port: 0,
             operations_port: 0,
+            hosts_port: None,
             drain: Duration::ZERO,
             ready_file: None,
             rates: Rates::default(),
@@ -290,6 +294,7 @@ impl Settings {
             port: port(up.port, file.port, DEFAULT_PORT),
             tls_port: port(up.tls_port, file.tls_port, DEFAULT_TLS_PORT),
             operations_port: port(up.operations_port, file.operations_port, DEFAULT_OPERATIONS_PORT),
+            hosts_port: up.hosts_port.or(file.hosts_port),
             drain: Duration::from_secs(u64::from(drain)),
             ready_file: up.ready_file.clone().or(file.ready_file),
             rates: Rates {

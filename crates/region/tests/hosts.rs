@@ -10,7 +10,7 @@ use common::*;
 use inborn_fleet::{CREDENTIALS, CREDENTIALS_MAX, DOCUMENT, JOIN, MACHINES, RENEW};
 use inborn_identity::{AccountId, InstanceId};
 use inborn_pki::{HOST_LIFE_SECONDS, HostCertificate, HostKey, HostsAuthority};
-use inborn_region::{KeySource, Opening, Rates, TelemetrySettings};
+use inborn_region::{EpochSettings, KeySource, Opening, Rates, TelemetrySettings};
 use inborn_store::SqliteStore;
 use serde_json::json;
 
@@ -23,6 +23,8 @@ async fn region() -> (Running, Endpoint) {
         rates: Rates::default(),
         telemetry: TelemetrySettings::default(),
         fleet: None,
+        epochs: EpochSettings::DEFAULT,
+        accept_older_store: false,
     };
     let running = start_at(directory, Arc::new(SqliteStore::in_memory().unwrap()), opening, today()).await;
     let endpoint = serve(&running).await;
