@@ -58,7 +58,7 @@ impl JoinToken {
         let (secret, authority) = bytes.split_at_mut(Self::SECRET_BYTES);
         secret.copy_from_slice(&*self.secret);
         authority.copy_from_slice(&self.authority);
-        Zeroizing::new(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(&*bytes)))
+        Zeroizing::new(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes.as_slice())))
     }
 }
 

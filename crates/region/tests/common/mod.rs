@@ -1,6 +1,6 @@
 //! A region that really listens, and callers that really sign.
 #![allow(unreachable_pub, dead_code, reason = "shared by several test programs")]
-#![allow(clippy::unwrap_used, clippy::panic, clippy::string_slice, reason = "test harness")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::string_slice, clippy::indexing_slicing, reason = "test harness")]
 
 pub mod agent;
 pub mod channel;
