@@ -1,15 +1,26 @@
 //! `inborn epoch`: the generations of the keys that credentials are made with. Operations of ours, signed by the operator.
 
 use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
+use inborn_identity::Clock;
+use inborn_region::{KeySource, Rewrapped};
+use inborn_store::{Heard, Store};
 use roxmltree::Document;
 use serde_json::{Value, json};
 
-use crate::arguments::{Output, Region};
+use crate::arguments::{self, Output, Region};
+use crate::clock::SystemClock;
 use crate::operator::{Local, Operator};
-use crate::output;
+use crate::serving::{DATABASE, KEY_FILE};
+use crate::store_url::StoreUrl;
+use crate::{directory, output};
+
+/// A server that was heard so lately may run.
+const RUNNING_SECONDS: u64 = 60;
 
 pub(crate) const EPOCH_HELP: &str = "\
 Credentials are computed from an epoch, 32 secret bytes. A new epoch takes the place of the present one in stages: published, \
@@ -23,7 +34,8 @@ closed. For when its bytes may have got into other hands.
 Examples:
   inborn epoch list
   inborn epoch rotate
-  inborn epoch revoke 3";
+  inborn epoch revoke 3
+  inborn epoch rewrap --new-key-file new.key";
 
 #[derive(Debug, Args)]
 pub(crate) struct Epoch {
@@ -39,6 +51,8 @@ enum EpochCommand {
     Rotate(Rotate),
     /// End everything that an epoch sealed, at once
     Revoke(Revoke),
+    /// While no server runs: seal all that is secret in the store under another key
+    Rewrap(Rewrap),
 }
 
 #[derive(Debug, Args)]
@@ -65,6 +79,24 @@ struct Revoke {
     id: u32,
 }
 
+#[derive(Debug, Args)]
+struct Rewrap {
+    #[command(flatten)]
+    region: Region,
+    /// The store, if it is not the one in the data directory
+    #[arg(long, env = "INBORN_STORE", value_name = "URL", hide_env_values = true)]
+    store: Option<String>,
+    /// The file with the present key [default: epoch.key in the data directory]
+    #[arg(long, value_name = "FILE", conflicts_with = "key_command")]
+    key_file: Option<PathBuf>,
+    /// The program and its arguments, told apart by spaces, that prints the present key
+    #[arg(long, env = "INBORN_KEY_COMMAND", value_name = "PROGRAM ARGS")]
+    key_command: Option<String>,
+    /// The file with the other key; made if it is not there
+    #[arg(long, value_name = "FILE")]
+    new_key_file: PathBuf,
+}
+
 pub(crate) async fn epoch(arguments: &Epoch) -> anyhow::Result<()> {
     match &arguments.command {
         EpochCommand::List(arguments) => list(arguments).await,
@@ -80,7 +112,52 @@ pub(crate) async fn epoch(arguments: &Epoch) -> anyhow::Result<()> {
             let parameters = [("EpochId".to_owned(), arguments.id.to_string())];
             operator.call("Inborn.RevokeEpoch", &parameters).await.map(drop)
         }
+        EpochCommand::Rewrap(arguments) => rewrap(arguments).await,
     }
+}
+
+async fn rewrap(arguments: &Rewrap) -> anyhow::Result<()> {
+    let data = match arguments::named(arguments.region.data.as_ref()) {
+        Some(data) => data.to_owned(),
+        None => directory::default_path()?,
+    };
+    let url = match &arguments.store {
+        Some(url) => url.parse().map_err(anyhow::Error::msg)?,
+        None => {
+            let path = data.join(DATABASE);
+            anyhow::ensure!(path.exists(), "there is no store {}: name its data directory with --data", path.display());
+            StoreUrl::Sqlite(path)
+        }
+    };
+    let state = data.clone();
+    let old = match (&arguments.key_command, &arguments.key_file) {
+        (Some(command), _) => {
+            KeySource::Command { argv: command.split_ascii_whitespace().map(str::to_owned).collect(), state }
+        }
+        (None, Some(file)) => KeySource::File(file.clone()),
+        (None, None) => KeySource::File(data.join(KEY_FILE)),
+    };
+    let store = url.open().await?;
+    let outcome = rewrap_store(&store, &old, arguments).await;
+    store.close().await?;
+    let new = arguments.new_key_file.display();
+    match outcome? {
+        Rewrapped::Done(count) => writeln!(std::io::stdout().lock(), "{count} secrets are sealed under {new} now")?,
+        Rewrapped::Before => writeln!(std::io::stdout().lock(), "all is sealed under {new} already")?,
+    }
+    Ok(())
+}
+
+async fn rewrap_store(store: &Arc<dyn Store>, old: &KeySource, arguments: &Rewrap) -> anyhow::Result<Rewrapped> {
+    let news = store.news(Heard::default()).await?;
+    let since = SystemClock.now().minus(RUNNING_SECONDS);
+    if let Some(node) = news.nodes.iter().find(|node| node.beaten_at >= since) {
+        bail!(
+            "the server {} has been heard in the last {RUNNING_SECONDS} s: stop all servers, wait so long, and begin again",
+            output::printable(&node.name)
+        );
+    }
+    Ok(inborn_region::rewrap(store, old, &arguments.new_key_file).await?)
 }
 
 async fn list(arguments: &List) -> anyhow::Result<()> {

@@ -136,7 +136,7 @@ async fn check_identity(store: &Arc<dyn Store>, identity: &RegionIdentity) -> Re
     }
 }
 
-async fn key_encryption_key(source: &KeySource, is_first_start: bool) -> Result<Kek, OpenError> {
+pub(crate) async fn key_encryption_key(source: &KeySource, is_first_start: bool) -> Result<Kek, OpenError> {
     let bytes = match source {
         KeySource::Credential { path, .. } => key_file::read_credential(path)?,
         KeySource::Command { argv, .. } => {
@@ -244,8 +244,13 @@ async fn operators(
     Ok(operators)
 }
 
-fn operator_label(access_key_id: &str) -> String {
+pub(crate) fn operator_label(access_key_id: &str) -> String {
     format!("operator {access_key_id}")
+}
+
+/// Whether the setting of this name is sealed, as far as it is one of these.
+pub(crate) fn is_sealed_setting(name: &str) -> bool {
+    name == SETTING_SSH_AUTHORITY || name.strip_prefix(SETTING_AUTHORITY).is_some_and(|rest| rest.starts_with(' '))
 }
 
 /// The authority of this domain. One for each, since it is constrained to the domain's names.

@@ -146,6 +146,11 @@ async fn aside<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.unwrap_or(Err(AuthorityError::Crypto))
 }
 
+/// Whether the setting of this name is sealed, as far as it is one of these.
+pub(crate) fn is_sealed_setting(name: &str) -> bool {
+    name == SETTING_DOCUMENTS || name.strip_prefix(SETTING_INSTANCE_CONNECT).is_some_and(|rest| rest.starts_with(' '))
+}
+
 /// One for each domain: its certificate speaks for a name in it.
 fn instance_connect_setting(identity: &RegionIdentity) -> String {
     format!("{SETTING_INSTANCE_CONNECT} {}", identity.domain)

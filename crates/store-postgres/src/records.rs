@@ -4,12 +4,13 @@ use core::fmt::Display;
 
 use inborn_identity::UnixTime;
 use inborn_store::{
-    Conflict, CutOff, CutOffScope, EpochChange, Operator, RecordedCutOff, Sealed, SealedEpoch, SettingChange,
+    Conflict, CutOff, CutOffScope, EpochChange, Operator, RecordedCutOff, Resealing, Sealed, SealedEpoch, SealedPlace,
+    SettingChange,
 };
 
 use crate::fault::{self, Outcome};
 use crate::transaction::Session;
-use crate::value::{Row, values};
+use crate::value::{Row, Value, values};
 
 /// See [`inborn_store::Store::operators`].
 pub(crate) async fn operators(session: &Session<'_>) -> Outcome<Vec<Operator>> {
@@ -172,4 +173,34 @@ pub(crate) async fn put_setting(session: &Session<'_>, change: &SettingChange) -
     let sql = "INSERT INTO settings (name, value) VALUES ($1, $2) \
         ON CONFLICT (name) DO UPDATE SET value = excluded.value";
     session.run(sql, values![&change.name, change.value.as_slice()]).await.map(drop)
+}
+
+/// See [`inborn_store::Store::setting_names`].
+pub(crate) async fn setting_names(session: &Session<'_>) -> Outcome<Vec<String>> {
+    let rows = session.rows("SELECT name FROM settings", &[]).await?;
+    let mut names: Vec<String> = rows.iter().map(|row| row.text("name")).collect::<Outcome<_>>()?;
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// See [`inborn_store::Store::reseal`].
+pub(crate) async fn reseal(session: &Session<'_>, all: &Vec<Resealing>) -> Outcome<()> {
+    for Resealing { place, expected, after } in all {
+        let (sql, key): (_, Value) = match place {
+            SealedPlace::Epoch(id) => {
+                ("UPDATE epochs SET sealed_root = $2 WHERE id = $1 AND sealed_root = $3", (*id).into())
+            }
+            SealedPlace::Operator(id) => (
+                "UPDATE operators SET sealed_secret = $2 WHERE access_key_id = $1 AND sealed_secret = $3",
+                Value::shown(id),
+            ),
+            SealedPlace::Setting(name) => {
+                ("UPDATE settings SET value = $2 WHERE name = $1 AND value = $3", name.into())
+            }
+        };
+        if session.run(sql, &[key, after.as_bytes().into(), expected.as_bytes().into()]).await? != 1 {
+            return Err(Conflict::SecretChanged.into());
+        }
+    }
+    Ok(())
 }

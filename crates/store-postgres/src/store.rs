@@ -9,8 +9,9 @@ use inborn_store::{
     DetectorPart, Document, EpochChange, Finding, FindingQuery, FindingRetention, Future, Heard, Host, HostChange,
     HostJoin, HostKeys, HostKeysChange, Instance, InstancePage, InstanceQuery, InventoryChange, InventoryQuery,
     InventoryRecord, Invocation, JoinToken, KeyPair, LaunchOutcome, LaunchRequest, News, Node, NodeId, Operator,
-    PartKind, Quarantine, QuarantineScope, RecordedCutOff, Registration, RegistrationChange, Role, SealedEpoch,
-    SentCommand, Session, SessionEnd, SessionQuery, SessionRetention, SettingChange, Store, StoreError, Topic,
+    PartKind, Quarantine, QuarantineScope, RecordedCutOff, Registration, RegistrationChange, Resealing, Role,
+    SealedEpoch, SentCommand, Session, SessionEnd, SessionQuery, SessionRetention, SettingChange, Store, StoreError,
+    Topic,
 };
 use tokio::sync::RwLock;
 
@@ -298,6 +299,17 @@ impl Store for PostgresStore {
                 |session, request| Box::pin(records::put_setting(session, request)),
                 |change, ()| vec![Topic::Setting(change.name.clone())],
             ),
+            Err(error) => refuse(error),
+        }
+    }
+
+    fn setting_names(&self) -> Future<'_, Vec<String>> {
+        self.run(Access::Read, (), |session, ()| Box::pin(records::setting_names(session)))
+    }
+
+    fn reseal(&self, all: Vec<Resealing>) -> Future<'_, ()> {
+        match Resealing::check_all(&all) {
+            Ok(()) => self.run(Access::Write, all, |session, request| Box::pin(records::reseal(session, request))),
             Err(error) => refuse(error),
         }
     }

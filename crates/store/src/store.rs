@@ -9,7 +9,7 @@ use crate::{
     DetectorPart, Document, EpochChange, Finding, FindingQuery, FindingRetention, Heard, Host, HostChange, HostJoin,
     HostKeys, HostKeysChange, Instance, InstanceState, InventoryChange, InventoryQuery, InventoryRecord, Invocation,
     JoinToken, KeyPair, News, Node, NodeId, Operator, PartKind, Quarantine, QuarantineScope, RecordedCutOff,
-    Registration, RegistrationChange, Role, SealedEpoch, SentCommand, Session, SessionEnd, SessionQuery,
+    Registration, RegistrationChange, Resealing, Role, SealedEpoch, SentCommand, Session, SessionEnd, SessionQuery,
     SessionRetention, StoreError,
 };
 
@@ -296,6 +296,15 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// `Conflict`: it has another; `Invalid`: too long.
     fn put_setting(&self, change: SettingChange) -> Future<'_, ()>;
+
+    /// The names of all settings, in order.
+    fn setting_names(&self) -> Future<'_, Vec<String>>;
+
+    /// Seals secrets anew: all of them, or none. Nobody is told of it: whoever runs has another key.
+    ///
+    /// # Errors
+    /// `Conflict`: one is not as expected; `Invalid`: too many.
+    fn reseal(&self, all: Vec<Resealing>) -> Future<'_, ()>;
 
     /// All roles, ordered by account and name.
     fn roles(&self) -> Future<'_, Vec<Role>>;

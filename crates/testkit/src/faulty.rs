@@ -10,8 +10,8 @@ use inborn_store::{
     DetectorPart, Document, EpochChange, Finding, FindingQuery, FindingRetention, Future, Heard, Host, HostChange,
     HostJoin, HostKeys, HostKeysChange, Instance, InstancePage, InstanceQuery, InventoryChange, InventoryQuery,
     InventoryRecord, Invocation, JoinToken, KeyPair, LaunchOutcome, LaunchRequest, News, Node, NodeId, Operator,
-    PartKind, Quarantine, QuarantineScope, RecordedCutOff, Registration, RegistrationChange, Role, SealedEpoch,
-    SentCommand, Session, SessionEnd, SessionQuery, SessionRetention, SettingChange, Store, StoreError,
+    PartKind, Quarantine, QuarantineScope, RecordedCutOff, Registration, RegistrationChange, Resealing, Role,
+    SealedEpoch, SentCommand, Session, SessionEnd, SessionQuery, SessionRetention, SettingChange, Store, StoreError,
 };
 
 /// The setting that a region writes beside what it is asked: no test knows when.
@@ -225,6 +225,14 @@ impl Store for FaultyStore {
             return self.inner.put_setting(change);
         }
         self.write(|store| store.put_setting(change))
+    }
+
+    fn setting_names(&self) -> Future<'_, Vec<String>> {
+        self.inner.setting_names()
+    }
+
+    fn reseal(&self, all: Vec<Resealing>) -> Future<'_, ()> {
+        self.write(move |store| store.reseal(all))
     }
 
     fn roles(&self) -> Future<'_, Vec<Role>> {

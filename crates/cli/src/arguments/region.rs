@@ -58,6 +58,16 @@ pub(crate) struct Up {
     /// Days after which the keys that credentials are made with are replaced, 0 for never [default: 90]
     #[arg(long, env = "INBORN_EPOCH_DAYS", value_name = "NUMBER")]
     pub(crate) epoch_days: Option<u32>,
+    /// The program and its arguments, told apart by spaces, that prints the key that secrets in the store are sealed with, as
+    /// epoch.key holds it; it is started without a shell [default: the file epoch.key in the data directory]
+    #[arg(long, env = "INBORN_KEY_COMMAND", value_name = "PROGRAM ARGS")]
+    pub(crate) key_command: Option<String>,
+    /// The name of the systemd credential that is that key
+    #[arg(long, env = "INBORN_KEY_CREDENTIAL", value_name = "NAME", conflicts_with = "key_command")]
+    pub(crate) key_credential: Option<String>,
+    /// The port where hosts ask, 0 for any free one [default: none is listened at]
+    #[arg(long, env = "INBORN_HOSTS_PORT", value_name = "PORT")]
+    pub(crate) hosts_port: Option<u16>,
     /// Once, after a backup was put back: take a store that is older than what was seen, and refuse all that was issued so far
     #[arg(long, env = "INBORN_ACCEPT_OLDER_STORE")]
     pub(crate) accept_older_store: bool,

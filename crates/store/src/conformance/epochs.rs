@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::samples::{LAUNCHED_AT, epoch};
+use super::samples::{LAUNCHED_AT, epoch, operator};
 use crate::{
-    Beat, Conflict, CutOff, CutOffScope, EpochChange, EpochState, Heard, RecordedCutOff, Sealed, SealedEpoch, Store,
-    StoreError, Topic,
+    Beat, Conflict, CutOff, CutOffScope, EpochChange, EpochState, Heard, RecordedCutOff, Resealing, Sealed,
+    SealedEpoch, SealedPlace, SettingChange, Store, StoreError, Topic,
 };
 
 fn change(expected: &SealedEpoch, after: &SealedEpoch) -> EpochChange {
@@ -73,4 +73,31 @@ pub async fn one_of_many_changes_an_epoch(store: Arc<dyn Store>) {
         }
     }
     assert_eq!(done, 1);
+}
+
+/// Every secret is replaced where it is as expected, and nothing else of its record; where one is not, none is.
+pub async fn secrets_are_sealed_anew_together_or_not_at_all(store: Arc<dyn Store>) {
+    let (epoch, operator) = (epoch(7, EpochState::Sealing), operator(1));
+    store.put_epoch(epoch.clone()).await.unwrap();
+    store.put_operator(operator.clone()).await.unwrap();
+    for (name, value) in [("b ☃", vec![2]), ("a", vec![1])] {
+        store.put_setting(SettingChange { name: name.into(), expected: None, value }).await.unwrap();
+    }
+    assert_eq!(store.setting_names().await, Ok(vec!["a".into(), "b ☃".into()]));
+    let anew = Sealed::new(vec![9; 99]);
+    let resealing = |place, expected: &Sealed| Resealing { place, expected: expected.clone(), after: anew.clone() };
+    let setting = |value| resealing(SealedPlace::Setting("b ☃".into()), &Sealed::new(vec![value]));
+    let others = [
+        resealing(SealedPlace::Epoch(7), &epoch.blob),
+        resealing(SealedPlace::Operator(operator.access_key_id), &operator.secret),
+    ];
+    let with = |last| others.iter().cloned().chain([last]).collect::<Vec<_>>();
+    assert_eq!(store.reseal(with(setting(3))).await, Err(Conflict::SecretChanged.into()));
+    assert_eq!(store.epochs().await, Ok(vec![epoch.clone()]));
+    assert_eq!(store.operators().await, Ok(vec![operator.clone()]));
+    assert_eq!(store.reseal(with(setting(2))).await, Ok(()));
+    assert_eq!(store.epochs().await, Ok(vec![SealedEpoch { blob: anew.clone(), ..epoch }]));
+    assert_eq!(store.operators().await, Ok(vec![crate::Operator { secret: anew.clone(), ..operator }]));
+    assert_eq!(store.setting("b ☃").await, Ok(Some(anew.as_bytes().to_vec())));
+    assert_eq!(store.setting("a").await, Ok(Some(vec![1])));
 }

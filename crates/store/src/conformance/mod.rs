@@ -84,6 +84,7 @@ macro_rules! conformance_tests {
             epochs_are_kept_and_never_replaced,
             epochs_go_on_and_never_back,
             one_of_many_changes_an_epoch,
+            secrets_are_sealed_anew_together_or_not_at_all,
             cut_offs_only_grow_stronger,
             cut_offs_are_forgotten_by_age,
             quarantines_last_until_they_are_ended,

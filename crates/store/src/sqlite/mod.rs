@@ -34,8 +34,9 @@ use crate::{
     DetectorPart, Document, EpochChange, Finding, FindingQuery, FindingRetention, Future, Heard, Host, HostChange,
     HostJoin, HostKeys, HostKeysChange, Instance, InstancePage, InstanceQuery, InventoryChange, InventoryQuery,
     InventoryRecord, Invocation, JoinToken, KeyPair, LaunchOutcome, LaunchRequest, News, Node, NodeId, Operator,
-    PartKind, Quarantine, QuarantineScope, RecordedCutOff, Registration, RegistrationChange, Role, SealedEpoch,
-    SentCommand, Session, SessionEnd, SessionQuery, SessionRetention, SettingChange, Store, StoreError, Topic,
+    PartKind, Quarantine, QuarantineScope, RecordedCutOff, Registration, RegistrationChange, Resealing, Role,
+    SealedEpoch, SentCommand, Session, SessionEnd, SessionQuery, SessionRetention, SettingChange, Store, StoreError,
+    Topic,
 };
 use queue::Queue;
 use readers::ReadJob;
@@ -363,6 +364,17 @@ impl Store for SqliteStore {
                 let topics = move |(): &()| vec![Topic::Setting(name.clone())];
                 self.tell(move |connection| records::put_setting(connection, &change), topics)
             }
+            Err(error) => refuse(error),
+        }
+    }
+
+    fn setting_names(&self) -> Future<'_, Vec<String>> {
+        self.read(records::setting_names)
+    }
+
+    fn reseal(&self, all: Vec<Resealing>) -> Future<'_, ()> {
+        match Resealing::check_all(&all) {
+            Ok(()) => self.write(move |connection| records::reseal(connection, &all)),
             Err(error) => refuse(error),
         }
     }

@@ -8,7 +8,10 @@ use rusqlite::types::FromSql;
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::fault::{self, Outcome};
-use crate::{Conflict, CutOff, CutOffScope, EpochChange, Operator, RecordedCutOff, Sealed, SealedEpoch, SettingChange};
+use crate::{
+    Conflict, CutOff, CutOffScope, EpochChange, Operator, RecordedCutOff, Resealing, Sealed, SealedEpoch, SealedPlace,
+    SettingChange,
+};
 
 /// A point in time as it is stored. The last one there is has 38 bits.
 pub(super) fn time(time: UnixTime) -> i64 {
@@ -212,4 +215,35 @@ pub(super) fn put_setting(connection: &Connection, change: &SettingChange) -> Ou
         ON CONFLICT (name) DO UPDATE SET value = excluded.value";
     let row = (&change.name, &change.value);
     connection.prepare_cached(sql).and_then(|mut sql| sql.execute(row)).map(drop).map_err(fault::from_sqlite)
+}
+
+/// See [`crate::Store::setting_names`].
+pub(super) fn setting_names(connection: &Connection) -> Outcome<Vec<String>> {
+    all(connection, "SELECT name FROM settings ORDER BY name", |row| column(row, "name"))
+}
+
+/// See [`crate::Store::reseal`].
+pub(super) fn reseal(connection: &Connection, all: &[Resealing]) -> Outcome<()> {
+    for Resealing { place, expected, after } in all {
+        let (sql, key) = match place {
+            SealedPlace::Epoch(id) => (
+                "UPDATE epochs SET sealed_root = ?2 WHERE id = CAST(?1 AS INTEGER) AND sealed_root = ?3",
+                id.to_string(),
+            ),
+            SealedPlace::Operator(id) => (
+                "UPDATE operators SET sealed_secret = ?2 WHERE access_key_id = ?1 AND sealed_secret = ?3",
+                id.to_string(),
+            ),
+            SealedPlace::Setting(name) => {
+                ("UPDATE settings SET value = ?2 WHERE name = ?1 AND value = ?3", name.clone())
+            }
+        };
+        let row = (key, after.as_bytes(), expected.as_bytes());
+        let changed =
+            connection.prepare_cached(sql).and_then(|mut sql| sql.execute(row)).map_err(fault::from_sqlite)?;
+        if changed != 1 {
+            return Err(Conflict::SecretChanged.into());
+        }
+    }
+    Ok(())
 }
