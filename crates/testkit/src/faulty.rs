@@ -1,4 +1,4 @@
-//! A store that fails when it is told to.
+//! A store that fails when it is told to, or lies at the end of a link that is not to be relied upon.
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::collections::BTreeMap;
@@ -13,6 +13,8 @@ use inborn_store::{
     PartKind, Quarantine, QuarantineScope, RecordedCutOff, Registration, RegistrationChange, Resealing, Role,
     SealedEpoch, SentCommand, Session, SessionEnd, SessionQuery, SessionRetention, SettingChange, Store, StoreError,
 };
+
+use crate::link::{self, Link};
 
 /// The setting that a region writes beside what it is asked: no test knows when.
 const HIGH_WATER: &str = "high-water";
@@ -46,8 +48,10 @@ impl Fault {
     }
 }
 
-/// Any store, of which chosen writes fail. Reads, `close` and the high-water mark go through untouched, but for the change feed while it is silent.
+/// Any store, of which chosen writes fail. Reads, `close` and the high-water mark go through untouched, but for the change feed
+/// while it is silent, and for what the link does that the store may lie behind.
 pub struct FaultyStore {
+    link: Option<Arc<dyn Link>>,
     /// Which node it says that it is, if not the inner store's.
     node: Option<NodeId>,
     is_silent: AtomicBool,
@@ -60,7 +64,21 @@ impl FaultyStore {
     /// `inner`, with no faults planned.
     #[must_use]
     pub fn new(inner: Arc<dyn Store>) -> Self {
-        Self { inner, writes: AtomicU64::new(0), plan: Mutex::default(), node: None, is_silent: AtomicBool::new(false) }
+        Self {
+            link: None,
+            inner,
+            writes: AtomicU64::new(0),
+            plan: Mutex::default(),
+            node: None,
+            is_silent: AtomicBool::new(false),
+        }
+    }
+
+    /// `inner` at the other end of `link`. Each call of it is done in one step when it arrives there: with a clock that is
+    /// paused, the same calls in the same order have the same effects.
+    #[must_use]
+    pub fn behind(inner: Arc<dyn Store>, link: Arc<dyn Link>) -> Self {
+        Self { link: Some(link), ..Self::new(inner) }
     }
 
     /// `inner`, as another program has it open that hears of everything that is changed through `inner`.
@@ -90,13 +108,28 @@ impl FaultyStore {
         self.writes.load(Ordering::SeqCst)
     }
 
-    fn write<'a, T: Send + 'a>(&'a self, begin: impl FnOnce(&'a dyn Store) -> Future<'a, T>) -> Future<'a, T> {
+    fn read<'a, T, B>(&'a self, begin: B) -> Future<'a, T>
+    where
+        T: Send + 'a,
+        B: FnOnce(&'a dyn Store) -> Future<'a, T> + Send + 'a,
+    {
+        match &self.link {
+            Some(link) => Box::pin(link::call(link.as_ref(), move || begin(&*self.inner))),
+            None => begin(&*self.inner),
+        }
+    }
+
+    fn write<'a, T, B>(&'a self, begin: B) -> Future<'a, T>
+    where
+        T: Send + 'a,
+        B: FnOnce(&'a dyn Store) -> Future<'a, T> + Send + 'a,
+    {
         let write = self.writes.fetch_add(1, Ordering::SeqCst);
         match self.plan.lock().unwrap_or_else(PoisonError::into_inner).remove(&write) {
-            None => begin(&*self.inner),
+            None => self.read(begin),
             Some(Fault::Before(error)) => Box::pin(core::future::ready(Err(error))),
             Some(Fault::After(error)) => {
-                let effect = begin(&*self.inner);
+                let effect = self.read(begin);
                 Box::pin(async move {
                     // A write that fails of itself is told as it is.
                     effect.await?;
@@ -109,75 +142,75 @@ impl FaultyStore {
 
 impl Store for FaultyStore {
     fn launch(&self, request: LaunchRequest) -> Future<'_, LaunchOutcome> {
-        self.write(|store| store.launch(request))
+        self.write(move |store| store.launch(request))
     }
 
     fn instance(&self, id: InstanceId) -> Future<'_, Option<Instance>> {
-        self.inner.instance(id)
+        self.read(move |store| store.instance(id))
     }
 
     fn instances_by_id(&self, ids: Vec<InstanceId>) -> Future<'_, Vec<Instance>> {
-        self.inner.instances_by_id(ids)
+        self.read(move |store| store.instances_by_id(ids))
     }
 
     fn instances(&self, query: InstanceQuery) -> Future<'_, InstancePage> {
-        self.inner.instances(query)
+        self.read(move |store| store.instances(query))
     }
 
     fn change(&self, request: ChangeRequest) -> Future<'_, Vec<Changed>> {
-        self.write(|store| store.change(request))
+        self.write(move |store| store.change(request))
     }
 
     fn purge(&self, terminated_before: UnixTime) -> Future<'_, u64> {
-        self.write(|store| store.purge(terminated_before))
+        self.write(move |store| store.purge(terminated_before))
     }
 
     fn hosts(&self) -> Future<'_, Vec<Host>> {
-        self.inner.hosts()
+        self.read(move |store| store.hosts())
     }
 
     fn put_join_token(&self, token: JoinToken) -> Future<'_, ()> {
-        self.write(|store| store.put_join_token(token))
+        self.write(move |store| store.put_join_token(token))
     }
 
     fn join_host(&self, join: HostJoin) -> Future<'_, Host> {
-        self.write(|store| store.join_host(join))
+        self.write(move |store| store.join_host(join))
     }
 
     fn change_host(&self, id: HostId, change: HostChange) -> Future<'_, Option<Host>> {
-        self.write(|store| store.change_host(id, change))
+        self.write(move |store| store.change_host(id, change))
     }
 
     fn forget_join_tokens(&self, ended_before: UnixTime) -> Future<'_, u64> {
-        self.write(|store| store.forget_join_tokens(ended_before))
+        self.write(move |store| store.forget_join_tokens(ended_before))
     }
 
     fn operators(&self) -> Future<'_, Vec<Operator>> {
-        self.inner.operators()
+        self.read(move |store| store.operators())
     }
 
     fn put_operator(&self, operator: Operator) -> Future<'_, ()> {
-        self.write(|store| store.put_operator(operator))
+        self.write(move |store| store.put_operator(operator))
     }
 
     fn key_pairs(&self, account: AccountId) -> Future<'_, Vec<KeyPair>> {
-        self.inner.key_pairs(account)
+        self.read(move |store| store.key_pairs(account))
     }
 
     fn put_key_pair(&self, pair: KeyPair) -> Future<'_, ()> {
-        self.write(|store| store.put_key_pair(pair))
+        self.write(move |store| store.put_key_pair(pair))
     }
 
     fn remove_key_pair(&self, account: AccountId, name: String) -> Future<'_, bool> {
-        self.write(|store| store.remove_key_pair(account, name))
+        self.write(move |store| store.remove_key_pair(account, name))
     }
 
     fn epochs(&self) -> Future<'_, Vec<SealedEpoch>> {
-        self.inner.epochs()
+        self.read(move |store| store.epochs())
     }
 
     fn put_epoch(&self, epoch: SealedEpoch) -> Future<'_, ()> {
-        self.write(|store| store.put_epoch(epoch))
+        self.write(move |store| store.put_epoch(epoch))
     }
 
     fn change_epochs(&self, changes: Vec<EpochChange>, cut_offs: Vec<RecordedCutOff>) -> Future<'_, ()> {
@@ -185,23 +218,23 @@ impl Store for FaultyStore {
     }
 
     fn cut_offs(&self) -> Future<'_, Vec<RecordedCutOff>> {
-        self.inner.cut_offs()
+        self.read(move |store| store.cut_offs())
     }
 
     fn put_cut_off(&self, cut_off: RecordedCutOff) -> Future<'_, ()> {
-        self.write(|store| store.put_cut_off(cut_off))
+        self.write(move |store| store.put_cut_off(cut_off))
     }
 
     fn forget_cut_offs(&self, before: UnixTime) -> Future<'_, u64> {
-        self.write(|store| store.forget_cut_offs(before))
+        self.write(move |store| store.forget_cut_offs(before))
     }
 
     fn quarantines(&self) -> Future<'_, Vec<Quarantine>> {
-        self.inner.quarantines()
+        self.read(move |store| store.quarantines())
     }
 
     fn put_quarantine(&self, quarantine: Quarantine) -> Future<'_, ()> {
-        self.write(|store| store.put_quarantine(quarantine))
+        self.write(move |store| store.put_quarantine(quarantine))
     }
 
     fn end_quarantine(&self, scope: QuarantineScope, cut_offs: Vec<RecordedCutOff>) -> Future<'_, bool> {
@@ -209,22 +242,22 @@ impl Store for FaultyStore {
     }
 
     fn host_keys(&self, instance: InstanceId) -> Future<'_, (u64, HostKeys)> {
-        self.inner.host_keys(instance)
+        self.read(move |store| store.host_keys(instance))
     }
 
     fn put_host_keys(&self, change: HostKeysChange) -> Future<'_, ()> {
-        self.write(|store| store.put_host_keys(change))
+        self.write(move |store| store.put_host_keys(change))
     }
 
     fn setting<'a>(&'a self, name: &'a str) -> Future<'a, Option<Vec<u8>>> {
-        self.inner.setting(name)
+        self.read(move |store| store.setting(name))
     }
 
     fn put_setting(&self, change: SettingChange) -> Future<'_, ()> {
         if change.name == HIGH_WATER {
-            return self.inner.put_setting(change);
+            return self.read(move |store| store.put_setting(change));
         }
-        self.write(|store| store.put_setting(change))
+        self.write(move |store| store.put_setting(change))
     }
 
     fn setting_names(&self) -> Future<'_, Vec<String>> {
@@ -236,119 +269,119 @@ impl Store for FaultyStore {
     }
 
     fn roles(&self) -> Future<'_, Vec<Role>> {
-        self.inner.roles()
+        self.read(move |store| store.roles())
     }
 
     fn put_role(&self, role: Role) -> Future<'_, ()> {
-        self.write(|store| store.put_role(role))
+        self.write(move |store| store.put_role(role))
     }
 
     fn delete_role(&self, account: AccountId, name: RoleName) -> Future<'_, bool> {
-        self.write(|store| store.delete_role(account, name))
+        self.write(move |store| store.delete_role(account, name))
     }
 
     fn registration(&self, instance: InstanceId) -> Future<'_, Option<Registration>> {
-        self.inner.registration(instance)
+        self.read(move |store| store.registration(instance))
     }
 
     fn registrations(&self) -> Future<'_, Vec<Registration>> {
-        self.inner.registrations()
+        self.read(move |store| store.registrations())
     }
 
     fn change_registration(&self, change: RegistrationChange) -> Future<'_, ()> {
-        self.write(|store| store.change_registration(change))
+        self.write(move |store| store.change_registration(change))
     }
 
     fn nodes(&self) -> Future<'_, Vec<Node>> {
-        self.inner.nodes()
+        self.read(move |store| store.nodes())
     }
 
     fn put_node(&self, node: Node) -> Future<'_, ()> {
-        self.write(|store| store.put_node(node))
+        self.write(move |store| store.put_node(node))
     }
 
     fn documents(&self) -> Future<'_, Vec<Document>> {
-        self.inner.documents()
+        self.read(move |store| store.documents())
     }
 
     fn put_document(&self, document: Document) -> Future<'_, ()> {
-        self.write(|store| store.put_document(document))
+        self.write(move |store| store.put_document(document))
     }
 
     fn delete_document(&self, name: String) -> Future<'_, bool> {
-        self.write(|store| store.delete_document(name))
+        self.write(move |store| store.delete_document(name))
     }
 
     fn put_command(&self, sent: SentCommand) -> Future<'_, ()> {
-        self.write(|store| store.put_command(sent))
+        self.write(move |store| store.put_command(sent))
     }
 
     fn change_commands(&self, changes: Vec<CommandChange>) -> Future<'_, ()> {
-        self.write(|store| store.change_commands(changes))
+        self.write(move |store| store.change_commands(changes))
     }
 
     fn open_commands(&self) -> Future<'_, Vec<SentCommand>> {
-        self.inner.open_commands()
+        self.read(move |store| store.open_commands())
     }
 
     fn commands(&self, query: CommandQuery) -> Future<'_, Vec<Command>> {
-        self.inner.commands(query)
+        self.read(move |store| store.commands(query))
     }
 
     fn invocations(&self, query: CommandQuery) -> Future<'_, Vec<Invocation>> {
-        self.inner.invocations(query)
+        self.read(move |store| store.invocations(query))
     }
 
     fn forget_commands(&self, retention: CommandRetention) -> Future<'_, u64> {
-        self.write(|store| store.forget_commands(retention))
+        self.write(move |store| store.forget_commands(retention))
     }
 
     fn inventory(&self, query: InventoryQuery) -> Future<'_, Vec<InventoryRecord>> {
-        self.inner.inventory(query)
+        self.read(move |store| store.inventory(query))
     }
 
     fn put_inventory(&self, change: InventoryChange) -> Future<'_, ()> {
-        self.write(|store| store.put_inventory(change))
+        self.write(move |store| store.put_inventory(change))
     }
 
     fn forget_inventory(&self, before: UnixTime) -> Future<'_, u64> {
-        self.write(|store| store.forget_inventory(before))
+        self.write(move |store| store.forget_inventory(before))
     }
 
     fn put_session(&self, session: Session) -> Future<'_, ()> {
-        self.write(|store| store.put_session(session))
+        self.write(move |store| store.put_session(session))
     }
 
     fn end_session(&self, id: String, end: SessionEnd) -> Future<'_, bool> {
-        self.write(|store| store.end_session(id, end))
+        self.write(move |store| store.end_session(id, end))
     }
 
     fn sessions(&self, query: SessionQuery) -> Future<'_, Vec<Session>> {
-        self.inner.sessions(query)
+        self.read(move |store| store.sessions(query))
     }
 
     fn forget_sessions(&self, retention: SessionRetention) -> Future<'_, u64> {
-        self.write(|store| store.forget_sessions(retention))
+        self.write(move |store| store.forget_sessions(retention))
     }
 
     fn detectors(&self) -> Future<'_, Vec<Detector>> {
-        self.inner.detectors()
+        self.read(move |store| store.detectors())
     }
 
     fn put_detector(&self, detector: Detector) -> Future<'_, ()> {
-        self.write(|store| store.put_detector(detector))
+        self.write(move |store| store.put_detector(detector))
     }
 
     fn delete_detector(&self, id: String) -> Future<'_, bool> {
-        self.write(|store| store.delete_detector(id))
+        self.write(move |store| store.delete_detector(id))
     }
 
     fn detector_parts(&self) -> Future<'_, Vec<DetectorPart>> {
-        self.inner.detector_parts()
+        self.read(move |store| store.detector_parts())
     }
 
     fn put_detector_part(&self, part: DetectorPart) -> Future<'_, ()> {
-        self.write(|store| store.put_detector_part(part))
+        self.write(move |store| store.put_detector_part(part))
     }
 
     fn delete_detector_part(&self, detector: String, kind: PartKind, id: String) -> Future<'_, bool> {
@@ -356,15 +389,15 @@ impl Store for FaultyStore {
     }
 
     fn put_findings(&self, findings: Vec<Finding>) -> Future<'_, ()> {
-        self.write(|store| store.put_findings(findings))
+        self.write(move |store| store.put_findings(findings))
     }
 
     fn findings(&self, query: FindingQuery) -> Future<'_, Vec<Finding>> {
-        self.inner.findings(query)
+        self.read(move |store| store.findings(query))
     }
 
     fn findings_by_id(&self, detector: String, ids: Vec<String>) -> Future<'_, Vec<Finding>> {
-        self.inner.findings_by_id(detector, ids)
+        self.read(move |store| store.findings_by_id(detector, ids))
     }
 
     fn forget_findings(&self, retention: FindingRetention) -> Future<'_, u64> {
@@ -372,11 +405,11 @@ impl Store for FaultyStore {
     }
 
     fn agent_reports(&self) -> Future<'_, Vec<AgentReport>> {
-        self.inner.agent_reports()
+        self.read(move |store| store.agent_reports())
     }
 
     fn put_agent_reports(&self, reports: Vec<AgentReport>) -> Future<'_, ()> {
-        self.write(|store| store.put_agent_reports(reports))
+        self.write(move |store| store.put_agent_reports(reports))
     }
 
     fn node(&self) -> NodeId {
@@ -384,7 +417,7 @@ impl Store for FaultyStore {
     }
 
     fn beat(&self, beat: Beat) -> Future<'_, ()> {
-        self.write(|store| store.beat(beat))
+        self.write(move |store| store.beat(beat))
     }
 
     fn news(&self, heard: Heard) -> Future<'_, News> {
@@ -392,11 +425,11 @@ impl Store for FaultyStore {
             let error = StoreError::Unavailable("injected silence".into());
             return Box::pin(core::future::ready(Err(error)));
         }
-        self.inner.news(heard)
+        self.read(move |store| store.news(heard))
     }
 
     fn forget_news(&self, entries_before: UnixTime, nodes_before: UnixTime) -> Future<'_, u64> {
-        self.write(|store| store.forget_news(entries_before, nodes_before))
+        self.write(move |store| store.forget_news(entries_before, nodes_before))
     }
 
     fn close(&self) -> Future<'_, ()> {

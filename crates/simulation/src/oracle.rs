@@ -1,0 +1,242 @@
+//! What operators were told, what machines were answered, and what may never be: the invariants.
+//!
+//! - A launch that was acknowledged is never lost.
+//! - Whatever has ended is let in nowhere later than the bound after the end was acknowledged, and at the server that
+//!   acknowledged it not at all; credentials of before stay ended when the machine begins again.
+//! - Who is known and has not ended is never refused, only put off.
+//! - Servers never disagree about a byte of a credential.
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+
+use inborn_identity::InstanceId;
+use inborn_region::{STALE_AFTER, StalePolicy};
+
+/// How long a server that hears nothing lets sessions in, where its policy allows it. Source: docs/stores.md.
+const LAPSED_AFTER: Duration = Duration::from_secs(15);
+/// Clocks have whole seconds, and a round of hearing takes its time.
+const SLACK: Duration = Duration::from_secs(2);
+/// After this, and the longest trouble, everybody has heard.
+const SETTLED_AFTER: Duration = Duration::from_secs(20);
+
+/// How a machine has ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Ending {
+    Terminated,
+    Stopped,
+    Quarantined,
+}
+
+/// A question of a machine.
+pub(crate) struct Asked {
+    pub(crate) id: InstanceId,
+    /// When it was given the credential that it signed with.
+    pub(crate) issued: Duration,
+    pub(crate) sent: Duration,
+    pub(crate) answered: Duration,
+    /// Which run of a server answered.
+    pub(crate) server: usize,
+}
+
+struct End {
+    ending: Ending,
+    /// When somebody asked for it first.
+    asked: Duration,
+    acknowledged: Duration,
+    /// Which run of a server has acknowledged it.
+    server: usize,
+}
+
+struct Machine {
+    number: usize,
+    /// Whether an operator has it in hand.
+    is_taken: bool,
+    /// Whether it is not known what became of the last change.
+    is_uncertain: bool,
+    /// Whether the last end is not followed by a beginning, not even one that may have been.
+    is_ended: bool,
+    changed: Duration,
+    ends: Vec<End>,
+}
+
+/// How much has happened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Summary {
+    /// Machines that were launched.
+    pub launched: usize,
+    /// Ends that were acknowledged.
+    pub ended: usize,
+    /// Questions that were answered: let in, refused, put off.
+    pub answers: [usize; 3],
+    /// How often servers were compared.
+    pub compared: usize,
+}
+
+/// What is known, and what was seen that may not be.
+#[derive(Default)]
+pub(crate) struct Oracle {
+    machines: BTreeMap<InstanceId, Machine>,
+    violations: Vec<String>,
+    summary: Summary,
+    is_over: bool,
+}
+
+impl Oracle {
+    /// Machines that can be changed, in the order of their launch.
+    pub(crate) fn free(&self) -> impl Iterator<Item = InstanceId> {
+        let is_free = |machine: &Machine| !machine.is_taken && !machine.is_uncertain && !machine.is_ended;
+        self.in_order(is_free)
+    }
+
+    /// Machines that everybody has to know by now.
+    pub(crate) fn settled(&self, now: Duration) -> impl Iterator<Item = InstanceId> {
+        self.in_order(move |machine| machine.is_settled(now))
+    }
+
+    fn in_order(&self, which: impl Fn(&Machine) -> bool) -> impl Iterator<Item = InstanceId> {
+        let mut found: Vec<(usize, InstanceId)> = self
+            .machines
+            .iter()
+            .filter(|(_, machine)| which(machine))
+            .map(|(id, machine)| (machine.number, *id))
+            .collect();
+        found.sort_unstable();
+        found.into_iter().map(|(_, id)| id)
+    }
+
+    pub(crate) fn take(&mut self, id: InstanceId) {
+        self.machine(id).is_taken = true;
+    }
+
+    pub(crate) fn give_back(&mut self, id: InstanceId) {
+        self.machine(id).is_taken = false;
+    }
+
+    /// A launch was acknowledged.
+    pub(crate) fn launched(&mut self, id: InstanceId, now: Duration) -> usize {
+        let number = self.machines.len();
+        self.summary.launched += 1;
+        let machine =
+            Machine { number, is_taken: false, is_uncertain: false, is_ended: false, changed: now, ends: Vec::new() };
+        if self.machines.insert(id, machine).is_some() {
+            self.violation(now, format!("machine {number} has the id of another"));
+        }
+        number
+    }
+
+    /// Somebody asks for an end.
+    pub(crate) fn may_end(&mut self, id: InstanceId, now: Duration) {
+        let machine = self.machine(id);
+        (machine.is_uncertain, machine.changed) = (true, now);
+    }
+
+    /// An end was acknowledged.
+    pub(crate) fn ended(&mut self, id: InstanceId, ending: Ending, server: usize, now: Duration) -> usize {
+        self.summary.ended += 1;
+        let machine = self.machine(id);
+        machine.ends.push(End { ending, asked: machine.changed, acknowledged: now, server });
+        (machine.is_uncertain, machine.is_ended, machine.changed) = (false, true, now);
+        machine.number
+    }
+
+    /// Somebody asks for a beginning. Of an end that was not acknowledged nothing is known.
+    pub(crate) fn may_begin(&mut self, id: InstanceId, now: Duration) {
+        let machine = self.machine(id);
+        (machine.is_uncertain, machine.is_ended, machine.changed) = (true, false, now);
+    }
+
+    /// A beginning was acknowledged.
+    pub(crate) fn begun(&mut self, id: InstanceId, now: Duration) -> usize {
+        let machine = self.machine(id);
+        (machine.is_uncertain, machine.changed) = (false, now);
+        machine.number
+    }
+
+    /// A machine was answered; gives what is worth a note.
+    pub(crate) fn answered(&mut self, asked: Asked, status: u16, code: &str, whoami: StalePolicy) -> Option<String> {
+        let bound = SLACK + if whoami == StalePolicy::RefuseAll { STALE_AFTER } else { LAPSED_AFTER };
+        let kind = match status {
+            200 => 0,
+            500.. => 2,
+            _ => 1,
+        };
+        self.summary.answers[kind] += 1;
+        let machine = self.machine(asked.id);
+        let number = machine.number;
+        let wrong = match kind {
+            0 => machine.wrongly_let_in(&asked, bound),
+            1 => machine.wrongly_refused(&asked).then(|| format!("it has not ended, and is refused: {code}")),
+            _ => None,
+        };
+        if let Some(wrong) = wrong {
+            let Asked { issued, sent, server, .. } = asked;
+            let line = format!("machine {number} at run {server}: {wrong} (issued {issued:?}, sent {sent:?})");
+            self.violation(asked.answered, line.clone());
+            return Some(line);
+        }
+        None
+    }
+
+    /// Servers were asked for the same credential.
+    pub(crate) fn compared(&mut self, now: Duration, is_same: bool) {
+        self.summary.compared += 1;
+        if !is_same {
+            self.violation(now, "servers disagree about a credential".to_owned());
+        }
+    }
+
+    pub(crate) fn violation(&mut self, now: Duration, what: String) {
+        if !self.is_over || self.violations.len() < 100 {
+            self.violations.push(format!("{:8.3} {what}", now.as_secs_f64()));
+        }
+    }
+
+    /// All is well from here on.
+    pub(crate) fn end(&mut self) {
+        self.is_over = true;
+    }
+
+    /// Those of which it is known that they live, and that they do not, with their numbers.
+    #[allow(clippy::type_complexity, reason = "two of the same")]
+    pub(crate) fn living_and_ended(&self) -> (Vec<(InstanceId, usize)>, Vec<(InstanceId, usize)>) {
+        let certain = self.machines.iter().filter(|(_, machine)| !machine.is_uncertain);
+        let (ended, living): (Vec<_>, Vec<_>) = certain.partition(|(_, machine)| machine.is_ended);
+        let named = |machines: Vec<(&InstanceId, &Machine)>| {
+            machines.into_iter().map(|(id, machine)| (*id, machine.number)).collect()
+        };
+        (named(living), named(ended))
+    }
+
+    pub(crate) fn verdict(&self) -> (Summary, Vec<String>) {
+        (self.summary, self.violations.clone())
+    }
+
+    fn machine(&mut self, id: InstanceId) -> &mut Machine {
+        self.machines.get_mut(&id).unwrap()
+    }
+}
+
+impl Machine {
+    fn is_settled(&self, now: Duration) -> bool {
+        !self.is_taken && !self.is_uncertain && !self.is_ended && now.saturating_sub(self.changed) > SETTLED_AFTER
+    }
+
+    fn wrongly_let_in(&self, asked: &Asked, bound: Duration) -> Option<String> {
+        let late = |end: &End| {
+            let is_of_before = asked.issued < end.asked;
+            let is_at_once = end.server == asked.server && asked.sent > end.acknowledged;
+            is_of_before && (is_at_once || asked.sent > end.acknowledged + bound)
+        };
+        if let Some(end) = self.ends.iter().find(|end| late(end)) {
+            let (ending, at) = (end.ending, end.acknowledged);
+            return Some(format!("{ending:?} since {at:?}, and let in with a credential of before"));
+        }
+        let last = self.ends.last().filter(|_| self.is_ended)?;
+        let (ending, at) = (last.ending, last.acknowledged);
+        (asked.sent > at + bound).then(|| format!("{ending:?} since {at:?}, and let in"))
+    }
+
+    fn wrongly_refused(&self, asked: &Asked) -> bool {
+        self.is_settled(asked.sent) && asked.issued > self.changed + SETTLED_AFTER
+    }
+}

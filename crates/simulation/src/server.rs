@@ -1,0 +1,144 @@
+//! One region server: it starts, crashes, starts again, and reaches its store over a link of its own.
+
+use core::sync::atomic::{AtomicBool, Ordering};
+use core::time::Duration;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use inborn_identity::{AccountId, Clock, Partition};
+use inborn_region::{
+    EpochSettings, FleetSettings, KeySource, Opening, Rate, Rates, RegionIdentity, RegionServer, StalePolicy,
+    TelemetrySettings,
+};
+use inborn_store::SqliteStore;
+use inborn_testkit::{Fate, FaultyStore, Link, Passage};
+
+use crate::call::REGION;
+use crate::clock::SimulatedClock;
+
+/// The link of one run of a server to the store.
+pub(crate) struct StoreLink {
+    state: Arc<Mutex<LinkState>>,
+    is_gone: AtomicBool,
+}
+
+/// How the link of a server is.
+pub(crate) struct LinkState {
+    pub(crate) random: fastrand::Rng,
+    pub(crate) is_cut: bool,
+    /// The longest that one way takes.
+    pub(crate) way_max: Duration,
+    /// Of a thousand calls, how many are lost.
+    pub(crate) lost_per_mille: u32,
+}
+
+impl Link for StoreLink {
+    fn passage(&self) -> Passage {
+        let mut state = self.state.lock().unwrap();
+        let longest = u64::try_from(state.way_max.as_micros()).unwrap();
+        let mut way = || Duration::from_micros(state.random.u64(0..=longest));
+        let (there, back) = (way(), way());
+        let is_lost = state.is_cut || state.random.u32(0..1000) < state.lost_per_mille;
+        let fate = match (self.is_gone.load(Ordering::SeqCst), is_lost) {
+            (true, _) => Fate::CallerIsGone,
+            (false, true) if state.random.bool() => Fate::CallIsLost,
+            (false, true) if !state.is_cut => Fate::AnswerIsLost,
+            (false, true) => Fate::CallIsLost,
+            (false, false) => Fate::Arrives,
+        };
+        Passage { there, back, fate }
+    }
+}
+
+/// A server, whether it runs or not.
+pub(crate) struct Server {
+    pub(crate) number: usize,
+    pub(crate) clock: Arc<SimulatedClock>,
+    pub(crate) link: Arc<Mutex<LinkState>>,
+    stale: StalePolicy,
+    store: SqliteStore,
+    directory: PathBuf,
+    running: Mutex<Option<Running>>,
+}
+
+/// A server that runs.
+#[derive(Clone)]
+pub(crate) struct Running {
+    pub(crate) region: Arc<RegionServer>,
+    /// Which run of which server this is: another one after each start.
+    pub(crate) run: usize,
+    link: Arc<StoreLink>,
+}
+
+impl Server {
+    pub(crate) fn new(
+        number: usize,
+        clock: SimulatedClock,
+        random: fastrand::Rng,
+        stale: StalePolicy,
+        store: SqliteStore,
+        directory: PathBuf,
+    ) -> Self {
+        let way_max = Duration::from_millis(3);
+        let link = LinkState { random, is_cut: false, way_max, lost_per_mille: 0 };
+        Self {
+            number,
+            clock: Arc::new(clock),
+            link: Arc::new(Mutex::new(link)),
+            stale,
+            store,
+            directory,
+            running: Mutex::default(),
+        }
+    }
+
+    /// The server, if it runs.
+    pub(crate) fn running(&self) -> Option<Running> {
+        self.running.lock().unwrap().clone()
+    }
+
+    /// Starts it. That may fail, as its store may.
+    pub(crate) async fn start(&self, run: usize) -> Result<(), String> {
+        let link = Arc::new(StoreLink { state: Arc::clone(&self.link), is_gone: AtomicBool::new(false) });
+        let store = FaultyStore::behind(Arc::new(self.store.another_node()), Arc::clone(&link) as _);
+        let none = Rate { per_second: 0, burst: 0 };
+        let own = self.directory.join(format!("server-{}", self.number));
+        std::fs::create_dir_all(&own).map_err(|error| error.to_string())?;
+        let opening = Opening {
+            identity: RegionIdentity {
+                partition: Partition::Aws,
+                region: REGION.parse().unwrap(),
+                account: AccountId::new(123_456_789_012).unwrap(),
+                domain: "amazonaws.com".to_owned(),
+            },
+            key_source: KeySource::File(self.directory.join("epoch.key")),
+            audit_file: own.join("audit.jsonl"),
+            rates: Rates { source: none, principal: none },
+            telemetry: TelemetrySettings::default(),
+            epochs: EpochSettings::default(),
+            accept_older_store: false,
+            fleet: Some(FleetSettings {
+                name: format!("server-{}", self.number),
+                stale: [("sts".to_owned(), self.stale)].into(),
+            }),
+        };
+        let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
+        let region = RegionServer::open(Arc::new(store), opening, clock).await.map_err(|error| error.to_string())?;
+        *self.running.lock().unwrap() = Some(Running { region, run, link });
+        Ok(())
+    }
+
+    /// Ends it as a loss of power does: whatever it was about to do is not done.
+    pub(crate) fn crash(&self) {
+        if let Some(running) = self.running.lock().unwrap().take() {
+            running.link.is_gone.store(true, Ordering::SeqCst);
+        }
+    }
+}
+
+impl Running {
+    /// Whether it has not crashed since.
+    pub(crate) fn is_there(&self) -> bool {
+        !self.link.is_gone.load(Ordering::SeqCst)
+    }
+}

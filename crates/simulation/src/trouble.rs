@@ -1,0 +1,64 @@
+//! What goes wrong: drawn one after the other, each with its end.
+
+use core::time::Duration;
+use std::rc::Rc;
+
+use tokio::time::sleep;
+
+use crate::world::World;
+
+/// Signatures stand clocks that are off by less than 15 minutes.
+const CLOCK_OFF_SECONDS_MAX: i64 = 400;
+
+/// Makes trouble until the time for it is over; then all is well again.
+pub(crate) async fn make(world: Rc<World>, mut random: fastrand::Rng) {
+    while world.is_troubled() {
+        sleep(Duration::from_millis(random.u64(200..6000))).await;
+        let server = random.usize(0..world.servers.len());
+        let lasts = Duration::from_millis(random.u64(100..14_000));
+        let kind = random.u32(0..6);
+        let off_by = random.i64(-CLOCK_OFF_SECONDS_MAX..=CLOCK_OFF_SECONDS_MAX);
+        let world = Rc::clone(&world);
+        tokio::task::spawn_local(async move {
+            let one = &world.servers[server];
+            match kind {
+                0 => {
+                    world.note(format!("server {server} is cut off from the store for {lasts:?}"));
+                    one.link.lock().unwrap().is_cut = true;
+                    sleep(lasts).await;
+                    one.link.lock().unwrap().is_cut = false;
+                }
+                1 => {
+                    world.note(format!("server {server} crashes and is gone for {lasts:?}"));
+                    one.crash();
+                    sleep(lasts).await;
+                    world.start(server).await;
+                }
+                2 => {
+                    world.note(format!("the store is slow to server {server} for {lasts:?}"));
+                    one.link.lock().unwrap().way_max = Duration::from_secs(4);
+                    sleep(lasts).await;
+                    one.link.lock().unwrap().way_max = Duration::from_millis(3);
+                }
+                3 => {
+                    world.note(format!("calls of server {server} to the store are lost for {lasts:?}"));
+                    one.link.lock().unwrap().lost_per_mille = 400;
+                    sleep(lasts).await;
+                    one.link.lock().unwrap().lost_per_mille = 0;
+                }
+                4 => {
+                    world.note(format!("the clock of server {server} is off by {off_by} s for {lasts:?}"));
+                    one.clock.set_off_by(off_by);
+                    sleep(lasts).await;
+                    one.clock.set_off_by(0);
+                }
+                _ => {
+                    world.note(format!("every server is cut off from the store for {lasts:?}"));
+                    world.servers.iter().for_each(|server| server.link.lock().unwrap().is_cut = true);
+                    sleep(lasts).await;
+                    world.servers.iter().for_each(|server| server.link.lock().unwrap().is_cut = false);
+                }
+            }
+        });
+    }
+}

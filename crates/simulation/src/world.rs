@@ -1,0 +1,174 @@
+//! One simulation: what there is, how it begins and how it ends.
+
+use core::cell::{Cell, RefCell};
+use core::fmt;
+use core::time::Duration;
+use std::rc::Rc;
+
+use inborn_identity::{Clock, UnixTime};
+use inborn_region::StalePolicy;
+use inborn_store::SqliteStore;
+use tokio::time::{Instant, sleep};
+
+use crate::call::{Reply, Signer, call};
+use crate::clock::SimulatedClock;
+use crate::oracle::{Oracle, Summary};
+use crate::server::{Running, Server};
+use crate::{machine, operator, trouble};
+
+const SERVERS: usize = 3;
+const OPERATORS: usize = 3;
+/// How long things go wrong, and how long all is well after that.
+const TROUBLED: Duration = Duration::from_secs(60);
+const QUIET: Duration = Duration::from_secs(40);
+/// The longest that a request or an answer is on its way.
+const WAY_MAX_MILLIS: u64 = 30;
+
+/// What is simulated.
+pub(crate) struct World {
+    pub(crate) servers: Vec<Server>,
+    pub(crate) oracle: RefCell<Oracle>,
+    /// Whether a server that has not heard says who anybody is.
+    pub(crate) whoami: StalePolicy,
+    begun: Instant,
+    true_clock: SimulatedClock,
+    runs: Cell<usize>,
+    random: RefCell<fastrand::Rng>,
+    trace: RefCell<Vec<String>>,
+}
+
+/// What a seed has brought to light.
+#[derive(Debug)]
+pub struct Failure {
+    /// The seed.
+    pub seed: u64,
+    /// What was never to happen, in the order it did.
+    pub violations: Vec<String>,
+    /// What had happened until then.
+    pub trace: Vec<String>,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.trace.iter().try_for_each(|line| writeln!(f, "  {line}"))?;
+        writeln!(f, "seed {}:", self.seed)?;
+        self.violations.iter().try_for_each(|line| writeln!(f, "  {line}"))
+    }
+}
+
+/// Runs one simulation.
+///
+/// # Errors
+/// What was never to happen and did.
+///
+/// # Panics
+/// If the simulation cannot be set up.
+pub fn run(seed: u64) -> Result<Summary, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let local = tokio::task::LocalSet::new();
+    local.block_on(&runtime, simulate(seed))
+}
+
+async fn simulate(seed: u64) -> Result<Summary, Failure> {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let begun = Instant::now();
+    let directory = tempfile::tempdir().unwrap();
+    let store = SqliteStore::in_memory().unwrap();
+    let whoami = if random.bool() { StalePolicy::RefuseAll } else { StalePolicy::RefuseChanges };
+    let server = |number| {
+        let clock = SimulatedClock::new(begun);
+        Server::new(number, clock, random.fork(), whoami, store.another_node(), directory.path().to_owned())
+    };
+    let servers: Vec<Server> = (0..SERVERS).map(server).collect();
+    let world = Rc::new(World {
+        servers,
+        oracle: RefCell::default(),
+        whoami,
+        begun,
+        true_clock: SimulatedClock::new(begun),
+        runs: Cell::new(0),
+        random: RefCell::new(random.fork()),
+        trace: RefCell::default(),
+    });
+    for number in 0..SERVERS {
+        world.start(number).await;
+    }
+    let operators = (0..OPERATORS).map(|_| tokio::task::spawn_local(operator::work(Rc::clone(&world), random.fork())));
+    let operators: Vec<_> = operators.collect();
+    let agreement = tokio::task::spawn_local(machine::compare(Rc::clone(&world), random.fork()));
+    trouble::make(Rc::clone(&world), random.fork()).await;
+    for one in operators {
+        one.await.unwrap();
+    }
+    sleep(QUIET).await;
+    world.oracle.borrow_mut().end();
+    agreement.abort();
+    machine::all_are_known(&world).await;
+    let (summary, violations) = world.oracle.borrow().verdict();
+    let failure = Failure { seed, violations, trace: world.trace.take() };
+    if failure.violations.is_empty() { Ok(summary) } else { Err(failure) }
+}
+
+impl World {
+    /// Whether things still go wrong.
+    pub(crate) fn is_troubled(&self) -> bool {
+        self.begun.elapsed() < TROUBLED
+    }
+
+    /// Since the beginning.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    /// By a clock that is never off.
+    pub(crate) fn now(&self) -> UnixTime {
+        self.true_clock.now()
+    }
+
+    /// For whoever reads what led to a failure.
+    pub(crate) fn note(&self, line: String) {
+        self.trace.borrow_mut().push(format!("{:8.3} {line}", self.elapsed().as_secs_f64()));
+    }
+
+    /// Starts a server, again and again until it comes up.
+    pub(crate) async fn start(&self, number: usize) {
+        let server = &self.servers[number];
+        while server.running().is_none() {
+            let run = self.runs.get();
+            self.runs.set(run + 1);
+            match server.start(run).await {
+                Ok(()) => self.note(format!("server {number} runs")),
+                Err(error) => {
+                    self.note(format!("server {number} does not come up: {error}"));
+                    sleep(Duration::from_secs(1)).await;
+                }
+            }
+        }
+    }
+
+    /// A server that runs, if the one that is asked does.
+    pub(crate) fn any_server(&self) -> Option<Running> {
+        let number = self.random.borrow_mut().usize(0..self.servers.len());
+        self.servers[number].running()
+    }
+
+    /// Calls a server; nothing, if request or answer are lost, or the server crashes meanwhile.
+    pub(crate) async fn call(&self, server: &Running, service: &str, body: &str, signer: &Signer) -> Option<Reply> {
+        self.way().await;
+        if !server.is_there() {
+            return None;
+        }
+        let asked = tokio::time::timeout(Duration::from_secs(10), call(&server.region, service, body, signer, self.now()));
+        let reply = asked.await.ok()??;
+        if !server.is_there() {
+            return None;
+        }
+        self.way().await;
+        Some(reply)
+    }
+
+    async fn way(&self) {
+        let millis = self.random.borrow_mut().u64(0..=WAY_MAX_MILLIS);
+        sleep(Duration::from_millis(millis)).await;
+    }
+}
