@@ -76,7 +76,9 @@ pub(crate) async fn call(
     let peer = Arc::new(Peer { address: SocketAddr::from((Ipv4Addr::LOCALHOST, 40_000)), tls: None });
     let respond = service_fn(move |request| {
         let (region, peer) = (Arc::clone(&region), Arc::clone(&peer));
-        async move { Ok::<_, core::convert::Infallible>(region.handle(request, RequestOrigin { peer, machine: None }).await) }
+        async move {
+            Ok::<_, core::convert::Infallible>(region.handle(request, RequestOrigin { peer, machine: None }).await)
+        }
     });
     tokio::spawn(async move {
         let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(server), respond).await;

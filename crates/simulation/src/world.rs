@@ -158,7 +158,8 @@ impl World {
         if !server.is_there() {
             return None;
         }
-        let asked = tokio::time::timeout(Duration::from_secs(10), call(&server.region, service, body, signer, self.now()));
+        let asked =
+            tokio::time::timeout(Duration::from_secs(10), call(&server.region, service, body, signer, self.now()));
         let reply = asked.await.ok()??;
         if !server.is_there() {
             return None;

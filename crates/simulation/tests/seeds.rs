@@ -52,7 +52,12 @@ fn nothing_happens_that_never_may() {
         println!("{failure}");
     }
     let failed: Vec<u64> = failures.iter().map(|failure| failure.seed).collect();
-    assert!(failed.is_empty(), "{} of {} seeds failed: {failed:?}; keep them in tests/seeds.txt", failed.len(), seeds.len());
+    assert!(
+        failed.is_empty(),
+        "{} of {} seeds failed: {failed:?}; keep them in tests/seeds.txt",
+        failed.len(),
+        seeds.len()
+    );
 
     // A simulation in which nothing happens would hold, too.
     let of = |count: fn(&Summary) -> usize| summaries.iter().map(count).sum::<usize>() / summaries.len();
