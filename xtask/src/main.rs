@@ -27,6 +27,7 @@ usage: cargo xtask COMMAND
   setup                            what compat/ needs: its Python environment, and the clients of other languages
   bench [-- ARGS]                  the benchmarks
   fuzz [--seconds N] [TARGET…]     each fuzz target for N seconds (default 60), with the pinned toolchain alone
+  simulate [--seeds FROM..TO]      servers, store and machines under faults, a run for each seed (default 0..10000)
   manual DIR                       man pages and shell completions, into DIR
   package [--binary FILE] [--out DIR]  the Debian packages, of a new release build or of FILE
   tidy                             rules that no compiler checks: file sizes, leftovers, machine paths
@@ -75,6 +76,14 @@ fn run(arguments: Vec<String>) -> Result<()> {
             };
             fuzz::run(&root, seconds, &arguments.rest()?)
         }
+        Some("simulate") => {
+            let seeds = arguments.value("--seeds")?.unwrap_or_else(|| "0..10000".to_owned());
+            arguments.finish()?;
+            shell::Step::cargo(&root)
+                .args(["test", "--release", "--locked", "-p", "inborn-simulation", "--", "--nocapture"])
+                .env("INBORN_SEEDS", &seeds)
+                .run()
+        }
         Some("manual") => {
             let directories = arguments.rest()?;
             match directories.as_slice() {
@@ -107,7 +116,7 @@ fn workspace_root() -> Result<PathBuf> {
     Path::new(&manifest).parent().map(Path::to_path_buf).context("xtask/ has no parent directory")
 }
 
-/// What is left of the command line. Eight commands do not pay for an argument parser's build time.
+/// What is left of the command line. Nine commands do not pay for an argument parser's build time.
 struct Arguments(Vec<String>);
 
 impl Arguments {

@@ -100,6 +100,9 @@ fn the_form_and_the_scope_come_before_the_token() {
     assert_eq!(unsigned, Err(AuthFault::Sig(Fault::MissingAuthentication)));
 }
 
+/// Where the number of the epoch stands in a token: bytes 3 to 6, in base64url.
+const EPOCH_CHARACTERS: core::ops::Range<usize> = 4..10;
+
 #[test]
 fn every_changed_character_of_a_token_is_refused_cold_and_warm() {
     let authenticator = authenticator();
@@ -110,7 +113,11 @@ fn every_changed_character_of_a_token_is_refused_cold_and_warm() {
             let other = if &token[index..=index] == "A" { "B" } else { "A" };
             let changed = format!("{}{other}{}", &token[..index], &token[index + 1..]);
             let changed = Signer { token: Some(changed), ..signer.clone() };
-            assert_eq!(ask(&authenticator, &changed), Err(AuthFault::TokenInvalid), "{is_warm} {index}");
+            // What says that an epoch before all that are left has sealed it is told to be over, so that machines fetch anew.
+            let is_of_epoch = EPOCH_CHARACTERS.contains(&index);
+            let refusal = ask(&authenticator, &changed).unwrap_err();
+            let is_right = refusal == AuthFault::TokenInvalid || is_of_epoch && refusal == AuthFault::TokenExpired;
+            assert!(is_right, "{is_warm} {index}: {refusal:?}");
         }
         ask(&authenticator, &signer).unwrap();
     }
@@ -286,7 +293,7 @@ fn epochs_come_and_go() {
     assert!(ask(&authenticator, &of_first).is_ok());
     assert!(ask(&authenticator, &of_second).is_ok());
     authenticator.set_keyring(keyring(&[2], 2)).unwrap();
-    assert_eq!(ask(&authenticator, &of_first), Err(AuthFault::TokenInvalid), "a retired epoch, although remembered");
+    assert_eq!(ask(&authenticator, &of_first), Err(AuthFault::TokenExpired), "a retired epoch, although remembered");
     assert!(ask(&authenticator, &of_second).is_ok());
 }
 

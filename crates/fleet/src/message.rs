@@ -384,7 +384,7 @@ mod tests {
     fn debug_shows_no_secret() {
         let join = Join { secret: b"hunter2".to_vec(), name: "a".into(), public_key: Vec::new() };
         let credential = GivenCredential {
-            access_key_id: "ASIAIOSFODNN7EXAMPLE".parse().unwrap(),
+            access_key_id: "ASIARZPUZDIKL7X6FZCX".parse().unwrap(),
             secret_access_key: Zeroizing::new("hunter2".to_owned()),
             session_token: Zeroizing::new("hunter2".to_owned()),
         };

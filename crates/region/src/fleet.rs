@@ -259,9 +259,11 @@ impl Reader {
         if let Some(fleet) = region.fleet() {
             fleet.see(&news.nodes, Instant::now());
         }
-        if news.missed {
-            tracing::warn!("this server was away for too long to hear of every change: it reads everything again");
-            region.read_again().await?;
+        let is_in_doubt = region.take_doubt();
+        if news.missed || is_in_doubt {
+            let why = if is_in_doubt { "it is not known what became of a change" } else { "it was away for too long" };
+            tracing::warn!("this server reads everything again: {why}");
+            region.read_again().await.inspect_err(|_| region.doubt())?;
         } else {
             let is_new = |entry: &&inborn_store::Entry| !self.ahead.contains(&(entry.writer, entry.serial));
             region.follow(news.entries.iter().filter(is_new).map(|entry| &entry.topic)).await?;
@@ -371,6 +373,24 @@ impl RegionServer {
             });
         }
         Ok(())
+    }
+
+    /// Notes that it is not known whether a change of this server's own took effect. Of those it is told nothing: it has to look.
+    pub(crate) fn doubt(&self) {
+        self.is_in_doubt.store(true, Ordering::SeqCst);
+    }
+
+    fn take_doubt(&self) -> bool {
+        let of_machines = self.machines.take_doubt();
+        self.is_in_doubt.swap(false, Ordering::SeqCst) || of_machines
+    }
+
+    /// Reads everything again if it is in doubt, where no rounds do so.
+    pub(crate) async fn settle_doubts(&self) -> Result<(), StoreError> {
+        if self.fleet.is_some() || !self.take_doubt() {
+            return Ok(());
+        }
+        self.read_again().await.inspect_err(|_| self.doubt())
     }
 
     /// Reads everything that others may have changed.

@@ -42,7 +42,7 @@ mod throttle;
 mod tunnels;
 mod user_keys;
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -231,6 +231,8 @@ pub struct RegionServer {
     telemetry: Telemetry,
     detection: Detection,
     fleet: Option<Fleet>,
+    /// Whether a change may have taken effect, or not, without memory following it.
+    is_in_doubt: AtomicBool,
     metrics: Metrics,
 }
 
@@ -314,6 +316,7 @@ impl RegionServer {
             telemetry: Telemetry::new(telemetry),
             detection: Detection::new(Arc::clone(&metrics.detection)),
             fleet,
+            is_in_doubt: AtomicBool::new(false),
             metrics,
         };
         let region = Arc::new(region);
@@ -484,7 +487,10 @@ impl RegionServer {
     pub fn issue(&self, instance: InstanceId, delivery: Delivery, at: UnixTime) -> Option<Issued> {
         let machine = self.entitled(instance)?;
         let not_before = self.authenticator.issue_not_before(machine.account, instance);
-        let generation = generation(instance, machine.boot_time.max(not_before), at);
+        // Nothing is older than the launch, which is asked of it: a clock that lags behind the one that dated the launch may date
+        // a reboot before it.
+        let begun = machine.boot_time.max(machine.launch_time);
+        let generation = generation(instance, begun.max(not_before), at);
         let claims = Claims {
             kind: Kind::Identity,
             account: machine.account,
@@ -518,7 +524,7 @@ impl RegionServer {
         let not_before = self.authenticator.issue_not_before(machine.account, instance);
         let registered_at = self.agents.since(instance)?;
         // A session that begins after all that has ended can never be taken for one of those.
-        let issued_at = setting.issue_at(now).max(not_before).max(registered_at);
+        let issued_at = setting.issue_at(now).max(machine.launch_time).max(not_before).max(registered_at);
         self.last_management_issue.fetch_max(issued_at.as_secs(), Ordering::SeqCst);
         let claims = Claims {
             kind: Kind::Management { role: role.name.clone(), role_id: role.role_id.as_str().into() },
@@ -600,9 +606,11 @@ impl RegionServer {
         let findings = self.guardduty.tidy(now).await;
         let news = self.tidy_news(now).await;
         let evictions = self.finish_evictions().await;
+        let doubts = self.settle_doubts().await;
         let tokens = self.store.forget_join_tokens(now).await;
         let outcomes = [
             evictions.err(),
+            doubts.err(),
             tokens.err(),
             findings.err(),
             news.err(),

@@ -1,5 +1,6 @@
 //! The machines of the region as they are now: the store's truth, mirrored in memory for those who cannot wait for it.
 
+use core::sync::atomic::{AtomicBool, Ordering};
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::net::Ipv4Addr;
@@ -51,6 +52,8 @@ pub struct Machines {
     observer: OnceLock<Arc<dyn Observer>>,
     /// Changes whenever the boot of a machine has ended.
     boots_ended: watch::Sender<()>,
+    /// Whether a change may have taken effect, or not, without memory following it.
+    is_in_doubt: AtomicBool,
 }
 
 impl core::fmt::Debug for Machines {
@@ -89,6 +92,7 @@ impl Machines {
             own_observers,
             observer: OnceLock::new(),
             boots_ended: watch::Sender::new(()),
+            is_in_doubt: AtomicBool::new(false),
         })
     }
 
@@ -341,6 +345,11 @@ impl Machines {
         }
     }
 
+    /// Whether memory may not be what the store is, since this was asked last.
+    pub(crate) fn take_doubt(&self) -> bool {
+        self.is_in_doubt.swap(false, Ordering::SeqCst)
+    }
+
     /// After a write of which nobody knows whether it took effect. A change that did not may still cut off what an
     /// earlier boot was given: that machine fetches anew, where the other mistake would let a stopped one in.
     async fn follow_store(&self, ids: &[InstanceId], change: Option<&Change>) {
@@ -356,7 +365,10 @@ impl Machines {
                     self.mirror(instance);
                 }
                 Ok(None) => {}
-                Err(error) => tracing::error!(instance = %id, %error, "cannot tell whether a change took effect"),
+                Err(error) => {
+                    self.is_in_doubt.store(true, Ordering::SeqCst);
+                    tracing::error!(instance = %id, %error, "cannot tell yet whether a change took effect");
+                }
             }
         }
     }

@@ -20,8 +20,11 @@ pub(crate) const QUARANTINES_MAX: usize = 10_000;
 /// hosts prepare credentials ahead of their time, which is 300 s.
 const GIVEN_AFTER_SECONDS: u64 = 310;
 
+/// How far the clocks of two servers may be apart without a release letting in again what was issued before it.
+const CLOCKS_APART_SECONDS: u64 = 60;
+
 // A cut-off further ahead than that would not count whole.
-const _: () = assert!(GIVEN_AFTER_SECONDS < CutOffs::AHEAD_SECONDS_MAX);
+const _: () = assert!(GIVEN_AFTER_SECONDS + CLOCKS_APART_SECONDS < CutOffs::AHEAD_SECONDS_MAX);
 
 /// Why a machine was not put into quarantine.
 #[derive(Debug, thiserror::Error)]
@@ -141,6 +144,8 @@ impl RegionServer {
             self.quarantines.set(list);
             return Ok(false);
         };
+        // Of an earlier release, which may have been another server's.
+        self.cut_off_all(&self.store.cut_offs().await?);
         let cut_offs = self.cut_offs_of_release(quarantine, now);
         match self.store.end_quarantine(scope, cut_offs.clone()).await {
             Ok(true) => {}
@@ -160,18 +165,23 @@ impl RegionServer {
     }
 
     fn cut_offs_of_release(&self, quarantine: &Quarantine, now: UnixTime) -> Vec<RecordedCutOff> {
-        // What was issued in this second is not told from what was stolen in it.
-        let before = now.plus(1).max(quarantine.since.plus(GIVEN_AFTER_SECONDS));
+        // What was issued in this second is not told from what was stolen in it. And others may have dated what they issued, and
+        // the beginning of the quarantine, by clocks that were not this one's.
+        let before = now.plus(1).max(quarantine.since.plus(GIVEN_AFTER_SECONDS)).plus(CLOCKS_APART_SECONDS);
+        // What a machine has may be dated ahead of all clocks: behind an earlier cut-off, or by its launch.
+        let all = self.machines.all();
+        let released = || all.iter().filter(|machine| is_of(quarantine.scope, machine));
+        let begun = |machine: &Arc<Instance>| {
+            let not_before = self.authenticator.issue_not_before(machine.account, machine.id);
+            machine.launch_time.max(machine.boot_time).max(not_before).plus(1)
+        };
+        let before = released().map(begun).fold(before, UnixTime::max);
         let cut_off = |scope| RecordedCutOff { cut_off: CutOff::IssuedBefore { scope, before }, at: now };
         match quarantine.scope {
             QuarantineScope::Instance(id) => vec![cut_off(CutOffScope::Instance(id))],
             QuarantineScope::Account(id) => vec![cut_off(CutOffScope::Account(id))],
             QuarantineScope::All => vec![cut_off(CutOffScope::All)],
-            QuarantineScope::Host(_) => {
-                let all = self.machines.all();
-                let placed = all.iter().filter(|machine| is_of(quarantine.scope, machine));
-                placed.map(|machine| cut_off(CutOffScope::Instance(machine.id))).collect()
-            }
+            QuarantineScope::Host(_) => released().map(|machine| cut_off(CutOffScope::Instance(machine.id))).collect(),
         }
     }
 

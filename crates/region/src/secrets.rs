@@ -250,7 +250,9 @@ pub(crate) fn operator_label(access_key_id: &str) -> String {
 
 /// Whether the setting of this name is sealed, as far as it is one of these.
 pub(crate) fn is_sealed_setting(name: &str) -> bool {
-    name == SETTING_SSH_AUTHORITY || name.strip_prefix(SETTING_AUTHORITY).is_some_and(|rest| rest.starts_with(' '))
+    name == SETTING_SSH_AUTHORITY
+        || name == SETTING_HOSTS_AUTHORITY
+        || name.strip_prefix(SETTING_AUTHORITY).is_some_and(|rest| rest.starts_with(' '))
 }
 
 /// The authority of this domain. One for each, since it is constrained to the domain's names.

@@ -37,6 +37,17 @@ async fn a_clock_that_was_far_ahead_for_a_while_brings_nobody_back() {
     assert_eq!(refusal(&running, &machine).await, (403, "InvalidClientTokenId".to_owned()));
 }
 
+/// One server dates a launch, another, whose clock lags behind, a reboot.
+#[tokio::test]
+async fn a_reboot_by_a_clock_that_lags_leaves_a_machine_its_credentials() {
+    let running = start().await;
+    let id = running.launch().await;
+    running.clock.set(NOW.minus(276));
+    let reboot = ec2(&format!("Action=RebootInstances&InstanceId.1={id}"));
+    assert_eq!(running.send(&running.operator(), &reboot).await.status, 200);
+    assert_eq!(refusal(&running, &running.machine(id)).await, (200, String::new()));
+}
+
 /// What a machine held before it was off is not good again because it is on again.
 #[tokio::test]
 async fn a_clock_that_was_far_ahead_for_a_while_brings_no_earlier_boot_back() {

@@ -58,8 +58,8 @@ async fn nothing_is_lost_and_the_old_key_opens_nothing() {
 
     let third = directory.path().join("third.key");
     let done = rewrap(&store, &KeySource::File(new), &third).await.unwrap();
-    // Two epochs, an operator, the authority, that of SSH, and two signers.
-    assert_eq!(done, Rewrapped::Done(7));
+    // Two epochs, an operator, the authorities of machines, of hosts and of SSH, and two signers.
+    assert_eq!(done, Rewrapped::Done(8));
     assert!(rewrap(&store, &KeySource::File(old), &directory.path().join("fourth.key")).await.is_err());
     assert_eq!(issued(&start_on(store, KeySource::File(third)).await), before);
 }

@@ -16,11 +16,11 @@ const WHOAMI: &str = "Action=GetCallerIdentity&Version=2011-06-15";
 /// The most credentials a machine keeps: those of before are tried, too.
 const KEPT_MAX: usize = 4;
 
-/// One machine, for as long as the simulation goes on.
+/// One machine, until all is well.
 pub(crate) async fn live(world: Rc<World>, id: InstanceId, mut random: fastrand::Rng) {
     let mut kept: Vec<(Duration, Signer)> = Vec::new();
-    loop {
-        sleep(Duration::from_millis(random.u64(100..1500))).await;
+    while world.is_troubled() {
+        sleep(Duration::from_millis(random.u64(300..3500))).await;
         if kept.is_empty() || random.u32(0..3) == 0 {
             let issued = world.any_server().and_then(|server| {
                 let now = server.region.now();

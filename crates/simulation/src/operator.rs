@@ -38,7 +38,9 @@ pub(crate) async fn work(world: Rc<World>, mut random: fastrand::Rng) {
             }
             2 => {
                 let reboot = format!("Action=RebootInstances&Version=2016-11-15&InstanceId.1={id}");
+                world.oracle.borrow_mut().rebooted(id, world.elapsed());
                 let _ = ask(&world, &reboot).await;
+                world.oracle.borrow_mut().rebooted(id, world.elapsed());
             }
             3 => {
                 end(&world, id, "Inborn.PutQuarantine", Ending::Quarantined).await;

@@ -124,6 +124,11 @@ impl Oracle {
         number
     }
 
+    /// Somebody asks for a reboot, or was answered: it ends nothing, and what is issued after it is not what was before.
+    pub(crate) fn rebooted(&mut self, id: InstanceId, now: Duration) {
+        self.machine(id).changed = now;
+    }
+
     /// Somebody asks for an end.
     pub(crate) fn may_end(&mut self, id: InstanceId, now: Duration) {
         let machine = self.machine(id);
@@ -218,7 +223,8 @@ impl Oracle {
 
 impl Machine {
     fn is_settled(&self, now: Duration) -> bool {
-        !self.is_taken && !self.is_uncertain && !self.is_ended && now.saturating_sub(self.changed) > SETTLED_AFTER
+        let is_certain = !self.is_taken && !self.is_uncertain && !self.is_ended;
+        is_certain && now > self.changed + SETTLED_AFTER
     }
 
     fn wrongly_let_in(&self, asked: &Asked, bound: Duration) -> Option<String> {

@@ -20,7 +20,7 @@ const SERVERS: usize = 3;
 const OPERATORS: usize = 3;
 /// How long things go wrong, and how long all is well after that.
 const TROUBLED: Duration = Duration::from_secs(60);
-const QUIET: Duration = Duration::from_secs(40);
+const QUIET: Duration = Duration::from_secs(30);
 /// The longest that a request or an answer is on its way.
 const WAY_MAX_MILLIS: u64 = 30;
 
@@ -35,6 +35,15 @@ pub(crate) struct World {
     runs: Cell<usize>,
     random: RefCell<fastrand::Rng>,
     trace: RefCell<Vec<String>>,
+}
+
+/// What has happened in a simulation in which nothing did that never may.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Report {
+    /// How much.
+    pub summary: Summary,
+    /// What, in its order.
+    pub trace: Vec<String>,
 }
 
 /// What a seed has brought to light.
@@ -63,13 +72,13 @@ impl fmt::Display for Failure {
 ///
 /// # Panics
 /// If the simulation cannot be set up.
-pub fn run(seed: u64) -> Result<Summary, Failure> {
+pub fn run(seed: u64) -> Result<Report, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, simulate(seed))
 }
 
-async fn simulate(seed: u64) -> Result<Summary, Failure> {
+async fn simulate(seed: u64) -> Result<Report, Failure> {
     let mut random = fastrand::Rng::with_seed(seed);
     let begun = Instant::now();
     let directory = tempfile::tempdir().unwrap();
@@ -105,8 +114,8 @@ async fn simulate(seed: u64) -> Result<Summary, Failure> {
     agreement.abort();
     machine::all_are_known(&world).await;
     let (summary, violations) = world.oracle.borrow().verdict();
-    let failure = Failure { seed, violations, trace: world.trace.take() };
-    if failure.violations.is_empty() { Ok(summary) } else { Err(failure) }
+    let trace = world.trace.take();
+    if violations.is_empty() { Ok(Report { summary, trace }) } else { Err(Failure { seed, violations, trace }) }
 }
 
 impl World {

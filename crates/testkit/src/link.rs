@@ -52,7 +52,7 @@ pub(crate) async fn call<'a, T: Send + 'a>(
         Fate::CallIsLost => Err(lost()),
         Fate::CallerIsGone => core::future::pending().await,
         Fate::Arrives => at_once(begin()),
-        Fate::AnswerIsLost => at_once(begin()).and(Err(lost())),
+        Fate::AnswerIsLost => at_once(begin()).and(Err(StoreError::Io("injected loss of an answer".into()))),
     };
     sleep(back).await;
     answer

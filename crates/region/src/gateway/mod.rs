@@ -481,7 +481,13 @@ impl RegionServer {
         }
         // Runs to its end even if the client goes away: what was begun in the store is finished in memory.
         let region = Arc::clone(self);
-        let running = tokio::spawn(async move { region.run(operation, &caller, &input, &context).await });
+        let running = tokio::spawn(async move {
+            let outcome = region.run(operation, &caller, &input, &context).await;
+            if outcome.as_ref().is_err_and(is_in_doubt) {
+                region.doubt();
+            }
+            outcome
+        });
         running.await.unwrap_or_else(|error| {
             tracing::error!(operation = operation.name, %error, "an action failed");
             Err(Problem::Internal)
@@ -659,6 +665,11 @@ impl Exchange<'_> {
 fn denied(caller: &Caller, service: &str, operation: &str) -> Problem {
     let action = format!("{}:{}", cut(service, 64), cut(operation, 128));
     Problem::AccessDenied { principal: caller.principal.arn(), action, resource: None }
+}
+
+/// Whether a change of which this is told may have been made.
+fn is_in_doubt(problem: &Problem) -> bool {
+    matches!(problem, Problem::Internal | Problem::Service { status: 500.., .. })
 }
 
 fn auth_problem(fault: AuthFault) -> Problem {
