@@ -195,8 +195,9 @@ async fn a_crash_between_any_two_stages() {
             let expected = if revoked { expired() } else { good() };
             assert_eq!(whoami(&again, &(&before).into()).await, expected, "{name}");
             again.clock.set(NOW.plus(SEALS_AHEAD_SECONDS + 3601));
+            // The first server may have written the last stage at its very end: this one reads it with its next look.
+            until(&name, async || epoch_of(&issue(&again, id, again.clock.now())) == 2).await;
             let later = issue(&again, id, again.clock.now());
-            assert_eq!(epoch_of(&later), 2, "{name}");
             assert_eq!(whoami(&again, &(&later).into()).await, good(), "{name}");
         }
     }

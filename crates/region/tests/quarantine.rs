@@ -16,6 +16,8 @@ use inborn_testkit::{Fault, FaultyStore};
 
 /// From the beginning of a quarantine on, nothing is good for so long that may have been prepared before.
 const GIVEN_AFTER_SECONDS: u64 = 310;
+/// How far clocks of servers may be apart.
+const CLOCKS_APART_SECONDS: u64 = 60;
 
 fn account() -> AccountId {
     identity().account
@@ -104,19 +106,26 @@ async fn a_release_brings_nothing_back() {
     running.clock.set(next_at.plus(1));
     assert_eq!(whoami(&running, &prepared).await, expired(), "its time has come, and it is dead");
     let issued = running.region.issue(id, Delivery::V2, running.clock.now()).unwrap().credential;
-    assert_eq!(issued.issued_at, since.plus(GIVEN_AFTER_SECONDS));
+    assert_eq!(issued.issued_at, since.plus(GIVEN_AFTER_SECONDS + CLOCKS_APART_SECONDS));
+    assert_eq!(whoami(&running, &(&issued).into()).await, good(), "dated ahead, and good at once");
     running.clock.set(issued.issued_at);
     assert_eq!(whoami(&running, &(&issued).into()).await, good());
 
-    // After a longer one there is nothing to wait for.
+    // After a longer one nothing of that is left but what clocks may be apart.
     assert_eq!(put(&running, &id.to_string()).await.status, 200);
     running.clock.advance(GIVEN_AFTER_SECONDS);
     assert_eq!(end(&running, &id.to_string()).await.status, 200);
     assert_eq!(whoami(&running, &(&issued).into()).await, expired());
     running.clock.advance(1);
     let issued = running.region.issue(id, Delivery::V2, running.clock.now()).unwrap().credential;
-    assert_eq!(issued.issued_at, running.clock.now());
+    assert_eq!(issued.issued_at, running.clock.now().plus(CLOCKS_APART_SECONDS));
     assert_eq!(whoami(&running, &(&issued).into()).await, good());
+
+    // At once again: what was issued behind the last cut-off is ended, too.
+    assert_eq!(put(&running, &id.to_string()).await.status, 200);
+    assert_eq!(end(&running, &id.to_string()).await.status, 200);
+    assert_eq!(whoami(&running, &(&issued).into()).await, expired());
+    assert_eq!(whoami(&running, &running.machine(id)).await, good());
 }
 
 #[tokio::test]
