@@ -80,7 +80,7 @@ fn run(arguments: Vec<String>) -> Result<()> {
             let seeds = arguments.value("--seeds")?.unwrap_or_else(|| "0..10000".to_owned());
             arguments.finish()?;
             shell::Step::cargo(&root)
-                .args(["test", "--release", "--locked", "-p", "inborn-simulation", "--", "--nocapture"])
+                .args(["test", "--locked", "-p", "inborn-simulation", "--", "--nocapture"])
                 .env("INBORN_SEEDS", &seeds)
                 .run()
         }

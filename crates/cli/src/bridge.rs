@@ -14,10 +14,10 @@ use inborn_host::pocket::Sockets;
 use inborn_host::pocket::dns::{self, Resolver, Upstream, Zone};
 use inborn_host::{AttachmentKind, Host, Issuer, Machine, MachineParts, SentKeys};
 use inborn_identity::{InstanceId, MacAddress, UnixTime};
-use inborn_imds::{DocumentSignatures, Facts, Interface, KeyPair, ManagedKey, ManagedKeys};
+use inborn_imds::{DocumentSignatures, ManagedKey, ManagedKeys};
 use inborn_listener::Limits;
 use inborn_pki::SignedDocument;
-use inborn_region::{Observer, Reach, Reached, RegionServer, Unreachable, UserKey, network};
+use inborn_region::{Observer, Reach, Reached, RegionServer, Unreachable, UserKey};
 use inborn_store::{Attachment as StoredAttachment, Change, ChangeRequest, Instance, InstanceState, OwnMac};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::watch;
@@ -71,59 +71,14 @@ impl Issuer for LocalIssuer {
 
 /// The machine as the host wants to know it.
 fn machine(region: &RegionServer, instance: &Instance) -> Machine {
-    let identity = region.identity();
-    let facts = Facts {
-        account: instance.account,
-        partition: identity.partition,
-        region: identity.region.clone(),
-        zone: instance.zone.clone(),
-        zone_id: identity.zone_id(),
-        domain: identity.domain.clone(),
-        image_id: instance.image_id.clone(),
-        instance_type: instance.instance_type.clone(),
-        architecture: inborn_region::ARCHITECTURE.to_owned(),
-        launch_index: instance.ami_launch_index,
-        reservation_id: instance.reservation_id.clone(),
-        local_hostname: identity.private_dns_name(instance.private_address),
-        private_ip: Some(instance.private_address),
-        interface: Some(interface(region, instance)),
-        security_groups: vec![network::SECURITY_GROUP.to_owned()],
-        // One that was launched before key pairs were kept has a name only.
-        key_pair: instance
-            .key_name
-            .as_ref()
-            .zip(instance.public_key.as_ref())
-            .map(|(name, key)| KeyPair { name: name.clone(), openssh_key: key.clone() }),
-        user_data: instance.user_data.as_ref().map(|data| Bytes::copy_from_slice(data.as_bytes())),
-        root_device: inborn_region::ROOT_DEVICE.to_owned(),
-        placement_group: instance.placement_group.clone(),
-        placement_partition: instance.placement_partition,
-        launch_time: instance.launch_time,
-    };
     Machine::from(MachineParts {
         id: instance.id,
         is_running: instance.state == InstanceState::Running,
         boot_generation: instance.boot_generation,
         options: instance.metadata_options,
         tags: instance.tags.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
-        facts,
+        facts: region.facts(instance),
     })
-}
-
-/// Its network interface, as `DescribeInstances` shows it too.
-fn interface(region: &RegionServer, instance: &Instance) -> Interface {
-    let place = region.identity().place(instance.private_address);
-    Interface {
-        id: network::interface_id(instance.id),
-        mac: network::mac_address(instance).to_string(),
-        subnet_id: place.subnet_id,
-        subnet_cidr: place.subnet_block,
-        vpc_id: place.vpc_id,
-        vpc_cidrs: place.vpc_blocks,
-        security_group_ids: vec![place.security_group_id],
-        ipv6: instance.ipv6_address,
-        ipv6_cidr: instance.ipv6_address.map(network::ipv6_block),
-    }
 }
 
 /// Tells the host of every change.

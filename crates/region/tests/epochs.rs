@@ -7,6 +7,7 @@ mod common;
 use core::time::Duration;
 use std::sync::Arc;
 
+use common::verdict::*;
 use common::*;
 use inborn_credential::{Credential, Delivery, LIFE_MAX_SECONDS};
 use inborn_identity::{Clock, InstanceId, UnixTime};
@@ -17,32 +18,6 @@ use inborn_testkit::{Fault, FaultyStore};
 /// How far ahead an epoch is said to seal, and how long after that the one before is retired.
 const SEALS_AHEAD_SECONDS: u64 = 1200;
 const RETIRED_AFTER_SECONDS: u64 = LIFE_MAX_SECONDS + 900;
-/// Longer than any machine needs, however loaded.
-const LONG: Duration = Duration::from_secs(60);
-
-async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let waiting = async {
-        while !is_so().await {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(LONG, waiting).await.unwrap_or_else(|_| panic!("{what}: not in {LONG:?}"));
-}
-
-async fn whoami(at: &Running, signer: &Signer) -> (u16, String) {
-    let reply = at.send(signer, &call("sts", WHOAMI)).await;
-    let code = if reply.status == 200 { String::new() } else { between(&reply.body, "<Code>", "</Code>").to_owned() };
-    (reply.status, code)
-}
-
-fn good() -> (u16, String) {
-    (200, String::new())
-}
-
-fn expired() -> (u16, String) {
-    (403, "ExpiredToken".to_owned())
-}
-
 async fn ask(at: &Running, action: &str) -> Reply {
     at.send(&at.operator(), &ec2(&format!("Action=Inborn.{action}"))).await
 }

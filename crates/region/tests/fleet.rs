@@ -7,15 +7,13 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use common::verdict::*;
 use common::*;
 use inborn_credential::Delivery;
 use inborn_identity::InstanceId;
 use inborn_region::{EpochSettings, FleetSettings, KeySource, Opening, Rates, StalePolicy, TelemetrySettings};
 use inborn_store::{CutOff, CutOffScope, RecordedCutOff, SqliteStore, Store};
 use inborn_testkit::FaultyStore;
-
-/// Longer than any machine needs, however loaded.
-const LONG: Duration = Duration::from_secs(60);
 
 /// Two servers over one store, each as a program of its own.
 struct Fleet {
@@ -52,33 +50,9 @@ async fn fleet(stale: &[(&str, StalePolicy)]) -> Fleet {
     Fleet { a, b, of_b, store, _keys: keys }
 }
 
-async fn whoami(at: &Running, signer: &Signer) -> (u16, String) {
-    let reply = at.send(signer, &call("sts", WHOAMI)).await;
-    let code = if reply.status == 200 { String::new() } else { between(&reply.body, "<Code>", "</Code>").to_owned() };
-    (reply.status, code)
-}
-
-/// Waits until something is so, which it will be whatever else the machine does.
-async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let waiting = async {
-        while !is_so().await {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(LONG, waiting).await.unwrap_or_else(|_| panic!("{what}: not in {LONG:?}"));
-}
-
 async fn change(at: &Running, action: &str, id: InstanceId) {
     let reply = at.send(&at.operator(), &ec2(&format!("Action={action}&InstanceId.1={id}"))).await;
     assert_eq!(reply.status, 200, "{}", reply.body);
-}
-
-fn expired() -> (u16, String) {
-    (403, "ExpiredToken".to_owned())
-}
-
-fn unknown() -> (u16, String) {
-    (403, "InvalidClientTokenId".to_owned())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,27 +4,15 @@
 
 mod common;
 
-use core::time::Duration;
 use std::path::Path;
 use std::sync::Arc;
 
+use common::verdict::*;
 use common::*;
 use inborn_identity::Clock;
 use inborn_region::{EpochSettings, KeySource, OpenError, Opening, Rates, RegionServer, TelemetrySettings};
 use inborn_store::{EpochState, SettingChange, SqliteStore, Store};
 use inborn_testkit::ManualClock;
-
-/// Longer than any machine needs, however loaded.
-const LONG: Duration = Duration::from_secs(60);
-
-async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let waiting = async {
-        while !is_so().await {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(LONG, waiting).await.unwrap_or_else(|_| panic!("{what}: not in {LONG:?}"));
-}
 
 async fn whoami(at: &Running, signer: &Signer) -> u16 {
     at.send(signer, &call("sts", WHOAMI)).await.status

@@ -7,6 +7,7 @@ mod common;
 use std::sync::Arc;
 
 use common::session::{Scene, scene};
+use common::verdict::*;
 use common::*;
 use inborn_credential::Delivery;
 use inborn_identity::{AccountId, Clock, HostId, InstanceId};
@@ -31,24 +32,6 @@ async fn put(at: &Running, subject: &str) -> Reply {
 async fn end(at: &Running, subject: &str) -> Reply {
     let subject = subject.replace('*', "%2A");
     at.send(&at.operator(), &ec2(&format!("Action=Inborn.EndQuarantine&Subject.1={subject}"))).await
-}
-
-async fn whoami(at: &Running, signer: &Signer) -> (u16, String) {
-    let reply = at.send(signer, &call("sts", WHOAMI)).await;
-    let code = if reply.status == 200 { String::new() } else { between(&reply.body, "<Code>", "</Code>").to_owned() };
-    (reply.status, code)
-}
-
-fn unknown() -> (u16, String) {
-    (403, "InvalidClientTokenId".to_owned())
-}
-
-fn expired() -> (u16, String) {
-    (403, "ExpiredToken".to_owned())
-}
-
-fn good() -> (u16, String) {
-    (200, String::new())
 }
 
 #[tokio::test]

@@ -183,7 +183,7 @@ impl RegionServer {
             let mut known = self.epochs.known.lock().await;
             let all_verify = |id| self.fleet().is_none_or(|fleet| fleet.who_does_not_verify(id).is_empty());
             let rotate_after = self.epochs.settings.rotate_after_seconds;
-            let Some(step) = stage::next(&known, all_verify, rotate_after, self.epoch_floor(), now) else {
+            let Some(step) = stage::next(&known, all_verify, rotate_after, now) else {
                 return Ok(());
             };
             let done = match step {
@@ -213,7 +213,7 @@ impl RegionServer {
         let found = self.store.epochs().await?;
         self.follow_epochs(&mut known, found)?;
         let now = self.now();
-        let id = stage::next_id(&known, self.epoch_floor(), now)?;
+        let id = stage::next_id(&known, now)?;
         self.publish(id, now).await?;
         let found = self.store.epochs().await?;
         self.follow_epochs(&mut known, found)?;
@@ -280,16 +280,10 @@ impl RegionServer {
         if let Some(next) = first_after(known) {
             return Ok(next);
         }
-        let last = highest(known).max(self.epoch_floor());
-        self.publish(last.checked_add(1).ok_or(NoRotation::Numbers)?, now).await?;
+        self.publish(highest(known).checked_add(1).ok_or(NoRotation::Numbers)?, now).await?;
         let found = self.store.epochs().await?;
         self.follow_epochs(known, found)?;
         first_after(known).ok_or(EpochError::Unknown(id))
-    }
-
-    /// The highest number of an epoch that was ever seen here, which the store may have forgotten.
-    const fn epoch_floor(&self) -> u32 {
-        0
     }
 }
 

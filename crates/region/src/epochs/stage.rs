@@ -43,7 +43,7 @@ pub(crate) enum NoRotation {
 }
 
 /// The number that the next epoch has, if there may be one now.
-pub(super) fn next_id(epochs: &[SealedEpoch], floor: u32, now: UnixTime) -> Result<u32, NoRotation> {
+pub(super) fn next_id(epochs: &[SealedEpoch], now: UnixTime) -> Result<u32, NoRotation> {
     let is_on_its_way = |epoch: &&SealedEpoch| match epoch.state {
         EpochState::Published | EpochState::Acknowledged => true,
         EpochState::Sealing => epoch.seals_from.is_some_and(|from| from > now),
@@ -56,7 +56,7 @@ pub(super) fn next_id(epochs: &[SealedEpoch], floor: u32, now: UnixTime) -> Resu
         return Err(NoRotation::TooMany);
     }
     // Rows are never deleted: a number is used once.
-    let last = epochs.iter().map(|epoch| epoch.id).max().unwrap_or(0).max(floor);
+    let last = epochs.iter().map(|epoch| epoch.id).max().unwrap_or(0);
     last.checked_add(1).ok_or(NoRotation::Numbers)
 }
 
@@ -65,7 +65,6 @@ pub(super) fn next(
     epochs: &[SealedEpoch],
     all_verify: impl Fn(u32) -> bool,
     rotate_after_seconds: Option<u64>,
-    floor: u32,
     now: UnixTime,
 ) -> Option<Step> {
     let advanced = |epoch: &SealedEpoch| match epoch.state {
@@ -90,7 +89,7 @@ pub(super) fn next(
     }
     let newest = epochs.iter().filter(|epoch| epoch.state == EpochState::Sealing).max_by_key(|epoch| epoch.id)?;
     let is_due = rotate_after_seconds.is_some_and(|seconds| now >= newest.created_at.plus(seconds));
-    if is_due { next_id(epochs, floor, now).ok().map(Step::Publish) } else { None }
+    if is_due { next_id(epochs, now).ok().map(Step::Publish) } else { None }
 }
 
 /// An epoch that is over: nothing is left of its root.
@@ -112,7 +111,7 @@ mod tests {
     }
 
     fn step(epochs: &[SealedEpoch], all_verify: bool, now: UnixTime) -> Option<Step> {
-        next(epochs, |_| all_verify, Some(90 * DAY), 0, now)
+        next(epochs, |_| all_verify, Some(90 * DAY), now)
     }
 
     fn after(step: Option<Step>) -> SealedEpoch {
@@ -145,12 +144,8 @@ mod tests {
         let epochs = [epoch(1, Sealing, None)];
         assert_eq!(step(&epochs, true, NOW.plus(90 * DAY - 1)), None);
         assert_eq!(step(&epochs, true, NOW.plus(90 * DAY)), Some(Step::Publish(2)));
-        assert_eq!(next(&epochs, |_| true, None, 0, NOW.plus(900 * DAY)), None, "never by itself");
-        assert_eq!(
-            next(&epochs, |_| true, Some(1), 7, NOW.plus(1)),
-            Some(Step::Publish(8)),
-            "7 was used in another life"
-        );
+        assert_eq!(next(&epochs, |_| true, None, NOW.plus(900 * DAY)), None, "never by itself");
+        assert_eq!(next(&epochs, |_| true, Some(1), NOW.plus(1)), Some(Step::Publish(2)));
         let both = [epoch(1, Sealing, None), SealedEpoch { created_at: NOW.plus(DAY), ..epoch(2, Sealing, Some(NOW)) }];
         assert_ne!(step(&both, true, NOW.plus(90 * DAY)), Some(Step::Publish(3)));
     }
@@ -159,18 +154,18 @@ mod tests {
     fn one_rotation_at_a_time() {
         let first = epoch(1, Sealing, None);
         for second in [epoch(2, Published, None), epoch(2, Acknowledged, None), epoch(2, Sealing, Some(NOW.plus(1)))] {
-            assert_eq!(next_id(&[first.clone(), second], 0, NOW), Err(NoRotation::UnderWay(2)));
+            assert_eq!(next_id(&[first.clone(), second], NOW), Err(NoRotation::UnderWay(2)));
         }
-        assert_eq!(next_id(&[first.clone(), epoch(2, Sealing, Some(NOW))], 0, NOW), Ok(3));
-        assert_eq!(next_id(&[first.clone(), epoch(2, Retired, None)], 0, NOW), Ok(3), "a number is used once");
-        assert_eq!(next_id(&[first, epoch(u32::MAX, Retired, None)], 0, NOW), Err(NoRotation::Numbers));
+        assert_eq!(next_id(&[first.clone(), epoch(2, Sealing, Some(NOW))], NOW), Ok(3));
+        assert_eq!(next_id(&[first.clone(), epoch(2, Retired, None)], NOW), Ok(3), "a number is used once");
+        assert_eq!(next_id(&[first, epoch(u32::MAX, Retired, None)], NOW), Err(NoRotation::Numbers));
     }
 
     #[test]
     fn epochs_below_at_and_above_the_most() {
         let many = |count: u32| {
             let epochs: Vec<_> = (1..=count).map(|id| epoch(id, Sealing, Some(NOW))).collect();
-            next_id(&epochs, 0, NOW)
+            next_id(&epochs, NOW)
         };
         assert_eq!((many(14), many(15), many(16)), (Ok(15), Ok(16), Err(NoRotation::TooMany)));
     }
@@ -182,7 +177,7 @@ mod tests {
         let mut now = NOW;
         for round in 0..2000_u64 {
             now = now.plus(round * 7919 % (3 * DAY));
-            if let Some(step) = next(&epochs, |_| round % 3 != 0, Some(5 * DAY), 0, now) {
+            if let Some(step) = next(&epochs, |_| round % 3 != 0, Some(5 * DAY), now) {
                 match step {
                     Step::Publish(id) => epochs.push(SealedEpoch { created_at: now, ..epoch(id, Published, None) }),
                     Step::Change(change) => {

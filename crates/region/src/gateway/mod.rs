@@ -483,7 +483,9 @@ impl RegionServer {
         let region = Arc::clone(self);
         let running = tokio::spawn(async move {
             let outcome = region.run(operation, &caller, &input, &context).await;
-            if outcome.as_ref().is_err_and(is_in_doubt) {
+            // Of a change that failed for no reason that is told, nobody knows whether it was made.
+            let is_unexplained = matches!(outcome, Err(Problem::Internal | Problem::Service { status: 500, .. }));
+            if operation.effect == Effect::Mutating && is_unexplained {
                 region.doubt();
             }
             outcome
@@ -665,11 +667,6 @@ impl Exchange<'_> {
 fn denied(caller: &Caller, service: &str, operation: &str) -> Problem {
     let action = format!("{}:{}", cut(service, 64), cut(operation, 128));
     Problem::AccessDenied { principal: caller.principal.arn(), action, resource: None }
-}
-
-/// Whether a change of which this is told may have been made.
-fn is_in_doubt(problem: &Problem) -> bool {
-    matches!(problem, Problem::Internal | Problem::Service { status: 500.., .. })
 }
 
 fn auth_problem(fault: AuthFault) -> Problem {

@@ -8,6 +8,7 @@ pub mod commands;
 pub mod hosts;
 pub mod session;
 pub mod telemetry;
+pub mod verdict;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
