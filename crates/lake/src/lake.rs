@@ -1,6 +1,6 @@
 //! The lake as others see it.
 
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,9 +10,11 @@ use inborn_identity::UnixTime;
 use inborn_telemetry::Batch;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::bucket::Bucket;
 #[cfg(test)]
 use crate::compact::Faults;
 use crate::compact::{Compactor, Manifest, seen};
+use crate::delivery::{Deliverer, Mark};
 use crate::files;
 use crate::log::payload::Encoder;
 use crate::log::recover::recover;
@@ -23,7 +25,7 @@ use crate::recent::{Key, Recent};
 use crate::settings::{
     BATCHES_IN_FLIGHT_MAX, BYTES_IN_FLIGHT_MAX, RECORD_BYTES_MAX, Settings, WINDOW_ENTRIES, WINDOW_SECONDS,
 };
-use crate::shelf::Shelf;
+use crate::shelf::{Shelf, Waiting};
 use crate::tally::Counts;
 
 /// Telemetry on disk. Clones are the same lake; when the last is gone, its log is closed.
@@ -39,6 +41,9 @@ struct Inner {
     jobs: mpsc::Sender<Job>,
     in_flight: Arc<AtomicUsize>,
     compactor: Mutex<Compactor>,
+    bucket: Option<Arc<dyn Bucket>>,
+    deliverer: Option<Mutex<Deliverer>>,
+    is_closing: Arc<AtomicBool>,
 }
 
 /// What became of a batch.
@@ -76,6 +81,19 @@ pub enum OpenError {
     /// Another process has it.
     #[error("another process uses the telemetry in {0}")]
     InUse(PathBuf),
+    /// What was delivered is in another bucket.
+    #[error(
+        "telemetry of {directory} is in {there}, not in {here}: set that again; or move what is there to the same place in the new \
+         one, and then remove the file {directory}/delivered"
+    )]
+    OtherBucket {
+        /// The lake's directory.
+        directory: String,
+        /// The bucket that it was delivered to.
+        there: Box<str>,
+        /// The one that is to be used.
+        here: String,
+    },
     /// A file cannot be read or written.
     #[error("telemetry in {0}: {1}")]
     Io(PathBuf, #[source] io::Error),
@@ -88,11 +106,35 @@ impl Lake {
     /// # Errors
     /// The files cannot be read or made, or another process has the lake.
     pub fn open(directory: &Path, settings: Settings, now: UnixTime) -> Result<Self, OpenError> {
+        Self::open_with(directory, settings, None, now)
+    }
+
+    /// Opens a lake whose Parquet goes to a bucket, if there is one. What is on the local disk goes there, too.
+    ///
+    /// # Errors
+    /// As [`Lake::open`]; or something of it is in another bucket.
+    pub fn open_with(
+        directory: &Path,
+        settings: Settings,
+        bucket: Option<Arc<dyn Bucket>>,
+        now: UnixTime,
+    ) -> Result<Self, OpenError> {
         let failed = |error| OpenError::Io(directory.into(), error);
         let log = directory.join("log");
         fs::create_dir_all(&log).map_err(failed)?;
         let lock = lock(directory)?;
         let key = key(directory).map_err(failed)?;
+        let mark = Mark::read(directory).map_err(failed)?;
+        match (&mark, &bucket) {
+            (Some(mark), Some(bucket)) if *mark.bucket != *bucket.address() => {
+                let (directory, here) = (directory.display().to_string(), bucket.address().to_owned());
+                return Err(OpenError::OtherBucket { directory, there: mark.bucket.clone(), here });
+            }
+            (Some(mark), None) => {
+                tracing::warn!(bucket = %mark.bucket, "telemetry was delivered there, which is not set any more: what is only there is not found");
+            }
+            _ => {}
+        }
         let mut recent = Recent::new(WINDOW_ENTRIES, WINDOW_SECONDS);
         let manifest = Manifest::read(directory).map_err(failed)?;
         let job = Compactor::resume(directory, manifest.as_ref()).map_err(failed)?;
@@ -109,6 +151,7 @@ impl Lake {
             settings: settings.clone(),
             key,
             shelf: Arc::clone(&shelf),
+            has_bucket: bucket.is_some(),
             parquet_bytes: None,
             done: Vec::new(),
             is_log_unsynced: false,
@@ -117,6 +160,12 @@ impl Lake {
             #[cfg(test)]
             faults: Faults::default(),
         };
+        let is_closing = Arc::new(AtomicBool::new(false));
+        let deliverer = bucket.as_ref().map(|bucket| {
+            let place = (directory.to_owned(), settings.clone(), key);
+            Deliverer::new(place, Arc::clone(&shelf), Arc::clone(bucket), Arc::clone(&is_closing), mark.as_ref())
+        });
+        let deliverer = deliverer.transpose().map_err(failed)?.map(Mutex::new);
         let writer = Writer {
             directory: log,
             settings,
@@ -132,7 +181,9 @@ impl Lake {
         writer.spawn(receiver, lock).map_err(failed)?;
         let in_flight = Arc::new(AtomicUsize::new(0));
         let compactor = Mutex::new(compactor);
-        Ok(Self { inner: Arc::new(Inner { directory: directory.into(), key, shelf, jobs, in_flight, compactor }) })
+        let directory = directory.into();
+        let inner = Inner { directory, key, shelf, jobs, in_flight, compactor, bucket, deliverer, is_closing };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Makes a batch durable. When this answers `Ok`, the events are on disk, or were there already.
@@ -169,6 +220,7 @@ impl Lake {
 
     /// Ends the log: what was appended is durable, and nothing more is taken.
     pub async fn close(&self) {
+        self.inner.is_closing.store(true, Ordering::Relaxed);
         let (reply, done) = oneshot::channel();
         if self.inner.jobs.send(Job::Close(reply)).await.is_ok() {
             let _ = done.await;
@@ -181,7 +233,7 @@ impl Lake {
     /// See [`QueryError`].
     pub fn query(&self, query: &Query) -> Result<Events, QueryError> {
         let inner = &self.inner;
-        let events = scan(&inner.directory, &inner.key, &inner.shelf.snapshot(), query)?;
+        let events = scan((&inner.directory, &inner.key), inner.bucket.as_ref(), &inner.shelf.snapshot(), query)?;
         inner.shelf.tally.unreadable(events.unreadable);
         Ok(events)
     }
@@ -205,6 +257,29 @@ impl Lake {
         if let Err(error) = compactor.retire_old(now) {
             tracing::error!(%error, "old telemetry could not be removed");
         }
+    }
+
+    /// What is to be done every few seconds where there is a bucket: delivers what is finished, and removes from it what is
+    /// older, or more, than the settings allow. After a failure it does nothing until it is time to try again. May take long:
+    /// not for a thread that must not wait.
+    pub fn deliver(&self, now: UnixTime) {
+        if let Some(deliverer) = &self.inner.deliverer {
+            deliverer.lock().unwrap_or_else(PoisonError::into_inner).run(now);
+        }
+    }
+
+    /// What waits to be delivered; `None` without a bucket.
+    #[must_use]
+    pub fn waiting(&self) -> Option<Waiting> {
+        self.inner.bucket.as_ref().map(|_| self.inner.shelf.waiting())
+    }
+
+    /// Why nothing is delivered now, for a person to read; `None` while all is well, or there is no bucket.
+    #[must_use]
+    pub fn undelivered(&self) -> Option<String> {
+        let (error, bucket) = (self.inner.shelf.tally.undelivered()?, self.inner.bucket.as_ref()?);
+        let Waiting { files, bytes } = self.inner.shelf.waiting();
+        Some(format!("{files} files of telemetry ({} MiB) wait for {}: {error}", bytes >> 20, bucket.address()))
     }
 
     /// Makes Parquet of the whole log, however young. May take long: not for a thread that must not wait.
@@ -242,6 +317,15 @@ impl Lake {
     #[cfg(test)]
     pub(crate) fn segments(&self) -> Vec<Arc<crate::log::segment::Segment>> {
         self.inner.shelf.snapshot().segments
+    }
+
+    /// Delivers, whatever was tried before.
+    #[cfg(test)]
+    pub(crate) fn deliver_at_once(&self, now: UnixTime) {
+        let deliverer = self.inner.deliverer.as_ref().unwrap();
+        let mut deliverer = deliverer.lock().unwrap();
+        deliverer.forget_failure();
+        deliverer.run(now);
     }
 
     /// How many events are in the log.

@@ -87,10 +87,11 @@ impl Partition {
     }
 }
 
-/// The name of a file: which job made it, and as its how many-eth.
-pub(crate) fn file_name(key: &Key, job: u64, part: u32) -> String {
+/// The name of a file: which job made it, and as its how many-eth. `attempt` is chosen anew each time that a job is begun: in a
+/// bucket no file is ever put over another, though a lake be restored that does not know of the jobs it had done since.
+pub(crate) fn file_name(key: &Key, job: u64, part: u32, attempt: u64) -> String {
     let nothing = inborn_identity::InstanceId::from_bytes([0; 9]);
-    let free = recent::keyed(key, nothing, &format!("{job} {part}"));
+    let free = recent::keyed(key, nothing, &format!("{job} {part} {attempt}"));
     let [a, b, c, d, e, f, g, h, ..] = free.to_le_bytes();
     let variant = (a & 0x3f) | 0x80;
     let (high, low) = (job >> 16, job & 0xffff);
@@ -207,9 +208,10 @@ mod tests {
         }
 
         #[test]
-        fn a_name_tells_its_job_and_is_a_uuid(job in 0..=JOB_MAX, part in any::<u32>()) {
-            let name = file_name(&[1; 32], job, part);
+        fn a_name_tells_its_job_and_is_a_uuid(job in 0..=JOB_MAX, part in any::<u32>(), attempt in any::<u64>()) {
+            let name = file_name(&[1; 32], job, part, attempt);
             prop_assert_eq!(job_of(&name), Some(job));
+            prop_assert_ne!(&name, &file_name(&[1; 32], job, part, attempt ^ 1));
             let uuid = name.strip_suffix(".parquet").unwrap();
             let groups: Vec<_> = uuid.split('-').map(str::len).collect();
             prop_assert_eq!(groups, [8, 4, 4, 4, 12]);

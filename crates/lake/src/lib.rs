@@ -2,7 +2,9 @@
 //! to time the log becomes OCSF 1.3 Parquet in the layout that Amazon Security Lake asks of custom sources.
 #![forbid(unsafe_code)]
 
+mod bucket;
 mod compact;
+mod delivery;
 mod files;
 mod lake;
 mod layout;
@@ -14,12 +16,14 @@ mod settings;
 mod shelf;
 mod tally;
 
+pub use bucket::Bucket;
 pub use lake::{AppendError, Appended, Lake, OpenError};
 pub use query::{
     Cursor, Event, Events, Filter, FilterError, Follow, Followed, Order, QUERY_BYTES_MAX, QUERY_EVENTS_MAX,
     QUERY_FILTERS_MAX, Query, QueryError, Test, UNREADABLE_NAMED_MAX,
 };
 pub use settings::*;
+pub use shelf::Waiting;
 pub use tally::Counts;
 
 /// What a fuzzer calls.

@@ -40,13 +40,20 @@ pub const COMPACT_BYTES: u64 = 256 << 20;
 /// How many bytes of JSON one job of compaction sorts, and one segment holds: what needs memory for each run of 12 MiB.
 pub const JOB_RAW_BYTES_MAX: u64 = 512 << 20;
 
+/// How long delivery waits at most, after the bucket has failed, before it is tried again: from a second, twice as long each
+/// time.
+pub const DELIVERY_RETRY_SECONDS_MAX: u64 = 60;
+
 /// What an operator decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// How long events are kept, by the day they are of. Whole days go at once.
     pub retention_seconds: u64,
-    /// How many bytes Parquet may take. Beyond, the oldest files go first.
+    /// How many bytes Parquet may take, in the bucket if there is one. Beyond, the oldest files go first.
     pub parquet_bytes_max: u64,
+    /// Where there is a bucket: how many bytes of Parquet may be on the local disk as well. When so much waits to be delivered,
+    /// no more is made, and the log grows.
+    pub local_bytes_max: u64,
     /// How many bytes the log may take while it is not Parquet yet. Beyond, batches are refused as on a full disk.
     pub log_bytes_max: u64,
     /// How many bytes of the disk stay free: batches are refused before the disk is full for everybody else.
@@ -58,6 +65,7 @@ impl Default for Settings {
         Self {
             retention_seconds: 30 * 24 * 3600,
             parquet_bytes_max: 20 << 30,
+            local_bytes_max: 2 << 30,
             log_bytes_max: 2 << 30,
             free_bytes_min: 64 << 20,
         }

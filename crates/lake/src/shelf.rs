@@ -19,6 +19,16 @@ pub(crate) struct Shelf {
 struct Contents {
     segments: BTreeMap<u64, Arc<Segment>>,
     job: u64,
+    waiting: Waiting,
+}
+
+/// Parquet on the local disk that is not in the bucket yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// Files.
+    pub files: u64,
+    /// Bytes.
+    pub bytes: u64,
 }
 
 /// One moment of the shelf. Segments and Parquet files of jobs up to `job` together hold every event once.
@@ -29,10 +39,21 @@ pub(crate) struct Snapshot {
     pub(crate) job: u64,
 }
 
+impl Waiting {
+    const fn add(&mut self, more: Self) {
+        self.files = self.files.saturating_add(more.files);
+        self.bytes = self.bytes.saturating_add(more.bytes);
+    }
+}
+
 impl Shelf {
     pub(crate) fn new(segments: Vec<Arc<Segment>>, job: u64, appended: watch::Receiver<()>) -> Self {
         let segments = segments.into_iter().map(|segment| (segment.number, segment)).collect();
-        Self { contents: Mutex::new(Contents { segments, job }), appended, tally: Tally::default() }
+        Self {
+            contents: Mutex::new(Contents { segments, job, waiting: Waiting::default() }),
+            appended,
+            tally: Tally::default(),
+        }
     }
 
     pub(crate) fn snapshot(&self) -> Snapshot {
@@ -49,11 +70,35 @@ impl Shelf {
         self.lock().segments.insert(segment.number, segment);
     }
 
-    /// A job is done: its files count, and its segments do not any more.
-    pub(crate) fn complete(&self, job: u64, segments: &[u64]) {
+    /// A job is done: its files count and wait to be delivered, and its segments do not count any more.
+    pub(crate) fn complete(&self, job: u64, segments: &[u64], made: Waiting) {
         let mut contents = self.lock();
         contents.segments.retain(|number, _| !segments.contains(number));
         contents.job = job;
+        contents.waiting.add(made);
+    }
+
+    /// What waits to be delivered. Says something only where there is a bucket.
+    pub(crate) fn waiting(&self) -> Waiting {
+        self.lock().waiting
+    }
+
+    pub(crate) fn waits_more(&self, files: u64, bytes: u64) {
+        self.lock().waiting.add(Waiting { files, bytes });
+    }
+
+    pub(crate) fn waits_less(&self, files: u64, bytes: u64) {
+        let waiting = &mut self.lock().waiting;
+        waiting.files = waiting.files.saturating_sub(files);
+        waiting.bytes = waiting.bytes.saturating_sub(bytes);
+    }
+
+    /// Everything up to a job is delivered; no more is there unless there is a later job.
+    pub(crate) fn nothing_waits(&self, job: u64) {
+        let mut contents = self.lock();
+        if contents.job == job {
+            contents.waiting = Waiting::default();
+        }
     }
 
     /// What wakes whoever follows.

@@ -1,6 +1,8 @@
 //! Counts what is not as it should be. Nothing that was acknowledged goes without being in one of these.
 
 use core::sync::atomic::{AtomicU64, Ordering};
+use std::io;
+use std::sync::{Mutex, PoisonError};
 
 use crate::log::read::Damage;
 
@@ -15,6 +17,12 @@ pub struct Counts {
     pub not_ocsf: u64,
     /// Times that a question came upon a file or segment of which not everything could be read.
     pub unreadable_files: u64,
+    /// Files that were put into the bucket.
+    pub delivered_files: u64,
+    /// How many bytes they have.
+    pub delivered_bytes: u64,
+    /// Times that the bucket was away, or refused.
+    pub delivery_failures: u64,
 }
 
 /// The counts as they change.
@@ -24,6 +32,11 @@ pub(crate) struct Tally {
     damaged_bytes: AtomicU64,
     not_ocsf: AtomicU64,
     unreadable_files: AtomicU64,
+    delivered_files: AtomicU64,
+    delivered_bytes: AtomicU64,
+    delivery_failures: AtomicU64,
+    /// Why nothing is delivered now.
+    undelivered: Mutex<Option<Box<str>>>,
 }
 
 impl Tally {
@@ -40,6 +53,25 @@ impl Tally {
         self.unreadable_files.fetch_add(files as u64, Ordering::Relaxed);
     }
 
+    pub(crate) fn delivered(&self, files: u64, bytes: u64) {
+        self.delivered_files.fetch_add(files, Ordering::Relaxed);
+        self.delivered_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn delivery_failed(&self, error: &io::Error) {
+        self.delivery_failures.fetch_add(1, Ordering::Relaxed);
+        *self.undelivered.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string().into());
+    }
+
+    pub(crate) fn delivery_works(&self) {
+        *self.undelivered.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Why nothing is delivered now; `None` while it is, or there is no bucket.
+    pub(crate) fn undelivered(&self) -> Option<Box<str>> {
+        self.undelivered.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     pub(crate) fn counts(&self) -> Counts {
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Counts {
@@ -47,6 +79,9 @@ impl Tally {
             damaged_bytes: of(&self.damaged_bytes),
             not_ocsf: of(&self.not_ocsf),
             unreadable_files: of(&self.unreadable_files),
+            delivered_files: of(&self.delivered_files),
+            delivered_bytes: of(&self.delivered_bytes),
+            delivery_failures: of(&self.delivery_failures),
         }
     }
 }

@@ -31,7 +31,7 @@ mod retention;
 mod run;
 pub(crate) mod seen;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -59,7 +59,7 @@ use crate::parquet::sealed::Seal;
 use crate::parquet::write::Writer;
 use crate::recent::{Digester, Key};
 use crate::settings::{COMPACT_BYTES, COMPACT_SECONDS, JOB_RAW_BYTES_MAX, Settings};
-use crate::shelf::Shelf;
+use crate::shelf::{Shelf, Waiting};
 
 const STAGING: &str = "staging";
 const LOG: &str = "log";
@@ -78,6 +78,8 @@ pub(crate) struct Compactor {
     pub(crate) settings: Settings,
     pub(crate) key: Key,
     pub(crate) shelf: Arc<Shelf>,
+    /// Whether Parquet goes to a bucket. Then what is old of it is not removed here.
+    pub(crate) has_bucket: bool,
     /// What the tree takes, once it was counted.
     pub(crate) parquet_bytes: Option<u64>,
     /// Segments of a job that is done, which are still there: where, and whether they are to be kept.
@@ -114,9 +116,12 @@ impl Compactor {
         Ok(manifest.job)
     }
 
-    /// Whether the log is old or long enough to become Parquet.
+    /// Whether the log is old or long enough to become Parquet, and that may be on the disk.
     pub(crate) fn due(&self, now: UnixTime) -> bool {
         let segments = self.shelf.snapshot().segments;
+        if self.has_bucket && self.shelf.waiting().bytes >= self.settings.local_bytes_max {
+            return false;
+        }
         let bytes: u64 = segments.iter().map(|segment| segment.end()).sum();
         let oldest = segments.iter().filter(|segment| segment.records() > 0).map(|segment| segment.opened_at).min();
         bytes >= COMPACT_BYTES || oldest.is_some_and(|oldest| now.since(oldest) >= COMPACT_SECONDS)
@@ -180,7 +185,8 @@ impl Compactor {
             }
             return Err(error);
         }
-        self.shelf.complete(job, &manifest.segments);
+        let bytes: u64 = made.files.iter().filter_map(|path| fs::metadata(path).ok()).map(|file| file.len()).sum();
+        self.shelf.complete(job, &manifest.segments, Waiting { files: made.files.len() as u64, bytes });
         self.done.extend(segments.iter().map(|segment| (segment.path.clone(), segment.damaged() > 0)));
         self.is_log_unsynced = true;
         if made.not_ocsf > 0 {
@@ -188,7 +194,6 @@ impl Compactor {
             tracing::warn!(job, events, "events of telemetry were no JSON objects: they are kept whole, in raw_data");
             self.shelf.tally.not_ocsf(events);
         }
-        let bytes: u64 = made.files.iter().filter_map(|path| fs::metadata(path).ok()).map(|file| file.len()).sum();
         self.parquet_bytes = self.parquet_bytes.map(|total| total + bytes);
         tracing::debug!(job, segments = segments.len(), files = made.files.len(), bytes, "telemetry became Parquet");
         self.settle()?;
@@ -234,10 +239,11 @@ impl Compactor {
         let mut seen = seen::Writer::create(&self.directory, job, staging)?;
         self.read_into(segments, &mut runs, &mut seen)?;
         let mut merge = runs.merge()?;
+        let attempt = u64::from_le_bytes(files::random()?);
         let mut part = 0;
         let mut directories = BTreeSet::new();
         while let Some(partition) = merge.partition()? {
-            let path = self.write_file(job, part, &partition, &mut merge, staging, made)?;
+            let path = self.write_file((job, part, attempt), &partition, &mut merge, staging, made)?;
             directories.extend(path.parent().map(Path::to_path_buf));
             self.step(2)?;
             part += 1;
@@ -286,14 +292,13 @@ impl Compactor {
     /// Writes all events of one partition, which the merge has next, to a file in its place.
     fn write_file(
         &self,
-        job: u64,
-        part: u32,
+        (job, part, attempt): (u64, u32, u64),
         partition: &Partition,
         merge: &mut Merge,
         staging: &Path,
         made: &mut Made,
     ) -> io::Result<PathBuf> {
-        let name = layout::file_name(&self.key, job, part);
+        let name = layout::file_name(&self.key, job, part, attempt);
         let staged = staging.join(&name);
         let file = File::options().read(true).write(true).create(true).truncate(true).open(&staged)?;
         let mut writer = Writer::new(file, partition.class, Seal::new(&self.key, &name))?;
@@ -313,7 +318,12 @@ impl Compactor {
     /// Forgets what is older, or more, than the settings allow.
     pub(crate) fn retire_old(&mut self, now: UnixTime) -> io::Result<()> {
         seen::retire(&self.directory, now)?;
-        retention::retire(&self.directory, &self.settings, now, &mut self.parquet_bytes)
+        if self.has_bucket {
+            retention::remove_old_days(&self.directory, &self.settings, now)?;
+        } else {
+            retention::retire(&self.directory, &self.settings, now, &mut self.parquet_bytes)?;
+        }
+        retention::retire_damaged(&self.directory, &self.settings, now)
     }
 
     #[cfg(test)]

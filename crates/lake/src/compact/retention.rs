@@ -21,7 +21,7 @@ pub(super) fn retire(lake: &Path, settings: &Settings, now: UnixTime, bytes: &mu
         None => count(&days)?,
     };
     for day in &days {
-        let old = now.since(day.day.end()) >= settings.retention_seconds && now >= day.day.end();
+        let old = is_old(day, settings, now);
         if !old && total <= settings.parquet_bytes_max {
             continue;
         }
@@ -37,6 +37,25 @@ pub(super) fn retire(lake: &Path, settings: &Settings, now: UnixTime, bytes: &mu
         let _ = fs::remove_dir(&day.path);
     }
     *bytes = Some(total);
+    Ok(())
+}
+
+/// Removes the directories of old days out of which everything was removed. Only while nothing is written there.
+pub(super) fn remove_old_days(lake: &Path, settings: &Settings, now: UnixTime) -> io::Result<()> {
+    for day in layout::directories(lake, &|_| true, &|_| true)? {
+        if is_old(&day, settings, now) {
+            let _ = fs::remove_dir(&day.path);
+        }
+    }
+    Ok(())
+}
+
+fn is_old(day: &DayDirectory, settings: &Settings, now: UnixTime) -> bool {
+    now.since(day.day.end()) >= settings.retention_seconds && now >= day.day.end()
+}
+
+/// Removes damaged segments that were kept for long enough.
+pub(super) fn retire_damaged(lake: &Path, settings: &Settings, now: UnixTime) -> io::Result<()> {
     for (_, path) in named(&lake.join("log"), DAMAGED)? {
         if fs::metadata(&path).is_ok_and(|file| age(&file, now) > settings.retention_seconds) {
             files::remove(&path)?;

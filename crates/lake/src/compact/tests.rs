@@ -12,7 +12,7 @@ use crate::parquet::read::{self, Wanted};
 use crate::parquet::sealed::{Seal, Sealed};
 use crate::{Appended, Counts, Event, Lake, Order, Query, Settings};
 
-const NOW: u64 = 1_800_000_000;
+pub(crate) const NOW: u64 = 1_800_000_000;
 /// Of a job: see [`super`].
 const STEPS: usize = 8;
 
@@ -22,7 +22,7 @@ fn open(place: &Path) -> Lake {
 }
 
 /// Thirty events of two accounts, three classes and two days, not in the order of time.
-fn batches(name: &str) -> Vec<Batch> {
+pub(crate) fn batches(name: &str) -> Vec<Batch> {
     let batch = |machine: u8| {
         let records = (0..10_i64).map(|number| {
             let class = [1007, 1001, 424_242][usize::try_from(number % 3).unwrap()];
@@ -42,7 +42,7 @@ fn batches(name: &str) -> Vec<Batch> {
     (1..=3).map(batch).collect()
 }
 
-async fn append(lake: &Lake, name: &str) -> Appended {
+pub(crate) async fn append(lake: &Lake, name: &str) -> Appended {
     let mut sum = Appended::default();
     for batch in batches(name) {
         let appended = lake.append(batch).await.unwrap();
@@ -74,7 +74,7 @@ fn rows(place: &Path) -> usize {
     rows
 }
 
-fn all(lake: &Lake, order: Order) -> Vec<Event> {
+pub(crate) fn all(lake: &Lake, order: Order) -> Vec<Event> {
     let answer = lake.query(&Query { order, ..Query::default() }).unwrap();
     assert_eq!((answer.next, answer.unreadable), (None, 0));
     answer.events

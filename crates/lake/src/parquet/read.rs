@@ -90,6 +90,17 @@ fn read_groups(
     Ok(())
 }
 
+/// The first and last time of all events of a file, from its footer.
+pub(crate) fn span(file: Sealed) -> io::Result<(i64, i64)> {
+    let reader = SerializedFileReader::new(file).map_err(failed)?;
+    let mut span = (i64::MAX, i64::MIN);
+    for number in 0..reader.num_row_groups() {
+        let (first, last) = times(reader.get_row_group(number).map_err(failed)?.as_ref());
+        span = (span.0.min(first), span.1.max(last));
+    }
+    Ok(span)
+}
+
 fn column(group: &dyn RowGroupReader, path: &str) -> Option<usize> {
     group.metadata().columns().iter().position(|column| column.column_path().string() == path)
 }

@@ -4,6 +4,7 @@ pub(crate) mod best;
 mod filter;
 mod follow;
 pub(crate) mod scan;
+mod tree;
 
 use std::io;
 

@@ -1,0 +1,380 @@
+//! Delivery: finished Parquet goes to a bucket.
+//!
+//! Compaction does not know of it: what it makes is in the local tree, durably, before segments of the log go. From there a
+//! file is *delivered* to the bucket under its path in the tree, and stays on the local disk as long as there is room:
+//!
+//! 1. The file is put into the bucket. (A crash: it is put there again, the same bytes under the same key. No other attempt or
+//!    lake ever uses that name, see [`layout::file_name`].)
+//! 2. The list of its day names it, durably. From here on the local file is a copy.
+//! 3. Once that is so for all files of a job, the mark says so, durably. (A crash before: the lists tell which files need not
+//!    be put again.)
+//!
+//! While the bucket is away, Parquet gathers on the local disk. When as much waits as may be there, compaction pauses; then the
+//! log gets as long as it may, and telemetry is refused until something was delivered. Nothing that was acknowledged goes,
+//! except by its age.
+//!
+//! Removing goes the other way: the list says that a file is going, the local copy is removed, then the object, then the line.
+//! Nothing is ever removed from the bucket that a list does not name.
+
+pub(crate) mod index;
+mod mark;
+#[cfg(test)]
+mod tests;
+
+use core::sync::atomic::{AtomicBool, Ordering};
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use inborn_identity::UnixTime;
+
+use self::index::Entry;
+pub(crate) use self::mark::Mark;
+use crate::bucket::Bucket;
+use crate::files;
+use crate::layout::{self, DayDirectory};
+use crate::parquet::read;
+use crate::parquet::sealed::{Seal, Sealed};
+use crate::recent::Key;
+use crate::settings::{DELIVERY_RETRY_SECONDS_MAX, Settings};
+use crate::shelf::Shelf;
+
+/// So many files are looked for at a time: bounds memory after the bucket was away for long.
+const PASS_FILES_MAX: usize = 1024;
+
+/// How often what is old is looked for.
+const RETIRE_SECONDS: u64 = 60;
+
+/// Puts finished Parquet into a bucket. One at a time.
+pub(crate) struct Deliverer {
+    pub(crate) directory: PathBuf,
+    pub(crate) settings: Settings,
+    pub(crate) key: Key,
+    pub(crate) shelf: Arc<Shelf>,
+    pub(crate) bucket: Arc<dyn Bucket>,
+    pub(crate) is_closing: Arc<AtomicBool>,
+    /// The last job of which everything is delivered.
+    job: u64,
+    failures: u32,
+    retry_at: Option<Instant>,
+    retired_at: Option<UnixTime>,
+}
+
+/// A day as retention sees it.
+struct Kept {
+    day: DayDirectory,
+    entries: Vec<Entry>,
+    is_old: bool,
+}
+
+impl Deliverer {
+    pub(crate) fn new(
+        (directory, settings, key): (PathBuf, Settings, Key),
+        shelf: Arc<Shelf>,
+        bucket: Arc<dyn Bucket>,
+        is_closing: Arc<AtomicBool>,
+        mark: Option<&Mark>,
+    ) -> io::Result<Self> {
+        let job = mark.map_or(0, |mark| mark.job);
+        let (failures, retry_at, retired_at) = (0, None, None);
+        let one = Self { directory, settings, key, shelf, bucket, is_closing, job, failures, retry_at, retired_at };
+        if mark.is_none() {
+            one.mark(0)?;
+        }
+        one.count_waiting()?;
+        Ok(one)
+    }
+
+    /// Delivers what is finished, and removes what is old, if it is time to.
+    pub(crate) fn run(&mut self, now: UnixTime) {
+        if self.retry_at.is_some_and(|at| Instant::now() < at) {
+            return;
+        }
+        let delivered = self.deliver();
+        let is_due = |last: UnixTime| now.since(last) >= RETIRE_SECONDS || now < last;
+        let retired = if self.retired_at.is_none_or(is_due) { self.retire(now) } else { Ok(()) };
+        if retired.is_ok() {
+            self.retired_at = Some(now);
+        }
+        match delivered.and(retired) {
+            Ok(()) => {
+                if self.failures > 0 {
+                    tracing::info!(bucket = self.bucket.address(), "telemetry is delivered again");
+                }
+                (self.failures, self.retry_at) = (0, None);
+                self.shelf.tally.delivery_works();
+            }
+            Err(error) => {
+                self.failures = self.failures.saturating_add(1);
+                let wait = retry_after(self.failures);
+                self.retry_at = Instant::now().checked_add(wait);
+                let (waiting, seconds) = (self.shelf.waiting(), wait.as_secs());
+                let (files, bytes) = (waiting.files, waiting.bytes);
+                tracing::warn!(bucket = self.bucket.address(), files, bytes, seconds, %error,
+                    "telemetry waits to be delivered, and is tried again");
+                self.shelf.tally.delivery_failed(&error);
+            }
+        }
+    }
+
+    /// What was tried in vain is tried again at once.
+    #[cfg(test)]
+    pub(crate) fn forget_failure(&mut self) {
+        (self.retry_at, self.retired_at) = (None, None);
+    }
+
+    fn is_closing(&self) -> bool {
+        self.is_closing.load(Ordering::Relaxed)
+    }
+
+    fn mark(&self, job: u64) -> io::Result<()> {
+        Mark { bucket: self.bucket.address().into(), job }.write(&self.directory)
+    }
+
+    fn deliver(&mut self) -> io::Result<()> {
+        loop {
+            let done = self.shelf.snapshot().job;
+            if self.job >= done {
+                self.shelf.nothing_waits(done);
+                return Ok(());
+            }
+            let (found, is_all) = self.undelivered(done)?;
+            let last = found.last().map_or(done, |(job, _)| *job);
+            let mut jobs: BTreeMap<u64, Vec<PathBuf>> = BTreeMap::new();
+            for (job, path) in found {
+                jobs.entry(job).or_default().push(path);
+            }
+            for (job, paths) in jobs {
+                if !self.put_all(&paths)? {
+                    return Ok(());
+                }
+                // Of the last one there may be files that were not looked at.
+                if is_all || job < last {
+                    self.job = job;
+                    self.mark(job)?;
+                }
+            }
+            if is_all {
+                self.job = done;
+                self.mark(done)?;
+            }
+        }
+    }
+
+    /// The first files that no list names, by their jobs, and whether there are no more.
+    fn undelivered(&self, done: u64) -> io::Result<(BTreeSet<(u64, PathBuf)>, bool)> {
+        let mut found = BTreeSet::new();
+        let mut is_all = true;
+        for day in layout::directories(&self.directory, &|_| true, &|_| true)? {
+            let mut waiting = layout::files(&day.path)?;
+            waiting.retain(|(job, _)| *job > self.job && *job <= done);
+            if waiting.is_empty() {
+                continue;
+            }
+            let listed: BTreeSet<_> = index::read(&day.path)?.into_iter().map(|entry| entry.name).collect();
+            for (job, path) in waiting {
+                if listed.contains(name(&path)) {
+                    continue;
+                }
+                found.insert((job, path));
+                if found.len() > PASS_FILES_MAX {
+                    found.pop_last();
+                    is_all = false;
+                }
+            }
+        }
+        Ok((found, is_all))
+    }
+
+    /// Puts files into the bucket and on the lists; `false` if it was interrupted. What was done before an error is kept.
+    fn put_all(&self, paths: &[PathBuf]) -> io::Result<bool> {
+        let mut done: BTreeMap<&Path, Vec<Entry>> = BTreeMap::new();
+        let mut outcome = Ok(true);
+        for path in paths {
+            if self.is_closing() {
+                outcome = Ok(false);
+                break;
+            }
+            match self.put(path) {
+                Ok(entry) => done.entry(path.parent().unwrap_or(path)).or_default().extend(entry),
+                Err(error) => {
+                    outcome = Err(error);
+                    break;
+                }
+            }
+        }
+        for (day, new) in done {
+            let mut entries = index::read(day)?;
+            entries.retain(|entry| new.iter().all(|other| other.name != entry.name));
+            let (files, bytes) = (new.len() as u64, new.iter().map(|entry| entry.length).sum());
+            entries.extend(new);
+            index::write(day, &entries)?;
+            self.shelf.waits_less(files, bytes);
+            self.shelf.tally.delivered(files, bytes);
+        }
+        outcome
+    }
+
+    /// `None`: its age was faster.
+    fn put(&self, path: &Path) -> io::Result<Option<Entry>> {
+        let file = match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file?,
+        };
+        let length = file.metadata()?.len();
+        let seal = Seal::new(&self.key, name(path));
+        let span = Sealed::open(Box::new(file.try_clone()?), length, seal).and_then(read::span);
+        let (first_ms, last_ms) = span.unwrap_or_else(|error| {
+            // It will not be better for waiting, and others may be able to read some of it.
+            tracing::error!(file = %path.display(), %error, "a file of telemetry cannot be read: it is delivered as it is");
+            (i64::MIN, i64::MAX)
+        });
+        self.bucket.put(&self.key_of(path), file)?;
+        Ok(Some(Entry { name: name(path).into(), length, first_ms, last_ms, is_going: false }))
+    }
+
+    /// Under which key a file of the tree is in the bucket.
+    fn key_of(&self, path: &Path) -> String {
+        path.strip_prefix(&self.directory).unwrap_or(path).to_string_lossy().into_owned()
+    }
+
+    fn count_waiting(&self) -> io::Result<()> {
+        let done = self.shelf.snapshot().job;
+        let (mut count, mut bytes) = (0, 0);
+        for day in layout::directories(&self.directory, &|_| true, &|_| true)? {
+            for (job, path) in layout::files(&day.path)? {
+                if job > self.job && job <= done {
+                    count += 1;
+                    bytes += length(&path);
+                }
+            }
+        }
+        self.shelf.waits_more(count, bytes);
+        Ok(())
+    }
+
+    /// Removes what is older, or more, than the settings allow, and local copies that there is no room for.
+    fn retire(&self, now: UnixTime) -> io::Result<()> {
+        let mut days = Vec::new();
+        let mut failed = Ok(());
+        for day in layout::directories(&self.directory, &|_| true, &|_| true)? {
+            let is_old = now >= day.day.end() && now.since(day.day.end()) >= self.settings.retention_seconds;
+            match index::read(&day.path) {
+                Ok(entries) => days.push(Kept { day, entries, is_old }),
+                Err(error) => {
+                    tracing::error!(%error, "what of a day is in the bucket cannot be told: nothing of it is removed");
+                    failed = Err(error);
+                }
+            }
+        }
+        days.sort_by(|one, other| (one.day.day, &one.day.path).cmp(&(other.day.day, &other.day.path)));
+        let staying = days.iter().flat_map(|kept| &kept.entries).filter(|entry| !entry.is_going);
+        let mut total: u64 = staying.map(|entry| entry.length).sum();
+        for kept in &mut days {
+            self.let_go(kept, &mut total)?;
+        }
+        self.evict(&days)?;
+        for kept in &mut days {
+            if self.is_closing() {
+                break;
+            }
+            self.delete(kept)?;
+        }
+        failed
+    }
+
+    /// Says what of a day is to go, and removes that from the local disk.
+    fn let_go(&self, kept: &mut Kept, total: &mut u64) -> io::Result<()> {
+        let mut gone = Vec::new();
+        for entry in kept.entries.iter_mut().filter(|entry| !entry.is_going) {
+            if kept.is_old || *total > self.settings.parquet_bytes_max {
+                entry.is_going = true;
+                *total = total.saturating_sub(entry.length);
+                gone.push(entry.name.clone());
+            }
+        }
+        if !gone.is_empty() {
+            index::write(&kept.day.path, &kept.entries)?;
+        }
+        let local = if kept.is_old || !gone.is_empty() { layout::files(&kept.day.path)? } else { Vec::new() };
+        let done = self.shelf.snapshot().job;
+        for (job, path) in local {
+            let is_listed = gone.iter().any(|name| **name == *self::name(&path));
+            // What a job that is not done has made is that job's.
+            if is_listed || (kept.is_old && job <= done) {
+                let bytes = length(&path);
+                files::remove(&path)?;
+                let is_delivered = kept.entries.iter().any(|entry| *entry.name == *self::name(&path));
+                if job > self.job && !is_delivered {
+                    self.shelf.waits_less(1, bytes);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes local copies, the oldest first, until the rest may stay.
+    fn evict(&self, days: &[Kept]) -> io::Result<()> {
+        let mut local = Vec::new();
+        let mut total = 0;
+        for kept in days {
+            let listed: BTreeSet<&str> = kept.entries.iter().map(|entry| &*entry.name).collect();
+            for (_, path) in layout::files(&kept.day.path)? {
+                total += length(&path);
+                if listed.contains(name(&path)) {
+                    local.push(path);
+                }
+            }
+        }
+        for path in local {
+            if total <= self.settings.local_bytes_max {
+                break;
+            }
+            let bytes = length(&path);
+            files::remove(&path)?;
+            total = total.saturating_sub(bytes);
+        }
+        Ok(())
+    }
+
+    /// Removes from the bucket what is to go, and then from the list.
+    fn delete(&self, kept: &mut Kept) -> io::Result<()> {
+        let going: Vec<_> = kept.entries.iter().filter(|entry| entry.is_going).map(|one| one.name.clone()).collect();
+        if going.is_empty() {
+            return Ok(());
+        }
+        let mut gone = BTreeSet::new();
+        let mut outcome = Ok(());
+        for name in going {
+            outcome = self.bucket.delete(&self.key_of(&kept.day.path.join(&*name)));
+            if outcome.is_err() || self.is_closing() {
+                break;
+            }
+            gone.insert(name);
+        }
+        if !gone.is_empty() {
+            kept.entries.retain(|entry| !gone.contains(&entry.name));
+            index::write(&kept.day.path, &kept.entries)?;
+        }
+        outcome
+    }
+}
+
+/// How long nothing is tried after so many failures.
+fn retry_after(failures: u32) -> Duration {
+    let seconds = 1_u64.checked_shl(failures.saturating_sub(1)).unwrap_or(u64::MAX);
+    Duration::from_secs(seconds.min(DELIVERY_RETRY_SECONDS_MAX))
+}
+
+fn name(path: &Path) -> &str {
+    path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
+}
+
+/// As it is now; nothing if it is gone.
+fn length(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |file| file.len())
+}
