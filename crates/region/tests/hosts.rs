@@ -56,6 +56,11 @@ async fn a_token_lets_one_host_in_and_no_second() {
     assert_eq!(certificate.host.to_string(), answer["host"]);
     assert_eq!(certificate.public_key, host.key.public_key());
     assert!(refused("join-token-refused")(&Host::new().join(&at, token.secret()).await), "a used one");
+    let audit = running.audit();
+    let joined: Vec<_> = audit.iter().filter(|line| line["eventName"] == "Inborn.HostJoined").collect();
+    assert_eq!(joined.len(), 1, "who was refused has not joined: {joined:?}");
+    assert_eq!(joined[0]["requestParameters"]["hostId"], answer["host"]);
+    assert_eq!(joined[0]["sourceIPAddress"], "127.0.0.1");
     let token = join_token(&running, "&Seconds=60").await;
     running.clock.advance(60);
     assert!(refused("join-token-refused")(&Host::new().join(&at, token.secret()).await), "one that has ended");

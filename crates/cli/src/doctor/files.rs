@@ -11,6 +11,7 @@ use super::{Finding, Patient};
 use crate::clock::SystemClock;
 use crate::operations::{DISK_FREE_MIN_BYTES, disk_free};
 use crate::serving::{AUDIT_DIRECTORY, AUDIT_FILE, DATABASE, KEY_FILE, OPERATOR_ENV};
+use crate::settings::Key;
 
 /// With less than this, somebody should make room before it is urgent.
 const DISK_LOW_BYTES: u64 = 1 << 30;
@@ -24,7 +25,8 @@ const DISK: &str = "disk";
 const AUDIT: &str = "audit";
 const CLOCK: &str = "clock";
 
-pub(super) fn look(patient: &Patient) -> Vec<Finding> {
+/// `source` is where the key is to come from, if the settings can be read.
+pub(super) fn look(patient: &Patient, source: Option<&Key>) -> Vec<Finding> {
     let data = &patient.data;
     let metadata = match std::fs::metadata(data) {
         Ok(metadata) => metadata,
@@ -44,7 +46,7 @@ pub(super) fn look(patient: &Patient) -> Vec<Finding> {
         let found = format!("{} cannot be looked into: {error}", data.display());
         return vec![Finding::problem(DIRECTORY, found, "run this as its owner, or as root")];
     }
-    vec![directory(data, &metadata), key(data), modes(data), disk(data), audit(data), clock(data)]
+    vec![directory(data, &metadata), key(data, source), modes(data), disk(data), audit(data), clock(data)]
 }
 
 fn directory(data: &Path, metadata: &std::fs::Metadata) -> Finding {
@@ -56,10 +58,23 @@ fn directory(data: &Path, metadata: &std::fs::Metadata) -> Finding {
     Finding::fine(DIRECTORY, format!("{place}, mode {mode:04o}"))
 }
 
-fn key(data: &Path) -> Finding {
-    let path = data.join(KEY_FILE);
+fn key(data: &Path, source: Option<&Key>) -> Finding {
+    let path = match source {
+        // It may ask somebody, or count who asks: a doctor does not run it.
+        Some(Key::Command(argv)) => {
+            let program = argv.first().map_or("a program", String::as_str);
+            return Finding::fine(KEY, format!("{program} prints it: keep what it needs apart from the database"));
+        }
+        Some(Key::Credential(path)) => path.clone(),
+        Some(Key::File) | None => data.join(KEY_FILE),
+    };
     let is_sealed = data.join(DATABASE).exists();
     match inborn_region::check_key_file(&path) {
+        Err(inborn_region::KeyFileError::Missing(_)) if source.is_none() => Finding::hint(
+            KEY,
+            format!("{} is not there, and the settings that may say where it is cannot be read", path.display()),
+            "run this where the region runs, with its environment",
+        ),
         Ok(()) => Finding::fine(KEY, format!("{}: have a copy of it apart from the database", path.display())),
         Err(inborn_region::KeyFileError::Missing(_)) if !is_sealed => {
             Finding::hint(KEY, "there is none, and nothing is sealed with one", "`inborn up` makes it")
@@ -215,9 +230,21 @@ mod tests {
     #[test]
     fn a_missing_key_is_a_problem_only_where_something_is_sealed() {
         let base = tempfile::tempdir().unwrap();
-        assert_eq!(key(base.path()).verdict, Verdict::Hint);
+        assert_eq!(key(base.path(), Some(&Key::File)).verdict, Verdict::Hint);
         std::fs::write(base.path().join(DATABASE), "").unwrap();
-        let finding = key(base.path());
+        let finding = key(base.path(), Some(&Key::File));
         assert!(finding.verdict == Verdict::Problem && finding.found.contains("backup"), "{finding:?}");
+        assert_eq!(key(base.path(), None).verdict, Verdict::Hint, "it may be elsewhere");
+    }
+
+    #[test]
+    fn a_key_from_elsewhere_is_looked_for_there() {
+        let base = tempfile::tempdir().unwrap();
+        std::fs::write(base.path().join(DATABASE), "").unwrap();
+        let finding = key(base.path(), Some(&Key::Command(vec!["/usr/bin/age".to_owned(), "-d".to_owned()])));
+        assert!(finding.verdict == Verdict::Fine && finding.found.starts_with("/usr/bin/age "), "{finding:?}");
+        let credential = base.path().join("key");
+        let finding = key(base.path(), Some(&Key::Credential(credential.clone())));
+        assert!(finding.verdict == Verdict::Problem && finding.found.contains("key"), "{finding:?}");
     }
 }

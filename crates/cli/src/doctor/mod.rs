@@ -92,8 +92,9 @@ async fn examine(data: Option<&Path>) -> Vec<Finding> {
             match place {
                 Ok(data) => {
                     let patient = Patient { data, running };
-                    findings.extend(files::look(&patient));
-                    findings.extend(network::look(&patient, settings(&patient)).await);
+                    let settings = settings(&patient);
+                    findings.extend(files::look(&patient, settings.as_ref().ok().map(|settings| &settings.key)));
+                    findings.extend(network::look(&patient, settings).await);
                 }
                 Err(error) => findings.push(Finding::problem("data directory", format!("{error:#}"), "name it")),
             }

@@ -6,7 +6,7 @@ use http::header::{HOST, USER_AGENT};
 use inborn_credential::Caller;
 use inborn_identity::{AccountId, InstanceId, UnixTime};
 use inborn_ssh::{HostKeySet, PublicKey};
-use inborn_store::Session;
+use inborn_store::{Host, Session};
 use inborn_wire::query::Parameters;
 use serde_json::{Map, Value, json};
 
@@ -187,6 +187,25 @@ impl RegionServer {
                 "fingerprints": offered.keys.iter().map(PublicKey::fingerprint).collect::<Vec<_>>(),
             }),
             response_elements: json!({ "outcome": offered.outcome, "servedDigest": offered.served }),
+        };
+        self.record_event(event, now);
+    }
+
+    /// Appends the line about a host that has joined: nobody signs for that, the token came from an operator.
+    pub(crate) fn record_joined_host(&self, host: &Host, source: IpAddr, now: UnixTime) {
+        let event = ServiceEvent {
+            name: "Inborn.HostJoined",
+            service: "ec2.amazonaws.com",
+            account: self.identity().account,
+            source: &source.to_string(),
+            caller: None,
+            error: None,
+            request_parameters: json!({
+                "hostId": host.id.to_string(),
+                "name": host.name,
+                "accounts": host.accounts.iter().map(AccountId::to_string).collect::<Vec<_>>(),
+            }),
+            response_elements: Value::Null,
         };
         self.record_event(event, now);
     }

@@ -84,7 +84,7 @@ impl HostsEndpoint {
     /// Answers one request.
     pub async fn respond(self: Arc<Self>, request: Request<Incoming>, peer: Arc<Peer>) -> Response<Full<Bytes>> {
         let answer = match (request.method(), request.uri().path()) {
-            (&Method::POST, JOIN) => to_json(self.join(request.into_body()).await),
+            (&Method::POST, JOIN) => to_json(self.join(request.into_body(), &peer).await),
             (&Method::POST, path) if [RENEW, MACHINES, CREDENTIALS, DOCUMENT].contains(&path) => {
                 let path = path.to_owned();
                 self.of_host(&path, request.into_body(), &peer).await
@@ -169,7 +169,7 @@ impl HostsEndpoint {
         }
     }
 
-    async fn join(&self, body: Incoming) -> Answer<Joined> {
+    async fn join(&self, body: Incoming, peer: &Peer) -> Answer<Joined> {
         // Read before it has a place: who sends it slowly keeps nobody out.
         let Join { secret, name, public_key } = read(body, SMALL_BYTES_MAX).await?;
         let Ok(_place) = self.joins.try_acquire() else {
@@ -179,6 +179,7 @@ impl HostsEndpoint {
         let region = &self.region;
         match region.join_host(&secret, name, public_key, region.now()).await {
             Ok((host, certificate)) => {
+                region.record_joined_host(&host, peer.address.ip(), region.now());
                 let identity = region.identity();
                 Ok(Joined {
                     host: host.id,
