@@ -472,7 +472,7 @@ pub(crate) fn since(text: &str) -> Result<Since, String> {
 }
 
 /// A path that may be empty: a variable that is set to nothing is one that is not set.
-fn path() -> impl TypedValueParser<Value = PathBuf> {
+pub(crate) fn path() -> impl TypedValueParser<Value = PathBuf> {
     OsStringValueParser::new().map(PathBuf::from)
 }
 

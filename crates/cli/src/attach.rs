@@ -10,6 +10,8 @@ use inborn_identity::{InstanceId, MacAddress};
 use serde_json::json;
 
 use crate::arguments::{self, Attach, Detach, Output};
+use crate::directory;
+use crate::host_agent::{self, HostIdentity};
 use crate::operator::Operator;
 use crate::output;
 
@@ -69,29 +71,44 @@ pub(crate) async fn attach(arguments: &Attach) -> anyhow::Result<()> {
         mac: arguments.place.mac,
         port: arguments.loopback.filter(|port| *port != 0),
     };
-    let operator = Operator::find(&arguments.region).await?;
-    let machine = operator.machine(&arguments.machine).await?;
-    let instance: InstanceId = machine.id.parse().context("the region's answer names no instance")?;
-    let kind = request(&ControlClient::new(&operator.ready().data), instance, wanted).await?;
+    let (control, instance) = find(&arguments.region, &arguments.machine).await?;
+    let kind = request(&control, instance, wanted).await?;
     let (endpoint, worth) = (kind.endpoint(), format!("{}: {}", kind.strength(), kind.meaning()));
+    let id = instance.to_string();
     let mut out = std::io::stdout().lock();
     match arguments.output {
         Output::Json => {
-            let facts = json!({ "instance_id": machine.id, "metadata_endpoint": endpoint, "attachment": worth });
+            let facts = json!({ "instance_id": id, "metadata_endpoint": endpoint, "attachment": worth });
             writeln!(out, "{:#}", output::Json(&facts))?;
         }
         Output::Table => {
-            output::fields(&mut out, &[("instance", &machine.id), ("metadata", &endpoint), ("attachment", &worth)])?
+            output::fields(&mut out, &[("instance", &id), ("metadata", &endpoint), ("attachment", &worth)])?
         }
     }
     Ok(())
 }
 
 pub(crate) async fn detach(arguments: &Detach) -> anyhow::Result<()> {
-    let operator = Operator::find(&arguments.region).await?;
-    let machine = operator.machine(&arguments.machine).await?;
-    let instance: InstanceId = machine.id.parse().context("the region's answer names no instance")?;
-    Ok(ControlClient::new(&operator.ready().data).detach(instance).await?)
+    let (control, instance) = find(&arguments.region, &arguments.machine).await?;
+    Ok(control.detach(instance).await?)
+}
+
+/// The machine that is meant, and who attaches it: a running `up`, which its operator asks, or a host apart from its region,
+/// which knows the machines that were placed on it.
+async fn find(region: &arguments::Region, name_or_id: &str) -> anyhow::Result<(ControlClient, InstanceId)> {
+    let data = match arguments::named(region.data.as_ref()) {
+        Some(data) => data.to_owned(),
+        None => directory::default_path()?,
+    };
+    if HostIdentity::is_in(&data) {
+        let control = ControlClient::new(&data);
+        let instance = host_agent::find(&control, name_or_id).await?;
+        return Ok((control, instance));
+    }
+    let operator = Operator::find(region).await?;
+    let machine = operator.machine(name_or_id).await?;
+    let instance = machine.id.parse().context("the region's answer names no instance")?;
+    Ok((ControlClient::new(&operator.ready().data), instance))
 }
 
 #[cfg(test)]

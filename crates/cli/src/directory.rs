@@ -60,7 +60,7 @@ impl DataDirectory {
         match lock_soon(&lock) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => bail!(
-                "another `inborn up` is running on {}: stop it, or use another directory (--data DIR)",
+                "another `inborn up` or `inborn host` is running on {}: stop it, or use another directory (--data DIR)",
                 path.display()
             ),
             Err(TryLockError::Error(error)) => {

@@ -1,6 +1,7 @@
 //! `inborn hosts`, `inborn host`: hosts apart from their region. Operations of ours, signed by the operator.
 
 use std::io::Write;
+use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
@@ -8,6 +9,7 @@ use roxmltree::{Document, Node};
 use serde_json::{Value, json};
 
 use crate::arguments::{Output, Region};
+use crate::host_agent;
 use crate::operator::{Local, Operator};
 use crate::output;
 
@@ -33,13 +35,28 @@ pub(crate) struct Hosts {
 }
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Host {
     #[command(subcommand)]
-    command: HostCommand,
+    command: Option<HostCommand>,
+    #[command(flatten)]
+    serve: host_agent::Serve,
+}
+
+impl Host {
+    /// What serves until it is stopped, rather than asks and is done.
+    pub(crate) const fn serves(&self) -> bool {
+        self.command.is_none()
+    }
 }
 
 #[derive(Debug, Subcommand)]
 enum HostCommand {
+    /// Let this computer join a region as a host, with a token that its operator has made
+    #[command(after_help = host_agent::JOIN_HELP)]
+    Join(host_agent::Join),
+    /// Show what this host serves, and when it last heard its region
+    Status(host_agent::Status),
     /// Print a token that lets one host join, once
     Token(Token),
     /// Let a host keep the machines it has, and give it no more
@@ -69,11 +86,15 @@ struct Named {
     id: String,
 }
 
-pub(crate) async fn host(arguments: &Host) -> anyhow::Result<()> {
-    match &arguments.command {
-        HostCommand::Token(arguments) => token(arguments).await,
-        HostCommand::Drain(named) => change("Inborn.DrainHost", named).await,
-        HostCommand::Evict(named) => change("Inborn.EvictHost", named).await,
+pub(crate) async fn host(arguments: &Host) -> anyhow::Result<ExitCode> {
+    let done = |()| ExitCode::SUCCESS;
+    let Some(command) = &arguments.command else { return host_agent::serve(&arguments.serve).await };
+    match command {
+        HostCommand::Status(arguments) => host_agent::status(arguments).await.map(done),
+        HostCommand::Join(arguments) => host_agent::join(arguments).await,
+        HostCommand::Token(arguments) => token(arguments).await.map(done),
+        HostCommand::Drain(named) => change("Inborn.DrainHost", named).await.map(done),
+        HostCommand::Evict(named) => change("Inborn.EvictHost", named).await.map(done),
     }
 }
 

@@ -16,6 +16,7 @@ mod epoch;
 mod exec;
 mod guardduty;
 mod hook;
+mod host_agent;
 mod hosts;
 mod inside;
 mod launch;
@@ -82,6 +83,13 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
             runtime.block_on(region::region(&arguments)).map(done)
         }
+        Command::Host(arguments) if arguments.serves() => {
+            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+            let result = runtime.block_on(hosts::host(&arguments));
+            // A name that is still being looked up is no reason to wait.
+            runtime.shutdown_background();
+            result
+        }
         Command::Sensor(arguments) => {
             // Files are written and /proc is read while the network is waited for.
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -110,7 +118,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
                     Command::Release(arguments) => quarantine::release(&arguments).await.map(done),
                     Command::Epoch(arguments) => epoch::epoch(&arguments).await.map(done),
                     Command::Hosts(arguments) => hosts::hosts(&arguments).await.map(done),
-                    Command::Host(arguments) => hosts::host(&arguments).await.map(done),
+                    Command::Host(arguments) => hosts::host(&arguments).await,
                     Command::Ca(ca) => certificates::ca(&ca).map(done),
                     Command::Exec(command) => exec::exec(&command).await,
                     Command::Role(role) => management::role(&role).await.map(done),

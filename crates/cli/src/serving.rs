@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
@@ -33,6 +33,7 @@ use crate::certificates::{self, Published};
 use crate::clock::SystemClock;
 use crate::detection;
 use crate::directory::{self, DataDirectory, Ready};
+use crate::host_agent::HostIdentity;
 use crate::operations::Operations;
 use crate::settings::Settings;
 
@@ -40,7 +41,7 @@ pub(crate) const DATABASE: &str = "inborn.db";
 pub(crate) const KEY_FILE: &str = "epoch.key";
 pub(crate) const OPERATOR_ENV: &str = "operator.env";
 /// What was put into the kernel's network state and has to be taken away.
-const NETWORK_RECORD: &str = "network.json";
+pub(crate) const NETWORK_RECORD: &str = "network.json";
 /// The files of sets of addresses, put there by hand.
 const LISTS_DIRECTORY: &str = "lists";
 /// What machines told of what they see.
@@ -176,6 +177,12 @@ pub(crate) async fn open_region(
     directory: &DataDirectory,
     clock: Arc<dyn Clock>,
 ) -> anyhow::Result<Arc<RegionServer>> {
+    if HostIdentity::is_in(directory.path()) {
+        bail!(
+            "{} is the data directory of a host apart from its region: name another one with --data DIR",
+            directory.path().display()
+        );
+    }
     let store: Arc<dyn Store> = match &settings.store {
         Some(store) => store.open().await?,
         None if settings.ephemeral => Arc::new(SqliteStore::in_memory()?),

@@ -369,7 +369,7 @@ fn epochs(days: u32) -> EpochSettings {
 }
 
 /// What the kernel calls this computer.
-fn computer_name() -> String {
+pub(crate) fn computer_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 

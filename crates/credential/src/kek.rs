@@ -18,9 +18,9 @@ pub enum KekError {
     /// Not sealed under this key with this label, or changed since.
     #[error("this was not sealed under this key for this purpose, or it was changed since")]
     Refused,
-    /// More than a small secret.
-    #[error("a sealed secret has at most {} bytes", Kek::SECRET_LENGTH_MAX)]
-    TooLong,
+    /// More than may be sealed there.
+    #[error("what is sealed there has at most {0} bytes")]
+    TooLong(usize),
     /// The crypto library failed.
     #[error(transparent)]
     Crypto(#[from] CryptoError),
@@ -62,8 +62,16 @@ impl Kek {
     /// # Errors
     /// More than [`Kek::SECRET_LENGTH_MAX`] bytes, no randomness, or a failing crypto library.
     pub fn seal(&self, label: &str, plaintext: &[u8]) -> Result<Vec<u8>, KekError> {
-        if plaintext.len() > Self::SECRET_LENGTH_MAX {
-            return Err(KekError::TooLong);
+        self.seal_up_to(Self::SECRET_LENGTH_MAX, label, plaintext)
+    }
+
+    /// As [`Kek::seal`], of up to `length_max` bytes.
+    ///
+    /// # Errors
+    /// As [`Kek::seal`].
+    pub fn seal_up_to(&self, length_max: usize, label: &str, plaintext: &[u8]) -> Result<Vec<u8>, KekError> {
+        if plaintext.len() > length_max {
+            return Err(KekError::TooLong(length_max));
         }
         let mut nonce = [0; NONCE_LEN];
         rand::fill(&mut nonce).map_err(CryptoError::from)?;
@@ -91,8 +99,16 @@ impl Kek {
     /// # Errors
     /// Another key, another label, or a blob that is not whole.
     pub fn open(&self, label: &str, blob: &[u8]) -> Result<Zeroizing<Vec<u8>>, KekError> {
-        if blob.len() > Self::SECRET_LENGTH_MAX + OVERHEAD {
-            return Err(KekError::TooLong);
+        self.open_up_to(Self::SECRET_LENGTH_MAX, label, blob)
+    }
+
+    /// As [`Kek::open`], of up to `length_max` bytes.
+    ///
+    /// # Errors
+    /// As [`Kek::open`].
+    pub fn open_up_to(&self, length_max: usize, label: &str, blob: &[u8]) -> Result<Zeroizing<Vec<u8>>, KekError> {
+        if blob.len() > length_max.saturating_add(OVERHEAD) {
+            return Err(KekError::TooLong(length_max));
         }
         let (nonce, sealed) = blob
             .strip_prefix(&[VERSION])
@@ -158,9 +174,23 @@ mod tests {
             let blob = kek().seal("big", &vec![1; length]).unwrap();
             assert_eq!(kek().open("big", &blob).is_ok(), fits);
         }
-        assert_eq!(kek().seal("big", &vec![1; Kek::SECRET_LENGTH_MAX + 1]), Err(KekError::TooLong));
+        assert_eq!(
+            kek().seal("big", &vec![1; Kek::SECRET_LENGTH_MAX + 1]),
+            Err(KekError::TooLong(Kek::SECRET_LENGTH_MAX))
+        );
         let too_long = vec![1; Kek::SECRET_LENGTH_MAX + OVERHEAD + 1];
-        assert_eq!(kek().open("big", &too_long).unwrap_err(), KekError::TooLong);
+        assert_eq!(kek().open("big", &too_long).unwrap_err(), KekError::TooLong(Kek::SECRET_LENGTH_MAX));
+    }
+
+    #[test]
+    fn a_limit_of_ones_own_below_at_and_above() {
+        for (length, fits) in [(6, true), (7, true), (8, false)] {
+            let sealed = kek().seal_up_to(7, "few", &vec![1; length]);
+            assert_eq!(sealed.is_ok(), fits, "{length}");
+            let blob = kek().seal("few", &vec![1; length]).unwrap();
+            let opened = kek().open_up_to(7, "few", &blob).map(|plaintext| plaintext.len());
+            assert_eq!(opened, if fits { Ok(length) } else { Err(KekError::TooLong(7)) });
+        }
     }
 
     #[test]

@@ -48,7 +48,7 @@ pub use keyring::{Credential, InvalidToken, Keyring, KeyringError, MintError, Op
 pub use operators::{Operator, OperatorError};
 pub use schedule::{Generation, LIFE_MAX_SECONDS, LIFE_SECONDS, WINDOW_SECONDS, generation};
 pub use second_signature::{AgentKey, SecondSignature};
-pub use secret::{SecretAccessKey, SecretError, SessionToken, generate_long_lived};
+pub use secret::{SecretAccessKey, SecretError, SessionToken, SessionTokenError, generate_long_lived};
 
 /// The crypto library refused something it only refuses when it is broken or out of memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]

@@ -63,6 +63,11 @@ impl fmt::Debug for SecretAccessKey {
     }
 }
 
+/// A text that is not a session token. The text is not repeated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("a session token is 1 to {} characters of A-Z a-z 0-9 - _", SessionToken::LENGTH_MAX)]
+pub struct SessionTokenError;
+
 /// A session token: 132–286 characters of `A-Z a-z 0-9 - _`, so that it survives a shell, a URL and a printf format.
 ///
 /// It proves nothing without the secret, but together with a leaked secret it does: it is kept like one.
@@ -70,6 +75,19 @@ impl fmt::Debug for SecretAccessKey {
 pub struct SessionToken(String);
 
 impl SessionToken {
+    /// The longest token that is taken from elsewhere, in characters: more than any that this version makes.
+    pub const LENGTH_MAX: usize = 512;
+
+    /// Takes a token that somebody else has made. Whether it is one shows when it is used.
+    ///
+    /// # Errors
+    /// Another length or alphabet.
+    pub fn new(text: &str) -> Result<Self, SessionTokenError> {
+        let is_fine = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        let is_well_formed = (1..=Self::LENGTH_MAX).contains(&text.len()) && text.bytes().all(is_fine);
+        if is_well_formed { Ok(Self(text.to_owned())) } else { Err(SessionTokenError) }
+    }
+
     pub(crate) fn from_characters(characters: Vec<u8>) -> Self {
         Self(String::from_utf8(characters).unwrap_or_default())
     }
@@ -111,6 +129,17 @@ pub fn generate_long_lived(account: AccountId) -> Result<(AccessKeyId, SecretAcc
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tokens_of_others_below_at_and_above_their_limits() {
+        for (length, fits) in [(0, false), (1, true), (511, true), (512, true), (513, false)] {
+            let text = "a".repeat(length);
+            assert_eq!(SessionToken::new(&text).is_ok_and(|token| token.expose() == text), fits, "{length}");
+        }
+        for text in ["a b", "a%", "a\n", "a\"", "é"] {
+            assert_eq!(SessionToken::new(text), Err(SessionTokenError));
+        }
+    }
 
     #[test]
     fn secrets_are_forty_characters_of_base64() {

@@ -71,6 +71,9 @@ pub struct MachinesChanged {
     pub gone: Vec<InstanceId>,
     /// Whether there is more to tell at once.
     pub more: bool,
+    /// Over how many seconds the region's hosts shall spread when they come back all at once.
+    #[serde(default)]
+    pub spread_seconds: u64,
 }
 
 /// A record and its version.
@@ -143,6 +146,12 @@ pub struct MachineRecord {
     pub placement_partition: Option<u32>,
     /// When it was last started, in seconds since 1970.
     pub launch_time: u64,
+    /// Whether it is given no credentials, for as long as the region says so.
+    #[serde(default)]
+    pub is_withheld: bool,
+    /// What it was given that begins before this moment has ended, in seconds since 1970.
+    #[serde(default)]
+    pub credentials_since: u64,
 }
 
 impl fmt::Debug for MachineRecord {

@@ -9,8 +9,8 @@ use zeroize::Zeroizing;
 
 /// First word of the file, so that a person sees what it is and a later format can be told apart.
 const MAGIC: &str = "inborn-key-1";
-/// Bytes of the key.
-pub(crate) const KEY_BYTES: usize = inborn_credential::Kek::BYTES;
+/// Bytes of a key-encryption key.
+pub const KEY_BYTES: usize = inborn_credential::Kek::BYTES;
 /// The file is 1 line of 78 characters; anything much longer is not ours.
 pub(crate) const FILE_BYTES_MAX: u64 = 256;
 /// The mode it must have.
@@ -82,7 +82,7 @@ pub enum KeyFileError {
 ///
 /// # Errors
 /// Missing, readable by others than its owner, or not a key file.
-pub(crate) fn read(path: &Path) -> Result<Zeroizing<[u8; KEY_BYTES]>, KeyFileError> {
+pub fn read(path: &Path) -> Result<Zeroizing<[u8; KEY_BYTES]>, KeyFileError> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(KeyFileError::Missing(path.into())),
@@ -112,7 +112,7 @@ pub(crate) fn parse(text: &str) -> Option<Zeroizing<[u8; KEY_BYTES]>> {
 ///
 /// # Errors
 /// Missing, or not a key.
-pub(crate) fn read_credential(path: &Path) -> Result<Zeroizing<[u8; KEY_BYTES]>, KeyFileError> {
+pub fn read_credential(path: &Path) -> Result<Zeroizing<[u8; KEY_BYTES]>, KeyFileError> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -143,7 +143,7 @@ pub fn check(path: &Path) -> Result<(), KeyFileError> {
 ///
 /// # Errors
 /// The file exists, or cannot be written.
-pub(crate) fn create(path: &Path) -> Result<Zeroizing<[u8; KEY_BYTES]>, KeyFileError> {
+pub fn create(path: &Path) -> Result<Zeroizing<[u8; KEY_BYTES]>, KeyFileError> {
     let io = |source| KeyFileError::Io { path: path.into(), source };
     let mut key = Zeroizing::new([0; KEY_BYTES]);
     aws_lc_rs::rand::fill(&mut key[..]).map_err(|_| KeyFileError::NoRandomness)?;

@@ -83,7 +83,10 @@ pub use high_water::Older;
 pub use hosts::HostsEndpoint;
 pub use identity::{RegionIdentity, private_address};
 pub use inborn_telemetry::Foreign;
-pub use key_file::{KeyFileError, check as check_key_file};
+pub use key_file::{
+    KEY_BYTES, KeyFileError, check as check_key_file, create as create_key_file, read as read_key_file,
+    read_credential as read_key_credential,
+};
 pub use machines::{Machines, Observer};
 pub use metrics::{Metrics, encode as encode_metrics};
 pub use operation::{Effect, NamedByPath, Operation, Protocol, Route, Service, SocketPath};

@@ -156,13 +156,13 @@ impl Machines {
         }
     }
 
-    /// Tells the observer that what these machines were given so far has ended.
+    /// Tells the observers that what these machines were given so far has ended.
     pub(crate) fn credentials_ended(&self, is_meant: impl Fn(&Instance) -> bool) {
-        if let Some(observer) = self.observer.get() {
-            self.all()
-                .iter()
-                .filter(|machine| is_meant(machine))
-                .for_each(|machine| observer.credentials_ended(machine));
+        for machine in self.all().iter().filter(|machine| is_meant(machine)) {
+            self.own_observers.iter().for_each(|observer| observer.credentials_ended(machine));
+            if let Some(observer) = self.observer.get() {
+                observer.credentials_ended(machine);
+            }
         }
     }
 

@@ -42,16 +42,10 @@ impl Host {
     /// gone.
     pub async fn sign_documents(self: Arc<Self>) {
         loop {
-            let mut all_are_signed = true;
-            for document in self.unsigned() {
-                let (issuer, now) = (Arc::clone(&self.issuer), self.service.clock.now());
-                let signing = tokio::task::spawn_blocking(move || document.sign(&*issuer, now));
-                if !signing.await.unwrap_or(false) {
-                    all_are_signed = false;
-                    break;
-                }
-            }
-            if all_are_signed {
+            let (issuer, now, unsigned) = (Arc::clone(&self.issuer), self.service.clock.now(), self.unsigned());
+            // All of them are tried: of a region that is away, some may have been prepared.
+            let sign = move || unsigned.iter().filter(|document| !document.sign(&*issuer, now)).count();
+            if tokio::task::spawn_blocking(sign).await.is_ok_and(|left| left == 0) {
                 self.unsigned.notified().await;
             } else {
                 tokio::time::sleep(SIGNING_ROUND).await;

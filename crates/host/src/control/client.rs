@@ -7,7 +7,7 @@ use inborn_identity::{InstanceId, MacAddress};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::message::{Answer, Attachment, PocketRequest, Request};
+use super::message::{Answer, Attachment, HostStatus, PocketRequest, Request};
 use super::{ANSWER_BYTES_MAX, ANSWER_TIMEOUT, SOCKET_NAME, open_directory, path_in};
 use crate::passing::{Channel, PassingError};
 use crate::place::Place;
@@ -17,7 +17,7 @@ use crate::pocket::Sockets;
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
     /// None is running.
-    #[error("no `inborn up` is running on {}: start one, or name its data directory with --data", directory.display())]
+    #[error("no `inborn up` or `inborn host` is running on {}: start one, or name its data directory with --data", directory.display())]
     NotRunning {
         /// The data directory that was looked at.
         directory: PathBuf,
@@ -136,6 +136,17 @@ impl ControlClient {
     pub async fn attachments(&self) -> Result<Vec<Attachment>, ControlError> {
         match self.ask(&Request::Attachments {}).await? {
             Answer::Attachments { attachments } => Ok(attachments),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// What a host apart from its region knows of it.
+    ///
+    /// # Errors
+    /// See [`ControlError`].
+    pub async fn status(&self) -> Result<HostStatus, ControlError> {
+        match self.ask(&Request::Status {}).await? {
+            Answer::Status(status) => Ok(status),
             other => Err(unexpected(other)),
         }
     }

@@ -30,6 +30,7 @@ pub(super) enum Request {
     /// With the five or six sockets of the pocket.
     AttachPocket(PocketRequest),
     Attachments {},
+    Status {},
     Detach {
         #[serde(with = "text")]
         instance: InstanceId,
@@ -66,6 +67,7 @@ pub(super) enum Answer {
     Attached,
     Attachments { attachments: Vec<Attachment> },
     Detached,
+    Status(HostStatus),
     Refused { reason: String },
 }
 
@@ -81,6 +83,31 @@ pub struct Attachment {
     /// Why it is not listened to at present.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
+}
+
+/// What a host apart from its region knows of it, and of the machines that were placed there.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct HostStatus {
+    /// Whether the region is there, as far as the host has seen.
+    pub is_connected: bool,
+    /// When it was last heard, in seconds since 1970.
+    pub heard_at: Option<u64>,
+    /// Ordered by id.
+    pub machines: Vec<PlacedMachine>,
+}
+
+/// A machine that was placed on a host, attached or not.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct PlacedMachine {
+    /// Which one.
+    #[serde(with = "text")]
+    pub instance: InstanceId,
+    /// Its tag `Name`; empty if it has none.
+    pub name: String,
+    /// Whether it runs.
+    pub is_running: bool,
+    /// Until when its credentials are good, in seconds since 1970; none if it has none.
+    pub credentials_until: Option<u64>,
 }
 
 #[cfg(test)]
@@ -154,6 +181,7 @@ mod tests {
             ),
             r#"{"verb":"attach_pocket","instance":"i-0123456789abcdef0","region":"us-east-1","domain":"x.y","world":true}"#,
             r#"{"verb":"attachments"}"#,
+            r#"{"verb":"status"}"#,
             r#"{"verb":"detach","instance":"i-0123456789abcdef0"}"#,
         ] {
             let request: Request = serde_json::from_str(text).unwrap();

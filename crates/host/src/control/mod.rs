@@ -12,6 +12,8 @@
 //!                                                           ▶ {"answer":"attached"}   … until one side closes
 //! {"verb":"attachments"}                                    ▶ {"answer":"attachments","attachments":[…]}
 //! {"verb":"detach","instance":"i-…"}                        ▶ {"answer":"detached"}
+//! {"verb":"status"}                                         ▶ {"answer":"status","is_connected":true,"heard_at":…,"machines":[…]}
+//!   (of a host apart from its region)
 //! anything else                                             ▶ {"answer":"refused","reason":"…"} and the connection closes
 //! ```
 
@@ -25,15 +27,15 @@ use std::time::Duration;
 
 pub use crate::passing::PassingError;
 pub use client::{ControlClient, ControlError, PocketLease};
-pub use message::{Attachment, PocketRequest};
+pub use message::{Attachment, HostStatus, PlacedMachine, PocketRequest};
 pub use server::{BoxFuture, ControlSocket, Handler, Lease, Refusal};
 
 /// The name of the socket in the data directory.
 pub const SOCKET_NAME: &str = "control.sock";
 /// Bytes of a request with its line end.
 pub const REQUEST_BYTES_MAX: usize = 4 * 1024;
-/// Bytes of an answer with its line end: room for some ten thousand attachments.
-pub const ANSWER_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Bytes of an answer with its line end: room for some ten thousand attachments, or two thousand machines with the longest names.
+pub const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Connections at a time; each pocket holds one for its life. Further ones are refused.
 pub const CONNECTIONS_MAX: usize = 1024;
 /// How long a client may take to send its request, and the server to have its answer taken.

@@ -15,7 +15,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::message::{Answer, Attachment, PocketRequest, Request};
+use super::message::{Answer, Attachment, HostStatus, PocketRequest, Request};
 use super::{CONNECTIONS_MAX, REQUEST_BYTES_MAX, REQUEST_TIMEOUT, SOCKET_NAME, open_directory, path_in};
 use crate::passing::Channel;
 use crate::place::Place;
@@ -49,6 +49,11 @@ pub trait Handler: Send + Sync + 'static {
 
     /// All machines that are attached.
     fn attachments(&self) -> BoxFuture<'_, Vec<Attachment>>;
+
+    /// What a host apart from its region knows of it.
+    fn status(&self) -> BoxFuture<'_, Result<HostStatus, Refusal>> {
+        Box::pin(async { Err(Refusal("this is no host apart from its region: see `inborn ps`".to_owned())) })
+    }
 
     /// Stops answering for a machine.
     fn detach(&self, instance: InstanceId) -> BoxFuture<'_, Result<(), Refusal>>;
@@ -185,6 +190,7 @@ async fn answer(channel: &mut Channel, handler: &dyn Handler, full: bool) -> Opt
             handler.attach(instance, place, once, mac).await.map(|()| Answer::Attached)
         }
         Request::Attachments {} => Ok(Answer::Attachments { attachments: handler.attachments().await }),
+        Request::Status {} => handler.status().await.map(Answer::Status),
         Request::Detach { instance } => handler.detach(instance).await.map(|()| Answer::Detached),
     };
     Some((answer.unwrap_or_else(|Refusal(reason)| Answer::Refused { reason }), None))

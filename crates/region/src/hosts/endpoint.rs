@@ -238,7 +238,8 @@ impl HostsEndpoint {
 
     fn difference(&self, host: &Host, Machines { known }: &Machines) -> MachinesChanged {
         let there = self.region.hosts.machines_on(host.id);
-        let mut difference = MachinesChanged::default();
+        let spread_seconds = self.region.hosts.spread_seconds();
+        let mut difference = MachinesChanged { spread_seconds, ..MachinesChanged::default() };
         let mut bytes = 0;
         for placed in &there {
             let (version, length) = self.region.version_of(placed);

@@ -32,6 +32,9 @@ pub(crate) const JOIN_TOKEN_SECONDS_DEFAULT: u64 = 900;
 pub(crate) const MACHINES_MAX: usize = inborn_fleet::MACHINES_MAX;
 /// Requests of one host that are being answered at a time: its wait for changes, and what it asks for besides.
 const TURNS: usize = 6;
+/// Hosts that come back in a second, after all had to go: each of them costs a handshake with two certificates, and two or three
+/// calls.
+const RETURNS_PER_SECOND: usize = 200;
 /// How often it is written down when a host was last heard of.
 const SEEN_ROUND_SECONDS: u64 = 300;
 
@@ -140,6 +143,11 @@ impl Hosts {
         records.values().filter(|host| host.state != HostState::Evicted).count()
     }
 
+    /// Over how many seconds the hosts shall spread when they come back.
+    fn spread_seconds(&self) -> u64 {
+        spread_seconds(self.count())
+    }
+
     /// Whether the host that a machine is on is cut off.
     pub(crate) fn has_evicted(&self, machine: &Instance) -> bool {
         let host = machine.host.and_then(|id| self.get(id));
@@ -207,6 +215,17 @@ impl Observer for Hosts {
             let new = Placed { instance: Arc::clone(instance), version: OnceLock::new() };
             on.machines.insert(instance.id, Arc::new(new));
         }
+        on.changed.send_replace(());
+    }
+
+    /// The host is to hear of it: what it has been given is worth nothing.
+    fn credentials_ended(&self, instance: &Arc<Instance>) {
+        let Some(id) = instance.host else { return };
+        let mut placed = self.placed.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(on) = placed.get_mut(&id) else { return };
+        // As it is known here: the machine that is told of may have ended a moment ago.
+        let Some(known) = on.machines.get(&instance.id).map(|placed| Arc::clone(&placed.instance)) else { return };
+        on.machines.insert(known.id, Arc::new(Placed { instance: known, version: OnceLock::new() }));
         on.changed.send_replace(());
     }
 }
@@ -343,7 +362,23 @@ impl RegionServer {
     }
 }
 
+fn spread_seconds(hosts: usize) -> u64 {
+    u64::try_from(hosts.div_ceil(RETURNS_PER_SECOND)).unwrap_or(u64::MAX).max(1)
+}
+
 /// Whether the store says that a token is not good, rather than that it cannot say.
 fn is_refused(error: &JoinError) -> bool {
     matches!(error, JoinError::Store(StoreError::Conflict(Conflict::JoinTokenRefused)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_come_back_as_many_a_second_as_a_region_takes() {
+        for (hosts, seconds) in [(0, 1), (1, 1), (200, 1), (201, 2), (10_000, 50), (100_000, 500)] {
+            assert_eq!(spread_seconds(hosts), seconds, "{hosts}");
+        }
+    }
 }

@@ -108,6 +108,8 @@ impl RegionServer {
             placement_group: facts.placement_group,
             placement_partition: facts.placement_partition,
             launch_time: facts.launch_time.as_secs(),
+            is_withheld: self.quarantine_of(instance).is_some(),
+            credentials_since: self.authenticator.issue_not_before(instance.account, instance.id).as_secs(),
         }
     }
 

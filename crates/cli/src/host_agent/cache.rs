@@ -1,0 +1,142 @@
+//! The sealed cache of a host: what it needs to serve on after a restart while its region is away.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use inborn_credential::Kek;
+use inborn_host_agent::{CACHE_BYTES_MAX, Snapshot, Talk, open, seal};
+use inborn_identity::HostId;
+use inborn_region::KeyFileError;
+
+use super::identity::remove;
+use crate::directory;
+
+const FILE: &str = "cache.sealed";
+const KEY_FILE: &str = "cache.key";
+/// How often it is looked whether there is something to keep.
+const ROUND: Duration = Duration::from_secs(1);
+/// How often it is kept only for when the region was last heard.
+const QUIET_ROUND: Duration = Duration::from_secs(300);
+/// No more than one part in so many of the time goes into keeping.
+const SHARE: u32 = 20;
+
+/// Where it is, and what it is sealed under.
+pub(super) struct Cache {
+    path: PathBuf,
+    key_file: Option<PathBuf>,
+    key: Arc<Kek>,
+    host: HostId,
+}
+
+impl Cache {
+    /// The cache of `host` in a data directory. The key is a file there, made at the first start, or what the service manager
+    /// gives under the name `credential`.
+    pub(super) fn open(data: &Path, credential: Option<&str>, host: HostId) -> anyhow::Result<Self> {
+        let key_file = data.join(KEY_FILE);
+        let key = match credential {
+            Some(name) => inborn_region::read_key_credential(&credential_path(name)?)?,
+            None => match inborn_region::read_key_file(&key_file) {
+                Ok(key) => key,
+                Err(KeyFileError::Missing(_)) => inborn_region::create_key_file(&key_file)?,
+                Err(error) => bail!(
+                    "{error}. The cache that is sealed with it holds only what the region gives again: both can be removed \
+                     while the region can be reached"
+                ),
+            },
+        };
+        let key_file = credential.is_none().then_some(key_file);
+        Ok(Self { path: data.join(FILE), key_file, key: Arc::new(Kek::from_bytes(&key)?), host })
+    }
+
+    /// What was kept; nothing where nothing can be used. Why is said: a host that has to wait for its region must not be a
+    /// riddle.
+    pub(super) fn read(&self) -> Option<Snapshot> {
+        let read = || -> anyhow::Result<Option<Snapshot>> {
+            let file = match std::fs::File::open(&self.path) {
+                Ok(file) => file,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+                Err(error) => return Err(error.into()),
+            };
+            let length = file.metadata()?.len();
+            let longest = u64::try_from(CACHE_BYTES_MAX)?.saturating_add(1024);
+            if length > longest {
+                bail!("it is longer than any cache");
+            }
+            let mut blob = Vec::with_capacity(usize::try_from(length)?);
+            file.take(longest).read_to_end(&mut blob)?;
+            Ok(Some(open(&blob, &self.key, self.host)?))
+        };
+        read().unwrap_or_else(|error| {
+            let path = self.path.display();
+            tracing::warn!(
+                "the cache {path} is not used: {error:#}. Machines are served once the region has been heard"
+            );
+            None
+        })
+    }
+
+    /// Keeps a snapshot: whole, or not at all.
+    async fn keep(&self, snapshot: Snapshot) -> anyhow::Result<()> {
+        let (key, host, path) = (Arc::clone(&self.key), self.host, self.path.clone());
+        let keeping = move || directory::replace_private(&path, &seal(&snapshot, &key, host)?);
+        tokio::task::spawn_blocking(keeping).await?
+    }
+
+    /// Keeps what the agent knows, until this is dropped.
+    pub(super) async fn follow(&self, talk: &Talk) {
+        let mut kept: Option<(u64, Instant)> = None;
+        let mut is_failing = false;
+        loop {
+            tokio::time::sleep(ROUND).await;
+            let (revision, snapshot) = {
+                let agent = talk.agent();
+                let revision = agent.revision();
+                let is_due = kept.is_none_or(|(last, at)| last != revision || at.elapsed() >= QUIET_ROUND);
+                (revision, if is_due { agent.snapshot() } else { None })
+            };
+            let Some(snapshot) = snapshot else { continue };
+            let begun = Instant::now();
+            match self.keep(snapshot).await {
+                Ok(()) => {
+                    kept = Some((revision, Instant::now()));
+                    is_failing = false;
+                }
+                Err(error) => {
+                    if !is_failing {
+                        tracing::error!("what is known of machines cannot be kept over a restart: {error:#}");
+                    }
+                    is_failing = true;
+                }
+            }
+            tokio::time::sleep(begun.elapsed() * SHARE).await;
+        }
+    }
+
+    /// As [`Cache::follow`], once: before the end.
+    pub(super) async fn keep_last(&self, talk: &Talk) {
+        let snapshot = talk.agent().snapshot();
+        let Some(snapshot) = snapshot else { return };
+        if let Err(error) = self.keep(snapshot).await {
+            tracing::error!("what is known of machines was not kept: {error:#}");
+        }
+    }
+
+    /// Removes it, and its key.
+    pub(super) fn forget(&self) -> anyhow::Result<()> {
+        remove(&self.path)?;
+        self.key_file.as_deref().map_or(Ok(()), remove)
+    }
+}
+
+fn credential_path(name: &str) -> anyhow::Result<PathBuf> {
+    if name.is_empty() || name.contains('/') || name == ".." || name == "." {
+        bail!("--key-credential `{name}`: it is the name of a credential, without a directory");
+    }
+    let directory = std::env::var_os("CREDENTIALS_DIRECTORY").with_context(|| {
+        format!("the key is to be the credential {name}, and there are none: have the unit load it (LoadCredentialEncrypted={name}:FILE)")
+    })?;
+    Ok(Path::new(&directory).join(name))
+}

@@ -1,0 +1,127 @@
+//! `inborn host status`, and machines of a host by name: asked of the host itself, which works while the region is away.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use inborn_host::control::{Attachment, ControlClient, HostStatus, PlacedMachine};
+use inborn_identity::{InstanceId, UnixTime};
+use serde_json::{Value, json};
+
+use super::HostIdentity;
+use crate::arguments::{self, Output, path};
+use crate::directory;
+use crate::output;
+
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    /// The data directory of the host
+    #[arg(long, env = "INBORN_DATA", value_name = "DIR", value_parser = path())]
+    data: Option<PathBuf>,
+    /// How to print
+    #[arg(long, value_enum, default_value = "table")]
+    output: Output,
+}
+
+/// The machine of this name or id on the running host of a data directory.
+pub(crate) async fn find(control: &ControlClient, name_or_id: &str) -> anyhow::Result<InstanceId> {
+    if let Ok(id) = name_or_id.parse() {
+        return Ok(id);
+    }
+    let status = control.status().await?;
+    let named: Vec<InstanceId> =
+        status.machines.iter().filter(|machine| machine.name == name_or_id).map(|machine| machine.instance).collect();
+    match named.as_slice() {
+        [] => bail!("there is no machine {name_or_id} on this host: see `inborn host status`"),
+        [one] => Ok(*one),
+        several => {
+            let ids: Vec<String> = several.iter().map(InstanceId::to_string).collect();
+            bail!("{} machines are called {name_or_id}: name one by its id ({})", several.len(), ids.join(", "))
+        }
+    }
+}
+
+pub(crate) async fn status(arguments: &Status) -> anyhow::Result<()> {
+    let data = match arguments::named(arguments.data.as_ref()) {
+        Some(path) => path.to_owned(),
+        None => directory::default_path()?,
+    };
+    let identity = read(&data)?;
+    let control = ControlClient::new(&data);
+    let (status, attachments) = (control.status().await?, control.attachments().await?);
+    let mut out = std::io::stdout().lock();
+    match arguments.output {
+        Output::Json => writeln!(out, "{:#}", output::Json(&to_json(&identity, &status, &attachments)))?,
+        Output::Table => {
+            let region = if status.is_connected { "is there" } else { "is away" };
+            let heard = status.heard_at.map_or_else(|| "never".to_owned(), time);
+            output::fields(
+                &mut out,
+                &[
+                    ("host", &identity.host.to_string()),
+                    ("name", &identity.name),
+                    ("region", &format!("{} {region}", identity.region)),
+                    ("last heard", &heard),
+                    ("certificate", &format!("until {}", identity.certificate_ends().rfc3339())),
+                ],
+            )?;
+            writeln!(out)?;
+            let rows: Vec<[String; 5]> = status.machines.iter().map(|machine| to_row(machine, &attachments)).collect();
+            output::table(&mut out, ["MACHINE", "NAME", "STATE", "CREDENTIALS UNTIL", "METADATA"], &rows)?;
+        }
+    }
+    Ok(())
+}
+
+fn read(data: &Path) -> anyhow::Result<HostIdentity> {
+    let none = || format!("{} is not that of a host: name its data directory with --data", data.display());
+    HostIdentity::read(data)?.with_context(none)
+}
+
+fn time(seconds: u64) -> String {
+    UnixTime::from_secs(seconds).rfc3339()
+}
+
+fn attachment(machine: &PlacedMachine, all: &[Attachment]) -> Option<String> {
+    let found = all.iter().find(|attachment| attachment.instance == machine.instance)?;
+    Some(match &found.trouble {
+        Some(trouble) => format!("not at present: {trouble}"),
+        None => found.kind.endpoint(),
+    })
+}
+
+const fn state(machine: &PlacedMachine) -> &'static str {
+    if machine.is_running { "running" } else { "stopped" }
+}
+
+fn to_row(machine: &PlacedMachine, attachments: &[Attachment]) -> [String; 5] {
+    [
+        machine.instance.to_string(),
+        machine.name.clone(),
+        state(machine).to_owned(),
+        machine.credentials_until.map(time).unwrap_or_default(),
+        attachment(machine, attachments).unwrap_or_else(|| "not attached".to_owned()),
+    ]
+}
+
+fn to_json(identity: &HostIdentity, status: &HostStatus, attachments: &[Attachment]) -> Value {
+    let machine = |machine: &PlacedMachine| {
+        json!({
+            "instance_id": machine.instance.to_string(),
+            "name": machine.name,
+            "state": state(machine),
+            "credentials_until": machine.credentials_until.map(time),
+            "metadata_endpoint": attachment(machine, attachments),
+        })
+    };
+    json!({
+        "host_id": identity.host.to_string(),
+        "name": identity.name,
+        "region": identity.region.to_string(),
+        "is_connected": status.is_connected,
+        "last_heard": status.heard_at.map(time),
+        "certificate_until": identity.certificate_ends().rfc3339(),
+        "machines": status.machines.iter().map(machine).collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,314 @@
+//! Processes: a region that listens to hosts, hosts that join it, and what both are asked.
+#![allow(unreachable_pub, reason = "each test file uses some of it")]
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant, SystemTime};
+
+use inborn_identity::{InstanceId, UnixTime};
+use inborn_sigv4::sign::{Credentials, Target, sign};
+use inborn_sigv4::{Header, PathMode, Request};
+use tempfile::TempDir;
+
+/// Longer than any machine needs, however loaded.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+const REGION: &str = "us-east-1";
+const WHOAMI: &str = "Action=GetCallerIdentity&Version=2011-06-15";
+
+pub fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{what}: not in {PATIENCE:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn now() -> UnixTime {
+    #[expect(clippy::disallowed_methods, reason = "processes of their own have clocks of their own")]
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    UnixTime::from_secs(since.as_secs())
+}
+
+pub fn inborn(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_inborn"));
+    command.args(arguments).stdin(Stdio::null());
+    for name in ["INBORN_DATA", "INBORN_CONFIG", "INBORN_REGION_ENDPOINT", "RUST_LOG"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+pub fn run(arguments: &[&str]) -> Output {
+    inborn(arguments).output().unwrap()
+}
+
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A process that is killed when the test ends.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+pub struct Signer {
+    pub access_key_id: String,
+    pub secret: String,
+    pub token: Option<String>,
+}
+
+/// A region in a process.
+pub struct Region {
+    directory: TempDir,
+    process: Option<Process>,
+    ready: serde_json::Value,
+    port: u16,
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+impl Region {
+    pub fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mut region = Self { directory, process: None, ready: serde_json::Value::Null, port: free_port() };
+        region.come_back();
+        region
+    }
+
+    pub fn data(&self) -> &str {
+        self.directory.path().to_str().unwrap()
+    }
+
+    /// Where it listens to hosts; the same after it was away.
+    pub fn hosts_address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Killed: it says goodbye to nobody.
+    pub fn go_away(&mut self) {
+        self.process = None;
+    }
+
+    pub fn come_back(&mut self) {
+        let ready_file = self.directory.path().join("told-ready.json");
+        let _ = std::fs::remove_file(&ready_file);
+        let hosts_port = self.port.to_string();
+        let child = inborn(&["region", "--node", "a", "--port", "0", "--tls-port", "0", "--operations-port", "0"])
+            .args(["--telemetry-days", "0", "--region", REGION, "--hosts-port", &hosts_port, "--data", self.data()])
+            .arg("--ready-file")
+            .arg(&ready_file)
+            .env("INBORN_STORE", format!("sqlite:{}/inborn.db", self.data()))
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut process = Process(child);
+        self.ready = until("the region is ready", || {
+            assert!(process.0.try_wait().unwrap().is_none(), "the region has ended");
+            serde_json::from_slice(&std::fs::read(&ready_file).ok()?).ok()
+        });
+        self.process = Some(process);
+    }
+
+    pub fn operator(&self) -> Signer {
+        let env = std::fs::read_to_string(self.directory.path().join("operator.env")).unwrap();
+        let value = |name: &str| env.lines().find_map(|line| line.split_once(name)).unwrap().1.to_owned();
+        Signer { access_key_id: value("AWS_ACCESS_KEY_ID="), secret: value("AWS_SECRET_ACCESS_KEY="), token: None }
+    }
+
+    pub fn token(&self) -> String {
+        let made = run(&["host", "token", "--data", self.data()]);
+        assert!(made.status.success(), "{}", text(&made.stderr));
+        text(&made.stdout).trim().to_owned()
+    }
+
+    /// Sends a signed call; gives status and body.
+    pub fn call(&self, signer: &Signer, service: &str, body: &str) -> (u16, String) {
+        let address = self.ready["endpoint"].as_str().unwrap().strip_prefix("http://").unwrap();
+        let host = format!("{service}.{REGION}.amazonaws.com");
+        let headers = [("host", host.as_str()), ("content-type", "application/x-www-form-urlencoded; charset=utf-8")];
+        let fields = headers.map(|(name, value)| Header { name: name.as_bytes(), value: value.as_bytes() });
+        let unsigned = Request { method: "POST", path: b"/", query: b"", headers: &fields };
+        let credentials = Credentials {
+            access_key_id: &signer.access_key_id,
+            secret_access_key: signer.secret.as_bytes(),
+            session_token: signer.token.as_deref(),
+        };
+        let target = Target { region: REGION, service, path_mode: PathMode::Normalized };
+        let added = sign(&unsigned, body.as_bytes(), &credentials, &target, now()).unwrap();
+        let mut text = "POST / HTTP/1.1\r\n".to_owned();
+        let all = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        for (name, value) in all.chain(added.iter().map(|(name, value)| (name.to_string(), value.to_string()))) {
+            text.push_str(&format!("{name}: {value}\r\n"));
+        }
+        text.push_str(&format!("content-length: {}\r\nconnection: close\r\n\r\n{body}", body.len()));
+        exchange(address, &text).unwrap()
+    }
+
+    /// An operator's call, which is done.
+    pub fn operate(&self, parameters: &str) -> String {
+        let (status, body) = self.call(&self.operator(), "ec2", &format!("{parameters}&Version=2016-11-15"));
+        assert_eq!(status, 200, "{body}");
+        body
+    }
+
+    pub fn launch_on(&self, host: &str) -> InstanceId {
+        let launch = "Action=RunInstances&ImageId=ami-12345678&MinCount=1&MaxCount=1";
+        let body = self.operate(&format!("{launch}&Placement.HostId={host}"));
+        between(&body, "<instanceId>", "</instanceId>").parse().unwrap()
+    }
+
+    pub fn whoami(&self, signer: &Signer) -> (u16, String) {
+        self.call(signer, "sts", WHOAMI)
+    }
+}
+
+pub fn between<'a>(text: &'a str, before: &str, after: &str) -> &'a str {
+    text.split_once(before).unwrap().1.split_once(after).unwrap().0
+}
+
+pub fn exchange(address: &str, text: &str) -> std::io::Result<(u16, String)> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(text.as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let broken = || std::io::Error::other("no answer");
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(broken)?;
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or_else(broken)?;
+    Ok((status, body.to_owned()))
+}
+
+/// A host: its data directory, and its process while it runs.
+pub struct Host {
+    directory: TempDir,
+    pub id: String,
+    process: Option<Process>,
+}
+
+impl Host {
+    /// One that has joined and does not run.
+    pub fn joined(region: &Region) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let data = directory.path().join("data");
+        let output = join(region, &region.token(), &data);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let said = text(&output.stdout);
+        let id = between(&said, "This is host ", " ").to_owned();
+        Self { directory, id, process: None }
+    }
+
+    /// One that runs.
+    pub fn start(region: &Region) -> Self {
+        let mut host = Self::joined(region);
+        host.come_back();
+        host
+    }
+
+    pub fn come_back(&mut self) {
+        let ready_file = self.directory.path().join("ready.json");
+        let _ = std::fs::remove_file(&ready_file);
+        let child = inborn(&["host", "--data", &self.path(), "--ready-file"])
+            .arg(&ready_file)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut process = Process(child);
+        until("the host is ready", || {
+            assert!(process.0.try_wait().unwrap().is_none(), "the host has ended");
+            ready_file.exists().then_some(())
+        });
+        self.process = Some(process);
+    }
+
+    /// Killed: it keeps what is on disk by then.
+    pub fn go_away(&mut self) {
+        self.process = None;
+    }
+
+    /// Waits until it ends by itself; gives its exit code.
+    pub fn ended(&mut self) -> i32 {
+        let process = self.process.as_mut().unwrap();
+        code(until("the host ends", || process.0.try_wait().unwrap()))
+    }
+
+    /// Attaches a machine to a port; gives the port.
+    pub fn attach(&self, machine: &str) -> u16 {
+        let attached = until("the machine is attached", || {
+            let output = run(&["attach", machine, "--loopback", "--output", "json", "--data", &self.path()]);
+            output.status.success().then_some(output)
+        });
+        let facts: serde_json::Value = serde_json::from_slice(&attached.stdout).unwrap();
+        facts["metadata_endpoint"].as_str().unwrap().rsplit_once(':').unwrap().1.parse().unwrap()
+    }
+
+    pub fn status(&self) -> serde_json::Value {
+        let output = run(&["host", "status", "--output", "json", "--data", &self.path()]);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    pub fn data(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    pub fn path(&self) -> String {
+        self.data().to_str().unwrap().to_owned()
+    }
+}
+
+/// Joins with a token that stands in standard input.
+pub fn join(region: &Region, token: &str, data: &Path) -> Output {
+    let address = region.hosts_address();
+    let mut child = inborn(&["host", "join", "--region-endpoint", &address, "--name", "kvm-1", "--data"])
+        .arg(data)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let _ = child.stdin.take().unwrap().write_all(token.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+pub fn code(status: ExitStatus) -> i32 {
+    status.code().unwrap()
+}
+
+/// A request to the metadata service at a port.
+pub fn metadata(port: u16, path: &str) -> std::io::Result<(u16, String)> {
+    let address = format!("127.0.0.1:{port}");
+    let put = "PUT /latest/api/token HTTP/1.1\r\nhost: 127.0.0.1\r\nx-aws-ec2-metadata-token-ttl-seconds: 60\r\nconnection: close\r\n\r\n";
+    let (status, token) = exchange(&address, put)?;
+    if status != 200 {
+        return Ok((status, token));
+    }
+    let get = format!(
+        "GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nx-aws-ec2-metadata-token: {token}\r\nconnection: close\r\n\r\n"
+    );
+    exchange(&address, &get)
+}
+
+/// The credential that the machine at a port holds.
+pub fn credential(port: u16) -> Option<Signer> {
+    let path = "/latest/meta-data/identity-credentials/ec2/security-credentials/ec2-instance";
+    let (status, document) = metadata(port, path).ok()?;
+    if status != 200 {
+        return None;
+    }
+    let document: serde_json::Value = serde_json::from_str(&document).unwrap();
+    let text = |name: &str| document[name].as_str().unwrap().to_owned();
+    Some(Signer { access_key_id: text("AccessKeyId"), secret: text("SecretAccessKey"), token: Some(text("Token")) })
+}
