@@ -15,6 +15,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use inborn_host::place::VSOCK_CID_MIN;
 use inborn_identity::{MacAddress, UnixTime};
 
+use crate::accounts;
 use crate::certificates::Published;
 use crate::epoch;
 use crate::guardduty;
@@ -88,6 +89,12 @@ pub(crate) enum Command {
     /// The generations of the keys that credentials are made with: list, replace, cut off
     #[command(after_help = epoch::EPOCH_HELP)]
     Epoch(epoch::Epoch),
+    /// Accounts: whose machines the region runs
+    #[command(after_help = accounts::ACCOUNT_HELP)]
+    Account(accounts::Account),
+    /// Operators: who may sign for an account
+    #[command(after_help = accounts::OPERATOR_HELP)]
+    Operator(accounts::Operators),
     /// List the hosts that have joined the region
     Hosts(hosts::Hosts),
     /// Hosts apart from their region: let one join, drain one, cut one off

@@ -87,7 +87,7 @@ pub(crate) async fn describe(arguments: &Describe) -> anyhow::Result<()> {
     }
     let ready = operator.ready();
     let identity =
-        format!("arn:{}:sts::{}:assumed-role/aws:ec2-instance/{}", ready.partition, ready.account, machine.id);
+        format!("arn:{}:sts::{}:assumed-role/aws:ec2-instance/{}", ready.partition, machine.account, machine.id);
     let tags: Vec<String> = machine.tags.iter().map(|(key, value)| format!("{key}={value}")).collect();
     let mut fields = vec![
         ("instance", machine.id.as_str()),

@@ -1,6 +1,7 @@
 //! The binary `inborn`: arguments, configuration, wiring. What it does is in the other crates.
 #![forbid(unsafe_code)]
 
+mod accounts;
 mod activation;
 mod arguments;
 mod attach;
@@ -117,6 +118,8 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
                     Command::Quarantine(arguments) => quarantine::quarantine(&arguments).await.map(done),
                     Command::Release(arguments) => quarantine::release(&arguments).await.map(done),
                     Command::Epoch(arguments) => epoch::epoch(&arguments).await.map(done),
+                    Command::Account(arguments) => accounts::account(&arguments).await.map(done),
+                    Command::Operator(arguments) => accounts::operators(&arguments).await.map(done),
                     Command::Hosts(arguments) => hosts::hosts(&arguments).await.map(done),
                     Command::Host(arguments) => hosts::host(&arguments).await,
                     Command::Ca(ca) => certificates::ca(&ca).map(done),

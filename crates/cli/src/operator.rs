@@ -1,6 +1,7 @@
 //! The operator's side of EC2: the same requests an AWS tool would send, signed with the key in `operator.env`.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
 use base64::Engine;
@@ -20,6 +21,8 @@ use crate::arguments;
 use crate::clock::SystemClock;
 use crate::directory::{self, Ready};
 
+/// Names the file with the key of another operator than the first. Also what these commands start is to use it.
+const OPERATOR_FILE: &str = "INBORN_OPERATOR";
 const VERSION: &str = "2016-11-15";
 const IAM_VERSION: &str = "2010-05-08";
 const AGENT: &str = concat!("inborn/", env!("CARGO_PKG_VERSION"));
@@ -37,6 +40,8 @@ pub(crate) struct Operator {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Machine {
     pub(crate) id: String,
+    /// Whose it is.
+    pub(crate) account: String,
     pub(crate) name: String,
     pub(crate) state: String,
     /// Why it is in that state, or in quarantine.
@@ -67,9 +72,18 @@ impl Operator {
         }
     }
 
-    /// The operator of this region.
+    /// The operator of this region whose key is in the file that `INBORN_OPERATOR` names; else the one of its first start.
     pub(crate) fn of(ready: &Ready) -> anyhow::Result<Self> {
-        let path = &ready.operator_env;
+        let named = std::env::var_os(OPERATOR_FILE).filter(|path| !path.is_empty()).map(PathBuf::from);
+        Self::with_key_in(named.as_ref().unwrap_or(&ready.operator_env), ready)
+    }
+
+    /// The operator of this region's first start, whatever the environment says.
+    pub(crate) fn first_of(ready: &Ready) -> anyhow::Result<Self> {
+        Self::with_key_in(&ready.operator_env, ready)
+    }
+
+    fn with_key_in(path: &Path, ready: &Ready) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read the operator's key in {}: run this as its owner", path.display()))?;
         let text = Zeroizing::new(text);
@@ -366,9 +380,11 @@ impl Machine {
     fn read(node: Node<'_, '_>) -> Self {
         let tags = node.child("tagSet").into_iter().flat_map(|set| set.children()).filter(|node| node.is_element());
         let tags: BTreeMap<String, String> = tags.map(|tag| (tag.child_text("key"), tag.child_text("value"))).collect();
+        let reservation = node.parent().and_then(|set| set.parent());
         let inner = |outer: &str, name: &str| node.child(outer).map(|node| node.child_text(name)).unwrap_or_default();
         Self {
             id: node.child_text("instanceId"),
+            account: reservation.map(|reservation| reservation.child_text("ownerId")).unwrap_or_default(),
             name: tags.get("Name").cloned().unwrap_or_default(),
             state: inner("instanceState", "name"),
             reason: inner("stateReason", "message"),
@@ -388,6 +404,7 @@ impl Machine {
     pub(crate) fn to_json(&self) -> Value {
         json!({
             "instance_id": self.id,
+            "account_id": self.account,
             "name": self.name,
             "state": self.state,
             "state_reason": self.reason,
@@ -431,7 +448,7 @@ mod tests {
 
     #[test]
     fn reads_a_machine() {
-        let text = r#"<R xmlns="http://ec2.amazonaws.com/doc/2016-11-15/"><instancesSet><item>
+        let text = r#"<R xmlns="http://ec2.amazonaws.com/doc/2016-11-15/"><ownerId>000000000007</ownerId><instancesSet><item>
             <instanceId>i-1</instanceId><instanceState><code>16</code><name>running</name></instanceState>
             <launchTime>2026-11-23T05:00:00.000Z</launchTime>
             <tagSet><item><key>Name</key><value>web</value></item><item><key>a</key><value/></item></tagSet>
@@ -439,6 +456,7 @@ mod tests {
         let document = Document::parse(text).unwrap();
         let item = document.descendants().find(|node| node.has_tag_name_local("item")).unwrap();
         let machine = Machine::read(item);
+        assert_eq!(machine.account, "000000000007");
         assert_eq!((machine.id.as_str(), machine.name.as_str(), machine.state.as_str()), ("i-1", "web", "running"));
         assert_eq!((machine.launched.as_str(), machine.http_tokens.as_str()), ("2026-11-23T05:00:00Z", "required"));
         assert_eq!(machine.tags.get("a").map(String::as_str), Some(""));

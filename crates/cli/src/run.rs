@@ -46,7 +46,8 @@ pub(crate) async fn run(arguments: &Run) -> anyhow::Result<ExitCode> {
     };
     let mut signals = Signals::catch(arguments.tty).context("cannot catch signals")?;
     let (ready, own) = region(named(arguments.region.data.as_ref()), arguments.region_name.as_deref()).await?;
-    let operator = Operator::of(&ready)?;
+    // A region of its own, in memory, knows nobody but its first operator.
+    let operator = if own.is_some() { Operator::first_of(&ready)? } else { Operator::of(&ready)? };
     let instance = operator.launch(&arguments.machine, true).await?;
     let ending = Life { ready: &ready, instance, executable, sockets }.live(pocket, terminal, &mut signals).await;
     // The end of the lease would do it too; this way it is done when this command returns.

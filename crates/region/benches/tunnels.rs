@@ -114,7 +114,7 @@ async fn drain(mut stream: TcpStream) -> usize {
 
 async fn drain_tunnel(running: &Running, id: InstanceId) -> usize {
     let identity = running.region.identity();
-    let endpoint = identity.connect_endpoints(std::iter::empty()).remove(0).1.id;
+    let endpoint = identity.connect_endpoints(identity.account, std::iter::empty()).remove(0).1.id;
     let address = running.region.machines().get(id).unwrap().private_address;
     let open = Call {
         method: "GET",

@@ -15,7 +15,6 @@ use inborn_store::{Beat, Heard, InstanceQuery, News, NodeId, RegionNode, Store, 
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use crate::host_management::HostManagement;
 use crate::{Effect, RegionServer, secrets};
 
 /// How often a server beats, and how often it asks what is new.
@@ -309,7 +308,7 @@ impl RegionServer {
         let mut instances = BTreeSet::new();
         let (mut roles, mut documents, mut host_management, mut sessions) = (false, false, false, false);
         let (mut quarantines, mut epochs, mut ended) = (false, false, Vec::new());
-        let mut hosts = false;
+        let (mut hosts, mut accounts, mut operators) = (false, false, false);
         for topic in topics {
             match topic {
                 Topic::Instances(ids) => instances.extend(ids.iter().copied()),
@@ -329,15 +328,22 @@ impl RegionServer {
                     sessions = true;
                 }
                 Topic::Quarantines => quarantines = true,
-                Topic::Setting(name) => host_management |= HostManagement::is_named(name),
+                Topic::Setting(name) => host_management |= self.host_management.is_named(name),
                 Topic::Epochs => epochs = true,
-                // Nothing makes an operator while a region runs.
+                Topic::Accounts => accounts = true,
+                Topic::Operators => operators = true,
                 _ => {}
             }
         }
         // First of all: what comes next may be sealed with a new one.
         if epochs {
             self.hear_epochs().await?;
+        }
+        if accounts {
+            self.hear_accounts().await?;
+            sessions = true;
+        } else if operators {
+            self.hear_operators().await?;
         }
         // Before the machines: what ends with a host ends now, however many of them there are.
         if hosts {
@@ -399,6 +405,7 @@ impl RegionServer {
         for recorded in self.store.cut_offs().await? {
             self.authenticator.cut_off(secrets::cut_off(recorded.cut_off), recorded.at);
         }
+        self.hear_accounts().await?;
         self.hosts.refresh().await?;
         self.machines.read_again(self.now()).await?;
         self.roles.hear().await?;

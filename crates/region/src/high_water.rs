@@ -1,6 +1,6 @@
 //! The high-water mark: by it a region notices that its store was put back from a backup.
 //!
-//! An older store knows nothing of what has ended since: machines that were terminated, cut-offs, quarantines, epochs. So
+//! An older store knows nothing of what has ended since: machines that were terminated, cut-offs, quarantines, epochs, operators' keys. So
 //! whenever something has ended the store counts one further, and each server notes the count in a file of its own once the
 //! store has it. A store that counts less than the file is older than what was seen here, and a region does not start on it,
 //! nor go on.
@@ -257,7 +257,7 @@ impl RegionServer {
             return Ok(());
         }
         // Before the store is read: what ends from here on is the next mark's.
-        let ended = self.authenticator.cut_offs_made();
+        let ended = self.authenticator.cut_offs_made() + self.accounts.ended();
         let (seen, found) = (high_water.seen(), found(&*self.store).await?);
         if let Some(older) = older(Some(&seen), found.as_ref()) {
             // A first mark that could not be written yet is none.

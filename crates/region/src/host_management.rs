@@ -1,9 +1,10 @@
 //! Default Host Management: the setting that says which role is passed to machines, and what that ends.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use arc_swap::ArcSwap;
-use inborn_identity::{RoleName, UnixTime};
+use inborn_identity::{AccountId, RoleName, UnixTime};
 use inborn_store::{SettingChange, Store, StoreError};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
@@ -69,33 +70,96 @@ impl HostManagementSetting {
     }
 }
 
-/// The setting in the store and in memory.
+/// The settings of all accounts.
 pub(crate) struct HostManagement {
     store: Arc<dyn Store>,
+    /// The region's own account, whose setting has the name that it had when there was no other.
+    own: AccountId,
+    by_account: RwLock<BTreeMap<AccountId, Arc<AccountSetting>>>,
+}
+
+impl HostManagement {
+    pub(crate) async fn load(store: Arc<dyn Store>, own: AccountId) -> Result<Self, OpenError> {
+        let all = Self { store, own, by_account: RwLock::default() };
+        for name in all.store.setting_names().await? {
+            let Some(account) = all.account_of(&name) else { continue };
+            let setting = AccountSetting::load(Arc::clone(&all.store), name).await?;
+            all.by_account.write().unwrap_or_else(PoisonError::into_inner).insert(account, Arc::new(setting));
+        }
+        Ok(all)
+    }
+
+    /// The setting of an account.
+    pub(crate) fn of(&self, account: AccountId) -> Arc<AccountSetting> {
+        let known = self.by_account.read().unwrap_or_else(PoisonError::into_inner).get(&account).cloned();
+        known.unwrap_or_else(|| {
+            let mut all = self.by_account.write().unwrap_or_else(PoisonError::into_inner);
+            let new = || Arc::new(AccountSetting::new(Arc::clone(&self.store), self.name_of(account)));
+            Arc::clone(all.entry(account).or_insert_with(new))
+        })
+    }
+
+    /// Whether the setting of an account is stored under this name.
+    pub(crate) fn is_named(&self, name: &str) -> bool {
+        self.account_of(name).is_some()
+    }
+
+    fn name_of(&self, account: AccountId) -> String {
+        if account == self.own { STORED_NAME.to_owned() } else { format!("{STORED_NAME}/{account}") }
+    }
+
+    fn account_of(&self, name: &str) -> Option<AccountId> {
+        match name.strip_prefix(STORED_NAME)? {
+            "" => Some(self.own),
+            rest => rest.strip_prefix('/')?.parse().ok().filter(|account| *account != self.own),
+        }
+    }
+
+    /// Another server may have changed settings: memory follows the store.
+    pub(crate) async fn hear(&self) -> Result<(), StoreError> {
+        for name in self.store.setting_names().await? {
+            if let Some(account) = self.account_of(&name) {
+                self.of(account).hear().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// When a session that is wanted now begins, whosever it is: after all that have ended.
+    pub(crate) fn issue_at(&self, now: UnixTime) -> UnixTime {
+        let all = self.by_account.read().unwrap_or_else(PoisonError::into_inner);
+        all.values().map(|one| one.setting().issue_at(now)).max().unwrap_or(now)
+    }
+}
+
+/// The setting of one account, in the store and in memory.
+pub(crate) struct AccountSetting {
+    store: Arc<dyn Store>,
+    name: String,
     /// What the store holds, byte for byte: the next change builds on it.
     stored: Mutex<Option<Vec<u8>>>,
     setting: ArcSwap<HostManagementSetting>,
 }
 
-impl HostManagement {
-    pub(crate) async fn load(store: Arc<dyn Store>) -> Result<Self, OpenError> {
-        let stored = store.setting(STORED_NAME).await?;
+impl AccountSetting {
+    /// One that nobody has set.
+    fn new(store: Arc<dyn Store>, name: String) -> Self {
+        Self { store, name, stored: Mutex::default(), setting: ArcSwap::default() }
+    }
+
+    async fn load(store: Arc<dyn Store>, name: String) -> Result<Self, OpenError> {
+        let stored = store.setting(&name).await?;
         let setting = match &stored {
             Some(bytes) => serde_json::from_slice(bytes).map_err(|_| OpenError::Damaged("a service setting"))?,
             None => HostManagementSetting::default(),
         };
-        Ok(Self { store, stored: Mutex::new(stored), setting: ArcSwap::from_pointee(setting) })
-    }
-
-    /// Whether the setting is stored under this name.
-    pub(crate) fn is_named(name: &str) -> bool {
-        name == STORED_NAME
+        Ok(Self { store, name, stored: Mutex::new(stored), setting: ArcSwap::from_pointee(setting) })
     }
 
     /// Another server may have changed the setting: memory follows the store.
-    pub(crate) async fn hear(&self) -> Result<(), StoreError> {
+    async fn hear(&self) -> Result<(), StoreError> {
         let mut stored = self.stored.lock().await;
-        let found = self.store.setting(STORED_NAME).await?;
+        let found = self.store.setting(&self.name).await?;
         self.follow(&mut stored, found);
         Ok(())
     }
@@ -118,18 +182,18 @@ impl HostManagement {
         let mut stored = self.stored.lock().await;
         let next = self.setting().changed(value, by, now, last_issue());
         let bytes = serde_json::to_vec(&next).map_err(|_| SettingError::Store(StoreError::Invalid("a setting")))?;
-        let change = SettingChange { name: STORED_NAME.to_owned(), expected: stored.clone(), value: bytes.clone() };
+        let change = SettingChange { name: self.name.clone(), expected: stored.clone(), value: bytes.clone() };
         match self.store.put_setting(change).await {
             Ok(()) => {}
             // It may have been written all the same: what ends access is believed, what gives it is not.
             Err(error @ (StoreError::Io(_) | StoreError::Closed)) => {
-                if let Ok(found) = self.store.setting(STORED_NAME).await {
+                if let Ok(found) = self.store.setting(&self.name).await {
                     self.follow(&mut stored, found);
                 }
                 return Err(SettingError::Store(error));
             }
             Err(StoreError::Conflict(_)) => {
-                let found = self.store.setting(STORED_NAME).await.map_err(SettingError::Store)?;
+                let found = self.store.setting(&self.name).await.map_err(SettingError::Store)?;
                 self.follow(&mut stored, found);
                 return Err(SettingError::Changed);
             }

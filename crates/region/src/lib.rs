@@ -8,6 +8,7 @@
 //! credentials with [`RegionServer::issue`].
 #![forbid(unsafe_code)]
 
+mod accounts;
 mod agents;
 mod audit;
 mod channels;
@@ -49,11 +50,12 @@ use std::sync::Arc;
 use inborn_credential::{
     Authenticator, Claims, Credential, CryptoError, Delivery, KekError, KeyringError, Kind, generation,
 };
-use inborn_identity::{CallerKind, Clock, InstanceId, UnixTime};
+use inborn_identity::{AccountId, CallerKind, Clock, InstanceId, UnixTime};
 use inborn_pki::{Authority, AuthorityError, DocumentSigner, HostsAuthority, InstanceConnectSigner};
 use inborn_ssh::HostAuthority;
 use inborn_store::{Change, Instance, InstanceState, StateReason, Store, StoreError};
 
+use accounts::Accounts;
 use agents::Agents;
 use channels::Channels;
 use documents::Documents;
@@ -209,6 +211,7 @@ pub struct RegionServer {
     epochs: Epochs,
     high_water: HighWater,
     machines: Machines,
+    accounts: Accounts,
     roles: Roles,
     host_management: HostManagement,
     agents: Agents,
@@ -276,12 +279,13 @@ impl RegionServer {
             vec![Arc::clone(&channels) as _, Arc::clone(&sessions) as _, Arc::clone(&hosts) as _];
         let machines = Machines::load(Arc::clone(&store), Arc::clone(&authenticator), watching).await?;
         machines.all().iter().for_each(|machine| hosts.changed(machine));
+        let accounts = Accounts::load(Arc::clone(&store), identity.account, now).await?;
         let roles = Roles::load(Arc::clone(&store), identity.account, now).await?;
-        let host_management = HostManagement::load(Arc::clone(&store)).await?;
+        let host_management = HostManagement::load(Arc::clone(&store), identity.account).await?;
         let agents = Agents::load(Arc::clone(&store)).await?;
         let nodes = Nodes::load(Arc::clone(&store)).await?;
         let quarantines = Quarantines::load(&*store).await?;
-        let documents = Documents::load(Arc::clone(&store)).await?;
+        let documents = Documents::load(Arc::clone(&store), identity.account).await?;
         let guardduty = GuardDuty::load(Arc::clone(&store)).await?;
         let (run_command, engine) = RunCommand::load(Arc::clone(&store)).await?;
         let audit = Audit::open(&audit_file, AuditRotation::DEFAULT, now)
@@ -295,6 +299,7 @@ impl RegionServer {
             epochs,
             high_water: secrets.high_water,
             machines,
+            accounts,
             roles,
             host_management,
             agents,
@@ -473,14 +478,15 @@ impl RegionServer {
     }
 
     /// A machine that may be given something now, as far as this server knows: it runs, is not in quarantine, and not on a host
-    /// that was cut off.
+    /// that was cut off, nor of an account that was closed.
     fn entitled(&self, instance: InstanceId) -> Option<Arc<Instance>> {
         // Who has not heard may not know of the epoch that seals, nor of an end of the machine.
         if self.is_stale() {
             return None;
         }
         let machine = self.machines.get(instance).filter(|machine| machine.state == InstanceState::Running)?;
-        (self.quarantines.of(&machine).is_none() && !self.hosts.has_evicted(&machine)).then_some(machine)
+        let is_ended = self.hosts.has_evicted(&machine) || self.accounts.is_closed(machine.account);
+        (self.quarantines.of(&machine).is_none() && !is_ended).then_some(machine)
     }
 
     /// The credential that `instance` holds at the moment `at`, fetched by `delivery`; `None` if it does not run, or is in
@@ -522,8 +528,8 @@ impl RegionServer {
     #[must_use]
     pub fn issue_management(&self, instance: InstanceId, now: UnixTime) -> Option<Issued> {
         let machine = self.entitled(instance)?;
-        let setting = self.host_management.setting();
-        let role = self.roles.get(&setting.role()?)?;
+        let setting = self.host_management.of(machine.account).setting();
+        let role = self.roles.get(machine.account, &setting.role()?)?;
         let not_before = self.authenticator.issue_not_before(machine.account, instance);
         let registered_at = self.agents.since(instance)?;
         // A session that begins after all that has ended can never be taken for one of those.
@@ -552,10 +558,16 @@ impl RegionServer {
         }
     }
 
-    /// Passes a role to all machines, or none; when this has answered, the sessions of any other role have ended, and with
+    /// Passes a role to all machines of an account, or none; when this has answered, the sessions of any other role have ended, and with
     /// them their channels.
-    async fn pass_role(&self, role: Option<String>, by: String, now: UnixTime) -> Result<(), SettingError> {
-        self.host_management.set(role, by, now, || self.last_management_issue(now)).await?;
+    async fn pass_role(
+        &self,
+        account: AccountId,
+        role: Option<String>,
+        by: String,
+        now: UnixTime,
+    ) -> Result<(), SettingError> {
+        self.host_management.of(account).set(role, by, now, || self.last_management_issue(now)).await?;
         self.end_what_no_longer_stands();
         Ok(())
     }
@@ -572,7 +584,7 @@ impl RegionServer {
     /// restart, the mark is not.
     fn last_management_issue(&self, now: UnixTime) -> UnixTime {
         let mark = UnixTime::from_secs(self.last_management_issue.load(Ordering::SeqCst));
-        self.host_management.setting().issue_at(now).max(self.agents.last()).max(mark)
+        self.host_management.issue_at(now).max(self.agents.last()).max(mark)
     }
 
     /// Terminates a machine whose command has ended, in the name of the host it ran on.
@@ -586,7 +598,9 @@ impl RegionServer {
             message: "Client.InstanceInitiatedShutdown: the command of the instance has ended".to_owned(),
         };
         let change = Change::Terminate { at, reason: Some(reason) };
-        self.machines.terminate(self.identity.account, instance, change).await?;
+        // Who is gone already has no lease.
+        let Some(machine) = self.machines.get(instance) else { return Ok(()) };
+        self.machines.terminate(machine.account, instance, change).await?;
         Ok(())
     }
 
@@ -609,10 +623,12 @@ impl RegionServer {
         let findings = self.guardduty.tidy(now).await;
         let news = self.tidy_news(now).await;
         let evictions = self.finish_evictions().await;
+        let closed = self.end_closed_accounts().await;
         let doubts = self.settle_doubts().await;
         let tokens = self.store.forget_join_tokens(now).await;
         let outcomes = [
             evictions.err(),
+            closed.err(),
             doubts.err(),
             tokens.err(),
             findings.err(),

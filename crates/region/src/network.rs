@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use inborn_identity::{InstanceId, MacAddress};
+use inborn_identity::{AccountId, InstanceId, MacAddress};
 use inborn_store::{Instance, OwnMac};
 
 use crate::RegionIdentity;
@@ -55,10 +55,10 @@ pub struct ConnectEndpoint {
 pub(crate) const ENDPOINT_LABEL: &str = "ec2-instance-connect-endpoint";
 
 impl RegionIdentity {
-    /// Where an instance with this address is. An address outside of the region's block lies in a subnet of its own.
+    /// Where an instance of this account with this address is. An address outside of the region's block lies in a subnet of its own.
     #[must_use]
-    pub fn place(&self, address: Ipv4Addr) -> Place {
-        let seed = format!("{} {}", self.region, self.account);
+    pub fn place(&self, account: AccountId, address: Ipv4Addr) -> Place {
+        let seed = format!("{} {account}", self.region);
         let (vpc_start, vpc_bits) = VPC_BLOCK;
         let vpc_block = format!("{vpc_start}/{vpc_bits}");
         let subnet_bits = if start(address, vpc_bits) == vpc_start { vpc_bits } else { FOREIGN_SUBNET_BITS };
@@ -77,19 +77,23 @@ impl RegionIdentity {
     }
 
     /// The Instance Connect endpoints of the subnets that these addresses are in and of the region's own, by their ids: there
-    /// is one in each, of itself.
+    /// is one in each of an account, of itself.
     #[must_use]
-    pub fn connect_endpoints(&self, addresses: impl Iterator<Item = Ipv4Addr>) -> Vec<(Place, ConnectEndpoint)> {
+    pub fn connect_endpoints(
+        &self,
+        account: AccountId,
+        addresses: impl Iterator<Item = Ipv4Addr>,
+    ) -> Vec<(Place, ConnectEndpoint)> {
         let (own, own_bits) = VPC_BLOCK;
         let foreign = addresses.filter(|address| start(*address, own_bits) != own);
         let subnets = foreign.map(|address| start(address, FOREIGN_SUBNET_BITS)).collect::<BTreeSet<_>>();
-        let places = subnets.into_iter().chain([own]).map(|subnet| self.place(subnet));
-        let mut all: Vec<_> = places.map(|place| (place.clone(), self.connect_endpoint(&place))).collect();
+        let places = subnets.into_iter().chain([own]).map(|subnet| self.place(account, subnet));
+        let mut all: Vec<_> = places.map(|place| (place.clone(), self.connect_endpoint(account, &place))).collect();
         all.sort_by(|(_, a), (_, b)| a.id.cmp(&b.id));
         all
     }
 
-    /// What follows the ids of Instance Connect endpoints in their names: as a rule, and for those who demand FIPS 140.
+    /// What follows the ids of Instance Connect endpoints in their names, whosever they are: as a rule, and for those who demand FIPS 140.
     #[must_use]
     pub fn connect_endpoint_domains(&self) -> [String; 2] {
         let Self { region, account, domain, .. } = self;
@@ -98,9 +102,9 @@ impl RegionIdentity {
         ["", "fips."].map(|infix| format!("{label:08x}.{infix}{ENDPOINT_LABEL}.{region}.{domain}"))
     }
 
-    fn connect_endpoint(&self, place: &Place) -> ConnectEndpoint {
+    fn connect_endpoint(&self, account: AccountId, place: &Place) -> ConnectEndpoint {
         let id = made_id("eice", &place.subnet_id);
-        let Self { partition, region, account, .. } = self;
+        let Self { partition, region, .. } = self;
         let [name, fips_name] = self.connect_endpoint_domains();
         ConnectEndpoint {
             arn: format!("arn:{partition}:ec2:{region}:{account}:instance-connect-endpoint/{id}"),
@@ -112,10 +116,10 @@ impl RegionIdentity {
     }
 
     /// The IPv6 address of an instance that was launched to have one: in a block of unique local addresses (RFC 4193) that
-    /// is the region's own, its last half from the instance's id.
+    /// is the account's own, its last half from the instance's id.
     #[must_use]
-    pub fn ipv6_address(&self, id: InstanceId) -> Ipv6Addr {
-        let [a, b, c, d, e, ..] = digest("ipv6", &format!("{} {}", self.region, self.account));
+    pub fn ipv6_address(&self, account: AccountId, id: InstanceId) -> Ipv6Addr {
+        let [a, b, c, d, e, ..] = digest("ipv6", &format!("{} {account}", self.region));
         let [_, host @ ..] = id.to_bytes();
         let block = u64::from_be_bytes([0xfd, a, b, c, d, e, 0, 0]);
         Ipv6Addr::from(u128::from(block) << 64 | u128::from(u64::from_be_bytes(host)))
@@ -172,7 +176,11 @@ fn digest(kind: &str, seed: &str) -> [u8; 8] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use inborn_identity::{AccountId, Partition};
+    use inborn_identity::Partition;
+
+    fn account(number: u64) -> AccountId {
+        AccountId::new(number).unwrap()
+    }
 
     fn region(account: u64) -> RegionIdentity {
         RegionIdentity {
@@ -190,7 +198,7 @@ mod tests {
     /// Guests remember what they were told: a new version must not move them to another network.
     #[test]
     fn what_is_made_up_never_changes() {
-        let place = region(1).place(Ipv4Addr::new(10, 1, 2, 3));
+        let place = region(1).place(account(1), Ipv4Addr::new(10, 1, 2, 3));
         let ids = [place.vpc_id, place.subnet_id, place.security_group_id, interface_id(id(1)), attachment_id(id(1))];
         assert_eq!(
             ids,
@@ -203,35 +211,35 @@ mod tests {
             ]
         );
         assert_eq!(made_mac(id(1)).to_string(), "02:97:b2:76:cf:0b");
-        assert_eq!(region(1).ipv6_address(id(1)).to_string(), "fdcf:8b19:aa63:0:102:304:506:701");
+        assert_eq!(region(1).ipv6_address(account(1), id(1)).to_string(), "fdcf:8b19:aa63:0:102:304:506:701");
     }
 
     #[test]
     fn every_address_is_in_the_blocks_that_are_told() {
-        let inside = region(1).place(Ipv4Addr::new(10, 255, 2, 3));
+        let inside = region(1).place(account(1), Ipv4Addr::new(10, 255, 2, 3));
         assert_eq!(
             (inside.subnet_block.as_str(), inside.vpc_blocks.as_slice()),
             ("10.0.0.0/8", &["10.0.0.0/8".to_owned()][..])
         );
-        let outside = region(1).place(Ipv4Addr::new(192, 168, 2, 3));
+        let outside = region(1).place(account(1), Ipv4Addr::new(192, 168, 2, 3));
         assert_eq!(
             (outside.subnet_block.as_str(), outside.vpc_blocks.join(" ")),
             ("192.168.0.0/16", "10.0.0.0/8 192.168.0.0/16".into())
         );
         assert_eq!(outside.vpc_id, inside.vpc_id);
         assert_ne!(outside.subnet_id, inside.subnet_id);
-        let block = ipv6_block(region(1).ipv6_address(id(1)));
-        assert_eq!(block, ipv6_block(region(1).ipv6_address(id(2))));
+        let block = ipv6_block(region(1).ipv6_address(account(1), id(1)));
+        assert_eq!(block, ipv6_block(region(1).ipv6_address(account(1), id(2))));
         assert!(block.starts_with("fd") && block.ends_with("::/64"), "{block}");
     }
 
     #[test]
     fn each_subnet_has_an_endpoint_of_its_own() {
         let addresses = [[10, 1, 2, 3], [192, 168, 2, 3], [192, 168, 77, 1], [172, 16, 0, 1]].map(Ipv4Addr::from);
-        let all = region(1).connect_endpoints(addresses.into_iter());
+        let all = region(1).connect_endpoints(account(1), addresses.into_iter());
         assert_eq!(all.len(), 3);
         let (place, endpoint) = all.iter().find(|(place, _)| place.subnet_block == "10.0.0.0/8").unwrap();
-        assert_eq!(*place, region(1).place(Ipv4Addr::new(10, 1, 2, 3)));
+        assert_eq!(*place, region(1).place(account(1), Ipv4Addr::new(10, 1, 2, 3)));
         assert_eq!(
             (endpoint.id.as_str(), endpoint.dns_name.as_str()),
             (
@@ -240,15 +248,15 @@ mod tests {
             )
         );
         assert!(endpoint.arn.ends_with(&format!(":instance-connect-endpoint/{}", endpoint.id)), "{}", endpoint.arn);
-        assert_eq!(region(1).connect_endpoints(std::iter::empty()).len(), 1);
+        assert_eq!(region(1).connect_endpoints(account(1), std::iter::empty()).len(), 1);
     }
 
     #[test]
     fn what_differs_has_another_name() {
         let address = Ipv4Addr::new(10, 1, 2, 3);
-        assert_ne!(region(1).place(address).vpc_id, region(2).place(address).vpc_id);
+        assert_ne!(region(1).place(account(1), address).vpc_id, region(1).place(account(2), address).vpc_id);
         assert_ne!(made_mac(id(1)), made_mac(id(2)));
         assert_ne!(interface_id(id(1)), interface_id(id(2)));
-        assert_ne!(region(1).ipv6_address(id(1)), region(1).ipv6_address(id(2)));
+        assert_ne!(region(1).ipv6_address(account(1), id(1)), region(1).ipv6_address(account(1), id(2)));
     }
 }

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use inborn_credential::{Caller, SecondSignature};
-use inborn_identity::{CallerKind, UnixTime};
+use inborn_identity::{AccountId, CallerKind, InstanceId, UnixTime};
+use inborn_store::{Instance, Node};
 use inborn_wire::Answer;
 use inborn_wire::error::{Dialect, Problem, Refusal};
 use inborn_wire::json::Object;
@@ -187,6 +188,24 @@ pub(crate) struct Call<'a, I = Parameters> {
     pub(crate) handshake: Option<&'a Handshake>,
     /// Where the client finds this endpoint, for WebSockets: as in `wss://ssm.us-east-1.amazonaws.com`.
     pub(crate) socket_origin: &'a str,
+}
+
+impl<I> Call<'_, I> {
+    /// The caller's account: nothing of another is seen or changed.
+    pub(crate) const fn account(&self) -> AccountId {
+        self.caller.principal.account()
+    }
+
+    /// The machine of this id, if it is of the caller's account.
+    pub(crate) fn machine(&self, id: InstanceId) -> Option<Arc<Instance>> {
+        self.region.machines().get(id).filter(|machine| machine.account == self.account())
+    }
+
+    /// The nodes of the caller's account behind this one, by machine.
+    pub(crate) fn nodes(&self, after: Option<InstanceId>) -> Vec<Arc<Node>> {
+        let nodes = self.region.nodes().after(after).into_iter();
+        nodes.filter(|node| self.machine(node.instance).is_some()).collect()
+    }
 }
 
 /// What an action gives back: the answer, and what the audit says of it.

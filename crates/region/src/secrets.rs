@@ -1,5 +1,6 @@
 //! What a region keeps sealed: epochs, operators' secrets, the authority's key. Made at first start, read at each.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use inborn_credential::{
     CryptoError, CutOff, Epoch, EpochId, EpochRoot, Kek, KekError, Keyring, Operator, Scope, SecretAccessKey,
     generate_long_lived,
 };
-use inborn_identity::{AccountId, Partition, Principal, UnixTime};
+use inborn_identity::{AccessKeyId, AccountId, Partition, Principal, UnixTime};
 use inborn_pki::{Authority, HostsAuthority, SealableKey};
 use inborn_ssh::{AUTHORITY_SEED_BYTES, HostAuthority};
 use inborn_store::{EpochState, Sealed, SealedEpoch, SettingChange, Store};
@@ -212,36 +213,67 @@ async fn operators(
     now: UnixTime,
 ) -> Result<Vec<Operator>, OpenError> {
     let mut stored = store.operators().await?;
-    if stored.is_empty() {
+    // Where nobody could sign for the region's own account any more, whoever can start it is given a key.
+    let may_sign = |one: &inborn_store::Operator| one.account == identity.account && !one.disabled;
+    if !stored.iter().any(may_sign) {
         let (access_key_id, secret) = generate_long_lived(identity.account)?;
-        let label = operator_label(&access_key_id.to_string());
-        let operator = inborn_store::Operator {
-            access_key_id,
-            secret: Sealed::new(kek.seal(&label, secret.expose().as_bytes())?),
-            name: OPERATOR_NAME.to_owned(),
-            user_id: format!("AIDA{}", access_key_id.as_str().get(4..).unwrap_or_default()),
-            account: identity.account,
-            created_at: now,
-        };
+        let blob = seal_operator(kek, access_key_id, &secret)?;
+        let operator = operator_record(access_key_id, blob, OPERATOR_NAME, identity.account, now);
         store.put_operator(operator.clone()).await?;
         stored.push(operator);
     }
-    let mut operators = Vec::new();
-    for operator in stored {
-        let label = operator_label(&operator.access_key_id.to_string());
-        let text = unseal(kek, source, &label, &operator.secret)?;
-        let text = core::str::from_utf8(&text).map_err(|_| OpenError::Damaged("an operator's key"))?;
-        let secret = SecretAccessKey::new(text).map_err(|_| OpenError::Damaged("an operator's key"))?;
-        let principal = Principal::Operator {
-            partition: identity.partition,
-            account: operator.account,
-            name: operator.name.into(),
-            user_id: operator.user_id.into(),
-            access_key_id: operator.access_key_id,
-        };
-        operators.push(Operator { principal, secret });
+    let closed: BTreeSet<AccountId> =
+        store.accounts().await?.into_iter().filter(|one| one.closed_at.is_some()).map(|one| one.id).collect();
+    let may_sign = |one: &inborn_store::Operator| {
+        !one.disabled && (one.account == identity.account || !closed.contains(&one.account))
+    };
+    // The one of the first start before those that were made since: its key is in `operator.env`.
+    stored.sort_by_key(|one| (one.name != OPERATOR_NAME, one.created_at, one.access_key_id.to_string()));
+    stored.into_iter().filter(may_sign).map(|one| open_operator(kek, source, identity.partition, one)).collect()
+}
+
+/// A new operator as it is stored.
+pub(crate) fn operator_record(
+    access_key_id: AccessKeyId,
+    secret: Sealed,
+    name: &str,
+    account: AccountId,
+    now: UnixTime,
+) -> inborn_store::Operator {
+    inborn_store::Operator {
+        access_key_id,
+        secret,
+        name: name.to_owned(),
+        user_id: format!("AIDA{}", access_key_id.as_str().get(4..).unwrap_or_default()),
+        account,
+        created_at: now,
+        disabled: false,
     }
-    Ok(operators)
+}
+
+pub(crate) fn seal_operator(kek: &Kek, id: AccessKeyId, secret: &SecretAccessKey) -> Result<Sealed, OpenError> {
+    Ok(Sealed::new(kek.seal(&operator_label(&id.to_string()), secret.expose().as_bytes())?))
+}
+
+/// An operator as the authenticator needs it.
+pub(crate) fn open_operator(
+    kek: &Kek,
+    source: &KeySource,
+    partition: Partition,
+    stored: inborn_store::Operator,
+) -> Result<Operator, OpenError> {
+    let label = operator_label(&stored.access_key_id.to_string());
+    let text = unseal(kek, source, &label, &stored.secret)?;
+    let text = core::str::from_utf8(&text).map_err(|_| OpenError::Damaged("an operator's key"))?;
+    let secret = SecretAccessKey::new(text).map_err(|_| OpenError::Damaged("an operator's key"))?;
+    let principal = Principal::Operator {
+        partition,
+        account: stored.account,
+        name: stored.name.into(),
+        user_id: stored.user_id.into(),
+        access_key_id: stored.access_key_id,
+    };
+    Ok(Operator { principal, secret })
 }
 
 pub(crate) fn operator_label(access_key_id: &str) -> String {

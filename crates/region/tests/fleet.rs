@@ -253,3 +253,52 @@ async fn an_eviction_at_one_is_known_everywhere() {
     a.region.tidy().await;
     assert!(a.region.machines().get(id).is_none());
 }
+
+/// Accounts and keys that are made at one server count at the other within two seconds, and so do their ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_off_is_off_everywhere() {
+    let Fleet { a, b, .. } = &fleet(&[]).await;
+    let owner = a.operator();
+    let done = async |call: &str| {
+        let reply = a.send(&owner, &ec2(call)).await;
+        assert_eq!(reply.status, 200, "{}", reply.body);
+        reply.body
+    };
+    done("Action=Inborn.CreateAccount&AccountId=210987654321").await;
+    let made = done("Action=Inborn.CreateOperator&AccountId=210987654321&Name=admin").await;
+    let other = Signer {
+        access_key_id: between(&made, "<accessKeyId>", "</accessKeyId>").to_owned(),
+        secret: between(&made, "<secretAccessKey>", "</secretAccessKey>").to_owned(),
+        token: None,
+    };
+    let is_let_in = async |at: &Running| at.send(&other, &call("sts", WHOAMI)).await.status == 200;
+    let within_two_seconds = async |expected: bool, what: &str| {
+        let begun = tokio::time::Instant::now();
+        while is_let_in(b).await != expected {
+            assert!(begun.elapsed() < Duration::from_secs(2), "{what}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    within_two_seconds(true, "made").await;
+    let change =
+        |state: &str| format!("Action=Inborn.ModifyOperator&AccessKeyId={}&State={state}", other.access_key_id);
+    done(&change("disabled")).await;
+    assert!(!is_let_in(a).await);
+    within_two_seconds(false, "disabled").await;
+    done(&change("enabled")).await;
+    within_two_seconds(true, "enabled").await;
+
+    // What the other server launches in the account, and what it has there, ends with the account.
+    let launch = ec2("Action=RunInstances&ImageId=ami-12345678&MinCount=1&MaxCount=1");
+    let launched = b.send(&other, &launch).await;
+    let id: InstanceId = between(&launched.body, "<instanceId>", "</instanceId>").parse().unwrap();
+    let machine = b.machine(id);
+    assert_eq!(b.send(&other, &ec2(&format!("Action=TerminateInstances&InstanceId.1={id}"))).await.status, 200);
+    let begun = tokio::time::Instant::now();
+    while a.send(&owner, &ec2("Action=Inborn.CloseAccount&AccountId=210987654321")).await.status != 200 {
+        assert!(begun.elapsed() < Duration::from_secs(2), "closed");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    within_two_seconds(false, "closed").await;
+    assert_ne!(b.send(&machine, &call("sts", WHOAMI)).await.status, 200);
+}

@@ -74,7 +74,12 @@ struct Ask {
 
 impl Tunnels {
     fn endpoint(&self) -> inborn_region::network::ConnectEndpoint {
-        self.running.region.identity().connect_endpoints(std::iter::empty()).remove(0).1
+        self.running
+            .region
+            .identity()
+            .connect_endpoints(self.running.region.identity().account, std::iter::empty())
+            .remove(0)
+            .1
     }
 
     fn address(&self) -> String {

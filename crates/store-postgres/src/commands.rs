@@ -17,7 +17,7 @@ const FORGOTTEN_MAX: u32 = 200;
 
 const COMMANDS: &str = "SELECT id, requested_at, document_name, content, parameters, targets, comment, \
     delivery_seconds, execution_seconds, concurrency_max, errors_max, state, target_count, completed_count, \
-    error_count, delivery_timed_out_count FROM commands";
+    error_count, delivery_timed_out_count, account FROM commands";
 
 const INVOCATIONS: &str = "SELECT command_id, instance_id, requested_at, instance_name, state, acknowledged_at, trace \
     FROM invocations";
@@ -28,8 +28,8 @@ pub(crate) async fn put(session: &Session<'_>, sent: &SentCommand) -> Outcome<()
     let progress = command.progress;
     let sql = "INSERT INTO commands (id, requested_at, document_name, content, parameters, targets, comment, \
         delivery_seconds, execution_seconds, concurrency_max, errors_max, state, is_open, target_count, \
-        completed_count, error_count, delivery_timed_out_count) \
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)";
+        completed_count, error_count, delivery_timed_out_count, account) \
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)";
     let row: &[Value] = values![
         &command.id,
         command.requested_at,
@@ -48,6 +48,7 @@ pub(crate) async fn put(session: &Session<'_>, sent: &SentCommand) -> Outcome<()
         progress.completed,
         progress.errors,
         progress.delivery_timed_out,
+        command.account.to_string(),
     ];
     session.put(sql, row, "a command").await?;
     let sql = "INSERT INTO invocations (command_id, instance_id, requested_at, instance_name, state, acknowledged_at, \
@@ -157,6 +158,10 @@ pub(crate) async fn open(session: &Session<'_>) -> Outcome<Vec<SentCommand>> {
 /// See [`inborn_store::Store::commands`].
 pub(crate) async fn commands(session: &Session<'_>, asked: &CommandQuery) -> Outcome<Vec<Command>> {
     let mut query = Query::new(&format!("{COMMANDS} WHERE TRUE"), &[]);
+    if let Some(account) = asked.account {
+        let account = query.value(account.to_string());
+        query.push(&format!(" AND account = {account}"));
+    }
     if let Some(command) = &asked.command {
         let command = query.value(command);
         query.push(&format!(" AND id = {command}"));
@@ -177,6 +182,10 @@ pub(crate) async fn commands(session: &Session<'_>, asked: &CommandQuery) -> Out
 /// See [`inborn_store::Store::invocations`].
 pub(crate) async fn invocations(session: &Session<'_>, asked: &CommandQuery) -> Outcome<Vec<Invocation>> {
     let mut query = Query::new(&format!("{INVOCATIONS} WHERE TRUE"), &[]);
+    if let Some(account) = asked.account {
+        let account = query.value(account.to_string());
+        query.push(&format!(" AND command_id IN (SELECT id FROM commands WHERE account = {account})"));
+    }
     if let Some(command) = &asked.command {
         let command = query.value(command);
         query.push(&format!(" AND command_id = {command}"));
@@ -210,6 +219,7 @@ pub(crate) async fn forget(session: &Session<'_>, retention: &CommandRetention) 
 fn read(row: &Row) -> Outcome<Command> {
     Ok(Command {
         id: row.text("id")?,
+        account: row.parsed("account")?,
         requested_at: row.moment("requested_at")?,
         document_name: row.text("document_name")?,
         parameters: row.text("parameters")?,

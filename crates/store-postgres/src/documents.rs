@@ -1,5 +1,6 @@
 //! Documents as rows.
 
+use inborn_identity::AccountId;
 use inborn_store::Document;
 
 use crate::fault::Outcome;
@@ -10,6 +11,7 @@ use crate::value::{Row, values};
 pub(crate) async fn documents(session: &Session<'_>) -> Outcome<Vec<Document>> {
     let read = |row: &Row| {
         Ok(Document {
+            account: row.parsed("account")?,
             name: row.text("name")?,
             created_at: row.moment("created_at")?,
             display_name: row.text("display_name")?,
@@ -18,15 +20,17 @@ pub(crate) async fn documents(session: &Session<'_>) -> Outcome<Vec<Document>> {
             content: row.text("content")?,
         })
     };
-    let sql = "SELECT name, created_at, display_name, version_name, target_type, content FROM documents ORDER BY name";
+    let sql = "SELECT account, name, created_at, display_name, version_name, target_type, content \
+        FROM account_documents ORDER BY account, name";
     session.rows(sql, &[]).await?.iter().map(read).collect()
 }
 
 /// See [`inborn_store::Store::put_document`].
 pub(crate) async fn put(session: &Session<'_>, document: &Document) -> Outcome<()> {
-    let sql = "INSERT INTO documents (name, created_at, display_name, version_name, target_type, content) \
-        VALUES ($1, $2, $3, $4, $5, $6)";
+    let sql = "INSERT INTO account_documents (account, name, created_at, display_name, version_name, target_type, \
+        content) VALUES ($1, $2, $3, $4, $5, $6, $7)";
     let row = values![
+        document.account.to_string(),
         &document.name,
         document.created_at,
         &document.display_name,
@@ -38,6 +42,7 @@ pub(crate) async fn put(session: &Session<'_>, document: &Document) -> Outcome<(
 }
 
 /// See [`inborn_store::Store::delete_document`].
-pub(crate) async fn delete(session: &Session<'_>, name: &String) -> Outcome<bool> {
-    Ok(session.run("DELETE FROM documents WHERE name = $1", values![name]).await? > 0)
+pub(crate) async fn delete(session: &Session<'_>, (account, name): &(AccountId, String)) -> Outcome<bool> {
+    let sql = "DELETE FROM account_documents WHERE account = $1 AND name = $2";
+    Ok(session.run(sql, values![account.to_string(), name]).await? > 0)
 }

@@ -4,6 +4,7 @@
 //! answered, all see. `tests/portable.rs` refuses SQL that one of the three databases does not have.
 #![forbid(unsafe_code)]
 
+mod accounts;
 mod address;
 mod commands;
 mod detectors;

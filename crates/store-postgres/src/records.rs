@@ -2,10 +2,10 @@
 
 use core::fmt::Display;
 
-use inborn_identity::UnixTime;
+use inborn_identity::{AccessKeyId, UnixTime};
 use inborn_store::{
-    Conflict, CutOff, CutOffScope, EpochChange, Operator, RecordedCutOff, Resealing, Sealed, SealedEpoch, SealedPlace,
-    SettingChange,
+    Conflict, CutOff, CutOffScope, EpochChange, Operator, OperatorChange, RecordedCutOff, Resealing, Sealed,
+    SealedEpoch, SealedPlace, SettingChange,
 };
 
 use crate::fault::{self, Outcome};
@@ -14,7 +14,7 @@ use crate::value::{Row, Value, values};
 
 /// See [`inborn_store::Store::operators`].
 pub(crate) async fn operators(session: &Session<'_>) -> Outcome<Vec<Operator>> {
-    let sql = "SELECT access_key_id, sealed_secret, name, user_id, account, created_at FROM operators \
+    let sql = "SELECT access_key_id, sealed_secret, name, user_id, account, created_at, disabled FROM operators \
         ORDER BY access_key_id";
     let read = |row: &Row| {
         Ok(Operator {
@@ -24,6 +24,7 @@ pub(crate) async fn operators(session: &Session<'_>) -> Outcome<Vec<Operator>> {
             user_id: row.text("user_id")?,
             account: row.parsed("account")?,
             created_at: row.moment("created_at")?,
+            disabled: row.flag("disabled")?,
         })
     };
     session.rows(sql, &[]).await?.iter().map(read).collect()
@@ -31,8 +32,8 @@ pub(crate) async fn operators(session: &Session<'_>) -> Outcome<Vec<Operator>> {
 
 /// See [`inborn_store::Store::put_operator`].
 pub(crate) async fn put_operator(session: &Session<'_>, operator: &Operator) -> Outcome<()> {
-    let sql = "INSERT INTO operators (access_key_id, sealed_secret, name, user_id, account, created_at) \
-        VALUES ($1, $2, $3, $4, $5, $6)";
+    let sql = "INSERT INTO operators (access_key_id, sealed_secret, name, user_id, account, created_at, disabled) \
+        VALUES ($1, $2, $3, $4, $5, $6, $7)";
     let row = values![
         operator.access_key_id.as_str(),
         operator.secret.as_bytes(),
@@ -40,8 +41,22 @@ pub(crate) async fn put_operator(session: &Session<'_>, operator: &Operator) -> 
         &operator.user_id,
         operator.account.to_string(),
         operator.created_at,
+        operator.disabled,
     ];
     session.put(sql, row, "an operator").await
+}
+
+/// See [`inborn_store::Store::change_operator`].
+pub(crate) async fn change_operator(
+    session: &Session<'_>,
+    (id, change): &(AccessKeyId, OperatorChange),
+) -> Outcome<bool> {
+    let sql = match change {
+        OperatorChange::Enable => "UPDATE operators SET disabled = FALSE WHERE access_key_id = $1",
+        OperatorChange::Disable => "UPDATE operators SET disabled = TRUE WHERE access_key_id = $1",
+        OperatorChange::Delete => "DELETE FROM operators WHERE access_key_id = $1",
+    };
+    Ok(session.run(sql, values![id.as_str()]).await? > 0)
 }
 
 /// See [`inborn_store::Store::epochs`].

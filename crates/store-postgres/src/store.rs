@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use deadpool_postgres::{Object, Pool};
-use inborn_identity::{AccountId, HostId, InstanceId, RoleName, UnixTime};
+use inborn_identity::{AccessKeyId, AccountId, HostId, InstanceId, RoleName, UnixTime};
 use inborn_store::{
-    AgentReport, Beat, ChangeRequest, Changed, Command, CommandChange, CommandQuery, CommandRetention, Detector,
-    DetectorPart, Document, EpochChange, Finding, FindingQuery, FindingRetention, Future, Heard, Host, HostChange,
-    HostJoin, HostKeys, HostKeysChange, Instance, InstancePage, InstanceQuery, InventoryChange, InventoryQuery,
-    InventoryRecord, Invocation, JoinToken, KeyPair, LaunchOutcome, LaunchRequest, News, Node, NodeId, Operator,
-    PartKind, Quarantine, QuarantineScope, RecordedCutOff, Registration, RegistrationChange, Resealing, Role,
-    SealedEpoch, SentCommand, Session, SessionEnd, SessionQuery, SessionRetention, SettingChange, Store, StoreError,
-    Topic,
+    Account, AgentReport, Beat, ChangeRequest, Changed, Command, CommandChange, CommandQuery, CommandRetention,
+    Detector, DetectorPart, Document, EpochChange, Finding, FindingQuery, FindingRetention, Future, Heard, Host,
+    HostChange, HostJoin, HostKeys, HostKeysChange, Instance, InstancePage, InstanceQuery, InventoryChange,
+    InventoryQuery, InventoryRecord, Invocation, JoinToken, KeyPair, LaunchOutcome, LaunchRequest, News, Node, NodeId,
+    Operator, OperatorChange, PartKind, Quarantine, QuarantineScope, RecordedCutOff, Registration, RegistrationChange,
+    Resealing, Role, SealedEpoch, SentCommand, Session, SessionEnd, SessionQuery, SessionRetention, SettingChange,
+    Store, StoreError, Topic,
 };
 use tokio::sync::RwLock;
 
@@ -20,7 +20,7 @@ use crate::pool::{self, PostgresOptions};
 use crate::schema::{self, SchemaVersion};
 use crate::transaction::{self, Access, Task, Topics, Work};
 use crate::{
-    commands, detectors, documents, fault, feed, findings, host_keys, hosts, instances, inventory, key_pairs,
+    accounts, commands, detectors, documents, fault, feed, findings, host_keys, hosts, instances, inventory, key_pairs,
     management, nodes, quarantines, records, sessions,
 };
 
@@ -207,6 +207,37 @@ impl Store for PostgresStore {
         )
     }
 
+    fn change_operator(&self, access_key_id: AccessKeyId, change: OperatorChange) -> Future<'_, bool> {
+        self.tell(
+            (access_key_id, change),
+            |session, request| Box::pin(records::change_operator(session, request)),
+            |_, changed| if *changed { vec![Topic::Operators] } else { vec![] },
+        )
+    }
+
+    fn accounts(&self) -> Future<'_, Vec<Account>> {
+        self.run(Access::Read, (), |session, ()| Box::pin(accounts::accounts(session)))
+    }
+
+    fn put_account(&self, account: Account) -> Future<'_, ()> {
+        match account.check() {
+            Ok(()) => self.tell(
+                account,
+                |session, request| Box::pin(accounts::put(session, request)),
+                |_, ()| vec![Topic::Accounts],
+            ),
+            Err(error) => refuse(error),
+        }
+    }
+
+    fn close_account(&self, id: AccountId, at: UnixTime) -> Future<'_, bool> {
+        self.tell(
+            (id, at),
+            |session, request| Box::pin(accounts::close(session, request)),
+            |_, closed| if *closed { vec![Topic::Accounts] } else { vec![] },
+        )
+    }
+
     fn key_pairs(&self, account: AccountId) -> Future<'_, Vec<KeyPair>> {
         self.run(Access::Read, account, |session, request| Box::pin(key_pairs::all(session, request)))
     }
@@ -375,9 +406,9 @@ impl Store for PostgresStore {
         }
     }
 
-    fn delete_document(&self, name: String) -> Future<'_, bool> {
+    fn delete_document(&self, account: AccountId, name: String) -> Future<'_, bool> {
         self.tell(
-            name,
+            (account, name),
             |session, request| Box::pin(documents::delete(session, request)),
             |_, deleted| if *deleted { vec![Topic::Documents] } else { vec![] },
         )

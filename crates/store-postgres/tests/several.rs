@@ -230,7 +230,7 @@ async fn databases_that_are_not_fit_are_refused() {
     drop(PostgresStore::open(&url).await.unwrap());
     assert_eq!(cluster.sql(&url, "SELECT version FROM schema_version"), "7");
     cluster.sql(&url, "UPDATE schema_version SET usable_from = 7");
-    assert_eq!(PostgresStore::open(&url).await.err(), Some(StoreError::Newer { found: 7, known: 5 }));
+    assert_eq!(PostgresStore::open(&url).await.err(), Some(StoreError::Newer { found: 7, known: 6 }));
 
     let url = cluster.database();
     cluster.sql(&url, "CREATE TABLE orders (id BIGINT)");

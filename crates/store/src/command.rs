@@ -3,7 +3,7 @@
 use core::fmt;
 use core::str::FromStr;
 
-use inborn_identity::{InstanceId, UnixTime};
+use inborn_identity::{AccountId, InstanceId, UnixTime};
 
 use crate::StoreError;
 
@@ -138,6 +138,8 @@ pub struct CommandProgress {
 pub struct Command {
     /// A UUID.
     pub id: String,
+    /// Whose it is.
+    pub account: AccountId,
     /// When it was sent.
     pub requested_at: UnixTime,
     /// What it runs, by name.
@@ -302,6 +304,8 @@ pub struct CommandPlace {
 /// Which commands, or which invocations, to list.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct CommandQuery {
+    /// Whose; `None`: everybody's.
+    pub account: Option<AccountId>,
     /// Only of this command.
     pub command: Option<String>,
     /// Only on this machine.

@@ -1,13 +1,15 @@
 //! A document: what a command runs, written by an operator.
 
-use inborn_identity::UnixTime;
+use inborn_identity::{AccountId, UnixTime};
 
 use crate::StoreError;
 
 /// A document that an operator made. It is never changed, only deleted.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Document {
-    /// What it is found by: 1 to [`Document::NAME_BYTES_MAX`] bytes.
+    /// Whose it is.
+    pub account: AccountId,
+    /// What it is found by in its account: 1 to [`Document::NAME_BYTES_MAX`] bytes.
     pub name: String,
     /// When it was made.
     pub created_at: UnixTime,

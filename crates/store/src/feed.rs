@@ -104,8 +104,10 @@ pub enum Topic {
     CutOff(RecordedCutOff),
     /// An epoch was added or changed.
     Epochs,
-    /// An operator was added.
+    /// An operator was added, changed or forgotten.
     Operators,
+    /// An account was added or closed.
+    Accounts,
     /// A role was made or deleted.
     Roles,
     /// The agent of this instance has registered, or its key was changed or forgotten.
@@ -183,6 +185,7 @@ impl Topic {
             }
             Self::Epochs => ("epochs", String::new()),
             Self::Operators => ("operators", String::new()),
+            Self::Accounts => ("accounts", String::new()),
             Self::Roles => ("roles", String::new()),
             Self::Registration(instance) => ("registration", instance.to_string()),
             Self::Setting(name) => ("setting", name.clone()),
@@ -200,6 +203,7 @@ impl Topic {
             "cut-off" => Self::CutOff(cut_off(subject)?),
             "epochs" => Self::Epochs,
             "operators" => Self::Operators,
+            "accounts" => Self::Accounts,
             "roles" => Self::Roles,
             "registration" => Self::Registration(subject.parse().ok()?),
             "setting" => Self::Setting(subject.to_owned()),
@@ -330,6 +334,7 @@ mod tests {
             scope(CutOffScope::All),
             Topic::Epochs,
             Topic::Operators,
+            Topic::Accounts,
             Topic::Roles,
             Topic::Registration(id(7)),
             Topic::Setting("a setting ☃".into()),

@@ -5,6 +5,7 @@
 //! Credentials are never stored.
 #![forbid(unsafe_code)]
 
+mod account;
 mod attachment;
 mod change;
 mod command;
@@ -32,6 +33,7 @@ mod session;
 mod sqlite;
 mod store;
 
+pub use account::Account;
 pub use change::{Change, ChangeRequest, Changed, MetadataOptionsChange, TagRemoval};
 pub use command::{
     Command, CommandChange, CommandPlace, CommandProgress, CommandQuery, CommandRetention, CommandState, CommandStep,
@@ -50,7 +52,7 @@ pub use instance::{Attachment, Instance, InstanceState, OwnMac, StateReason, Use
 pub use inventory::{InventoryChange, InventoryKind, InventoryQuery, InventoryRecord};
 pub use key_pair::{KeyPair, KeyType};
 pub use node::Node;
-pub use operator::Operator;
+pub use operator::{Operator, OperatorChange};
 pub use quarantine::{Quarantine, QuarantineScope};
 pub use registration::{Registration, RegistrationChange};
 pub use resealing::{Resealing, SealedPlace};

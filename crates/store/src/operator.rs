@@ -19,4 +19,22 @@ pub struct Operator {
     pub account: AccountId,
     /// When the key pair was made.
     pub created_at: UnixTime,
+    /// Whether its key is good for nothing for now.
+    pub disabled: bool,
+}
+
+impl Operator {
+    /// The longest name. Source: IAM's model, `UserName`.
+    pub const NAME_BYTES_MAX: usize = 64;
+}
+
+/// What becomes of an operator.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OperatorChange {
+    /// Its key is good again.
+    Enable,
+    /// Its key is good for nothing, until it is switched on again.
+    Disable,
+    /// It is forgotten.
+    Delete,
 }

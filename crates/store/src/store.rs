@@ -2,15 +2,15 @@
 
 use core::pin::Pin;
 
-use inborn_identity::{AccountId, HostId, InstanceId, RoleName, UnixTime};
+use inborn_identity::{AccessKeyId, AccountId, HostId, InstanceId, RoleName, UnixTime};
 
 use crate::{
-    AgentReport, Beat, ChangeRequest, Changed, Command, CommandChange, CommandQuery, CommandRetention, Detector,
-    DetectorPart, Document, EpochChange, Finding, FindingQuery, FindingRetention, Heard, Host, HostChange, HostJoin,
-    HostKeys, HostKeysChange, Instance, InstanceState, InventoryChange, InventoryQuery, InventoryRecord, Invocation,
-    JoinToken, KeyPair, News, Node, NodeId, Operator, PartKind, Quarantine, QuarantineScope, RecordedCutOff,
-    Registration, RegistrationChange, Resealing, Role, SealedEpoch, SentCommand, Session, SessionEnd, SessionQuery,
-    SessionRetention, StoreError,
+    Account, AgentReport, Beat, ChangeRequest, Changed, Command, CommandChange, CommandQuery, CommandRetention,
+    Detector, DetectorPart, Document, EpochChange, Finding, FindingQuery, FindingRetention, Heard, Host, HostChange,
+    HostJoin, HostKeys, HostKeysChange, Instance, InstanceState, InventoryChange, InventoryQuery, InventoryRecord,
+    Invocation, JoinToken, KeyPair, News, Node, NodeId, Operator, OperatorChange, PartKind, Quarantine,
+    QuarantineScope, RecordedCutOff, Registration, RegistrationChange, Resealing, Role, SealedEpoch, SentCommand,
+    Session, SessionEnd, SessionQuery, SessionRetention, StoreError,
 };
 
 /// What every verb gives: boxed, so that the trait is object safe.
@@ -230,6 +230,21 @@ pub trait Store: Send + Sync + 'static {
     /// `Conflict`: there is one with this access key id.
     fn put_operator(&self, operator: Operator) -> Future<'_, ()>;
 
+    /// Changes or forgets an operator; gives whether there was one.
+    fn change_operator(&self, access_key_id: AccessKeyId, change: OperatorChange) -> Future<'_, bool>;
+
+    /// All accounts, ordered by id.
+    fn accounts(&self) -> Future<'_, Vec<Account>>;
+
+    /// Adds an account.
+    ///
+    /// # Errors
+    /// `Conflict`: there is one with this id; `Invalid`: the name.
+    fn put_account(&self, account: Account) -> Future<'_, ()>;
+
+    /// Closes an account that is open; gives whether there was one. What is in it stays as it is.
+    fn close_account(&self, id: AccountId, at: UnixTime) -> Future<'_, bool>;
+
     /// All key pairs of an account, ordered by name.
     fn key_pairs(&self, account: AccountId) -> Future<'_, Vec<KeyPair>>;
 
@@ -340,17 +355,17 @@ pub trait Store: Send + Sync + 'static {
     /// `NotFound`: there is no such instance, or it is terminated; `Invalid`: a fact is too long.
     fn put_node(&self, node: Node) -> Future<'_, ()>;
 
-    /// All documents, ordered by name.
+    /// All documents, ordered by account and name.
     fn documents(&self) -> Future<'_, Vec<Document>>;
 
     /// Adds a document.
     ///
     /// # Errors
-    /// `Conflict`: there is one with this name; `Invalid`: too long.
+    /// `Conflict`: the account has one with this name; `Invalid`: too long.
     fn put_document(&self, document: Document) -> Future<'_, ()>;
 
     /// Deletes a document; gives whether there was one.
-    fn delete_document(&self, name: String) -> Future<'_, bool>;
+    fn delete_document(&self, account: AccountId, name: String) -> Future<'_, bool>;
 
     /// Adds a command and what is to become of it on each machine.
     ///

@@ -8,15 +8,15 @@
 
 use std::path::Path;
 
-use inborn_identity::MacAddress;
+use inborn_identity::{AccountId, MacAddress};
 use inborn_store::conformance::samples::{
     LAUNCHED_AT, account, agent_report, bare, detector, detector_part, document, epoch, finding, full, host_keys, id,
     key_pair, launch_with_token, operator, sent, session,
 };
 use inborn_store::{
-    Attachment, Change, ChangeRequest, CutOff, CutOffScope, EpochState, HostKeys, Instance, InstanceQuery,
-    InstanceState, KeyPair, LaunchOutcome, Node, OwnMac, PartKind, RecordedCutOff, Registration, Role, SessionQuery,
-    SettingChange, SqliteStore, StateReason, Store,
+    Account, Attachment, Change, ChangeRequest, CommandQuery, CutOff, CutOffScope, Document, EpochState, HostKeys,
+    Instance, InstanceQuery, InstanceState, KeyPair, LaunchOutcome, Node, Operator, OperatorChange, OwnMac, PartKind,
+    RecordedCutOff, Registration, Role, SessionQuery, SettingChange, SqliteStore, StateReason, Store,
 };
 use rusqlite::Connection;
 
@@ -130,8 +130,12 @@ async fn schema_7_opens_with_all_it_holds() {
     let path = directory.path().join("region.db");
     restore(dump, &path);
     let store = SqliteStore::open(&path).unwrap();
-    assert_eq!(store.documents().await, Ok(vec![document("d", 1)]));
-    assert_eq!(store.open_commands().await, Ok(vec![sent(1, 0, &[1])]));
+    // Of no region that opened it: whose they are is not known.
+    let nobody = AccountId::new(0).unwrap();
+    assert_eq!(store.documents().await, Ok(vec![Document { account: nobody, ..document("d", 1) }]));
+    let mut of_nobody = sent(1, 0, &[1]);
+    of_nobody.command.account = nobody;
+    assert_eq!(store.open_commands().await, Ok(vec![of_nobody]));
     let open = SessionQuery { account: None, has_ended: false, after: None, limit: 10 };
     assert_eq!(store.sessions(open.clone()).await, Ok(vec![]));
     store.put_session(session(1, 0)).await.unwrap();
@@ -169,6 +173,29 @@ async fn schema_9_opens_with_all_it_holds() {
     let ids = vec![finding(1, 1, 1).id];
     assert_eq!(store.findings_by_id(detector(1, account()).id, ids).await, Ok(vec![finding(1, 1, 1)]));
     assert_eq!(store.agent_reports().await, Ok(vec![agent_report(1, 1)]));
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn schema_14_opens_with_all_it_holds() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("region.db");
+    restore(include_str!("fixtures/schema-14.sql"), &path);
+    let store = SqliteStore::open(&path).unwrap();
+    // Accounts are what schema 15 has more; what there was is the region's own.
+    assert_eq!(store.accounts().await, Ok(vec![]));
+    assert_eq!(store.operators().await, Ok(vec![operator(1)]));
+    assert_eq!(store.documents().await, Ok(vec![document("d", 1)]));
+    assert_eq!(store.open_commands().await, Ok(vec![sent(1, 0, &[1])]));
+    let query = CommandQuery { account: Some(account()), limit: 10, ..CommandQuery::default() };
+    assert_eq!(store.commands(query).await, Ok(vec![sent(1, 0, &[1]).command]));
+    assert_eq!(store.change_operator(operator(1).access_key_id, OperatorChange::Disable).await, Ok(true));
+    let own = Account { id: account(), name: "own".into(), created_at: LAUNCHED_AT, closed_at: None };
+    assert_eq!(store.put_account(own.clone()).await, Ok(()));
+    store.close().await.unwrap();
+    let store = SqliteStore::open(&path).unwrap();
+    assert_eq!(store.accounts().await, Ok(vec![own]));
+    assert_eq!(store.operators().await, Ok(vec![Operator { disabled: true, ..operator(1) }]));
     store.close().await.unwrap();
 }
 

@@ -402,7 +402,7 @@ async fn step(store: &SqliteStore, model: &mut Model, action: Action) {
         Action::Document { number, is_there: false } => {
             let name = format!("document-{number}");
             let was_there = model.documents.remove(&name).is_some();
-            assert_eq!(store.delete_document(name).await, Ok(was_there));
+            assert_eq!(store.delete_document(account(), name).await, Ok(was_there));
         }
         Action::Send { number, seconds, machines } => {
             let machines: Vec<u32> = machines.into_iter().map(u32::from).collect();
@@ -433,7 +433,7 @@ async fn step(store: &SqliteStore, model: &mut Model, action: Action) {
                 command: command(number.into(), 0).id,
                 instance: None,
             });
-            let query = CommandQuery { command: None, instance, after, limit: limit.into() };
+            let query = CommandQuery { account: None, command: None, instance, after, limit: limit.into() };
             let is_asked = |sent: &&&SentCommand| {
                 let is_on = |instance| sent.invocations.iter().any(|invocation| invocation.instance == instance);
                 instance.is_none_or(is_on)

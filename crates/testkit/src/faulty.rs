@@ -4,14 +4,15 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use inborn_identity::{AccountId, HostId, InstanceId, RoleName, UnixTime};
+use inborn_identity::{AccessKeyId, AccountId, HostId, InstanceId, RoleName, UnixTime};
 use inborn_store::{
-    AgentReport, Beat, ChangeRequest, Changed, Command, CommandChange, CommandQuery, CommandRetention, Detector,
-    DetectorPart, Document, EpochChange, Finding, FindingQuery, FindingRetention, Future, Heard, Host, HostChange,
-    HostJoin, HostKeys, HostKeysChange, Instance, InstancePage, InstanceQuery, InventoryChange, InventoryQuery,
-    InventoryRecord, Invocation, JoinToken, KeyPair, LaunchOutcome, LaunchRequest, News, Node, NodeId, Operator,
-    PartKind, Quarantine, QuarantineScope, RecordedCutOff, Registration, RegistrationChange, Resealing, Role,
-    SealedEpoch, SentCommand, Session, SessionEnd, SessionQuery, SessionRetention, SettingChange, Store, StoreError,
+    Account, AgentReport, Beat, ChangeRequest, Changed, Command, CommandChange, CommandQuery, CommandRetention,
+    Detector, DetectorPart, Document, EpochChange, Finding, FindingQuery, FindingRetention, Future, Heard, Host,
+    HostChange, HostJoin, HostKeys, HostKeysChange, Instance, InstancePage, InstanceQuery, InventoryChange,
+    InventoryQuery, InventoryRecord, Invocation, JoinToken, KeyPair, LaunchOutcome, LaunchRequest, News, Node, NodeId,
+    Operator, OperatorChange, PartKind, Quarantine, QuarantineScope, RecordedCutOff, Registration, RegistrationChange,
+    Resealing, Role, SealedEpoch, SentCommand, Session, SessionEnd, SessionQuery, SessionRetention, SettingChange,
+    Store, StoreError,
 };
 
 use crate::link::{self, Link};
@@ -193,6 +194,22 @@ impl Store for FaultyStore {
         self.write(move |store| store.put_operator(operator))
     }
 
+    fn change_operator(&self, access_key_id: AccessKeyId, change: OperatorChange) -> Future<'_, bool> {
+        self.write(move |store| store.change_operator(access_key_id, change))
+    }
+
+    fn accounts(&self) -> Future<'_, Vec<Account>> {
+        self.read(|store| store.accounts())
+    }
+
+    fn put_account(&self, account: Account) -> Future<'_, ()> {
+        self.write(move |store| store.put_account(account))
+    }
+
+    fn close_account(&self, id: AccountId, at: UnixTime) -> Future<'_, bool> {
+        self.write(move |store| store.close_account(id, at))
+    }
+
     fn key_pairs(&self, account: AccountId) -> Future<'_, Vec<KeyPair>> {
         self.read(move |store| store.key_pairs(account))
     }
@@ -308,8 +325,8 @@ impl Store for FaultyStore {
         self.write(move |store| store.put_document(document))
     }
 
-    fn delete_document(&self, name: String) -> Future<'_, bool> {
-        self.write(move |store| store.delete_document(name))
+    fn delete_document(&self, account: AccountId, name: String) -> Future<'_, bool> {
+        self.write(move |store| store.delete_document(account, name))
     }
 
     fn put_command(&self, sent: SentCommand) -> Future<'_, ()> {

@@ -1,12 +1,14 @@
 //! The documents that every account has. Names, schema, parameters and steps are AWS's: agents find their plug-ins by them.
 
+use inborn_identity::AccountId;
+
 use super::{BUILT_IN_AT, Content, ContentError, Document};
 
 /// Seconds from 1 to 172800, two days. AWS's pattern, which ends at 28800, is older than its text.
 const TIMEOUT_PATTERN: &str = "([1-9][0-9]{0,4})|(1[0-6][0-9]{4})|(17[0-1][0-9]{3})|(172[0-7][0-9]{2})|(172800)";
 
 /// All of them.
-pub(super) fn documents() -> Result<Vec<Document>, ContentError> {
+pub(super) fn documents(own: AccountId) -> Result<Vec<Document>, ContentError> {
     [
         ("AWS-RunPowerShellScript", script("a PowerShell script", "aws:runPowerShellScript")),
         ("AWS-RunShellScript", script("a shell script", "aws:runShellScript")),
@@ -15,6 +17,8 @@ pub(super) fn documents() -> Result<Vec<Document>, ContentError> {
     .map(|(name, content)| {
         let read = Content::read(&content)?;
         let stored = inborn_store::Document {
+            // Shown to every account as Amazon's.
+            account: own,
             name: name.to_owned(),
             created_at: BUILT_IN_AT,
             display_name: String::new(),
@@ -75,7 +79,7 @@ mod tests {
 
     #[test]
     fn they_are_read_as_any_other() {
-        let all = documents().unwrap();
+        let all = documents(AccountId::new(1).unwrap()).unwrap();
         let facts: Vec<_> =
             all.iter().map(|document| (document.stored.name.as_str(), document.content.platforms())).collect();
         assert_eq!(

@@ -7,7 +7,7 @@ mod parameters;
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use inborn_identity::UnixTime;
+use inborn_identity::{AccountId, UnixTime};
 use inborn_store::{Store, StoreError};
 use tokio::sync::Mutex;
 
@@ -38,42 +38,39 @@ pub(crate) enum DocumentError {
     Store(StoreError),
 }
 
+type Known = BTreeMap<(AccountId, String), Arc<Document>>;
+
 /// Documents: the store's truth, mirrored in memory.
 pub(crate) struct Documents {
     store: Arc<dyn Store>,
-    known: RwLock<BTreeMap<String, Arc<Document>>>,
+    /// Those that every account has, by name.
+    built_in: BTreeMap<String, Arc<Document>>,
+    known: RwLock<Known>,
     /// New ones take turns, so that there are never too many.
     turn: Mutex<()>,
 }
 
 impl Documents {
-    pub(crate) async fn load(store: Arc<dyn Store>) -> Result<Self, OpenError> {
-        let mut known = BTreeMap::new();
+    pub(crate) async fn load(store: Arc<dyn Store>, own: AccountId) -> Result<Self, OpenError> {
+        let mut known = Known::new();
         for stored in store.documents().await? {
             let content =
                 Content::read(&stored.content).map_err(|_| OpenError::Damaged("a document of Systems Manager"))?;
-            let document = Document { content, is_built_in: false, stored };
-            known.insert(document.stored.name.clone(), Arc::new(document));
+            insert(&mut known, Document { content, is_built_in: false, stored });
         }
-        for document in built_in::documents().map_err(|_| OpenError::Damaged("a built-in document"))? {
-            known.insert(document.stored.name.clone(), Arc::new(document));
-        }
-        Ok(Self { store, known: RwLock::new(known), turn: Mutex::default() })
+        let built_in = built_in::documents(own).map_err(|_| OpenError::Damaged("a built-in document"))?;
+        let built_in =
+            built_in.into_iter().map(|document| (document.stored.name.clone(), Arc::new(document))).collect();
+        Ok(Self { store, built_in, known: RwLock::new(known), turn: Mutex::default() })
     }
 
     /// Another server has changed documents: memory follows the store.
     pub(crate) async fn hear(&self) -> Result<(), StoreError> {
         let _turn = self.turn.lock().await;
-        let stored = self.store.documents().await?;
-        let mut known: BTreeMap<String, Arc<Document>> = BTreeMap::new();
-        let built_in = self.after(None).into_iter().filter(|document| document.is_built_in);
-        known.extend(built_in.map(|document| (document.stored.name.clone(), document)));
-        for stored in stored {
+        let mut known = Known::new();
+        for stored in self.store.documents().await? {
             match Content::read(&stored.content) {
-                Ok(content) => {
-                    let document = Document { content, is_built_in: false, stored };
-                    known.insert(document.stored.name.clone(), Arc::new(document));
-                }
+                Ok(content) => insert(&mut known, Document { content, is_built_in: false, stored }),
                 Err(_) => tracing::error!(document = stored.name, "a document in the store cannot be read"),
             }
         }
@@ -81,16 +78,24 @@ impl Documents {
         Ok(())
     }
 
-    /// The document of this name.
-    pub(crate) fn get(&self, name: &str) -> Option<Arc<Document>> {
-        self.known.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    /// The document that this name is in an account.
+    pub(crate) fn get(&self, account: AccountId, name: &str) -> Option<Arc<Document>> {
+        if let Some(found) = self.built_in.get(name) {
+            return Some(Arc::clone(found));
+        }
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.get(&(account, name.to_owned())).cloned()
     }
 
-    /// All documents behind this name, by name.
-    pub(crate) fn after(&self, name: Option<&str>) -> Vec<Arc<Document>> {
+    /// All documents that an account has behind this name, by name.
+    pub(crate) fn after(&self, account: AccountId, name: Option<&str>) -> Vec<Arc<Document>> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        let is_behind = |document: &&Arc<Document>| name.is_none_or(|after| document.stored.name.as_str() > after);
-        known.values().filter(is_behind).cloned().collect()
+        let own = known.range((account, String::new())..).take_while(|((whose, _), _)| *whose == account);
+        let own = own.map(|((_, name), document)| (name, document));
+        let mut all: BTreeMap<&String, &Arc<Document>> = own.collect();
+        all.extend(self.built_in.iter());
+        let behind = all.into_iter().filter(|(found, _)| name.is_none_or(|after| found.as_str() > after));
+        behind.map(|(_, document)| Arc::clone(document)).collect()
     }
 
     /// Adds a document.
@@ -100,10 +105,11 @@ impl Documents {
         content: Content,
     ) -> Result<Arc<Document>, DocumentError> {
         let _turn = self.turn.lock().await;
-        if self.get(&stored.name).is_some() {
+        let account = stored.account;
+        if self.get(account, &stored.name).is_some() {
             return Err(DocumentError::Exists);
         }
-        if self.after(None).iter().filter(|document| !document.is_built_in).count() >= DOCUMENTS_MAX {
+        if self.after(account, None).iter().filter(|document| !document.is_built_in).count() >= DOCUMENTS_MAX {
             return Err(DocumentError::TooMany);
         }
         match self.store.put_document(stored.clone()).await {
@@ -113,21 +119,25 @@ impl Documents {
             Err(error) => return Err(DocumentError::Store(error)),
         }
         let document = Arc::new(Document { stored, content, is_built_in: false });
-        let name = document.stored.name.clone();
-        self.known.write().unwrap_or_else(PoisonError::into_inner).insert(name, Arc::clone(&document));
+        let key = (account, document.stored.name.clone());
+        self.known.write().unwrap_or_else(PoisonError::into_inner).insert(key, Arc::clone(&document));
         Ok(document)
     }
 
-    /// Deletes a document of an operator's; whether there was one.
-    pub(crate) async fn delete(&self, name: &str) -> Result<bool, StoreError> {
+    /// Deletes a document of an account's operators; whether there was one.
+    pub(crate) async fn delete(&self, account: AccountId, name: &str) -> Result<bool, StoreError> {
         let _turn = self.turn.lock().await;
-        if self.get(name).is_none_or(|document| document.is_built_in) {
+        if self.get(account, name).is_none_or(|document| document.is_built_in) {
             return Ok(false);
         }
-        self.store.delete_document(name.to_owned()).await?;
-        self.known.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+        self.store.delete_document(account, name.to_owned()).await?;
+        self.known.write().unwrap_or_else(PoisonError::into_inner).remove(&(account, name.to_owned()));
         Ok(true)
     }
+}
+
+fn insert(known: &mut Known, document: Document) {
+    known.insert((document.stored.account, document.stored.name.clone()), Arc::new(document));
 }
 
 /// When the documents that every account has were made: their content has not changed since. Source: AWS's own

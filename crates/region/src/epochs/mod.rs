@@ -11,8 +11,8 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
 
-use inborn_credential::{CutOffs, EpochId, EpochRoot, Kek, KekError};
-use inborn_identity::UnixTime;
+use inborn_credential::{CutOffs, EpochId, EpochRoot, Kek, KekError, SecretAccessKey};
+use inborn_identity::{AccessKeyId, Partition, UnixTime};
 use inborn_store::{CutOff, CutOffScope, EpochChange, EpochState, RecordedCutOff, Sealed, SealedEpoch, StoreError};
 use tokio::sync::Mutex;
 
@@ -88,6 +88,20 @@ impl Epochs {
     pub(crate) fn new(kek: Arc<Kek>, source: KeySource, settings: EpochSettings, known: Vec<SealedEpoch>) -> Self {
         let verifies = AtomicU32::new(highest(&known));
         Self { kek, source, settings, known: Mutex::new(known), verifies }
+    }
+
+    /// An operator as the authenticator needs it.
+    pub(crate) fn unseal_operator(
+        &self,
+        operator: inborn_store::Operator,
+        partition: Partition,
+    ) -> Result<inborn_credential::Operator, OpenError> {
+        secrets::open_operator(&self.kek, &self.source, partition, operator)
+    }
+
+    /// The secret of an operator as it is stored.
+    pub(crate) fn seal_operator(&self, id: AccessKeyId, secret: &SecretAccessKey) -> Result<Sealed, OpenError> {
+        secrets::seal_operator(&self.kek, id, secret)
     }
 
     /// The highest epoch that this server verifies with: what its beats tell.

@@ -529,11 +529,11 @@ impl RegionServer {
     /// of its agent: at once.
     fn check_passed(&self, claims: &Claims) -> Result<(), Problem> {
         let Kind::Management { role, role_id } = &claims.kind else { return Ok(()) };
-        let is_role = self.roles().get(role).is_some_and(|found| found.role_id == **role_id);
+        let is_role = self.roles().get(claims.account, role).is_some_and(|found| found.role_id == **role_id);
         if !is_role {
             return Err(Problem::UnknownKey);
         }
-        let setting = self.host_management().setting();
+        let setting = self.host_management().of(claims.account).setting();
         let is_passed = setting.role().as_ref() == Some(role) && setting.spares(claims.issued_at);
         let is_registered = self.agents().spares(claims.instance, claims.issued_at);
         if is_passed && is_registered { Ok(()) } else { Err(Problem::ExpiredToken) }
@@ -552,6 +552,9 @@ impl RegionServer {
             Verdict::Alive => {}
             Verdict::Expired => return Err(Problem::ExpiredToken),
             Verdict::Dead => return Err(Problem::UnknownKey),
+        }
+        if self.accounts().is_closed(machine.account) {
+            return Err(Problem::UnknownKey);
         }
         // Whatever was given to its host may be in other hands, and its end is only a matter of time.
         if self.hosts().has_evicted(&machine) {

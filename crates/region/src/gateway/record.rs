@@ -77,7 +77,9 @@ impl RegionServer {
             None => exchange.operation_name().map_or("Unknown", |name| cut(name, NAME_BYTES_MAX)),
         };
         let address = exchange.origin.peer.address.ip().to_string();
-        let account = self.identity().account.to_string();
+        // What a stranger did was done to the region.
+        let account = exchange.caller.as_ref().map_or(self.identity().account, |caller| caller.principal.account());
+        let account = account.to_string();
         let host = header(&exchange.parts.headers, HOST.as_str());
         let record = Record {
             time: exchange.received,

@@ -45,7 +45,7 @@ impl RegionServer {
 
     /// Its network interface, as `DescribeInstances` shows it too.
     fn interface(&self, instance: &Instance) -> Interface {
-        let place = self.identity().place(instance.private_address);
+        let place = self.identity().place(instance.account, instance.private_address);
         Interface {
             id: network::interface_id(instance.id),
             mac: network::mac_address(instance).to_string(),

@@ -21,6 +21,7 @@ fn sent(id: &str) -> SentCommand {
         steps: Vec::new(),
     };
     let command = Command {
+        account: inborn_identity::AccountId::new(123_456_789_012).unwrap(),
         id: id.into(),
         requested_at: NOW,
         document_name: "d".into(),

@@ -220,6 +220,7 @@ mod tests {
             steps: Vec::new(),
         };
         let command = Command {
+            account: inborn_identity::AccountId::new(123_456_789_012).unwrap(),
             id: id.to_owned(),
             requested_at: UnixTime::from_secs(0),
             document_name: String::new(),

@@ -13,6 +13,7 @@ fn open(machines: u8, concurrency_max: &str, errors_max: &str) -> OpenCommand {
     let none =
         CommandProgress { state: CommandState::Pending, targets: 0, completed: 0, errors: 0, delivery_timed_out: 0 };
     let command = Command {
+        account: inborn_identity::AccountId::new(123_456_789_012).unwrap(),
         id: "c".into(),
         requested_at: NOW,
         document_name: "d".into(),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::samples::{LAUNCHED_AT, command, document, id, invocation, sent};
+use super::samples::{LAUNCHED_AT, account, command, document, id, invocation, sent};
 use crate::{
     CommandChange, CommandPlace, CommandProgress, CommandQuery, CommandRetention, CommandState, Conflict, Document,
     Invocation, InvocationState, SentCommand, Store, StoreError,
@@ -16,8 +16,8 @@ pub async fn documents_are_kept_until_they_are_deleted(store: Arc<dyn Store>) {
     }
     assert_eq!(store.put_document(document("a", 3)).await, Err(Conflict::Exists("a document").into()));
     assert_eq!(store.documents().await, Ok(vec![document("a", 1), document("b", 2)]));
-    assert_eq!(store.delete_document("a".into()).await, Ok(true));
-    assert_eq!(store.delete_document("a".into()).await, Ok(false));
+    assert_eq!(store.delete_document(account(), "a".into()).await, Ok(true));
+    assert_eq!(store.delete_document(account(), "a".into()).await, Ok(false));
     assert_eq!(store.put_document(document("a", 4)).await, Ok(()));
     assert_eq!(store.documents().await, Ok(vec![document("a", 4), document("b", 2)]));
 }

@@ -100,13 +100,13 @@ pub async fn changes_are_told(store: Arc<dyn Store>) {
     store.change_registration(registration).await.unwrap();
     store.put_setting(SettingChange { name: "s".into(), expected: None, value: vec![] }).await.unwrap();
     store.put_document(document("d", 1)).await.unwrap();
-    store.delete_document("d".into()).await.unwrap();
+    store.delete_document(account(), "d".into()).await.unwrap();
     store.put_join_token(join_token(1, 60)).await.unwrap();
     store.join_host(host_join(1, 1, 0)).await.unwrap();
     store.change_host(host_id(1), HostChange::Seen(LAUNCHED_AT.plus(9))).await.unwrap();
     store.change_host(host_id(2), HostChange::Evict).await.unwrap();
     store.change_host(host_id(1), HostChange::Evict).await.unwrap();
-    store.delete_document("d".into()).await.unwrap();
+    store.delete_document(account(), "d".into()).await.unwrap();
     let told = [
         Topic::CutOff(all),
         Topic::Epochs,

@@ -8,6 +8,7 @@
     reason = "this is test code that other crates' tests call"
 )]
 
+mod accounts;
 mod changes;
 mod commands;
 mod detectors;
@@ -25,6 +26,7 @@ mod records;
 pub mod samples;
 mod sessions;
 
+pub use accounts::*;
 pub use changes::*;
 pub use commands::*;
 pub use detectors::*;
@@ -72,6 +74,9 @@ macro_rules! conformance_tests {
             purge_forgets_what_ended_long_ago,
             purge_forgets_tokens_with_their_last_instance,
             operators_are_kept_and_never_replaced,
+            operators_are_changed_and_forgotten,
+            accounts_are_kept_and_closed_once,
+            account_limits,
             a_token_lets_one_host_join,
             a_token_has_an_end,
             one_of_many_joins_with_a_token,
@@ -103,10 +108,12 @@ macro_rules! conformance_tests {
             nodes_are_replaced_and_go_with_their_machine,
             node_limits,
             documents_are_kept_until_they_are_deleted,
+            documents_are_their_accounts_own,
             document_limits,
             commands_come_back_as_far_as_they_have_come,
             what_has_ended_stays_as_it_ended,
             commands_are_listed_in_pages,
+            commands_are_their_accounts_own,
             finished_commands_are_forgotten,
             command_limits,
             inventory_is_replaced_by_type,

@@ -200,6 +200,10 @@ pub async fn a_closed_store_says_so(store: Arc<dyn Store>) {
     assert_eq!(store.purge(LAUNCHED_AT).await.map(drop), closed());
     assert_eq!(store.operators().await.map(drop), closed());
     assert_eq!(store.put_operator(operator(1)).await, closed());
+    let key = operator(1).access_key_id;
+    assert_eq!(store.change_operator(key, crate::OperatorChange::Delete).await.map(drop), closed());
+    assert_eq!(store.accounts().await.map(drop), closed());
+    assert_eq!(store.close_account(account(), LAUNCHED_AT).await.map(drop), closed());
     assert_eq!(store.key_pairs(account()).await.map(drop), closed());
     assert_eq!(store.put_key_pair(key_pair(1)).await, closed());
     assert_eq!(store.remove_key_pair(account(), "key".into()).await.map(drop), closed());

@@ -168,6 +168,7 @@ pub fn operator(number: u8) -> Operator {
         user_id: format!("AIDA{number:017}"),
         account: account(),
         created_at: LAUNCHED_AT.plus(u64::from(number)),
+        disabled: false,
     }
 }
 
@@ -254,6 +255,7 @@ pub fn host_keys(number: u8) -> HostKeys {
 #[must_use]
 pub fn document(name: &str, number: u32) -> Document {
     Document {
+        account: account(),
         name: name.to_owned(),
         created_at: LAUNCHED_AT.plus(u64::from(number)),
         display_name: "für Maschinen".into(),
@@ -268,6 +270,7 @@ pub fn document(name: &str, number: u32) -> Document {
 pub fn command(number: u32, seconds: u64) -> Command {
     Command {
         id: format!("{number:08x}-0000-4000-8000-000000000000"),
+        account: account(),
         requested_at: LAUNCHED_AT.plus(seconds),
         document_name: "AWS-RunShellScript".into(),
         parameters: r#"{"commands":["echo 'é'"]}"#.into(),

@@ -17,8 +17,8 @@ pub(super) fn put(connection: &Connection, sent: &SentCommand) -> Outcome<()> {
     let progress = command.progress;
     let sql = "INSERT INTO commands (id, requested_at, document_name, content, parameters, targets, comment, \
         delivery_seconds, execution_seconds, concurrency_max, errors_max, state, is_open, target_count, \
-        completed_count, error_count, delivery_timed_out_count) \
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)";
+        completed_count, error_count, delivery_timed_out_count, account) \
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)";
     let row = params![
         command.id,
         time(command.requested_at),
@@ -37,6 +37,7 @@ pub(super) fn put(connection: &Connection, sent: &SentCommand) -> Outcome<()> {
         progress.completed,
         progress.errors,
         progress.delivery_timed_out,
+        command.account.to_string(),
     ];
     let inserted = connection.prepare_cached(sql).and_then(|mut sql| sql.execute(row));
     inserted.map_err(|error| fault::from_insertion(error, "a command"))?;
@@ -140,13 +141,16 @@ pub(super) fn commands(connection: &Connection, query: &CommandQuery) -> Outcome
     let is_on = condition(query.instance.is_some(), is_on, "?2 IS NULL");
     let is_behind = "(requested_at < ?3 OR (requested_at = ?3 AND id > ?4))";
     let is_behind = condition(query.after.is_some(), is_behind, "?3 IS NULL AND ?4 IS NULL");
+    let is_own = condition(query.account.is_some(), "account = ?6", "?6 IS NULL");
     let sql = format!(
-        "SELECT * FROM commands WHERE {is_named} AND {is_on} AND {is_behind} ORDER BY requested_at DESC, id LIMIT ?5"
+        "SELECT * FROM commands WHERE {is_named} AND {is_on} AND {is_behind} AND {is_own} \
+         ORDER BY requested_at DESC, id LIMIT ?5"
     );
     let instance = query.instance.map(|id| id.to_string());
     let after = query.after.as_ref();
     let (at, command) = (after.map(|place| time(place.requested_at)), after.map(|place| &place.command));
-    select(connection, &sql, &[&query.command, &instance, &at, &command, &query.limit], read)
+    let account = query.account.map(|id| id.to_string());
+    select(connection, &sql, &[&query.command, &instance, &at, &command, &query.limit, &account], read)
 }
 
 /// See [`crate::Store::invocations`].
@@ -155,15 +159,18 @@ pub(super) fn invocations(connection: &Connection, query: &CommandQuery) -> Outc
     let is_on = condition(query.instance.is_some(), "instance_id = ?2", "?2 IS NULL");
     let is_behind = "(requested_at < ?3 OR (requested_at = ?3 AND (command_id, instance_id) > (?4, ?5)))";
     let is_behind = condition(query.after.is_some(), is_behind, "?3 IS NULL AND ?4 IS NULL AND ?5 IS NULL");
+    let is_own = "command_id IN (SELECT id FROM commands WHERE account = ?7)";
+    let is_own = condition(query.account.is_some(), is_own, "?7 IS NULL");
     let sql = format!(
-        "SELECT * FROM invocations WHERE {is_named} AND {is_on} AND {is_behind} \
+        "SELECT * FROM invocations WHERE {is_named} AND {is_on} AND {is_behind} AND {is_own} \
          ORDER BY requested_at DESC, command_id, instance_id LIMIT ?6"
     );
     let instance = query.instance.map(|id| id.to_string());
     let after = query.after.as_ref();
     let (at, command) = (after.map(|place| time(place.requested_at)), after.map(|place| &place.command));
     let last = after.and_then(|place| place.instance).map(|id| id.to_string());
-    let values: [&dyn ToSql; 6] = [&query.command, &instance, &at, &command, &last, &query.limit];
+    let account = query.account.map(|id| id.to_string());
+    let values: [&dyn ToSql; 7] = [&query.command, &instance, &at, &command, &last, &query.limit, &account];
     let mut found = select(connection, &sql, &values, read_invocation)?;
     for invocation in &mut found {
         invocation.steps = steps(connection, invocation)?;
@@ -208,6 +215,7 @@ fn select<T>(
 fn read(row: &Row<'_>) -> Outcome<Command> {
     Ok(Command {
         id: column(row, "id")?,
+        account: parsed(row, "account")?,
         requested_at: moment(row, "requested_at")?,
         document_name: column(row, "document_name")?,
         parameters: column(row, "parameters")?,

@@ -1,15 +1,17 @@
 //! Documents as rows.
 
+use inborn_identity::AccountId;
 use rusqlite::Connection;
 
 use super::fault::{self, Outcome};
-use super::records::{all, column, moment, time};
+use super::records::{all, column, moment, parsed, time};
 use crate::Document;
 
 /// See [`crate::Store::documents`].
 pub(super) fn documents(connection: &Connection) -> Outcome<Vec<Document>> {
-    all(connection, "SELECT * FROM documents ORDER BY name", |row| {
+    all(connection, "SELECT * FROM account_documents ORDER BY account, name", |row| {
         Ok(Document {
+            account: parsed(row, "account")?,
             name: column(row, "name")?,
             created_at: moment(row, "created_at")?,
             display_name: column(row, "display_name")?,
@@ -22,9 +24,10 @@ pub(super) fn documents(connection: &Connection) -> Outcome<Vec<Document>> {
 
 /// See [`crate::Store::put_document`].
 pub(super) fn put(connection: &Connection, document: &Document) -> Outcome<()> {
-    let sql = "INSERT INTO documents (name, created_at, display_name, version_name, target_type, content) \
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    let sql = "INSERT INTO account_documents (account, name, created_at, display_name, version_name, target_type, \
+        content) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
     let row = (
+        document.account.to_string(),
         &document.name,
         time(document.created_at),
         &document.display_name,
@@ -37,8 +40,9 @@ pub(super) fn put(connection: &Connection, document: &Document) -> Outcome<()> {
 }
 
 /// See [`crate::Store::delete_document`].
-pub(super) fn delete(connection: &Connection, name: &str) -> Outcome<bool> {
-    let deleted =
-        connection.prepare_cached("DELETE FROM documents WHERE name = ?1").and_then(|mut sql| sql.execute((name,)));
+pub(super) fn delete(connection: &Connection, account: AccountId, name: &str) -> Outcome<bool> {
+    let deleted = connection
+        .prepare_cached("DELETE FROM account_documents WHERE account = ?1 AND name = ?2")
+        .and_then(|mut sql| sql.execute((account.to_string(), name)));
     deleted.map(|rows| rows > 0).map_err(fault::from_sqlite)
 }

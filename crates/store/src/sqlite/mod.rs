@@ -1,5 +1,6 @@
 //! The SQLite store: one file, one thread that writes, a few that read.
 
+mod accounts;
 mod commands;
 mod detectors;
 mod documents;
@@ -26,17 +27,17 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use std::path::Path;
 use std::sync::Arc;
 
-use inborn_identity::{AccountId, HostId, InstanceId, RoleName, UnixTime};
+use inborn_identity::{AccessKeyId, AccountId, HostId, InstanceId, RoleName, UnixTime};
 use rusqlite::Connection;
 
 use crate::{
-    AgentReport, Beat, ChangeRequest, Changed, Command, CommandChange, CommandQuery, CommandRetention, Detector,
-    DetectorPart, Document, EpochChange, Finding, FindingQuery, FindingRetention, Future, Heard, Host, HostChange,
-    HostJoin, HostKeys, HostKeysChange, Instance, InstancePage, InstanceQuery, InventoryChange, InventoryQuery,
-    InventoryRecord, Invocation, JoinToken, KeyPair, LaunchOutcome, LaunchRequest, News, Node, NodeId, Operator,
-    PartKind, Quarantine, QuarantineScope, RecordedCutOff, Registration, RegistrationChange, Resealing, Role,
-    SealedEpoch, SentCommand, Session, SessionEnd, SessionQuery, SessionRetention, SettingChange, Store, StoreError,
-    Topic,
+    Account, AgentReport, Beat, ChangeRequest, Changed, Command, CommandChange, CommandQuery, CommandRetention,
+    Detector, DetectorPart, Document, EpochChange, Finding, FindingQuery, FindingRetention, Future, Heard, Host,
+    HostChange, HostJoin, HostKeys, HostKeysChange, Instance, InstancePage, InstanceQuery, InventoryChange,
+    InventoryQuery, InventoryRecord, Invocation, JoinToken, KeyPair, LaunchOutcome, LaunchRequest, News, Node, NodeId,
+    Operator, OperatorChange, PartKind, Quarantine, QuarantineScope, RecordedCutOff, Registration, RegistrationChange,
+    Resealing, Role, SealedEpoch, SentCommand, Session, SessionEnd, SessionQuery, SessionRetention, SettingChange,
+    Store, StoreError, Topic,
 };
 use queue::Queue;
 use readers::ReadJob;
@@ -278,6 +279,27 @@ impl Store for SqliteStore {
         self.tell(move |connection| records::put_operator(connection, &operator), |()| vec![Topic::Operators])
     }
 
+    fn change_operator(&self, access_key_id: AccessKeyId, change: OperatorChange) -> Future<'_, bool> {
+        let topics = |changed: &bool| if *changed { vec![Topic::Operators] } else { vec![] };
+        self.tell(move |connection| records::change_operator(connection, access_key_id, change), topics)
+    }
+
+    fn accounts(&self) -> Future<'_, Vec<Account>> {
+        self.read(accounts::accounts)
+    }
+
+    fn put_account(&self, account: Account) -> Future<'_, ()> {
+        match account.check() {
+            Ok(()) => self.tell(move |connection| accounts::put(connection, &account), |()| vec![Topic::Accounts]),
+            Err(error) => refuse(error),
+        }
+    }
+
+    fn close_account(&self, id: AccountId, at: UnixTime) -> Future<'_, bool> {
+        let topics = |closed: &bool| if *closed { vec![Topic::Accounts] } else { vec![] };
+        self.tell(move |connection| accounts::close(connection, id, at), topics)
+    }
+
     fn key_pairs(&self, account: AccountId) -> Future<'_, Vec<KeyPair>> {
         self.read(move |connection| key_pairs::all(connection, account))
     }
@@ -433,9 +455,9 @@ impl Store for SqliteStore {
         }
     }
 
-    fn delete_document(&self, name: String) -> Future<'_, bool> {
+    fn delete_document(&self, account: AccountId, name: String) -> Future<'_, bool> {
         let topics = |deleted: &bool| if *deleted { vec![Topic::Documents] } else { vec![] };
-        self.tell(move |connection| documents::delete(connection, &name), topics)
+        self.tell(move |connection| documents::delete(connection, account, &name), topics)
     }
 
     fn put_command(&self, sent: SentCommand) -> Future<'_, ()> {

@@ -3,14 +3,14 @@
 use core::fmt::Display;
 use core::str::FromStr;
 
-use inborn_identity::UnixTime;
+use inborn_identity::{AccessKeyId, UnixTime};
 use rusqlite::types::FromSql;
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::fault::{self, Outcome};
 use crate::{
-    Conflict, CutOff, CutOffScope, EpochChange, Operator, RecordedCutOff, Resealing, Sealed, SealedEpoch, SealedPlace,
-    SettingChange,
+    Conflict, CutOff, CutOffScope, EpochChange, Operator, OperatorChange, RecordedCutOff, Resealing, Sealed,
+    SealedEpoch, SealedPlace, SettingChange,
 };
 
 /// A point in time as it is stored. The last one there is has 38 bits.
@@ -60,14 +60,15 @@ pub(super) fn operators(connection: &Connection) -> Outcome<Vec<Operator>> {
             user_id: column(row, "user_id")?,
             account: parsed(row, "account")?,
             created_at: moment(row, "created_at")?,
+            disabled: column(row, "disabled")?,
         })
     })
 }
 
 /// See [`crate::Store::put_operator`].
 pub(super) fn put_operator(connection: &Connection, operator: &Operator) -> Outcome<()> {
-    let sql = "INSERT INTO operators (access_key_id, sealed_secret, name, user_id, account, created_at) \
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    let sql = "INSERT INTO operators (access_key_id, sealed_secret, name, user_id, account, created_at, disabled) \
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
     let row = (
         operator.access_key_id.as_str(),
         operator.secret.as_bytes(),
@@ -75,9 +76,21 @@ pub(super) fn put_operator(connection: &Connection, operator: &Operator) -> Outc
         &operator.user_id,
         operator.account.to_string(),
         time(operator.created_at),
+        operator.disabled,
     );
     let inserted = connection.prepare_cached(sql).and_then(|mut sql| sql.execute(row));
     inserted.map(drop).map_err(|error| fault::from_insertion(error, "an operator"))
+}
+
+/// See [`crate::Store::change_operator`].
+pub(super) fn change_operator(connection: &Connection, id: AccessKeyId, change: OperatorChange) -> Outcome<bool> {
+    let sql = match change {
+        OperatorChange::Enable => "UPDATE operators SET disabled = 0 WHERE access_key_id = ?1",
+        OperatorChange::Disable => "UPDATE operators SET disabled = 1 WHERE access_key_id = ?1",
+        OperatorChange::Delete => "DELETE FROM operators WHERE access_key_id = ?1",
+    };
+    let changed = connection.prepare_cached(sql).and_then(|mut sql| sql.execute((id.as_str(),)));
+    changed.map(|rows| rows > 0).map_err(fault::from_sqlite)
 }
 
 /// See [`crate::Store::epochs`].
@@ -95,7 +108,7 @@ pub(super) fn epochs(connection: &Connection) -> Outcome<Vec<SealedEpoch>> {
     })
 }
 
-fn optional_moment(row: &Row<'_>, name: &str) -> Outcome<Option<UnixTime>> {
+pub(super) fn optional_moment(row: &Row<'_>, name: &str) -> Outcome<Option<UnixTime>> {
     column::<Option<i64>>(row, name)?.map(instant).transpose()
 }
 

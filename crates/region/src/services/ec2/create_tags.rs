@@ -7,7 +7,6 @@ use inborn_store::{Change, ChangeRequest};
 use inborn_wire::error::Problem;
 
 use super::{refusal, request, shape};
-use crate::RegionServer;
 use crate::operation::{Call, Outcome};
 
 pub(super) fn run(call: Call<'_>) -> Outcome<'_> {
@@ -18,7 +17,7 @@ pub(super) fn run(call: Call<'_>) -> Outcome<'_> {
             return Err(refusal::missing_parameter("Tag"));
         }
         for id in &instances {
-            check(call.region, *id, &set)?;
+            check(&call, *id, &set)?;
         }
         request::finish(call.parameters)?;
         let change = Change::Tags { set, remove: Vec::new() };
@@ -38,8 +37,8 @@ pub(super) fn resources(call: &Call<'_>) -> Result<Vec<InstanceId>, Problem> {
 }
 
 /// The limit counts what the instance has already.
-fn check(region: &RegionServer, id: InstanceId, set: &BTreeMap<String, String>) -> Result<(), Problem> {
-    let Some(instance) = region.machines().get(id) else { return Ok(()) };
+fn check(call: &Call<'_>, id: InstanceId, set: &BTreeMap<String, String>) -> Result<(), Problem> {
+    let Some(instance) = call.machine(id) else { return Ok(()) };
     let new = set.keys().filter(|key| !instance.tags.contains_key(*key)).count();
     if instance.tags.len() + new > request::TAGS_MAX {
         return Err(refusal::tag_limit());

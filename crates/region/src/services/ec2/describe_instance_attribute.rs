@@ -72,7 +72,7 @@ fn write(w: &mut Writer, call: &Call<'_>, instance: &Instance, attribute: &str) 
         "sourceDestCheck" => flag(w, "sourceDestCheck", true),
         "groupSet" => {
             let is_gone = instance.state == InstanceState::Terminated;
-            let place = (!is_gone).then(|| call.region.identity().place(instance.private_address));
+            let place = (!is_gone).then(|| call.region.identity().place(instance.account, instance.private_address));
             shape::groups(w, place.as_ref());
         }
         "ebsOptimized" => flag(w, "ebsOptimized", false),

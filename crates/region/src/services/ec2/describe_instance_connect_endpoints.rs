@@ -42,7 +42,7 @@ impl Filtered for Shown {
 
 fn endpoints(call: &Call<'_>) -> Vec<(Place, ConnectEndpoint)> {
     let addresses = call.region.machines().addresses(call.caller.principal.account());
-    call.region.identity().connect_endpoints(addresses.into_iter())
+    call.region.identity().connect_endpoints(call.account(), addresses.into_iter())
 }
 
 pub(super) fn run(call: Call<'_>) -> Outcome<'_> {

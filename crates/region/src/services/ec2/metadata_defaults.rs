@@ -6,6 +6,7 @@ use inborn_wire::error::Problem;
 use serde_json::{Map, Value, json};
 
 use super::refusal;
+use crate::RegionServer;
 use crate::operation::Call;
 
 /// How often a change is tried again that another one came before.
@@ -95,11 +96,20 @@ pub(super) async fn change(
     call: &Call<'_>,
     change: impl Fn(MetadataDefaults) -> MetadataDefaults,
 ) -> Result<(), Problem> {
-    let name = setting_name(call.caller.principal.account());
+    change_of(call.region, call.account(), change).await
+}
+
+/// The same of any account.
+pub(super) async fn change_of(
+    region: &RegionServer,
+    account: AccountId,
+    change: impl Fn(MetadataDefaults) -> MetadataDefaults,
+) -> Result<(), Problem> {
+    let name = setting_name(account);
     for _ in 0..ATTEMPTS_MAX {
-        let expected = call.region.store().setting(&name).await.map_err(refusal::of_store)?;
+        let expected = region.store().setting(&name).await.map_err(refusal::of_store)?;
         let value = change(understood(expected.as_deref())?).to_json().to_string().into_bytes();
-        match call.region.store().put_setting(SettingChange { name: name.clone(), expected, value }).await {
+        match region.store().put_setting(SettingChange { name: name.clone(), expected, value }).await {
             Err(StoreError::Conflict(Conflict::SettingChanged(_))) => {}
             outcome => return outcome.map_err(refusal::of_store),
         }

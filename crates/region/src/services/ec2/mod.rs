@@ -1,17 +1,24 @@
 //! EC2, as far as machines are born, looked at, changed and ended by it. For operators only. The operations whose names begin with
 //! `Inborn.` are ours: AWS has no word for what they do.
 
+mod account;
+mod close_account;
+mod create_account;
 mod create_join_token;
 mod create_key_pair;
+mod create_operator;
 mod create_tags;
 mod delete_key_pair;
+mod delete_operator;
 mod delete_tags;
+mod describe_accounts;
 mod describe_epochs;
 mod describe_hosts;
 mod describe_instance_attribute;
 mod describe_instance_connect_endpoints;
 mod describe_instances;
 mod describe_key_pairs;
+mod describe_operators;
 mod describe_quarantines;
 mod describe_tags;
 mod drain_host;
@@ -27,6 +34,7 @@ mod metadata_defaults;
 mod modify_instance_attribute;
 mod modify_instance_metadata_defaults;
 mod modify_instance_metadata_options;
+mod modify_operator;
 mod put_quarantine;
 mod quarantine;
 mod reboot_instances;
@@ -82,6 +90,13 @@ pub(super) static SERVICE: Service = Service {
         operation("Inborn.PutQuarantine", Effect::Mutating, put_quarantine::run),
         operation("Inborn.RevokeEpoch", Effect::Mutating, revoke_epoch::run),
         operation("Inborn.RotateEpoch", Effect::Mutating, rotate_epoch::run),
+        operation("Inborn.CloseAccount", Effect::Mutating, close_account::run),
+        operation("Inborn.CreateAccount", Effect::Mutating, create_account::run),
+        operation("Inborn.CreateOperator", Effect::Mutating, create_operator::run),
+        operation("Inborn.DeleteOperator", Effect::Mutating, delete_operator::run),
+        operation("Inborn.DescribeAccounts", Effect::ReadOnly, describe_accounts::run),
+        operation("Inborn.DescribeOperators", Effect::ReadOnly, describe_operators::run),
+        operation("Inborn.ModifyOperator", Effect::Mutating, modify_operator::run),
         operation("Inborn.CreateJoinToken", Effect::Mutating, create_join_token::run),
         operation("Inborn.DescribeHosts", Effect::ReadOnly, describe_hosts::run),
         operation("Inborn.DrainHost", Effect::Mutating, drain_host::run),

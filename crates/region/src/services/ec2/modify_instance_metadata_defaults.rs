@@ -21,7 +21,7 @@ pub(super) fn run(call: Call<'_>) -> Outcome<'_> {
 }
 
 /// The preferences to change: outside `None` what stays, inside `None` what becomes no preference.
-struct Change {
+pub(super) struct Change {
     http_tokens: Option<Option<&'static str>>,
     http_endpoint: Option<Option<&'static str>>,
     hop_limit: Option<Option<u8>>,
@@ -31,6 +31,12 @@ struct Change {
 
 impl Change {
     fn read(root: &Structure<'_>) -> Result<Self, Problem> {
+        let nothing = || refusal::invalid_combination("No options were specified to be modified.");
+        Self::read_if_any(root)?.ok_or_else(nothing)
+    }
+
+    /// As far as something is to change.
+    pub(super) fn read_if_any(root: &Structure<'_>) -> Result<Option<Self>, Problem> {
         let word = |name, words: &'static [&'static str]| {
             let word = root.one_of(name, words).map_err(Problem::Parameter)?;
             Ok::<_, Problem>(word.map(|word| (word != NO_PREFERENCE).then_some(word)))
@@ -46,10 +52,7 @@ impl Change {
             tags: switch("InstanceMetadataTags")?,
             tokens_enforced: switch("HttpTokensEnforced")?,
         };
-        if change.is_empty() {
-            return Err(refusal::invalid_combination("No options were specified to be modified."));
-        }
-        Ok(change)
+        Ok((!change.is_empty()).then_some(change))
     }
 
     const fn is_empty(&self) -> bool {
@@ -60,7 +63,7 @@ impl Change {
             && self.tokens_enforced.is_none()
     }
 
-    fn apply(&self, mut defaults: MetadataDefaults) -> MetadataDefaults {
+    pub(super) fn apply(&self, mut defaults: MetadataDefaults) -> MetadataDefaults {
         if let Some(preference) = self.http_tokens {
             defaults.options.http_tokens = preference.and_then(|word| word.parse().ok());
         }

@@ -40,7 +40,7 @@ pub(super) fn run(call: Call<'_>) -> Outcome<'_> {
 /// EC2's guide wants `HttpEndpoint=enabled` in the same call; a call that leaves it out for an endpoint that is on is taken,
 /// since scripts are written so and EC2 takes them.
 fn check_endpoint(call: &Call<'_>, id: InstanceId, options: MetadataOptionsChange) -> Result<(), Problem> {
-    let present = call.region.machines().get(id).map(|instance| instance.metadata_options.http_endpoint);
+    let present = call.machine(id).map(|instance| instance.metadata_options.http_endpoint);
     let endpoint = options.http_endpoint.or(present);
     let needs_endpoint = options.http_tokens.is_some() || options.hop_limit.is_some();
     if needs_endpoint && endpoint == Some(HttpEndpoint::Disabled) {
@@ -53,7 +53,7 @@ fn check_endpoint(call: &Call<'_>, id: InstanceId, options: MetadataOptionsChang
 
 /// Tags whose keys could not be paths cannot be shown in metadata.
 fn check_tags(call: &Call<'_>, id: InstanceId, options: MetadataOptionsChange) -> Result<(), Problem> {
-    match call.region.machines().get(id) {
+    match call.machine(id) {
         Some(instance) if options.tags == Some(true) => request::check_tags_in_metadata(instance.tags.keys()),
         _ => Ok(()),
     }

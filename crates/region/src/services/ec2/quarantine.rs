@@ -56,7 +56,7 @@ pub(super) async fn check(call: &Call<'_>, scopes: &[QuarantineScope]) -> Result
                     return Err(refusal::invalid_value(format!("There is no host {id}")));
                 }
             }
-            QuarantineScope::Account(id) if id != account => {
+            QuarantineScope::Account(id) if id != account && !(is_of_region && call.region.accounts().is_open(id)) => {
                 return Err(refusal::invalid_value(format!("The account {id} is not the caller's")));
             }
             QuarantineScope::All if !is_of_region => {

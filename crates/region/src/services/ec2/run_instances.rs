@@ -182,7 +182,7 @@ impl Launch {
                 image_id: self.image_id.clone(),
                 instance_type: self.instance_type.clone(),
                 private_address: self.private_address.unwrap_or_else(|| private_address(id)),
-                ipv6_address: self.ipv6.map(|wanted| wanted.unwrap_or_else(|| identity.ipv6_address(id))),
+                ipv6_address: self.ipv6.map(|wanted| wanted.unwrap_or_else(|| identity.ipv6_address(account, id))),
                 placement_group: self.placement_group.clone(),
                 placement_partition: self.placement_partition,
                 state: InstanceState::Running,

@@ -96,7 +96,7 @@ fn instance(w: &mut Writer, region: &RegionIdentity, instance: &Instance, shown_
     });
     w.element("monitoring", |w| w.leaf("state", "disabled"));
     // Nor is it anywhere.
-    let place = (!is_gone).then(|| region.place(instance.private_address));
+    let place = (!is_gone).then(|| region.place(instance.account, instance.private_address));
     if let Some(place) = &place {
         w.leaf("subnetId", &place.subnet_id);
         w.leaf("vpcId", &place.vpc_id);

@@ -76,7 +76,7 @@ fn machine(call: &Call<'_>, address: Ipv4Addr) -> Result<Arc<Instance>, Problem>
 
 fn known_endpoint(call: &Call<'_>, id: &str) -> Result<(), Problem> {
     let addresses = call.region.machines().addresses(call.caller.principal.account());
-    let all = call.region.identity().connect_endpoints(addresses.into_iter());
+    let all = call.region.identity().connect_endpoints(call.account(), addresses.into_iter());
     let is_known = all.iter().any(|(_, endpoint)| endpoint.id == id);
     if is_known { Ok(()) } else { Err(invalid("The specified InstanceConnectEndpointId does not exist.")) }
 }

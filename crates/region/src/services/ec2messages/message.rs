@@ -25,7 +25,9 @@ pub(super) fn own(call: &JsonCall<'_>, operation: &str) -> Result<(String, Insta
                 action: format!("ec2messages:{operation}"),
                 resource: Some(format!(
                     "arn:{}:ec2:{}:{}:instance/{other}",
-                    identity.partition, identity.region, identity.account
+                    identity.partition,
+                    identity.region,
+                    call.account()
                 )),
             })
         }

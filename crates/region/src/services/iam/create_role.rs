@@ -14,7 +14,7 @@ pub(super) fn run(call: Call<'_>) -> Outcome<'_> {
         longest.map_err(inborn_wire::error::Problem::Parameter)?;
         request::finish(parameters)?;
         let shown = name.to_string();
-        let created = call.region.roles().create(name, path, description, call.now).await;
+        let created = call.region.roles().create(call.account(), name, path, description, call.now).await;
         let role = created.map_err(|error| refusal::of_role(error, &shown))?;
         let answer = shape::answer("CreateRole", call.request_id, |w| {
             w.element("Role", |w| shape::role(w, call.region.identity(), &role));

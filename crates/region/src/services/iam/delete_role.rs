@@ -7,14 +7,15 @@ pub(super) fn run(call: Call<'_>) -> Outcome<'_> {
     Box::pin(async move {
         let name = request::role_name(call.parameters)?;
         request::finish(call.parameters)?;
-        let role = call.region.roles().get(&name).ok_or_else(|| refusal::no_such_role(name.as_str()))?;
+        let role =
+            call.region.roles().get(call.account(), &name).ok_or_else(|| refusal::no_such_role(name.as_str()))?;
         if request::is_protected(&name) {
             return Err(refusal::protected(role.name.as_str()));
         }
-        if call.region.host_management().setting().role().as_ref() == Some(&role.name) {
+        if call.region.host_management().of(call.account()).setting().role().as_ref() == Some(&role.name) {
             return Err(refusal::passed(role.name.as_str()));
         }
-        if !call.region.roles().delete(&name).await.map_err(refusal::of_store)? {
+        if !call.region.roles().delete(call.account(), &name).await.map_err(refusal::of_store)? {
             return Err(refusal::no_such_role(name.as_str()));
         }
         Ok(shape::done("DeleteRole", call.request_id).into())

@@ -16,7 +16,7 @@ pub(super) fn run(call: Call<'_>) -> Outcome<'_> {
         let after = parameters.get("Marker").unwrap_or_default().to_ascii_lowercase();
         request::finish(parameters)?;
         let limit = usize::try_from(limit.unwrap_or(PAGE_DEFAULT)).unwrap_or_default();
-        let all = call.region.roles().all().into_iter();
+        let all = call.region.roles().all(call.account()).into_iter();
         let mut roles: Vec<_> = all
             .filter(|role| role.path.starts_with(&prefix) && role.name.as_str().to_ascii_lowercase() > after)
             .take(limit + 1)

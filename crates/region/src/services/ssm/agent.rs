@@ -46,7 +46,9 @@ pub(crate) fn own_target(
         action: format!("{service}:{operation}"),
         resource: Some(format!(
             "arn:{}:ec2:{}:{}:instance/{shown}",
-            identity.partition, identity.region, identity.account
+            identity.partition,
+            identity.region,
+            call.account()
         )),
     })
 }

@@ -30,13 +30,15 @@ pub(super) fn run(call: JsonCall<'_>) -> Outcome<'_> {
                 return Err(refusal::duplicate_instance());
             }
         }
-        let query = CommandQuery { command: Some(id.clone()), limit: 1, ..CommandQuery::default() };
+        let account = Some(call.account());
+        let query = CommandQuery { account, command: Some(id.clone()), limit: 1, ..CommandQuery::default() };
         if call.region.store().commands(query).await.map_err(refusal::of_store)?.is_empty() {
             return Err(refusal::command_id());
         }
         let mut foreign = Vec::new();
         for instance in &instances {
-            let query = CommandQuery { command: Some(id.clone()), instance: Some(*instance), limit: 1, after: None };
+            let query =
+                CommandQuery { account, command: Some(id.clone()), instance: Some(*instance), limit: 1, after: None };
             if call.region.store().invocations(query).await.map_err(refusal::of_store)?.is_empty() {
                 foreign.push(instance.to_string());
             }

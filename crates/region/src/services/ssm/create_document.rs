@@ -2,7 +2,6 @@
 
 use inborn_store::Document;
 use inborn_wire::error::Problem;
-use inborn_wire::json::Object;
 use inborn_wire::{constraint, success};
 use serde_json::{Value, json};
 
@@ -16,20 +15,21 @@ const TARGET_TYPE_LENGTH_MAX: usize = 200;
 
 pub(super) fn run(call: JsonCall<'_>) -> Outcome<'_> {
     Box::pin(async move {
-        let (stored, content) = read(call.parameters, call.now)?;
+        let (stored, content) = read(&call)?;
         let created = match call.region.documents().create(stored, content).await {
             Ok(created) => created,
             Err(DocumentError::Exists) => return Err(refusal::document_exists()),
             Err(DocumentError::TooMany) => return Err(refusal::too_many_documents()),
             Err(DocumentError::Store(error)) => return Err(refusal::of_store(error)),
         };
-        let output = json!({"DocumentDescription": document::description(call.region, &created)});
+        let output = json!({"DocumentDescription": document::description(&created)});
         let response_elements = json!({"name": created.stored.name, "hash": document::hash(&created)});
         Ok(Reply { answer: success::aws_json(call.request_id, &output), response_elements })
     })
 }
 
-fn read(input: &Object, now: inborn_identity::UnixTime) -> Result<(Document, Content), Problem> {
+fn read(call: &JsonCall<'_>) -> Result<(Document, Content), Problem> {
+    let input = call.parameters;
     let name = input.require_text("Name")?;
     if !document::is_name(name, false) {
         return Err(constraint::pattern("Name", name, "^[a-zA-Z0-9_\\-.]{3,128}$"));
@@ -70,8 +70,9 @@ fn read(input: &Object, now: inborn_identity::UnixTime) -> Result<(Document, Con
         ContentError::Invalid(message) => refusal::document_content(message),
     })?;
     let document = Document {
+        account: call.account(),
         name: name.to_owned(),
-        created_at: now,
+        created_at: call.now,
         display_name: text("DisplayName", DISPLAY_NAME_LENGTH_MAX)?,
         version_name,
         target_type: text("TargetType", TARGET_TYPE_LENGTH_MAX)?,

@@ -12,9 +12,9 @@ pub(super) fn run(call: JsonCall<'_>) -> Outcome<'_> {
         if !document::is_name(name, false) {
             return Err(constraint::pattern("Name", name, "^[a-zA-Z0-9_\\-.]{3,128}$"));
         }
-        let found = document::find(call.region, name)?;
+        let found = document::find(&call, name)?;
         document::check_version(call.parameters, &found)?;
-        if !call.region.documents().delete(name).await.map_err(refusal::of_store)? {
+        if !call.region.documents().delete(call.account(), name).await.map_err(refusal::of_store)? {
             return Err(refusal::document(name));
         }
         Ok(success::aws_json(call.request_id, &json!({})).into())

@@ -13,6 +13,9 @@ pub(super) fn run(call: JsonCall<'_>) -> Outcome<'_> {
     Box::pin(async move {
         let text = call.parameters.require_text("InstanceId")?;
         let instance: InstanceId = text.parse().map_err(|_| refusal::not_registered(text))?;
+        if call.machine(instance).is_none() {
+            return Err(refusal::not_registered(text));
+        }
         if !call.region.forget_agent(instance, call.now).await.map_err(refusal::of_store)? {
             return Err(refusal::not_registered(text));
         }

@@ -9,7 +9,7 @@ use crate::operation::{JsonCall, Outcome};
 pub(super) fn run(call: JsonCall<'_>) -> Outcome<'_> {
     Box::pin(async move {
         let found = document::named(&call)?;
-        let output = json!({"Document": document::description(call.region, &found)});
+        let output = json!({"Document": document::description(&found)});
         Ok(success::aws_json(call.request_id, &output).into())
     })
 }

@@ -9,7 +9,6 @@ use serde_json::{Map, Value, json};
 
 use super::node_filter::{Filter, Rules};
 use super::refusal;
-use crate::RegionServer;
 use crate::nodes::ONLINE_SECONDS;
 use crate::operation::{JsonCall, Outcome};
 
@@ -46,7 +45,7 @@ pub(super) fn run(call: JsonCall<'_>) -> Outcome<'_> {
             None => PAGE_MAX,
         };
         let after = call.parameters.text("NextToken")?.map(read_token).transpose()?;
-        let nodes = call.region.nodes().after(after).into_iter();
+        let nodes = call.nodes(after).into_iter();
         let mut shown = nodes.filter_map(|node| {
             let entry = entry(&call, &node)?;
             filters.iter().all(|filter| filter.matches(&call, &node, &entry)).then_some((node.instance, entry))
@@ -64,8 +63,8 @@ pub(super) fn run(call: JsonCall<'_>) -> Outcome<'_> {
 
 /// A node as AWS shows it; `None` if its machine is gone.
 pub(super) fn entry(call: &JsonCall<'_>, node: &Node) -> Option<Map<String, Value>> {
-    let machine = call.region.machines().get(node.instance)?;
-    let role = passed(call.region, node.instance);
+    let machine = call.machine(node.instance)?;
+    let role = passed(call, node.instance);
     // What was said before this boot, or by an agent that may no longer speak, says nothing about now.
     let is_heard =
         role.is_some() && node.pinged_at >= machine.launch_time && call.now.since(node.pinged_at) <= ONLINE_SECONDS;
@@ -93,9 +92,9 @@ pub(super) fn entry(call: &JsonCall<'_>, node: &Node) -> Option<Map<String, Valu
 }
 
 /// The role that the machine was passed, as AWS's model says of machines that host management set up.
-fn passed(region: &RegionServer, instance: InstanceId) -> Option<String> {
-    let value = region.host_management().setting().value.clone()?;
-    region.agents().since(instance).map(|_| value)
+fn passed(call: &JsonCall<'_>, instance: InstanceId) -> Option<String> {
+    let value = call.region.host_management().of(call.account()).setting().value.clone()?;
+    call.region.agents().since(instance).map(|_| value)
 }
 
 fn filters(input: &Object) -> Result<Vec<Filter>, Problem> {

@@ -51,7 +51,7 @@ pub(super) fn run(call: JsonCall<'_>) -> Outcome<'_> {
             None => PAGE_DEFAULT,
         };
         let after = call.parameters.text("NextToken")?.map(read_token).transpose()?;
-        let nodes = call.region.nodes().after(after).into_iter();
+        let nodes = call.nodes(after).into_iter();
         let mut shown = nodes.filter_map(|node| {
             let entry = properties(&call, &node)?;
             filters.iter().all(|filter| filter.matches(&call, &node, &entry)).then_some((node.instance, entry))
@@ -69,7 +69,7 @@ pub(super) fn run(call: JsonCall<'_>) -> Outcome<'_> {
 
 /// A node and its machine. What a machine has not is blank, as the model says.
 fn properties(call: &JsonCall<'_>, node: &Node) -> Option<Map<String, Value>> {
-    let machine = call.region.machines().get(node.instance)?;
+    let machine = call.machine(node.instance)?;
     let mut entry = entry(call, node)?;
     let name = machine.tags.get("Name").cloned().unwrap_or_default();
     for (member, value) in [

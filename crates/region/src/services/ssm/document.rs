@@ -9,7 +9,6 @@ use inborn_wire::json::Object;
 use serde_json::{Map, Value, json};
 
 use super::refusal;
-use crate::RegionServer;
 use crate::documents::Document;
 use crate::operation::JsonCall;
 
@@ -22,19 +21,20 @@ pub(super) fn named(call: &JsonCall<'_>) -> Result<Arc<Document>, Problem> {
     if !is_name(name, true) {
         return Err(constraint::pattern("Name", name, "^[a-zA-Z0-9_\\-.:/]{3,128}$"));
     }
-    let document = find(call.region, name)?;
+    let document = find(call, name)?;
     check_version(call.parameters, &document)?;
     Ok(document)
 }
 
-/// The document of this name, or of this ARN in our account and region.
-pub(super) fn find(region: &RegionServer, name: &str) -> Result<Arc<Document>, Problem> {
-    let identity = region.identity();
+/// The document of this name, or of this ARN in the caller's account and our region.
+pub(super) fn find(call: &JsonCall<'_>, name: &str) -> Result<Arc<Document>, Problem> {
+    let identity = call.region.identity();
     let prefix = format!("arn:{}:ssm:{}:", identity.partition, identity.region);
     let by_arn = name.strip_prefix(&prefix).and_then(|rest| rest.split_once(":document/"));
-    let account = identity.account.to_string();
-    let bare = by_arn.filter(|(owner, _)| owner.is_empty() || *owner == account).map_or(name, |(_, bare)| bare);
-    region.documents().get(bare).ok_or_else(|| refusal::document(name))
+    let account = call.account();
+    let bare =
+        by_arn.filter(|(owner, _)| owner.is_empty() || *owner == account.to_string()).map_or(name, |(_, bare)| bare);
+    call.region.documents().get(account, bare).ok_or_else(|| refusal::document(name))
 }
 
 /// `DocumentVersion` and `VersionName` must mean the version that there is.
@@ -66,17 +66,17 @@ pub(super) fn hash(document: &Document) -> String {
 }
 
 /// Who is said to have made it.
-pub(super) fn owner(region: &RegionServer, document: &Document) -> String {
-    if document.is_built_in { "Amazon".to_owned() } else { region.identity().account.to_string() }
+pub(super) fn owner(document: &Document) -> String {
+    if document.is_built_in { "Amazon".to_owned() } else { document.stored.account.to_string() }
 }
 
 /// What every answer about a document tells.
-pub(super) fn identifier(region: &RegionServer, document: &Document) -> Map<String, Value> {
+pub(super) fn identifier(document: &Document) -> Map<String, Value> {
     let mut shown = Map::new();
     let mut put = |name: &str, value: Value| shown.insert(name.to_owned(), value);
     put("Name", document.stored.name.as_str().into());
     put("CreatedDate", document.stored.created_at.as_secs().into());
-    put("Owner", owner(region, document).into());
+    put("Owner", owner(document).into());
     put("PlatformTypes", document.content.platforms().into());
     put("DocumentVersion", VERSION.into());
     put("DocumentType", "Command".into());
@@ -96,7 +96,7 @@ pub(super) fn identifier(region: &RegionServer, document: &Document) -> Map<Stri
 }
 
 /// `DocumentDescription`.
-pub(super) fn description(region: &RegionServer, document: &Document) -> Map<String, Value> {
+pub(super) fn description(document: &Document) -> Map<String, Value> {
     let parameters: Vec<Value> = document
         .content
         .parameters()
@@ -113,7 +113,7 @@ pub(super) fn description(region: &RegionServer, document: &Document) -> Map<Str
             shown
         })
         .collect();
-    let mut shown = identifier(region, document);
+    let mut shown = identifier(document);
     let mut put = |name: &str, value: Value| shown.insert(name.to_owned(), value);
     put("Hash", hash(document).into());
     put("HashType", "Sha256".into());

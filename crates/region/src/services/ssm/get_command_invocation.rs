@@ -13,7 +13,7 @@ pub(super) fn run(call: JsonCall<'_>) -> Outcome<'_> {
         input.require_text("CommandId")?;
         input.require_text("InstanceId")?;
         let (id, instance) = (command::id(input)?, command::instance(input)?);
-        let query = CommandQuery { command: id, instance, after: None, limit: 1 };
+        let query = CommandQuery { account: Some(call.account()), command: id, instance, after: None, limit: 1 };
         let store = call.region.store();
         let command = store.commands(query.clone()).await.map_err(refusal::of_store)?.pop();
         let invocation = store.invocations(query).await.map_err(refusal::of_store)?.pop();

@@ -10,7 +10,7 @@ use crate::operation::{JsonCall, Outcome};
 pub(super) fn run(call: JsonCall<'_>) -> Outcome<'_> {
     Box::pin(async move {
         let target = session::target(&call)?;
-        let instance = target.parse::<InstanceId>().ok();
+        let instance = target.parse::<InstanceId>().ok().filter(|instance| call.machine(*instance).is_some());
         let is_connected = instance.is_some_and(|instance| call.region.channels().is_connected(instance));
         // As the service answers; botocore's model says so too.
         let status = if is_connected { "connected" } else { "notconnected" };

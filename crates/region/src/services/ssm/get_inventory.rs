@@ -50,7 +50,7 @@ pub(super) fn run(call: JsonCall<'_>) -> Outcome<'_> {
             None => PAGE_MAX,
         };
         let after = input.text("NextToken")?.map(read_token).transpose()?;
-        let nodes = call.region.nodes().after(after);
+        let nodes = call.nodes(after);
         let (mut entities, mut bytes, mut last) = (Vec::new(), 0, None);
         for node in nodes.iter().take(EXAMINED_MAX) {
             if entities.len() == limit || bytes >= PAGE_BYTES_MAX {
@@ -182,7 +182,7 @@ async fn collected(
 /// What every node says of itself, under the names that inventory has for it.
 fn information(call: &JsonCall<'_>, node: &Node, shown: &Map<String, Value>) -> Map<String, Value> {
     let text = |name: &str| shown.get(name).and_then(Value::as_str).unwrap_or_default();
-    let state = call.region.machines().get(node.instance).map(|machine| machine.state);
+    let state = call.machine(node.instance).map(|machine| machine.state);
     let status = match state {
         Some(InstanceState::Stopped) => "Stopped",
         Some(InstanceState::Terminated) => "Terminated",

@@ -7,7 +7,7 @@ use crate::operation::{JsonCall, Outcome};
 
 pub(super) fn run(call: JsonCall<'_>) -> Outcome<'_> {
     Box::pin(async move {
-        service_setting::check_id(call.region, call.parameters)?;
-        Ok(success::aws_json(call.request_id, &service_setting::shown(call.region)).into())
+        service_setting::check_id(&call)?;
+        Ok(success::aws_json(call.request_id, &service_setting::shown(&call)).into())
     })
 }

@@ -10,7 +10,6 @@ use inborn_wire::json::Object;
 use serde_json::{Map, Value};
 
 use super::{agent, refusal};
-use crate::RegionServer;
 use crate::operation::JsonCall;
 
 /// Most bytes of inventory in one call: "1 MB per instance per call".
@@ -61,18 +60,18 @@ pub(super) fn subject(
     if call.caller.principal.instance().is_some() {
         return agent::own_target(call, "ssm", operation, member);
     }
-    node(call.region, call.parameters.require_text(member)?).ok_or_else(|| absent(member_text(call, member)))
+    node(call, call.parameters.require_text(member)?).ok_or_else(|| absent(member_text(call, member)))
 }
 
 fn member_text<'a>(call: &'a JsonCall<'_>, member: &str) -> &'a str {
     call.parameters.text(member).ok().flatten().unwrap_or_default()
 }
 
-/// The living machine of this id, if its agent has been heard.
-pub(super) fn node(region: &RegionServer, id: &str) -> Option<InstanceId> {
+/// The living machine of this id in the caller's account, if its agent has been heard.
+pub(super) fn node(call: &JsonCall<'_>, id: &str) -> Option<InstanceId> {
     let instance: InstanceId = id.parse().ok()?;
-    let machine = region.machines().get(instance)?;
-    region.nodes().get(instance)?;
+    let machine = call.machine(instance)?;
+    call.region.nodes().get(instance)?;
     (machine.state != InstanceState::Terminated).then_some(instance)
 }
 

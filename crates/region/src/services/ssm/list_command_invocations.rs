@@ -21,6 +21,7 @@ pub(super) fn run(call: JsonCall<'_>) -> Outcome<'_> {
         let limit = command::page(input)?;
         let with_details = input.boolean("Details")?.unwrap_or(false);
         let mut query = CommandQuery {
+            account: Some(call.account()),
             command: command::id(input)?,
             instance: command::instance(input)?,
             after: input.text("NextToken")?.map(read_token).transpose()?,
@@ -68,7 +69,12 @@ async fn command_of(
     if let Some(command) = known.get(id) {
         return Ok(Some(command.clone()));
     }
-    let query = CommandQuery { command: Some(id.to_owned()), limit: 1, ..CommandQuery::default() };
+    let query = CommandQuery {
+        account: Some(call.account()),
+        command: Some(id.to_owned()),
+        limit: 1,
+        ..CommandQuery::default()
+    };
     let found = call.region.store().commands(query).await.map_err(refusal::of_store)?.pop();
     if let Some(command) = &found {
         known.insert(id.to_owned(), command.clone());

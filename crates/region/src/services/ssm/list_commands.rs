@@ -15,6 +15,7 @@ pub(super) fn run(call: JsonCall<'_>) -> Outcome<'_> {
         let filters = command_filter::read(input, true)?;
         let limit = command::page(input)?;
         let mut query = CommandQuery {
+            account: Some(call.account()),
             command: command::id(input)?,
             instance: command::instance(input)?,
             after: input.text("NextToken")?.map(read_token).transpose()?,

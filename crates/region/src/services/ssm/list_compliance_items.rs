@@ -35,7 +35,7 @@ pub(super) fn run(call: JsonCall<'_>) -> Outcome<'_> {
         let ids = call.parameters.texts("ResourceIds")?.unwrap_or_default();
         // "Currently, you can only specify one resource ID."
         let [id] = ids.as_slice() else { return Err(refusal::resource_id()) };
-        let instance = inventory::node(call.region, id).ok_or_else(refusal::resource_id)?;
+        let instance = inventory::node(&call, id).ok_or_else(refusal::resource_id)?;
         let given = call.parameters.objects("Filters")?.unwrap_or_default();
         let filters = given.iter().map(read).collect::<Result<Vec<_>, _>>()?;
         if filters.len() > FILTERS_MAX {

@@ -6,7 +6,6 @@ use inborn_wire::{constraint, success};
 use serde_json::json;
 
 use super::{document, refusal};
-use crate::RegionServer;
 use crate::documents::Document;
 use crate::operation::{JsonCall, Outcome};
 
@@ -34,11 +33,11 @@ pub(super) fn run(call: JsonCall<'_>) -> Outcome<'_> {
         let token = call.parameters.text("NextToken")?;
         let after =
             token.map(|token| token.strip_prefix("documents-1-").ok_or_else(refusal::next_token)).transpose()?;
-        let documents = call.region.documents().after(after).into_iter();
-        let mut shown = documents.filter(|document| filters.iter().all(|filter| filter.matches(call.region, document)));
+        let documents = call.region.documents().after(call.account(), after).into_iter();
+        let mut shown = documents.filter(|document| filters.iter().all(|filter| filter.matches(document)));
         let page: Vec<_> = shown.by_ref().take(limit).collect();
         let next = shown.next().and_then(|_| page.last()).map(|last| format!("documents-1-{}", last.stored.name));
-        let list: Vec<_> = page.iter().map(|document| document::identifier(call.region, document)).collect();
+        let list: Vec<_> = page.iter().map(|document| document::identifier(document)).collect();
         let mut output = json!({"DocumentIdentifiers": list});
         if let (Some(next), Some(output)) = (next, output.as_object_mut()) {
             output.insert("NextToken".to_owned(), next.into());
@@ -70,7 +69,7 @@ impl Filter {
         Ok(Self { key: key.to_owned(), values: values.into_iter().map(str::to_owned).collect() })
     }
 
-    fn matches(&self, region: &RegionServer, document: &Document) -> bool {
+    fn matches(&self, document: &Document) -> bool {
         let name = document.stored.name.as_str();
         let is_one = |text: &str| self.values.iter().any(|value| value == text);
         match self.key.as_str() {
@@ -82,7 +81,7 @@ impl Filter {
                 "Self" | "Private" => !document.is_built_in,
                 "All" => true,
                 "Public" | "ThirdParty" => false,
-                account => account == document::owner(region, document),
+                account => account == document::owner(document),
             }),
             "PlatformTypes" => document.content.platforms().into_iter().any(is_one),
             _ => {

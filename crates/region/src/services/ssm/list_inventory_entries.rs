@@ -18,7 +18,7 @@ const FILTERS_MAX: usize = 5;
 pub(super) fn run(call: JsonCall<'_>) -> Outcome<'_> {
     Box::pin(async move {
         let id = call.parameters.require_text("InstanceId")?;
-        let instance = inventory::node(call.region, id).ok_or_else(|| refusal::not_registered(id))?;
+        let instance = inventory::node(&call, id).ok_or_else(|| refusal::not_registered(id))?;
         let type_name = call.parameters.require_text("TypeName")?;
         inventory::type_name(type_name)?;
         let page = Page::read(call.parameters, "entries")?;

@@ -57,7 +57,7 @@ impl Filter {
     pub(super) fn matches(&self, call: &JsonCall<'_>, node: &Node, entry: &Map<String, Value>) -> bool {
         let shown =
             |name: &str| self.comparison.holds(entry.get(name).and_then(Value::as_str).into_iter(), &self.values);
-        let machine = call.region.machines().get(node.instance);
+        let machine = call.machine(node.instance);
         let tags = machine.as_deref().map(|machine| &machine.tags);
         match self.key.as_str() {
             "InstanceIds" => shown("InstanceId"),

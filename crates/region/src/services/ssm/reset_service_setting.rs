@@ -7,9 +7,9 @@ use crate::operation::{JsonCall, Outcome};
 
 pub(super) fn run(call: JsonCall<'_>) -> Outcome<'_> {
     Box::pin(async move {
-        service_setting::check_id(call.region, call.parameters)?;
+        service_setting::check_id(&call)?;
         let by = call.caller.principal.arn();
-        call.region.pass_role(None, by, call.now).await.map_err(refusal::of_setting)?;
-        Ok(success::aws_json(call.request_id, &service_setting::shown(call.region)).into())
+        call.region.pass_role(call.account(), None, by, call.now).await.map_err(refusal::of_setting)?;
+        Ok(success::aws_json(call.request_id, &service_setting::shown(&call)).into())
     })
 }

@@ -11,7 +11,6 @@ use inborn_wire::{constraint, success};
 use serde_json::{Map, Value, json};
 
 use super::{command, document, refusal};
-use crate::RegionServer;
 use crate::documents::Document;
 use crate::gateway::new_uuid;
 use crate::operation::{JsonCall, Outcome, Reply};
@@ -57,7 +56,7 @@ fn read(call: &JsonCall<'_>) -> Result<SentCommand, Problem> {
     if !document::is_name(name, true) {
         return Err(constraint::pattern("DocumentName", name, "^[a-zA-Z0-9_\\-.:/]{3,128}$"));
     }
-    let document = document::find(call.region, name)?;
+    let document = document::find(call, name)?;
     document::check_version(input, &document)?;
     check_hash(input, &document)?;
     let given = input.object("Parameters")?;
@@ -66,7 +65,7 @@ fn read(call: &JsonCall<'_>) -> Result<SentCommand, Problem> {
     constraint::length("Comment", comment, 0..=COMMENT_LENGTH_MAX)?;
     let timeout = input.integer("TimeoutSeconds")?.unwrap_or(TIMEOUT_SECONDS);
     constraint::range("TimeoutSeconds", timeout, TIMEOUT_SECONDS_MIN..=TIMEOUT_SECONDS_MAX)?;
-    let (machines, targets) = machines(call.region, input)?;
+    let (machines, targets) = machines(call, input)?;
     let is_by_id = input.texts("InstanceIds")?.is_some_and(|ids| !ids.is_empty());
     let id = new_uuid().to_string();
     let mut invocations = Vec::with_capacity(machines.len());
@@ -80,6 +79,7 @@ fn read(call: &JsonCall<'_>) -> Result<SentCommand, Problem> {
     }
     let command = Command {
         id,
+        account: call.account(),
         requested_at: call.now,
         document_name: document.stored.name.clone(),
         parameters: Value::Object(values.clone()).to_string(),
@@ -151,7 +151,7 @@ fn invocation(command: &str, instance: InstanceId, node: &Node, document: &Docum
 type Managed = (Arc<Instance>, Arc<Node>);
 
 /// The machines that are meant, and the words that meant them.
-fn machines(region: &RegionServer, input: &Object) -> Result<(Vec<Managed>, Map<String, Value>), Problem> {
+fn machines(call: &JsonCall<'_>, input: &Object) -> Result<(Vec<Managed>, Map<String, Value>), Problem> {
     let ids = input.texts("InstanceIds")?.unwrap_or_default();
     let targets = input.objects("Targets")?.unwrap_or_default();
     let said = json!({
@@ -172,12 +172,12 @@ fn machines(region: &RegionServer, input: &Object) -> Result<(Vec<Managed>, Map<
         return Err(Problem::Validation { message });
     }
     if !ids.is_empty() {
-        return Ok((by_ids(region, &ids)?, said));
+        return Ok((by_ids(call, &ids)?, said));
     }
     let targets = targets.iter().map(Target::read).collect::<Result<Vec<_>, _>>()?;
-    let nodes = region.nodes().after(None).into_iter();
-    let registered = nodes.filter(|node| region.agents().since(node.instance).is_some());
-    let managed = registered.filter_map(|node| Some((region.machines().get(node.instance)?, node)));
+    let nodes = call.nodes(None).into_iter();
+    let registered = nodes.filter(|node| call.region.agents().since(node.instance).is_some());
+    let managed = registered.filter_map(|node| Some((call.machine(node.instance)?, node)));
     let meant = managed.filter(|(machine, _)| targets.iter().all(|target| target.matches(machine)));
     let found: Vec<Managed> = meant.take(SentCommand::INVOCATIONS_MAX + 1).collect();
     if found.len() > SentCommand::INVOCATIONS_MAX {
@@ -188,19 +188,19 @@ fn machines(region: &RegionServer, input: &Object) -> Result<(Vec<Managed>, Map<
 }
 
 /// Machines by their ids: each must be there, and have an agent that has registered and spoken. It may be away.
-fn by_ids(region: &RegionServer, ids: &[&str]) -> Result<Vec<Managed>, Problem> {
+fn by_ids(call: &JsonCall<'_>, ids: &[&str]) -> Result<Vec<Managed>, Problem> {
     let (mut seen, mut found, mut missing) = (BTreeSet::new(), Vec::new(), Vec::new());
     for id in ids {
         let parsed: Option<InstanceId> = id.parse().ok();
-        let parsed = parsed.filter(|id| region.agents().since(*id).is_some());
-        let managed = parsed.and_then(|id| Some((region.machines().get(id)?, region.nodes().get(id)?)));
+        let parsed = parsed.filter(|id| call.region.agents().since(*id).is_some());
+        let managed = parsed.and_then(|id| Some((call.machine(id)?, call.region.nodes().get(id)?)));
         match managed.filter(|(machine, _)| machine.state != InstanceState::Terminated) {
             Some(managed) if seen.insert(managed.0.id) => found.push(managed),
             Some(_) => return Err(refusal::duplicate_instance()),
             None => missing.push(*id),
         }
     }
-    if missing.is_empty() { Ok(found) } else { Err(refusal::not_valid(&missing, region.identity().account)) }
+    if missing.is_empty() { Ok(found) } else { Err(refusal::not_valid(&missing, call.account())) }
 }
 
 /// What machines have in common.

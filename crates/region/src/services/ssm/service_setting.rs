@@ -2,12 +2,11 @@
 
 use inborn_wire::constraint;
 use inborn_wire::error::Problem;
-use inborn_wire::json::Object;
 use serde_json::{Value, json};
 
 use super::refusal;
-use crate::RegionServer;
 use crate::host_management::SETTING_ID;
+use crate::operation::JsonCall;
 
 /// Longest `SettingId`. Source: botocore's model, `ServiceSettingId`.
 const ID_LENGTH_MAX: usize = 1000;
@@ -15,22 +14,22 @@ const ID_LENGTH_MAX: usize = 1000;
 pub(super) const NONE: &str = "$None";
 
 /// `SettingId` must name the setting, by its path or by its ARN.
-pub(super) fn check_id(region: &RegionServer, input: &Object) -> Result<(), Problem> {
-    let id = input.require_text("SettingId")?;
+pub(super) fn check_id(call: &JsonCall<'_>) -> Result<(), Problem> {
+    let id = call.parameters.require_text("SettingId")?;
     constraint::length("SettingId", id, 1..=ID_LENGTH_MAX)?;
-    if id == SETTING_ID || id == arn(region) { Ok(()) } else { Err(refusal::setting_not_found(id)) }
+    if id == SETTING_ID || id == arn(call) { Ok(()) } else { Err(refusal::setting_not_found(id)) }
 }
 
-fn arn(region: &RegionServer) -> String {
-    let identity = region.identity();
-    format!("arn:{}:ssm:{}:{}:servicesetting{SETTING_ID}", identity.partition, identity.region, identity.account)
+fn arn(call: &JsonCall<'_>) -> String {
+    let identity = call.region.identity();
+    format!("arn:{}:ssm:{}:{}:servicesetting{SETTING_ID}", identity.partition, identity.region, call.account())
 }
 
 /// As `GetServiceSetting` and `ResetServiceSetting` answer.
-pub(super) fn shown(region: &RegionServer) -> Value {
-    let setting = region.host_management().setting();
+pub(super) fn shown(call: &JsonCall<'_>) -> Value {
+    let setting = call.region.host_management().of(call.account()).setting();
     let mut shown = json!({
-        "ARN": arn(region),
+        "ARN": arn(call),
         "SettingId": SETTING_ID,
         "SettingValue": setting.value.as_deref().unwrap_or(NONE),
         "Status": if setting.value.is_some() { "Customized" } else { "Default" },
