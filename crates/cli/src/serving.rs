@@ -48,6 +48,9 @@ const LISTS_DIRECTORY: &str = "lists";
 const TELEMETRY_DIRECTORY: &str = "telemetry";
 pub(crate) const AUDIT_DIRECTORY: &str = "audit";
 pub(crate) const AUDIT_FILE: &str = "audit.jsonl";
+/// Connections of hosts at a time: each has one that waits for changes, and now and then a second one. Room for ten thousand hosts,
+/// and for those of another server that has gone away.
+const HOST_CONNECTIONS_MAX: usize = 32_768;
 /// How often what no longer matters is forgotten.
 const HOUSEKEEPING_ROUND: Duration = Duration::from_secs(300);
 /// How often telemetry is made Parquet of, and what is too old is removed, if it is due.
@@ -296,6 +299,7 @@ fn serve_hosts(
     let certificate = tls::HostsEndpointCertificate::new(region.hosts_authority(), region.now())?;
     let config = tls::hosts_server_config(region.hosts_authority(), Arc::clone(&certificate))?;
     let endpoint = HostsEndpoint::new(Arc::clone(region));
+    let limits = Limits { connections_max: HOST_CONNECTIONS_MAX, ..limits };
     tracing::info!(address = %listener.local_addr()?, "hosts are listened to");
     tasks.spawn(inborn_listener::serve(listener, Some(config), limits, stop.clone(), move |request, peer| {
         Arc::clone(&endpoint).respond(request, peer)

@@ -104,6 +104,13 @@ fn a_host_serves_while_its_region_is_away_and_after_its_own_restart() {
     assert_eq!(signature().unwrap(), signed, "and the signed document too");
     until("it finds that the region is away", || (host.status()["is_connected"] == false).then_some(()));
     assert_eq!(host.status()["machines"][0]["state"], "running");
+    assert_eq!((host.operations("/livez").0, host.operations("/readyz").0), (200, 200), "it lacks nothing yet");
+    let metrics = host.operations("/metrics").1;
+    for line in
+        ["inborn_host_region_connected 0", "inborn_host_machines 1", "inborn_host_machines_without_credentials 0"]
+    {
+        assert!(metrics.lines().any(|found| found == line), "{line}: {metrics}");
+    }
 
     region.come_back();
     assert_eq!(region.whoami(&signer).0, 200);

@@ -109,7 +109,7 @@ impl Agent {
     /// the region is asked when it is this host's turn.
     pub fn restore(&mut self, snapshot: Snapshot, now: Now, dice: &mut dyn Dice) {
         self.spread = snapshot.spread_seconds.clamp(WINDOW_SECONDS_MIN, SPREAD_SECONDS_MAX);
-        self.heard_at = Some(UnixTime::from_secs(snapshot.heard_at));
+        self.heard_at = Some(UnixTime::from_secs(snapshot.heard_at).min(now.wall));
         for known in snapshot.into_machines() {
             self.mirror.restore(known, now.wall);
         }
@@ -215,6 +215,8 @@ impl Agent {
 
     /// Looks whether too long nothing was heard.
     pub fn look_at_the_time(&mut self, now: Now) -> Vec<Event> {
+        // A clock that was set back counts from there on, and not from what is to come.
+        self.heard_at = self.heard_at.map(|heard_at| heard_at.min(now.wall));
         if self.mirror.count() == 0 || !self.is_too_long_ago(now) {
             return Vec::new();
         }
@@ -304,7 +306,10 @@ impl Agent {
         let (retry_after, is_elsewhere) = match failure {
             Failure::Unreachable(_) => (None, true),
             Failure::Refused { code: RefusalCode::Evicted, .. } => return self.evicted(),
-            Failure::Refused { code: RefusalCode::Unavailable, retry_after, .. } => (*retry_after, true),
+            // Another server may be able, or know the host already.
+            Failure::Refused { code: RefusalCode::Unavailable | RefusalCode::NotJoined, retry_after, .. } => {
+                (*retry_after, true)
+            }
             Failure::Refused { retry_after, .. } => (*retry_after, false),
         };
         if matches!(failure, Failure::Refused { .. }) {
@@ -351,3 +356,7 @@ impl Agent {
 fn renew_at(ends: UnixTime, dice: &mut dyn Dice) -> UnixTime {
     ends.minus(HOST_RENEW_SECONDS).plus(dice.up_to(RENEW_JITTER_SECONDS))
 }
+
+#[cfg(test)]
+#[path = "agent_tests.rs"]
+mod tests;

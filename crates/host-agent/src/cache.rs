@@ -128,3 +128,115 @@ fn read(text: &[u8]) -> Result<Snapshot, CacheError> {
     }
     Ok(snapshot)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{given, id, record, signed_of, token_of};
+    use inborn_identity::UnixTime;
+    use proptest::prelude::*;
+
+    const HOST: &str = "h-0123456789abcdef0";
+
+    fn key(byte: u8) -> Kek {
+        Kek::from_bytes(&[byte; 32]).unwrap()
+    }
+
+    fn host() -> HostId {
+        HOST.parse().unwrap()
+    }
+
+    fn mirror() -> Mirror {
+        let mut mirror = Mirror::default();
+        for n in 1..=2 {
+            mirror.change(given(record(n), "v1"));
+            mirror.take_document(id(n), signed_of(id(n)), core::time::Duration::ZERO);
+            let generation = Generation {
+                instance: id(n),
+                boot_generation: 1,
+                issued_at: 1_800_000_000,
+                expires_at: 1_800_021_600,
+                next_at: 1_800_003_600,
+                v1: token_of(id(n), UnixTime::from_secs(1)),
+                v2: token_of(id(n), UnixTime::from_secs(2)),
+            };
+            let now = UnixTime::from_secs(1_800_000_000);
+            assert_eq!(mirror.take(&[id(n)], vec![generation], now, core::time::Duration::ZERO), [id(n)]);
+        }
+        mirror
+    }
+
+    fn snapshot() -> Snapshot {
+        Snapshot::of(&mirror(), UnixTime::from_secs(1_800_000_000), 7)
+    }
+
+    fn restored(snapshot: Snapshot, now: u64) -> Mirror {
+        let mut mirror = Mirror::default();
+        for known in snapshot.into_machines() {
+            mirror.restore(known, UnixTime::from_secs(now));
+        }
+        mirror
+    }
+
+    #[test]
+    fn what_was_kept_is_read_back() {
+        let blob = seal(&snapshot(), &key(1), host()).unwrap();
+        for secret in [&b"hunter2"[..], b"web-1", &[b'a'; 40]] {
+            assert!(!blob.windows(secret.len()).any(|window| window == secret));
+        }
+        let opened = open(&blob, &key(1), host()).unwrap();
+        assert_eq!((opened.heard_at, opened.spread_seconds), (1_800_000_000, 7));
+        assert_eq!(restored(opened, 1_800_000_000), mirror());
+        assert_eq!(format!("{:?}", snapshot()), "Snapshot { heard_at: 1800000000, machines: 2, .. }");
+    }
+
+    #[test]
+    fn nothing_that_has_ended_is_restored() {
+        for (now, is_there) in [(1_800_021_599, true), (1_800_021_600, false)] {
+            let mirror = restored(snapshot(), now);
+            let held = mirror.get(id(1)).unwrap().credential(inborn_credential::Delivery::V1, UnixTime::from_secs(now));
+            assert_eq!(held.is_some(), is_there, "{now}");
+        }
+    }
+
+    #[test]
+    fn another_key_host_or_byte_is_refused() {
+        let blob = seal(&snapshot(), &key(1), host()).unwrap();
+        let other = "h-0123456789abcdef1".parse().unwrap();
+        assert_eq!(open(&blob, &key(2), host()).unwrap_err(), CacheError::Refused);
+        assert_eq!(open(&blob, &key(1), other).unwrap_err(), CacheError::Refused);
+        for at in (0..blob.len()).step_by(101) {
+            let mut changed = blob.clone();
+            changed[at] ^= 1;
+            assert_eq!(open(&changed, &key(1), host()).unwrap_err(), CacheError::Refused, "{at}");
+            assert_eq!(open(&blob[..at], &key(1), host()).unwrap_err(), CacheError::Refused, "{at}");
+        }
+    }
+
+    #[test]
+    fn versions_and_limits() {
+        assert_eq!(read(br#"{"version":2,"heard_at":[]}"#).unwrap_err(), CacheError::Version(2));
+        for text in
+            ["", "{}", "[]", r#"{"version":1}"#, r#"{"version":1,"heard_at":1,"spread_seconds":1,"machines":[],"x":1}"#]
+        {
+            assert_eq!(read(text.as_bytes()).unwrap_err(), CacheError::Malformed, "{text}");
+        }
+        for (count, fits) in [(MACHINES_MAX - 1, true), (MACHINES_MAX, true), (MACHINES_MAX + 1, false)] {
+            let kept = || Kept { version: String::new(), machine: record(1), generations: Vec::new(), document: None };
+            let machines = (0..count).map(|_| kept()).collect();
+            let text =
+                serde_json::to_vec(&Snapshot { version: VERSION, heard_at: 0, spread_seconds: 0, machines }).unwrap();
+            assert_eq!(read(&text).is_ok(), fits, "{count}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes: Vec<u8>, text in r#"\{"version":1,"heard_at":[0-9]{1,20},"spread_seconds":[0-9]{1,20},"machines":\[.{0,40}\]\}"#) {
+            let _ = (open(&bytes, &key(1), host()), read(&bytes));
+            if let Ok(snapshot) = read(text.as_bytes()) {
+                let _ = restored(snapshot, 0);
+            }
+        }
+    }
+}

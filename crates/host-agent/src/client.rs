@@ -73,6 +73,8 @@ impl fmt::Display for Address {
 struct Connection {
     sender: SendRequest<Full<Bytes>>,
     address: Address,
+    /// What it was made with: after a renewal it is another.
+    tls: Arc<ClientConfig>,
     driver: JoinHandle<()>,
     used: Instant,
 }
@@ -111,10 +113,12 @@ impl Client {
     }
 
     /// With another certificate from the next connection on.
-    pub async fn become_known_as(&self, tls: Arc<ClientConfig>) {
+    pub fn become_known_as(&self, tls: Arc<ClientConfig>) {
         *self.tls.write().unwrap_or_else(PoisonError::into_inner) = tls;
-        // The wait for changes goes on over the old one, which is good for days still.
-        *self.work.lock().await = None;
+    }
+
+    fn tls(&self) -> Arc<ClientConfig> {
+        Arc::clone(&self.tls.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Asks the server at `address`; `connected` is called once it is found to be the region.
@@ -127,20 +131,23 @@ impl Client {
             Lane::Work => &self.work,
         };
         let mut lane = lane.lock().await;
-        let kept = lane.take().filter(|kept| kept.address == *address && kept.used.elapsed() < IDLE_MAX);
-        if let Some(mut kept) = kept.filter(|kept| !kept.sender.is_closed()) {
-            // The other side may have closed it meanwhile: every question may be asked twice.
-            if let Ok(reply) = exchange(&mut kept.sender, address, ask.path(), ask.body(), ask.patience()).await {
-                kept.used = Instant::now();
-                *lane = Some(kept);
-                return ask::decode(ask, reply.status, reply.retry_after, &reply.body);
+        let tls = self.tls();
+        let is_good = |kept: &Connection| {
+            let is_the_same = kept.address == *address && Arc::ptr_eq(&kept.tls, &tls);
+            is_the_same && kept.used.elapsed() < IDLE_MAX && !kept.sender.is_closed()
+        };
+        // One that breaks is not made anew here: where a server goes away, every host finds that at the same moment.
+        let mut connection = match lane.take().filter(is_good) {
+            Some(kept) => kept,
+            None => {
+                let fresh = self.connect(address).await?;
+                connected();
+                fresh
             }
-        }
-        let mut fresh = self.connect(address).await?;
-        connected();
-        let reply = exchange(&mut fresh.sender, address, ask.path(), ask.body(), ask.patience()).await?;
-        fresh.used = Instant::now();
-        *lane = Some(fresh);
+        };
+        let reply = exchange(&mut connection.sender, address, ask.path(), ask.body(), ask.patience()).await?;
+        connection.used = Instant::now();
+        *lane = Some(connection);
         ask::decode(ask, reply.status, reply.retry_after, &reply.body)
     }
 
@@ -159,7 +166,7 @@ impl Client {
     }
 
     async fn connect(&self, address: &Address) -> Result<Connection, Failure> {
-        let tls = Arc::clone(&self.tls.read().unwrap_or_else(PoisonError::into_inner));
+        let tls = self.tls();
         let unreachable = |what: String| Failure::Unreachable(format!("{address}: {what}"));
         let connecting = async {
             let stream = TcpStream::connect((address.host.as_str(), address.port))
@@ -168,13 +175,13 @@ impl Client {
             // Questions are short: what is written is sent.
             let _ = stream.set_nodelay(true);
             let name = hosts_endpoint_name().map_err(|error| unreachable(error.to_string()))?;
-            let stream = TlsConnector::from(tls).connect(name, stream).await.map_err(|error| {
+            let stream = TlsConnector::from(Arc::clone(&tls)).connect(name, stream).await.map_err(|error| {
                 unreachable(format!("{error} (is this the port for hosts of the region that gave the token?)"))
             })?;
             let (sender, connection) =
                 http1::handshake(TokioIo::new(stream)).await.map_err(|error| unreachable(error.to_string()))?;
             let driver = tokio::spawn(async move { drop(connection.await) });
-            Ok(Connection { sender, address: address.clone(), driver, used: Instant::now() })
+            Ok(Connection { sender, address: address.clone(), tls, driver, used: Instant::now() })
         };
         timeout(CONNECT_TIMEOUT, connecting).await.map_err(|_| unreachable("no connection in time".to_owned()))?
     }

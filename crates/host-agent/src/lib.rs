@@ -13,6 +13,8 @@ mod client;
 mod facts;
 mod mirror;
 mod talk;
+#[cfg(test)]
+mod testing;
 
 pub use agent::{Agent, Event, Now, SERVE_ALONE_SECONDS};
 pub use ask::{Answer, Ask, Failure, Lane, decode};

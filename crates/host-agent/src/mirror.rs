@@ -112,14 +112,15 @@ impl Known {
         if self.text == before.text {
             self.document = before.document;
         }
-        let is_same_boot = self.record.boot_generation == before.record.boot_generation;
-        if is_same_boot && self.has_credentials() {
-            self.generations = before.generations;
-            self.drop_ended();
-        }
+        self.generations = before.generations;
+        self.drop_ended();
     }
 
+    /// Drops what the record says to have ended. An answer may have been on its way when the record changed.
     pub(crate) fn drop_ended(&mut self) {
+        if !self.has_credentials() {
+            self.generations.clear();
+        }
         let (since, boot) = (self.record.credentials_since, self.record.boot_generation);
         self.generations.retain(|given| given.issued_at >= since && given.boot_generation == boot);
     }
@@ -198,9 +199,6 @@ impl Mirror {
     pub(crate) fn restore(&mut self, mut known: Known, now: UnixTime) {
         known.drop_ended();
         known.generations.retain(|given| given.expires_at > now.as_secs() && is_sound(given));
-        if !known.has_credentials() {
-            known.generations.clear();
-        }
         if self.machines.len() < MACHINES_MAX {
             self.machines.insert(known.record.instance, known);
         }

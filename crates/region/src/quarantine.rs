@@ -17,8 +17,8 @@ use crate::{RegionServer, secrets};
 /// Quarantines at a time. Who has more to lock out has a host or an account to name.
 pub(crate) const QUARANTINES_MAX: usize = 10_000;
 /// How long after its beginning a machine may still be given something: until every server has heard, and then for as long as
-/// hosts prepare credentials ahead of their time, which is 300 s.
-const GIVEN_AFTER_SECONDS: u64 = 310;
+/// hosts are given credentials ahead of their time, which is 360 s.
+const GIVEN_AFTER_SECONDS: u64 = 370;
 
 /// How far the clocks of two servers may be apart without a release letting in again what was issued before it.
 const CLOCKS_APART_SECONDS: u64 = 60;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use common::hosts::{Endpoint, Host, join_token, launch_on, serve, today};
 use common::*;
 use inborn_fleet::{CREDENTIALS, CREDENTIALS_MAX, DOCUMENT, JOIN, MACHINES, RENEW};
-use inborn_identity::{AccountId, InstanceId};
+use inborn_identity::{AccountId, Clock, InstanceId};
 use inborn_pki::{HOST_LIFE_SECONDS, HostCertificate, HostKey, HostsAuthority};
 use inborn_region::{EpochSettings, KeySource, Opening, Rates, TelemetrySettings};
 use inborn_store::SqliteStore;
@@ -283,4 +283,37 @@ async fn machines_are_placed_where_their_account_may_be() {
         operate(&running, "Action=Inborn.EvictHost&HostId=h-0123456789abcdef0").await.1,
         "InvalidHostID.NotFound"
     );
+}
+
+/// Who waits is told at once, and is given what the record says: nothing in quarantine, and anew after a release.
+#[tokio::test]
+async fn a_host_hears_of_a_quarantine_and_of_its_end() {
+    let (running, at) = region().await;
+    let host = Host::joined(&running, &at).await;
+    let id = launch_on(&running, host.id()).await;
+    let first = host.machines(&at).await.changed.remove(0);
+    assert!(!first.machine.is_withheld && first.machine.credentials_since == 0);
+    let mut known = first.version;
+    for (action, is_withheld) in [("Inborn.PutQuarantine", true), ("Inborn.EndQuarantine", false)] {
+        let waiting = json!({ "known": { id.to_string(): known } });
+        let change = async {
+            // The host is waiting by then.
+            tokio::time::sleep(core::time::Duration::from_millis(300)).await;
+            operate(&running, &format!("Action={action}&Subject.1={id}")).await
+        };
+        let (waited, done) = tokio::join!(host.call(&at, MACHINES, &waiting), change);
+        assert_eq!(done.0, 200, "{done:?}");
+        let (status, answer) = waited.unwrap();
+        assert_eq!((status, answer["spread_seconds"].as_u64()), (200, Some(1)), "{answer}");
+        let told = &answer["changed"][0];
+        assert_eq!(told["machine"]["is_withheld"], is_withheld, "{told}");
+        known = told["version"].as_str().unwrap().to_owned();
+        let (status, given) = host.credentials(&at, &[id]).await;
+        assert_eq!((status, given["generations"].as_array().unwrap().is_empty()), (200, is_withheld), "{given}");
+        if !is_withheld {
+            let since = told["machine"]["credentials_since"].as_u64().unwrap();
+            let issued_at = given["generations"][0]["issued_at"].as_u64().unwrap();
+            assert!(since > running.clock.now().as_secs() && issued_at >= since, "behind all that was given before");
+        }
+    }
 }

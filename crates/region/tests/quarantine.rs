@@ -16,7 +16,7 @@ use inborn_store::{HostJoin, Instance, JoinToken, LaunchRequest, Quarantine, Qua
 use inborn_testkit::{Fault, FaultyStore};
 
 /// From the beginning of a quarantine on, nothing is good for so long that may have been prepared before.
-const GIVEN_AFTER_SECONDS: u64 = 310;
+const GIVEN_AFTER_SECONDS: u64 = 370;
 /// How far clocks of servers may be apart.
 const CLOCKS_APART_SECONDS: u64 = 60;
 

@@ -86,6 +86,7 @@ runs inside machines. Its service is not enabled: systemctl enable --now inborn.
             source("docs/certificates.md", "usr/share/doc/inborn/certificates.md"),
             source("docs/cli.md", "usr/share/doc/inborn/cli.md"),
             source("docs/detection.md", "usr/share/doc/inborn/detection.md"),
+            source("docs/hosts.md", "usr/share/doc/inborn/hosts.md"),
             source("docs/instance-connect.md", "usr/share/doc/inborn/instance-connect.md"),
             source("docs/operations.md", "usr/share/doc/inborn/operations.md"),
             source("docs/stores.md", "usr/share/doc/inborn/stores.md"),
@@ -101,11 +102,13 @@ runs inside machines. Its service is not enabled: systemctl enable --now inborn.
 For a computer that runs machines: gives the service of inborn the privileges to
 hear them in network namespaces and behind interfaces, and has libvirt, Podman,
 CRI-O and Firecracker tell it when one starts and stops. Examples for Proxmox VE
-and systemd-nspawn are in /usr/share/doc/inborn-host/examples.",
+and systemd-nspawn are in /usr/share/doc/inborn-host/examples. For a host whose
+region is elsewhere there is inborn-host.service, which is not enabled.",
         fields: "Enhances: libvirt-daemon, podman\n",
         depends: "iproute2",
         files: &[
             source("contrib/systemd/inborn-host.conf", "usr/lib/systemd/system/inborn.service.d/host.conf"),
+            source("contrib/systemd/inborn-host.service", "usr/lib/systemd/system/inborn-host.service"),
             program("contrib/libvirt/qemu", "etc/libvirt/hooks/qemu.d/inborn"),
             source("contrib/oci/90-inborn.json", "usr/share/containers/oci/hooks.d/90-inborn.json"),
             program("contrib/firecracker/inborn-firecracker", "usr/bin/inborn-firecracker"),

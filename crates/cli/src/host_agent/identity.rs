@@ -178,6 +178,11 @@ impl HostIdentity {
         HostCertificate::from_pem(&self.certificate).map_or(UnixTime::default(), |certificate| certificate.not_after)
     }
 
+    /// Whether its certificate has ended: its region does not know it any more.
+    pub(crate) fn has_ended(&self, now: UnixTime) -> bool {
+        now > self.certificate_ends()
+    }
+
     /// What it shows to its region, and how it knows it.
     pub(crate) fn tls(&self) -> anyhow::Result<Arc<rustls::ClientConfig>> {
         let key = self.key.as_ref().context("the host has no key any more")?;
@@ -286,6 +291,8 @@ mod tests {
         assert_eq!((read.host, &read.addresses, read.authority), (made.host, &made.addresses, made.authority));
         assert_eq!(read.key.as_ref().unwrap().public_key(), made.key.as_ref().unwrap().public_key());
         assert!(read.tls().is_ok() && HostIdentity::is_in(data));
+        let ends = read.certificate_ends();
+        assert!(!read.has_ended(ends) && read.has_ended(ends.plus(1)));
         // A week later: its own next certificate is taken, another's is not.
         let later = UnixTime::from_secs(1_800_600_000);
         let next = authority.certify(made.host, read.key.as_ref().unwrap().public_key(), later).unwrap();

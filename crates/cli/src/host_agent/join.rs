@@ -9,12 +9,14 @@ use anyhow::{Context, bail};
 use clap::Args;
 use inborn_fleet::{JoinToken, Joined, NAME_MAX, RefusalCode};
 use inborn_host_agent::{ADDRESSES_MAX, Address, Client, Failure};
+use inborn_identity::Clock;
 use inborn_pki::{HostKey, tls};
 use zeroize::Zeroizing;
 
 use super::EXIT_TOKEN_REFUSED;
 use super::identity::{self, HostIdentity, Membership};
 use crate::arguments::{self, path};
+use crate::clock::SystemClock;
 use crate::directory::{self, DataDirectory};
 use crate::settings::computer_name;
 
@@ -105,10 +107,12 @@ pub(crate) async fn join(arguments: &Join) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Refuses a directory that is somebody's already. A host that was cut off may join anew.
+/// Refuses a directory that is somebody's already. A host that was cut off, or was away for longer than its certificate, may join
+/// anew.
 fn check(data: &Path) -> anyhow::Result<()> {
     identity::check_is_no_regions(data)?;
-    if let Some(known) = HostIdentity::read(data)?.filter(|known| !known.is_evicted) {
+    let is_one = |known: &HostIdentity| !known.is_evicted && !known.has_ended(SystemClock.now());
+    if let Some(known) = HostIdentity::read(data)?.filter(is_one) {
         bail!(
             "{0} is that of host {1} of region {2} already: start it with `inborn host --data {0}`, or join from another \
              directory (--data DIR)",

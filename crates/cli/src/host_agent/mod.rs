@@ -7,6 +7,7 @@ mod control;
 mod identity;
 mod issuer;
 mod join;
+mod operations;
 mod serve;
 mod status;
 

@@ -1,6 +1,7 @@
 //! `inborn host`: serves the machines that the region has placed on this computer, until stopped or cut off.
 
 use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,8 +13,10 @@ use inborn_host::control::{ControlSocket, Handler};
 use inborn_host::{Host, MetadataLimits};
 use inborn_host_agent::{Agent, Client, Ended, Event, SystemDice, Talk};
 use inborn_identity::Clock;
+use inborn_listener::Limits;
 use prometheus_client::registry::Registry;
 use serde::Serialize;
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::EXIT_EVICTED;
@@ -22,6 +25,7 @@ use super::cache::Cache;
 use super::control::HostControl;
 use super::identity::HostIdentity;
 use super::issuer::RemoteIssuer;
+use super::operations::Operations;
 use crate::arguments::{self, LogFormat, path};
 use crate::clock::SystemClock;
 use crate::directory::{self, DataDirectory};
@@ -41,6 +45,9 @@ pub(crate) struct Serve {
     /// Requests a second that one machine may make of its metadata, 0 for any number [default: 500]
     #[arg(long, env = "INBORN_METADATA_RATE", value_name = "NUMBER")]
     metadata_rate: Option<u32>,
+    /// The port of 127.0.0.1 for /livez, /readyz and /metrics, 0 for any free one [default: none is listened at]
+    #[arg(long, env = "INBORN_OPERATIONS_PORT", value_name = "PORT")]
+    operations_port: Option<u16>,
     /// Write a JSON file once all that was kept is served
     #[arg(long, env = "INBORN_READY_FILE", value_name = "PATH")]
     ready_file: Option<PathBuf>,
@@ -54,6 +61,8 @@ pub(crate) struct Serve {
 struct Ready<'a> {
     host: String,
     region: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    operations: Option<String>,
     data: &'a Path,
     pid: u32,
 }
@@ -66,6 +75,7 @@ struct Serving {
     host: Arc<Host>,
     control: Arc<HostControl>,
     cache: Cache,
+    operations: Arc<Operations>,
 }
 
 pub(crate) async fn serve(arguments: &Serve) -> anyhow::Result<ExitCode> {
@@ -86,14 +96,26 @@ pub(crate) async fn serve(arguments: &Serve) -> anyhow::Result<ExitCode> {
     if identity.is_evicted {
         return Ok(evicted(&identity));
     }
+    if identity.has_ended(SystemClock.now()) {
+        anyhow::bail!(
+            "the certificate of host {} ended at {}, while it was off or its region away: join anew with another token (`inborn host \
+             join`); if the clock of this computer is wrong, set it",
+            identity.host,
+            identity.certificate_ends().rfc3339()
+        );
+    }
     let serving = Arc::new(Serving::open(arguments, directory, identity).await?);
     serving.control.attach_known().await;
     let socket = ControlSocket::bind(serving.directory.path()).context("cannot make the control socket")?;
     let (stopping, stopped) = watch::channel(false);
+    let operations = match arguments.operations_port {
+        Some(port) => Some(serving.spawn_operations(port, stopped.clone()).await?),
+        None => None,
+    };
     let handler: Arc<dyn Handler> = Arc::clone(&serving.control) as Arc<dyn Handler>;
     let controlled = tokio::spawn(socket.serve(handler, stopped.clone()));
     let chores = serving.spawn_chores();
-    serving.greet(arguments, &supervisor)?;
+    serving.greet(arguments, operations, &supervisor)?;
     if let Some(pulse) = supervisor.pulse {
         tokio::spawn(beat(Arc::clone(&supervisor), pulse, Arc::clone(&serving.talk)));
     }
@@ -165,14 +187,16 @@ impl Serving {
             agent
         });
         let metrics = inborn_host::Metrics::default();
-        metrics.register(&mut Registry::default());
+        let mut registry = Registry::default();
+        metrics.register(&mut registry);
         let limits = arguments.metadata_rate.map_or(MetadataLimits::DEFAULT, MetadataLimits::of_rate);
         let issuer = Arc::new(RemoteIssuer(Arc::clone(&talk)));
         let record = directory.file(NETWORK_RECORD);
         let host = Host::open(Arc::clone(&clock), issuer, metrics, limits, record.clone());
         let host = host.await.with_context(|| format!("cannot use {}", record.display()))?;
+        let operations = Operations::new(Arc::clone(&talk), Arc::clone(&clock), registry);
         let control = Arc::new(HostControl::new(Arc::clone(&talk), Arc::clone(&host), attachments, clock));
-        Ok(Self { directory, identity: Mutex::new(identity), talk, host, control, cache })
+        Ok(Self { directory, identity: Mutex::new(identity), talk, host, control, cache, operations })
     }
 
     fn identity(&self) -> std::sync::MutexGuard<'_, HostIdentity> {
@@ -191,7 +215,20 @@ impl Serving {
         ]
     }
 
-    fn greet(&self, arguments: &Serve, supervisor: &Supervisor) -> anyhow::Result<()> {
+    /// Serves the operations endpoint; gives its URL.
+    async fn spawn_operations(&self, port: u16, stop: watch::Receiver<bool>) -> anyhow::Result<String> {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let listener = TcpListener::bind(address).await.with_context(|| {
+            format!("cannot listen on {address}: choose another port with --operations-port (0 for any free one)")
+        })?;
+        let url = format!("http://{}", listener.local_addr()?);
+        let operations = Arc::clone(&self.operations);
+        let respond = move |request, _peer| Arc::clone(&operations).answer(request);
+        tokio::spawn(inborn_listener::serve(listener, None, Limits::DEFAULT, stop, respond));
+        Ok(url)
+    }
+
+    fn greet(&self, arguments: &Serve, operations: Option<String>, supervisor: &Supervisor) -> anyhow::Result<()> {
         let (host, name, region) = {
             let identity = self.identity();
             (identity.host.to_string(), identity.name.clone(), identity.region.to_string())
@@ -202,12 +239,8 @@ impl Serving {
         let _ = writeln!(out, "Served from what was kept: {count} machines");
         let _ = out.flush();
         if let Some(path) = arguments.ready_file.as_deref() {
-            let ready = Ready {
-                host: host.clone(),
-                region: region.clone(),
-                data: self.directory.path(),
-                pid: std::process::id(),
-            };
+            let (host, region) = (host.clone(), region.clone());
+            let ready = Ready { host, region, operations, data: self.directory.path(), pid: std::process::id() };
             directory::replace_private(path, &serde_json::to_vec_pretty(&ready)?)?;
         }
         supervisor.ready(&format!("host {host} of region {region}"));
@@ -223,7 +256,7 @@ impl Serving {
             };
             match tls {
                 Ok(tls) => {
-                    self.talk.client().become_known_as(tls).await;
+                    self.talk.client().become_known_as(tls);
                     tracing::info!("the host's certificate was renewed");
                 }
                 Err(error) => tracing::error!("the host's next certificate is of no use: {error:#}"),

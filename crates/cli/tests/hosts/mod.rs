@@ -1,5 +1,5 @@
 //! Processes: a region that listens to hosts, hosts that join it, and what both are asked.
-#![allow(unreachable_pub, reason = "each test file uses some of it")]
+#![allow(unreachable_pub, dead_code, reason = "each test file uses some of it")]
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -28,7 +28,7 @@ pub fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-fn now() -> UnixTime {
+pub fn now() -> UnixTime {
     #[expect(clippy::disallowed_methods, reason = "processes of their own have clocks of their own")]
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
     UnixTime::from_secs(since.as_secs())
@@ -128,6 +128,11 @@ impl Region {
         Signer { access_key_id: value("AWS_ACCESS_KEY_ID="), secret: value("AWS_SECRET_ACCESS_KEY="), token: None }
     }
 
+    /// A token, without a process of its own.
+    pub fn join_token(&self) -> String {
+        between(&self.operate("Action=Inborn.CreateJoinToken"), "<joinToken>", "</joinToken>").to_owned()
+    }
+
     pub fn token(&self) -> String {
         let made = run(&["host", "token", "--data", self.data()]);
         assert!(made.status.success(), "{}", text(&made.stderr));
@@ -196,6 +201,7 @@ pub struct Host {
     directory: TempDir,
     pub id: String,
     process: Option<Process>,
+    ready: serde_json::Value,
 }
 
 impl Host {
@@ -207,7 +213,7 @@ impl Host {
         assert!(output.status.success(), "{}", text(&output.stderr));
         let said = text(&output.stdout);
         let id = between(&said, "This is host ", " ").to_owned();
-        Self { directory, id, process: None }
+        Self { directory, id, process: None, ready: serde_json::Value::Null }
     }
 
     /// One that runs.
@@ -220,7 +226,7 @@ impl Host {
     pub fn come_back(&mut self) {
         let ready_file = self.directory.path().join("ready.json");
         let _ = std::fs::remove_file(&ready_file);
-        let child = inborn(&["host", "--data", &self.path(), "--ready-file"])
+        let child = inborn(&["host", "--data", &self.path(), "--operations-port", "0", "--ready-file"])
             .arg(&ready_file)
             .stdout(Stdio::null())
             .spawn()
@@ -230,7 +236,14 @@ impl Host {
             assert!(process.0.try_wait().unwrap().is_none(), "the host has ended");
             ready_file.exists().then_some(())
         });
+        self.ready = serde_json::from_slice(&std::fs::read(&ready_file).unwrap()).unwrap();
         self.process = Some(process);
+    }
+
+    /// What its operations endpoint answers.
+    pub fn operations(&self, path: &str) -> (u16, String) {
+        let address = self.ready["operations"].as_str().unwrap().strip_prefix("http://").unwrap();
+        exchange(address, &format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")).unwrap()
     }
 
     /// Killed: it keeps what is on disk by then.
