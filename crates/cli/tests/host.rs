@@ -12,6 +12,7 @@
 mod hosts;
 
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
 use hosts::{Host, Region, code, credential, join, metadata, run, text, until};
@@ -252,4 +253,37 @@ fn the_host_says_what_to_do() {
     let idle = Host::joined(&region);
     let up = run(&["up", "--port", "0", "--tls-port", "0", "--operations-port", "0", "--data", &idle.path()]);
     assert!(text(&up.stderr).contains("host apart from its region"), "{}", text(&up.stderr));
+}
+
+/// As a service manager runs it: it is told that the host serves, and gives the key of the cache.
+#[test]
+fn a_service_manager_gives_the_key_and_is_told() {
+    let region = Region::start();
+    let mut host = Host::joined(&region);
+    let base = tempfile::tempdir().unwrap();
+    std::fs::write(base.path().join("cache"), format!("inborn-key-1 {}\n", "5a".repeat(32))).unwrap();
+    let notify = base.path().join("notify");
+    let manager = UnixDatagram::bind(&notify).unwrap();
+    manager.set_read_timeout(Some(hosts::PATIENCE)).unwrap();
+    let variables = [("CREDENTIALS_DIRECTORY", base.path()), ("NOTIFY_SOCKET", notify.as_path())];
+    let arguments = ["--key-credential", "cache"];
+    host.come_back_with(&arguments, &variables);
+    let mut told = [0; 256];
+    let length = manager.recv(&mut told).unwrap();
+    assert_eq!(text(&told[..length]), format!("READY=1\nSTATUS=host {} of region us-east-1", host.id));
+    let id = region.launch_on(&host.id);
+    let port = host.attach(&id.to_string());
+    let held = until("the machine has a credential", || credential(port));
+    until("it is kept", || host.data().join("cache.sealed").exists().then_some(()));
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(!host.data().join("cache.key").exists(), "the key is the service manager's");
+    host.go_away();
+    drop(region);
+    host.come_back_with(&arguments, &variables);
+    assert_eq!(credential(port).unwrap().secret, held.secret);
+    host.go_away();
+    // Without it, the cache is of no use.
+    let missing = run(&["host", "--key-credential", "cache", "--data", &host.path()]);
+    let said = text(&missing.stderr);
+    assert!(code(missing.status) == 1 && said.contains("LoadCredentialEncrypted"), "{said}");
 }

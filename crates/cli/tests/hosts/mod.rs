@@ -224,10 +224,17 @@ impl Host {
     }
 
     pub fn come_back(&mut self) {
+        self.come_back_with(&[], &[]);
+    }
+
+    /// With more arguments and variables.
+    pub fn come_back_with(&mut self, arguments: &[&str], variables: &[(&str, &Path)]) {
         let ready_file = self.directory.path().join("ready.json");
         let _ = std::fs::remove_file(&ready_file);
         let child = inborn(&["host", "--data", &self.path(), "--operations-port", "0", "--ready-file"])
             .arg(&ready_file)
+            .args(arguments)
+            .envs(variables.iter().copied())
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
