@@ -46,7 +46,7 @@ def test_a_machine_in_quarantine_has_no_identity(fresh: Region):
 
     region.cli("release", "web-1")
     assert code_of(region, credentials) == "ExpiredToken"
-    # New ones come five minutes after the quarantine began: until then they are awaited.
+    # New ones come some seven minutes after the quarantine began: until then they are awaited.
     assert metadata.request("GET", CREDENTIALS, token)[0] == 503
     described = region.client("ec2").describe_instances(InstanceIds=[instance])["Reservations"][0]["Instances"][0]
     assert "StateReason" not in described
