@@ -1,5 +1,5 @@
-//! Any bytes as what a region answers to a host, and as what a host kept: never a panic, and never a credential that has ended or
-//! that the host would not be let go of again.
+//! Any bytes as what a region answers to a host, and as what a host kept: never a panic, never a credential that has ended, and
+//! nothing that is served for ever.
 #![no_main]
 
 use std::time::Duration;
