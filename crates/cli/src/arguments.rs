@@ -23,6 +23,7 @@ use crate::hosts;
 use crate::management;
 use crate::quarantine;
 use crate::ssh::arguments as ssh;
+use crate::store;
 
 pub(crate) use machine::Machine;
 pub(crate) use region::{LogFormat, ServeRegion, Up};
@@ -95,6 +96,9 @@ pub(crate) enum Command {
     /// Operators: who may sign for an account
     #[command(after_help = accounts::OPERATOR_HELP)]
     Operator(accounts::Operators),
+    /// What a region remembers: check it, back it up, put it back, move it to another database
+    #[command(after_help = store::STORE_HELP)]
+    Store(store::StoreArguments),
     /// List the hosts that have joined the region
     Hosts(hosts::Hosts),
     /// Hosts apart from their region: let one join, drain one, cut one off

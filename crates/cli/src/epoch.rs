@@ -149,6 +149,12 @@ async fn rewrap(arguments: &Rewrap) -> anyhow::Result<()> {
 }
 
 async fn rewrap_store(store: &Arc<dyn Store>, old: &KeySource, arguments: &Rewrap) -> anyhow::Result<Rewrapped> {
+    no_server_runs(&**store).await?;
+    Ok(inborn_region::rewrap(store, old, &arguments.new_key_file).await?)
+}
+
+/// Refuses a store of which a server was heard lately.
+pub(crate) async fn no_server_runs(store: &dyn Store) -> anyhow::Result<()> {
     let news = store.news(Heard::default()).await?;
     let since = SystemClock.now().minus(RUNNING_SECONDS);
     if let Some(node) = news.nodes.iter().find(|node| node.beaten_at >= since) {
@@ -157,7 +163,7 @@ async fn rewrap_store(store: &Arc<dyn Store>, old: &KeySource, arguments: &Rewra
             output::printable(&node.name)
         );
     }
-    Ok(inborn_region::rewrap(store, old, &arguments.new_key_file).await?)
+    Ok(())
 }
 
 async fn list(arguments: &List) -> anyhow::Result<()> {

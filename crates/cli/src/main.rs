@@ -38,6 +38,7 @@ mod settings;
 mod shell;
 mod signals;
 mod ssh;
+mod store;
 mod store_url;
 mod up;
 
@@ -120,6 +121,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
                     Command::Epoch(arguments) => epoch::epoch(&arguments).await.map(done),
                     Command::Account(arguments) => accounts::account(&arguments).await.map(done),
                     Command::Operator(arguments) => accounts::operators(&arguments).await.map(done),
+                    Command::Store(arguments) => store::store(&arguments).await,
                     Command::Hosts(arguments) => hosts::hosts(&arguments).await.map(done),
                     Command::Host(arguments) => hosts::host(&arguments).await,
                     Command::Ca(ca) => certificates::ca(&ca).map(done),

@@ -2,11 +2,14 @@
 
 use core::fmt;
 use core::str::FromStr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use inborn_store::{SqliteStore, Store, StoreError};
+use inborn_store::dump::{Loading, Snapshot};
+use inborn_store::{SqliteLoading, SqliteSnapshot, SqliteStore, Store, StoreError};
 use zeroize::Zeroizing;
+
+use crate::serving::DATABASE;
 
 /// A store. That of a database may hold a password, which is not shown.
 #[derive(Clone, PartialEq, Eq)]
@@ -40,6 +43,63 @@ impl FromStr for StoreUrl {
 }
 
 impl StoreUrl {
+    /// The one that was named, else the database in a data directory.
+    pub(crate) fn named_or_in(url: Option<&str>, data: &Path) -> anyhow::Result<Self> {
+        match url {
+            Some(url) => url.parse().map_err(anyhow::Error::msg),
+            None => Ok(Self::Sqlite(data.join(DATABASE))),
+        }
+    }
+
+    /// Opens it to read, beside whoever serves it.
+    pub(crate) async fn open_to_read(&self) -> Result<Arc<dyn Store>, StoreError> {
+        Ok(match self {
+            Self::Sqlite(path) => Arc::new(SqliteStore::open_to_read(path)?),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(url) => Arc::new(inborn_store_postgres::PostgresStore::open_to_read(url).await?),
+            #[cfg(not(feature = "postgres"))]
+            Self::Postgres(_) => return Err(without_postgres()),
+        })
+    }
+
+    /// One moment of it, if it has the version of this program.
+    pub(crate) async fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
+        Ok(match self {
+            Self::Sqlite(path) => {
+                let snapshot = SqliteSnapshot::open(path)?;
+                snapshot.must_be_current()?;
+                Box::new(snapshot)
+            }
+            #[cfg(feature = "postgres")]
+            Self::Postgres(url) => {
+                let snapshot = inborn_store_postgres::PostgresSnapshot::open(url).await?;
+                snapshot.must_be_current()?;
+                Box::new(snapshot)
+            }
+            #[cfg(not(feature = "postgres"))]
+            Self::Postgres(_) => return Err(without_postgres()),
+        })
+    }
+
+    /// It, to be filled; it must be empty.
+    pub(crate) async fn loading(&self) -> Result<Box<dyn Loading>, StoreError> {
+        Ok(match self {
+            Self::Sqlite(path) => Box::new(SqliteLoading::begin(path)?),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(url) => Box::new(inborn_store_postgres::PostgresLoading::begin(url).await?),
+            #[cfg(not(feature = "postgres"))]
+            Self::Postgres(_) => return Err(without_postgres()),
+        })
+    }
+
+    /// As people may see it.
+    pub(crate) fn shown(&self) -> String {
+        match self {
+            Self::Sqlite(path) => format!("sqlite:{}", path.display()),
+            Self::Postgres(_) => "the PostgreSQL database".to_owned(),
+        }
+    }
+
     /// Opens it.
     pub(crate) async fn open(&self) -> Result<Arc<dyn Store>, StoreError> {
         Ok(match self {
@@ -47,12 +107,14 @@ impl StoreUrl {
             #[cfg(feature = "postgres")]
             Self::Postgres(url) => Arc::new(inborn_store_postgres::PostgresStore::open(url).await?),
             #[cfg(not(feature = "postgres"))]
-            Self::Postgres(_) => {
-                let why = "this program was built without the feature `postgres`: use one that has it";
-                return Err(StoreError::Unfit(why.to_owned()));
-            }
+            Self::Postgres(_) => return Err(without_postgres()),
         })
     }
+}
+
+#[cfg(not(feature = "postgres"))]
+pub(crate) fn without_postgres() -> StoreError {
+    StoreError::Unfit("this program was built without the feature `postgres`: use one that has it".to_owned())
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ use crate::secrets::KeySource;
 use crate::{OpenError, RegionServer};
 
 /// The setting in the store.
-const SETTING: &str = "high-water";
+pub(crate) const SETTING: &str = "high-water";
 /// The file beside the key file.
 const FILE_NAME: &str = "high-water.json";
 /// It is a line; anything much longer is not ours.
@@ -35,11 +35,18 @@ const ROUND: Duration = Duration::from_secs(1);
 
 /// How far a store has come.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-struct Mark {
+pub(crate) struct Mark {
     /// Which store: chosen when it began to count.
     history: String,
     /// Grows whenever something has ended.
-    count: u64,
+    pub(crate) count: u64,
+}
+
+impl Mark {
+    /// A mark as the store has it.
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, OpenError> {
+        serde_json::from_slice(bytes).map_err(|_| OpenError::Damaged("the high-water mark"))
+    }
 }
 
 /// What is known of the mark while the region runs.
@@ -142,7 +149,7 @@ impl HighWater {
 }
 
 /// Whether a store that says `found` is older than what was `known`.
-fn older(known: Option<&Mark>, found: Option<&Mark>) -> Option<Older> {
+pub(crate) fn older(known: Option<&Mark>, found: Option<&Mark>) -> Option<Older> {
     let known = known?;
     match found {
         Some(found) if found.history != known.history => Some(Older::Other),
@@ -159,8 +166,7 @@ fn new_history() -> Result<String, OpenError> {
 }
 
 async fn found(store: &dyn Store) -> Result<Option<Mark>, OpenError> {
-    let Some(bytes) = store.setting(SETTING).await? else { return Ok(None) };
-    serde_json::from_slice(&bytes).map(Some).map_err(|_| OpenError::Damaged("the high-water mark"))
+    store.setting(SETTING).await?.as_deref().map(Mark::parse).transpose()
 }
 
 async fn put(store: &dyn Store, expected: Option<&Mark>, mark: &Mark) -> Result<(), StoreError> {
@@ -194,6 +200,11 @@ async fn end_all(store: &Arc<dyn Store>, kek: &Kek, now: UnixTime) -> Result<(),
          terminated since the backup run again, and quarantines that were made since are gone"
     );
     Ok(())
+}
+
+/// What was seen by a server with this data directory.
+pub(crate) fn read_beside(data: &Path) -> Result<Option<Mark>, OpenError> {
+    read(&data.join(FILE_NAME))
 }
 
 fn read(path: &Path) -> Result<Option<Mark>, OpenError> {

@@ -47,7 +47,7 @@ pub async fn rewrap(store: &Arc<dyn Store>, old: &KeySource, new: &Path) -> Resu
 }
 
 /// Everything that is sealed, with its label.
-async fn sealed(store: &dyn Store) -> Result<Vec<(SealedPlace, String, Sealed)>, StoreError> {
+pub(crate) async fn sealed(store: &dyn Store) -> Result<Vec<(SealedPlace, String, Sealed)>, StoreError> {
     let mut all = Vec::new();
     for epoch in store.epochs().await?.into_iter().filter(|epoch| epoch.state != EpochState::Retired) {
         all.push((SealedPlace::Epoch(epoch.id), secrets::epoch_label(EpochId(epoch.id)), epoch.blob));

@@ -86,6 +86,14 @@ impl Address {
     }
 }
 
+impl Address {
+    /// The same, of which a host that takes no writes will do: a standby.
+    pub(crate) fn to_read(mut self) -> Self {
+        self.config.target_session_attrs(TargetSessionAttrs::Any);
+        self
+    }
+}
+
 /// What no network is between.
 fn is_here(host: &Host) -> bool {
     match host {

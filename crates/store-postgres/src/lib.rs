@@ -9,6 +9,7 @@ mod address;
 mod commands;
 mod detectors;
 mod documents;
+mod dump;
 mod fault;
 mod feed;
 mod findings;
@@ -28,6 +29,7 @@ mod store;
 mod transaction;
 mod value;
 
+pub use dump::{PostgresLoading, PostgresSnapshot};
 pub use pool::PostgresOptions;
 pub use schema::SchemaVersion;
 pub use store::PostgresStore;

@@ -36,6 +36,15 @@ impl Default for PostgresOptions {
 
 /// Makes the pool. It connects when it is first asked.
 pub(crate) fn new(address: Address, options: &PostgresOptions) -> Result<Pool, StoreError> {
+    build(address, options, false)
+}
+
+/// Makes a pool whose connections only read, from a standby if that is what answers.
+pub(crate) fn to_read(address: Address, options: &PostgresOptions) -> Result<Pool, StoreError> {
+    build(address.to_read(), options, true)
+}
+
+fn build(address: Address, options: &PostgresOptions, only_reads: bool) -> Result<Pool, StoreError> {
     if !(1..=PostgresOptions::CONNECTIONS_MAX).contains(&options.connections) {
         return Err(StoreError::Invalid("a store has 1 to 64 connections"));
     }
@@ -44,7 +53,7 @@ pub(crate) fn new(address: Address, options: &PostgresOptions) -> Result<Pool, S
     let manager_config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
     let manager = Manager::from_config(address.config, address.tls, manager_config);
     let prepare = Hook::async_fn(move |client: &mut deadpool_postgres::ClientWrapper, _| {
-        Box::pin(async move { prepare(client, statement).await.map_err(HookError::Backend) })
+        Box::pin(async move { prepare(client, statement, only_reads).await.map_err(HookError::Backend) })
     });
     Pool::builder(manager)
         .max_size(options.connections)
@@ -58,12 +67,19 @@ pub(crate) fn new(address: Address, options: &PostgresOptions) -> Result<Pool, S
 
 /// A statement that runs on for nobody is ended, and so is a transaction that was left open. What a role or database has
 /// for `synchronous_commit` stays, unless it is `off`: a write that has answered is on stable storage.
-async fn prepare(client: &deadpool_postgres::ClientWrapper, statement: u128) -> Result<(), tokio_postgres::Error> {
+async fn prepare(
+    client: &deadpool_postgres::ClientWrapper,
+    statement: u128,
+    only_reads: bool,
+) -> Result<(), tokio_postgres::Error> {
     let limits = format!(
         "SET statement_timeout = {statement}; SET idle_in_transaction_session_timeout = {}",
         statement.saturating_mul(3)
     );
     client.batch_execute(&limits).await?;
+    if only_reads {
+        client.batch_execute("SET default_transaction_read_only = 'on'").await?;
+    }
     let commits = client.query_one("SHOW synchronous_commit", &[]).await?;
     if commits.try_get::<_, String>(0)? == "off" {
         client.batch_execute("SET synchronous_commit = 'on'").await?;

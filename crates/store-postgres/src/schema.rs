@@ -31,6 +31,9 @@ const MIGRATIONS: &[Migration] = &[
     Migration { sql: include_str!("../migrations/0006.sql"), usable_from: 6 },
 ];
 
+/// What `usable_from` is while a restore is under way: no program of any version opens such a database.
+pub(crate) const HALF_RESTORED: u32 = 4_000_000_000;
+
 /// How often a migration is begun again, when another program migrates at the same time.
 const ATTEMPTS_MAX: u32 = 10;
 
@@ -52,6 +55,9 @@ pub(crate) fn known() -> u32 {
 pub(crate) async fn check(client: &Object) -> Result<SchemaVersion, StoreError> {
     fit(client).await?;
     let found = version(client).await?;
+    if found.usable_from == HALF_RESTORED {
+        return Err(StoreError::HalfRestored);
+    }
     if found.usable_from > known() {
         return Err(StoreError::Newer { found: found.version, known: known() });
     }
@@ -114,8 +120,13 @@ fn is_of_another(error: &Error) -> bool {
     })
 }
 
+/// The oldest program that may use a database of the version that is known.
+pub(crate) fn usable_from() -> u32 {
+    MIGRATIONS.last().map_or(0, |migration| migration.usable_from)
+}
+
 /// What a store takes for granted: texts are Unicode and ordered by their bytes, as in SQLite.
-async fn fit(client: &Object) -> Result<(), StoreError> {
+pub(crate) async fn fit(client: &Object) -> Result<(), StoreError> {
     let encoding = one_text(client, "SHOW server_encoding").await?;
     if !matches!(encoding.to_ascii_uppercase().as_str(), "UTF8" | "UTF-8") {
         return Err(StoreError::Unfit(format!(
@@ -137,7 +148,8 @@ async fn one_text(client: &Object, sql: &str) -> Result<String, StoreError> {
     row.try_get(0).map_err(|error| told(&error))
 }
 
-async fn version(client: &Object) -> Result<SchemaVersion, StoreError> {
+/// What the database says of itself, whatever that is.
+pub(crate) async fn version(client: &Object) -> Result<SchemaVersion, StoreError> {
     match client.query_opt("SELECT version, usable_from FROM schema_version WHERE one = 1", &[]).await {
         Ok(Some(row)) => {
             let number = |column| {

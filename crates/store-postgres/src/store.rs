@@ -34,6 +34,8 @@ pub struct PostgresStore {
     /// Read by each verb while it is on its way, written by `close`, which waits for them.
     on_the_way: Arc<RwLock<()>>,
     node: feed::Node,
+    /// Opened to read: a write is refused before the database is asked.
+    only_reads: bool,
 }
 
 impl PostgresStore {
@@ -58,7 +60,7 @@ impl PostgresStore {
             schema::check(&client).await?;
         }
         drop(client);
-        Ok(Self { pool, options, on_the_way: Arc::default(), node: feed::Node::default() })
+        Ok(Self { pool, options, on_the_way: Arc::default(), node: feed::Node::default(), only_reads: false })
     }
 
     /// What the database at `url` says of its schema, and the version that this program would bring it to. Changes nothing.
@@ -69,6 +71,20 @@ impl PostgresStore {
         let pool = pool::new(Address::parse(url)?, &PostgresOptions { connections: 1, ..PostgresOptions::default() })?;
         let client = connection(&pool).await?;
         Ok((schema::check(&client).await?, schema::known()))
+    }
+
+    /// Opens the store to read from it, beside whoever has it open: nothing is migrated, and writes fail. A standby will do.
+    ///
+    /// # Errors
+    /// As [`PostgresStore::open`]; `Older`, `HalfRestored`.
+    pub async fn open_to_read(url: &str) -> Result<Self, StoreError> {
+        let options = PostgresOptions { connections: 2, ..PostgresOptions::default() };
+        let pool = pool::to_read(Address::parse(url)?, &options)?;
+        let found = schema::check(&connection(&pool).await?).await?;
+        if found.version < schema::known() {
+            return Err(StoreError::Older { found: found.version, known: schema::known() });
+        }
+        Ok(Self { pool, options, on_the_way: Arc::default(), node: feed::Node::default(), only_reads: true })
     }
 
     fn run<R, T>(&self, access: Access, request: R, work: Work<R, T>) -> Future<'_, T>
@@ -99,6 +115,9 @@ impl PostgresStore {
         R: Send + Sync + 'static,
         T: Send + Sync + 'static,
     {
+        if self.only_reads && access != Access::Read {
+            return refuse(StoreError::Unavailable("it was opened to read alone".to_owned()));
+        }
         Box::pin(async move {
             let _on_the_way = self.on_the_way.read().await;
             let task = Task { access, request: &request, work, told };

@@ -7,6 +7,7 @@ use core::str::FromStr;
 use std::borrow::Cow;
 
 use inborn_identity::UnixTime;
+use inborn_store::dump::{Cell, CellKind, Column};
 use tokio_postgres::types::{FromSqlOwned, ToSql};
 
 use crate::fault::{self, Outcome};
@@ -116,6 +117,19 @@ macro_rules! numbers {
 }
 numbers!(u8, u16, u32, i32, i64);
 
+impl From<&Cell> for Value {
+    /// Of what may be nothing there are only texts and numbers, see [`inborn_store::dump`].
+    fn from(cell: &Cell) -> Self {
+        match cell {
+            Cell::Null => Self::Text(None),
+            Cell::Flag(flag) => Self::Flag(*flag),
+            Cell::Number(number) => Self::Number(Some(*number)),
+            Cell::Text(text) => text.into(),
+            Cell::Bytes(bytes) => bytes.as_slice().into(),
+        }
+    }
+}
+
 impl From<Option<u32>> for Value {
     fn from(number: Option<u32>) -> Self {
         Self::Number(number.map(i64::from))
@@ -173,6 +187,18 @@ pub(crate) struct Row(pub(crate) tokio_postgres::Row);
 impl Row {
     fn raw<T: FromSqlOwned>(&self, name: &str) -> Outcome<T> {
         self.0.try_get(name).map_err(|error| fault::from_statement(&error))
+    }
+
+    /// A value of a dump.
+    pub(crate) fn cell(&self, column: &Column) -> Outcome<Cell> {
+        let name = column.name;
+        let cell = match column.kind {
+            CellKind::Flag => Cell::Flag(self.flag(name)?),
+            CellKind::Number => self.number_if_any(name)?.map_or(Cell::Null, Cell::Number),
+            CellKind::Text => self.text_if_any(name)?.map_or(Cell::Null, Cell::Text),
+            CellKind::Bytes => Cell::Bytes(self.bytes(name)?),
+        };
+        Ok(cell)
     }
 
     /// A text that may be absent.

@@ -24,6 +24,9 @@ pub enum Conflict {
     /// What the record belongs to is not there, or no longer.
     #[error("there is not {0} of this id: it may have been deleted")]
     Absent(&'static str),
+    /// What is restored or copied goes into an empty store.
+    #[error("the store is not empty (it has rows in {0}): name another one, which is new or empty")]
+    NotEmpty(&'static str),
     /// The attachment belongs to another instance.
     #[error("the attachment is another instance's: choose another port or place")]
     AttachmentTaken,
@@ -101,6 +104,23 @@ pub enum StoreError {
     /// The file is a database, but not one of ours.
     #[error("{0} is a database of another program: name another path")]
     Foreign(String),
+    /// A restore or copy into it has not come to its end.
+    #[error("a restore into this store did not come to its end: begin it again; nothing may open the store before")]
+    HalfRestored,
+    /// The store has to be brought to the version of this program first.
+    #[error(
+        "the store has schema version {found} and this program works with {known}: `inborn store migrate` first, or use the \
+         program that wrote it"
+    )]
+    Older {
+        /// The version it has.
+        found: u32,
+        /// The version this program works with.
+        known: u32,
+    },
+    /// There is no such store.
+    #[error("there is no store {0}: name another one")]
+    Absent(String),
     /// Another process, or another part of this one, has the store open.
     #[error("{0} is in use: another `inborn up` runs on this data; stop it, or name another data directory")]
     InUse(String),

@@ -8,12 +8,14 @@
 mod account;
 mod attachment;
 mod change;
+mod check;
 mod command;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod cut_off;
 mod detector;
 mod document;
+pub mod dump;
 mod epoch;
 mod error;
 mod feed;
@@ -35,6 +37,7 @@ mod store;
 
 pub use account::Account;
 pub use change::{Change, ChangeRequest, Changed, MetadataOptionsChange, TagRemoval};
+pub use check::{Checked, check};
 pub use command::{
     Command, CommandChange, CommandPlace, CommandProgress, CommandQuery, CommandRetention, CommandState, CommandStep,
     Invocation, InvocationState, SentCommand,
@@ -58,5 +61,5 @@ pub use registration::{Registration, RegistrationChange};
 pub use resealing::{Resealing, SealedPlace};
 pub use role::Role;
 pub use session::{Session, SessionEnd, SessionPlace, SessionQuery, SessionRetention};
-pub use sqlite::{SqliteOptions, SqliteStore, Statistics};
+pub use sqlite::{SqliteLoading, SqliteOptions, SqliteSnapshot, SqliteStore, Statistics};
 pub use store::{Future, InstancePage, InstanceQuery, LaunchOutcome, LaunchRequest, PURGE_MAX, SettingChange, Store};

@@ -7,6 +7,7 @@
 )]
 
 use std::collections::BTreeMap;
+use std::io::Cursor;
 
 use inborn_identity::{AccountId, HostId, InstanceId, MacAddress, UnixTime};
 use inborn_store::conformance::samples::{
@@ -14,14 +15,15 @@ use inborn_store::conformance::samples::{
     host_id, host_join, host_keys, id, inventory_record, invocation, join_token, key_pair, launch, launch_with_token,
     operator, other_account, sent, session,
 };
+use inborn_store::dump::{DumpFile, dump, load};
 use inborn_store::{
     AgentReport, Attachment, Change, ChangeRequest, CommandChange, CommandPlace, CommandProgress, CommandQuery,
     CommandRetention, CommandState, Conflict, CutOff, CutOffScope, Detector, DetectorPart, Document, EpochState,
     Finding, FindingPlace, FindingQuery, FindingRetention, Host, HostChange, HostKeys, HostKeysChange, HostState,
     Instance, InstanceQuery, InstanceState, InventoryChange, InventoryKind, InventoryQuery, InventoryRecord,
     InvocationState, JoinToken, KeyPair, LaunchOutcome, LaunchRequest, Operator, OwnMac, PartKind, RecordedCutOff,
-    SealedEpoch, SentCommand, Session, SessionPlace, SessionQuery, SessionRetention, SettingChange, SqliteStore, Store,
-    StoreError, TagRemoval, UserData,
+    SealedEpoch, SentCommand, Session, SessionPlace, SessionQuery, SessionRetention, SettingChange, SqliteLoading,
+    SqliteSnapshot, SqliteStore, Store, StoreError, TagRemoval, UserData,
 };
 use proptest::prelude::*;
 
@@ -647,6 +649,7 @@ proptest! {
             let path = directory.path().join("region.db");
             let mut store = SqliteStore::open(&path).unwrap();
             let mut model = Model::default();
+            let is_carried = actions.len() % 4 == 0;
             for action in actions {
                 let reopen = matches!(action, Action::Reopen);
                 step(&store, &mut model, action).await;
@@ -656,6 +659,19 @@ proptest! {
                     compare(&store, &model).await;
                 }
             }
+            compare(&store, &model).await;
+            store.close().await.unwrap();
+            if !is_carried {
+                return;
+            }
+            // And through a file it comes into another store as it was.
+            let mut snapshot = SqliteSnapshot::open(&path).unwrap();
+            let mut file = Cursor::new(Vec::new());
+            dump(&mut snapshot, "0", LAUNCHED_AT, &mut file).await.unwrap();
+            let path = directory.path().join("other.db");
+            let loading = Box::new(SqliteLoading::begin(&path).unwrap());
+            load(DumpFile::open(file).unwrap().frames(), loading).await.unwrap();
+            let store = SqliteStore::open(&path).unwrap();
             compare(&store, &model).await;
             store.close().await.unwrap();
         });

@@ -42,12 +42,27 @@ pub(super) fn create(path: &Path) -> Outcome<()> {
     let opened = OpenOptions::new().create(true).truncate(false).write(true).mode(MODE).open(path);
     let file = opened.map_err(|error| at(path, &error))?;
     file.set_permissions(fs::Permissions::from_mode(MODE)).map_err(|error| at(path, &error))?;
-    // A new file whose directory entry is lost in a power cut is lost with all that was acknowledged.
+    sync_directory(path)
+}
+
+/// A new file whose directory entry is lost in a power cut is lost with all that was acknowledged.
+pub(super) fn sync_directory(path: &Path) -> Outcome<()> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(parent).and_then(|directory| directory.sync_all()).map_err(|error| at(parent, &error))
 }
 
-fn at(path: &Path, error: &std::io::Error) -> StoreError {
+/// Refuses a path at which there is nothing.
+pub(super) fn must_be_there(path: &Path) -> Outcome<()> {
+    match fs::metadata(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(StoreError::Absent(path.display().to_string()))
+        }
+        Err(error) => Err(at(path, &error)),
+    }
+}
+
+pub(super) fn at(path: &Path, error: &std::io::Error) -> StoreError {
     match error.kind() {
         std::io::ErrorKind::StorageFull => StoreError::Full,
         _ => StoreError::Io(format!("{}: {error}", path.display())),
@@ -82,6 +97,26 @@ pub(super) fn connect_reader(path: &Path) -> Outcome<Connection> {
     let connection = connect(path)?;
     tune(&connection)?;
     set(&connection, "query_only", true)?;
+    Ok(connection)
+}
+
+/// A connection that changes nothing, to a file that may be of any version and that others may have open.
+pub(super) fn connect_to_read(path: &Path) -> Outcome<Connection> {
+    must_be_there(path)?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_EXRESCODE;
+    let connection = Connection::open_with_flags(path, flags).map_err(fault::from_sqlite)?;
+    tune(&connection)?;
+    set(&connection, "query_only", true)?;
+    Ok(connection)
+}
+
+/// A connection to a file that nobody else knows yet: all of it is one transaction, and its log ends with it.
+pub(super) fn connect_to_fill(path: &Path) -> Outcome<Connection> {
+    let connection = connect(path)?;
+    tune(&connection)?;
+    let _: String = pragma(&connection, "journal_mode", "DELETE")?;
+    set(&connection, "synchronous", "FULL")?;
+    set(&connection, "foreign_keys", true)?;
     Ok(connection)
 }
 

@@ -13,6 +13,7 @@ mod hosts;
 mod instances;
 mod inventory;
 mod key_pairs;
+mod loading;
 mod management;
 mod nodes;
 mod quarantines;
@@ -21,6 +22,7 @@ mod readers;
 mod records;
 mod schema;
 mod sessions;
+mod snapshot;
 mod writer;
 
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -39,8 +41,10 @@ use crate::{
     Resealing, Role, SealedEpoch, SentCommand, Session, SessionEnd, SessionQuery, SessionRetention, SettingChange,
     Store, StoreError, Topic,
 };
+pub use loading::SqliteLoading;
 use queue::Queue;
 use readers::ReadJob;
+pub use snapshot::SqliteSnapshot;
 use writer::WriteJob;
 
 /// How a SQLite store is opened.
@@ -119,6 +123,18 @@ impl SqliteStore {
         let counters = Arc::default();
         let readers = readers::spawn(readers)?;
         let writer = Arc::new(writer::spawn(connection, Some(lock), Arc::clone(&counters))?);
+        Ok(Self { writer, readers: Some(Arc::new(readers)), counters, node: Arc::default() })
+    }
+
+    /// Opens the store to read from it, beside whoever has it open: no lock is taken, nothing is migrated, and writes fail.
+    ///
+    /// # Errors
+    /// `Absent`, `Older`, `Newer`, `Foreign`, `Corrupt`, `Io`.
+    pub fn open_to_read(path: &Path) -> Result<Self, StoreError> {
+        SqliteSnapshot::open(path)?.must_be_current()?;
+        let counters = Arc::default();
+        let readers = readers::spawn(vec![file::connect_to_read(path)?])?;
+        let writer = Arc::new(writer::spawn(file::connect_to_read(path)?, None, Arc::clone(&counters))?);
         Ok(Self { writer, readers: Some(Arc::new(readers)), counters, node: Arc::default() })
     }
 

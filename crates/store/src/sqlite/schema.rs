@@ -27,7 +27,7 @@ const MIGRATIONS: &[&str] = &[
 ];
 
 /// The version that [`migrate`] leads to.
-fn known() -> u32 {
+pub(super) fn known() -> u32 {
     u32::try_from(MIGRATIONS.len()).unwrap_or(u32::MAX)
 }
 
@@ -68,7 +68,7 @@ pub(super) fn migrate(connection: &mut Connection) -> Outcome<()> {
 }
 
 /// The version in the file: 0 if it holds nothing at all, `None` if it holds something else.
-fn version(connection: &Connection) -> rusqlite::Result<Option<u32>> {
+pub(super) fn version(connection: &Connection) -> rusqlite::Result<Option<u32>> {
     let count = |sql: &str| connection.query_row(sql, (), |row| row.get::<_, i64>(0));
     if count("SELECT COUNT(*) FROM sqlite_schema")? == 0 {
         return Ok(Some(0));

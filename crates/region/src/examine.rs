@@ -1,0 +1,59 @@
+//! What a region has to say of a store that it does not serve: for `inborn store`.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use inborn_identity::UnixTime;
+use inborn_store::Store;
+
+use crate::OpenError;
+use crate::high_water::{self, Mark, Older};
+use crate::rewrap::sealed;
+use crate::secrets::{self, KeySource};
+
+/// How far a store has come, beside what servers have seen of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HighWaterReport {
+    /// The count of the store; `None`: it does not count yet.
+    pub store: Option<u64>,
+    /// What was seen; `None`: nothing, or there is no data directory.
+    pub seen: Option<u64>,
+    /// Whether a server with that data directory would refuse to start on it, and why.
+    pub older: Option<Older>,
+}
+
+/// Compares the mark of a store (the setting [`HIGH_WATER_SETTING`]) with what was seen in a data directory.
+///
+/// # Errors
+/// The mark or the file is none.
+pub fn compare_high_water(setting: Option<&[u8]>, data: &Path) -> Result<HighWaterReport, OpenError> {
+    let found = setting.map(Mark::parse).transpose()?;
+    let seen = high_water::read_beside(data)?;
+    Ok(HighWaterReport {
+        older: high_water::older(seen.as_ref(), found.as_ref()),
+        store: found.map(|mark| mark.count),
+        seen: seen.map(|mark| mark.count),
+    })
+}
+
+/// The name of the setting that is a store's high-water mark.
+pub const HIGH_WATER_SETTING: &str = high_water::SETTING;
+
+/// Tries a key on everything that is sealed: how much there is, and what the key does not open.
+///
+/// # Errors
+/// The key's, the store's.
+pub async fn open_all_sealed(store: &Arc<dyn Store>, source: &KeySource) -> Result<(usize, Vec<String>), OpenError> {
+    let kek = secrets::key_encryption_key(source, false).await?;
+    let all = sealed(&**store).await?;
+    let is_closed = |blob: &inborn_store::Sealed, label: &str| kek.open(label, blob.as_bytes()).is_err();
+    let closed = all.iter().filter(|(_, label, blob)| is_closed(blob, label)).map(|(_, label, _)| label.clone());
+    let closed = closed.collect();
+    Ok((all.len(), closed))
+}
+
+/// Since when machines were terminated whose cut-offs must still be there: nothing that they hold outlives that.
+#[must_use]
+pub fn cut_offs_kept_since(now: UnixTime) -> UnixTime {
+    now.minus(inborn_credential::LIFE_MAX_SECONDS + inborn_credential::WINDOW_SECONDS)
+}

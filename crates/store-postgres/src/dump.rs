@@ -1,0 +1,205 @@
+//! A database as rows: one moment of it, and an empty one that is being filled.
+
+use deadpool_postgres::{ClientWrapper, Object};
+use futures_util::future::try_join_all;
+use inborn_store::dump::{CellKind, Loading, Origin, Row, Snapshot, TABLES, Table};
+use inborn_store::{Conflict, Future, StoreError};
+
+use crate::address::Address;
+use crate::fault::{self, Fault};
+use crate::pool::{self, PostgresOptions};
+use crate::schema::{self, HALF_RESTORED, SchemaVersion};
+use crate::value::{self, Value};
+
+/// How many rows are on their way at once.
+const UNDER_WAY_MAX: usize = 128;
+
+/// One connection is enough, and it is ours: what is left of it when it is dropped is nobody's.
+fn options() -> PostgresOptions {
+    PostgresOptions { connections: 1, ..PostgresOptions::default() }
+}
+
+/// One moment of a database: what a repeatable-read transaction sees, which neither waits for writers nor holds them up.
+pub struct PostgresSnapshot {
+    client: ClientWrapper,
+    schema: SchemaVersion,
+}
+
+impl PostgresSnapshot {
+    /// Opens the database at `url`, of whatever version. A standby will do.
+    ///
+    /// # Errors
+    /// `Unfit`, `Newer`, `Foreign`, `Unavailable`, `HalfRestored`; `Absent`: there is nothing in it.
+    pub async fn open(url: &str) -> Result<Self, StoreError> {
+        let pool = pool::to_read(Address::parse(url)?, &options())?;
+        let client = pool.get().await.map_err(|error| fault::from_pool(&error))?;
+        let schema = schema::check(&client).await?;
+        if schema.version == 0 {
+            return Err(StoreError::Absent("in this database".to_owned()));
+        }
+        let client = Object::take(client);
+        run(&client, "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?;
+        Ok(Self { client, schema })
+    }
+
+    /// What the database says of its schema.
+    #[must_use]
+    pub const fn schema(&self) -> SchemaVersion {
+        self.schema
+    }
+
+    /// The version that this program works with.
+    #[must_use]
+    pub fn known_schema() -> u32 {
+        schema::known()
+    }
+
+    /// Refuses a database of another version than this program's: what a later one has more would be missing.
+    ///
+    /// # Errors
+    /// `Older`, `Newer`.
+    pub fn must_be_current(&self) -> Result<(), StoreError> {
+        let (found, known) = (self.schema.version, schema::known());
+        match found.cmp(&known) {
+            core::cmp::Ordering::Less => Err(StoreError::Older { found, known }),
+            core::cmp::Ordering::Equal => Ok(()),
+            core::cmp::Ordering::Greater => Err(StoreError::Newer { found, known }),
+        }
+    }
+}
+
+impl Snapshot for PostgresSnapshot {
+    fn origin(&self) -> Origin {
+        origin(self.schema.version)
+    }
+
+    fn page<'a>(&'a mut self, table: &'static Table, after: Option<Row>) -> Future<'a, Vec<Row>> {
+        Box::pin(page(&self.client, table, after))
+    }
+
+    fn count<'a>(&'a mut self, sql: String) -> Future<'a, u64> {
+        Box::pin(count(&self.client, sql))
+    }
+}
+
+/// A database that is being filled, in one transaction. From its beginning to its commit the database refuses to be opened by any
+/// program, and does so for good if it never comes to the commit; another one may begin then.
+pub struct PostgresLoading {
+    client: ClientWrapper,
+}
+
+impl PostgresLoading {
+    /// Begins in the database at `url`, which must be empty, or be left by one that broke off.
+    ///
+    /// # Errors
+    /// As of a store; `Conflict`: there is something in it.
+    pub async fn begin(url: &str) -> Result<Self, StoreError> {
+        let pool = pool::new(Address::parse(url)?, &options())?;
+        let client = pool.get().await.map_err(|error| fault::from_pool(&error))?;
+        schema::fit(&client).await?;
+        let found = schema::version(&client).await?;
+        if found.usable_from > schema::known() && found.usable_from != HALF_RESTORED {
+            return Err(StoreError::Newer { found: found.version, known: schema::known() });
+        }
+        schema::migrate(&client).await?;
+        let client = Object::take(client);
+        // Before anything is marked: what is in use must stay so.
+        for table in TABLES {
+            if count(&client, table.count()).await? > 0 {
+                return Err(Conflict::NotEmpty(table.name).into());
+            }
+        }
+        let sql = format!("UPDATE schema_version SET usable_from = {HALF_RESTORED} WHERE one = 1");
+        run(&client, &sql).await?;
+        run(&client, "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ WRITE").await?;
+        Ok(Self { client })
+    }
+
+    async fn finish(self) -> Result<(), StoreError> {
+        let sql = format!("UPDATE schema_version SET usable_from = {} WHERE one = 1", schema::usable_from());
+        run(&self.client, &sql).await?;
+        self.client.batch_execute("COMMIT").await.map_err(|error| told(fault::from_commit(&error)))
+    }
+}
+
+impl Snapshot for PostgresLoading {
+    fn origin(&self) -> Origin {
+        origin(schema::known())
+    }
+
+    fn page<'a>(&'a mut self, table: &'static Table, after: Option<Row>) -> Future<'a, Vec<Row>> {
+        Box::pin(page(&self.client, table, after))
+    }
+
+    fn count<'a>(&'a mut self, sql: String) -> Future<'a, u64> {
+        Box::pin(count(&self.client, sql))
+    }
+}
+
+impl Loading for PostgresLoading {
+    fn put<'a>(&'a mut self, table: &'static Table, rows: Vec<Row>) -> Future<'a, ()> {
+        Box::pin(async move {
+            let sql = table.insert('$');
+            let statement = self.client.prepare_cached(&sql).await.map_err(of_statement)?;
+            let (client, statement) = (&self.client, &statement);
+            for rows in rows.chunks(UNDER_WAY_MAX) {
+                let all = rows.iter().map(|row| async move {
+                    let values: Vec<Value> = table
+                        .columns
+                        .iter()
+                        .zip(row)
+                        .map(|(column, cell)| match (cell.kind(), column.kind) {
+                            (None, CellKind::Number) => Value::Number(None),
+                            _ => cell.into(),
+                        })
+                        .collect();
+                    let values: Vec<_> = values.iter().map(Value::as_sql).collect();
+                    client.execute(statement, &values).await
+                });
+                try_join_all(all).await.map_err(|error| told(fault::from_insertion(&error, "a row")))?;
+            }
+            Ok(())
+        })
+    }
+
+    fn commit(self: Box<Self>) -> Future<'static, ()> {
+        Box::pin(self.finish())
+    }
+}
+
+fn origin(schema: u32) -> Origin {
+    Origin { kind: "postgres".to_owned(), schema }
+}
+
+async fn page(client: &ClientWrapper, table: &'static Table, after: Option<Row>) -> Result<Vec<Row>, StoreError> {
+    let sql = table.select('$', after.is_some());
+    let statement = client.prepare_cached(&sql).await.map_err(of_statement)?;
+    let key: Vec<Value> = after.iter().flatten().map(Value::from).collect();
+    let key: Vec<_> = key.iter().map(Value::as_sql).collect();
+    let rows = client.query(&statement, &key).await.map_err(of_statement)?;
+    let read = |row| {
+        let row = value::Row(row);
+        table.columns.iter().map(|column| row.cell(column)).collect::<Result<Row, Fault>>().map_err(told)
+    };
+    rows.into_iter().map(read).collect()
+}
+
+async fn count(client: &ClientWrapper, sql: String) -> Result<u64, StoreError> {
+    let row = client.query_one(&sql, &[]).await.map_err(of_statement)?;
+    let count: i64 = row.try_get(0).map_err(of_statement)?;
+    u64::try_from(count).map_err(|_| StoreError::Corrupt("a count".to_owned()))
+}
+
+async fn run(client: &ClientWrapper, sql: &str) -> Result<(), StoreError> {
+    client.batch_execute(sql).await.map_err(of_statement)
+}
+
+fn of_statement(error: tokio_postgres::Error) -> StoreError {
+    told(fault::from_statement(&error))
+}
+
+fn told(fault: Fault) -> StoreError {
+    match fault {
+        Fault::Final(error) | Fault::Again(error) => error,
+    }
+}
