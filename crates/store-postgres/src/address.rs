@@ -88,7 +88,7 @@ impl Address {
 
 impl Address {
     /// The same, of which a host that takes no writes will do: a standby.
-    pub(crate) fn to_read(mut self) -> Self {
+    pub(crate) fn for_reading(mut self) -> Self {
         self.config.target_session_attrs(TargetSessionAttrs::Any);
         self
     }

@@ -41,7 +41,7 @@ pub(crate) fn new(address: Address, options: &PostgresOptions) -> Result<Pool, S
 
 /// Makes a pool whose connections only read, from a standby if that is what answers.
 pub(crate) fn to_read(address: Address, options: &PostgresOptions) -> Result<Pool, StoreError> {
-    build(address.to_read(), options, true)
+    build(address.for_reading(), options, true)
 }
 
 fn build(address: Address, options: &PostgresOptions, only_reads: bool) -> Result<Pool, StoreError> {

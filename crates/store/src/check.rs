@@ -138,6 +138,7 @@ impl Looking<'_> {
 
     async fn at_the_rest(&mut self) -> Result<(), StoreError> {
         let store = self.store;
+        self.see(store.accounts()).await?;
         self.see(store.hosts()).await?;
         self.see(store.operators()).await?;
         self.see(store.quarantines()).await?;
@@ -201,7 +202,7 @@ impl Looking<'_> {
         let mut after = None;
         loop {
             let command = Some(of.command.clone());
-            let query = CommandQuery { command, after, limit: CommandQuery::LIMIT_MAX, instance: None };
+            let query = CommandQuery { command, after, limit: CommandQuery::LIMIT_MAX, ..CommandQuery::default() };
             let Some(page) = self.see(self.store.invocations(query)).await? else { return Ok(()) };
             match page.last() {
                 Some(last) if page.len() == CommandQuery::LIMIT_MAX as usize => {

@@ -26,6 +26,8 @@ pub(crate) struct Cluster {
     directory: PathBuf,
     programs: PathBuf,
     _shell: Child,
+    /// Those of later starts.
+    again: Vec<Child>,
 }
 
 static CLUSTER: OnceLock<Option<Cluster>> = OnceLock::new();
@@ -68,13 +70,38 @@ fn is_root() -> bool {
     std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").unwrap()) == 0
 }
 
+fn new_directory() -> PathBuf {
+    let directory = tempfile::Builder::new().prefix("inborn-pg-").tempdir().unwrap().keep();
+    if is_root() {
+        std::os::unix::fs::chown(&directory, Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+    directory
+}
+
+/// A shell with a server in it. SIGINT to the server is a fast shutdown. What the shell waits for never comes; it ends when we do.
+fn shell(programs: &Path, directory: &Path, more: &str) -> Child {
+    let script = r#""$1/postgres" -D "$2/data" -k "$2" -c listen_addresses= -c fsync=off -c max_connections=200 $3 \
+        >> "$2/log" 2>&1 < /dev/null &
+        server=$!
+        read -r _
+        kill -INT "$server"; wait "$server"; cd /; rm -rf "$2""#;
+    unprivileged(Path::new("/bin/sh"))
+        .args(["-c", script, "sh"])
+        .arg(programs)
+        .arg(directory)
+        .arg(more)
+        .current_dir(directory)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
 impl Cluster {
     /// Starts one; `more` are further arguments of the server.
     pub(crate) fn start(programs: &Path, more: &str) -> Self {
-        let directory = tempfile::Builder::new().prefix("inborn-pg-").tempdir().unwrap().keep();
-        if is_root() {
-            std::os::unix::fs::chown(&directory, Some(NOBODY), Some(NOBODY)).unwrap();
-        }
+        let directory = new_directory();
         let made = unprivileged(&programs.join("initdb"))
             .arg("--pgdata")
             .arg(directory.join("data"))
@@ -83,31 +110,80 @@ impl Cluster {
             .output()
             .unwrap();
         assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
-        // SIGINT to the server is a fast shutdown. What the shell waits for never comes; it ends when we do.
-        let script = r#""$1/postgres" -D "$2/data" -k "$2" -c listen_addresses= -c fsync=off -c max_connections=200 $3 \
-            > "$2/log" 2>&1 < /dev/null &
-            server=$!
-            read -r _
-            kill -INT "$server"; wait "$server"; cd /; rm -rf "$2""#;
-        let shell = unprivileged(Path::new("/bin/sh"))
-            .args(["-c", script, "sh"])
-            .arg(programs)
-            .arg(&directory)
-            .arg(more)
+        Self::serve(programs, directory, more)
+    }
+
+    /// Serves what is in `data` in a directory.
+    pub(crate) fn serve(programs: &Path, directory: PathBuf, more: &str) -> Self {
+        let shell = shell(programs, &directory, more);
+        let cluster = Self { directory, programs: programs.to_owned(), _shell: shell, again: Vec::new() };
+        cluster.wait();
+        cluster
+    }
+
+    /// Another server with a copy of what this one has, which follows it under the name `standby`.
+    pub(crate) fn standby(&self) -> Self {
+        let directory = new_directory();
+        let from = format!("host={} user=inborn application_name=standby", self.directory.display());
+        let made = unprivileged(&self.programs.join("pg_basebackup"))
+            .args(["--write-recovery-conf", "--checkpoint=fast", "--no-sync", "--dbname", &from, "--pgdata"])
+            .arg(directory.join("data"))
             .current_dir(&directory)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
+            .output()
             .unwrap();
-        let cluster = Self { directory, programs: programs.to_owned(), _shell: shell };
+        assert!(made.status.success(), "pg_basebackup: {}", String::from_utf8_lossy(&made.stderr));
+        Self::serve(&self.programs, directory, "")
+    }
+
+    /// Makes a standby take writes; returns when it does.
+    pub(crate) fn promote(&self) {
+        let data = self.directory.join("data");
+        let promoted = unprivileged(&self.programs.join("pg_ctl"))
+            .args(["promote", "--wait", "--pgdata"])
+            .arg(data)
+            .current_dir(&self.directory)
+            .output()
+            .unwrap();
+        assert!(promoted.status.success(), "pg_ctl: {}", String::from_utf8_lossy(&promoted.stderr));
+    }
+
+    /// SIGKILL to all of the server at once, as if the power went.
+    pub(crate) fn kill(&self) {
+        let text = std::fs::read_to_string(self.directory.join("data/postmaster.pid")).unwrap();
+        let server = text.lines().next().unwrap().trim().to_owned();
+        let listed = Command::new("ps").args(["-o", "pid=", "--ppid", &server]).output().unwrap();
+        let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+        let all: Vec<&str> = [server.as_str()].into_iter().chain(listed.split_whitespace()).collect();
+        // A child may have ended by itself meanwhile.
+        let _ = Command::new("kill").arg("-KILL").args(all).stderr(Stdio::null()).status();
+        while self.psql("postgres", "SELECT 1").0 {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Starts it again after it was killed, on what it has.
+    pub(crate) fn start_again(&mut self) {
+        // Its shell has not asked yet how the killed one ended, so that the process still seems to be there.
+        for left in ["data/postmaster.pid", ".s.PGSQL.5432.lock"] {
+            let _ = std::fs::remove_file(self.directory.join(left));
+        }
+        self.again.push(shell(&self.programs, &self.directory, ""));
+        self.wait();
+    }
+
+    fn wait(&self) {
         let begun = Instant::now();
-        while !cluster.psql("postgres", "SELECT 1").0 {
-            let log = std::fs::read_to_string(cluster.directory.join("log")).unwrap_or_default();
+        while !self.psql("postgres", "SELECT 1").0 {
+            let log = std::fs::read_to_string(self.directory.join("log")).unwrap_or_default();
             assert!(begun.elapsed() < START_MAX, "PostgreSQL does not start: {log}");
             std::thread::sleep(Duration::from_millis(50));
         }
-        cluster
+    }
+
+    /// The URL of a database that is at either of two places.
+    pub(crate) fn url_of_either(&self, other: &Self, name: &str) -> String {
+        let [first, second] = [self, other].map(|cluster| cluster.directory.to_str().unwrap().replace('/', "%2F"));
+        format!("postgres://inborn@{first},{second}/{name}")
     }
 
     /// A new, empty database; gives its URL.

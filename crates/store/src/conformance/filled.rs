@@ -2,9 +2,9 @@
 
 use super::samples::*;
 use crate::{
-    CommandChange, CommandProgress, CommandState, CutOff, CutOffScope, EpochState, HostKeysChange, InventoryChange,
-    InventoryKind, InvocationState, Node, PartKind, Quarantine, QuarantineScope, RecordedCutOff, RegistrationChange,
-    Role, SettingChange, Store,
+    Account, CommandChange, CommandProgress, CommandState, CutOff, CutOffScope, EpochState, HostKeysChange,
+    InventoryChange, InventoryKind, InvocationState, Node, PartKind, Quarantine, QuarantineScope, RecordedCutOff,
+    RegistrationChange, Role, SettingChange, Store,
 };
 
 /// Fills a store that is empty, so that every table of [`crate::dump::TABLES`] has rows, some of them with all that is hard to
@@ -18,6 +18,10 @@ pub async fn fill(store: &dyn Store) {
     store.launch(launch(vec![placed, bare(4)])).await.unwrap();
     store.change(change(&[2], terminate(60))).await.unwrap();
     store.change(change(&[4], stop(61))).await.unwrap();
+    for (id, name) in [(account(), "'Räume' ☃"), (other_account(), "")] {
+        store.put_account(Account { id, name: name.into(), created_at: LAUNCHED_AT, closed_at: None }).await.unwrap();
+    }
+    store.close_account(other_account(), LAUNCHED_AT.plus(9)).await.unwrap();
     store.put_operator(operator(1)).await.unwrap();
     store.put_key_pair(key_pair(1)).await.unwrap();
     store.put_epoch(epoch(1, EpochState::Sealing)).await.unwrap();

@@ -369,3 +369,84 @@ fn cut(error: std::io::Error) -> DumpError {
         _ => DumpError::Io(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::table::Earlier;
+    use super::*;
+
+    const ID: Column = Column::new("id", CellKind::Text);
+    const COUNT: Column = Column::new("count", CellKind::Number);
+
+    const fn table(name: &'static str, columns: &'static [Column]) -> Table {
+        Table { name, columns, key: 1, parent: None, is_wide: false }
+    }
+
+    /// The first catalogue, and a second one that has more.
+    static FIRST: &[Table] = &[table("a", &[ID, COUNT]), table("c", &[ID])];
+    static SECOND: &[Table] = &[
+        table(
+            "a",
+            &[
+                ID,
+                Column { since: Some((2, Earlier::Flag(true))), ..Column::new("is_new", CellKind::Flag) },
+                COUNT,
+                Column { since: Some((2, Earlier::Null)), ..Column::new("note", CellKind::Text).or_null() },
+            ],
+        ),
+        table("b", &[Column { since: Some((2, Earlier::Null)), ..ID }]),
+        table("c", &[ID]),
+    ];
+
+    fn about(catalogue: u32) -> About {
+        let origin = Origin { kind: "sqlite".into(), schema: 1 };
+        About { catalogue, program: "0".into(), origin, made_at: UnixTime::from_secs(1) }
+    }
+
+    fn written(catalogue: u32, tables: &[&'static Table], row: &[Cell]) -> Vec<u8> {
+        let mut frames = FrameWriter::begin(Vec::new(), about(catalogue)).unwrap();
+        for table in tables {
+            frames.table(table).unwrap();
+            if table.name == "a" {
+                frames.row(row).unwrap();
+            }
+        }
+        frames.end().unwrap().0
+    }
+
+    fn rows(bytes: &[u8], known: &'static [Table], catalogue: u32) -> Option<Vec<Row>> {
+        let mut reader = FrameReader::open_with(bytes, known, catalogue).ok()?;
+        let mut rows = Vec::new();
+        while let Some(part) = reader.next_part().ok()? {
+            if let Part::Row(row) = part {
+                rows.push(row);
+            }
+        }
+        Some(rows)
+    }
+
+    #[test]
+    fn what_an_earlier_program_did_not_know_is_what_its_migration_gave() {
+        let row = [Cell::Text("x".into()), Cell::Number(7)];
+        let file = written(1, &[&FIRST[0], &FIRST[1]], &row);
+        let expected = vec![Cell::Text("x".into()), Cell::Flag(true), Cell::Number(7), Cell::Null];
+        assert_eq!(rows(&file, SECOND, 2), Some(vec![expected]));
+        assert_eq!(rows(&file, FIRST, 1), Some(vec![row.to_vec()]));
+    }
+
+    #[test]
+    fn what_a_program_of_now_does_not_say_is_missing() {
+        let row = [Cell::Text("x".into()), Cell::Number(7)];
+        let named_two = written(2, &[&FIRST[0], &FIRST[1]], &row);
+        assert_eq!(rows(&named_two, SECOND, 2), None, "it would have said the new columns");
+        let without_c = written(1, &[&FIRST[0]], &row);
+        assert_eq!(rows(&without_c, SECOND, 2), None, "it knew that table");
+        let of_the_second = written(
+            2,
+            &[&SECOND[0], &SECOND[1], &SECOND[2]],
+            &[Cell::Text("x".into()), Cell::Flag(false), Cell::Number(7), Cell::Text("n".into())],
+        );
+        assert_eq!(rows(&of_the_second, SECOND, 2).map(|rows| rows.len()), Some(1));
+        assert_eq!(rows(&of_the_second, FIRST, 1), None, "a later program made it");
+    }
+}

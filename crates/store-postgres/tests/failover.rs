@@ -1,0 +1,228 @@
+//! A primary that is killed under load, and its synchronous standby that is promoted: what was answered is there, nothing goes
+//! back, and who writes goes on. And databases that are slow, or full of somebody else's locks.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test fails by panicking, and says how long things took"
+)]
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use common::Cluster;
+use inborn_store::conformance::samples::{bare, change, epoch, id, launch, terminate};
+use inborn_store::{CutOff, EpochState, SettingChange, Store, StoreError};
+use inborn_store_postgres::{PostgresOptions, PostgresStore};
+
+/// Programs that write, and tasks of each.
+const STORES: u32 = 3;
+const TASKS: u32 = 4;
+/// How long after a standby was promoted everybody writes again, at the latest.
+const GOES_ON_WITHIN: Duration = Duration::from_secs(15);
+
+/// What was answered.
+#[derive(Default)]
+struct Answered {
+    launched: BTreeSet<u32>,
+    terminated: BTreeSet<u32>,
+    epochs: BTreeSet<u32>,
+    count: u64,
+    /// The first answer to each task after the standby was promoted.
+    went_on: Option<Duration>,
+}
+
+/// Nothing has happened, or nobody knows: the one and the other may be after a primary was lost.
+fn is_outage(error: &StoreError) -> bool {
+    matches!(error, StoreError::Io(_) | StoreError::Unavailable(_) | StoreError::Busy)
+}
+
+fn options() -> PostgresOptions {
+    PostgresOptions { connections: 4, wait: Duration::from_secs(2), statement: Duration::from_secs(2) }
+}
+
+/// Writes until it is told to stop.
+async fn write(
+    store: Arc<PostgresStore>,
+    first: u32,
+    stop: Arc<AtomicBool>,
+    promoted: Arc<std::sync::OnceLock<Instant>>,
+) -> Answered {
+    let mut answered = Answered::default();
+    for number in first.. {
+        if stop.load(Ordering::SeqCst) {
+            break;
+        }
+        let outcome = async {
+            store.launch(launch(vec![bare(number)])).await?;
+            answered.launched.insert(number);
+            if number % 3 == 0 {
+                store.change(change(&[number], terminate(9))).await?;
+                answered.terminated.insert(number);
+            }
+            Ok(())
+        };
+        match outcome.await {
+            Ok(()) => {
+                if let Some(at) = promoted.get() {
+                    answered.went_on.get_or_insert(at.elapsed());
+                }
+            }
+            Err(error) if is_outage(&error) => tokio::time::sleep(Duration::from_millis(10)).await,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    answered
+}
+
+/// One epoch after the other, and a count that only grows, as a region counts what has ended.
+async fn go_on(store: Arc<PostgresStore>, stop: Arc<AtomicBool>) -> Answered {
+    let mut answered = Answered::default();
+    let mut next = 1;
+    while !stop.load(Ordering::SeqCst) {
+        let outcome = async {
+            let there = store.epochs().await?;
+            next = there.last().map_or(1, |epoch| epoch.id + 1);
+            store.put_epoch(epoch(next, EpochState::Published)).await?;
+            answered.epochs.insert(next);
+            let before = store.setting("count").await?;
+            let count = before.as_deref().map_or(0, |bytes| u64::from_be_bytes(bytes.try_into().unwrap())) + 1;
+            let value = count.to_be_bytes().to_vec();
+            store.put_setting(SettingChange { name: "count".into(), expected: before, value }).await?;
+            answered.count = count;
+            Ok(())
+        };
+        match outcome.await {
+            Ok(()) => tokio::time::sleep(Duration::from_millis(20)).await,
+            Err(error) if is_outage(&error) => tokio::time::sleep(Duration::from_millis(10)).await,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    answered
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_that_was_answered_is_lost_with_the_primary() {
+    // The server that all tests share says whether there is PostgreSQL here.
+    let Some(_) = common::cluster() else { return };
+    let programs = common::programs().unwrap();
+    let mut primary = Cluster::start(&programs, "");
+    let url = primary.database();
+    let name = url.rsplit_once('/').unwrap().1.to_owned();
+    let standby = primary.standby();
+    primary.sql(&url, "ALTER SYSTEM SET synchronous_standby_names = 'standby'");
+    primary.sql(&url, "SELECT pg_reload_conf()");
+    let begun = Instant::now();
+    while primary.sql(&url, "SELECT COUNT(*) FROM pg_stat_replication WHERE sync_state = 'sync'") != "1" {
+        assert!(begun.elapsed() < Duration::from_secs(60), "the standby does not follow");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let either = primary.url_of_either(&standby, &name);
+    let (stop, promoted) = (Arc::new(AtomicBool::new(false)), Arc::new(std::sync::OnceLock::new()));
+    let mut writing = tokio::task::JoinSet::new();
+    let mut stores = Vec::new();
+    for number in 0..STORES {
+        let store = Arc::new(PostgresStore::open_with(&either, options()).await.unwrap());
+        for task in 0..TASKS {
+            let first = (number * TASKS + task + 1) * 100_000;
+            writing.spawn(write(Arc::clone(&store), first, Arc::clone(&stop), Arc::clone(&promoted)));
+        }
+        stores.push(store);
+    }
+    writing.spawn(go_on(Arc::clone(&stores[0]), Arc::clone(&stop)));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+
+    let lost_at = Instant::now();
+    tokio::task::block_in_place(|| {
+        primary.kill();
+        standby.promote();
+    });
+    promoted.set(Instant::now()).unwrap();
+    eprintln!("the standby took writes {:?} after the primary was killed", lost_at.elapsed());
+    tokio::time::sleep(GOES_ON_WITHIN).await;
+    stop.store(true, Ordering::SeqCst);
+    let mut all = Answered::default();
+    let mut longest = Duration::ZERO;
+    while let Some(answered) = writing.join_next().await {
+        let answered = answered.unwrap();
+        if !answered.launched.is_empty() {
+            longest = longest.max(answered.went_on.expect("every task went on"));
+        }
+        all.launched.extend(answered.launched);
+        all.terminated.extend(answered.terminated);
+        all.epochs.extend(answered.epochs);
+        all.count = all.count.max(answered.count);
+    }
+    eprintln!("{} launches were answered; every task wrote again {longest:?} after the promotion", all.launched.len());
+    assert!(longest < GOES_ON_WITHIN);
+
+    // Asked of somebody who knows only the new primary.
+    let store = PostgresStore::open(&standby.url(&name)).await.unwrap();
+    assert!(all.launched.len() > 100 && !all.terminated.is_empty() && !all.epochs.is_empty());
+    for numbers in all.launched.iter().copied().collect::<Vec<_>>().chunks(1000) {
+        let found = store.instances_by_id(numbers.iter().copied().map(id).collect()).await.unwrap();
+        assert_eq!(found.len(), numbers.len(), "a launch that was answered is lost");
+    }
+    let dead: BTreeSet<_> = store
+        .cut_offs()
+        .await
+        .unwrap()
+        .into_iter()
+        .filter_map(|recorded| match recorded.cut_off {
+            CutOff::Dead { instance } => Some(instance),
+            _ => None,
+        })
+        .collect();
+    assert!(all.terminated.iter().all(|number| dead.contains(&id(*number))), "a cut-off that was answered is lost");
+    let epochs: BTreeSet<u32> = store.epochs().await.unwrap().into_iter().map(|epoch| epoch.id).collect();
+    assert!(all.epochs.is_subset(&epochs), "an epoch went back");
+    let count = store.setting("count").await.unwrap().unwrap();
+    assert!(u64::from_be_bytes(count.try_into().unwrap()) >= all.count, "the count went back");
+
+    // The old primary comes back by itself, takes writes as it believes, and is named first. It still waits for a standby that
+    // it no longer has, and so answers nobody.
+    tokio::task::block_in_place(|| primary.start_again());
+    let fooled = PostgresStore::open_with(&either, options()).await.unwrap();
+    let outcome = fooled.launch(launch(vec![bare(99)])).await;
+    assert!(matches!(outcome, Err(StoreError::Io(_))), "no answer, and that is what is said: {outcome:?}");
+    assert_eq!(store.instance(id(99)).await, Ok(None));
+    // Whoever has a connection to the new one keeps it.
+    stores[0].launch(launch(vec![bare(98)])).await.unwrap();
+    assert!(store.instance(id(98)).await.unwrap().is_some());
+}
+
+/// Somebody keeps a row locked: a verb that waits for it is busy after the time that a statement may take, not for ever, and
+/// what does not need the row goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_slow_keeps_nobody_for_ever() {
+    let Some(cluster) = common::cluster() else { return };
+    let url = cluster.database();
+    let options = PostgresOptions { statement: Duration::from_millis(500), ..PostgresOptions::default() };
+    let store = PostgresStore::open_with(&url, options).await.unwrap();
+    store.launch(launch(vec![bare(1), bare(2)])).await.unwrap();
+    let locking = {
+        let url = url.clone();
+        std::thread::spawn(move || {
+            let sql =
+                format!("BEGIN; UPDATE instances SET zone = zone WHERE id = '{}'; SELECT pg_sleep(4); COMMIT", id(1));
+            cluster.sql(&url, &sql);
+        })
+    };
+    let begun = Instant::now();
+    let is_asleep =
+        "SELECT COUNT(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()";
+    while cluster.sql(&url, is_asleep) != "1" {
+        assert!(begun.elapsed() < Duration::from_secs(3));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let begun = Instant::now();
+    assert_eq!(store.change(change(&[1], terminate(1))).await, Err(StoreError::Busy));
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    store.change(change(&[2], terminate(1))).await.unwrap();
+    tokio::task::block_in_place(|| locking.join().unwrap());
+    store.change(change(&[1], terminate(1))).await.unwrap();
+}
