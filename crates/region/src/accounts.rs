@@ -68,6 +68,8 @@ pub(crate) struct Accounts {
     known: RwLock<BTreeMap<AccountId, Account>>,
     /// Changes take turns.
     turn: Mutex<()>,
+    /// Who reads the store and follows it takes turns too: what was read earlier must not take the place of what was read later.
+    hearing: Mutex<()>,
     /// How many accounts were closed here, and operators' keys switched off or deleted.
     ended: AtomicU64,
 }
@@ -83,11 +85,19 @@ impl Accounts {
                 Err(error) => return Err(error),
             }
         }
-        Ok(Self { store, own, known: RwLock::new(known), turn: Mutex::default(), ended: AtomicU64::new(0) })
+        Ok(Self {
+            store,
+            own,
+            known: RwLock::new(known),
+            turn: Mutex::default(),
+            hearing: Mutex::default(),
+            ended: AtomicU64::new(0),
+        })
     }
 
     /// Another server has changed accounts: memory follows the store.
     pub(crate) async fn hear(&self) -> Result<(), StoreError> {
+        let _turn = self.hearing.lock().await;
         let known = read(&*self.store).await?;
         *self.known.write().unwrap_or_else(PoisonError::into_inner) = known;
         Ok(())
@@ -140,6 +150,7 @@ impl RegionServer {
 
     /// Who signs with which key follows the store. What cannot be opened is left out: the others are let in all the same.
     pub(crate) async fn hear_operators(&self) -> Result<(), StoreError> {
+        let _turn = self.accounts.hearing.lock().await;
         let stored = self.store.operators().await?;
         let mut operators = Vec::with_capacity(stored.len());
         for operator in stored.into_iter().filter(|operator| self.may_sign(operator)) {

@@ -278,4 +278,34 @@ mod tests {
         assert_eq!((off.role(), off.modified()), (None, Some(("arn", NOW.plus(5)))));
         assert_eq!(HostManagementSetting::default().modified(), None);
     }
+
+    #[tokio::test]
+    async fn settings_are_their_accounts_own() {
+        let store: Arc<dyn Store> = Arc::new(inborn_store::SqliteStore::in_memory().unwrap());
+        let account = |number| AccountId::new(number).unwrap();
+        let load = async || HostManagement::load(Arc::clone(&store), account(1)).await.unwrap();
+        let all = load().await;
+        for (number, name) in [(1, STORED_NAME.to_owned()), (2, format!("{STORED_NAME}/000000000002"))] {
+            assert_eq!(all.name_of(account(number)), name);
+            assert_eq!(all.account_of(&name), Some(account(number)));
+        }
+        for name in [format!("{STORED_NAME}/000000000001"), format!("{STORED_NAME}/x"), "x".to_owned()] {
+            assert!(!all.is_named(&name), "{name}");
+        }
+        for (number, role) in [(2, "two"), (1, "one")] {
+            all.of(account(number)).set(Some(role.to_owned()), "arn".to_owned(), NOW, || NOW).await.unwrap();
+        }
+        let role = |all: &HostManagement, number| all.of(account(number)).setting().value.clone();
+        let again = load().await;
+        for known in [&all, &again] {
+            assert_eq!(role(known, 1).as_deref(), Some("one"));
+            assert_eq!(role(known, 2).as_deref(), Some("two"));
+            assert_eq!(role(known, 3), None);
+        }
+        // What one has ended moves nobody's new sessions back before it.
+        all.of(account(2)).set(None, "arn".to_owned(), NOW.plus(9), || NOW.plus(9)).await.unwrap();
+        assert_eq!(all.issue_at(NOW), NOW.plus(10));
+        again.hear().await.unwrap();
+        assert_eq!((role(&again, 1).as_deref(), role(&again, 2)), (Some("one"), None));
+    }
 }
