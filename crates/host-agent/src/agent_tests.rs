@@ -126,14 +126,17 @@ fn machines_come_change_and_go() {
     assert!(agent.next(at(1)).iter().all(|ask| ask.lane() == Lane::Watch), "and needs none");
 }
 
-/// Each ends what was given before: another boot, a cut-off, a quarantine.
+/// Each ends what was given before: a start, a cut-off, a quarantine. A reboot does not, until there is something newer.
 #[test]
 fn what_has_ended_is_dropped_and_asked_for_anew() {
-    for (what, is_asked) in [("boot", true), ("cut-off", true), ("quarantine", false), ("tag", false)] {
+    for (what, is_asked) in
+        [("reboot", true), ("start", true), ("cut-off", true), ("quarantine", false), ("tag", false)]
+    {
         let mut agent = settled(1);
         let mut next = record(1);
         match what {
-            "boot" => next.boot_generation = 2,
+            "reboot" => next.boot_generation = 2,
+            "start" => (next.boot_generation, next.launch_time) = (3, NOW.as_secs() + 1),
             "cut-off" => next.credentials_since = NOW.as_secs() + 1,
             "quarantine" => next.is_withheld = true,
             _ => next.tags = [("a".to_owned(), "b".to_owned())].into(),
@@ -141,7 +144,7 @@ fn what_has_ended_is_dropped_and_asked_for_anew() {
         let known = Ask::Machines(Machines { known: agent.mirror().versions() });
         hear(&mut agent, known, changed(vec![given(next, "v2")], Vec::new()), at(1));
         let held = agent.mirror().get(id(1)).unwrap().credential(inborn_credential::Delivery::V1, NOW.plus(1));
-        assert_eq!(held.is_some(), what == "tag", "{what}");
+        assert_eq!(held.is_some(), ["tag", "reboot"].contains(&what), "{what}");
         let asks = agent.next(at(1));
         assert_eq!(asks.iter().any(|ask| matches!(ask, Ask::Credentials(_))), is_asked, "{what}: {asks:?}");
     }

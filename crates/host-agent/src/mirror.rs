@@ -25,7 +25,7 @@ const GENERATIONS_MAX: usize = 3;
 pub struct Known {
     pub(crate) version: String,
     pub(crate) record: MachineRecord,
-    /// From the earliest to the latest; of the record's boot alone.
+    /// From the earliest to the latest; of the record's boot alone, as soon as there is one of it.
     pub(crate) generations: Vec<Generation>,
     pub(crate) document: Option<DocumentSigned>,
     /// The text that its document has to have.
@@ -93,7 +93,7 @@ impl Known {
         if !self.has_credentials() {
             return None;
         }
-        let latest = self.generations.last();
+        let latest = self.latest();
         Some(latest.map_or(UnixTime::default(), |latest| UnixTime::from_secs(latest.next_at).minus(AHEAD_SECONDS)))
     }
 
@@ -121,13 +121,25 @@ impl Known {
         if !self.has_credentials() {
             self.generations.clear();
         }
-        let (since, boot) = (self.record.credentials_since, self.record.boot_generation);
-        self.generations.retain(|given| given.issued_at >= since && given.boot_generation == boot);
+        // A start moves the launch and ends what was before it. A reboot does not: until there is something of the new boot, and
+        // the region may go away just now, the machine goes on with what it has.
+        let since = self.record.credentials_since.max(self.record.launch_time);
+        self.generations.retain(|given| given.issued_at >= since);
+        let boot = self.record.boot_generation;
+        if self.latest().is_some() {
+            self.generations.retain(|given| given.boot_generation == boot);
+        }
+    }
+
+    /// The latest generation of this boot.
+    fn latest(&self) -> Option<&Generation> {
+        self.generations.iter().rev().find(|given| given.boot_generation == self.record.boot_generation)
     }
 
     /// Takes generations in; says whether one of them is new.
     pub(crate) fn take(&mut self, given: Vec<Generation>) -> bool {
-        let before: Vec<u64> = self.generations.iter().map(|one| one.issued_at).collect();
+        let which = |one: &Generation| (one.issued_at, one.boot_generation);
+        let before: Vec<_> = self.generations.iter().map(which).collect();
         for one in given.into_iter().filter(is_sound) {
             self.generations.retain(|kept| kept.issued_at != one.issued_at);
             self.generations.push(one);
@@ -136,7 +148,7 @@ impl Known {
         self.generations.sort_by_key(|one| one.issued_at);
         let beyond = self.generations.len().saturating_sub(GENERATIONS_MAX);
         self.generations.drain(..beyond);
-        self.generations.iter().any(|one| !before.contains(&one.issued_at))
+        self.generations.iter().any(|one| !before.contains(&which(one)))
     }
 }
 

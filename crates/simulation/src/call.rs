@@ -1,20 +1,24 @@
 //! A signed call over a connection that exists in memory only.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use inborn_credential::Credential;
 use inborn_identity::UnixTime;
-use inborn_listener::Peer;
-use inborn_region::{OperatorKey, RegionServer, RequestOrigin};
+use inborn_listener::{Peer, TlsFacts};
+use inborn_region::{HostsEndpoint, OperatorKey, RegionServer, RequestOrigin};
 use inborn_sigv4::sign::{Credentials, Target, sign};
 use inborn_sigv4::{Header, PathMode, Request};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const FORM: &str = "application/x-www-form-urlencoded; charset=utf-8";
 const PIPE_BYTES: usize = 64 * 1024;
+const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 40_000);
 pub(crate) const REGION: &str = "eu-central-1";
 
 /// Who signs.
@@ -71,24 +75,71 @@ pub(crate) async fn call(
     now: UnixTime,
 ) -> Option<Reply> {
     let request = signed(service, body, signer, now);
-    let (mut client, server) = tokio::io::duplex(PIPE_BYTES);
     let region = Arc::clone(region);
-    let peer = Arc::new(Peer { address: SocketAddr::from((Ipv4Addr::LOCALHOST, 40_000)), tls: None });
+    let peer = Arc::new(Peer { address: ADDRESS, tls: None });
+    let respond = move |request| {
+        let origin = RequestOrigin { peer: Arc::clone(&peer), machine: None };
+        Arc::clone(&region).handle(request, origin)
+    };
+    let (head, body) = exchange(request.as_bytes(), respond).await?;
+    Some(Reply { status: status_of(&head)?, body: String::from_utf8(body).ok()? })
+}
+
+/// An answer to a host.
+pub(crate) struct HostReply {
+    pub(crate) status: u16,
+    pub(crate) retry_after: Option<u64>,
+    pub(crate) body: Vec<u8>,
+}
+
+/// Asks the endpoint for hosts, as the one whose certificate `tls` has, and waits for the answer.
+pub(crate) async fn host_call(
+    endpoint: &Arc<HostsEndpoint>,
+    path: &str,
+    body: Vec<u8>,
+    tls: Option<TlsFacts>,
+) -> Option<HostReply> {
+    let head =
+        format!("POST {path} HTTP/1.1\r\nhost: hosts\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+    let endpoint = Arc::clone(endpoint);
+    let peer = Arc::new(Peer { address: ADDRESS, tls });
+    let respond = move |request| Arc::clone(&endpoint).respond(request, Arc::clone(&peer));
+    let (head, body) = exchange(&[head.as_bytes(), &body].concat(), respond).await?;
+    let mut lines = head.lines().filter_map(|line| line.split_once(": "));
+    let retry_after = lines.find(|(name, _)| name.eq_ignore_ascii_case("retry-after"));
+    Some(HostReply {
+        status: status_of(&head)?,
+        retry_after: retry_after.and_then(|(_, seconds)| seconds.parse().ok()),
+        body,
+    })
+}
+
+fn status_of(head: &str) -> Option<u16> {
+    head.split(' ').nth(1)?.parse().ok()
+}
+
+/// Head and body of the one answer over a connection of its own.
+async fn exchange<F>(
+    request: &[u8],
+    respond: impl Fn(hyper::Request<Incoming>) -> F + Send + 'static,
+) -> Option<(String, Vec<u8>)>
+where
+    F: Future<Output = hyper::Response<Full<Bytes>>> + Send + 'static,
+{
+    let (mut client, server) = tokio::io::duplex(PIPE_BYTES);
     let respond = service_fn(move |request| {
-        let (region, peer) = (Arc::clone(&region), Arc::clone(&peer));
-        async move {
-            Ok::<_, core::convert::Infallible>(region.handle(request, RequestOrigin { peer, machine: None }).await)
-        }
+        let answer = respond(request);
+        async move { Ok::<_, core::convert::Infallible>(answer.await) }
     });
     tokio::spawn(async move {
         let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(server), respond).await;
     });
-    client.write_all(request.as_bytes()).await.ok()?;
+    client.write_all(request).await.ok()?;
     let mut answer = Vec::new();
     client.read_to_end(&mut answer).await.ok()?;
-    let answer = String::from_utf8(answer).ok()?;
-    let (head, body) = answer.split_once("\r\n\r\n")?;
-    Some(Reply { status: head.split(' ').nth(1)?.parse().ok()?, body: body.to_owned() })
+    let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n")?;
+    let body = answer.split_off(end + 4);
+    Some((String::from_utf8(answer).ok()?, body))
 }
 
 fn signed(service: &str, body: &str, signer: &Signer, now: UnixTime) -> String {

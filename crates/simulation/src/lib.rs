@@ -10,6 +10,7 @@
 
 mod call;
 mod clock;
+mod host;
 mod machine;
 mod operator;
 mod oracle;

@@ -9,6 +9,7 @@ use inborn_identity::InstanceId;
 use tokio::time::sleep;
 
 use crate::call::Signer;
+use crate::host::Held;
 use crate::oracle::Asked;
 use crate::world::World;
 
@@ -17,22 +18,21 @@ const WHOAMI: &str = "Action=GetCallerIdentity&Version=2011-06-15";
 const KEPT_MAX: usize = 4;
 
 /// One machine, until all is well.
-pub(crate) async fn live(world: Rc<World>, id: InstanceId, mut random: fastrand::Rng) {
+pub(crate) async fn live(world: Rc<World>, id: InstanceId, host: Option<usize>, mut random: fastrand::Rng) {
     let mut kept: Vec<(Duration, Signer)> = Vec::new();
+    let mut held = None;
     while world.is_troubled() {
         sleep(Duration::from_millis(random.u64(300..3500))).await;
+        if let Some(host) = host {
+            look_again(&world, id, host, &mut held);
+        }
         if kept.is_empty() || random.u32(0..3) == 0 {
-            let issued = world.any_server().and_then(|server| {
-                let now = server.region.now();
-                server.region.issue(id, Delivery::V2, now)
-            });
-            if let Some(issued) = issued {
-                let signer = Signer::from(&issued.credential);
-                if kept.iter().all(|(_, have)| have.access_key_id != signer.access_key_id) {
-                    kept.push((world.elapsed(), signer));
-                    if kept.len() > KEPT_MAX {
-                        kept.remove(0);
-                    }
+            let found = credential(&world, id, host);
+            let is_new = |held: &Held| kept.iter().all(|(_, have)| have.access_key_id != held.signer.access_key_id);
+            if let Some(Held { signer, issued }) = found.filter(is_new) {
+                kept.push((issued, signer));
+                if kept.len() > KEPT_MAX {
+                    kept.remove(0);
                 }
             }
         }
@@ -47,6 +47,29 @@ pub(crate) async fn live(world: Rc<World>, id: InstanceId, mut random: fastrand:
             world.note(line);
         }
     }
+}
+
+/// What a machine finds in its metadata: of its host, or straight from some server.
+fn credential(world: &World, id: InstanceId, host: Option<usize>) -> Option<Held> {
+    if let Some(host) = host {
+        return world.hosts[host].credential(id);
+    }
+    let server = world.any_server()?;
+    let issued = server.region.issue(id, Delivery::V2, server.region.now())?;
+    Some(Held { signer: Signer::from(&issued.credential), issued: world.elapsed() })
+}
+
+/// What a host has of a machine that lives and is not changed, it has until its computer ends, whatever becomes of the region.
+fn look_again(world: &World, id: InstanceId, host: usize, held: &mut Option<(usize, Duration)>) {
+    let now = world.hosts[host].run().zip(world.oracle.borrow().lives_since(id));
+    let has = world.hosts[host].credential(id);
+    if now.is_some() && now == *held && has.is_none() {
+        let number = world.oracle.borrow().place(id).map(|(number, _)| number);
+        let line = format!("machine {number:?} has no credential any more at host {host}");
+        world.oracle.borrow_mut().violation(world.elapsed(), line);
+    }
+    // What was given before the last change is to go.
+    *held = now.filter(|(_, changed)| has.is_some_and(|has| has.issued > *changed));
 }
 
 /// Whether servers agree about each byte of what they issue.
@@ -81,12 +104,18 @@ pub(crate) async fn all_are_known(world: &Rc<World>) {
     for server in world.servers.iter().map(|server| server.running().unwrap()) {
         for (id, number) in &living {
             let now = server.region.now();
-            let Some(issued) = server.region.issue(*id, Delivery::V2, now) else {
+            if server.region.issue(*id, Delivery::V2, now).is_none() {
                 let line = format!("machine {number} is not known to server run {} in the end", server.run);
                 world.oracle.borrow_mut().violation(world.elapsed(), line);
                 continue;
+            }
+            let host = world.oracle.borrow().place(*id).and_then(|(_, host)| host);
+            let Some(held) = credential(world, *id, host) else {
+                let line = format!("machine {number} has no credential in the end, on host {host:?}");
+                world.oracle.borrow_mut().violation(world.elapsed(), line);
+                continue;
             };
-            let reply = world.call(&server, "sts", WHOAMI, &Signer::from(&issued.credential)).await;
+            let reply = world.call(&server, "sts", WHOAMI, &held.signer).await;
             let status = reply.as_ref().map(|reply| reply.status);
             if status != Some(200) {
                 let code = reply.map(|reply| reply.code().to_owned()).unwrap_or_default();
@@ -95,7 +124,9 @@ pub(crate) async fn all_are_known(world: &Rc<World>) {
             }
         }
         for (id, number) in &ended {
-            if Arc::clone(&server.region).issue(*id, Delivery::V2, server.region.now()).is_some() {
+            let host = world.oracle.borrow().place(*id).and_then(|(_, host)| host);
+            let is_held = host.is_some_and(|host| world.hosts[host].credential(*id).is_some());
+            if is_held || Arc::clone(&server.region).issue(*id, Delivery::V2, server.region.now()).is_some() {
                 let line = format!("machine {number} is given credentials after its end");
                 world.oracle.borrow_mut().violation(world.elapsed(), line);
             }

@@ -7,6 +7,7 @@ use inborn_identity::InstanceId;
 use tokio::time::sleep;
 
 use crate::call::{Reply, Signer};
+use crate::host::Host;
 use crate::machine;
 use crate::oracle::Ending;
 use crate::world::World;
@@ -14,12 +15,18 @@ use crate::world::World;
 /// How often somebody asks who hears nothing.
 const TRIES_MAX: usize = 12;
 const MACHINES_MAX: usize = 12;
+/// An operator has something against a host once in so many times.
+const EVICTIONS_ONE_OF: u32 = 250;
 
 /// One operator, until the trouble is over.
 pub(crate) async fn work(world: Rc<World>, mut random: fastrand::Rng) {
     let mut launches = 0;
     while world.is_troubled() {
         sleep(Duration::from_millis(random.u64(0..2500))).await;
+        if random.u32(0..EVICTIONS_ONE_OF) == 0 {
+            evict(&world, &mut random).await;
+            continue;
+        }
         let known: Vec<InstanceId> = world.oracle.borrow().free().collect();
         if known.is_empty() || (random.u32(0..4) == 0 && known.len() < MACHINES_MAX) {
             launches += 1;
@@ -56,18 +63,34 @@ pub(crate) async fn work(world: Rc<World>, mut random: fastrand::Rng) {
 async fn launch(world: &Rc<World>, random: &mut fastrand::Rng, number: u32) {
     let token = format!("{number}-{:016x}", random.u64(..));
     let count = random.u32(1..=2);
+    let on = random.choice(&world.hosts).filter(|host| !host.state.borrow().is_ending && random.bool());
+    let placed = on.map(|host| format!("&Placement.HostId={}", host.id)).unwrap_or_default();
     let body = format!(
-        "Action=RunInstances&Version=2016-11-15&ImageId=ami-12345678&MinCount={count}&MaxCount={count}&ClientToken={token}"
+        "Action=RunInstances&Version=2016-11-15&ImageId=ami-12345678&MinCount={count}&MaxCount={count}&ClientToken={token}{placed}"
     );
-    let Some(reply) = ask(world, &body).await else { return };
+    let launching = |by: isize| {
+        on.iter().for_each(|host| {
+            let mut state = host.state.borrow_mut();
+            state.launching = state.launching.saturating_add_signed(by);
+        });
+    };
+    launching(1);
+    let reply = ask(world, &body).await;
+    // Whether one that was not acknowledged is there nobody knows: its host is not to be cut off by the book.
+    let Some(reply) = reply else { return };
+    launching(-1);
     let ids: Vec<InstanceId> = reply.all("instanceId").map(|id| id.parse().unwrap()).collect();
     if ids.len() != count as usize {
         world.oracle.borrow_mut().violation(world.elapsed(), format!("{count} were launched, {} told", ids.len()));
     }
     for id in ids {
-        let number = world.oracle.borrow_mut().launched(id, world.elapsed());
-        world.note(format!("machine {number} is launched"));
-        tokio::task::spawn_local(machine::live(Rc::clone(world), id, random.fork()));
+        let host = on.map(|host| host.number);
+        let number = world.oracle.borrow_mut().launched(id, host, world.elapsed());
+        world.note(format!(
+            "machine {number} is launched{}",
+            host.map(|host| format!(" on host {host}")).unwrap_or_default()
+        ));
+        tokio::task::spawn_local(machine::live(Rc::clone(world), id, host, random.fork()));
     }
 }
 
@@ -76,6 +99,32 @@ async fn end(world: &Rc<World>, id: InstanceId, action: &str, ending: Ending) {
     if let Some(server) = told(world, id, action).await {
         let number = world.oracle.borrow_mut().ended(id, ending, server, world.elapsed());
         world.note(format!("machine {number} has ended: {ending:?}"));
+    }
+}
+
+/// Cuts a host off, and with it all that it has.
+async fn evict(world: &Rc<World>, random: &mut fastrand::Rng) {
+    let is_whole = |host: &&Host| {
+        let state = host.state.borrow();
+        !state.is_ending && state.launching == 0
+    };
+    let Some(host) = random.choice(&world.hosts).filter(is_whole) else { return };
+    let free = world.oracle.borrow().free_on(host.number);
+    let Some(ids) = free else { return };
+    host.state.borrow_mut().is_ending = true;
+    for id in &ids {
+        world.oracle.borrow_mut().take(*id);
+        world.oracle.borrow_mut().may_end(*id, world.elapsed());
+    }
+    let ask = format!("Action=Inborn.EvictHost&Version=2016-11-15&HostId={}", host.id);
+    // Of what was not acknowledged nobody knows anything.
+    let Some((server, _)) = ask_for(world, &ask).await else { return };
+    world.note(format!("host {} is evicted", host.number));
+    world.oracle.borrow_mut().evicted();
+    host.state.borrow_mut().is_cut_off = true;
+    for id in ids {
+        world.oracle.borrow_mut().ended(id, Ending::Terminated, server, world.elapsed());
+        world.oracle.borrow_mut().give_back(id);
     }
 }
 

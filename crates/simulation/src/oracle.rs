@@ -5,6 +5,7 @@
 //!   acknowledged it not at all; credentials of before stay ended when the machine begins again.
 //! - Who is known and has not ended is never refused, only put off.
 //! - Servers never disagree about a byte of a credential.
+//! - A host has nothing of a machine that is not on it, and what it has of one that lives stays there whatever the region does.
 
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -49,6 +50,8 @@ struct End {
 
 struct Machine {
     number: usize,
+    /// Which host it was placed on.
+    host: Option<usize>,
     /// Whether an operator has it in hand.
     is_taken: bool,
     /// Whether it is not known what became of the last change.
@@ -68,6 +71,10 @@ pub struct Summary {
     pub ended: usize,
     /// Questions that were answered: let in, refused, put off.
     pub answers: [usize; 3],
+    /// Machines that were let in with what their hosts had for them.
+    pub by_hosts: usize,
+    /// Hosts that were cut off.
+    pub evicted: usize,
     /// How often servers were compared.
     pub compared: usize,
 }
@@ -113,11 +120,18 @@ impl Oracle {
     }
 
     /// A launch was acknowledged.
-    pub(crate) fn launched(&mut self, id: InstanceId, now: Duration) -> usize {
+    pub(crate) fn launched(&mut self, id: InstanceId, host: Option<usize>, now: Duration) -> usize {
         let number = self.machines.len();
         self.summary.launched += 1;
-        let machine =
-            Machine { number, is_taken: false, is_uncertain: false, is_ended: false, changed: now, ends: Vec::new() };
+        let machine = Machine {
+            number,
+            host,
+            is_taken: false,
+            is_uncertain: false,
+            is_ended: false,
+            changed: now,
+            ends: Vec::new(),
+        };
         if self.machines.insert(id, machine).is_some() {
             self.violation(now, format!("machine {number} has the id of another"));
         }
@@ -167,12 +181,13 @@ impl Oracle {
         };
         self.summary.answers[kind] += 1;
         let machine = self.machine(asked.id);
-        let number = machine.number;
+        let (number, is_on_host) = (machine.number, machine.host.is_some());
         let wrong = match kind {
             0 => machine.wrongly_let_in(&asked, bound),
             1 => machine.wrongly_refused(&asked).then(|| format!("it has not ended, and is refused: {code}")),
             _ => None,
         };
+        self.summary.by_hosts += usize::from(kind == 0 && is_on_host);
         if let Some(wrong) = wrong {
             let Asked { issued, sent, server, .. } = asked;
             let line = format!("machine {number} at run {server}: {wrong} (issued {issued:?}, sent {sent:?})");
@@ -180,6 +195,36 @@ impl Oracle {
             return Some(line);
         }
         None
+    }
+
+    /// A host was cut off.
+    pub(crate) fn evicted(&mut self) {
+        self.summary.evicted += 1;
+    }
+
+    /// What is wrong with the machines that a host knows. One whose launch nobody has heard of yet is nobody's.
+    pub(crate) fn misplaced(&self, host: usize, machines: &[InstanceId]) -> Option<String> {
+        let elsewhere = |id: &&InstanceId| self.machines.get(*id).is_some_and(|machine| machine.host != Some(host));
+        let machine = machines.iter().find(elsewhere).and_then(|id| self.machines.get(id))?;
+        Some(format!("host {host} has machine {}, which is not on it", machine.number))
+    }
+
+    /// Machines of a host that are not certain to have ended for good, if an operator can have all of them.
+    pub(crate) fn free_on(&self, host: usize) -> Option<Vec<InstanceId>> {
+        let on_it = || self.machines.iter().filter(|(_, machine)| machine.host == Some(host));
+        let is_free = on_it().all(|(_, machine)| !machine.is_taken && !machine.is_uncertain);
+        is_free.then(|| on_it().filter(|(_, machine)| !machine.is_ended).map(|(id, _)| *id).collect())
+    }
+
+    /// When a machine was changed last, if it is certain that it lives.
+    pub(crate) fn lives_since(&self, id: InstanceId) -> Option<Duration> {
+        let machine = self.machines.get(&id)?;
+        (!machine.is_taken && !machine.is_uncertain && !machine.is_ended).then_some(machine.changed)
+    }
+
+    /// Its number, and which host it was placed on.
+    pub(crate) fn place(&self, id: InstanceId) -> Option<(usize, Option<usize>)> {
+        self.machines.get(&id).map(|machine| (machine.number, machine.host))
     }
 
     /// Servers were asked for the same credential.

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 
 use inborn_identity::{AccountId, Clock, Partition};
 use inborn_region::{
-    EpochSettings, FleetSettings, KeySource, Opening, Rate, Rates, RegionIdentity, RegionServer, StalePolicy,
-    TelemetrySettings,
+    EpochSettings, FleetSettings, HostsEndpoint, KeySource, Opening, Rate, Rates, RegionIdentity, RegionServer,
+    StalePolicy, TelemetrySettings,
 };
 use inborn_store::SqliteStore;
 use inborn_testkit::{Fate, FaultyStore, Link, Passage};
@@ -65,6 +65,7 @@ pub(crate) struct Server {
 #[derive(Clone)]
 pub(crate) struct Running {
     pub(crate) region: Arc<RegionServer>,
+    pub(crate) hosts: Arc<HostsEndpoint>,
     /// Which run of which server this is: another one after each start.
     pub(crate) run: usize,
     link: Arc<StoreLink>,
@@ -124,7 +125,8 @@ impl Server {
         };
         let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
         let region = RegionServer::open(Arc::new(store), opening, clock).await.map_err(|error| error.to_string())?;
-        *self.running.lock().unwrap() = Some(Running { region, run, link });
+        let hosts = HostsEndpoint::new(Arc::clone(&region));
+        *self.running.lock().unwrap() = Some(Running { region, hosts, run, link });
         Ok(())
     }
 

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use tokio::time::sleep;
 
+use crate::host::Seeded;
 use crate::world::World;
 
 /// Clocks of servers are within a minute of each other. Source: docs/revocation.md.
@@ -16,7 +17,9 @@ pub(crate) async fn make(world: Rc<World>, mut random: fastrand::Rng) {
         sleep(Duration::from_millis(random.u64(200..6000))).await;
         let server = random.usize(0..world.servers.len());
         let lasts = Duration::from_millis(random.u64(100..14_000));
-        let kind = random.u32(0..6);
+        let kind = random.u32(0..8);
+        let host = random.usize(0..world.hosts.len());
+        let mut dice = Seeded(random.fork());
         let off_by = random.i64(-CLOCK_OFF_SECONDS_MAX..=CLOCK_OFF_SECONDS_MAX);
         let world = Rc::clone(&world);
         tokio::task::spawn_local(async move {
@@ -51,6 +54,20 @@ pub(crate) async fn make(world: Rc<World>, mut random: fastrand::Rng) {
                     one.clock.set_off_by(off_by);
                     sleep(lasts).await;
                     one.clock.set_off_by(0);
+                }
+                5 => {
+                    world.note(format!("host {host} is cut off from its region for {lasts:?}"));
+                    world.hosts[host].state.borrow_mut().is_cut = true;
+                    sleep(lasts).await;
+                    world.hosts[host].state.borrow_mut().is_cut = false;
+                }
+                6 => {
+                    world
+                        .note(format!("host {host} crashes and is gone for {lasts:?}, its clock is off by {off_by} s"));
+                    world.hosts[host].crash();
+                    sleep(lasts).await;
+                    world.hosts[host].clock.set_off_by(off_by);
+                    world.hosts[host].start(world.servers.len(), &mut dice);
                 }
                 _ => {
                     world.note(format!("every server is cut off from the store for {lasts:?}"));

@@ -12,12 +12,16 @@ use tokio::time::{Instant, sleep};
 
 use crate::call::{Reply, Signer, call};
 use crate::clock::SimulatedClock;
+use crate::host::{Host, Seeded};
 use crate::oracle::{Oracle, Summary};
 use crate::server::{Running, Server};
-use crate::{machine, operator, trouble};
+use crate::{host, machine, operator, trouble};
 
 const SERVERS: usize = 3;
 const OPERATORS: usize = 3;
+const HOSTS: usize = 2;
+/// When every host has to be back, once nothing goes wrong any more: its widest pause, and a question.
+const BACK_AFTER: Duration = Duration::from_secs(90);
 /// How long things go wrong, and how long all is well after that.
 const TROUBLED: Duration = Duration::from_secs(60);
 const QUIET: Duration = Duration::from_secs(30);
@@ -27,6 +31,7 @@ const WAY_MAX_MILLIS: u64 = 30;
 /// What is simulated.
 pub(crate) struct World {
     pub(crate) servers: Vec<Server>,
+    pub(crate) hosts: Vec<Host>,
     pub(crate) oracle: RefCell<Oracle>,
     /// Whether a server that has not heard says who anybody is.
     pub(crate) whoami: StalePolicy,
@@ -89,8 +94,9 @@ async fn simulate(seed: u64) -> Result<Report, Failure> {
         Server::new(number, clock, random.fork(), whoami, store.another_node(), directory.path().to_owned())
     };
     let servers: Vec<Server> = (0..SERVERS).map(server).collect();
-    let world = Rc::new(World {
+    let mut world = World {
         servers,
+        hosts: Vec::new(),
         oracle: RefCell::default(),
         whoami,
         begun,
@@ -98,9 +104,18 @@ async fn simulate(seed: u64) -> Result<Report, Failure> {
         runs: Cell::new(0),
         random: RefCell::new(random.fork()),
         trace: RefCell::default(),
-    });
+    };
     for number in 0..SERVERS {
         world.start(number).await;
+    }
+    for number in 0..HOSTS {
+        let host = world.join(number).await;
+        host.start(SERVERS, &mut Seeded(random.fork()));
+        world.hosts.push(host);
+    }
+    let world = Rc::new(world);
+    for number in 0..HOSTS {
+        tokio::task::spawn_local(host::serve(Rc::clone(&world), number, Seeded(random.fork())));
     }
     let operators = (0..OPERATORS).map(|_| tokio::task::spawn_local(operator::work(Rc::clone(&world), random.fork())));
     let operators: Vec<_> = operators.collect();
@@ -110,6 +125,7 @@ async fn simulate(seed: u64) -> Result<Report, Failure> {
         one.await.unwrap();
     }
     sleep(QUIET).await;
+    host::all_have_heard(&world, BACK_AFTER - QUIET).await;
     world.oracle.borrow_mut().end();
     agreement.abort();
     machine::all_are_known(&world).await;
@@ -155,6 +171,16 @@ impl World {
         }
     }
 
+    /// Lets a computer join while all is well.
+    async fn join(&self, number: usize) -> Host {
+        let server = self.servers[0].running().unwrap();
+        let operator = Signer::from(server.region.operator_key().unwrap());
+        let ask = "Action=Inborn.CreateJoinToken&Version=2016-11-15";
+        let reply = self.call(&server, "ec2", ask, &operator).await.unwrap();
+        let token = reply.all("joinToken").next().unwrap().parse().unwrap();
+        Host::join(number, &server, &token, SimulatedClock::new(self.begun)).await
+    }
+
     /// A server that runs, if the one that is asked does.
     pub(crate) fn any_server(&self) -> Option<Running> {
         let number = self.random.borrow_mut().usize(0..self.servers.len());
@@ -177,7 +203,7 @@ impl World {
         Some(reply)
     }
 
-    async fn way(&self) {
+    pub(crate) async fn way(&self) {
         let millis = self.random.borrow_mut().u64(0..=WAY_MAX_MILLIS);
         sleep(Duration::from_millis(millis)).await;
     }

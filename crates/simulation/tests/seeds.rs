@@ -62,8 +62,22 @@ fn nothing_happens_that_never_may() {
 
     // A simulation in which nothing happens would hold, too.
     let of = |count: fn(&Summary) -> usize| summaries.iter().map(count).sum::<usize>() / summaries.len();
-    let means = [of(|s| s.launched), of(|s| s.ended), of(|s| s.answers[0]), of(|s| s.answers[1]), of(|s| s.compared)];
-    println!("{} seeds; on average launched, ended, let in, refused, compared: {means:?}", seeds.len());
-    assert!(means[0] >= 5 && means[1] >= 5 && means[2] >= 100 && means[3] >= 20 && means[4] >= 10, "{means:?}");
+    let means = [
+        of(|s| s.launched),
+        of(|s| s.ended),
+        of(|s| s.answers[0]),
+        of(|s| s.answers[1]),
+        of(|s| s.by_hosts),
+        of(|s| s.compared),
+    ];
+    let evicted: usize = summaries.iter().map(|summary| summary.evicted).sum();
+    println!(
+        "{} seeds; on average launched, ended, let in, refused, let in by hosts, compared: {means:?}",
+        seeds.len()
+    );
+    println!("{evicted} hosts were evicted");
+    let least = [5, 5, 80, 20, 10, 10];
+    assert!(means.iter().zip(least).all(|(mean, least)| *mean >= least), "{means:?}");
+    assert!(evicted > 0, "no host was ever evicted");
     assert!(summaries.iter().any(|summary| summary.answers[2] > 0), "nobody was ever put off");
 }
