@@ -40,6 +40,7 @@ mod signals;
 mod ssh;
 mod store;
 mod store_url;
+mod telemetry_store;
 mod up;
 
 use std::io::Write;

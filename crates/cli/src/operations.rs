@@ -70,7 +70,7 @@ impl Operations {
             "/readyz" => {
                 let faults = self.faults().await;
                 let status = if faults.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-                (status, TEXT, readiness(&faults))
+                (status, TEXT, readiness(&faults, self.remark().as_deref()))
             }
             "/metrics" => {
                 self.measure().await;
@@ -120,6 +120,11 @@ impl Operations {
         faults
     }
 
+    /// What somebody should look at, and what is no reason to send requests elsewhere.
+    fn remark(&self) -> Option<String> {
+        self.region.telemetry().lake()?.undelivered()
+    }
+
     /// Brings the gauges up to date.
     async fn measure(&self) {
         self.region.measure();
@@ -130,12 +135,13 @@ impl Operations {
     }
 }
 
-fn readiness(faults: &[String]) -> String {
+fn readiness(faults: &[String], remark: Option<&str>) -> String {
+    let remark = remark.map(|remark| format!("remark: {remark}\n")).unwrap_or_default();
     if faults.is_empty() {
-        return "ok\n".to_owned();
+        return format!("ok\n{remark}");
     }
     let lines: String = faults.iter().map(|fault| format!("{fault}\n")).collect();
-    format!("not ready\n{lines}")
+    format!("not ready\n{lines}{remark}")
 }
 
 /// Bytes that an ordinary user can still write on the disk of `path`; 0 where no more files can be made.
@@ -151,7 +157,10 @@ mod tests {
 
     #[test]
     fn readiness_is_one_word_or_all_reasons() {
-        assert_eq!(readiness(&[]), "ok\n");
-        assert_eq!(readiness(&["store: a".into(), "disk: b".into()]), "not ready\nstore: a\ndisk: b\n");
+        assert_eq!(readiness(&[], None), "ok\n");
+        assert_eq!(readiness(&[], Some("c")), "ok\nremark: c\n");
+        let faults = ["store: a".into(), "disk: b".into()];
+        assert_eq!(readiness(&faults, None), "not ready\nstore: a\ndisk: b\n");
+        assert_eq!(readiness(&faults, Some("c")), "not ready\nstore: a\ndisk: b\nremark: c\n");
     }
 }

@@ -55,6 +55,8 @@ const HOST_CONNECTIONS_MAX: usize = 32_768;
 const HOUSEKEEPING_ROUND: Duration = Duration::from_secs(300);
 /// How often telemetry is made Parquet of, and what is too old is removed, if it is due.
 const TELEMETRY_ROUND: Duration = Duration::from_secs(60);
+/// How often what waits is put into the bucket, if there is one.
+const DELIVERY_ROUND: Duration = Duration::from_secs(5);
 /// How long a clean stop may take, beside what connections are given, before what is left is abandoned.
 pub(crate) const STOP_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -204,10 +206,12 @@ pub(crate) async fn open_region(
         fleet: settings.fleet.clone(),
     };
     let region = RegionServer::open(store, opening, clock).await?;
+    let bucket = settings.telemetry_store.as_ref();
     if let Some(settings) = &settings.lake {
         let path = directory.file(TELEMETRY_DIRECTORY);
         directory::make_private(&path)?;
-        let lake = Lake::open(&path, settings.clone(), region.now())?;
+        let bucket = bucket.map(|store| store.open()).transpose()?;
+        let lake = Lake::open_with(&path, settings.clone(), bucket, region.now())?;
         region.ask_for_events(Arc::new(lake.clone()));
         region.telemetry().keep_in_lake(lake);
     }
@@ -346,6 +350,7 @@ fn spawn_chores(
 /// The region's own part of that.
 pub(crate) fn spawn_region_chores(region: &Arc<RegionServer>, certificate: Arc<tls::Certificate>) {
     tokio::spawn(tidy_telemetry(Arc::clone(region)));
+    tokio::spawn(deliver_telemetry(Arc::clone(region)));
     let region = Arc::clone(region);
     tokio::spawn(async move {
         loop {
@@ -367,6 +372,18 @@ async fn tidy_telemetry(region: Arc<RegionServer>) {
         if let Err(error) = tokio::task::spawn_blocking(move || lake.tidy(now)).await {
             tracing::error!(%error, "telemetry could not be looked after");
         }
+    }
+}
+
+/// Puts telemetry where it is kept, if that is elsewhere.
+async fn deliver_telemetry(region: Arc<RegionServer>) {
+    let Some(lake) = region.telemetry().lake().filter(|lake| lake.waiting().is_some()).cloned() else { return };
+    loop {
+        let (delivering, now) = (lake.clone(), region.now());
+        if let Err(error) = tokio::task::spawn_blocking(move || delivering.deliver(now)).await {
+            tracing::error!(%error, "telemetry could not be delivered");
+        }
+        tokio::time::sleep(DELIVERY_ROUND).await;
     }
 }
 

@@ -19,6 +19,7 @@ use crate::arguments::{ServeRegion, Up, named};
 use crate::detection::{Detection, FileDetection};
 use crate::directory;
 use crate::store_url::StoreUrl;
+use crate::telemetry_store::TelemetryStore;
 
 /// The account of a region whose operator chose none.
 pub(crate) const DEFAULT_ACCOUNT: &str = "123456789012";
@@ -58,6 +59,8 @@ pub(crate) struct Settings {
     pub(crate) telemetry: TelemetrySettings,
     /// How telemetry is kept; `None` if none is.
     pub(crate) lake: Option<inborn_lake::Settings>,
+    /// The bucket where it is kept; `None`: on the local disk alone.
+    pub(crate) telemetry_store: Option<TelemetryStore>,
     /// The store; `None`: the one in the data directory, or in memory.
     pub(crate) store: Option<StoreUrl>,
     /// How this server takes part in a fleet; `None`: it is alone.
@@ -146,6 +149,8 @@ struct FileSettings {
     detection: Option<FileDetection>,
     telemetry_days: Option<u32>,
     telemetry_gib: Option<u32>,
+    telemetry_store: Option<String>,
+    telemetry_local_gib: Option<u32>,
     telemetry_rate: Option<u32>,
     telemetry_accounts: Option<Vec<String>>,
     telemetry_signing_name: Option<String>,
@@ -245,6 +250,7 @@ impl Settings {
             detection: Detection::default(),
             telemetry: TelemetrySettings::default(),
             lake: Some(inborn_lake::Settings::default()),
+            telemetry_store: None,
             store: None,
             fleet: None,
         })
@@ -262,6 +268,10 @@ impl Settings {
         let telemetry = telemetry(up, &file);
         let lake = lake(up, &file);
         let mut mistakes = Vec::new();
+        let telemetry_store = up.telemetry_store.as_ref().or(file.telemetry_store.as_ref());
+        let telemetry_store = telemetry_store.filter(|url| !url.is_empty()).and_then(|url| {
+            url.parse().map_err(|error: String| mistakes.push(format!("telemetry store: {error}"))).ok()
+        });
         let detection = file.detection.unwrap_or_default().check(&mut mistakes);
         let (identity, telemetry) = match (identity, telemetry) {
             (Ok(identity), Ok(telemetry)) if mistakes.is_empty() => (identity, telemetry),
@@ -275,6 +285,9 @@ impl Settings {
             bail!("drain `{drain}`: at most {DRAIN_SECONDS_MAX} seconds");
         }
         let ephemeral = up.ephemeral || file.ephemeral.unwrap_or(false);
+        if ephemeral && telemetry_store.is_some() {
+            bail!("a region that keeps nothing has no telemetry store: leave it out, or --ephemeral");
+        }
         if ephemeral && key != Key::File {
             bail!("a region that keeps nothing has a key of its own: leave the key command and the key credential out");
         }
@@ -308,6 +321,7 @@ impl Settings {
             detection,
             telemetry,
             lake,
+            telemetry_store,
             store: None,
             fleet: None,
         })
@@ -408,9 +422,11 @@ fn lake(up: &Up, file: &FileSettings) -> Option<inborn_lake::Settings> {
     let default = inborn_lake::Settings::default();
     let days = up.telemetry_days.or(file.telemetry_days);
     let gib = up.telemetry_gib.or(file.telemetry_gib);
+    let local = up.telemetry_local_gib.or(file.telemetry_local_gib);
     (days != Some(0)).then_some(inborn_lake::Settings {
         retention_seconds: days.map_or(default.retention_seconds, |days| u64::from(days) * 24 * 3600),
         parquet_bytes_max: gib.map_or(default.parquet_bytes_max, |gib| u64::from(gib) << 30),
+        local_bytes_max: local.map_or(default.local_bytes_max, |gib| u64::from(gib) << 30),
         ..default
     })
 }
@@ -524,6 +540,27 @@ data = "/file""#;
         assert!(telemetry(&["--telemetry-management-role"], "").unwrap().management_role);
         let mistake = telemetry(&["--telemetry-foreign-host", "Reject"], "").unwrap_err().to_string();
         assert_eq!(mistake, "telemetry foreign host `Reject`: neither accept nor reject");
+    }
+
+    #[test]
+    fn a_telemetry_store_that_is_none_is_a_mistake_and_one_that_keeps_nothing_has_none() {
+        let settings = |arguments: &[&str], file: &str| {
+            Settings::merge(&up(arguments), toml::from_str(file).unwrap()).map_err(|error| error.to_string())
+        };
+        let mistake = settings(&["--telemetry-store", "s4://SECRET"], "").unwrap_err();
+        assert!(mistake.starts_with("telemetry store: ") && !mistake.contains("SECRET"), "{mistake}");
+        let file = "telemetry_store = \"s3://bucket/p?region=eu-west-1\"\ntelemetry_local_gib = 3";
+        let found = settings(&[], file);
+        if cfg!(feature = "s3") {
+            let found = found.unwrap();
+            assert_eq!(format!("{:?}", found.telemetry_store), "Some(s3://bucket/p)");
+            assert_eq!(found.lake.unwrap().local_bytes_max, 3 << 30);
+            let mistake = settings(&["--ephemeral"], file).unwrap_err();
+            assert!(mistake.contains("--ephemeral"), "{mistake}");
+        } else {
+            assert!(found.unwrap_err().contains("feature `s3`"));
+        }
+        assert_eq!(settings(&["--telemetry-store", ""], file).unwrap().telemetry_store, None, "a flag takes it away");
     }
 
     #[test]

@@ -81,9 +81,17 @@ pub(crate) struct Up {
     /// Days for which telemetry of machines is kept, 0 to take none [default: 30]
     #[arg(long, env = "INBORN_TELEMETRY_DAYS", value_name = "NUMBER")]
     pub(crate) telemetry_days: Option<u32>,
-    /// Gibibytes that telemetry may take on disk; beyond, the oldest goes first [default: 20]
+    /// Gibibytes that telemetry may take on disk, or in its bucket; beyond, the oldest goes first [default: 20]
     #[arg(long, env = "INBORN_TELEMETRY_GIB", value_name = "NUMBER")]
     pub(crate) telemetry_gib: Option<u32>,
+    /// A bucket where telemetry is kept: s3://BUCKET/PREFIX?region=NAME, with endpoint=URL, style=path|virtual, ca=FILE and
+    /// credentials=FILE as needed; without the last, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are used [default: none]
+    #[arg(long, env = "INBORN_TELEMETRY_STORE", value_name = "URL")]
+    pub(crate) telemetry_store: Option<String>,
+    /// Where there is such a bucket: gibibytes of telemetry that wait to be put there, or are kept on disk as well
+    /// [default: 2]
+    #[arg(long, env = "INBORN_TELEMETRY_LOCAL_GIB", value_name = "NUMBER")]
+    pub(crate) telemetry_local_gib: Option<u32>,
     /// Bytes a second of telemetry that one machine may send, uncompressed, 0 for any number [default: 8388608]
     #[arg(long, env = "INBORN_TELEMETRY_RATE", value_name = "NUMBER")]
     pub(crate) telemetry_rate: Option<u32>,

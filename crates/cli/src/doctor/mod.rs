@@ -3,6 +3,7 @@
 mod computer;
 mod files;
 mod network;
+mod telemetry;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -94,7 +95,9 @@ async fn examine(data: Option<&Path>) -> Vec<Finding> {
                     let patient = Patient { data, running };
                     let settings = settings(&patient);
                     findings.extend(files::look(&patient, settings.as_ref().ok().map(|settings| &settings.key)));
+                    let store = settings.as_ref().ok().and_then(|settings| settings.telemetry_store.clone());
                     findings.extend(network::look(&patient, settings).await);
+                    findings.extend(telemetry::look(store).await);
                 }
                 Err(error) => findings.push(Finding::problem("data directory", format!("{error:#}"), "name it")),
             }

@@ -8,6 +8,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetri
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 /// What became of an event.
@@ -98,6 +99,30 @@ impl Collector for LakeCounts {
         ] {
             let counter = ConstCounter::new(count);
             counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
+        }
+        let Some(waiting) = self.0.waiting() else { return Ok(()) };
+        for (name, help, count) in [
+            (
+                "inborn_telemetry_delivered_files",
+                "Files of telemetry that were put into the bucket",
+                counts.delivered_files,
+            ),
+            ("inborn_telemetry_delivered_bytes", "Bytes of such files", counts.delivered_bytes),
+            (
+                "inborn_telemetry_delivery_failures",
+                "Times that the bucket was away or refused, and was to be tried again",
+                counts.delivery_failures,
+            ),
+        ] {
+            let counter = ConstCounter::new(count);
+            counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
+        }
+        for (name, help, now) in [
+            ("inborn_telemetry_waiting_files", "Files of telemetry that are not in the bucket yet", waiting.files),
+            ("inborn_telemetry_waiting_bytes", "Bytes of such files", waiting.bytes),
+        ] {
+            let gauge = ConstGauge::new(i64::try_from(now).unwrap_or(i64::MAX));
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
         }
         Ok(())
     }
