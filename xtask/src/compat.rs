@@ -9,7 +9,8 @@ use std::path::Path;
 /// Builds the binary and the clients, prepares the Python environment and runs pytest; `extra` goes to pytest as it is.
 pub(crate) fn run(root: &Path, release: bool, extra: &[String]) -> Result<Tally> {
     let python = python::environment(root)?;
-    let mut build = Step::cargo(root).args(["build", "--locked", "--package", "inborn"]);
+    // With what is off by default, since it is tested as well.
+    let mut build = Step::cargo(root).args(["build", "--locked", "--package", "inborn", "--features", "s3"]);
     if release {
         build = build.arg("--release");
     }

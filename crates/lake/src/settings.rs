@@ -51,8 +51,8 @@ pub struct Settings {
     pub retention_seconds: u64,
     /// How many bytes Parquet may take, in the bucket if there is one. Beyond, the oldest files go first.
     pub parquet_bytes_max: u64,
-    /// Where there is a bucket: how many bytes of Parquet may be on the local disk as well. When so much waits to be delivered,
-    /// no more is made, and the log grows.
+    /// Where there is a bucket: how many bytes of Parquet may be on the local disk as well. When more than that
+    /// waits to be delivered, no more is made, and the log grows.
     pub local_bytes_max: u64,
     /// How many bytes the log may take while it is not Parquet yet. Beyond, batches are refused as on a full disk.
     pub log_bytes_max: u64,

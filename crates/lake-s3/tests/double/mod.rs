@@ -32,6 +32,8 @@ pub enum Fault {
     Cut,
     /// It is done after a while.
     Slow(Duration),
+    /// It is done, and answered after a while.
+    SlowAnswer(Duration),
 }
 
 #[derive(Default)]
@@ -125,6 +127,9 @@ impl Double {
             Some(key) => self.state().act(&head.method, key, &query, range.as_deref(), body),
             None => answer(404, "<Error><Code>NoSuchBucket</Code><Message>None.</Message></Error>".to_owned()),
         };
+        if let Some(Fault::SlowAnswer(time)) = fault {
+            tokio::time::sleep(time).await;
+        }
         match fault {
             Some(Fault::Unanswered) => Err(Closed),
             Some(Fault::Cut) => Ok(answer.map(|body| Body { rest: body.rest, is_cut: true })),

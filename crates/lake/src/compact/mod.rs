@@ -119,7 +119,7 @@ impl Compactor {
     /// Whether the log is old or long enough to become Parquet, and that may be on the disk.
     pub(crate) fn due(&self, now: UnixTime) -> bool {
         let segments = self.shelf.snapshot().segments;
-        if self.has_bucket && self.shelf.waiting().bytes >= self.settings.local_bytes_max {
+        if self.has_bucket && self.shelf.waiting().bytes > self.settings.local_bytes_max {
             return false;
         }
         let bytes: u64 = segments.iter().map(|segment| segment.end()).sum();

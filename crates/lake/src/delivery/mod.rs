@@ -59,6 +59,8 @@ pub(crate) struct Deliverer {
     pub(crate) is_closing: Arc<AtomicBool>,
     /// The last job of which everything is delivered.
     job: u64,
+    /// Whether it is written down which bucket it is. Not before something is there: somebody may have mistyped its name.
+    is_marked: bool,
     failures: u32,
     retry_at: Option<Instant>,
     retired_at: Option<UnixTime>,
@@ -80,11 +82,19 @@ impl Deliverer {
         mark: Option<&Mark>,
     ) -> io::Result<Self> {
         let job = mark.map_or(0, |mark| mark.job);
-        let (failures, retry_at, retired_at) = (0, None, None);
-        let one = Self { directory, settings, key, shelf, bucket, is_closing, job, failures, retry_at, retired_at };
-        if mark.is_none() {
-            one.mark(0)?;
-        }
+        let one = Self {
+            directory,
+            settings,
+            key,
+            shelf,
+            bucket,
+            is_closing,
+            job,
+            is_marked: mark.is_some(),
+            failures: 0,
+            retry_at: None,
+            retired_at: None,
+        };
         one.count_waiting()?;
         Ok(one)
     }
@@ -191,7 +201,7 @@ impl Deliverer {
     }
 
     /// Puts files into the bucket and on the lists; `false` if it was interrupted. What was done before an error is kept.
-    fn put_all(&self, paths: &[PathBuf]) -> io::Result<bool> {
+    fn put_all(&mut self, paths: &[PathBuf]) -> io::Result<bool> {
         let mut done: BTreeMap<&Path, Vec<Entry>> = BTreeMap::new();
         let mut outcome = Ok(true);
         for path in paths {
@@ -206,6 +216,10 @@ impl Deliverer {
                     break;
                 }
             }
+        }
+        if !done.is_empty() && !self.is_marked {
+            self.mark(self.job)?;
+            self.is_marked = true;
         }
         for (day, new) in done {
             let mut entries = index::read(day)?;

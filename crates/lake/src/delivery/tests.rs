@@ -176,6 +176,9 @@ async fn what_is_in_the_bucket_is_found_as_if_it_were_here() {
     let asked = bucket.state.lock().unwrap().gets;
     assert_eq!(cursors(&lake.query(&query).unwrap().events), [last.cursor(), before[1][1].cursor()]);
     assert!(bucket.state.lock().unwrap().gets - asked <= 4, "no file is fetched that has nothing of those times");
+    append(&lake, "third").await;
+    lake.tidy(UnixTime::from_secs(NOW + 400));
+    assert_eq!(lake.log_records(), 0, "though nothing may stay here, it becomes Parquet");
     let again = append(&lake, "first").await;
     assert_eq!((again.kept, again.duplicates), (0, 30), "what was delivered is known");
 }
@@ -458,11 +461,18 @@ async fn a_lake_that_was_here_before_the_bucket_is_delivered_and_another_bucket_
     let files = local(place.path());
     let bucket = Arc::new(Memory::default());
     let lake = open(place.path(), &bucket);
+    let file = place.path().join("delivered");
+    bucket.fail_after(Some(0), false);
+    lake.deliver_at_once(now());
+    assert!(!file.exists(), "as long as nothing is there, it may be another");
+    bucket.fail_after(Some(1), false);
+    lake.deliver_at_once(now());
+    assert!(file.exists());
+    bucket.fail_after(None, false);
     lake.deliver_at_once(now());
     assert_eq!(bucket.keys(), files);
     lake.close().await;
 
-    let file = place.path().join("delivered");
     let text = fs::read_to_string(&file).unwrap();
     fs::write(&file, text.replace("memory:", "elsewhere:")).unwrap();
     let refused = Lake::open_with(place.path(), settings(), Some(Arc::clone(&bucket) as _), now());

@@ -100,7 +100,8 @@ impl Collector for LakeCounts {
             let counter = ConstCounter::new(count);
             counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
         }
-        let Some(waiting) = self.0.waiting() else { return Ok(()) };
+        // Without a bucket nothing waits, and alerts find what they look for.
+        let waiting = self.0.waiting().unwrap_or_default();
         for (name, help, count) in [
             (
                 "inborn_telemetry_delivered_files",
