@@ -77,6 +77,7 @@ fn a_store_that_stumbles_is_asked_again() {
         Fault::Answer(503, "SlowDown"),
         Fault::Unanswered,
         Fault::Slow(Duration::from_millis(300)),
+        Fault::SlowAnswer(Duration::from_millis(300)),
     ];
     for fault in faults {
         double.state().objects.clear();

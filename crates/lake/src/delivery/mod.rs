@@ -46,7 +46,7 @@ use crate::shelf::Shelf;
 /// So many files are looked for at a time: bounds memory after the bucket was away for long.
 const PASS_FILES_MAX: usize = 1024;
 
-/// How often what is old is looked for.
+/// How often what is old is looked for, when nothing is delivered.
 const RETIRE_SECONDS: u64 = 60;
 
 /// Puts finished Parquet into a bucket. One at a time.
@@ -104,11 +104,14 @@ impl Deliverer {
         if self.retry_at.is_some_and(|at| Instant::now() < at) {
             return;
         }
+        let before = self.job;
         let delivered = self.deliver();
         let is_due = |last: UnixTime| now.since(last) >= RETIRE_SECONDS || now < last;
-        let retired = if self.retired_at.is_none_or(is_due) { self.retire(now) } else { Ok(()) };
-        if retired.is_ok() {
-            self.retired_at = Some(now);
+        // What was delivered now may have to go from the disk.
+        let mut retired = Ok(());
+        if self.job != before || self.retired_at.is_none_or(is_due) {
+            retired = self.retire(now);
+            self.retired_at = retired.is_ok().then_some(now);
         }
         match delivered.and(retired) {
             Ok(()) => {

@@ -384,6 +384,24 @@ async fn what_is_old_or_too_much_goes_from_the_bucket_and_what_is_not_ours_stays
 }
 
 #[tokio::test]
+async fn what_is_old_is_looked_for_every_minute() {
+    let place = tempfile::tempdir().unwrap();
+    let bucket = Arc::new(Memory::default());
+    let lake = open_as(place.path(), &bucket, settings());
+    append(&lake, "first").await;
+    lake.compact().unwrap();
+    lake.deliver(now());
+    let all = listed(place.path()).len();
+    // Looked for half a minute before a day is old.
+    let old = NOW - NOW % DAY + 30 * DAY;
+    for (at, is_removed) in [(old - 30, false), (old, false), (old + 29, false), (old + 30, true)] {
+        lake.deliver(UnixTime::from_secs(at));
+        assert_eq!(listed(place.path()).len() < all, is_removed, "{at}");
+        assert_eq!(bucket.keys(), listed(place.path()));
+    }
+}
+
+#[tokio::test]
 async fn local_copies_go_when_there_are_more_than_may_be_and_what_waits_never_does() {
     let place = tempfile::tempdir().unwrap();
     let bucket = Arc::new(Memory::default());
