@@ -15,15 +15,16 @@ use inborn_lake::{AppendError, Appended};
 use inborn_telemetry::Batch;
 use support::{batch, open};
 
-const DISK: &str = "size=8m";
-
-/// A file system of 8 MiB in memory.
+/// A file system of a few MiB in memory.
 struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
-    fn mount() -> Option<Self> {
+    fn mount(mebibytes: usize) -> Option<Self> {
         let place = tempfile::tempdir().unwrap();
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", DISK, "tmpfs"]).arg(place.path()).status();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={mebibytes}m"), "tmpfs"])
+            .arg(place.path())
+            .status();
         mounted.is_ok_and(|status| status.success()).then_some(Self(place))
     }
 }
@@ -61,7 +62,7 @@ const KNOWN: Result<Appended, AppendError> = Ok(Appended { kept: 0, duplicates: 
 
 #[tokio::test]
 async fn what_does_not_fit_is_refused_whole_and_nothing_else_is() {
-    let Some(disk) = SmallDisk::mount() else { return };
+    let Some(disk) = SmallDisk::mount(8) else { return };
     let place = disk.0.path().join("lake");
     let filler = disk.0.path().join("filler");
     fill(&filler, 4);
@@ -107,7 +108,7 @@ async fn what_does_not_fit_is_refused_whole_and_nothing_else_is() {
 
 #[tokio::test]
 async fn a_lake_that_cannot_become_parquet_keeps_its_log_until_there_is_room() {
-    let Some(disk) = SmallDisk::mount() else { return };
+    let Some(disk) = SmallDisk::mount(16) else { return };
     let place = disk.0.path().join("lake");
     let lake = open(&place);
     assert_eq!(lake.append(noise("first", 7 << 20)).await, KEPT);

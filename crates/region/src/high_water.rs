@@ -16,7 +16,8 @@ use std::time::Duration;
 use inborn_credential::Kek;
 use inborn_identity::UnixTime;
 use inborn_store::{
-    CutOff, CutOffScope, EpochChange, EpochState, RecordedCutOff, SealedEpoch, SettingChange, Store, StoreError,
+    CutOff, CutOffScope, EpochChange, EpochState, OperatorChange, RecordedCutOff, SealedEpoch, SettingChange, Store,
+    StoreError,
 };
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +31,8 @@ pub(crate) const SETTING: &str = "high-water";
 const FILE_NAME: &str = "high-water.json";
 /// It is a line; anything much longer is not ours.
 const FILE_BYTES_MAX: u64 = 4096;
+/// No join token lives longer, by any clock that is nearly right.
+const TOKENS_ENDED_BY_SECONDS: u64 = 366 * 86_400;
 /// How often it is looked whether something has ended, and whether the store still counts as far.
 const ROUND: Duration = Duration::from_secs(1);
 
@@ -56,6 +59,8 @@ pub(crate) struct HighWater {
     seen: Mutex<Mark>,
     /// How many ends the last mark is of.
     noted: AtomicU64,
+    /// What has ended by calls to this server and is no cut-off.
+    ends: AtomicU64,
     went_back: AtomicBool,
 }
 
@@ -118,6 +123,7 @@ impl HighWater {
             path,
             seen: Mutex::new(found.clone().unwrap_or_else(|| mark.clone())),
             noted: AtomicU64::new(0),
+            ends: AtomicU64::new(0),
             went_back: AtomicBool::new(false),
         };
         match put(&**store, found.as_ref(), &mark).await {
@@ -127,6 +133,11 @@ impl HighWater {
             Err(error) => return Err(error.into()),
         }
         Ok(high_water)
+    }
+
+    /// Something has ended that an older store would bring back, and that is no cut-off: what is in quarantine now, a host, a join token.
+    pub(crate) fn count_an_end(&self) {
+        self.ends.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Whether the store was put back while the region runs.
@@ -175,7 +186,8 @@ async fn put(store: &dyn Store, expected: Option<&Mark>, mark: &Mark) -> Result<
     store.put_setting(SettingChange { name: SETTING.to_owned(), expected, value }).await
 }
 
-/// Ends all epochs but a new one, and everything that was issued: nobody knows what had ended already.
+/// Ends all epochs but a new one, and everything that was issued: nobody knows what had ended already. That is true of operators'
+/// keys as well, of which the region's own account is given a new one, and of tokens that let hosts join.
 async fn end_all(store: &Arc<dyn Store>, kek: &Kek, now: UnixTime) -> Result<(), OpenError> {
     let epochs = store.epochs().await?;
     let last = epochs.iter().map(|epoch| epoch.id).max().unwrap_or(0);
@@ -195,9 +207,15 @@ async fn end_all(store: &Arc<dyn Store>, kek: &Kek, now: UnixTime) -> Result<(),
     changes.push(EpochChange { expected: next, after: sealing });
     let cut_off = CutOff::IssuedBefore { scope: CutOffScope::All, before };
     store.change_epochs(changes, vec![RecordedCutOff { cut_off, at: now }]).await?;
+    store.forget_join_tokens(now.plus(TOKENS_ENDED_BY_SECONDS)).await?;
+    for operator in store.operators().await?.iter().filter(|operator| !operator.disabled) {
+        store.change_operator(operator.access_key_id, OperatorChange::Disable).await?;
+    }
     tracing::warn!(
-        "an older store was accepted: all that was issued so far is refused. Look at the machines: those that were \
-         terminated since the backup run again, and quarantines that were made since are gone"
+        "an older store was accepted: all that was issued so far is refused, operators' keys too; a new one is in operator.env. \
+         Look at the machines (`inborn ps`): those that were terminated since the backup run again, and quarantines that were \
+         made since are gone; at the hosts (`inborn hosts`): evict again whoever was evicted since; and at the operators \
+         (`inborn operator list`): enable the keys that are to be good"
     );
     Ok(())
 }
@@ -268,7 +286,7 @@ impl RegionServer {
             return Ok(());
         }
         // Before the store is read: what ends from here on is the next mark's.
-        let ended = self.authenticator.cut_offs_made() + self.accounts.ended();
+        let ended = self.authenticator.cut_offs_made() + self.accounts.ended() + high_water.ends.load(Ordering::SeqCst);
         let (seen, found) = (high_water.seen(), found(&*self.store).await?);
         if let Some(older) = older(Some(&seen), found.as_ref()) {
             // A first mark that could not be written yet is none.

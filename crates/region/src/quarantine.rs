@@ -128,6 +128,7 @@ impl RegionServer {
             // After an error it may have been written all the same.
             let list = read(&*self.store).await?;
             self.quarantines.set(list);
+            self.high_water.count_an_end();
             self.end_what_no_longer_stands();
             self.machines.credentials_ended(|machine| is_of(scope, machine));
         }

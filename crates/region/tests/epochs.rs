@@ -16,7 +16,7 @@ use inborn_store::{EpochState, SealedEpoch, SqliteStore, Store};
 use inborn_testkit::{Fault, FaultyStore};
 
 /// How far ahead an epoch is said to seal, and how long after that the one before is retired.
-const SEALS_AHEAD_SECONDS: u64 = 1200;
+const SEALS_AHEAD_SECONDS: u64 = 1260;
 const RETIRED_AFTER_SECONDS: u64 = LIFE_MAX_SECONDS + 900;
 async fn ask(at: &Running, action: &str) -> Reply {
     at.send(&at.operator(), &ec2(&format!("Action=Inborn.{action}"))).await

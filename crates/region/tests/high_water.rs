@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use common::verdict::*;
 use common::*;
-use inborn_identity::Clock;
+use inborn_identity::{Clock, UnixTime};
 use inborn_region::{EpochSettings, KeySource, OpenError, Opening, Rates, RegionServer, TelemetrySettings};
 use inborn_store::{EpochState, SettingChange, SqliteStore, Store};
 use inborn_testkit::ManualClock;
@@ -68,6 +68,9 @@ async fn a_store_from_yesterday_is_refused_until_somebody_accepts_it() {
     let first = running(data, false).await;
     let (ended, living) = (first.launch().await, first.launch().await);
     let (stolen, alive) = (first.machine(ended), first.machine(living));
+    let operator = first.operator();
+    let token = first.send(&operator, &ec2("Action=Inborn.CreateJoinToken")).await;
+    assert_eq!(token.status, 200, "{}", token.body);
     stop(first).await;
     std::fs::copy(data.join("inborn.db"), data.join("yesterday.db")).unwrap();
 
@@ -94,6 +97,11 @@ async fn a_store_from_yesterday_is_refused_until_somebody_accepts_it() {
     }
     third.clock.advance(1);
     assert_eq!(whoami(&third, &third.machine(living)).await, 200);
+    // Nobody knows which keys had been disabled since, and which token was used up.
+    assert_eq!(whoami(&third, &operator).await, 403, "an operator's key of before");
+    assert_eq!(whoami(&third, &third.operator()).await, 200, "the one in operator.env now");
+    let forgotten = third.region.store().forget_join_tokens(UnixTime::from_secs(4_000_000_000)).await.unwrap();
+    assert_eq!(forgotten, 0, "no token is left");
     let epochs = third.region.store().epochs().await.unwrap();
     assert!(epochs[0].revoked && epochs[1].state == EpochState::Sealing);
     let accepted = count(data);
@@ -102,6 +110,9 @@ async fn a_store_from_yesterday_is_refused_until_somebody_accepts_it() {
     // Once is enough, and to say so again ends nothing.
     let fourth = running(data, true).await;
     assert!(count(data) > accepted);
+    assert_eq!(whoami(&fourth, &fourth.operator()).await, 200);
+    let operators = fourth.region.store().operators().await.unwrap();
+    assert_eq!(operators.iter().filter(|one| !one.disabled).count(), 1, "the new one stays good");
     assert_eq!(fourth.region.store().epochs().await.unwrap().len(), 2);
 }
 

@@ -11,8 +11,8 @@ use inborn_credential::{Keyring, LIFE_MAX_SECONDS};
 use inborn_identity::UnixTime;
 use inborn_store::{EpochChange, EpochState, Sealed, SealedEpoch};
 
-/// How far ahead an epoch is said to seal. Hosts prepare credentials 300 s ahead of their time, and clocks may differ by 900 s.
-pub(crate) const SEALS_AHEAD_SECONDS: u64 = 1200;
+/// How far ahead an epoch is said to seal. Hosts are given credentials up to 360 s ahead of their time, and clocks may differ by 900 s.
+pub(crate) const SEALS_AHEAD_SECONDS: u64 = 1260;
 /// How long after the next one has begun to seal an epoch is retired: all that it sealed has expired, by any clock.
 pub(crate) const RETIRED_AFTER_SECONDS: u64 = LIFE_MAX_SECONDS + 900;
 
