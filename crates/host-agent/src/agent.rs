@@ -76,6 +76,8 @@ pub struct Agent {
     /// Whether the last thing that was seen of the region is that it is there.
     is_connected: bool,
     heard_at: Option<UnixTime>,
+    /// Until when it serves alone by the clock that nobody sets: setting the other one back must not make that longer.
+    alone_until: Duration,
     spread: u64,
     renew_at: UnixTime,
     renew_again: Duration,
@@ -97,6 +99,7 @@ impl Agent {
             addresses: addresses.max(1),
             is_connected: false,
             heard_at: None,
+            alone_until: Duration::ZERO,
             spread: WINDOW_SECONDS_MIN,
             renew_at: renew_at(certificate_ends, dice),
             renew_again: Duration::ZERO,
@@ -109,7 +112,11 @@ impl Agent {
     /// the region is asked when it is this host's turn.
     pub fn restore(&mut self, snapshot: Snapshot, now: Now, dice: &mut dyn Dice) {
         self.spread = snapshot.spread_seconds.clamp(WINDOW_SECONDS_MIN, SPREAD_SECONDS_MAX);
-        self.heard_at = Some(UnixTime::from_secs(snapshot.heard_at).min(now.wall));
+        // Of the time that it was off only the wall clock knows.
+        let heard_at = UnixTime::from_secs(snapshot.heard_at).min(now.wall);
+        let left = SERVE_ALONE_SECONDS.saturating_sub(now.wall.since(heard_at));
+        self.heard_at = Some(heard_at);
+        self.alone_until = now.up.saturating_add(Duration::from_secs(left));
         for known in snapshot.into_machines() {
             self.mirror.restore(known, now.wall);
         }
@@ -139,7 +146,7 @@ impl Agent {
         &self.mirror
     }
 
-    /// When the region was last heard.
+    /// When the region last said which machines are the host's.
     #[must_use]
     pub const fn heard_at(&self) -> Option<UnixTime> {
         self.heard_at
@@ -197,8 +204,8 @@ impl Agent {
         if self.is_evicted {
             return rest;
         }
-        if let Some(heard_at) = self.heard_at.filter(|_| self.mirror.count() > 0) {
-            let left = heard_at.plus(SERVE_ALONE_SECONDS).since(now.wall).saturating_add(1);
+        if let Some(silence) = self.silence(now).filter(|_| self.mirror.count() > 0) {
+            let left = SERVE_ALONE_SECONDS.saturating_add(1).saturating_sub(silence);
             rest = rest.min(Duration::from_secs(left));
         }
         if !self.watch.is_asking {
@@ -215,8 +222,8 @@ impl Agent {
 
     /// Looks whether too long nothing was heard.
     pub fn look_at_the_time(&mut self, now: Now) -> Vec<Event> {
-        // A clock that was set back counts from there on, and not from what is to come.
-        self.heard_at = self.heard_at.map(|heard_at| heard_at.min(now.wall));
+        // By a clock that was set back it was heard as long ago as it was: that is also what a restart goes on from.
+        self.heard_at = self.silence(now).map(|silence| now.wall.minus(silence));
         if self.mirror.count() == 0 || !self.is_too_long_ago(now) {
             return Vec::new();
         }
@@ -225,7 +232,13 @@ impl Agent {
     }
 
     fn is_too_long_ago(&self, now: Now) -> bool {
-        self.heard_at.is_none_or(|heard_at| now.wall.since(heard_at) > SERVE_ALONE_SECONDS)
+        self.silence(now).is_none_or(|silence| silence > SERVE_ALONE_SECONDS)
+    }
+
+    /// For how many seconds nothing was heard, by the clock that says longer; `None` if nothing ever was.
+    fn silence(&self, now: Now) -> Option<u64> {
+        let up = now.up.saturating_add(Duration::from_secs(SERVE_ALONE_SECONDS)).saturating_sub(self.alone_until);
+        self.heard_at.map(|heard_at| now.wall.since(heard_at).max(up.as_secs()))
     }
 
     /// A connection has come about: the region is there.
@@ -243,7 +256,11 @@ impl Agent {
         match outcome {
             Ok(answer) => {
                 self.is_connected = true;
-                self.heard_at = Some(now.wall);
+                // Only this one says whose the machines are: credentials that come through do not stand for it.
+                if lane == Lane::Watch {
+                    self.heard_at = Some(now.wall);
+                    self.alone_until = now.up.saturating_add(Duration::from_secs(SERVE_ALONE_SECONDS));
+                }
                 let queue = self.queue(lane);
                 queue.backoff.succeed();
                 queue.not_before = Duration::ZERO;

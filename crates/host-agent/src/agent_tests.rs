@@ -265,6 +265,48 @@ fn a_host_serves_alone_for_so_long_and_no_longer() {
     }
 }
 
+/// Something between that lets credentials through and stalls the wait for changes.
+#[test]
+fn credentials_that_come_through_do_not_stand_for_word_of_its_machines() {
+    let mut agent = settled(1);
+    let _stalled = agent.next(at(0));
+    let mut given_in = 0;
+    for seconds in (60..=SERVE_ALONE_SECONDS).step_by(60) {
+        for ask in agent.next(at(seconds)) {
+            assert_eq!(ask.lane(), Lane::Work);
+            let answer = answer(&ask, at(seconds));
+            hear(&mut agent, ask, Ok(answer), at(seconds));
+            given_in += 1;
+        }
+        assert!(agent.look_at_the_time(at(seconds)).is_empty(), "{seconds}");
+    }
+    assert!(given_in > 1 && agent.heard_at() == Some(NOW), "{given_in}");
+    assert_eq!(agent.look_at_the_time(at(SERVE_ALONE_SECONDS + 1)), [Event::Forgotten(id(1))]);
+}
+
+/// However often the clock is set back, it serves alone no longer; a restart goes on from there.
+#[test]
+fn a_clock_that_is_set_back_gives_no_time() {
+    let back = |seconds: u64| Now { wall: at(0).wall, up: Duration::from_secs(seconds) };
+    for seconds in [1, 3600, SERVE_ALONE_SECONDS - 1, SERVE_ALONE_SECONDS] {
+        let mut agent = settled(1);
+        assert!(agent.look_at_the_time(back(seconds)).is_empty(), "{seconds}");
+        let left = SERVE_ALONE_SECONDS + 1 - seconds;
+        assert!(agent.rests_for(back(seconds)) <= Duration::from_secs(left), "{seconds}");
+        assert_eq!(agent.heard_at(), Some(NOW.minus(seconds)));
+        // After a restart: nothing is known by the time since, but what was written down counts, and from then on both clocks do.
+        for (more, count) in [(left - 1, 1), (left, 0)] {
+            let mut restarted = self::agent(1);
+            restarted.restore(agent.snapshot().unwrap(), at(0), &mut Loaded(0));
+            restarted.look_at_the_time(back(more));
+            assert_eq!(restarted.mirror().count(), count, "{seconds} and {more}");
+        }
+        assert!(agent.look_at_the_time(back(SERVE_ALONE_SECONDS)).is_empty(), "{seconds}");
+        let events = agent.look_at_the_time(back(SERVE_ALONE_SECONDS + 1));
+        assert_eq!(events, [Event::Forgotten(id(1))], "{seconds}");
+    }
+}
+
 #[test]
 fn a_certificate_is_renewed_in_the_second_half_of_its_life() {
     for (side, due) in [(0, HOST_LIFE_SECONDS / 2), (1000, HOST_LIFE_SECONDS / 2 + RENEW_JITTER_SECONDS)] {
