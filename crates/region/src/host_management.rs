@@ -16,11 +16,17 @@ pub(crate) const SETTING_ID: &str = "/ssm/managed-instance/default-ec2-instance-
 /// Its name in the store.
 const STORED_NAME: &str = "ssm/managed-instance/default-ec2-instance-management-role";
 
+/// How far ahead of the clock sessions may end by changes of settings: each change that ends some moves all that are issued then,
+/// whosever they are, a second ahead, and what is dated further ahead than clients' clocks may be off is let in nowhere.
+const ENDED_AHEAD_SECONDS_MAX: u64 = 120;
+
 /// Why the setting was not changed.
 #[derive(Debug)]
 pub(crate) enum SettingError {
     /// Somebody else changed the stored value beside us.
     Changed,
+    /// It was changed so often that sessions would begin too far ahead of the clock.
+    TooOften,
     /// The store's.
     Store(StoreError),
 }
@@ -181,6 +187,9 @@ impl AccountSetting {
     ) -> Result<(), SettingError> {
         let mut stored = self.stored.lock().await;
         let next = self.setting().changed(value, by, now, last_issue());
+        if next.ended > self.setting().ended && next.ended > now.plus(ENDED_AHEAD_SECONDS_MAX).as_secs() {
+            return Err(SettingError::TooOften);
+        }
         let bytes = serde_json::to_vec(&next).map_err(|_| SettingError::Store(StoreError::Invalid("a setting")))?;
         let change = SettingChange { name: self.name.clone(), expected: stored.clone(), value: bytes.clone() };
         match self.store.put_setting(change).await {
@@ -277,6 +286,23 @@ mod tests {
         let off = set(&set(&HostManagementSetting::default(), Some("R"), NOW), None, NOW.plus(5));
         assert_eq!((off.role(), off.modified()), (None, Some(("arn", NOW.plus(5)))));
         assert_eq!(HostManagementSetting::default().modified(), None);
+    }
+
+    /// One account must not move what others are given to where no clock is.
+    #[tokio::test]
+    async fn sessions_end_ahead_of_the_clock_below_at_and_above_the_most() {
+        let store: Arc<dyn Store> = Arc::new(inborn_store::SqliteStore::in_memory().unwrap());
+        let all = HostManagement::load(store, AccountId::new(1).unwrap()).await.unwrap();
+        let setting = all.of(AccountId::new(2).unwrap());
+        for (ahead, is_done) in [(119, true), (120, true), (121, false)] {
+            let last = || NOW.plus(ahead);
+            setting.set(Some("one".to_owned()), "arn".to_owned(), NOW, last).await.unwrap();
+            let done = setting.set(None, "arn".to_owned(), NOW, last).await;
+            assert_eq!(done.is_ok(), is_done, "{ahead}");
+        }
+        assert_eq!(all.issue_at(NOW), NOW.plus(121));
+        // What ends nothing may be changed as often as anybody likes.
+        setting.set(Some("path/one".to_owned()), "arn".to_owned(), NOW, || NOW.plus(500)).await.unwrap();
     }
 
     #[tokio::test]

@@ -617,6 +617,9 @@ impl RegionServer {
         self.sessions.look(now);
         self.audit.tidy(now);
         self.user_keys.tidy(now);
+        if let Err(error) = self.forget_quarantines_of_the_gone().await {
+            tracing::warn!(%error, "the quarantines of machines that are gone have to wait");
+        }
         let longest_life = inborn_credential::LIFE_MAX_SECONDS + inborn_credential::WINDOW_SECONDS;
         let forgotten = self.store.forget_cut_offs(now.minus(2 * longest_life)).await;
         let old = self.store.forget_inventory(now.minus(INVENTORY_KEPT_SECONDS)).await;

@@ -8,13 +8,16 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use inborn_credential::CutOffs;
-use inborn_identity::UnixTime;
-use inborn_store::{CutOff, CutOffScope, Instance, Quarantine, QuarantineScope, RecordedCutOff, Store, StoreError};
+use inborn_identity::{AccountId, UnixTime};
+use inborn_store::{
+    CutOff, CutOffScope, Instance, InstanceState, Quarantine, QuarantineScope, RecordedCutOff, Store, StoreError,
+};
 use tokio::sync::{Mutex, watch};
 
 use crate::{RegionServer, secrets};
 
-/// Quarantines at a time. Who has more to lock out has a host or an account to name.
+/// Machines of one account that may be in quarantine by their own names. Who has more to lock out has a host or an account to
+/// name: those are never refused, so that no account can use up what the region locks others out with.
 pub(crate) const QUARANTINES_MAX: usize = 10_000;
 /// How long after its beginning a machine may still be given something: until every server has heard, and then for as long as
 /// hosts are given credentials ahead of their time, which is 360 s.
@@ -30,8 +33,11 @@ const _: () = assert!(GIVEN_AFTER_SECONDS + CLOCKS_APART_SECONDS < CutOffs::AHEA
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum QuarantineError {
     /// There are as many as there may be.
-    #[error("there are {QUARANTINES_MAX} quarantines already: name the host or the account, or release some")]
+    #[error("the account has {QUARANTINES_MAX} machines in quarantine already: name the account, or release some")]
     TooMany,
+    /// The region's operators have put the account there: it is not the account's to change.
+    #[error("{0} was put into quarantine by the region's operators: only they can change that, and release it")]
+    NotYours(QuarantineScope),
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -55,6 +61,14 @@ fn is_of(scope: QuarantineScope, machine: &Instance) -> bool {
         QuarantineScope::Account(id) => machine.account == id,
         QuarantineScope::All => true,
     }
+}
+
+/// Whether an operator of this account may release what is in quarantine so, as far as it is the account's at all. What the
+/// region has against an account, who holds a key of the account must not undo.
+pub(crate) fn may_end(quarantine: &Quarantine, account: AccountId, region: AccountId) -> bool {
+    let by = quarantine.by.split(':').nth(4).and_then(|by| by.parse::<AccountId>().ok());
+    let is_of_account = matches!(quarantine.scope, QuarantineScope::Account(_));
+    account == region || !is_of_account || by == Some(account)
 }
 
 impl Quarantines {
@@ -116,13 +130,25 @@ impl RegionServer {
     }
 
     /// Puts machines into quarantine. When this has answered they are let in nowhere, and what they had open is closed.
-    pub(crate) async fn put_into_quarantine(&self, quarantine: Quarantine) -> Result<(), QuarantineError> {
+    pub(crate) async fn put_into_quarantine(
+        &self,
+        quarantine: Quarantine,
+        account: AccountId,
+    ) -> Result<(), QuarantineError> {
         let _turn = self.quarantines.turn.lock().await;
+        let scope = quarantine.scope;
         let list = self.quarantines.list.load_full();
-        if list.len() >= QUARANTINES_MAX && !list.contains_key(&quarantine.scope) {
+        let is_instance = matches!(scope, QuarantineScope::Instance(_));
+        if is_instance && !list.contains_key(&scope) && self.quarantined_of(&list, account) >= QUARANTINES_MAX {
             return Err(QuarantineError::TooMany);
         }
-        let scope = quarantine.scope;
+        if let QuarantineScope::Account(_) = scope {
+            // Another server may have put it there a moment ago.
+            let list = read(&*self.store).await?;
+            if list.get(&scope).is_some_and(|found| !may_end(found, account, self.identity().account)) {
+                return Err(QuarantineError::NotYours(scope));
+            }
+        }
         let outcome = self.store.put_quarantine(quarantine).await;
         if matches!(outcome, Ok(()) | Err(StoreError::Io(_) | StoreError::Closed)) {
             // After an error it may have been written all the same.
@@ -135,13 +161,52 @@ impl RegionServer {
         Ok(outcome?)
     }
 
-    /// Releases machines; gives whether they were in quarantine. What they had before has ended, and what a host may have
+    /// Machines of an account that are in quarantine by their own names.
+    fn quarantined_of(&self, list: &List, account: AccountId) -> usize {
+        if list.len() < QUARANTINES_MAX {
+            return 0;
+        }
+        let is_of = |scope: &&QuarantineScope| match scope {
+            QuarantineScope::Instance(id) => self.machines.get(*id).is_some_and(|machine| machine.account == account),
+            _ => false,
+        };
+        list.keys().filter(is_of).count()
+    }
+
+    /// Forgets the quarantines of machines that are gone for good.
+    pub(crate) async fn forget_quarantines_of_the_gone(&self) -> Result<(), StoreError> {
+        let _turn = self.quarantines.turn.lock().await;
+        let list = self.quarantines.list.load_full();
+        let mut is_changed = false;
+        for scope in list.keys() {
+            let QuarantineScope::Instance(id) = scope else { continue };
+            if self.machines.get(*id).is_some() {
+                continue;
+            }
+            let found = self.store.instance(*id).await?;
+            if found.is_none_or(|found| found.state == InstanceState::Terminated) {
+                is_changed |= self.store.end_quarantine(*scope, Vec::new()).await?;
+            }
+        }
+        if is_changed {
+            self.quarantines.set(read(&*self.store).await?);
+        }
+        Ok(())
+    }
+
+    /// Releases machines for an operator of `account`; gives whether they were in quarantine, and the account's to release. What they had before has ended, and what a host may have
     /// prepared for them when the quarantine began.
-    pub(crate) async fn release(&self, scope: QuarantineScope, now: UnixTime) -> Result<bool, StoreError> {
+    pub(crate) async fn release(
+        &self,
+        scope: QuarantineScope,
+        account: AccountId,
+        now: UnixTime,
+    ) -> Result<bool, StoreError> {
         let _turn = self.quarantines.turn.lock().await;
         // What another server has written a moment ago counts too.
         let list = read(&*self.store).await?;
-        let Some(quarantine) = list.get(&scope) else {
+        let region = self.identity().account;
+        let Some(quarantine) = list.get(&scope).filter(|found| may_end(found, account, region)) else {
             self.quarantines.set(list);
             return Ok(false);
         };

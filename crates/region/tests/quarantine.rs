@@ -219,9 +219,28 @@ async fn quarantines_below_at_and_above_the_most() {
     let store: Arc<dyn Store> = Arc::new(SqliteStore::in_memory().unwrap());
     let keys = tempfile::tempdir().unwrap();
     let key_source = KeySource::File(keys.path().join("epoch.key"));
+    // Whose they were nobody knows any more: they are in nobody's way.
+    for number in 0..3 {
+        let scope = QuarantineScope::Instance(id_of(0xfe, number));
+        let quarantine = Quarantine { scope, reason: String::new(), by: String::new(), since: NOW };
+        store.put_quarantine(quarantine).await.unwrap();
+    }
+    for thousand in 0..10_u64 {
+        let machine = |number| Instance {
+            id: id_of(0xff, number),
+            account: account(),
+            ami_launch_index: u32::try_from(number % 1000).unwrap(),
+            reservation_id: format!("r-{thousand:017x}"),
+            ..inborn_store::conformance::samples::bare(1)
+        };
+        let instances: Vec<Instance> = (thousand * 1000..thousand * 1000 + 1000).map(machine).collect();
+        let (reservation_id, client_token) = (instances[0].reservation_id.clone(), None);
+        let request =
+            LaunchRequest { account: account(), client_token, fingerprint: [0; 32], reservation_id, instances };
+        store.launch(request).await.unwrap();
+    }
     for number in 0..9_998_u64 {
-        let [a, b, c, d, e, f, g, h] = number.to_be_bytes();
-        let scope = QuarantineScope::Instance(InstanceId::from_bytes([0xff, a, b, c, d, e, f, g, h]));
+        let scope = QuarantineScope::Instance(id_of(0xff, number));
         let quarantine = Quarantine { scope, reason: String::new(), by: String::new(), since: NOW };
         store.put_quarantine(quarantine).await.unwrap();
     }
@@ -231,6 +250,64 @@ async fn quarantines_below_at_and_above_the_most() {
         assert_eq!(put(&running, &id.to_string()).await.status, status);
     }
     assert!(put(&running, &ids[2].to_string()).await.body.contains("<Code>QuarantineLimitExceeded</Code>"));
+    // Another account has its own, and what is wider is never refused.
+    let other = stranger(&running).await;
+    let launch = ec2("Action=RunInstances&ImageId=ami-12345678&MinCount=1&MaxCount=1");
+    let others = running.send(&other, &launch).await.body;
+    let others = between(&others, "<instanceId>", "</instanceId>");
+    let put_theirs = ec2(&format!("Action=Inborn.PutQuarantine&Subject.1={others}"));
+    assert_eq!(running.send(&other, &put_theirs).await.status, 200);
+    for subject in [OTHER, "*"] {
+        assert_eq!(put(&running, subject).await.status, 200, "{subject}");
+    }
+    let count = || async { running.region.store().quarantines().await.unwrap().len() };
+    assert_eq!(count().await, 10_000 + 3 + 1 + 2);
+    running.region.tidy().await;
+    assert_eq!(count().await, 10_000 + 1 + 2, "machines that are gone need none");
+}
+
+fn id_of(kind: u8, number: u64) -> InstanceId {
+    let [a, b, c, d, e, f, g, h] = number.to_be_bytes();
+    InstanceId::from_bytes([kind, a, b, c, d, e, f, g, h])
+}
+
+const OTHER: &str = "210987654321";
+
+/// An operator of another account.
+async fn stranger(running: &Running) -> Signer {
+    let owner = running.operator();
+    let made = ec2(&format!("Action=Inborn.CreateAccount&AccountId={OTHER}&Name=other"));
+    assert_eq!(running.send(&owner, &made).await.status, 200);
+    let made = ec2(&format!("Action=Inborn.CreateOperator&AccountId={OTHER}&Name=stranger"));
+    let made = running.send(&owner, &made).await.body;
+    Signer {
+        access_key_id: between(&made, "<accessKeyId>", "</accessKeyId>").to_owned(),
+        secret: between(&made, "<secretAccessKey>", "</secretAccessKey>").to_owned(),
+        token: None,
+    }
+}
+
+/// What the region has against an account, a stolen key of the account must not undo; what the account did itself, it may.
+#[tokio::test]
+async fn an_account_in_quarantine_by_the_region_cannot_release_itself() {
+    let running = start().await;
+    let other = stranger(&running).await;
+    let (put_it, end_it) = (
+        ec2(&format!("Action=Inborn.PutQuarantine&Subject.1={OTHER}")),
+        ec2(&format!("Action=Inborn.EndQuarantine&Subject.1={OTHER}")),
+    );
+    for call in [&put_it, &put_it, &end_it] {
+        assert_eq!(running.send(&other, call).await.status, 200, "its own");
+    }
+    assert_eq!(put(&running, OTHER).await.status, 200);
+    for call in [&put_it, &end_it] {
+        let reply = running.send(&other, call).await;
+        assert_eq!(reply.status, 400);
+        assert!(reply.body.contains("only they can change that"), "{}", reply.body);
+    }
+    assert!(running.send(&other, &ec2("Action=Inborn.DescribeQuarantines")).await.body.contains(OTHER), "it sees why");
+    assert_eq!(end(&running, OTHER).await.status, 200);
+    assert_eq!(end(&running, OTHER).await.status, 400, "it was released");
 }
 
 /// Of a write of which nobody knows whether it took effect, what ends access is believed.

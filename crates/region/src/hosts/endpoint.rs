@@ -113,9 +113,7 @@ impl HostsEndpoint {
         let host = self.caller_soon(peer).await?;
         // Of a server that may not know of an eviction, no host gets anything.
         let now = self.region.now();
-        if self.region.fleet().is_some_and(|fleet| fleet.stale_for(now).is_some()) {
-            return Err(unavailable());
-        }
+        self.check_heard()?;
         let Ok(_turn) = self.region.hosts.turns(host.id).try_acquire_owned() else {
             return Err(refuse(RefusalCode::Busy, "this host asks too much at once: again a little later"));
         };
@@ -169,7 +167,13 @@ impl HostsEndpoint {
         }
     }
 
+    /// Neither from one that does not hear the others, nor from one whose store was put back.
+    fn check_heard(&self) -> Answer<()> {
+        if self.region.is_stale() { Err(unavailable()) } else { Ok(()) }
+    }
+
     async fn join(&self, body: Incoming, peer: &Peer) -> Answer<Joined> {
+        self.check_heard()?;
         // Read before it has a place: who sends it slowly keeps nobody out.
         let Join { secret, name, public_key } = read(body, SMALL_BYTES_MAX).await?;
         let Ok(_place) = self.joins.try_acquire() else {
@@ -219,6 +223,7 @@ impl HostsEndpoint {
         let mut changed = self.region.hosts.watch(self.caller(peer)?.id);
         loop {
             let host = self.caller(peer)?;
+            self.check_heard()?;
             changed.mark_unchanged();
             let difference = self.difference(&host, asked);
             if !difference.changed.is_empty() || !difference.gone.is_empty() {
@@ -331,6 +336,7 @@ impl HostsEndpoint {
         };
         // It may have been evicted while that was done.
         self.caller(peer)?;
+        self.check_heard()?;
         let document = String::from_utf8(document.to_vec()).map_err(|_| unavailable())?;
         Ok(DocumentSigned { document, signature: signed.signature, pkcs7: signed.pkcs7 })
     }

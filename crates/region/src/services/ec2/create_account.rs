@@ -25,6 +25,8 @@ pub(super) fn run(call: Call<'_>) -> Outcome<'_> {
         }
         let defaults = Change::read_if_any(&root)?;
         request::finish(call.parameters)?;
+        // Another server may have made it a moment ago, with defaults that are not to be changed by a refused call.
+        call.region.accounts().hear().await.map_err(refusal::of_store)?;
         if call.region.accounts().all().iter().any(|known| known.id == id) {
             return Err(account::of_error(AccountError::Exists(id)));
         }

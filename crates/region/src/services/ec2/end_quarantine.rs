@@ -1,20 +1,26 @@
 //! `Inborn.EndQuarantine`: machines are given credentials again; what they had before has ended for good.
 
-use inborn_store::QuarantineScope;
-
 use super::{quarantine, refusal, request, shape};
 use crate::operation::{Call, Outcome, Reply};
+use crate::quarantine::{QuarantineError, may_end};
 
 pub(super) fn run(call: Call<'_>) -> Outcome<'_> {
     Box::pin(async move {
         let scopes = quarantine::subjects(call.parameters)?;
         request::finish(call.parameters)?;
-        let mine: Vec<QuarantineScope> = quarantine::of_caller(&call).iter().map(|found| found.scope).collect();
-        if let Some(other) = scopes.iter().find(|scope| !mine.contains(scope)) {
-            return Err(refusal::invalid_value(format!("{other} is not in quarantine")));
+        let (account, region) = (call.caller.principal.account(), call.region.identity().account);
+        let mine = quarantine::of_caller(&call);
+        for scope in &scopes {
+            match mine.iter().find(|found| found.scope == *scope) {
+                None => return Err(refusal::invalid_value(format!("{scope} is not in quarantine"))),
+                Some(found) if !may_end(found, account, region) => {
+                    return Err(refusal::invalid_value(QuarantineError::NotYours(*scope).to_string()));
+                }
+                Some(_) => {}
+            }
         }
         for scope in &scopes {
-            if !call.region.release(*scope, call.now).await.map_err(refusal::of_store)? {
+            if !call.region.release(*scope, account, call.now).await.map_err(refusal::of_store)? {
                 return Err(refusal::invalid_value(format!("{scope} is not in quarantine")));
             }
         }

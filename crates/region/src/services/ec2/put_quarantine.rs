@@ -23,7 +23,7 @@ pub(super) fn run(call: Call<'_>) -> Outcome<'_> {
         for scope in &scopes {
             let by = call.caller.principal.arn();
             let quarantine = Quarantine { scope: *scope, reason: reason.to_owned(), by, since: call.now };
-            call.region.put_into_quarantine(quarantine).await.map_err(refused)?;
+            call.region.put_into_quarantine(quarantine, call.caller.principal.account()).await.map_err(refused)?;
         }
         let answer = shape::done("Inborn.PutQuarantine", call.request_id);
         Ok(Reply { answer, response_elements: quarantine::subject_set(&scopes) })
@@ -35,6 +35,7 @@ fn refused(error: QuarantineError) -> Problem {
         error @ QuarantineError::TooMany => {
             Problem::Service { status: 400, code: "QuarantineLimitExceeded", message: error.to_string() }
         }
+        error @ QuarantineError::NotYours(_) => refusal::invalid_value(error.to_string()),
         QuarantineError::Store(error) => refusal::of_store(error),
     }
 }

@@ -263,7 +263,7 @@ pub(super) fn of_store(error: StoreError) -> Problem {
 
 pub(super) fn of_setting(error: SettingError) -> Problem {
     match error {
-        SettingError::Changed => too_many_updates(),
+        SettingError::Changed | SettingError::TooOften => too_many_updates(),
         SettingError::Store(error) => of_store(error),
     }
 }
