@@ -14,7 +14,7 @@ use inborn_store::conformance::fill;
 use inborn_store::conformance::samples::{LAUNCHED_AT, bare, id, launch};
 use inborn_store::dump::{
     Cell, CellKind, DumpError, DumpFile, FrameReader, FrameWriter, Loading, MAGIC, NOT_DUMPED, Part, ROW_BYTES_MAX,
-    Snapshot, TABLES, TableSummary, copy, digests, dump, load,
+    Snapshot, TABLES, TableSummary, copy, copy_if, digests, dump, load,
 };
 use inborn_store::{Conflict, SqliteLoading, SqliteSnapshot, SqliteStore, Store, StoreError, check};
 use rusqlite::Connection;
@@ -316,6 +316,46 @@ async fn what_is_not_committed_was_never_there() {
     copy(&mut from, Box::new(SqliteLoading::begin(&second).unwrap())).await.unwrap();
     assert!(!directory.path().join("b.db.restoring").exists());
     assert_eq!(digests_of(&second).await, digests_of(&first).await);
+}
+
+/// Who may not commit has changed nothing; asked once all has arrived.
+#[tokio::test]
+async fn a_copy_is_made_only_if_it_may_be() {
+    let directory = tempfile::tempdir().unwrap();
+    let [first, second] = ["a.db", "b.db"].map(|name| directory.path().join(name));
+    filled(&first).await;
+    let mut from = SqliteSnapshot::open(&first).unwrap();
+    let begin = || Box::new(SqliteLoading::begin(&second).unwrap());
+    let unfinished = directory.path().join("b.db.restoring");
+    let no = async {
+        assert!(unfinished.exists() && !second.exists());
+        Err(DumpError::Damaged)
+    };
+    assert!(matches!(copy_if(&mut from, begin(), no).await, Err(DumpError::Damaged)));
+    assert!(!unfinished.exists() && !second.exists());
+    copy_if(&mut from, begin(), async { Ok::<_, DumpError>(()) }).await.unwrap();
+    assert_eq!(digests_of(&second).await, digests_of(&first).await);
+}
+
+/// A link to a store is that store, and nothing is made through one.
+#[tokio::test]
+async fn a_link_is_what_it_leads_to() {
+    let directory = tempfile::tempdir().unwrap();
+    let [store, link, none, dangling] =
+        ["a.db", "link.db", "none.db", "dangling.db"].map(|name| directory.path().join(name));
+    std::os::unix::fs::symlink(&store, &link).unwrap();
+    std::os::unix::fs::symlink(&none, &dangling).unwrap();
+    let opened = SqliteStore::open(&store).unwrap();
+    assert!(matches!(SqliteStore::open(&link), Err(StoreError::InUse(_))));
+    assert!(matches!(SqliteSnapshot::open_alone(&link), Err(StoreError::InUse(_))));
+    opened.close().await.unwrap();
+    SqliteStore::open(&link).unwrap().close().await.unwrap();
+    for link in [&link, &dangling] {
+        let refused = SqliteLoading::begin(link).err().unwrap();
+        assert!(refused.to_string().contains("is a symbolic link"), "{refused}");
+    }
+    assert!(SqliteStore::open(&dangling).is_err());
+    assert_eq!(names(directory.path()), ["a.db", "a.db.lock", "dangling.db", "link.db"]);
 }
 
 async fn faults(path: &Path) -> Vec<String> {

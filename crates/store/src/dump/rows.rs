@@ -153,8 +153,27 @@ async fn must_be_empty(to: &mut dyn Loading) -> Result<(), StoreError> {
 ///
 /// # Errors
 /// Either store's; `Conflict`: the other one is not empty; `Differs`.
-pub async fn copy(from: &mut dyn Snapshot, mut to: Box<dyn Loading>) -> Result<Vec<TableSummary>, DumpError> {
-    must_be_empty(&mut *to).await?;
+pub async fn copy(from: &mut dyn Snapshot, to: Box<dyn Loading>) -> Result<Vec<TableSummary>, DumpError> {
+    copy_if(from, to, core::future::ready(Ok(()))).await
+}
+
+/// As [`copy`], and asks before the commit whether it may be; where not, nobody opens the other store.
+///
+/// # Errors
+/// As [`copy`]; that of `may_commit`.
+pub async fn copy_if<E: From<DumpError>>(
+    from: &mut dyn Snapshot,
+    mut to: Box<dyn Loading>,
+    may_commit: impl core::future::Future<Output = Result<(), E>>,
+) -> Result<Vec<TableSummary>, E> {
+    let sent = send(from, &mut *to).await?;
+    may_commit.await?;
+    to.commit().await.map_err(DumpError::from)?;
+    Ok(sent)
+}
+
+async fn send(from: &mut dyn Snapshot, to: &mut dyn Loading) -> Result<Vec<TableSummary>, DumpError> {
+    must_be_empty(to).await?;
     let mut sent = Vec::new();
     for table in TABLES {
         let (mut tally, mut pages) = (Tally::new(table), Pages::of(table));
@@ -164,8 +183,7 @@ pub async fn copy(from: &mut dyn Snapshot, mut to: Box<dyn Loading>) -> Result<V
         }
         sent.push(tally.end());
     }
-    compare(&mut *to, &sent).await?;
-    to.commit().await?;
+    compare(to, &sent).await?;
     Ok(sent)
 }
 

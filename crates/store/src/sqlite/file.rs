@@ -25,7 +25,16 @@ const CACHE_KIB: i64 = 1024;
 /// Takes the lock that keeps a second writer out. A file of its own: closing any descriptor of the database file would
 /// drop the locks that SQLite holds on it.
 pub(super) fn lock(path: &Path) -> Outcome<File> {
-    let mut name = OsString::from(path);
+    // SQLite follows links too: whichever name a file is opened by, it is one file and has one lock.
+    let real = match fs::canonicalize(path) {
+        Ok(real) => real,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            must_be_no_link(path)?;
+            path.to_owned()
+        }
+        Err(error) => return Err(at(path, &error)),
+    };
+    let mut name = OsString::from(real);
     name.push(".lock");
     let name = PathBuf::from(name);
     let file = OpenOptions::new().create(true).truncate(false).write(true).mode(MODE).open(&name);
@@ -43,6 +52,23 @@ pub(super) fn create(path: &Path) -> Outcome<()> {
     let file = opened.map_err(|error| at(path, &error))?;
     file.set_permissions(fs::Permissions::from_mode(MODE)).map_err(|error| at(path, &error))?;
     sync_directory(path)
+}
+
+/// Makes a file that is not there, with mode 0600: what is there, a link too, is refused.
+pub(super) fn create_new(path: &Path) -> Outcome<()> {
+    let made = OpenOptions::new().create_new(true).write(true).mode(MODE).open(path);
+    made.map(drop).map_err(|error| at(path, &error))?;
+    sync_directory(path)
+}
+
+/// Refuses a symbolic link: what is made by that name would replace the link, or be made where it leads.
+pub(super) fn must_be_no_link(path: &Path) -> Outcome<()> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.is_symlink() => {
+            Err(StoreError::Io(format!("{} is a symbolic link: name the file itself", path.display())))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A new file whose directory entry is lost in a power cut is lost with all that was acknowledged.
@@ -157,6 +183,19 @@ mod tests {
 
     fn get<T: rusqlite::types::FromSql>(connection: &Connection, name: &str) -> T {
         connection.pragma_query_value(None, name, |row| row.get(0)).unwrap()
+    }
+
+    /// Whoever finds a name free and makes a link there leads nobody elsewhere.
+    #[test]
+    fn new_files_are_new() {
+        let directory = tempfile::tempdir().unwrap();
+        let [link, other] = ["link", "other"].map(|name| directory.path().join(name));
+        std::os::unix::fs::symlink(&other, &link).unwrap();
+        assert!(create_new(&link).is_err());
+        assert!(!other.exists());
+        create_new(&other).unwrap();
+        assert_eq!(fs::metadata(&other).unwrap().permissions().mode() & 0o777, MODE);
+        assert!(create_new(&other).is_err());
     }
 
     /// What durability rests on. 2 is FULL: the log is flushed at each commit.

@@ -29,6 +29,7 @@ impl SqliteLoading {
     /// # Errors
     /// `InUse`, `Conflict`, `Newer`, `Foreign`, `Full`, `Io`.
     pub fn begin(path: &Path) -> Result<Self, StoreError> {
+        file::must_be_no_link(path)?;
         let lock = file::lock(path)?;
         if path.exists() {
             must_be_empty(path)?;
@@ -37,7 +38,7 @@ impl SqliteLoading {
         for name in with_logs(&unfinished) {
             remove(&name)?;
         }
-        file::create(&unfinished)?;
+        file::create_new(&unfinished)?;
         let mut connection = file::connect_to_fill(&unfinished)?;
         schema::migrate(&mut connection)?;
         fault::run(&connection, "BEGIN IMMEDIATE")?;
