@@ -104,14 +104,23 @@ impl PostgresLoading {
         schema::migrate(&client).await?;
         let client = Object::take(client);
         // Before anything is marked: what is in use must stay so.
-        for table in TABLES {
-            if count(&client, table.count()).await? > 0 {
-                return Err(Conflict::NotEmpty(table.name).into());
-            }
+        must_be_empty(&client).await?;
+        let before = usable_from(&client).await?;
+        if !exchange(&client, before, HALF_RESTORED.into()).await? {
+            // Another restore has begun or ended within this moment: whether anything is there has to be asked anew.
+            return Err(StoreError::Unavailable(
+                "another restore is under way: begin again when it has ended".to_owned(),
+            ));
         }
-        let sql = format!("UPDATE schema_version SET usable_from = {HALF_RESTORED} WHERE one = 1");
-        run(&client, &sql).await?;
         run(&client, "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ WRITE").await?;
+        // Again, since somebody may have begun to use it before it was marked: that one must be able to go on.
+        if let Err(error) = must_be_empty(&client).await {
+            run(&client, "ROLLBACK").await?;
+            if before != i64::from(HALF_RESTORED) {
+                exchange(&client, HALF_RESTORED.into(), before).await?;
+            }
+            return Err(error);
+        }
         Ok(Self { client })
     }
 
@@ -188,6 +197,27 @@ async fn count(client: &ClientWrapper, sql: String) -> Result<u64, StoreError> {
     let row = client.query_one(&sql, &[]).await.map_err(of_statement)?;
     let count: i64 = row.try_get(0).map_err(of_statement)?;
     u64::try_from(count).map_err(|_| StoreError::Corrupt("a count".to_owned()))
+}
+
+async fn must_be_empty(client: &ClientWrapper) -> Result<(), StoreError> {
+    for table in TABLES {
+        if count(client, table.count()).await? > 0 {
+            return Err(Conflict::NotEmpty(table.name).into());
+        }
+    }
+    Ok(())
+}
+
+/// The oldest version whose programs may use the database, as it stands there.
+async fn usable_from(client: &ClientWrapper) -> Result<i64, StoreError> {
+    let row = client.query_one("SELECT usable_from FROM schema_version WHERE one = 1", &[]).await;
+    row.and_then(|row| row.try_get(0)).map_err(of_statement)
+}
+
+/// Puts another one in its place, if nobody else has; gives whether it did.
+async fn exchange(client: &ClientWrapper, from: i64, to: i64) -> Result<bool, StoreError> {
+    let sql = "UPDATE schema_version SET usable_from = $2 WHERE one = 1 AND usable_from = $1";
+    Ok(client.execute(sql, &[&from, &to]).await.map_err(of_statement)? == 1)
 }
 
 async fn run(client: &ClientWrapper, sql: &str) -> Result<(), StoreError> {

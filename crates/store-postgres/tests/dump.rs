@@ -182,6 +182,30 @@ async fn what_broke_off_is_opened_by_nobody() {
     assert!(matches!(PostgresSnapshot::open(&cluster.database()).await.err(), Some(StoreError::Absent(_))));
 }
 
+/// Somebody begins to use the database after it was found empty and before it is marked: refused, and that one goes on.
+#[tokio::test]
+async fn who_came_first_goes_on() {
+    let Some(cluster) = common::cluster() else { return };
+    let url = cluster.database();
+    PostgresStore::open(&url).await.unwrap().close().await.unwrap();
+    let usable_from = || cluster.sql(&url, "SELECT usable_from FROM schema_version");
+    let before = usable_from();
+    cluster.sql(
+        &url,
+        "CREATE FUNCTION come_first() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+         INSERT INTO settings (name, value) VALUES ('first', 'x'); RETURN NEW; END $$",
+    );
+    cluster.sql(
+        &url,
+        "CREATE TRIGGER come_first BEFORE UPDATE ON schema_version FOR EACH ROW \
+         WHEN (NEW.usable_from = 4000000000) EXECUTE FUNCTION come_first()",
+    );
+    assert_eq!(PostgresLoading::begin(&url).await.err(), Some(Conflict::NotEmpty("settings").into()));
+    assert_eq!(cluster.sql(&url, "SELECT name FROM settings"), "first", "it came in between");
+    assert_eq!(usable_from(), before);
+    PostgresStore::open(&url).await.unwrap();
+}
+
 /// Two that restore into one database at once: one of them comes to its end, and all that is there is its own.
 #[tokio::test]
 async fn one_of_two_restores_wins() {

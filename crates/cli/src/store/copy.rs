@@ -16,20 +16,24 @@ pub(super) async fn copy(arguments: &Copy) -> anyhow::Result<()> {
     ensure!(from != to, "--from and --to are the same store: name two");
     let mut snapshot = alone(&from).await.with_context(|| format!("cannot read {}", from.shown()))?;
     let loading = to.loading().await.with_context(|| format!("cannot fill {}", to.shown()))?;
-    let tables = inborn_store::dump::copy(&mut *snapshot, loading).await?;
-    // Of a database no lock can be had: who has begun since has written what is not in the copy.
-    if let StoreUrl::Postgres(_) = from {
-        let store = from.open_to_read().await?;
-        no_server_runs(&*store).await.context(
-            "a server began to run while the store was copied, and what it wrote since may be missing in the copy: make an \
-             empty one and copy again",
-        )?;
-        store.close().await?;
-    }
+    let tables = inborn_store::dump::copy_if(&mut *snapshot, loading, nobody_came(&from)).await?;
     let count = tables.iter().map(|table| table.rows).sum();
     let mut out = std::io::stdout().lock();
     writeln!(out, "{} of {} are in {}, and were read there as they are", rows(count), from.shown(), to.shown())?;
     writeln!(out, "From now on use the other store alone: start no server on {} again", from.shown())?;
+    Ok(())
+}
+
+/// Of a database no lock can be had: who has begun since has written what is not in the copy.
+async fn nobody_came(from: &StoreUrl) -> anyhow::Result<()> {
+    if let StoreUrl::Postgres(_) = from {
+        let store = from.open_to_read().await?;
+        no_server_runs(&*store).await.context(
+            "a server began to run while the store was copied, and what it wrote since would be missing in the copy, which \
+             was not made",
+        )?;
+        store.close().await?;
+    }
     Ok(())
 }
 

@@ -15,10 +15,11 @@ use crate::store_url::StoreUrl;
 pub(super) async fn restore(arguments: &Restore) -> anyhow::Result<()> {
     let url = arguments.which.url()?;
     let place = arguments.file.display();
-    let open = || File::open(&arguments.file).with_context(|| format!("cannot read {place}"));
+    // One file all along, whatever is put at its place meanwhile.
+    let opened = File::open(&arguments.file).with_context(|| format!("cannot read {place}"))?;
     // Once to the end before anything is begun: what no store can hold is found here, and so is how far it has come.
     let mut mark = None;
-    let file = DumpFile::open(open()?).with_context(|| format!("cannot restore {place}"))?;
+    let file = DumpFile::open(&opened).with_context(|| format!("cannot restore {place}"))?;
     let about = file.about().clone();
     file.look_through(|table, row| {
         if let ("settings", [Cell::Text(name), Cell::Bytes(value)]) = (table, row.as_slice())
@@ -34,7 +35,7 @@ pub(super) async fn restore(arguments: &Restore) -> anyhow::Result<()> {
     {
         directory::make_private(parent)?;
     }
-    let mut file = DumpFile::open(open()?).with_context(|| format!("cannot restore {place}"))?;
+    let mut file = DumpFile::open(&opened).with_context(|| format!("cannot restore {place}"))?;
     let tables = load(file.frames(), url.loading().await?).await.with_context(|| format!("cannot restore {place}"))?;
     let count = tables.iter().map(|table| table.rows).sum();
     let mut out = std::io::stdout().lock();
