@@ -19,6 +19,8 @@
 pub(crate) mod index;
 mod mark;
 #[cfg(test)]
+mod mended_tests;
+#[cfg(test)]
 mod tests;
 
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -64,6 +66,18 @@ pub(crate) struct Deliverer {
     failures: u32,
     retry_at: Option<Instant>,
     retired_at: Option<UnixTime>,
+    /// Days whose lists cannot be read. Each is told of once.
+    damaged: BTreeSet<PathBuf>,
+}
+
+/// Files that no list names.
+struct Undelivered {
+    /// The first ones, by their jobs.
+    found: BTreeSet<(u64, PathBuf)>,
+    /// Whether there are no more.
+    is_all: bool,
+    /// The first job that has files on a day whose list cannot be read. The mark stays before it.
+    blocked: Option<u64>,
 }
 
 /// A day as retention sees it.
@@ -81,8 +95,10 @@ impl Deliverer {
         is_closing: Arc<AtomicBool>,
         mark: Option<&Mark>,
     ) -> io::Result<Self> {
-        let job = mark.map_or(0, |mark| mark.job);
-        let one = Self {
+        // A directory that was restored file by file may have a mark that is ahead of its jobs. Their numbers are given again.
+        let done = shelf.snapshot().job;
+        let job = mark.map_or(0, |mark| mark.job.min(done));
+        let mut one = Self {
             directory,
             settings,
             key,
@@ -94,7 +110,11 @@ impl Deliverer {
             failures: 0,
             retry_at: None,
             retired_at: None,
+            damaged: BTreeSet::new(),
         };
+        if mark.is_some_and(|mark| mark.job > done) {
+            one.mark(job)?;
+        }
         one.count_waiting()?;
         Ok(one)
     }
@@ -148,6 +168,35 @@ impl Deliverer {
         Mark { bucket: self.bucket.address().into(), job }.write(&self.directory)
     }
 
+    /// Everything up to a job is delivered. Which bucket it is in is written down only once that has something.
+    fn advance(&mut self, job: u64) -> io::Result<()> {
+        if job > self.job {
+            self.job = job;
+            if self.is_marked {
+                self.mark(job)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The list of a day; `None` if it cannot be read. That costs nothing of the other days.
+    fn list(&mut self, day: &Path) -> Option<Vec<Entry>> {
+        match index::read(day) {
+            Ok(entries) => {
+                self.damaged.remove(day);
+                Some(entries)
+            }
+            Err(error) => {
+                if self.damaged.insert(day.to_owned()) {
+                    tracing::error!(day = %day.display(), %error,
+                        "what of a day is in the bucket cannot be told: nothing of it is delivered or removed until its list is mended");
+                    self.shelf.tally.unreadable(1);
+                }
+                None
+            }
+        }
+    }
+
     fn deliver(&mut self) -> io::Result<()> {
         loop {
             let done = self.shelf.snapshot().job;
@@ -155,7 +204,8 @@ impl Deliverer {
                 self.shelf.nothing_waits(done);
                 return Ok(());
             }
-            let (found, is_all) = self.undelivered(done)?;
+            let Undelivered { found, is_all, blocked } = self.undelivered(done)?;
+            let free = blocked.map_or(done, |job| job.saturating_sub(1));
             let last = found.last().map_or(done, |(job, _)| *job);
             let mut jobs: BTreeMap<u64, Vec<PathBuf>> = BTreeMap::new();
             for (job, path) in found {
@@ -167,28 +217,29 @@ impl Deliverer {
                 }
                 // Of the last one there may be files that were not looked at.
                 if is_all || job < last {
-                    self.job = job;
-                    self.mark(job)?;
+                    self.advance(job.min(free))?;
                 }
             }
             if is_all {
-                self.job = done;
-                self.mark(done)?;
+                self.advance(free)?;
+                if blocked.is_some() {
+                    return Ok(());
+                }
             }
         }
     }
 
-    /// The first files that no list names, by their jobs, and whether there are no more.
-    fn undelivered(&self, done: u64) -> io::Result<(BTreeSet<(u64, PathBuf)>, bool)> {
-        let mut found = BTreeSet::new();
-        let mut is_all = true;
+    fn undelivered(&mut self, done: u64) -> io::Result<Undelivered> {
+        let (mut found, mut is_all, mut blocked) = (BTreeSet::new(), true, None::<u64>);
         for day in layout::directories(&self.directory, &|_| true, &|_| true)? {
             let mut waiting = layout::files(&day.path)?;
             waiting.retain(|(job, _)| *job > self.job && *job <= done);
-            if waiting.is_empty() {
+            let Some((first, _)) = waiting.first() else { continue };
+            let Some(entries) = self.list(&day.path) else {
+                blocked = Some(blocked.map_or(*first, |job| job.min(*first)));
                 continue;
-            }
-            let listed: BTreeSet<_> = index::read(&day.path)?.into_iter().map(|entry| entry.name).collect();
+            };
+            let listed: BTreeSet<_> = entries.into_iter().map(|entry| entry.name).collect();
             for (job, path) in waiting {
                 if listed.contains(name(&path)) {
                     continue;
@@ -200,7 +251,7 @@ impl Deliverer {
                 }
             }
         }
-        Ok((found, is_all))
+        Ok(Undelivered { found, is_all, blocked })
     }
 
     /// Puts files into the bucket and on the lists; `false` if it was interrupted. What was done before an error is kept.
@@ -213,7 +264,8 @@ impl Deliverer {
                 break;
             }
             match self.put(path) {
-                Ok(entry) => done.entry(path.parent().unwrap_or(path)).or_default().extend(entry),
+                Ok(Some(entry)) => done.entry(path.parent().unwrap_or(path)).or_default().push(entry),
+                Ok(None) => {}
                 Err(error) => {
                     outcome = Err(error);
                     break;
@@ -259,12 +311,19 @@ impl Deliverer {
         path.strip_prefix(&self.directory).unwrap_or(path).to_string_lossy().into_owned()
     }
 
-    fn count_waiting(&self) -> io::Result<()> {
+    fn count_waiting(&mut self) -> io::Result<()> {
         let done = self.shelf.snapshot().job;
         let (mut count, mut bytes) = (0, 0);
         for day in layout::directories(&self.directory, &|_| true, &|_| true)? {
-            for (job, path) in layout::files(&day.path)? {
-                if job > self.job && job <= done {
+            let mut files = layout::files(&day.path)?;
+            files.retain(|(job, _)| *job > self.job && *job <= done);
+            if files.is_empty() {
+                continue;
+            }
+            // While the mark is held up, later jobs are on the lists already.
+            let entries = self.list(&day.path).unwrap_or_default();
+            for (_, path) in files {
+                if entries.iter().all(|entry| *entry.name != *name(&path)) {
                     count += 1;
                     bytes += length(&path);
                 }
@@ -275,52 +334,54 @@ impl Deliverer {
     }
 
     /// Removes what is older, or more, than the settings allow, and local copies that there is no room for.
-    fn retire(&self, now: UnixTime) -> io::Result<()> {
+    fn retire(&mut self, now: UnixTime) -> io::Result<()> {
         let mut days = Vec::new();
-        let mut failed = Ok(());
         for day in layout::directories(&self.directory, &|_| true, &|_| true)? {
             let is_old = now >= day.day.end() && now.since(day.day.end()) >= self.settings.retention_seconds;
-            match index::read(&day.path) {
-                Ok(entries) => days.push(Kept { day, entries, is_old }),
-                Err(error) => {
-                    tracing::error!(%error, "what of a day is in the bucket cannot be told: nothing of it is removed");
-                    failed = Err(error);
-                }
+            if let Some(entries) = self.list(&day.path) {
+                days.push(Kept { day, entries, is_old });
             }
         }
         days.sort_by(|one, other| (one.day.day, &one.day.path).cmp(&(other.day.day, &other.day.path)));
         let staying = days.iter().flat_map(|kept| &kept.entries).filter(|entry| !entry.is_going);
         let mut total: u64 = staying.map(|entry| entry.length).sum();
-        for kept in &mut days {
-            self.let_go(kept, &mut total)?;
-        }
-        self.evict(&days)?;
+        // This only removes: on a full disk it makes the room for the lists.
+        let mut failed = self.evict(&days);
+        days.retain_mut(|kept| {
+            // Nothing is removed from the bucket that no list says is going.
+            self.let_go(kept, &mut total).map_err(|error| keep_first(&mut failed, error)).is_ok()
+        });
         for kept in &mut days {
             if self.is_closing() {
                 break;
             }
-            self.delete(kept)?;
+            if let Err(error) = self.delete(kept) {
+                return failed.and(Err(error));
+            }
         }
         failed
     }
 
     /// Says what of a day is to go, and removes that from the local disk.
     fn let_go(&self, kept: &mut Kept, total: &mut u64) -> io::Result<()> {
-        let mut gone = Vec::new();
+        let mut is_changed = false;
         for entry in kept.entries.iter_mut().filter(|entry| !entry.is_going) {
             if kept.is_old || *total > self.settings.parquet_bytes_max {
                 entry.is_going = true;
                 *total = total.saturating_sub(entry.length);
-                gone.push(entry.name.clone());
+                is_changed = true;
             }
         }
-        if !gone.is_empty() {
+        if is_changed {
             index::write(&kept.day.path, &kept.entries)?;
         }
+        // Also what was said before a crash.
+        let going = kept.entries.iter().filter(|entry| entry.is_going);
+        let gone: BTreeSet<_> = going.map(|entry| entry.name.clone()).collect();
         let local = if kept.is_old || !gone.is_empty() { layout::files(&kept.day.path)? } else { Vec::new() };
         let done = self.shelf.snapshot().job;
         for (job, path) in local {
-            let is_listed = gone.iter().any(|name| **name == *self::name(&path));
+            let is_listed = gone.contains(name(&path));
             // What a job that is not done has made is that job's.
             if is_listed || (kept.is_old && job <= done) {
                 let bytes = length(&path);
@@ -338,9 +399,14 @@ impl Deliverer {
     fn evict(&self, days: &[Kept]) -> io::Result<()> {
         let mut local = Vec::new();
         let mut total = 0;
+        let mut failed = Ok(());
         for kept in days {
             let listed: BTreeSet<&str> = kept.entries.iter().map(|entry| &*entry.name).collect();
-            for (_, path) in layout::files(&kept.day.path)? {
+            let files = layout::files(&kept.day.path).unwrap_or_else(|error| {
+                keep_first(&mut failed, error);
+                Vec::new()
+            });
+            for (_, path) in files {
                 total += length(&path);
                 if listed.contains(name(&path)) {
                     local.push(path);
@@ -352,10 +418,12 @@ impl Deliverer {
                 break;
             }
             let bytes = length(&path);
-            files::remove(&path)?;
-            total = total.saturating_sub(bytes);
+            match files::remove(&path) {
+                Ok(()) => total = total.saturating_sub(bytes),
+                Err(error) => keep_first(&mut failed, error),
+            }
         }
-        Ok(())
+        failed
     }
 
     /// Removes from the bucket what is to go, and then from the list.
@@ -378,6 +446,13 @@ impl Deliverer {
             index::write(&kept.day.path, &kept.entries)?;
         }
         outcome
+    }
+}
+
+/// What went wrong first is what is told.
+fn keep_first(failed: &mut io::Result<()>, error: io::Error) {
+    if failed.is_ok() {
+        *failed = Err(error);
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{AppendError, Event, Lake, OpenError, Order, Query, Waiting};
 const DAY: u64 = 24 * 3600;
 
 #[derive(Debug, Default)]
-struct Memory {
+pub(super) struct Memory {
     state: Mutex<State>,
 }
 
@@ -26,6 +26,8 @@ struct State {
     calls_left: Option<u32>,
     /// What fails has happened all the same: its answer was lost.
     has_happened: bool,
+    /// Objects that are missing are forbidden.
+    may_not_list: bool,
     puts: u32,
     gets: u32,
     /// Puts over something else.
@@ -53,7 +55,7 @@ impl Memory {
         (state.calls_left, state.has_happened) = (calls, has_happened);
     }
 
-    fn keys(&self) -> Vec<String> {
+    pub(super) fn keys(&self) -> Vec<String> {
         self.state.lock().unwrap().objects.keys().cloned().collect()
     }
 }
@@ -80,7 +82,8 @@ impl Bucket for Memory {
         let mut state = self.state.lock().unwrap();
         state.gets += 1;
         state.call().1?;
-        let object = state.objects.get(key).ok_or(io::ErrorKind::NotFound)?;
+        let missing = if state.may_not_list { io::ErrorKind::PermissionDenied } else { io::ErrorKind::NotFound };
+        let object = state.objects.get(key).ok_or(missing)?;
         let range = usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap();
         object.get(range).map(Bytes::copy_from_slice).ok_or(io::ErrorKind::UnexpectedEof.into())
     }
@@ -95,25 +98,25 @@ impl Bucket for Memory {
     }
 }
 
-fn now() -> UnixTime {
+pub(super) fn now() -> UnixTime {
     UnixTime::from_secs(NOW)
 }
 
-fn settings() -> Settings {
+pub(super) fn settings() -> Settings {
     Settings { free_bytes_min: 0, ..Settings::default() }
 }
 
-fn open_as(place: &Path, bucket: &Arc<Memory>, settings: Settings) -> Lake {
+pub(super) fn open_as(place: &Path, bucket: &Arc<Memory>, settings: Settings) -> Lake {
     Lake::open_with(place, settings, Some(Arc::clone(bucket) as _), now()).unwrap()
 }
 
 /// One that keeps nothing on the local disk that was delivered.
-fn open(place: &Path, bucket: &Arc<Memory>) -> Lake {
+pub(super) fn open(place: &Path, bucket: &Arc<Memory>) -> Lake {
     open_as(place, bucket, Settings { local_bytes_max: 0, ..settings() })
 }
 
 /// The Parquet files of the tree, as keys.
-fn local(place: &Path) -> Vec<String> {
+pub(super) fn local(place: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for day in layout::directories(place, &|_| true, &|_| true).unwrap() {
         for (_, path) in layout::files(&day.path).unwrap() {
@@ -457,9 +460,12 @@ async fn a_question_says_what_it_did_not_find_and_asks_a_bucket_that_is_away_onc
         changed[last] ^= 1;
         state.objects.insert(keys[1].clone(), changed.into());
     }
-    let answer = lake.query(&Query::default()).unwrap();
-    assert_eq!(answer.unreadable, 2);
-    assert!(answer.events.len() > 30 && answer.events.len() < 60);
+    for may_not_list in [false, true] {
+        bucket.state.lock().unwrap().may_not_list = may_not_list;
+        let answer = lake.query(&Query::default()).unwrap();
+        assert_eq!(answer.unreadable, 2);
+        assert!(answer.events.len() > 30 && answer.events.len() < 60);
+    }
     lake.close().await;
 
     // Without the bucket, what is only there is said to be missing.

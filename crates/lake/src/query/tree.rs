@@ -21,6 +21,9 @@ use crate::parquet::read::{self, Found, Wanted};
 use crate::parquet::sealed::{Seal, Sealed};
 use crate::recent::Key;
 
+/// What a bucket answers when it has not got an object: one that may not be listed does not tell that from a forbidden one.
+const MISSING: [io::ErrorKind; 2] = [io::ErrorKind::NotFound, io::ErrorKind::PermissionDenied];
+
 /// A file of a day, wherever it is.
 struct Candidate {
     path: PathBuf,
@@ -123,7 +126,7 @@ impl Scan<'_, '_> {
             Err(error) => Err(error),
         };
         // And in the bucket as well.
-        let is_missing = outcome.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+        let is_missing = outcome.as_ref().is_err_and(|error| MISSING.contains(&error.kind()));
         if !is_missing || !matches!(listed(&file.path), Ok(None)) {
             self.note(&file.path, outcome);
         }
@@ -148,8 +151,9 @@ impl Scan<'_, '_> {
         let key = path.strip_prefix(self.lake).unwrap_or(path).to_string_lossy();
         let outcome = self.read(Box::new(RemoteFile::new(bucket, &key, length)), length, path, directory);
         // What is missing or damaged says nothing of the others; else nobody waits for each of them.
-        let kinds = [io::ErrorKind::NotFound, io::ErrorKind::InvalidData, io::ErrorKind::UnexpectedEof];
-        if outcome.as_ref().is_err_and(|error| !kinds.contains(&error.kind())) {
+        let damaged = [io::ErrorKind::InvalidData, io::ErrorKind::UnexpectedEof];
+        let is_its_own = |kind| MISSING.contains(&kind) || damaged.contains(&kind);
+        if outcome.as_ref().is_err_and(|error| !is_its_own(error.kind())) {
             self.bucket = None;
         }
         outcome
