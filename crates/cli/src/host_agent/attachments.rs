@@ -78,16 +78,15 @@ impl Attachments {
         Ok(())
     }
 
-    /// Forgets all of them.
-    pub(super) fn clear(&self) -> anyhow::Result<()> {
-        self.lock().clear();
-        super::identity::remove(&self.path)
-    }
-
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<InstanceId, Remembered>> {
         // A map that is replaced as a whole.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Removes the file of them from a data directory.
+pub(super) fn remove_from(data: &std::path::Path) -> anyhow::Result<()> {
+    super::identity::remove(&data.join(FILE))
 }
 
 fn print(known: &BTreeMap<InstanceId, Remembered>) -> anyhow::Result<Vec<u8>> {
@@ -132,7 +131,7 @@ mod tests {
         let again = Attachments::open(directory.path()).unwrap();
         assert_eq!(again.all(), BTreeMap::from([(ids[0], loopback.clone()), (ids[1], interface)]));
         assert_eq!((again.get(ids[0]), again.get(ids[2])), (Some(loopback), None));
-        again.clear().unwrap();
+        remove_from(directory.path()).unwrap();
         assert!(Attachments::open(directory.path()).unwrap().all().is_empty());
         std::fs::write(directory.path().join(FILE), "[{}]").unwrap();
         let error = Attachments::open(directory.path()).unwrap_err().to_string();

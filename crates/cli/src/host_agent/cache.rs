@@ -2,7 +2,7 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -26,9 +26,10 @@ const SHARE: u32 = 20;
 /// Where it is, and what it is sealed under.
 pub(super) struct Cache {
     path: PathBuf,
-    key_file: Option<PathBuf>,
     key: Arc<Kek>,
     host: HostId,
+    /// Whether nothing may be kept any more. Held by whoever keeps: that goes on when nobody waits for it any longer.
+    is_closed: Arc<Mutex<bool>>,
 }
 
 impl Cache {
@@ -47,8 +48,7 @@ impl Cache {
                 ),
             },
         };
-        let key_file = credential.is_none().then_some(key_file);
-        Ok(Self { path: data.join(FILE), key_file, key: Arc::new(Kek::from_bytes(&key)?), host })
+        Ok(Self { path: data.join(FILE), key: Arc::new(Kek::from_bytes(&key)?), host, is_closed: Arc::default() })
     }
 
     /// What was kept; nothing where nothing can be used. Why is said: a host that has to wait for its region must not be a
@@ -81,7 +81,11 @@ impl Cache {
     /// Keeps a snapshot: whole, or not at all.
     async fn keep(&self, snapshot: Snapshot) -> anyhow::Result<()> {
         let (key, host, path) = (Arc::clone(&self.key), self.host, self.path.clone());
-        let keeping = move || directory::replace_private(&path, &seal(&snapshot, &key, host)?);
+        let is_closed = Arc::clone(&self.is_closed);
+        let keeping = move || {
+            let is_closed = is_closed.lock().unwrap_or_else(PoisonError::into_inner);
+            if *is_closed { Ok(()) } else { directory::replace_private(&path, &seal(&snapshot, &key, host)?) }
+        };
         tokio::task::spawn_blocking(keeping).await?
     }
 
@@ -124,11 +128,17 @@ impl Cache {
         }
     }
 
-    /// Removes it, and its key.
-    pub(super) fn forget(&self) -> anyhow::Result<()> {
-        remove(&self.path)?;
-        self.key_file.as_deref().map_or(Ok(()), remove)
+    /// Keeps nothing any more, once a keep that is under way has ended: what is removed now stays away.
+    pub(super) fn close(&self) {
+        *self.is_closed.lock().unwrap_or_else(PoisonError::into_inner) = true;
     }
+}
+
+/// Removes the cache of a data directory, and its key.
+pub(super) fn remove_from(data: &Path) -> anyhow::Result<()> {
+    // The key first: without it the other is nothing.
+    let key = remove(&data.join(KEY_FILE));
+    remove(&data.join(FILE)).and(key)
 }
 
 fn credential_path(name: &str) -> anyhow::Result<PathBuf> {
@@ -139,4 +149,51 @@ fn credential_path(name: &str) -> anyhow::Result<PathBuf> {
         format!("the key is to be the credential {name}, and there are none: have the unit load it (LoadCredentialEncrypted={name}:FILE)")
     })?;
     Ok(Path::new(&directory).join(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use inborn_fleet::MachinesChanged;
+    use inborn_host_agent::{Agent, Answer, Now, SystemDice};
+    use inborn_identity::UnixTime;
+
+    use super::*;
+
+    fn snapshot() -> Snapshot {
+        let now = Now { wall: UnixTime::from_secs(1_800_000_000), up: Duration::ZERO };
+        let mut agent = Agent::new(1, now.wall.plus(1_000_000), &mut SystemDice);
+        let ask = agent.next(now).pop().unwrap();
+        agent.heard(ask, Ok(Answer::Machines(MachinesChanged::default())), now, &mut SystemDice);
+        agent.snapshot().unwrap()
+    }
+
+    /// Nobody waits for the keep any more, and it goes on: it does not put back what was removed.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_is_being_kept_at_an_eviction_does_not_come_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let data = directory.path();
+        let cache = Arc::new(Cache::open(data, None, "h-0123456789abcdef0".parse().unwrap()).unwrap());
+        cache.keep(snapshot()).await.unwrap();
+        assert!(cache.read().is_some());
+        let under_way = cache.is_closed.lock().unwrap();
+        let keeping = {
+            let cache = Arc::clone(&cache);
+            tokio::spawn(async move { cache.keep(snapshot()).await })
+        };
+        let closing = {
+            let (cache, data) = (Arc::clone(&cache), data.to_owned());
+            std::thread::spawn(move || {
+                cache.close();
+                remove_from(&data).unwrap();
+            })
+        };
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(!closing.is_finished(), "it waits for what is under way");
+        keeping.abort();
+        drop(under_way);
+        closing.join().unwrap();
+        std::thread::sleep(Duration::from_millis(50));
+        cache.keep(snapshot()).await.unwrap();
+        assert!(!data.join(FILE).exists() && !data.join(KEY_FILE).exists());
+    }
 }

@@ -57,11 +57,6 @@ impl HostControl {
         }
     }
 
-    /// Forgets all that was remembered.
-    pub(super) fn forget(&self) -> anyhow::Result<()> {
-        self.attachments.clear()
-    }
-
     async fn follow_change(&self, instance: InstanceId) {
         let _turn = self.turn.lock().await;
         if self.host.attachment(instance).is_some() {

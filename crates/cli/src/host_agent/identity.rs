@@ -105,8 +105,10 @@ impl HostIdentity {
             let path = data.join(KEY_FILE);
             let lost = || {
                 format!(
-                    "the host's key {} is lost: join anew with another token, after removing {FILE}",
-                    path.display()
+                    "the host's key {} is lost, as it is after an eviction that could not be written down: nothing is served. Remove {} and \
+                     join anew with another token (`inborn host join`), or restore the key if the region still knows this host",
+                    path.display(),
+                    data.join(FILE).display()
                 )
             };
             let text = read_private(&path)?.with_context(lost)?;
@@ -164,13 +166,20 @@ impl HostIdentity {
         self.write(data).inspect_err(|_| self.certificate = before)
     }
 
-    /// Writes down that the region has cut it off; its key is gone.
-    pub(crate) fn be_evicted(&mut self, data: &Path) -> anyhow::Result<()> {
-        self.is_evicted = true;
+    /// Removes its key: it can show nothing to its region any more.
+    pub(super) fn forget_key(&mut self, data: &Path) -> anyhow::Result<()> {
         self.key = None;
-        self.certificate = String::new();
-        self.write(data)?;
         remove(&data.join(KEY_FILE))
+    }
+
+    /// Writes down that the region has cut it off, unless that is written.
+    pub(super) fn be_evicted(&mut self, data: &Path) -> anyhow::Result<()> {
+        if self.is_evicted {
+            return Ok(());
+        }
+        self.is_evicted = true;
+        self.certificate = String::new();
+        self.write(data)
     }
 
     /// When its certificate ends.
@@ -256,12 +265,12 @@ fn from_hex(text: &str) -> Option<[u8; 32]> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use inborn_pki::HostsAuthority;
     use std::os::unix::fs::PermissionsExt;
 
-    fn joined(data: &Path) -> (HostsAuthority, HostIdentity) {
+    pub(in super::super) fn joined(data: &Path) -> (HostsAuthority, HostIdentity) {
         let region: Region = "us-east-1".parse().unwrap();
         let now = UnixTime::from_secs(1_800_000_000);
         let (authority, _) = HostsAuthority::create(&region, now).unwrap();
@@ -305,6 +314,7 @@ mod tests {
             assert!(made.renew(data, wrong).is_err());
         }
         assert_eq!(HostIdentity::read(data).unwrap().unwrap().certificate, next);
+        made.forget_key(data).unwrap();
         made.be_evicted(data).unwrap();
         let read = HostIdentity::read(data).unwrap().unwrap();
         assert!(read.is_evicted && read.key.is_none() && read.tls().is_err() && !data.join(KEY_FILE).exists());
@@ -320,7 +330,7 @@ mod tests {
         assert!(error.contains("chmod 600"), "{error}");
         std::fs::remove_file(data.join(KEY_FILE)).unwrap();
         let error = HostIdentity::read(data).err().unwrap().to_string();
-        assert!(error.contains("join anew"), "{error}");
+        assert!(error.contains("join anew") && error.contains("host.json") && error.contains("eviction"), "{error}");
         directory::replace_private(&data.join(FILE), b"{}").unwrap();
         let error = HostIdentity::read(data).err().unwrap().to_string();
         assert!(error.contains("damaged"), "{error}");

@@ -4,6 +4,7 @@
 mod attachments;
 mod cache;
 mod control;
+mod eviction;
 mod identity;
 mod issuer;
 mod join;

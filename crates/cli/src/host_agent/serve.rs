@@ -19,10 +19,10 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use super::EXIT_EVICTED;
 use super::attachments::Attachments;
 use super::cache::Cache;
 use super::control::HostControl;
+use super::eviction;
 use super::identity::HostIdentity;
 use super::issuer::RemoteIssuer;
 use super::operations::Operations;
@@ -92,9 +92,10 @@ pub(crate) async fn serve(arguments: &Serve) -> anyhow::Result<ExitCode> {
         anyhow::bail!(not_joined());
     }
     let directory = DataDirectory::hold(&data, false)?;
-    let identity = HostIdentity::read(directory.path())?.with_context(not_joined)?;
+    let mut identity = HostIdentity::read(directory.path())?.with_context(not_joined)?;
     if identity.is_evicted {
-        return Ok(evicted(&identity));
+        // What could not be removed then is now.
+        return eviction::end(&mut identity, directory.path());
     }
     if identity.has_ended(SystemClock.now()) {
         anyhow::bail!(
@@ -157,16 +158,6 @@ async fn beat(supervisor: Arc<Supervisor>, pulse: Duration, talk: Arc<Talk>) {
         supervisor.alive();
         tokio::time::sleep(pulse).await;
     }
-}
-
-fn evicted(identity: &HostIdentity) -> ExitCode {
-    let _ = writeln!(
-        std::io::stderr(),
-        "inborn: host {} was evicted by region {}: it serves nothing any more. It can join anew with another token (`inborn host join`)",
-        identity.host,
-        identity.region
-    );
-    ExitCode::from(EXIT_EVICTED)
 }
 
 impl Serving {
@@ -266,11 +257,7 @@ impl Serving {
 
     /// Forgets everything that was given to it.
     fn be_evicted(&self) -> anyhow::Result<ExitCode> {
-        let mut identity = self.identity();
-        // First that it is: whatever comes between, no start may find it a host.
-        identity.be_evicted(self.directory.path())?;
-        self.cache.forget()?;
-        self.control.forget()?;
-        Ok(evicted(&identity))
+        self.cache.close();
+        eviction::end(&mut self.identity(), self.directory.path())
     }
 }
