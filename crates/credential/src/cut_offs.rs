@@ -121,7 +121,7 @@ pub struct CutOffs {
 }
 
 impl CutOffs {
-    /// Most instances and accounts remembered at once: almost four million terminations a day, about 50 MB.
+    /// Most instances and accounts remembered at once: almost four million terminations a day, about 40 MB.
     ///
     /// One more, and all are replaced by a single cut-off for everybody up to that moment: every instance fetches
     /// anew, which is a nuisance, but none of the dead is let in.
