@@ -19,6 +19,8 @@ use crate::{RegionServer, secrets};
 /// Machines of one account that may be in quarantine by their own names. Who has more to lock out has a host or an account to
 /// name: those are never refused, so that no account can use up what the region locks others out with.
 pub(crate) const QUARANTINES_MAX: usize = 10_000;
+/// Quarantines of machines that are gone, which are forgotten at a time.
+const FORGOTTEN_AT_ONCE: usize = 1000;
 /// How long after its beginning a machine may still be given something: until every server has heard, and then for as long as
 /// hosts are given credentials ahead of their time, which is 360 s.
 const GIVEN_AFTER_SECONDS: u64 = 370;
@@ -173,22 +175,24 @@ impl RegionServer {
         list.keys().filter(is_of).count()
     }
 
-    /// Forgets the quarantines of machines that are gone for good.
+    /// Forgets the quarantines of machines that are gone for good, some at a time. Who is to be locked out meanwhile does not wait
+    /// for it: of a machine that is gone nothing can be let in, so that store and memory need not change as one.
     pub(crate) async fn forget_quarantines_of_the_gone(&self) -> Result<(), StoreError> {
-        let _turn = self.quarantines.turn.lock().await;
         let list = self.quarantines.list.load_full();
+        let instances = list.keys().filter_map(|scope| match scope {
+            QuarantineScope::Instance(id) => Some((*scope, *id)),
+            _ => None,
+        });
+        let unknown = instances.filter(|(_, id)| self.machines.get(*id).is_none()).take(FORGOTTEN_AT_ONCE);
         let mut is_changed = false;
-        for scope in list.keys() {
-            let QuarantineScope::Instance(id) = scope else { continue };
-            if self.machines.get(*id).is_some() {
-                continue;
-            }
-            let found = self.store.instance(*id).await?;
+        for (scope, id) in unknown {
+            let found = self.store.instance(id).await?;
             if found.is_none_or(|found| found.state == InstanceState::Terminated) {
-                is_changed |= self.store.end_quarantine(*scope, Vec::new()).await?;
+                is_changed |= self.store.end_quarantine(scope, Vec::new()).await?;
             }
         }
         if is_changed {
+            let _turn = self.quarantines.turn.lock().await;
             self.quarantines.set(read(&*self.store).await?);
         }
         Ok(())
