@@ -107,6 +107,7 @@ def test_a_machine_on_a_host_is_itself_to_boto3(pair: tuple[Region, Host]):
     document = json.loads(Metadata(endpoint).get("dynamic/instance-identity/document"))
     assert (document["instanceId"], document["region"]) == (instance, region.name)
 
+    wait_until(lambda: json.loads(host.cli("host", "status", "--output", "json").stdout)["is_kept"], "all is kept", 5)
     region.kill()
     assert identity(endpoint) == credentials
     host.kill()

@@ -76,6 +76,14 @@ pub struct MachinesChanged {
     pub spread_seconds: u64,
 }
 
+impl MachinesChanged {
+    /// Whether nothing has changed.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.changed.is_empty() && self.gone.is_empty()
+    }
+}
+
 /// A record and its version.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct GivenMachine {

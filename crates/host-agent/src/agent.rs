@@ -340,9 +340,9 @@ impl Agent {
             // One of them has gone: the wait for changes says which, and the others are asked for again without it.
             (Ask::Credentials(asked), Failure::Refused { code: RefusalCode::NotPlaced, .. }) => {
                 let first = asked.instances.get(..1).unwrap_or_default();
-                self.mirror.put_off(first, now.up);
+                self.mirror.put_off(first, now.wall, now.up);
             }
-            (Ask::Document(asked), Failure::Refused { .. }) => self.mirror.put_off(&[asked.instance], now.up),
+            (Ask::Document(asked), Failure::Refused { .. }) => self.mirror.put_off(&[asked.instance], now.wall, now.up),
             (Ask::Renew, Failure::Refused { .. }) => self.renew_again = now.up + RENEW_AGAIN,
             _ => {}
         }

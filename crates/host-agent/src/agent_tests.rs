@@ -183,6 +183,32 @@ fn an_answer_without_anything_new_is_not_asked_for_at_once_again() {
     assert_eq!(agent.next(at(due + 30)).len(), 1);
 }
 
+/// A server that has not heard of a start gives what is of the boot before: nothing for who has nothing, who asks again soon.
+#[test]
+fn a_machine_without_credentials_does_not_wait_long() {
+    let mut agent = agent(1);
+    let ask = one(&mut agent, at(0));
+    let mut started = record(1);
+    started.boot_generation = 2;
+    started.launch_time = NOW.plus(1).as_secs();
+    hear(&mut agent, ask, changed(vec![given(started, "v1")], Vec::new()), at(1));
+    let ask = agent.next(at(1)).into_iter().find(|ask| ask.lane() == Lane::Work).unwrap();
+    let of_before = answer(&ask, at(0));
+    assert!(hear(&mut agent, ask, Ok(of_before), at(1)).is_empty());
+    let is_asked = |agent: &mut Agent, now| agent.next(now).iter().any(|ask| matches!(ask, Ask::Credentials(_)));
+    hold_documents(&mut agent, at(1));
+    assert!(!is_asked(&mut agent, at(3)));
+    assert!(is_asked(&mut agent, at(4)));
+}
+
+/// Its documents are signed.
+fn hold_documents(agent: &mut Agent, now: Now) {
+    while let Some(ask @ Ask::Document(_)) = agent.next(now).into_iter().find(|ask| ask.lane() == Lane::Work) {
+        let answer = answer(&ask, now);
+        hear(agent, ask, Ok(answer), now);
+    }
+}
+
 #[test]
 fn while_the_region_is_away_one_question_looks_for_it_at_all_addresses() {
     let mut agent = agent(3);

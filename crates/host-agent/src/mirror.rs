@@ -17,6 +17,9 @@ pub(crate) const AHEAD_SECONDS: u64 = 300;
 const TOGETHER_SECONDS: u64 = 50;
 /// How long until the same thing is asked for again where the answer had nothing new: the region's clock may be behind.
 const AGAIN: Duration = Duration::from_secs(30);
+/// As [`AGAIN`], for a machine that holds nothing that is good: whoever answered may not have heard of its last start, which takes
+/// a region server seconds at most.
+const AGAIN_BARE: Duration = Duration::from_secs(3);
 /// Generations kept of a machine: the present one, the next, and the one before, for a clock that is set back.
 const GENERATIONS_MAX: usize = 3;
 
@@ -241,8 +244,12 @@ impl Mirror {
         for instance in asked {
             let Some(known) = self.machines.get_mut(instance) else { continue };
             let is_new = by_machine.remove(instance).is_some_and(|given| known.take(given));
-            let is_due = known.credentials_due().is_some_and(|due| due <= now) || known.has_none_for(now);
-            known.credentials_again = if is_due { up + AGAIN } else { Duration::ZERO };
+            let is_due = known.credentials_due().is_some_and(|due| due <= now);
+            known.credentials_again = match (known.has_none_for(now), is_due) {
+                (true, _) => up + AGAIN_BARE,
+                (false, true) => up + AGAIN,
+                (false, false) => Duration::ZERO,
+            };
             if is_new {
                 new.push(*instance);
             }
@@ -260,10 +267,10 @@ impl Mirror {
     }
 
     /// Not to be asked for again at once: the answer was a refusal.
-    pub(crate) fn put_off(&mut self, instances: &[InstanceId], up: Duration) {
+    pub(crate) fn put_off(&mut self, instances: &[InstanceId], now: UnixTime, up: Duration) {
         for instance in instances {
             if let Some(known) = self.machines.get_mut(instance) {
-                known.credentials_again = up + AGAIN;
+                known.credentials_again = up + if known.has_none_for(now) { AGAIN_BARE } else { AGAIN };
                 known.document_again = up + AGAIN;
             }
         }

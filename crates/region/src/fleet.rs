@@ -190,12 +190,13 @@ impl Fleet {
         self.settings.stale.get(service).copied().unwrap_or_default().refuses(service, effect, caller)
     }
 
-    /// Waits until all is heard that had been changed when this was called, or for a second.
-    pub(crate) async fn catch_up(&self) {
+    /// Waits until all is heard that had been changed when this was called, or for a second; says whether it is.
+    pub(crate) async fn catch_up(&self) -> bool {
         let mut done = self.done.subscribe();
         let awaited = self.begun.load(Ordering::SeqCst) + 1;
         self.asked.notify_one();
-        let _ = tokio::time::timeout(CATCH_UP_MAX, done.wait_for(|done| *done >= awaited)).await;
+        let heard = tokio::time::timeout(CATCH_UP_MAX, done.wait_for(|done| *done >= awaited)).await;
+        matches!(heard, Ok(Ok(_)))
     }
 
     fn note(&self, round: u64, at: Instant, at_time: UnixTime) {

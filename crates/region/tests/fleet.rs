@@ -7,13 +7,16 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use common::hosts::{launch_on, serve, today};
 use common::verdict::*;
 use common::*;
 use inborn_credential::Delivery;
-use inborn_identity::InstanceId;
+use inborn_fleet::MACHINES;
+use inborn_identity::{InstanceId, UnixTime};
 use inborn_region::{EpochSettings, FleetSettings, KeySource, Opening, Rates, StalePolicy, TelemetrySettings};
 use inborn_store::{CutOff, CutOffScope, RecordedCutOff, SqliteStore, Store};
 use inborn_testkit::FaultyStore;
+use serde_json::json;
 
 /// Two servers over one store, each as a program of its own.
 struct Fleet {
@@ -26,6 +29,10 @@ struct Fleet {
 }
 
 async fn fleet(stale: &[(&str, StalePolicy)]) -> Fleet {
+    fleet_at(stale, NOW).await
+}
+
+async fn fleet_at(stale: &[(&str, StalePolicy)], now: UnixTime) -> Fleet {
     let store: Arc<dyn Store> = Arc::new(SqliteStore::in_memory().unwrap());
     let keys = tempfile::tempdir().unwrap();
     let key_file = keys.path().join("epoch.key");
@@ -42,7 +49,7 @@ async fn fleet(stale: &[(&str, StalePolicy)]) -> Fleet {
             accept_older_store: false,
             fleet: Some(FleetSettings { name: name.to_owned(), stale }),
         };
-        start_opening(directory, store, opening).await
+        start_at(directory, store, opening, now).await
     };
     let a = server("a", Arc::new(FaultyStore::of_another_program(Arc::clone(&store)))).await;
     let of_b = Arc::new(FaultyStore::of_another_program(Arc::clone(&store)));
@@ -252,6 +259,37 @@ async fn an_eviction_at_one_is_known_everywhere() {
     // Whoever was to end its machines may have died over it.
     a.region.tidy().await;
     assert!(a.region.machines().get(id).is_none());
+}
+
+/// A host that changes from one server to another must not lose a machine of which the other has not heard.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_is_told_nothing_by_who_has_not_heard() {
+    let Fleet { a, b, of_b, .. } = &fleet_at(&[], today()).await;
+    let (at_a, at_b) = (serve(a).await, serve(b).await);
+    let host = common::hosts::Host::joined(a, &at_a).await;
+    let before = launch_on(a, host.id()).await;
+    until("the host is known", async || host.credentials(&at_b, &[before]).await.0 == 200).await;
+    of_b.silence(true);
+    let id = launch_on(a, host.id()).await;
+    let known: BTreeMap<String, String> = host
+        .machines(&at_a)
+        .await
+        .changed
+        .into_iter()
+        .map(|one| (one.machine.instance.to_string(), one.version))
+        .collect();
+    assert_eq!(known.len(), 2);
+    let ask = async || host.call(&at_b, MACHINES, &json!({ "known": known })).await.unwrap();
+    let is_unavailable =
+        |(status, answer): &(u16, serde_json::Value)| *status == 503 && answer["code"] == "unavailable";
+    let (told, given) = (ask().await, host.credentials(&at_b, &[id]).await);
+    assert!(is_unavailable(&told) && is_unavailable(&given), "{told:?} {given:?}");
+    assert_eq!(host.credentials(&at_b, &[before]).await.0, 200, "what it knows for certain it gives");
+    change(a, "TerminateInstances", before).await;
+    of_b.silence(false);
+    assert_eq!(host.credentials(&at_b, &[id]).await.0, 200, "without a wait");
+    let (status, told) = ask().await;
+    assert_eq!((status, &told["gone"], &told["changed"]), (200, &json!([before.to_string()]), &json!([])));
 }
 
 /// Accounts and keys that are made at one server count at the other within two seconds, and so do their ends.

@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,24 +11,45 @@ use inborn_credential::Kek;
 use inborn_host_agent::{CACHE_BYTES_MAX, Snapshot, Talk, open, seal};
 use inborn_identity::HostId;
 use inborn_region::KeyFileError;
+use tokio::sync::Notify;
 
 use super::identity::remove;
 use crate::directory;
 
 const FILE: &str = "cache.sealed";
 const KEY_FILE: &str = "cache.key";
-/// How often it is looked whether there is something to keep.
+/// How often it is looked whether there is something to keep, if nothing says so.
 const ROUND: Duration = Duration::from_secs(1);
 /// How often it is kept only for when the region was last heard.
 const QUIET_ROUND: Duration = Duration::from_secs(300);
 /// No more than one part in so many of the time goes into keeping.
 const SHARE: u32 = 20;
 
+/// How much of what the agent knows would be there after a crash.
+#[derive(Debug)]
+pub(super) struct Kept(AtomicU64);
+
+impl Kept {
+    const NOTHING: u64 = u64::MAX;
+
+    /// Whether it is all that the agent knew at this revision.
+    pub(super) fn is(&self, revision: u64) -> bool {
+        self.0.load(Ordering::SeqCst) == revision
+    }
+
+    fn set(&self, revision: u64) {
+        self.0.store(revision, Ordering::SeqCst);
+    }
+}
+
 /// Where it is, and what it is sealed under.
 pub(super) struct Cache {
     path: PathBuf,
     key: Arc<Kek>,
     host: HostId,
+    kept: Arc<Kept>,
+    /// Something is to be kept.
+    changed: Notify,
     /// Whether nothing may be kept any more. Held by whoever keeps: that goes on when nobody waits for it any longer.
     is_closed: Arc<Mutex<bool>>,
 }
@@ -48,7 +70,19 @@ impl Cache {
                 ),
             },
         };
-        Ok(Self { path: data.join(FILE), key: Arc::new(Kek::from_bytes(&key)?), host, is_closed: Arc::default() })
+        let (path, key) = (data.join(FILE), Arc::new(Kek::from_bytes(&key)?));
+        let kept = Arc::new(Kept(AtomicU64::new(Kept::NOTHING)));
+        Ok(Self { path, key, host, kept, changed: Notify::new(), is_closed: Arc::default() })
+    }
+
+    /// What of the agent's knowledge is in it.
+    pub(super) fn kept(&self) -> Arc<Kept> {
+        Arc::clone(&self.kept)
+    }
+
+    /// Something has become different: it is kept soon.
+    pub(super) fn changed(&self) {
+        self.changed.notify_one();
     }
 
     /// What was kept; nothing where nothing can be used. Why is said: a host that has to wait for its region must not be a
@@ -94,7 +128,7 @@ impl Cache {
         let mut kept: Option<(u64, Instant)> = None;
         let mut is_failing = false;
         loop {
-            tokio::time::sleep(ROUND).await;
+            let _ = tokio::time::timeout(ROUND, self.changed.notified()).await;
             let (revision, snapshot) = {
                 let agent = talk.agent();
                 let revision = agent.revision();
@@ -106,6 +140,7 @@ impl Cache {
             match self.keep(snapshot).await {
                 Ok(()) => {
                     kept = Some((revision, Instant::now()));
+                    self.kept.set(revision);
                     is_failing = false;
                 }
                 Err(error) => {

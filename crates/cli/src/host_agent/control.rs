@@ -12,6 +12,7 @@ use inborn_identity::{Clock, InstanceId, MacAddress};
 use tokio::sync::Mutex;
 
 use super::attachments::{Attachments, Remembered};
+use super::cache::Kept;
 use super::issuer::machine;
 
 /// Serves the control socket of a host apart from its region.
@@ -19,14 +20,21 @@ pub(super) struct HostControl {
     talk: Arc<Talk>,
     host: Arc<Host>,
     attachments: Attachments,
+    kept: Arc<Kept>,
     clock: Arc<dyn Clock>,
     /// One at a time changes where machines are.
     turn: Mutex<()>,
 }
 
 impl HostControl {
-    pub(super) fn new(talk: Arc<Talk>, host: Arc<Host>, attachments: Attachments, clock: Arc<dyn Clock>) -> Self {
-        Self { talk, host, attachments, clock, turn: Mutex::default() }
+    pub(super) fn new(
+        talk: Arc<Talk>,
+        host: Arc<Host>,
+        attachments: Attachments,
+        kept: Arc<Kept>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { talk, host, attachments, kept, clock, turn: Mutex::default() }
     }
 
     /// Attaches again what was attached before a restart, as far as it is known.
@@ -211,6 +219,7 @@ impl HostControl {
         HostStatus {
             is_connected: agent.is_connected(),
             heard_at: agent.heard_at().map(|at| at.as_secs()),
+            is_kept: self.kept.is(agent.revision()),
             machines: agent.mirror().all().map(placed).collect(),
         }
     }

@@ -186,7 +186,8 @@ impl Serving {
         let host = Host::open(Arc::clone(&clock), issuer, metrics, limits, record.clone());
         let host = host.await.with_context(|| format!("cannot use {}", record.display()))?;
         let operations = Operations::new(Arc::clone(&talk), Arc::clone(&clock), registry);
-        let control = Arc::new(HostControl::new(Arc::clone(&talk), Arc::clone(&host), attachments, clock));
+        let control =
+            Arc::new(HostControl::new(Arc::clone(&talk), Arc::clone(&host), attachments, cache.kept(), clock));
         Ok(Self { directory, identity: Mutex::new(identity), talk, host, control, cache, operations })
     }
 
@@ -240,6 +241,7 @@ impl Serving {
 
     async fn follow(&self, event: Event) {
         self.control.follow(&event).await;
+        self.cache.changed();
         if let Event::Renewed(certificate) = event {
             let tls = {
                 let mut identity = self.identity();

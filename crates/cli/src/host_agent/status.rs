@@ -55,6 +55,7 @@ pub(crate) async fn status(arguments: &Status) -> anyhow::Result<()> {
         Output::Json => writeln!(out, "{:#}", output::Json(&to_json(&identity, &status, &attachments)))?,
         Output::Table => {
             let region = if status.is_connected { "is there" } else { "is away" };
+            let kept = if status.is_kept { "all of it is kept over a restart" } else { "not all of it is kept yet" };
             let heard = status.heard_at.map_or_else(|| "never".to_owned(), time);
             output::fields(
                 &mut out,
@@ -63,6 +64,7 @@ pub(crate) async fn status(arguments: &Status) -> anyhow::Result<()> {
                     ("name", &identity.name),
                     ("region", &format!("{} {region}", identity.region)),
                     ("last heard", &heard),
+                    ("cache", &kept),
                     ("certificate", &format!("until {}", identity.certificate_ends().rfc3339())),
                 ],
             )?;
@@ -121,6 +123,7 @@ fn to_json(identity: &HostIdentity, status: &HostStatus, attachments: &[Attachme
         "region": identity.region.to_string(),
         "is_connected": status.is_connected,
         "last_heard": status.heard_at.map(time),
+        "is_kept": status.is_kept,
         "certificate_until": identity.certificate_ends().rfc3339(),
         "machines": status.machines.iter().map(machine).collect::<Vec<_>>(),
     })

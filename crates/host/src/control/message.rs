@@ -92,6 +92,8 @@ pub struct HostStatus {
     pub is_connected: bool,
     /// When it was last heard, in seconds since 1970.
     pub heard_at: Option<u64>,
+    /// Whether all that it serves would be served after a crash, too, with the region away.
+    pub is_kept: bool,
     /// Ordered by id.
     pub machines: Vec<PlacedMachine>,
 }

@@ -132,7 +132,7 @@ impl HostsEndpoint {
             }
             CREDENTIALS => {
                 let asked = read(body, REQUEST_BYTES_MAX).await?;
-                to_json(self.credentials(&asked, peer))
+                to_json(self.credentials(&asked, peer).await)
             }
             _ => {
                 let asked = read(body, SMALL_BYTES_MAX).await?;
@@ -170,6 +170,15 @@ impl HostsEndpoint {
     /// Neither from one that does not hear the others, nor from one whose store was put back.
     fn check_heard(&self) -> Answer<()> {
         if self.region.is_stale() { Err(unavailable()) } else { Ok(()) }
+    }
+
+    /// What a host knows otherwise it may have from another server, of a moment ago: nothing is said to be gone, or not to be
+    /// placed on it, by a server that has not heard everything up to now.
+    async fn catch_up(&self) -> Answer<()> {
+        match self.region.fleet() {
+            Some(fleet) if !fleet.catch_up().await => Err(unavailable()),
+            _ => Ok(()),
+        }
     }
 
     async fn join(&self, body: Incoming, peer: &Peer) -> Answer<Joined> {
@@ -220,13 +229,17 @@ impl HostsEndpoint {
         let mut call = Some(call);
         let end = tokio::time::sleep(Duration::from_secs(WAIT_SECONDS));
         tokio::pin!(end);
-        let mut changed = self.region.hosts.watch(self.caller(peer)?.id);
+        let host = self.caller(peer)?;
+        let mut changed = self.region.hosts.watch(host.id);
+        if !self.difference(&host, asked).is_empty() {
+            self.catch_up().await?;
+        }
         loop {
             let host = self.caller(peer)?;
             self.check_heard()?;
             changed.mark_unchanged();
             let difference = self.difference(&host, asked);
-            if !difference.changed.is_empty() || !difference.gone.is_empty() {
+            if !difference.is_empty() {
                 return Ok(difference);
             }
             // Who waits is in nobody's way.
@@ -266,21 +279,27 @@ impl HostsEndpoint {
     }
 
     /// Finished credentials of machines that are on the host: of all that it asks for, or of none.
-    fn credentials(&self, asked: &Credentials, peer: &Peer) -> Answer<CredentialsGiven> {
+    async fn credentials(&self, asked: &Credentials, peer: &Peer) -> Answer<CredentialsGiven> {
         let host = self.caller(peer)?;
         if !(1..=CREDENTIALS_MAX).contains(&asked.instances.len()) {
             return Err(refuse(RefusalCode::Malformed, format!("a request is for 1 to {CREDENTIALS_MAX} machines")));
         }
         for instance in &asked.instances {
-            self.check_placed(&host, *instance)?;
+            self.check_placed(&host, *instance).await?;
         }
+        self.caller(peer)?;
         let now = self.region.now();
         let generations = asked.instances.iter().flat_map(|instance| self.generations(*instance, now)).collect();
         Ok(CredentialsGiven { generations })
     }
 
-    fn check_placed(&self, host: &Host, instance: InstanceId) -> Answer<()> {
-        if self.region.hosts.machine_on(host.id, instance).is_some() {
+    async fn check_placed(&self, host: &Host, instance: InstanceId) -> Answer<()> {
+        let is_placed = || self.region.hosts.machine_on(host.id, instance).is_some();
+        if is_placed() {
+            return Ok(());
+        }
+        self.catch_up().await?;
+        if is_placed() {
             return Ok(());
         }
         tracing::warn!(host = %host.id, %instance, "a host asked for a machine that is not on it");
@@ -317,7 +336,8 @@ impl HostsEndpoint {
 
     async fn document(&self, asked: &Document, peer: &Peer) -> Answer<DocumentSigned> {
         let host = self.caller(peer)?;
-        self.check_placed(&host, asked.instance)?;
+        self.check_placed(&host, asked.instance).await?;
+        self.caller(peer)?;
         let machine = self.region.machines().get(asked.instance).ok_or_else(unavailable)?;
         let signer = self.region.document_signer().ok_or_else(unavailable)?;
         let Ok(Ok(_place)) = tokio::time::timeout(SIGNATURE_PATIENCE, self.signatures.acquire()).await else {
