@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result, bail};
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 /// A program to run, printed before it runs.
 pub(crate) struct Step(Command);
@@ -74,6 +74,30 @@ impl Step {
         Ok(tally)
     }
 
+    /// Starts it with the lowest priority, its output kept in a file until its end.
+    pub(crate) fn start_aside(self, output: &Path) -> Result<Background> {
+        let line = self.announce();
+        let kept = std::fs::File::create(output).with_context(|| format!("creating {}", output.display()))?;
+        let mut command = Command::new("nice");
+        command.args(["-n", "19"]).arg(self.0.get_program()).args(self.0.get_args());
+        for (name, value) in self.0.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        if let Some(directory) = self.0.get_current_dir() {
+            command.current_dir(directory);
+        }
+        let child = command
+            .stdin(Stdio::null())
+            .stderr(kept.try_clone()?)
+            .stdout(kept)
+            .spawn()
+            .with_context(|| format!("cannot start `{line}`"))?;
+        Ok(Background { child, line, output: output.to_owned() })
+    }
+
     /// Runs it quietly and answers whether it exited with 0; a program that is not there answers no.
     pub(crate) fn succeeds(mut self) -> bool {
         self.0.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
@@ -98,6 +122,31 @@ impl Step {
     fn line(&self) -> String {
         let words = std::iter::once(self.0.get_program()).chain(self.0.get_args());
         words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// A program that runs beside others.
+pub(crate) struct Background {
+    child: Child,
+    line: String,
+    output: PathBuf,
+}
+
+impl Background {
+    /// Waits for its end, prints what it printed, and counts the tests that it reports.
+    pub(crate) fn end(mut self) -> Result<Tally> {
+        let status = self.child.wait()?;
+        let mut tally = Tally::default();
+        println!("\n$ {} (ran beside)", self.line);
+        let printed = std::fs::read(&self.output).with_context(|| format!("reading {}", self.output.display()))?;
+        for line in String::from_utf8_lossy(&printed).lines() {
+            println!("{line}");
+            tally.read_line(line);
+        }
+        if !status.success() {
+            tally.problem(format!("`{}` failed: {status}", self.line));
+        }
+        Ok(tally)
     }
 }
 

@@ -7,8 +7,8 @@ use std::thread;
 
 use inborn_simulation::{Failure, Summary, run};
 
-/// Of every run of the tests; `cargo xtask simulate` runs more.
-const SEEDS: u64 = 400;
+/// Of every run of the tests (`cargo xtask test` runs most of them beside the real clients); `cargo xtask simulate` runs more.
+const SEEDS: u64 = 1000;
 /// Seeds that have failed once: what they found stays found.
 const KEPT: &str = include_str!("seeds.txt");
 
