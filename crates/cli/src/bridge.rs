@@ -18,7 +18,9 @@ use inborn_imds::{DocumentSignatures, ManagedKey, ManagedKeys};
 use inborn_listener::Limits;
 use inborn_pki::SignedDocument;
 use inborn_region::{Observer, Reach, Reached, RegionServer, Unreachable, UserKey};
-use inborn_store::{Attachment as StoredAttachment, Change, ChangeRequest, Instance, InstanceState, OwnMac};
+use inborn_store::{
+    Attachment as StoredAttachment, Change, ChangeRequest, Instance, InstanceState, OwnMac, PackedInstance,
+};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::watch;
 
@@ -37,8 +39,7 @@ impl Issuer for LocalIssuer {
     }
 
     fn withholds(&self, instance: InstanceId) -> bool {
-        let machine = self.0.machines().get(instance);
-        machine.is_some_and(|machine| self.0.quarantine_of(&machine).is_some())
+        self.0.is_quarantined(instance)
     }
 
     fn sign_document(&self, document: &Bytes, at: UnixTime) -> Option<DocumentSignatures> {
@@ -97,8 +98,8 @@ impl Observer for HostObserver {
         }
     }
 
-    fn credentials_ended(&self, instance: &Arc<Instance>) {
-        self.host.renew(instance.id);
+    fn credentials_ended(&self, machine: &PackedInstance) {
+        self.host.renew(machine.id());
     }
 
     fn keys_were_sent(&self, instance: InstanceId) {
@@ -151,11 +152,11 @@ impl ControlHandler {
     /// not find another machine there.
     async fn attach_known_ports(&self) {
         let mut without = Vec::new();
-        for instance in self.region.machines().all() {
-            if let Some(StoredAttachment::LoopbackPort(port)) = instance.attachment
-                && self.attach_port(instance.id, Some(port)).await.is_err()
+        for machine in self.region.machines().iter() {
+            if let Some(StoredAttachment::LoopbackPort(port)) = machine.attachment()
+                && self.attach_port(machine.id(), Some(*port)).await.is_err()
             {
-                without.push((instance.id, port));
+                without.push((machine.id(), *port));
             }
         }
         for (instance, port) in without {
@@ -183,9 +184,12 @@ impl ControlHandler {
 
     /// The machines that are without the command they were made for at this moment.
     fn orphans(&self) -> HashSet<InstanceId> {
-        let all = self.region.machines().all();
         let leased = lock(&self.leased);
-        all.iter().filter(|machine| machine.lease && !leased.contains(&machine.id)).map(|machine| machine.id).collect()
+        let all = self.region.machines().iter();
+        all.map(|machine| (machine.is_leased(), machine.id()))
+            .filter(|(is_leased, id)| *is_leased && !leased.contains(id))
+            .map(|(_, id)| id)
+            .collect()
     }
 
     fn running(&self, id: InstanceId) -> Result<Arc<Instance>, Refusal> {
@@ -252,7 +256,7 @@ impl ControlHandler {
         let mut known = known;
         loop {
             let now = self.running(known.id).inspect_err(|_| _ = self.host.detach(known.id))?;
-            if Arc::ptr_eq(&now, &known) {
+            if now == known {
                 return Ok(());
             }
             self.host.update(machine(&self.region, &now));

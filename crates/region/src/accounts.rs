@@ -9,9 +9,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use inborn_credential::{SecretAccessKey, generate_long_lived};
 use inborn_identity::{AccessKeyId, AccountId, InstanceId, UnixTime};
-use inborn_store::{
-    Account, Change, ChangeRequest, InstanceState, Operator, OperatorChange, StateReason, Store, StoreError,
-};
+use inborn_store::{Account, Change, ChangeRequest, Operator, OperatorChange, StateReason, Store, StoreError};
 use tokio::sync::Mutex;
 
 use crate::{OpenError, RegionServer, secrets};
@@ -212,9 +210,7 @@ impl RegionServer {
     }
 
     fn alive_in(&self, account: AccountId) -> Vec<InstanceId> {
-        let all = self.machines.all();
-        let alive = all.iter().filter(|one| one.account == account && one.state != InstanceState::Terminated);
-        alive.map(|machine| machine.id).collect()
+        self.machines.of_account(account).map(|machine| machine.id()).collect()
     }
 
     /// Terminates the machines that were launched, elsewhere, while their account was closed. They are let in nowhere

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use inborn_credential::{CutOff, Scope};
 use inborn_identity::{CallerKind, InstanceId, UnixTime};
-use inborn_store::{Beat, Heard, InstanceQuery, News, NodeId, RegionNode, Store, StoreError, Topic};
+use inborn_store::{Beat, Heard, InstanceQuery, News, NodeId, QuarantineScope, RegionNode, Store, StoreError, Topic};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
@@ -370,13 +370,11 @@ impl RegionServer {
         if roles || host_management || sessions {
             self.end_what_no_longer_stands();
         }
-        if !ended.is_empty() {
-            self.machines.credentials_ended(|machine| {
-                ended.iter().any(|scope| match scope {
-                    Scope::Instance(id) => machine.id == *id,
-                    Scope::Account(id) => machine.account == *id,
-                    Scope::All => true,
-                })
+        for scope in ended {
+            self.credentials_ended(match scope {
+                Scope::Instance(id) => QuarantineScope::Instance(id),
+                Scope::Account(id) => QuarantineScope::Account(id),
+                Scope::All => QuarantineScope::All,
             });
         }
         Ok(())
@@ -416,7 +414,7 @@ impl RegionServer {
         self.hear_quarantines().await?;
         self.end_what_no_longer_stands();
         // Whose credentials were cut off meanwhile is not known any more.
-        self.machines.credentials_ended(|_| true);
+        self.credentials_ended(QuarantineScope::All);
         Ok(())
     }
 

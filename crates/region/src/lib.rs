@@ -54,7 +54,7 @@ use inborn_credential::{
 use inborn_identity::{AccountId, CallerKind, Clock, InstanceId, UnixTime};
 use inborn_pki::{Authority, AuthorityError, DocumentSigner, HostsAuthority, InstanceConnectSigner};
 use inborn_ssh::HostAuthority;
-use inborn_store::{Change, Instance, InstanceState, StateReason, Store, StoreError};
+use inborn_store::{Change, PackedInstance, StateReason, Store, StoreError};
 
 use accounts::Accounts;
 use agents::Agents;
@@ -279,8 +279,8 @@ impl RegionServer {
         let hosts = Arc::new(Hosts::load(Arc::clone(&store)).await?);
         let watching: Vec<Arc<dyn Observer>> =
             vec![Arc::clone(&channels) as _, Arc::clone(&sessions) as _, Arc::clone(&hosts) as _];
-        let machines = Machines::load(Arc::clone(&store), Arc::clone(&authenticator), watching).await?;
-        machines.all().iter().for_each(|machine| hosts.changed(machine));
+        let (machines, on_hosts) = Machines::load(Arc::clone(&store), Arc::clone(&authenticator), watching).await?;
+        hosts.place(on_hosts);
         let accounts = Accounts::load(Arc::clone(&store), identity.account, now).await?;
         let roles = Roles::load(Arc::clone(&store), identity.account, now).await?;
         let host_management = HostManagement::load(Arc::clone(&store), identity.account).await?;
@@ -481,14 +481,14 @@ impl RegionServer {
 
     /// A machine that may be given something now, as far as this server knows: it runs, is not in quarantine, and not on a host
     /// that was cut off, nor of an account that was closed.
-    fn entitled(&self, instance: InstanceId) -> Option<Arc<Instance>> {
+    fn entitled(&self, instance: InstanceId) -> Option<Arc<PackedInstance>> {
         // Who has not heard may not know of the epoch that seals, nor of an end of the machine.
         if self.is_stale() {
             return None;
         }
-        let machine = self.machines.get(instance).filter(|machine| machine.state == InstanceState::Running)?;
-        let is_ended = self.hosts.has_evicted(&machine) || self.accounts.is_closed(machine.account);
-        (self.quarantines.of(&machine).is_none() && !is_ended).then_some(machine)
+        let machine = self.machines.packed(instance).filter(|machine| machine.is_running())?;
+        let is_ended = self.hosts.has_evicted(&machine) || self.accounts.is_closed(machine.account());
+        (self.quarantines.of(&*machine).is_none() && !is_ended).then_some(machine)
     }
 
     /// The credential that `instance` holds at the moment `at`, fetched by `delivery`; `None` if it does not run, or is in
@@ -497,21 +497,22 @@ impl RegionServer {
     #[must_use]
     pub fn issue(&self, instance: InstanceId, delivery: Delivery, at: UnixTime) -> Option<Issued> {
         let machine = self.entitled(instance)?;
-        let not_before = self.authenticator.issue_not_before(machine.account, instance);
+        let account = machine.account();
+        let not_before = self.authenticator.issue_not_before(account, instance);
         // Nothing is older than the launch, which is asked of it: a clock that lags behind the one that dated the launch may date
         // a reboot before it.
-        let begun = machine.boot_time.max(machine.launch_time);
+        let begun = machine.boot_time().max(machine.launch_time());
         let generation = generation(instance, begun.max(not_before), at);
         let claims = Claims {
             kind: Kind::Identity,
-            account: machine.account,
+            account,
             instance,
             region: self.identity.region.clone(),
             issued_at: generation.issued_at,
             expires_at: generation.expires_at,
             delivery,
-            boot_generation: machine.boot_generation,
-            private_address: Some(machine.private_address.into()),
+            boot_generation: machine.boot_generation(),
+            private_address: Some(machine.private_address().into()),
         };
         match self.authenticator.keyring().mint(&claims) {
             Ok(credential) => {
@@ -530,23 +531,24 @@ impl RegionServer {
     #[must_use]
     pub fn issue_management(&self, instance: InstanceId, now: UnixTime) -> Option<Issued> {
         let machine = self.entitled(instance)?;
-        let setting = self.host_management.of(machine.account).setting();
-        let role = self.roles.get(machine.account, &setting.role()?)?;
-        let not_before = self.authenticator.issue_not_before(machine.account, instance);
+        let account = machine.account();
+        let setting = self.host_management.of(account).setting();
+        let role = self.roles.get(account, &setting.role()?)?;
+        let not_before = self.authenticator.issue_not_before(account, instance);
         let registered_at = self.agents.since(instance)?;
         // A session that begins after all that has ended can never be taken for one of those.
-        let issued_at = setting.issue_at(now).max(machine.launch_time).max(not_before).max(registered_at);
+        let issued_at = setting.issue_at(now).max(machine.launch_time()).max(not_before).max(registered_at);
         self.last_management_issue.fetch_max(issued_at.as_secs(), Ordering::SeqCst);
         let claims = Claims {
             kind: Kind::Management { role: role.name.clone(), role_id: role.role_id.as_str().into() },
-            account: machine.account,
+            account,
             instance,
             region: self.identity.region.clone(),
             issued_at,
             expires_at: issued_at.plus(MANAGEMENT_SESSION_SECONDS),
             delivery: Delivery::V2,
-            boot_generation: machine.boot_generation,
-            private_address: Some(machine.private_address.into()),
+            boot_generation: machine.boot_generation(),
+            private_address: Some(machine.private_address().into()),
         };
         match self.authenticator.keyring().mint(&claims) {
             Ok(credential) => {
@@ -601,8 +603,8 @@ impl RegionServer {
         };
         let change = Change::Terminate { at, reason: Some(reason) };
         // Who is gone already has no lease.
-        let Some(machine) = self.machines.get(instance) else { return Ok(()) };
-        self.machines.terminate(machine.account, instance, change).await?;
+        let Some(machine) = self.machines.packed(instance) else { return Ok(()) };
+        self.machines.terminate(machine.account(), instance, change).await?;
         Ok(())
     }
 
@@ -610,10 +612,10 @@ impl RegionServer {
     pub async fn tidy(&self) {
         let now = self.now();
         self.authenticator.forget(now);
-        self.agents.keep(|instance| self.machines.get(instance).is_some());
-        self.nodes.keep(|instance| self.machines.get(instance).is_some());
-        self.telemetry.keep(|instance| self.machines.get(instance).is_some());
-        self.guardduty.keep_agents(|instance| self.machines.get(instance).is_some());
+        self.agents.keep(|instance| self.machines.contains(instance));
+        self.nodes.keep(|instance| self.machines.contains(instance));
+        self.telemetry.keep(|instance| self.machines.contains(instance));
+        self.guardduty.keep_agents(|instance| self.machines.contains(instance));
         self.sessions.look(now);
         self.audit.tidy(now);
         self.user_keys.tidy(now);

@@ -17,7 +17,7 @@ pub const SECURITY_GROUP: &str = "default";
 /// The block that addresses are given from ([`crate::private_address`]).
 const VPC_BLOCK: (Ipv4Addr, u32) = (Ipv4Addr::new(10, 0, 0, 0), 8);
 /// Bits in the block of a subnet that a launcher's own address lies in: the largest that EC2 has.
-const FOREIGN_SUBNET_BITS: u32 = 16;
+pub(crate) const FOREIGN_SUBNET_BITS: u32 = 16;
 /// Bits in the IPv6 block of a subnet, on EC2 always.
 const IPV6_SUBNET_BITS: u32 = 64;
 

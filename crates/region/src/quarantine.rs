@@ -8,12 +8,14 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use inborn_credential::CutOffs;
-use inborn_identity::{AccountId, UnixTime};
+use inborn_identity::{AccountId, InstanceId, UnixTime};
 use inborn_store::{
-    CutOff, CutOffScope, Instance, InstanceState, Quarantine, QuarantineScope, RecordedCutOff, Store, StoreError,
+    CutOff, CutOffScope, Instance, InstanceState, PackedInstance, Quarantine, QuarantineScope, RecordedCutOff, Store,
+    StoreError,
 };
 use tokio::sync::{Mutex, watch};
 
+use crate::machines::Belonging;
 use crate::{RegionServer, secrets};
 
 /// Machines of one account that may be in quarantine by their own names. Who has more to lock out has a host or an account to
@@ -55,16 +57,6 @@ pub(crate) struct Quarantines {
     changed: watch::Sender<()>,
 }
 
-/// Whether a quarantine of this scope is one of this machine.
-fn is_of(scope: QuarantineScope, machine: &Instance) -> bool {
-    match scope {
-        QuarantineScope::Instance(id) => machine.id == id,
-        QuarantineScope::Host(id) => machine.host == Some(id),
-        QuarantineScope::Account(id) => machine.account == id,
-        QuarantineScope::All => true,
-    }
-}
-
 /// Whether an operator of this account may release what is in quarantine so, as far as it is the account's at all. What the
 /// region has against an account, who holds a key of the account must not undo.
 pub(crate) fn may_end(quarantine: &Quarantine, account: AccountId, region: AccountId) -> bool {
@@ -80,11 +72,12 @@ impl Quarantines {
     }
 
     /// The quarantine that a machine is in: of several the widest.
-    pub(crate) fn of(&self, machine: &Instance) -> Option<Arc<Quarantine>> {
+    pub(crate) fn of(&self, machine: impl Into<Belonging>) -> Option<Arc<Quarantine>> {
         let list = self.list.load();
         if list.is_empty() {
             return None;
         }
+        let machine = machine.into();
         let host = machine.host.map(QuarantineScope::Host);
         let scopes = [QuarantineScope::All, QuarantineScope::Account(machine.account)];
         let scopes = scopes.into_iter().chain(host).chain([QuarantineScope::Instance(machine.id)]);
@@ -131,6 +124,12 @@ impl RegionServer {
         self.quarantines.of(machine)
     }
 
+    /// Whether a machine is in quarantine.
+    #[must_use]
+    pub fn is_quarantined(&self, id: InstanceId) -> bool {
+        self.machines.packed(id).is_some_and(|machine| self.quarantines.of(&*machine).is_some())
+    }
+
     /// Puts machines into quarantine. When this has answered they are let in nowhere, and what they had open is closed.
     pub(crate) async fn put_into_quarantine(
         &self,
@@ -158,7 +157,7 @@ impl RegionServer {
             self.quarantines.set(list);
             self.high_water.count_an_end();
             self.end_what_no_longer_stands();
-            self.machines.credentials_ended(|machine| is_of(scope, machine));
+            self.credentials_ended(scope);
         }
         Ok(outcome?)
     }
@@ -169,7 +168,9 @@ impl RegionServer {
             return 0;
         }
         let is_of = |scope: &&QuarantineScope| match scope {
-            QuarantineScope::Instance(id) => self.machines.get(*id).is_some_and(|machine| machine.account == account),
+            QuarantineScope::Instance(id) => {
+                self.machines.packed(*id).is_some_and(|machine| machine.account() == account)
+            }
             _ => false,
         };
         list.keys().filter(is_of).count()
@@ -183,7 +184,7 @@ impl RegionServer {
             QuarantineScope::Instance(id) => Some((*scope, *id)),
             _ => None,
         });
-        let unknown = instances.filter(|(_, id)| self.machines.get(*id).is_none()).take(FORGOTTEN_AT_ONCE);
+        let unknown = instances.filter(|(_, id)| !self.machines.contains(*id)).take(FORGOTTEN_AT_ONCE);
         let mut is_changed = false;
         for (scope, id) in unknown {
             let found = self.store.instance(id).await?;
@@ -230,7 +231,7 @@ impl RegionServer {
         self.cut_off_all(&cut_offs);
         self.quarantines.set(read(&*self.store).await?);
         self.end_what_no_longer_stands();
-        self.machines.credentials_ended(|machine| is_of(scope, machine));
+        self.credentials_ended(scope);
         Ok(true)
     }
 
@@ -239,19 +240,21 @@ impl RegionServer {
         // the beginning of the quarantine, by clocks that were not this one's.
         let before = now.plus(1).max(quarantine.since.plus(GIVEN_AFTER_SECONDS)).plus(CLOCKS_APART_SECONDS);
         // What a machine has may be dated ahead of all clocks: behind an earlier cut-off, or by its launch.
-        let all = self.machines.all();
-        let released = || all.iter().filter(|machine| is_of(quarantine.scope, machine));
-        let begun = |machine: &Arc<Instance>| {
-            let not_before = self.authenticator.issue_not_before(machine.account, machine.id);
-            machine.launch_time.max(machine.boot_time).max(not_before).plus(1)
-        };
-        let before = released().map(begun).fold(before, UnixTime::max);
+        let (mut before, mut released) = (before, Vec::new());
+        self.each_of(quarantine.scope, |machine| {
+            let not_before = self.authenticator.issue_not_before(machine.account(), machine.id());
+            before = before.max(machine.launch_time().max(machine.boot_time()).max(not_before).plus(1));
+            // Only these are cut off one by one.
+            if let QuarantineScope::Host(_) = quarantine.scope {
+                released.push(machine.id());
+            }
+        });
         let cut_off = |scope| RecordedCutOff { cut_off: CutOff::IssuedBefore { scope, before }, at: now };
         match quarantine.scope {
             QuarantineScope::Instance(id) => vec![cut_off(CutOffScope::Instance(id))],
             QuarantineScope::Account(id) => vec![cut_off(CutOffScope::Account(id))],
             QuarantineScope::All => vec![cut_off(CutOffScope::All)],
-            QuarantineScope::Host(_) => released().map(|machine| cut_off(CutOffScope::Instance(machine.id))).collect(),
+            QuarantineScope::Host(_) => released.into_iter().map(|id| cut_off(CutOffScope::Instance(id))).collect(),
         }
     }
 
@@ -278,9 +281,27 @@ impl RegionServer {
         self.quarantines.set(list);
         if !changed.is_empty() {
             self.end_what_no_longer_stands();
-            self.machines.credentials_ended(|machine| changed.iter().any(|scope| is_of(*scope, machine)));
+            changed.into_iter().for_each(|scope| self.credentials_ended(scope));
         }
         Ok(())
+    }
+
+    /// Tells who has to know that what the machines of a scope were given so far has ended.
+    pub(crate) fn credentials_ended(&self, scope: QuarantineScope) {
+        self.each_of(scope, |machine| self.machines.credentials_ended(machine));
+    }
+
+    /// Shows the machines of a scope, and looks at no others.
+    fn each_of(&self, scope: QuarantineScope, mut show: impl FnMut(&PackedInstance)) {
+        match scope {
+            QuarantineScope::Instance(id) => self.machines.packed(id).iter().for_each(|machine| show(machine)),
+            QuarantineScope::Host(id) => {
+                let on_host = self.hosts.ids_on(id).into_iter();
+                on_host.filter_map(|id| self.machines.packed(id)).for_each(|machine| show(&machine));
+            }
+            QuarantineScope::Account(id) => self.machines.of_account(id).for_each(|machine| show(&machine)),
+            QuarantineScope::All => self.machines.iter().for_each(|machine| show(&machine)),
+        }
     }
 
     /// Closes what sessions have opened that no longer stand.

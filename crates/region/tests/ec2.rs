@@ -90,7 +90,7 @@ async fn a_machine_keeps_the_public_key_it_was_launched_with() {
     assert_eq!(outcome(&running, "Action=DeleteKeyPair&KeyName=laptop").await, DONE);
     assert_eq!(outcome(&running, "Action=DeleteKeyPair&KeyName=laptop").await, DONE, "as on EC2");
     assert_eq!(outcome(&running, launch).await, refused("InvalidKeyPair.NotFound"));
-    let machine = running.region.machines().all().pop().unwrap();
+    let machine = running.region.machines().iter().next().unwrap().unpack();
     assert_eq!(machine.public_key.as_deref(), Some(PUBLIC_KEY.replace("me@host", "laptop").as_str()));
     assert_eq!(outcome(&running, "Action=DescribeKeyPairs&KeyName.1=laptop").await, refused("InvalidKeyPair.NotFound"));
     assert_eq!(
@@ -134,8 +134,8 @@ async fn an_account_that_enforces_tokens_lets_nobody_give_them_up() {
     let optional = running
         .region
         .machines()
-        .all()
-        .into_iter()
+        .iter()
+        .map(|machine| machine.unpack())
         .filter(|machine| machine.metadata_options.http_tokens == inborn_identity::HttpTokens::Optional);
     assert_eq!(optional.count(), 3);
 }

@@ -73,12 +73,12 @@ async fn after_writes_of_which_nobody_knows_memory_is_what_the_store_is() {
     store.fail_next(Fault::io_after());
     let launch = ec2("Action=RunInstances&ImageId=ami-12345678&MinCount=1&MaxCount=1");
     assert_eq!(running.send(&running.operator(), &launch).await.status, 500);
-    let all = running.region.machines().all();
+    let all: Vec<_> = running.region.machines().iter().map(|machine| machine.id()).collect();
     assert_eq!(all.len(), 1, "the machine is there, and its host knows it");
 
-    let machine = running.machine(all[0].id);
+    let machine = running.machine(all[0]);
     store.fail_next(Fault::io_after());
-    let stop = ec2(&format!("Action=StopInstances&InstanceId.1={}", all[0].id));
+    let stop = ec2(&format!("Action=StopInstances&InstanceId.1={}", all[0]));
     assert_eq!(running.send(&running.operator(), &stop).await.status, 500);
     assert_eq!(whoami(&running, &machine).await, expired());
 }

@@ -8,12 +8,12 @@ use inborn_store::{
     Account, AgentReport, Beat, ChangeRequest, Changed, Command, CommandChange, CommandQuery, CommandRetention,
     Detector, DetectorPart, Document, EpochChange, Finding, FindingQuery, FindingRetention, Future, Heard, Host,
     HostChange, HostJoin, HostKeys, HostKeysChange, Instance, InstancePage, InstanceQuery, InventoryChange,
-    InventoryQuery, InventoryRecord, Invocation, JoinToken, KeyPair, LaunchOutcome, LaunchRequest, News, Node, NodeId,
-    Operator, OperatorChange, PartKind, Quarantine, QuarantineScope, RecordedCutOff, Registration, RegistrationChange,
-    Resealing, Role, SealedEpoch, SentCommand, Session, SessionEnd, SessionQuery, SessionRetention, SettingChange,
-    Store, StoreError, Topic,
+    InventoryQuery, InventoryRecord, Invocation, JoinToken, KeyPair, LaunchOutcome, LaunchRequest, Living, News, Node,
+    NodeId, Operator, OperatorChange, Packer, PartKind, Quarantine, QuarantineScope, RecordedCutOff, Registration,
+    RegistrationChange, Resealing, Role, SealedEpoch, SentCommand, Session, SessionEnd, SessionQuery, SessionRetention,
+    SettingChange, Store, StoreError, Topic,
 };
-use tokio::sync::RwLock;
+use tokio::sync::{RwLock, mpsc};
 
 use crate::address::Address;
 use crate::pool::{self, PostgresOptions};
@@ -87,7 +87,7 @@ impl PostgresStore {
         Ok(Self { pool, options, on_the_way: Arc::default(), node: feed::Node::default(), only_reads: true })
     }
 
-    fn run<R, T>(&self, access: Access, request: R, work: Work<R, T>) -> Future<'_, T>
+    pub(crate) fn run<R, T>(&self, access: Access, request: R, work: Work<R, T>) -> Future<'_, T>
     where
         R: Send + Sync + 'static,
         T: Send + Sync + 'static,
@@ -163,6 +163,10 @@ impl Store for PostgresStore {
             Ok(()) => self.run(Access::Read, query, |session, request| Box::pin(instances::page(session, request))),
             Err(error) => refuse(error),
         }
+    }
+
+    fn living(&self, packer: Arc<Packer>, parts: mpsc::Sender<Living>) -> Future<'_, ()> {
+        Box::pin(self.send_living(packer, parts))
     }
 
     fn change(&self, request: ChangeRequest) -> Future<'_, Vec<Changed>> {

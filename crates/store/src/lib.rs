@@ -27,6 +27,7 @@ mod inventory;
 mod key_pair;
 mod node;
 mod operator;
+mod packed;
 mod quarantine;
 mod registration;
 mod resealing;
@@ -56,10 +57,13 @@ pub use inventory::{InventoryChange, InventoryKind, InventoryQuery, InventoryRec
 pub use key_pair::{KeyPair, KeyType};
 pub use node::Node;
 pub use operator::{Operator, OperatorChange};
+pub use packed::{PackedInstance, PackedTags, Packer};
 pub use quarantine::{Quarantine, QuarantineScope};
 pub use registration::{Registration, RegistrationChange};
 pub use resealing::{Resealing, SealedPlace};
 pub use role::Role;
 pub use session::{Session, SessionEnd, SessionPlace, SessionQuery, SessionRetention};
 pub use sqlite::{SqliteLoading, SqliteOptions, SqliteSnapshot, SqliteStore, Statistics};
-pub use store::{Future, InstancePage, InstanceQuery, LaunchOutcome, LaunchRequest, PURGE_MAX, SettingChange, Store};
+pub use store::{
+    Future, InstancePage, InstanceQuery, LaunchOutcome, LaunchRequest, Living, PURGE_MAX, SettingChange, Store,
+};

@@ -1,6 +1,7 @@
 //! The trait: the verbs of a store.
 
 use core::pin::Pin;
+use std::sync::Arc;
 
 use inborn_identity::{AccessKeyId, AccountId, HostId, InstanceId, RoleName, UnixTime};
 
@@ -8,10 +9,11 @@ use crate::{
     Account, AgentReport, Beat, ChangeRequest, Changed, Command, CommandChange, CommandQuery, CommandRetention,
     Detector, DetectorPart, Document, EpochChange, Finding, FindingQuery, FindingRetention, Heard, Host, HostChange,
     HostJoin, HostKeys, HostKeysChange, Instance, InstanceState, InventoryChange, InventoryQuery, InventoryRecord,
-    Invocation, JoinToken, KeyPair, News, Node, NodeId, Operator, OperatorChange, PartKind, Quarantine,
-    QuarantineScope, RecordedCutOff, Registration, RegistrationChange, Resealing, Role, SealedEpoch, SentCommand,
-    Session, SessionEnd, SessionQuery, SessionRetention, StoreError,
+    Invocation, JoinToken, KeyPair, News, Node, NodeId, Operator, OperatorChange, PackedInstance, PackedTags, Packer,
+    PartKind, Quarantine, QuarantineScope, RecordedCutOff, Registration, RegistrationChange, Resealing, Role,
+    SealedEpoch, SentCommand, Session, SessionEnd, SessionQuery, SessionRetention, StoreError, UserData,
 };
+use tokio::sync::mpsc;
 
 /// What every verb gives: boxed, so that the trait is object safe.
 pub type Future<'a, T> = Pin<Box<dyn core::future::Future<Output = Result<T, StoreError>> + Send + 'a>>;
@@ -118,6 +120,22 @@ pub struct InstancePage {
     pub next: Option<InstanceId>,
 }
 
+/// A part of all instances that are not terminated.
+#[derive(Debug)]
+pub enum Living {
+    /// Some of them. A store that keeps tags and user data apart sends them later.
+    Instances(Vec<PackedInstance>),
+    /// Tags of instances that came before, or of such as are terminated. Those of one instance may come in several parts.
+    Tags(Vec<(InstanceId, PackedTags)>),
+    /// User data of instances that came before, or of such as are terminated.
+    UserData(Vec<(InstanceId, UserData)>),
+}
+
+impl Living {
+    /// The most that a part holds.
+    pub const PART_MAX: u32 = 16 * 1024;
+}
+
 /// A new value for a setting, written only if it still has the expected one.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SettingChange {
@@ -189,6 +207,13 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// `Invalid`: the limit.
     fn instances(&self, query: InstanceQuery) -> Future<'_, InstancePage>;
+
+    /// All instances that are not terminated, sent in parts of at most [`Living::PART_MAX`], in no order. Not all are of one
+    /// moment: what is changed meanwhile may be there as it was before or after, and has to be heard of otherwise.
+    ///
+    /// # Errors
+    /// What came before an error is good. Nothing is wrong if nobody listens any more.
+    fn living(&self, packer: Arc<Packer>, parts: mpsc::Sender<Living>) -> Future<'_, ()>;
 
     /// Changes instances: all or none. Gives each as it was and as it is, in the order they were named.
     ///

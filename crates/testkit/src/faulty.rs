@@ -9,11 +9,12 @@ use inborn_store::{
     Account, AgentReport, Beat, ChangeRequest, Changed, Command, CommandChange, CommandQuery, CommandRetention,
     Detector, DetectorPart, Document, EpochChange, Finding, FindingQuery, FindingRetention, Future, Heard, Host,
     HostChange, HostJoin, HostKeys, HostKeysChange, Instance, InstancePage, InstanceQuery, InventoryChange,
-    InventoryQuery, InventoryRecord, Invocation, JoinToken, KeyPair, LaunchOutcome, LaunchRequest, News, Node, NodeId,
-    Operator, OperatorChange, PartKind, Quarantine, QuarantineScope, RecordedCutOff, Registration, RegistrationChange,
-    Resealing, Role, SealedEpoch, SentCommand, Session, SessionEnd, SessionQuery, SessionRetention, SettingChange,
-    Store, StoreError,
+    InventoryQuery, InventoryRecord, Invocation, JoinToken, KeyPair, LaunchOutcome, LaunchRequest, Living, News, Node,
+    NodeId, Operator, OperatorChange, Packer, PartKind, Quarantine, QuarantineScope, RecordedCutOff, Registration,
+    RegistrationChange, Resealing, Role, SealedEpoch, SentCommand, Session, SessionEnd, SessionQuery, SessionRetention,
+    SettingChange, Store, StoreError,
 };
+use tokio::sync::mpsc;
 
 use crate::link::{self, Link};
 
@@ -156,6 +157,10 @@ impl Store for FaultyStore {
 
     fn instances(&self, query: InstanceQuery) -> Future<'_, InstancePage> {
         self.read(move |store| store.instances(query))
+    }
+
+    fn living(&self, packer: Arc<Packer>, parts: mpsc::Sender<Living>) -> Future<'_, ()> {
+        self.read(move |store| store.living(packer, parts))
     }
 
     fn change(&self, request: ChangeRequest) -> Future<'_, Vec<Changed>> {

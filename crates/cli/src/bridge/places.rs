@@ -41,8 +41,9 @@ impl ControlHandler {
     /// Attaches again what was at a place before a restart. A place that is gone is waited for, unless what was there was
     /// one thing and not whatever has its name.
     pub(super) async fn attach_known_places(&self) {
-        for instance in self.region.machines().all() {
-            let Some((place, mark)) = instance.attachment.as_ref().and_then(place) else { continue };
+        for packed in self.region.machines().iter() {
+            let Some((place, mark)) = packed.attachment().and_then(place) else { continue };
+            let instance = packed.unpack();
             let id = instance.id;
             let once = mark.is_some();
             if once && place.mark().ok().flatten() != mark {

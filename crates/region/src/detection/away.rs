@@ -1,12 +1,10 @@
 //! The gateway's side of credentials that are used away from their machine: what it knows of a call goes to the pure rule.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use inborn_credential::{Caller, Claims, Kind};
 use inborn_detect::away::{AwayCall, Place, Policy, Use};
 use inborn_identity::{IDENTITY_ROLE_NAME, InstanceId, UnixTime};
-use inborn_store::{Instance, InstanceState};
 
 use crate::{RegionServer, RequestOrigin};
 
@@ -29,11 +27,11 @@ impl RegionServer {
     /// call for the machine.
     pub(crate) fn place_of_use(&self, claims: &Claims, origin: &RequestOrigin, may_be_sent_on: bool) -> Place {
         let Some(running) = self.detection.running.get() else { return Place::Untold };
-        let Some(machine) = self.machines.get(claims.instance) else { return Place::Untold };
+        let Some(machine) = self.machines.packed(claims.instance) else { return Place::Untold };
         let used = Use {
-            instance: machine.id,
-            private_address: machine.private_address,
-            ipv6_address: machine.ipv6_address,
+            instance: machine.id(),
+            private_address: machine.private_address(),
+            ipv6_address: machine.ipv6_address(),
             listener: origin.machine,
             source: origin.peer.address.ip(),
             may_be_sent_on,
@@ -43,19 +41,9 @@ impl RegionServer {
 
     /// A machine of the same account that runs at an address: the one whose credentials they are, if it is one of several.
     fn running_machine_at(&self, claims: &Claims, address: IpAddr) -> Option<InstanceId> {
-        let there = match address {
-            IpAddr::V4(address) => self.machines.running_at(claims.account, address),
-            IpAddr::V6(address) => {
-                let is_there = |machine: &Arc<Instance>| {
-                    machine.ipv6_address == Some(address)
-                        && machine.account == claims.account
-                        && machine.state == InstanceState::Running
-                };
-                self.machines.all().into_iter().filter(is_there).collect()
-            }
-        };
-        let own = there.iter().find(|machine| machine.id == claims.instance);
-        own.or_else(|| there.first()).map(|machine| machine.id)
+        let there = self.machines.running_at(claims.account, address);
+        let own = there.iter().find(|machine| machine.id() == claims.instance);
+        own.or_else(|| there.first()).map(|machine| machine.id())
     }
 
     /// Whether a call from there is refused.

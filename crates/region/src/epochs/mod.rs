@@ -13,7 +13,9 @@ use std::time::Duration;
 
 use inborn_credential::{CutOffs, EpochId, EpochRoot, Kek, KekError, SecretAccessKey};
 use inborn_identity::{AccessKeyId, Partition, UnixTime};
-use inborn_store::{CutOff, CutOffScope, EpochChange, EpochState, RecordedCutOff, Sealed, SealedEpoch, StoreError};
+use inborn_store::{
+    CutOff, CutOffScope, EpochChange, EpochState, QuarantineScope, RecordedCutOff, Sealed, SealedEpoch, StoreError,
+};
 use tokio::sync::Mutex;
 
 use crate::secrets::{self, KeySource};
@@ -171,7 +173,7 @@ impl RegionServer {
         *known = found;
         if is_revoked {
             self.end_what_no_longer_stands();
-            self.machines.credentials_ended(|_| true);
+            self.credentials_ended(QuarantineScope::All);
         }
         Ok(())
     }

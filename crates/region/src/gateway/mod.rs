@@ -542,9 +542,9 @@ impl RegionServer {
     /// Cut-offs are forgotten by the clock, which may have been wrong. A machine that is gone is unknown, one that is off
     /// has no credentials, and what it was given before it was off stays ended, whatever the clock says or said.
     fn check_alive(&self, claims: &Claims) -> Result<(), Problem> {
-        let machine = self.machines.get(claims.instance).ok_or(Problem::UnknownKey)?;
+        let machine = self.machines.packed(claims.instance).ok_or(Problem::UnknownKey)?;
         // It learns nothing of why.
-        if self.quarantines().of(&machine).is_some() {
+        if self.quarantines().of(&*machine).is_some() {
             return Err(Problem::UnknownKey);
         }
         // After that: whoever is released meanwhile is cut off first, and what was good a moment ago may not be now.
@@ -553,16 +553,16 @@ impl RegionServer {
             Verdict::Expired => return Err(Problem::ExpiredToken),
             Verdict::Dead => return Err(Problem::UnknownKey),
         }
-        if self.accounts().is_closed(machine.account) {
+        if self.accounts().is_closed(machine.account()) {
             return Err(Problem::UnknownKey);
         }
         // Whatever was given to its host may be in other hands, and its end is only a matter of time.
         if self.hosts().has_evicted(&machine) {
             return Err(Problem::UnknownKey);
         }
-        match machine.state {
+        match machine.state() {
             // A start is a new launch time, a reboot is not; what is issued is never older than the boot it belongs to.
-            InstanceState::Running if claims.issued_at >= machine.launch_time => Ok(()),
+            InstanceState::Running if claims.issued_at >= machine.launch_time() => Ok(()),
             InstanceState::Running | InstanceState::Stopped => Err(Problem::ExpiredToken),
             InstanceState::Terminated => Err(Problem::UnknownKey),
         }

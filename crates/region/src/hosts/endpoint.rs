@@ -12,19 +12,19 @@ use hyper::body::Incoming;
 use inborn_credential::Delivery;
 use inborn_fleet::{
     ANSWER_BYTES_MAX, CREDENTIALS, CREDENTIALS_MAX, Credentials, CredentialsGiven, DOCUMENT, Document, DocumentSigned,
-    Generation, GivenCredential, GivenMachine, JOIN, Join, Joined, MACHINES, Machines, MachinesChanged, RECORDS_MAX,
-    RENEW, REQUEST_BYTES_MAX, RefusalCode, Refused, Renewed, WAIT_SECONDS,
+    Generation, GivenCredential, GivenMachine, JOIN, Join, Joined, MACHINES, MachineRecord, Machines, MachinesChanged,
+    RECORDS_MAX, RENEW, REQUEST_BYTES_MAX, RefusalCode, Refused, Renewed, WAIT_SECONDS,
 };
-use inborn_identity::{InstanceId, UnixTime};
+use inborn_identity::{HostId, InstanceId, UnixTime};
 use inborn_listener::{Peer, read_body};
 use inborn_pki::HostCertificate;
-use inborn_store::{Host, HostState, InstanceState};
+use inborn_store::{Host, HostState};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use zeroize::Zeroizing;
 
-use super::{JoinError, is_refused};
+use super::{JoinError, Version, is_refused};
 use crate::RegionServer;
 use crate::metrics::HostRefusedLabels;
 
@@ -259,23 +259,38 @@ impl HostsEndpoint {
         let spread_seconds = self.region.hosts.spread_seconds();
         let mut difference = MachinesChanged { spread_seconds, ..MachinesChanged::default() };
         let mut bytes = 0;
-        for placed in &there {
-            let (version, length) = self.region.version_of(placed);
-            if known.get(&placed.instance.id).is_some_and(|known| known == version) {
+        for (id, placed) in &there {
+            let found = match placed.version {
+                Some(version) => Some((version, None)),
+                None => self.found_version(host.id, *id, placed.revision),
+            };
+            // One that is gone by now is told of with the next difference.
+            let Some((version, record)) = found else { continue };
+            let text = version.text();
+            if known.get(id).is_some_and(|known| *known == text) {
                 continue;
             }
-            bytes += length;
+            let record = record.or_else(|| Some(self.region.machine_record(&*self.region.machines().get(*id)?)));
+            let Some(machine) = record else { continue };
+            bytes += version.bytes as usize;
             if difference.changed.len() >= RECORDS_MAX || bytes > RECORD_BYTES_MAX && !difference.changed.is_empty() {
                 difference.more = true;
                 break;
             }
-            let machine = self.region.machine_record(&placed.instance);
-            difference.changed.push(GivenMachine { version: version.to_owned(), machine });
+            difference.changed.push(GivenMachine { version: text, machine });
         }
         // Both are in the order of their ids.
-        let is_there = |id: &&InstanceId| there.binary_search_by_key(*id, |placed| placed.instance.id).is_ok();
+        let is_there = |id: &&InstanceId| there.binary_search_by_key(*id, |(id, _)| *id).is_ok();
         difference.gone = known.keys().filter(|id| !is_there(id)).copied().collect();
         difference
+    }
+
+    /// The version of what is told of a machine, and that.
+    fn found_version(&self, host: HostId, id: InstanceId, revision: u32) -> Option<(Version, Option<MachineRecord>)> {
+        let record = self.region.machine_record(&*self.region.machines().get(id)?);
+        let version = Version::of(&record);
+        self.region.hosts.note_version(host, id, revision, version);
+        Some((version, Some(record)))
     }
 
     /// Finished credentials of machines that are on the host: of all that it asks for, or of none.
@@ -294,7 +309,7 @@ impl HostsEndpoint {
     }
 
     async fn check_placed(&self, host: &Host, instance: InstanceId) -> Answer<()> {
-        let is_placed = || self.region.hosts.machine_on(host.id, instance).is_some();
+        let is_placed = || self.region.hosts.is_on(host.id, instance);
         if is_placed() {
             return Ok(());
         }
@@ -315,7 +330,7 @@ impl HostsEndpoint {
     }
 
     fn generation(&self, instance: InstanceId, at: UnixTime) -> Option<Generation> {
-        let machine = self.region.machines().get(instance).filter(|one| one.state == InstanceState::Running)?;
+        let machine = self.region.machines().packed(instance).filter(|one| one.is_running())?;
         let v1 = self.region.issue(instance, Delivery::V1, at)?;
         let v2 = self.region.issue(instance, Delivery::V2, at)?;
         let given = |credential: &inborn_credential::Credential| GivenCredential {
@@ -325,7 +340,7 @@ impl HostsEndpoint {
         };
         Some(Generation {
             instance,
-            boot_generation: machine.boot_generation,
+            boot_generation: machine.boot_generation(),
             issued_at: v2.credential.issued_at.as_secs(),
             expires_at: v2.credential.expires_at.as_secs(),
             next_at: v2.next_at.as_secs(),

@@ -8,14 +8,14 @@ mod record;
 
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use inborn_fleet::JoinToken;
 use inborn_identity::{AccountId, HostId, InstanceId, UnixTime};
 use inborn_pki::{AuthorityError, HostsAuthority};
 use inborn_store::{
-    Change, ChangeRequest, Conflict, Host, HostChange, HostJoin, HostState, Instance, InstanceState, StateReason,
-    Store, StoreError,
+    Change, ChangeRequest, Conflict, Host, HostChange, HostJoin, HostState, Instance, InstanceState, PackedInstance,
+    StateReason, Store, StoreError,
 };
 use tokio::sync::{Semaphore, watch};
 
@@ -46,16 +46,33 @@ const fn stage(state: HostState) -> u8 {
     }
 }
 
-/// A machine on a host, and the version of what the host is told of it.
-pub(crate) struct Placed {
-    instance: Arc<Instance>,
+/// The version of what a host is told of a machine.
+#[derive(Clone, Copy)]
+struct Version {
+    /// The first half of a SHA-256 of the record.
+    digest: [u8; 16],
+    /// Of the record.
+    bytes: u32,
+}
+
+/// A machine on a host. The machine itself is in [`crate::Machines`]: here is little, since there may be a million of them.
+#[derive(Clone, Copy, Default)]
+struct Placed {
+    /// Grows with each change, so that a version is not noted of what has changed while it was found.
+    revision: u32,
     /// Found when it is asked for the first time.
-    version: OnceLock<(String, usize)>,
+    version: Option<Version>,
+}
+
+impl Placed {
+    const fn change(&mut self) {
+        *self = Self { revision: self.revision.wrapping_add(1), version: None };
+    }
 }
 
 /// What is placed on a host, and who waits for that to change.
 struct OnHost {
-    machines: BTreeMap<InstanceId, Arc<Placed>>,
+    machines: BTreeMap<InstanceId, Placed>,
     changed: watch::Sender<()>,
     turns: Arc<Semaphore>,
     /// Seconds since 1970.
@@ -87,7 +104,7 @@ impl core::fmt::Debug for Hosts {
 }
 
 impl Hosts {
-    /// Reads all hosts. What is placed on them it is told as an observer.
+    /// Reads all hosts. What is placed on them it is told, of what there is already by [`Hosts::place`], then as an observer.
     pub(crate) async fn load(store: Arc<dyn Store>) -> Result<Self, StoreError> {
         let hosts = Self { store, records: RwLock::default(), placed: RwLock::default() };
         hosts.refresh().await?;
@@ -103,6 +120,14 @@ impl Hosts {
             self.remember(host);
         }
         Ok(())
+    }
+
+    /// Machines are on hosts: what was there when the region was opened.
+    pub(crate) fn place(&self, machines: Vec<(HostId, InstanceId)>) {
+        let mut placed = self.placed.write().unwrap_or_else(PoisonError::into_inner);
+        for (host, instance) in machines {
+            placed.entry(host).or_default().machines.entry(instance).or_default().change();
+        }
     }
 
     fn remember(&self, host: Host) -> Arc<Host> {
@@ -149,8 +174,8 @@ impl Hosts {
     }
 
     /// Whether the host that a machine is on is cut off.
-    pub(crate) fn has_evicted(&self, machine: &Instance) -> bool {
-        let host = machine.host.and_then(|id| self.get(id));
+    pub(crate) fn has_evicted(&self, machine: &PackedInstance) -> bool {
+        let host = machine.host().and_then(|id| self.get(id));
         host.is_some_and(|host| host.state == HostState::Evicted)
     }
 
@@ -165,13 +190,28 @@ impl Hosts {
         host.seen_at.max(UnixTime::from_secs(self.on(host.id, |on| on.seen_at.load(Ordering::Relaxed))))
     }
 
-    fn machines_on(&self, id: HostId) -> Vec<Arc<Placed>> {
-        self.on(id, |on| on.machines.values().cloned().collect())
+    /// Ordered by id.
+    fn machines_on(&self, id: HostId) -> Vec<(InstanceId, Placed)> {
+        self.on(id, |on| on.machines.iter().map(|(id, placed)| (*id, *placed)).collect())
     }
 
-    /// The machine, if it is on this host.
-    fn machine_on(&self, id: HostId, instance: InstanceId) -> Option<Arc<Placed>> {
-        self.on(id, |on| on.machines.get(&instance).cloned())
+    /// The machines on a host, ordered by id.
+    pub(crate) fn ids_on(&self, id: HostId) -> Vec<InstanceId> {
+        self.on(id, |on| on.machines.keys().copied().collect())
+    }
+
+    /// Whether the machine is on this host.
+    fn is_on(&self, id: HostId, instance: InstanceId) -> bool {
+        self.on(id, |on| on.machines.contains_key(&instance))
+    }
+
+    /// Notes the version of what a host is told of a machine, unless that has changed meanwhile.
+    fn note_version(&self, id: HostId, instance: InstanceId, revision: u32, version: Version) {
+        let mut placed = self.placed.write().unwrap_or_else(PoisonError::into_inner);
+        let known = placed.get_mut(&id).and_then(|on| on.machines.get_mut(&instance));
+        if let Some(known) = known.filter(|known| known.revision == revision) {
+            known.version = Some(version);
+        }
     }
 
     fn watch(&self, id: HostId) -> watch::Receiver<()> {
@@ -212,20 +252,19 @@ impl Observer for Hosts {
         if instance.state == InstanceState::Terminated {
             on.machines.remove(&instance.id);
         } else {
-            let new = Placed { instance: Arc::clone(instance), version: OnceLock::new() };
-            on.machines.insert(instance.id, Arc::new(new));
+            on.machines.entry(instance.id).or_default().change();
         }
         on.changed.send_replace(());
     }
 
     /// The host is to hear of it: what it has been given is worth nothing.
-    fn credentials_ended(&self, instance: &Arc<Instance>) {
-        let Some(id) = instance.host else { return };
+    fn credentials_ended(&self, machine: &PackedInstance) {
+        let Some(id) = machine.host() else { return };
         let mut placed = self.placed.write().unwrap_or_else(PoisonError::into_inner);
         let Some(on) = placed.get_mut(&id) else { return };
-        // As it is known here: the machine that is told of may have ended a moment ago.
-        let Some(known) = on.machines.get(&instance.id).map(|placed| Arc::clone(&placed.instance)) else { return };
-        on.machines.insert(known.id, Arc::new(Placed { instance: known, version: OnceLock::new() }));
+        // The machine that is told of may have ended a moment ago.
+        let Some(known) = on.machines.get_mut(&machine.id()) else { return };
+        known.change();
         on.changed.send_replace(());
     }
 }
@@ -345,8 +384,10 @@ impl RegionServer {
 
     async fn terminate_on(&self, id: HostId) -> Result<(), StoreError> {
         let mut by_account: BTreeMap<AccountId, Vec<InstanceId>> = BTreeMap::new();
-        for placed in self.hosts.machines_on(id) {
-            by_account.entry(placed.instance.account).or_default().push(placed.instance.id);
+        for instance in self.hosts.ids_on(id) {
+            // Who is gone already need not be terminated.
+            let Some(machine) = self.machines.packed(instance) else { continue };
+            by_account.entry(machine.account()).or_default().push(instance);
         }
         let reason = StateReason {
             code: "Server.HostEvicted".to_owned(),

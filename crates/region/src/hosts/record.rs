@@ -5,7 +5,7 @@ use inborn_fleet::{MachineRecord, MetadataOptions};
 use inborn_imds::{Facts, Interface, KeyPair};
 use inborn_store::{Instance, InstanceState};
 
-use super::Placed;
+use super::Version;
 use crate::{RegionServer, network};
 
 impl RegionServer {
@@ -112,14 +112,19 @@ impl RegionServer {
             credentials_since: self.authenticator.issue_not_before(instance.account, instance.id).as_secs(),
         }
     }
+}
 
-    /// The version of the record of a machine, and its length in bytes.
-    pub(super) fn version_of<'a>(&self, placed: &'a Placed) -> (&'a str, usize) {
-        let (version, length) = placed.version.get_or_init(|| {
-            let text = serde_json::to_vec(&self.machine_record(&placed.instance)).unwrap_or_default();
-            let digest = inborn_sigv4::sha256(&text);
-            (digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect(), text.len())
-        });
-        (version, *length)
+impl Version {
+    /// Of the record of a machine.
+    pub(super) fn of(record: &MachineRecord) -> Self {
+        let text = serde_json::to_vec(record).unwrap_or_default();
+        let mut digest = [0; 16];
+        digest.iter_mut().zip(inborn_sigv4::sha256(&text)).for_each(|(to, from)| *to = from);
+        Self { digest, bytes: u32::try_from(text.len()).unwrap_or(u32::MAX) }
+    }
+
+    /// As hosts are told it.
+    pub(super) fn text(&self) -> String {
+        format!("{:032x}", u128::from_be_bytes(self.digest))
     }
 }

@@ -117,7 +117,7 @@ impl Engine {
         if is_tick {
             for (id, command) in &self.commands {
                 let draft = turn.drafts.entry(id.clone()).or_default();
-                command.pass_time(draft, now, |instance| region.machines().get(instance).is_none());
+                command.pass_time(draft, now, |instance| !region.machines().contains(instance));
             }
             self.polls.retain(|_, answer| !answer.is_closed());
         }

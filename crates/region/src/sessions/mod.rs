@@ -364,7 +364,7 @@ pub(crate) struct NewSession<'a> {
 pub(crate) async fn start(region: &Arc<RegionServer>, new: NewSession<'_>) -> Result<Arc<Session>, StartError> {
     let NewSession { record, document, parameters } = new;
     let (instance, now) = (record.instance, record.started_at);
-    let runs = region.machines().get(instance).is_some_and(|machine| machine.state == InstanceState::Running);
+    let runs = region.machines().packed(instance).is_some_and(|machine| machine.is_running());
     if !runs || !region.channels().is_connected(instance) {
         return Err(StartError::NotConnected);
     }

@@ -1,9 +1,16 @@
 //! Cases: launch, find, list.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use inborn_identity::InstanceId;
+use tokio::sync::mpsc;
+
 use super::samples::{account, bare, change, full, id, launch, launch_with_token, other_account, terminate};
-use crate::{Conflict, Instance, InstanceQuery, InstanceState, LaunchOutcome, LaunchRequest, Store, StoreError};
+use crate::{
+    Change, Conflict, Instance, InstanceQuery, InstanceState, LaunchOutcome, LaunchRequest, Living, PackedInstance,
+    PackedTags, Packer, Store, StoreError,
+};
 
 /// What is launched is found, by id and in the list, exactly as it was given.
 pub async fn launches_are_found_again(store: Arc<dyn Store>) {
@@ -146,4 +153,63 @@ pub async fn instances_are_found_by_their_ids(store: Arc<dyn Store>) {
     for (count, is_good) in [(999, true), (1000, true), (1001, false)] {
         assert_eq!(store.instances_by_id((0..count).map(id).collect()).await.is_ok(), is_good, "{count}");
     }
+}
+
+/// What a store sends of all that live, put together again.
+async fn living(store: &Arc<dyn Store>) -> Vec<Instance> {
+    let packer = Arc::new(Packer::default());
+    let (sender, mut parts) = mpsc::channel(1);
+    let mut found: BTreeMap<InstanceId, PackedInstance> = BTreeMap::new();
+    let (sent, ()) = tokio::join!(store.living(Arc::clone(&packer), sender), async {
+        while let Some(part) = parts.recv().await {
+            match part {
+                Living::Instances(all) => {
+                    for instance in all {
+                        assert!(found.insert(instance.id(), instance).is_none(), "each comes once");
+                    }
+                }
+                Living::Tags(all) => {
+                    for (id, more) in all {
+                        let Some(instance) = found.get_mut(&id) else { continue };
+                        let mut tags: PackedTags = instance.tags().collect();
+                        tags.extend(&more);
+                        instance.set_tags(&tags);
+                    }
+                }
+                Living::UserData(all) => {
+                    for (id, data) in all {
+                        let Some(instance) = found.get_mut(&id) else { continue };
+                        *instance = packer.with_user_data(instance, &data);
+                    }
+                }
+            }
+        }
+    });
+    assert_eq!(sent, Ok(()));
+    found.values().map(PackedInstance::unpack).collect()
+}
+
+/// All that are not terminated are sent, whole, whatever has become of them since their launch.
+pub async fn all_that_live_are_sent(store: Arc<dyn Store>) {
+    assert_eq!(living(&store).await, []);
+    let other = Instance { account: other_account(), ..bare(9) };
+    let tagged = |number: u32| Instance { tags: [("k".to_owned(), number.to_string())].into(), ..bare(number) };
+    for launched in [vec![full(1), bare(2), tagged(3), tagged(4)], vec![other], (10..60).map(tagged).collect()] {
+        store.launch(launch(launched)).await.unwrap();
+    }
+    store.launch(launch_with_token(vec![bare(7)], "token ☃", 1)).await.unwrap();
+    store.change(change(&[4], terminate(5))).await.unwrap();
+    // Tags that are written anew lie elsewhere than those that were there from the beginning.
+    let tags = [("k".to_owned(), "new".to_owned()), ("a".to_owned(), String::new())];
+    store.change(change(&[3, 12, 59], Change::Tags { set: tags.into(), remove: Vec::new() })).await.unwrap();
+    store.change(change(&[10], Change::Detach)).await.unwrap();
+    let mut expected =
+        store.instances(InstanceQuery { account: None, after: None, limit: 1000 }).await.unwrap().instances;
+    expected.retain(|instance| instance.state != InstanceState::Terminated);
+    assert_eq!(expected.len(), 55);
+    assert_eq!(living(&store).await, expected);
+    // Who stops listening stops it, and nothing is wrong.
+    let (sender, parts) = mpsc::channel(1);
+    drop(parts);
+    assert_eq!(store.living(Arc::default(), sender).await, Ok(()));
 }

@@ -59,6 +59,7 @@ macro_rules! conformance_tests {
             a_launch_is_ordered_by_its_index,
             instances_are_found_by_their_ids,
             pages_have_no_gaps,
+            all_that_live_are_sent,
             page_limits,
             the_life_of_an_instance,
             states_that_forbid_a_change,

@@ -336,23 +336,26 @@ fn from_row(row: &Row<'_>) -> Outcome<Instance> {
         tags: BTreeMap::new(),
         lease: records::column(row, "lease")?,
         host: host(&records::column::<String>(row, "host_id")?)?,
-        attachment: attachment(records::column(row, "attachment_kind")?, records::column(row, "attachment_value")?)?,
+        attachment: attachment(
+            records::column::<Option<String>>(row, "attachment_kind")?.as_deref(),
+            records::column::<Option<String>>(row, "attachment_value")?.as_deref(),
+        )?,
         mac: records::column::<Option<String>>(row, "attachment_mac")?.map(|text| own_mac(&text)).transpose()?,
     })
 }
 
 /// The one in the region's own process has no id.
-fn host(text: &str) -> Outcome<Option<HostId>> {
+pub(super) fn host(text: &str) -> Outcome<Option<HostId>> {
     let id = (!text.is_empty()).then(|| text.parse()).transpose();
     id.map_err(|_| fault::corrupt("instances.host_id is no id of a host"))
 }
 
-fn attachment(kind: Option<String>, value: Option<String>) -> Outcome<Option<Attachment>> {
+pub(super) fn attachment(kind: Option<&str>, value: Option<&str>) -> Outcome<Option<Attachment>> {
     let (Some(kind), Some(value)) = (kind, value) else { return Ok(None) };
-    let attachment = Attachment::from_columns(&kind, &value);
+    let attachment = Attachment::from_columns(kind, value);
     attachment.map(Some).ok_or_else(|| fault::corrupt("instances.attachment_kind is of no known kind"))
 }
 
-fn own_mac(text: &str) -> Outcome<OwnMac> {
+pub(super) fn own_mac(text: &str) -> Outcome<OwnMac> {
     OwnMac::from_column(text).ok_or_else(|| fault::corrupt("instances.attachment_mac is of no known kind"))
 }

@@ -13,6 +13,7 @@ mod hosts;
 mod instances;
 mod inventory;
 mod key_pairs;
+mod living;
 mod loading;
 mod management;
 mod nodes;
@@ -31,15 +32,16 @@ use std::sync::Arc;
 
 use inborn_identity::{AccessKeyId, AccountId, HostId, InstanceId, RoleName, UnixTime};
 use rusqlite::Connection;
+use tokio::sync::mpsc;
 
 use crate::{
     Account, AgentReport, Beat, ChangeRequest, Changed, Command, CommandChange, CommandQuery, CommandRetention,
     Detector, DetectorPart, Document, EpochChange, Finding, FindingQuery, FindingRetention, Future, Heard, Host,
     HostChange, HostJoin, HostKeys, HostKeysChange, Instance, InstancePage, InstanceQuery, InventoryChange,
-    InventoryQuery, InventoryRecord, Invocation, JoinToken, KeyPair, LaunchOutcome, LaunchRequest, News, Node, NodeId,
-    Operator, OperatorChange, PartKind, Quarantine, QuarantineScope, RecordedCutOff, Registration, RegistrationChange,
-    Resealing, Role, SealedEpoch, SentCommand, Session, SessionEnd, SessionQuery, SessionRetention, SettingChange,
-    Store, StoreError, Topic,
+    InventoryQuery, InventoryRecord, Invocation, JoinToken, KeyPair, LaunchOutcome, LaunchRequest, Living, News, Node,
+    NodeId, Operator, OperatorChange, Packer, PartKind, Quarantine, QuarantineScope, RecordedCutOff, Registration,
+    RegistrationChange, Resealing, Role, SealedEpoch, SentCommand, Session, SessionEnd, SessionQuery, SessionRetention,
+    SettingChange, Store, StoreError, Topic,
 };
 pub use loading::SqliteLoading;
 use queue::Queue;
@@ -243,6 +245,10 @@ impl Store for SqliteStore {
             Ok(()) => self.read(move |connection| instances::page(connection, query)),
             Err(error) => refuse(error),
         }
+    }
+
+    fn living(&self, packer: Arc<Packer>, parts: mpsc::Sender<Living>) -> Future<'_, ()> {
+        Box::pin(self.send_living(packer, parts))
     }
 
     fn change(&self, request: ChangeRequest) -> Future<'_, Vec<Changed>> {

@@ -39,7 +39,7 @@ pub(super) fn of_operators(call: &Call<'_>, operation: &str) -> Result<AccountId
 
 /// An account and what is in it.
 pub(super) fn write(w: &mut Writer, call: &Call<'_>, account: &Account, operators: usize) {
-    let machines = call.region.machines().all().into_iter().filter(|machine| machine.account == account.id).count();
+    let machines = call.region.machines().count_of(account.id);
     w.leaf("accountId", &account.id.to_string());
     w.leaf("name", &account.name);
     w.leaf("state", if account.closed_at.is_some() { "closed" } else { "open" });

@@ -6,6 +6,7 @@ use inborn_wire::error::Problem;
 
 use super::filter::{self, Filtered};
 use super::{refusal, request, shape};
+use crate::network::FOREIGN_SUBNET_BITS;
 use crate::network::{ConnectEndpoint, Place};
 use crate::operation::{Call, Outcome};
 
@@ -41,7 +42,7 @@ impl Filtered for Shown {
 }
 
 fn endpoints(call: &Call<'_>) -> Vec<(Place, ConnectEndpoint)> {
-    let addresses = call.region.machines().addresses(call.caller.principal.account());
+    let addresses = call.region.machines().blocks(call.caller.principal.account(), FOREIGN_SUBNET_BITS);
     call.region.identity().connect_endpoints(call.account(), addresses.into_iter())
 }
 

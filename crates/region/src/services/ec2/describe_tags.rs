@@ -67,21 +67,21 @@ pub(super) fn run(call: Call<'_>) -> Outcome<'_> {
 
 async fn all(call: &Call<'_>) -> Result<Vec<Tag>, Problem> {
     let account = call.caller.principal.account();
-    let tags_of = |id: String, resource_type, tags: &BTreeMap<String, String>| {
-        let one = |(key, value): (&String, &String)| Tag {
-            resource_id: id.clone(),
-            resource_type,
-            key: key.clone(),
-            value: value.clone(),
-            itself: BTreeMap::from([(key.clone(), value.clone())]),
-        };
-        tags.iter().map(one).collect::<Vec<_>>()
+    let tag = |id: &str, resource_type, key: &str, value: &str| Tag {
+        resource_id: id.to_owned(),
+        resource_type,
+        key: key.to_owned(),
+        value: value.to_owned(),
+        itself: BTreeMap::from([(key.to_owned(), value.to_owned())]),
     };
-    let machines = call.region.machines().all();
-    let of_machines = machines.iter().filter(|machine| machine.account == account);
-    let mut found: Vec<Tag> =
-        of_machines.flat_map(|machine| tags_of(machine.id.to_string(), "instance", &machine.tags)).collect();
-    found.extend(key_pair::all(call).await?.iter().flat_map(|pair| tags_of(pair.id.clone(), "key-pair", &pair.tags)));
+    let mut found = Vec::new();
+    for machine in call.region.machines().of_account(account) {
+        let id = machine.id().to_string();
+        found.extend(machine.tags().map(|(key, value)| tag(&id, "instance", key, value)));
+    }
+    for pair in key_pair::all(call).await? {
+        found.extend(pair.tags.iter().map(|(key, value)| tag(&pair.id, "key-pair", key, value)));
+    }
     Ok(found)
 }
 

@@ -75,7 +75,7 @@ pub(super) fn of_caller(call: &Call<'_>) -> Vec<Arc<Quarantine>> {
     let mut all = call.region.quarantines().all();
     all.retain(|found| match found.scope {
         QuarantineScope::Instance(id) => {
-            call.region.machines().get(id).map_or(is_of_region, |machine| machine.account == account)
+            call.region.machines().packed(id).map_or(is_of_region, |machine| machine.account() == account)
         }
         QuarantineScope::Account(id) => id == account || is_of_region,
         QuarantineScope::Host(_) | QuarantineScope::All => is_of_region,

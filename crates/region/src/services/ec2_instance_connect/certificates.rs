@@ -1,5 +1,7 @@
 //! Host certificates: whether an account has them, and what one says.
 
+use std::net::IpAddr;
+
 use inborn_identity::AccountId;
 use inborn_ssh::{HostClaims, HostKeySet, PublicKey};
 use inborn_store::Instance;
@@ -60,15 +62,14 @@ pub(super) fn of(call: &JsonCall<'_>, machine: &Instance, keys: &HostKeySet) -> 
 /// The names that the region has given the machine. Those that follow from an address, which whoever launches may choose, only
 /// while no other machine has the same: it would be believed under the name of that one.
 fn principals(region: &RegionServer, machine: &Instance) -> Vec<String> {
-    let machines = region.machines().all();
-    let is_alone = |has_it: &dyn Fn(&Instance) -> bool| machines.iter().filter(|other| has_it(other)).count() == 1;
+    let is_alone = |address: IpAddr| region.machines().count_at(address) == 1;
     let mut names = vec![machine.id.to_string()];
     let address = machine.private_address;
-    if is_alone(&|other| other.private_address == address) {
+    if is_alone(address.into()) {
         names.push(region.identity().private_dns_name(address));
         names.push(address.to_string());
     }
-    let address = machine.ipv6_address.filter(|address| is_alone(&|other| other.ipv6_address == Some(*address)));
+    let address = machine.ipv6_address.filter(|address| is_alone((*address).into()));
     names.extend(address.map(|address| address.to_string()));
     names
 }

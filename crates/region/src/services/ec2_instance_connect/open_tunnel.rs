@@ -9,6 +9,7 @@ use inborn_wire::error::Problem;
 use inborn_wire::query::Structure;
 
 use crate::gateway::Handshake;
+use crate::network::FOREIGN_SUBNET_BITS;
 use crate::operation::{Call, Outcome};
 use crate::tunnels::Tunnel;
 
@@ -32,7 +33,7 @@ pub(super) fn run(call: Call<'_>) -> Outcome<'_> {
         }
         let handshake = call.handshake.cloned().ok_or_else(Handshake::missing)?;
         let machine = machine(&call, address)?;
-        if call.region.quarantines().of(&machine).is_some() {
+        if call.region.quarantines().of(&*machine).is_some() {
             return Err(invalid("The instance is in quarantine: an operator has to release it first."));
         }
         // There is one VPC: each endpoint leads to all its subnets.
@@ -66,16 +67,16 @@ fn address(root: &Structure<'_>) -> Result<Ipv4Addr, Problem> {
 
 /// The machine of the account that runs and has this address. There is nothing else that a tunnel leads to.
 fn machine(call: &Call<'_>, address: Ipv4Addr) -> Result<Arc<Instance>, Problem> {
-    let mut found = call.region.machines().running_at(call.caller.principal.account(), address);
+    let mut found = call.region.machines().running_at(call.caller.principal.account(), address.into());
     match (found.pop(), found.is_empty()) {
-        (Some(machine), true) => Ok(machine),
+        (Some(machine), true) => Ok(Arc::new(machine.unpack())),
         (Some(_), false) => Err(invalid("More than one running instance has the specified PrivateIpAddress.")),
         (None, _) => Err(invalid("No running instance has the specified PrivateIpAddress.")),
     }
 }
 
 fn known_endpoint(call: &Call<'_>, id: &str) -> Result<(), Problem> {
-    let addresses = call.region.machines().addresses(call.caller.principal.account());
+    let addresses = call.region.machines().blocks(call.caller.principal.account(), FOREIGN_SUBNET_BITS);
     let all = call.region.identity().connect_endpoints(call.account(), addresses.into_iter());
     let is_known = all.iter().any(|(_, endpoint)| endpoint.id == id);
     if is_known { Ok(()) } else { Err(invalid("The specified InstanceConnectEndpointId does not exist.")) }

@@ -1,7 +1,7 @@
 //! Coverage, told from facts alone: which machines there are, and when their agents last sent something under their identity.
 
 use inborn_identity::UnixTime;
-use inborn_store::{Instance, InstanceState};
+use inborn_store::PackedInstance;
 use inborn_wire::error::Problem;
 use serde_json::{Value, json};
 
@@ -45,25 +45,23 @@ pub(super) struct Resource {
 /// The machines of a detector's account: those that run, and those that have ever sent something. Source of the issues: user
 /// guide of GuardDuty, "Troubleshooting coverage issues"; those about things that nobody does here are never told.
 pub(super) fn resources(region: &RegionServer, watched: &Watched, now: UnixTime) -> Vec<Resource> {
-    let machines = region.machines().all();
-    let own = machines.iter().filter(|machine| machine.account == watched.account);
-    own.filter_map(|machine| Resource::of(region, machine, now)).collect()
+    region.machines().of_account(watched.account).filter_map(|machine| Resource::of(region, &machine, now)).collect()
 }
 
 impl Resource {
-    fn of(region: &RegionServer, machine: &Instance, now: UnixTime) -> Option<Self> {
-        let report = region.guardduty().agent(machine.id);
-        let is_running = machine.state == InstanceState::Running;
+    fn of(region: &RegionServer, machine: &PackedInstance, now: UnixTime) -> Option<Self> {
+        let report = region.guardduty().agent(machine.id());
+        let is_running = machine.is_running();
         let (issue, updated_at) = match &report {
             Some(report) if is_running && is_covered(report, now) => (None, report.last_at),
             Some(report) => (Some("No Agent Reporting: Agent disconnected"), report.last_at),
-            None if is_running => (Some("No Agent Reporting"), machine.launch_time),
+            None if is_running => (Some("No Agent Reporting"), machine.launch_time()),
             None => return None,
         };
         Some(Self {
-            instance: machine.id.to_string(),
-            instance_type: machine.instance_type.clone(),
-            account: machine.account.to_string(),
+            instance: machine.id().to_string(),
+            instance_type: machine.instance_type().to_owned(),
+            account: machine.account().to_string(),
             agent_version: report.map(|report| report.agent_version).filter(|version| !version.is_empty()),
             issue,
             updated_at,

@@ -33,7 +33,7 @@ pub(super) fn run(call: JsonCall<'_>) -> Outcome<'_> {
         let parameters = parameters(&call, document)?;
         let account = call.caller.principal.account();
         let instance: InstanceId = target.parse().map_err(|_| refusal::not_connected(target))?;
-        if call.region.machines().get(instance).is_none_or(|machine| machine.account != account) {
+        if call.region.machines().packed(instance).is_none_or(|machine| machine.account() != account) {
             return Err(refusal::not_connected(target));
         }
         let owner = call.caller.principal.arn();

@@ -1,27 +1,31 @@
 //! The machines of the region as they are now: the store's truth, mirrored in memory for those who cannot wait for it.
 
+mod registry;
+
 use core::sync::atomic::{AtomicBool, Ordering};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
-use std::net::Ipv4Addr;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Arc, OnceLock};
 
 use inborn_credential::{Authenticator, CutOff};
-use inborn_identity::{AccountId, InstanceId, UnixTime};
+use inborn_identity::{AccountId, HostId, InstanceId, UnixTime};
 use inborn_store::{
-    Change, ChangeRequest, Changed, Instance, InstanceQuery, InstanceState, LaunchOutcome, LaunchRequest, Store,
-    StoreError,
+    Change, ChangeRequest, Changed, Instance, InstanceQuery, InstanceState, LaunchOutcome, LaunchRequest,
+    PackedInstance, Store, StoreError,
 };
-use tokio::sync::{Mutex, MutexGuard, watch};
+use tokio::sync::{Mutex, MutexGuard, mpsc, watch};
+
+use registry::{Loading, Registry};
 
 /// Is told of every machine that comes, changes or goes, after the store has it and before the caller is answered.
 pub trait Observer: Send + Sync + 'static {
     /// `instance` is now as it says. A terminated one is told of once and then forgotten.
     fn changed(&self, instance: &Arc<Instance>);
 
-    /// What `instance` was given so far has ended, or it may be given something again: what was prepared for it is worth nothing.
-    fn credentials_ended(&self, instance: &Arc<Instance>) {
-        let _ = instance;
+    /// What a machine was given so far has ended, or it may be given something again: what was prepared for it is worth nothing.
+    fn credentials_ended(&self, machine: &PackedInstance) {
+        let _ = machine;
     }
 
     /// A key for logins was sent to `instance`: [`crate::RegionServer::sent_keys`] has it.
@@ -30,12 +34,30 @@ pub trait Observer: Send + Sync + 'static {
     }
 }
 
-fn is_same_boot(before: &Instance, now: &Instance) -> bool {
-    now.state == InstanceState::Running && now.boot_generation == before.boot_generation
+/// What says of a machine whose business it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Belonging {
+    pub(crate) id: InstanceId,
+    pub(crate) account: AccountId,
+    pub(crate) host: Option<HostId>,
+}
+
+impl From<&Instance> for Belonging {
+    fn from(machine: &Instance) -> Self {
+        Self { id: machine.id, account: machine.account, host: machine.host }
+    }
+}
+
+impl From<&PackedInstance> for Belonging {
+    fn from(machine: &PackedInstance) -> Self {
+        Self { id: machine.id(), account: machine.account(), host: machine.host() }
+    }
 }
 
 /// How many changes to different instances may go on side by side.
 const LANES: usize = 64;
+/// Parts of what the store has that may wait here to be taken, while it is loaded.
+const PARTS_WAITING: usize = 8;
 
 /// The machines, and the only way to change them.
 ///
@@ -44,7 +66,7 @@ const LANES: usize = 64;
 pub struct Machines {
     store: Arc<dyn Store>,
     authenticator: Arc<Authenticator>,
-    live: RwLock<HashMap<InstanceId, Arc<Instance>>>,
+    live: Registry,
     lanes: [Mutex<()>; LANES],
     lane_hasher: RandomState,
     /// Who in this region is told of changes, before anybody outside.
@@ -63,90 +85,122 @@ impl core::fmt::Debug for Machines {
 }
 
 impl Machines {
-    /// Reads all machines that are not terminated. `own_observers` are told of all that changes from then on.
+    /// Reads all machines that are not terminated, and gives which of them are on which hosts. `own_observers` are told of all that
+    /// changes from then on.
     ///
     /// # Errors
     /// The store's.
-    pub async fn load(
+    pub(crate) async fn load(
         store: Arc<dyn Store>,
         authenticator: Arc<Authenticator>,
         own_observers: Vec<Arc<dyn Observer>>,
-    ) -> Result<Self, StoreError> {
-        let mut live = HashMap::new();
-        let mut query = InstanceQuery { account: None, after: None, limit: InstanceQuery::LIMIT_MAX };
-        loop {
-            let page = store.instances(query).await?;
-            let living = page.instances.into_iter().filter(|instance| instance.state != InstanceState::Terminated);
-            live.extend(living.map(|instance| (instance.id, Arc::new(instance))));
-            match page.next {
-                Some(after) => query.after = Some(after),
-                None => break,
+    ) -> Result<(Self, Vec<(HostId, InstanceId)>), StoreError> {
+        let mut loading = Loading::default();
+        let (sender, mut parts) = mpsc::channel(PARTS_WAITING);
+        // The store reads on while what it has read is put in its place.
+        let (read, ()) = tokio::join!(store.living(Arc::clone(loading.packer()), sender), async {
+            while let Some(part) = parts.recv().await {
+                loading.take(part);
             }
-        }
-        Ok(Self {
+        });
+        read?;
+        let (live, on_hosts) = loading.finish();
+        let machines = Self {
             store,
             authenticator,
-            live: RwLock::new(live),
+            live,
             lanes: [const { Mutex::const_new(()) }; LANES],
             lane_hasher: RandomState::new(),
             own_observers,
             observer: OnceLock::new(),
             boots_ended: watch::Sender::new(()),
             is_in_doubt: AtomicBool::new(false),
-        })
+        };
+        Ok((machines, on_hosts))
     }
 
-    /// Sets who is told of changes, and tells it of every machine there is. Only the first call counts.
+    /// Sets who is told of changes from now on. Only the first call counts.
     pub fn observe(&self, observer: Arc<dyn Observer>) {
-        if self.observer.set(Arc::clone(&observer)).is_ok() {
-            for instance in self.all() {
-                observer.changed(&instance);
-            }
-        }
+        // Whoever was here before is kept.
+        let _ = self.observer.set(observer);
     }
 
     /// A machine that is not terminated.
     #[must_use]
     pub fn get(&self, id: InstanceId) -> Option<Arc<Instance>> {
-        self.live.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+        Some(Arc::new(self.live.get(id)?.unpack()))
     }
 
-    /// The machines that run and have this address: two may, on networks of their own.
+    /// The same as it is kept: for those who ask often, or for little.
     #[must_use]
-    pub fn running_at(&self, account: AccountId, address: Ipv4Addr) -> Vec<Arc<Instance>> {
-        let is_there = |machine: &&Arc<Instance>| {
-            machine.private_address == address && machine.account == account && machine.state == InstanceState::Running
+    pub fn packed(&self, id: InstanceId) -> Option<Arc<PackedInstance>> {
+        self.live.get(id)
+    }
+
+    /// Whether a machine is not terminated.
+    #[must_use]
+    pub fn contains(&self, id: InstanceId) -> bool {
+        self.live.get(id).is_some()
+    }
+
+    /// The machines of an account that run and have this address: two may, on networks of their own.
+    #[must_use]
+    pub fn running_at(&self, account: AccountId, address: IpAddr) -> Vec<Arc<PackedInstance>> {
+        let mut there = match address {
+            IpAddr::V4(address) => self.live.at(account, address),
+            IpAddr::V6(address) => self.live.at_ipv6(account, address),
         };
-        self.live.read().unwrap_or_else(PoisonError::into_inner).values().filter(is_there).cloned().collect()
+        there.retain(|machine| machine.is_running());
+        there
+    }
+
+    /// How many machines have this address that are not terminated, whosever they are.
+    #[must_use]
+    pub fn count_at(&self, address: IpAddr) -> usize {
+        match address {
+            IpAddr::V4(address) => self.live.count_at(address),
+            IpAddr::V6(address) => self.live.count_at_ipv6(address),
+        }
     }
 
     /// Waits until a machine no longer runs, or runs in another boot than when it was read.
     pub(crate) async fn end_of_boot(&self, machine: &Instance) {
+        let is_same_boot =
+            |now: Arc<PackedInstance>| now.is_running() && now.boot_generation() == machine.boot_generation;
         let mut ended = self.boots_ended.subscribe();
-        while self.get(machine.id).is_some_and(|now| is_same_boot(machine, &now)) {
+        while self.live.get(machine.id).is_some_and(is_same_boot) {
             if ended.changed().await.is_err() {
                 return;
             }
         }
     }
 
-    /// The addresses of an account's machines that are not terminated, in no order.
+    /// One address of each block of so many bits in which an account has machines that are not terminated.
     #[must_use]
-    pub fn addresses(&self, account: AccountId) -> Vec<Ipv4Addr> {
-        let live = self.live.read().unwrap_or_else(PoisonError::into_inner);
-        live.values().filter(|machine| machine.account == account).map(|machine| machine.private_address).collect()
+    pub fn blocks(&self, account: AccountId, bits: u32) -> Vec<Ipv4Addr> {
+        self.live.blocks(account, bits)
     }
 
-    /// All machines that are not terminated, in no order.
-    #[must_use]
-    pub fn all(&self) -> Vec<Arc<Instance>> {
-        self.live.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    /// All machines that are not terminated, in no order. What comes or goes meanwhile may be among them or not.
+    pub fn iter(&self) -> impl Iterator<Item = Arc<PackedInstance>> {
+        self.live.iter()
+    }
+
+    /// Those of an account.
+    pub fn of_account(&self, account: AccountId) -> impl Iterator<Item = Arc<PackedInstance>> {
+        self.live.of_account(account)
     }
 
     /// How many machines are not terminated.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.live.read().unwrap_or_else(PoisonError::into_inner).len()
+        self.live.count()
+    }
+
+    /// How many of an account are not terminated.
+    #[must_use]
+    pub fn count_of(&self, account: AccountId) -> usize {
+        self.live.count_of(account)
     }
 
     /// Tells the observer that a machine has a new key for logins.
@@ -156,13 +210,11 @@ impl Machines {
         }
     }
 
-    /// Tells the observers that what these machines were given so far has ended.
-    pub(crate) fn credentials_ended(&self, is_meant: impl Fn(&Instance) -> bool) {
-        for machine in self.all().iter().filter(|machine| is_meant(machine)) {
-            self.own_observers.iter().for_each(|observer| observer.credentials_ended(machine));
-            if let Some(observer) = self.observer.get() {
-                observer.credentials_ended(machine);
-            }
+    /// Tells the observers that what a machine was given so far has ended.
+    pub(crate) fn credentials_ended(&self, machine: &PackedInstance) {
+        self.own_observers.iter().for_each(|observer| observer.credentials_ended(machine));
+        if let Some(observer) = self.observer.get() {
+            observer.credentials_ended(machine);
         }
     }
 
@@ -252,12 +304,13 @@ impl Machines {
         for lane in &self.lanes {
             turns.push(lane.lock().await);
         }
-        let mut unseen: BTreeSet<InstanceId> = self.all().iter().map(|machine| machine.id).collect();
+        // Pages are ordered by id, and so is this.
+        let mut seen = Vec::with_capacity(self.count());
         let mut query = InstanceQuery { account: None, after: None, limit: InstanceQuery::LIMIT_MAX };
         loop {
             let page = self.store.instances(query).await?;
             for instance in page.instances {
-                unseen.remove(&instance.id);
+                seen.push(instance.id.to_bytes());
                 self.follow(instance);
             }
             match page.next {
@@ -265,7 +318,8 @@ impl Machines {
                 None => break,
             }
         }
-        unseen.into_iter().for_each(|id| self.lose(id, now));
+        let is_unseen = |machine: &Arc<PackedInstance>| seen.binary_search(machine.id_bytes()).is_err();
+        self.live.iter().filter(is_unseen).for_each(|machine| self.lose(machine.id(), now));
         Ok(())
     }
 
@@ -275,8 +329,11 @@ impl Machines {
             let at = instance.terminated_at.unwrap_or(instance.launch_time);
             self.authenticator.cut_off(CutOff::Dead { instance: instance.id }, at);
         }
-        let known = self.get(instance.id);
-        let is_new = known.map_or(instance.state != InstanceState::Terminated, |known| *known != instance);
+        let known = self.live.get(instance.id);
+        let is_new = match known {
+            Some(known) => *known != self.live.pack(&instance),
+            None => instance.state != InstanceState::Terminated,
+        };
         if is_new {
             self.mirror(instance);
         }
@@ -327,18 +384,16 @@ impl Machines {
     }
 
     fn mirror(&self, instance: Instance) {
-        let instance = Arc::new(instance);
-        let before = {
-            let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
-            if instance.state == InstanceState::Terminated {
-                live.remove(&instance.id)
-            } else {
-                live.insert(instance.id, Arc::clone(&instance))
-            }
+        let before = if instance.state == InstanceState::Terminated {
+            self.live.remove(instance.id)
+        } else {
+            self.live.put(Arc::new(self.live.pack(&instance)))
         };
-        if before.is_some_and(|before| !is_same_boot(&before, &instance)) {
+        let is_running = instance.state == InstanceState::Running;
+        if before.is_some_and(|before| !is_running || before.boot_generation() != instance.boot_generation) {
             self.boots_ended.send_replace(());
         }
+        let instance = Arc::new(instance);
         self.own_observers.iter().for_each(|observer| observer.changed(&instance));
         if let Some(observer) = self.observer.get() {
             observer.changed(&instance);

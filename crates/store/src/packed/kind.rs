@@ -1,0 +1,197 @@
+//! What many instances have in common, held once.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use hashbrown::HashTable;
+use inborn_identity::{AccountId, MetadataOptions, Zone};
+
+use super::InstanceRow;
+use crate::UserData;
+
+/// Kinds that nobody has any more are looked for when there are twice as many as were in use at the last look, and not before
+/// there are so many.
+const LOOK_MIN: usize = 1024;
+
+/// What instances of one kind have in common.
+#[derive(PartialEq, Eq)]
+pub(super) struct Kind {
+    pub(super) account: AccountId,
+    pub(super) zone: Zone,
+    pub(super) image_id: Box<str>,
+    pub(super) instance_type: Box<str>,
+    pub(super) placement_group: Option<Box<str>>,
+    pub(super) placement_partition: Option<u32>,
+    pub(super) metadata_options: MetadataOptions,
+    pub(super) key_name: Option<Box<str>>,
+    pub(super) public_key: Option<Box<str>>,
+    pub(super) user_data: Option<UserData>,
+    pub(super) lease: bool,
+}
+
+/// The same, borrowed: to look for a kind without making one.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Parts<'a> {
+    account: AccountId,
+    zone: &'a str,
+    image_id: &'a str,
+    instance_type: &'a str,
+    placement_group: Option<&'a str>,
+    placement_partition: Option<u32>,
+    metadata_options: MetadataOptions,
+    key_name: Option<&'a str>,
+    public_key: Option<&'a str>,
+    user_data: Option<&'a UserData>,
+    lease: bool,
+}
+
+impl<'a> Parts<'a> {
+    pub(super) const fn with_user_data(self, user_data: &'a UserData) -> Self {
+        Self { user_data: Some(user_data), ..self }
+    }
+
+    pub(super) const fn of(row: &InstanceRow<'a>) -> Self {
+        Self {
+            account: row.account,
+            zone: row.zone,
+            image_id: row.image_id,
+            instance_type: row.instance_type,
+            placement_group: row.placement_group,
+            placement_partition: row.placement_partition,
+            metadata_options: row.metadata_options,
+            key_name: row.key_name,
+            public_key: row.public_key,
+            user_data: row.user_data,
+            lease: row.lease,
+        }
+    }
+
+    fn to_kind(self, zone: Zone) -> Kind {
+        Kind {
+            account: self.account,
+            zone,
+            image_id: self.image_id.into(),
+            instance_type: self.instance_type.into(),
+            placement_group: self.placement_group.map(Into::into),
+            placement_partition: self.placement_partition,
+            metadata_options: self.metadata_options,
+            key_name: self.key_name.map(Into::into),
+            public_key: self.public_key.map(Into::into),
+            user_data: self.user_data.cloned(),
+            lease: self.lease,
+        }
+    }
+}
+
+impl Kind {
+    pub(super) fn parts(&self) -> Parts<'_> {
+        Parts {
+            account: self.account,
+            zone: self.zone.as_str(),
+            image_id: &self.image_id,
+            instance_type: &self.instance_type,
+            placement_group: self.placement_group.as_deref(),
+            placement_partition: self.placement_partition,
+            metadata_options: self.metadata_options,
+            key_name: self.key_name.as_deref(),
+            public_key: self.public_key.as_deref(),
+            user_data: self.user_data.as_ref(),
+            lease: self.lease,
+        }
+    }
+}
+
+struct Kinds {
+    table: HashTable<Arc<Kind>>,
+    look_at: usize,
+}
+
+/// Packs instances, and knows what those have in common that it has packed. There are at most twice as many kinds as are in use,
+/// or [`LOOK_MIN`].
+pub struct Packer {
+    // Operators choose what is in a kind: the hash is keyed.
+    hasher: RandomState,
+    kinds: Mutex<Kinds>,
+}
+
+impl Default for Packer {
+    fn default() -> Self {
+        let kinds = Mutex::new(Kinds { table: HashTable::new(), look_at: LOOK_MIN });
+        Self { hasher: RandomState::new(), kinds }
+    }
+}
+
+impl core::fmt::Debug for Packer {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Packer").field("kinds", &self.kinds()).finish_non_exhaustive()
+    }
+}
+
+impl Packer {
+    /// How many kinds it knows.
+    #[must_use]
+    pub fn kinds(&self) -> usize {
+        self.kinds.lock().unwrap_or_else(PoisonError::into_inner).table.len()
+    }
+
+    pub(super) fn kind(&self, parts: &Parts<'_>, zone: impl FnOnce() -> Zone) -> Arc<Kind> {
+        let Ok(kind) = self.try_kind(parts, || Ok::<_, core::convert::Infallible>(zone()));
+        kind
+    }
+
+    pub(super) fn try_kind<E>(
+        &self,
+        parts: &Parts<'_>,
+        zone: impl FnOnce() -> Result<Zone, E>,
+    ) -> Result<Arc<Kind>, E> {
+        let hash = self.hasher.hash_one(parts);
+        let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = kinds.table.find(hash, |kind| kind.parts() == *parts) {
+            return Ok(Arc::clone(known));
+        }
+        let kind = Arc::new(parts.to_kind(zone()?));
+        if kinds.table.len() >= kinds.look_at {
+            kinds.table.retain(|kind| Arc::strong_count(kind) > 1);
+            kinds.look_at = (2 * kinds.table.len()).max(LOOK_MIN);
+        }
+        let rehash = |kind: &Arc<Kind>| self.hasher.hash_one(kind.parts());
+        kinds.table.insert_unique(hash, Arc::clone(&kind), rehash);
+        Ok(kind)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conformance::samples::bare;
+
+    #[test]
+    fn kinds_below_at_and_above_the_look() {
+        let packer = Packer::default();
+        let mut kept = Vec::new();
+        for number in 0..LOOK_MIN {
+            let mut instance = bare(1);
+            instance.image_id = format!("ami-{number}");
+            let packed = packer.pack(&instance);
+            if number < 10 {
+                kept.push((instance, packed));
+            }
+            assert_eq!(packer.kinds(), number + 1, "nobody has looked yet");
+        }
+        packer.pack(&bare(1));
+        assert_eq!(packer.kinds(), 11, "those that are in use, and the new one");
+        for (instance, packed) in kept {
+            assert_eq!(packed.unpack(), instance);
+            assert!(packer.pack(&instance) == packed);
+        }
+        assert_eq!(packer.kinds(), 11);
+    }
+
+    #[test]
+    fn those_of_one_kind_share_it() {
+        let packer = Packer::default();
+        let all: Vec<_> = (0..100).map(|number| packer.pack(&bare(number))).collect();
+        assert_eq!(packer.kinds(), 1);
+        assert!(all.windows(2).all(|two| Arc::ptr_eq(&two[0].kind, &two[1].kind)));
+    }
+}

@@ -1,0 +1,243 @@
+//! All instances at once, for a mirror in memory: each table is read in the order in which it lies in the file, by column
+//! number, and what is read is packed where it lies.
+
+use core::str::FromStr;
+use std::sync::Arc;
+
+use inborn_identity::{InstanceId, MetadataOptions, UnixTime};
+use rusqlite::types::FromSql;
+use rusqlite::{Connection, Row};
+use tokio::sync::mpsc;
+
+use super::fault::{self, Outcome};
+use super::{SqliteStore, instances};
+use crate::packed::InstanceRow;
+use crate::{Living, PackedInstance, PackedTags, Packer, StateReason, UserData};
+
+/// In the order in which [`packed`] takes them.
+const INSTANCES: &str = "SELECT rowid, id, account, zone, image_id, instance_type, private_address, ipv6_address, \
+    placement_group, placement_partition, state, launch_time, boot_time, boot_generation, reason_code, reason_message, \
+    http_tokens, http_endpoint, hop_limit, metadata_ipv6, metadata_tags, key_name, public_key, ami_launch_index, \
+    reservation_id, client_token, lease, host_id, attachment_kind, attachment_value, attachment_mac FROM instances \
+    WHERE rowid BETWEEN ?1 AND ?2 AND state <> 'terminated' ORDER BY rowid LIMIT ?3";
+
+const TAGS: &str = "SELECT rowid, instance_id, tag_key, tag_value FROM instance_tags \
+    WHERE rowid BETWEEN ?1 AND ?2 ORDER BY rowid LIMIT ?3";
+
+/// User data is long: so many fit into a part.
+const USER_DATA: &str = "SELECT rowid, instance_id, user_data FROM instance_user_data \
+    WHERE rowid BETWEEN ?1 AND ?2 ORDER BY rowid LIMIT ?3 / 64";
+
+#[derive(Clone, Copy)]
+enum Table {
+    Instances,
+    Tags,
+    UserData,
+}
+
+impl Table {
+    const fn bounds(self) -> &'static str {
+        match self {
+            Self::Instances => "SELECT min(rowid), max(rowid) FROM instances",
+            Self::Tags => "SELECT min(rowid), max(rowid) FROM instance_tags",
+            Self::UserData => "SELECT min(rowid), max(rowid) FROM instance_user_data",
+        }
+    }
+}
+
+impl SqliteStore {
+    /// See [`crate::Store::living`].
+    pub(super) async fn send_living(&self, packer: Arc<Packer>, parts: mpsc::Sender<Living>) -> Outcome<()> {
+        // What belongs to an instance comes after all instances.
+        for table in [Table::Instances, Table::Tags, Table::UserData] {
+            let Some((first, last)) = self.read(move |connection| bounds(connection, table)).await? else { continue };
+            // As many at a time as there are readers, by default.
+            let middle = first.midpoint(last);
+            tokio::try_join!(
+                self.send_rows(table, (first, middle), &packer, &parts),
+                self.send_rows(table, (middle.saturating_add(1), last), &packer, &parts)
+            )?;
+        }
+        Ok(())
+    }
+
+    async fn send_rows(
+        &self,
+        table: Table,
+        (mut from, to): (i64, i64),
+        packer: &Arc<Packer>,
+        parts: &mpsc::Sender<Living>,
+    ) -> Outcome<()> {
+        while from <= to {
+            let packer = Arc::clone(packer);
+            // A transaction for each part: others want to read too, and the log must not grow without end.
+            let (part, last) = self.read(move |connection| part(connection, table, (from, to), &packer)).await?;
+            let Some(last) = last else { return Ok(()) };
+            if parts.send(part).await.is_err() {
+                return Ok(());
+            }
+            from = last.saturating_add(1);
+        }
+        Ok(())
+    }
+}
+
+fn bounds(connection: &Connection, table: Table) -> Outcome<Option<(i64, i64)>> {
+    let bounds: (Option<i64>, Option<i64>) = connection
+        .prepare_cached(table.bounds())
+        .and_then(|mut sql| sql.query_row((), |row| Ok((row.get(0)?, row.get(1)?))))
+        .map_err(fault::from_sqlite)?;
+    Ok(bounds.0.zip(bounds.1))
+}
+
+/// Some rows, and the number of the last one; `None`: there are no more.
+fn part(connection: &Connection, table: Table, range: (i64, i64), packer: &Packer) -> Outcome<(Living, Option<i64>)> {
+    match table {
+        Table::Instances => {
+            let mut found = Vec::new();
+            let last = each(connection, INSTANCES, range, |columns| Ok(found.push(packed(columns, packer)?)))?;
+            Ok((Living::Instances(found), last))
+        }
+        Table::Tags => {
+            let mut found: Vec<(InstanceId, PackedTags)> = Vec::new();
+            // Those of one instance are written one after the other.
+            let mut of = String::new();
+            let last = each(connection, TAGS, range, |columns| {
+                let id = columns.text()?;
+                if found.is_empty() || id != of {
+                    id.clone_into(&mut of);
+                    found.push((columns.parse(id)?, PackedTags::new()));
+                }
+                let (key, value) = (columns.text()?, columns.text()?);
+                if let Some((_, tags)) = found.last_mut() {
+                    tags.insert(key, value);
+                }
+                Ok(())
+            })?;
+            Ok((Living::Tags(found), last))
+        }
+        Table::UserData => {
+            let mut found = Vec::new();
+            let last = each(connection, USER_DATA, range, |columns| {
+                let id = columns.parsed()?;
+                found.push((id, UserData::new(columns.value()?).map_err(fault::corrupt)?));
+                Ok(())
+            })?;
+            Ok((Living::UserData(found), last))
+        }
+    }
+}
+
+/// Takes the rows of a range, and gives the number of the last.
+fn each(
+    connection: &Connection,
+    sql: &'static str,
+    (from, to): (i64, i64),
+    mut take: impl FnMut(&mut Columns<'_, '_>) -> Outcome<()>,
+) -> Outcome<Option<i64>> {
+    let mut statement = connection.prepare_cached(sql).map_err(fault::from_sqlite)?;
+    let mut rows = statement.query((from, to, Living::PART_MAX)).map_err(fault::from_sqlite)?;
+    let mut last = None;
+    while let Some(row) = rows.next().map_err(fault::from_sqlite)? {
+        let mut columns = Columns { row, next: 0 };
+        last = Some(columns.value()?);
+        take(&mut columns)?;
+    }
+    Ok(last)
+}
+
+fn packed(columns: &mut Columns<'_, '_>, packer: &Packer) -> Outcome<PackedInstance> {
+    // Fields are evaluated as they stand here: in the order of the columns.
+    let row = InstanceRow {
+        id: columns.parsed()?,
+        account: columns.parsed()?,
+        zone: columns.text()?,
+        image_id: columns.text()?,
+        instance_type: columns.text()?,
+        private_address: columns.parsed()?,
+        ipv6_address: columns.parsed_if_any()?,
+        placement_group: columns.text_if_any()?,
+        placement_partition: columns.value()?,
+        state: columns.parsed()?,
+        launch_time: columns.moment()?,
+        boot_time: columns.moment()?,
+        boot_generation: columns.value()?,
+        terminated_at: None,
+        state_reason: match (columns.text_if_any()?, columns.text_if_any()?) {
+            (Some(code), Some(message)) => Some(StateReason { code: code.to_owned(), message: message.to_owned() }),
+            _ => None,
+        },
+        metadata_options: MetadataOptions {
+            http_tokens: columns.parsed()?,
+            http_endpoint: columns.parsed()?,
+            hop_limit: columns.value()?,
+            ipv6: columns.value()?,
+            tags: columns.value()?,
+        },
+        key_name: columns.text_if_any()?,
+        public_key: columns.text_if_any()?,
+        user_data: None,
+        ami_launch_index: columns.value()?,
+        reservation_id: columns.text()?,
+        client_token: columns.text_if_any()?,
+        tags: PackedTags::new(),
+        lease: columns.value()?,
+        host: instances::host(columns.text()?)?,
+        attachment: instances::attachment(columns.text_if_any()?, columns.text_if_any()?)?,
+        mac: columns.text_if_any()?.map(instances::own_mac).transpose()?,
+    };
+    packer.pack_row(row).map_err(fault::corrupt)
+}
+
+/// The columns of a row, one after the other.
+struct Columns<'a, 's> {
+    row: &'a Row<'s>,
+    next: usize,
+}
+
+impl<'a> Columns<'a, '_> {
+    fn step(&mut self) -> usize {
+        self.next += 1;
+        self.next - 1
+    }
+
+    fn value<T: FromSql>(&mut self) -> Outcome<T> {
+        let column = self.step();
+        self.row.get(column).map_err(fault::from_sqlite)
+    }
+
+    fn text_if_any(&mut self) -> Outcome<Option<&'a str>> {
+        let column = self.step();
+        let value = self.row.get_ref(column).map_err(fault::from_sqlite)?;
+        value.as_str_or_null().map_err(|_| self.strange())
+    }
+
+    fn text(&mut self) -> Outcome<&'a str> {
+        self.text_if_any()?.ok_or_else(|| self.strange())
+    }
+
+    fn parse<T: FromStr>(&self, text: &str) -> Outcome<T> {
+        text.parse().map_err(|_| self.strange())
+    }
+
+    fn parsed<T: FromStr>(&mut self) -> Outcome<T> {
+        let text = self.text()?;
+        self.parse(text)
+    }
+
+    fn parsed_if_any<T: FromStr>(&mut self) -> Outcome<Option<T>> {
+        let text = self.text_if_any()?;
+        text.map(|text| self.parse(text)).transpose()
+    }
+
+    fn moment(&mut self) -> Outcome<UnixTime> {
+        let seconds: i64 = self.value()?;
+        u64::try_from(seconds).map(UnixTime::from_secs).map_err(|_| self.strange())
+    }
+
+    /// The column that was taken last holds something else than we write.
+    fn strange(&self) -> crate::StoreError {
+        let name = self.row.as_ref().column_name(self.next.saturating_sub(1)).unwrap_or("?");
+        fault::corrupt(format_args!("column {name} holds what was never written there"))
+    }
+}
