@@ -207,11 +207,15 @@ pub(crate) async fn open_region(
     };
     let region = RegionServer::open(store, opening, clock).await?;
     let bucket = settings.telemetry_store.as_ref();
-    if let Some(settings) = &settings.lake {
+    if let Some(lake_settings) = &settings.lake {
         let path = directory.file(TELEMETRY_DIRECTORY);
         directory::make_private(&path)?;
         let bucket = bucket.map(|store| store.open()).transpose()?;
-        let lake = Lake::open_with(&path, settings.clone(), bucket, region.now())?;
+        let lake = Lake::open_with(&path, lake_settings.clone(), bucket, region.now())?;
+        if settings.detection.settings.is_none() {
+            // What comes while nothing is judged will not be judged later either.
+            lake.forget_bookmark().context("what was judged cannot be forgotten")?;
+        }
         region.ask_for_events(Arc::new(lake.clone()));
         region.telemetry().keep_in_lake(lake);
     }

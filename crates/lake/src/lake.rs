@@ -4,12 +4,13 @@ use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use inborn_identity::UnixTime;
+use inborn_identity::{InstanceId, UnixTime};
 use inborn_telemetry::Batch;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::bookmark::{self, Bookmark, Observer, Unread};
 use crate::bucket::Bucket;
 #[cfg(test)]
 use crate::compact::Faults;
@@ -21,9 +22,10 @@ use crate::log::recover::recover;
 use crate::log::writer::{Append, InFlight, Job, Writer, bytes_of};
 use crate::query::scan::scan;
 use crate::query::{Events, Follow, Query, QueryError};
-use crate::recent::{Key, Recent};
+use crate::recent::{self, Key, Recent};
 use crate::settings::{
-    BATCHES_IN_FLIGHT_MAX, BYTES_IN_FLIGHT_MAX, RECORD_BYTES_MAX, Settings, WINDOW_ENTRIES, WINDOW_SECONDS,
+    BATCHES_IN_FLIGHT_MAX, BYTES_IN_FLIGHT_MAX, JOBS_OF_A_ROUND_MAX, RECORD_BYTES_MAX, Settings, UNREAD_SHARE,
+    WINDOW_ENTRIES, WINDOW_SECONDS,
 };
 use crate::shelf::{Shelf, Waiting};
 use crate::tally::Counts;
@@ -44,6 +46,10 @@ struct Inner {
     bucket: Option<Arc<dyn Bucket>>,
     deliverer: Option<Mutex<Deliverer>>,
     is_closing: Arc<AtomicBool>,
+    observer: Arc<OnceLock<Box<Observer>>>,
+    /// The first segment to which this process may write.
+    live_from: u64,
+    log_bytes_max: u64,
 }
 
 /// What became of a batch.
@@ -166,6 +172,7 @@ impl Lake {
             Deliverer::new(place, Arc::clone(&shelf), Arc::clone(bucket), Arc::clone(&is_closing), mark.as_ref())
         });
         let deliverer = deliverer.transpose().map_err(failed)?.map(Mutex::new);
+        let (observer, live_from, log_bytes_max) = (Arc::default(), recovered.next_number, settings.log_bytes_max);
         let writer = Writer {
             directory: log,
             settings,
@@ -173,6 +180,7 @@ impl Lake {
             recent,
             shelf: Arc::clone(&shelf),
             appended,
+            observer: Arc::clone(&observer),
             encoder: Encoder::new().map_err(failed)?,
             active: None,
             next_number: recovered.next_number,
@@ -182,7 +190,20 @@ impl Lake {
         let in_flight = Arc::new(AtomicUsize::new(0));
         let compactor = Mutex::new(compactor);
         let directory = directory.into();
-        let inner = Inner { directory, key, shelf, jobs, in_flight, compactor, bucket, deliverer, is_closing };
+        let inner = Inner {
+            directory,
+            key,
+            shelf,
+            jobs,
+            in_flight,
+            compactor,
+            bucket,
+            deliverer,
+            is_closing,
+            observer,
+            live_from,
+            log_bytes_max,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -198,9 +219,9 @@ impl Lake {
     ///
     /// # Errors
     /// See [`AppendError`].
-    pub async fn take(&self, batch: Batch) -> Result<(Appended, Batch), AppendError> {
+    pub async fn take(&self, batch: Batch) -> Result<(Appended, Arc<Batch>), AppendError> {
         if batch.records.is_empty() {
-            return Ok((Appended::default(), batch));
+            return Ok((Appended::default(), Arc::new(batch)));
         }
         let bytes = bytes_of(&batch);
         let too_long = |text: &str| text.len() > RECORD_BYTES_MAX;
@@ -216,6 +237,33 @@ impl Lake {
             mpsc::error::TrySendError::Closed(_) => AppendError::Closed,
         })?;
         answer.await.unwrap_or(Err(AppendError::Closed))
+    }
+
+    /// Has everything that becomes durable told to `observer`: in the order of the log, from the one thread that writes it, and
+    /// before whoever brought it has an answer. It must not wait. Only the first call counts.
+    pub fn observe(&self, observer: Box<Observer>) {
+        let _ = self.inner.observer.set(observer);
+    }
+
+    /// Gives the bookmark of the reader who has to see every event, and what earlier processes wrote that he was not done with.
+    /// From now on nothing becomes Parquet before he is done with it, but for want of room. To be asked for once, before
+    /// anything is appended. Reads and writes files.
+    ///
+    /// # Errors
+    /// They cannot be read or written.
+    pub fn resume(&self) -> io::Result<(Arc<Bookmark>, Unread)> {
+        let inner = &self.inner;
+        let digest = recent::keyed(&inner.key, InstanceId::from_bytes([0; InstanceId::BYTES]), "the name of the lake");
+        let name = digest.to_le_bytes().first_chunk::<8>().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        Bookmark::open(&inner.directory, name, inner.live_from, &inner.shelf)
+    }
+
+    /// Forgets the bookmark, where nobody reads: who does at a later start begins with what is appended then.
+    ///
+    /// # Errors
+    /// The file cannot be removed.
+    pub fn forget_bookmark(&self) -> io::Result<()> {
+        bookmark::forget(&self.inner.directory)
     }
 
     /// Ends the log: what was appended is durable, and nothing more is taken.
@@ -250,7 +298,8 @@ impl Lake {
     /// removes what is older, or more, than the settings allow. May take long: not for a thread that must not wait.
     pub fn tidy(&self, now: UnixTime) {
         let mut compactor = self.inner.compactor.lock().unwrap_or_else(PoisonError::into_inner);
-        let compacted = if compactor.due(now) { self.compact_with(&mut compactor) } else { Ok(()) };
+        let due = compactor.due(now);
+        let compacted = if due { self.compact_with(&mut compactor, Some(JOBS_OF_A_ROUND_MAX)) } else { Ok(()) };
         if let Err(error) = compacted {
             tracing::error!(%error, "telemetry could not become Parquet; it stays in the log, and is tried again");
         }
@@ -282,15 +331,17 @@ impl Lake {
         Some(format!("{files} files of telemetry ({} MiB) wait for {}: {error}", bytes >> 20, bucket.address()))
     }
 
-    /// Makes Parquet of the whole log, however young. May take long: not for a thread that must not wait.
+    /// Makes Parquet of the whole log, however young, but for what a reader is not done with ([`Lake::resume`]). May take long:
+    /// not for a thread that must not wait.
     ///
     /// # Errors
     /// Files cannot be read or written; the log stays as it is.
     pub fn compact(&self) -> io::Result<()> {
-        self.compact_with(&mut self.inner.compactor.lock().unwrap_or_else(PoisonError::into_inner))
+        self.compact_with(&mut self.inner.compactor.lock().unwrap_or_else(PoisonError::into_inner), None)
     }
 
-    fn compact_with(&self, compactor: &mut Compactor) -> io::Result<()> {
+    /// At most so many jobs, if that is bounded.
+    fn compact_with(&self, compactor: &mut Compactor, jobs_max: Option<usize>) -> io::Result<()> {
         let mut segments = self.inner.shelf.snapshot().segments;
         let (reply, done) = std::sync::mpsc::sync_channel(1);
         // A writer that is too busy to be asked goes on with the last segment; one that is gone has ended it.
@@ -299,7 +350,8 @@ impl Lake {
         } else if let Ok(rolled) = done.recv() {
             rolled?;
         }
-        compactor.compact(&segments)
+        let room = self.inner.log_bytes_max / UNREAD_SHARE;
+        compactor.compact(&self.inner.shelf.ripe(segments, room), jobs_max)
     }
 
     /// What was found not to be as it should since the lake was opened.
@@ -312,6 +364,13 @@ impl Lake {
     #[cfg(test)]
     pub(crate) fn fail(&self, faults: Faults) {
         self.inner.compactor.lock().unwrap_or_else(PoisonError::into_inner).faults = faults;
+    }
+
+    /// The numbers of the segments that may become Parquet.
+    #[cfg(test)]
+    pub(crate) fn ripe(&self, room: u64) -> Vec<u64> {
+        let ripe = self.inner.shelf.ripe(self.segments(), room);
+        ripe.iter().map(|segment| segment.number).collect()
     }
 
     #[cfg(test)]

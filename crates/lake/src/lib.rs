@@ -2,6 +2,7 @@
 //! to time the log becomes OCSF 1.3 Parquet in the layout that Amazon Security Lake asks of custom sources.
 #![forbid(unsafe_code)]
 
+mod bookmark;
 mod bucket;
 mod compact;
 mod delivery;
@@ -16,6 +17,7 @@ mod settings;
 mod shelf;
 mod tally;
 
+pub use bookmark::{Bookmark, Next, Observer, Place, Unread};
 pub use bucket::Bucket;
 pub use lake::{AppendError, Appended, Lake, OpenError};
 pub use query::{

@@ -40,6 +40,14 @@ pub const COMPACT_BYTES: u64 = 256 << 20;
 /// How many bytes of JSON one job of compaction sorts, and one segment holds: what needs memory for each run of 12 MiB.
 pub const JOB_RAW_BYTES_MAX: u64 = 512 << 20;
 
+/// How many jobs of compaction are done in one round. After a pause, as when the bucket was away, the log may be as long as it gets:
+/// between rounds what is made can be delivered, and what is too much be removed.
+pub const JOBS_OF_A_ROUND_MAX: usize = 2;
+
+/// What nobody has read yet, of what has to be read, keeps the log from becoming Parquet until it takes this share of the room that
+/// the log has: a half. Then it does nevertheless, lest telemetry be refused.
+pub const UNREAD_SHARE: u64 = 2;
+
 /// How long delivery waits at most, after the bucket has failed, before it is tried again: from a second, twice as long each
 /// time.
 pub const DELIVERY_RETRY_SECONDS_MAX: u64 = 60;

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
+use crate::bookmark::{self, Place};
 use crate::log::segment::Segment;
 use crate::tally::Tally;
 
@@ -20,6 +21,8 @@ struct Contents {
     segments: BTreeMap<u64, Arc<Segment>>,
     job: u64,
     waiting: Waiting,
+    /// Up to where the reader is done who has to see every event, if there is one.
+    read_to: Option<Place>,
 }
 
 /// Parquet on the local disk that is not in the bucket yet.
@@ -50,7 +53,7 @@ impl Shelf {
     pub(crate) fn new(segments: Vec<Arc<Segment>>, job: u64, appended: watch::Receiver<()>) -> Self {
         let segments = segments.into_iter().map(|segment| (segment.number, segment)).collect();
         Self {
-            contents: Mutex::new(Contents { segments, job, waiting: Waiting::default() }),
+            contents: Mutex::new(Contents { segments, job, waiting: Waiting::default(), read_to: None }),
             appended,
             tally: Tally::default(),
         }
@@ -59,6 +62,38 @@ impl Shelf {
     pub(crate) fn snapshot(&self) -> Snapshot {
         let contents = self.lock();
         Snapshot { segments: contents.segments.values().cloned().collect(), job: contents.job }
+    }
+
+    /// Whether a segment is still part of the log.
+    pub(crate) fn has(&self, number: u64) -> bool {
+        self.lock().segments.contains_key(&number)
+    }
+
+    /// The first segment.
+    pub(crate) fn oldest(&self) -> Option<u64> {
+        self.lock().segments.keys().next().copied()
+    }
+
+    /// Says up to where everything was read.
+    pub(crate) fn read_to(&self, place: Place) {
+        self.lock().read_to = Some(place);
+    }
+
+    /// Those of some segments, in their order, that may become Parquet: what was read; and of what was not, the oldest, as far
+    /// as it takes more than `room` bytes.
+    pub(crate) fn ripe(&self, segments: Vec<Arc<Segment>>, room: u64) -> Vec<Arc<Segment>> {
+        let Some(read_to) = self.lock().read_to else { return segments };
+        let mut room = Some(room);
+        let mut is_ripe = |segment: &Arc<Segment>| {
+            if bookmark::is_read(segment, read_to) {
+                return true;
+            }
+            room = room.and_then(|room| room.checked_sub(segment.end()));
+            room.is_none()
+        };
+        let mut ripe: Vec<_> = segments.into_iter().rev().filter(|segment| is_ripe(segment)).collect();
+        ripe.reverse();
+        ripe
     }
 
     /// How many bytes the log takes.

@@ -76,7 +76,7 @@ use tunnels::Tunnels;
 use user_keys::UserKeys;
 
 pub use audit::{Audit, AuditReader, Entry as AuditEntry, LINE_BYTES_MAX, Rotation as AuditRotation};
-pub use detection::{Detection, DetectionSettings, FindingOutput, FindingSink, Recording};
+pub use detection::{Counted, Detection, DetectionSettings, FindingOutput, FindingSink, Recording};
 pub use epochs::EpochSettings;
 pub use examine::{HIGH_WATER_SETTING, HighWaterReport, compare_high_water, cut_offs_kept_since, open_all_sealed};
 pub use fleet::{FleetSettings, STALE_AFTER, StalePolicy};

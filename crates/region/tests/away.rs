@@ -12,7 +12,7 @@ use inborn_detect::away::{AwaySettings, Policy, network};
 use inborn_detect::{Finding, Recorded};
 use inborn_identity::{InstanceId, UnixTime};
 use inborn_listener::{Limits, Peer};
-use inborn_region::{DetectionSettings, FindingSink, Recording, RequestOrigin};
+use inborn_region::{Counted, DetectionSettings, FindingSink, Recording, RequestOrigin};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -20,7 +20,7 @@ use tokio::sync::watch;
 struct Kept(Mutex<Vec<Finding>>);
 
 impl FindingSink for Kept {
-    fn record<'a>(&'a self, finding: &'a Finding, now: UnixTime) -> Recording<'a> {
+    fn record<'a>(&'a self, finding: &'a Finding, _: Option<Counted>, now: UnixTime) -> Recording<'a> {
         Box::pin(async move {
             self.0.lock().unwrap().push(finding.clone());
             let (detector, id) = ("0".repeat(32).into(), "1".repeat(32).into());

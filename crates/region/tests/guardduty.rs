@@ -21,7 +21,7 @@ struct Takes;
 
 impl Sink for Takes {
     fn append(&self, batch: Batch) -> Appending<'_> {
-        Box::pin(async { Ok(Kept { new: batch, duplicates: 0 }) })
+        Box::pin(async { Ok(Kept { new: batch.into(), duplicates: 0 }) })
     }
 }
 

@@ -118,21 +118,30 @@ impl Compactor {
 
     /// Whether the log is old or long enough to become Parquet, and that may be on the disk.
     pub(crate) fn due(&self, now: UnixTime) -> bool {
-        let segments = self.shelf.snapshot().segments;
-        if self.has_bucket && self.shelf.waiting().bytes > self.settings.local_bytes_max {
+        if !self.has_room() {
             return false;
         }
+        let segments = self.shelf.snapshot().segments;
         let bytes: u64 = segments.iter().map(|segment| segment.end()).sum();
         let oldest = segments.iter().filter(|segment| segment.records() > 0).map(|segment| segment.opened_at).min();
         bytes >= COMPACT_BYTES || oldest.is_some_and(|oldest| now.since(oldest) >= COMPACT_SECONDS)
     }
 
-    /// Makes Parquet of segments that are not written any more, in jobs of bounded size. A segment that the disk does not give
-    /// back holds up no other.
-    pub(crate) fn compact(&mut self, segments: &[Arc<Segment>]) -> io::Result<()> {
+    /// Whether there may be more Parquet on the disk: what waits for the bucket is not too much already.
+    fn has_room(&self) -> bool {
+        !self.has_bucket || self.shelf.waiting().bytes <= self.settings.local_bytes_max
+    }
+
+    /// Makes Parquet of segments that are not written any more, in jobs of bounded size; at most so many jobs, and only while there
+    /// is room, if that is bounded. A segment that the disk does not give back holds up no other.
+    pub(crate) fn compact(&mut self, segments: &[Arc<Segment>], jobs_max: Option<usize>) -> io::Result<()> {
         let mut rest = segments.to_vec();
-        let mut failed = None;
+        let (mut failed, mut jobs) = (None, 0);
         while let Some(first) = rest.first() {
+            if jobs_max.is_some_and(|most| jobs >= most || (jobs > 0 && !self.has_room())) {
+                break;
+            }
+            jobs += 1;
             let mut raw = first.raw();
             let more = rest.iter().skip(1).take_while(|segment| {
                 raw = raw.saturating_add(segment.raw());

@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::compact::tests::{NOW, all, append, batches};
+use crate::log::frame::Head;
 use crate::{AppendError, Event, Lake, OpenError, Order, Query, Waiting};
 
 const DAY: u64 = 24 * 3600;
@@ -282,6 +283,28 @@ async fn a_crash_before_the_mark_or_the_list_puts_the_same_again_and_a_restored_
     assert!(keys.iter().all(|key| bucket.keys().contains(key)) && bucket.keys().len() > keys.len());
     assert_eq!(bucket.state.lock().unwrap().overwritten, 0);
     assert_eq!(all(&lake, Order::OldestFirst).len(), 60);
+}
+
+#[tokio::test]
+async fn after_a_pause_no_more_is_made_than_may_wait() {
+    let place = tempfile::tempdir().unwrap();
+    let bucket = Arc::new(Memory::default());
+    let few = || Settings { local_bytes_max: 1, ..settings() };
+    for name in ["a", "b", "c"] {
+        let lake = open_as(place.path(), &bucket, few());
+        append(&lake, name).await;
+        lake.close().await;
+    }
+    let lake = open_as(place.path(), &bucket, few());
+    for segment in lake.segments() {
+        segment.note(&Head { raw: u32::MAX, ..Head::EMPTY });
+    }
+    let later = UnixTime::from_secs(NOW + 400);
+    for left in [60, 30, 0] {
+        lake.tidy(later);
+        assert_eq!(lake.log_records(), left);
+        lake.deliver_at_once(later);
+    }
 }
 
 #[tokio::test]

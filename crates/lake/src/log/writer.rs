@@ -3,7 +3,7 @@
 use core::sync::atomic::{AtomicUsize, Ordering};
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 
 use inborn_identity::UnixTime;
@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::frame::{self, HEAD_BYTES, Head};
 use super::payload::{Encoder, FRAME_RAW_BYTES};
 use super::segment::{HEADER_BYTES, Segment};
+use crate::bookmark::{Observer, Place};
 use crate::recent::{Digester, Key, Recent};
 use crate::settings::{GROUP_BYTES_MAX, JOB_RAW_BYTES_MAX, SEGMENT_BYTES, Settings};
 use crate::shelf::Shelf;
@@ -36,7 +37,7 @@ pub(crate) struct Append {
     pub(crate) batch: Batch,
     pub(crate) in_flight: InFlight,
     /// With what of the batch was new.
-    pub(crate) reply: oneshot::Sender<Result<(Appended, Batch), AppendError>>,
+    pub(crate) reply: oneshot::Sender<Result<(Appended, Arc<Batch>), AppendError>>,
 }
 
 /// What the thread is asked for.
@@ -57,6 +58,7 @@ pub(crate) struct Writer {
     pub(crate) recent: Recent,
     pub(crate) shelf: Arc<Shelf>,
     pub(crate) appended: watch::Sender<()>,
+    pub(crate) observer: Arc<OnceLock<Box<Observer>>>,
     pub(crate) encoder: Encoder,
     pub(crate) active: Option<Active>,
     pub(crate) next_number: u64,
@@ -67,6 +69,15 @@ pub(crate) struct Active {
     segment: Arc<Segment>,
     /// Where the next frame goes; what is before it may not be durable yet.
     end: u64,
+}
+
+/// What became of a batch that was written.
+#[derive(Default)]
+struct Written {
+    /// Which of its events were there already, in order.
+    duplicates: Vec<usize>,
+    /// Behind its last frame.
+    place: Place,
 }
 
 impl Writer {
@@ -107,24 +118,36 @@ impl Writer {
     fn commit_and_answer(&mut self, group: Vec<Append>) {
         let (batches, waiting): (Vec<_>, Vec<_>) =
             group.into_iter().map(|append| (append.batch, (append.in_flight, append.reply))).unzip();
-        let results = match self.commit(&batches) {
-            Ok(duplicates) => duplicates.into_iter().map(Ok).collect(),
+        let results: Vec<Result<Written, AppendError>> = match self.commit(&batches) {
+            Ok(written) => written.into_iter().map(Ok).collect(),
             // One batch too large for the disk has taken the others down with it: each gets a chance of its own.
             Err(AppendError::Full) if batches.len() > 1 => {
                 let alone = |batch| self.commit(core::slice::from_ref(batch));
-                batches.iter().map(alone).map(|result| result.map(|all| all.into_iter().flatten().collect())).collect()
+                let first =
+                    |result: Result<Vec<Written>, _>| result.map(|all| all.into_iter().next().unwrap_or_default());
+                batches.iter().map(alone).map(first).collect()
             }
-            Err(error) => vec![Err(error); batches.len()],
+            Err(error) => batches.iter().map(|_| Err(error)).collect(),
         };
         for ((batch, (in_flight, reply)), result) in batches.into_iter().zip(waiting).zip(results) {
             drop(in_flight);
             // The asker may have gone away; what is durable stays.
-            let _ = reply.send(result.map(|duplicates| without(batch, &duplicates)));
+            let _ = reply.send(result.map(|written| self.tell(batch, &written)));
         }
     }
 
-    /// Makes all of it durable, or nothing. Gives, for each batch, which of its events were there already.
-    fn commit(&mut self, batches: &[Batch]) -> Result<Vec<Vec<usize>>, AppendError> {
+    /// Tells who observes what of a batch is new. Gives what became of it.
+    fn tell(&self, batch: Batch, written: &Written) -> (Appended, Arc<Batch>) {
+        let (appended, new) = without(batch, &written.duplicates);
+        let new = Arc::new(new);
+        if let Some(observer) = self.observer.get().filter(|_| appended.kept > 0) {
+            observer(&new, written.place);
+        }
+        (appended, new)
+    }
+
+    /// Makes all of it durable, or nothing. Gives what became of each batch.
+    fn commit(&mut self, batches: &[Batch]) -> Result<Vec<Written>, AppendError> {
         if batches.is_empty() {
             return Ok(Vec::new());
         }
@@ -140,7 +163,7 @@ impl Writer {
         written.map_err(|error| if files::is_full(&error) { AppendError::Full } else { AppendError::Io(error.kind()) })
     }
 
-    fn write(&mut self, batches: &[Batch]) -> io::Result<Vec<Vec<usize>>> {
+    fn write(&mut self, batches: &[Batch]) -> io::Result<Vec<Written>> {
         let bytes = batches.iter().map(bytes_of).sum::<usize>() as u64;
         if self.shelf.log_bytes() + bytes > self.settings.log_bytes_max {
             return Err(io::ErrorKind::StorageFull.into());
@@ -148,9 +171,11 @@ impl Writer {
         let now = batches.iter().map(|batch| batch.received_at).max().unwrap_or(UnixTime::from_secs(0));
         let mut active = self.take_active(bytes, now)?;
         let mut heads = Vec::new();
-        let mut duplicates = Vec::with_capacity(batches.len());
+        let mut all = Vec::with_capacity(batches.len());
         let written = batches.iter().try_for_each(|batch| {
-            duplicates.push(self.write_batch(batch, &mut active, &mut heads)?);
+            let duplicates = self.write_batch(batch, &mut active, &mut heads)?;
+            let place = Place { segment: active.segment.number, offset: active.end };
+            all.push(Written { duplicates, place });
             Ok(())
         });
         let synced = written.and_then(|()| if heads.is_empty() { Ok(()) } else { active.segment.file.sync_data() });
@@ -160,7 +185,7 @@ impl Writer {
         heads.iter().for_each(|head| segment.note(head));
         segment.set_end(end);
         self.appended.send_replace(());
-        Ok(duplicates)
+        Ok(all)
     }
 
     /// Writes what of a batch was not seen before, in frames of bounded length. Gives which events were.

@@ -27,14 +27,15 @@ pub(super) async fn run(
             None => return,
         };
         let records = u64::try_from(batch.records.len()).unwrap_or(u64::MAX);
-        let judging = Arc::clone(&shared);
-        let judged = tokio::task::spawn_blocking(move || judge(&batch, &threats, &judging)).await;
+        let (judging, place) = (Arc::clone(&shared), batch.place());
+        let judged = tokio::task::spawn_blocking(move || (judge(&batch, &threats, &judging), batch)).await;
         shared.metrics.judged.inc_by(records);
         skipped = count_skipped(&listening, skipped, &shared);
         match judged {
-            Ok(findings) if findings.is_empty() => {}
-            Ok(findings) => {
-                shared.metrics.lost.inc_by(pending.add(findings));
+            Ok((findings, batch)) => {
+                shared.metrics.lost.inc_by(pending.add_judged(findings, place));
+                // Not earlier: who is done with a batch has passed on what it told.
+                drop(batch);
             }
             Err(error) => tracing::error!(%error, "a batch could not be judged"),
         }
@@ -57,7 +58,7 @@ fn count_skipped(listening: &Listening, before: u64, shared: &Shared) -> u64 {
 const FINDINGS_OF_A_BATCH_MAX: usize = 256;
 
 /// The findings of a batch, each once.
-fn judge(batch: &Batch, threats: &[(String, Arc<Entries>)], shared: &Shared) -> Vec<Finding> {
+pub(super) fn judge(batch: &Batch, threats: &[(String, Arc<Entries>)], shared: &Shared) -> Vec<Finding> {
     let rules = shared.rules.load();
     let threats: Vec<NamedList<'_>> = threats.iter().map(|(name, list)| NamedList { name, list: &**list }).collect();
     let mut gathered = Gathered::new(FINDINGS_OF_A_BATCH_MAX);

@@ -9,13 +9,15 @@
 //! storing that credentials are away.
 //!
 //! Rules are asked on threads that no request waits for. What comes faster than they answer is not judged: it is counted and
-//! said, and it is stored all the same, since storing is not detection's.
+//! said, and it is stored all the same, since storing is not detection's. What was to be judged when the process ended is judged
+//! by the next one (`unjudged.rs`).
 
 mod away;
 mod judge;
 mod pending;
 mod record;
 mod rules;
+mod unjudged;
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -33,9 +35,12 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use crate::RegionServer;
+use crate::telemetry::Listening;
 use pending::Pending;
+use unjudged::Reading;
 
 pub(crate) use away::Away;
+pub use unjudged::Counted;
 
 /// The most different findings of the rules that wait to be recorded ([`inborn_detect::finding::Gathered`]).
 const PENDING_MAX: usize = 2048;
@@ -61,13 +66,15 @@ impl Default for DetectionSettings {
     }
 }
 
-/// What became of a finding that was to be recorded: `None` if nobody wants to know of it, which is then told to nobody.
+/// What became of a finding that was to be recorded: `None` if nobody wants to know of it, or if it was recorded before: it is then
+/// told to nobody.
 pub type Recording<'a> = Pin<Box<dyn Future<Output = Result<Option<Recorded>, inborn_store::StoreError>> + Send + 'a>>;
 
 /// Keeps findings. One that has the key of a kept one is counted up there.
 pub trait FindingSink: Send + Sync + 'static {
-    /// Keeps one, unless nobody wants it.
-    fn record<'a>(&'a self, finding: &'a Finding, now: UnixTime) -> Recording<'a>;
+    /// Keeps one, unless nobody wants it. If it is of events in a log, `counted` says which part of it the kept one counts then;
+    /// what it counts already is not counted again.
+    fn record<'a>(&'a self, finding: &'a Finding, counted: Option<Counted>, now: UnixTime) -> Recording<'a>;
 }
 
 /// Passes findings on to other tools. It must not wait.
@@ -80,6 +87,7 @@ pub trait FindingOutput: Send + Sync + 'static {
 #[derive(Debug, Default)]
 pub(crate) struct DetectionMetrics {
     judged: Counter,
+    judged_late: Counter,
     skipped: Counter,
     findings: Counter,
     trusted: Counter,
@@ -92,6 +100,11 @@ pub(crate) struct DetectionMetrics {
 impl DetectionMetrics {
     pub(crate) fn register(&self, registry: &mut Registry) {
         registry.register("inborn_detection_events", "Events that were judged", self.judged.clone());
+        registry.register(
+            "inborn_detection_events_late",
+            "Events that were judged after a start, since an earlier process had stored them and not judged them",
+            self.judged_late.clone(),
+        );
         registry.register(
             "inborn_detection_events_skipped",
             "Events that were stored but not judged, since too many came",
@@ -193,10 +206,36 @@ impl RegionServer {
         if self.detection.running.set(running).is_err() {
             return;
         }
-        tokio::spawn(record::run(Arc::downgrade(self), Arc::downgrade(&judged), judged_wait));
-        tokio::spawn(record::run(Arc::downgrade(self), Arc::downgrade(&called), called_wait));
-        tokio::spawn(judge::run(self.telemetry.listen(), Arc::downgrade(self), shared, judged));
-        tokio::spawn(rules::watch(reader, Arc::downgrade(self)));
+        let (region, listening) = (Arc::downgrade(self), self.telemetry.listen());
+        let reading = self.resume_judging(&shared, &listening, &judged);
+        tokio::spawn(record::run(region.clone(), Arc::downgrade(&judged), judged_wait, reading));
+        tokio::spawn(record::run(region.clone(), Arc::downgrade(&called), called_wait, None));
+        tokio::spawn(judge::run(listening, region.clone(), shared, judged));
+        tokio::spawn(rules::watch(reader, region));
+    }
+
+    /// Goes on where an earlier process stopped judging what is in the lake, if there is one.
+    fn resume_judging(
+        self: &Arc<Self>,
+        shared: &Arc<Shared>,
+        listening: &Listening,
+        judged: &Arc<Pending>,
+    ) -> Option<Arc<Reading>> {
+        let (bookmark, unread) = match self.telemetry.lake()?.resume() {
+            Ok(resumed) => resumed,
+            Err(error) => {
+                tracing::error!(%error, "it cannot be told what was judged before the start: what was not is not judged, and neither will it be after the next one");
+                return None;
+            }
+        };
+        let told = listening.told();
+        if !unread.is_empty() {
+            let (bookmark, region) = (Arc::clone(&bookmark), Arc::downgrade(self));
+            tokio::spawn(unjudged::run(unread, bookmark, region, Arc::clone(shared), Arc::clone(&told)));
+        }
+        let reading = Reading::new(&bookmark);
+        tokio::spawn(unjudged::keep(bookmark, told, Arc::downgrade(judged)));
+        Some(reading)
     }
 }
 

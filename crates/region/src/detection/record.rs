@@ -8,23 +8,32 @@ use inborn_detect::{AddressList, Finding, is_trusted};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
-use super::pending::Pending;
+use super::pending::{Pending, Taken};
+use super::unjudged::{Counted, Reading};
 use crate::RegionServer;
 
 /// How long occurrences of a finding are gathered before it is stored: one that comes a thousand times a second is stored
 /// four times a second.
 const GATHERING: Duration = Duration::from_millis(250);
 /// How long it is waited after the store has failed.
-const PAUSE: Duration = Duration::from_secs(1);
+pub(super) const PAUSE: Duration = Duration::from_secs(1);
 
-/// Records what waits, until the region is gone.
-pub(super) async fn run(region: Weak<RegionServer>, pending: Weak<Pending>, mut woken: mpsc::Receiver<()>) {
+/// Records what waits, until the region is gone. `reading`: of the lake from whose events it was found, if there is one.
+pub(super) async fn run(
+    region: Weak<RegionServer>,
+    pending: Weak<Pending>,
+    mut woken: mpsc::Receiver<()>,
+    reading: Option<Arc<Reading>>,
+) {
     while woken.recv().await.is_some() {
         sleep(GATHERING).await;
         let (Some(region), Some(pending)) = (region.upgrade(), pending.upgrade()) else { return };
-        let failed = record_all(&region, pending.take()).await;
-        if !failed.is_empty() {
-            let lost = pending.give_back(failed);
+        let Taken { findings, judged } = pending.take();
+        let counted = reading.as_ref().zip(judged).map(|(reading, place)| reading.counted(place));
+        let failed = record_all(&region, findings, counted).await;
+        let has_failed = !failed.is_empty();
+        let lost = pending.recorded(judged, failed);
+        if has_failed {
             region.detection.metrics.lost.inc_by(lost);
             drop((region, pending));
             sleep(PAUSE).await;
@@ -32,8 +41,12 @@ pub(super) async fn run(region: Weak<RegionServer>, pending: Weak<Pending>, mut 
     }
 }
 
-/// Records findings; gives back those that could not be stored.
-async fn record_all(region: &RegionServer, findings: Vec<Finding>) -> Vec<Finding> {
+/// Records findings, of events in a part of a log; gives back those that could not be stored.
+pub(super) async fn record_all(
+    region: &RegionServer,
+    findings: Vec<Finding>,
+    counted: Option<Counted>,
+) -> Vec<Finding> {
     let detection = &region.detection;
     let Some(sink) = detection.sink.get() else {
         detection.metrics.lost.inc_by(findings.iter().map(|finding| u64::from(finding.count)).sum());
@@ -46,8 +59,8 @@ async fn record_all(region: &RegionServer, findings: Vec<Finding>) -> Vec<Findin
             continue;
         }
         complete(region, &mut finding);
-        match sink.record(&finding, region.now()).await {
-            // Nobody wants to know of it.
+        match sink.record(&finding, counted, region.now()).await {
+            // Nobody wants to know of it, or somebody does already.
             Ok(None) => {}
             Ok(Some(recorded)) => {
                 detection.metrics.findings.inc_by(u64::from(finding.count));

@@ -15,7 +15,7 @@ use crate::guardduty::SetChange;
 use crate::guardduty::fixtures::finding;
 use crate::guardduty::settings::{AddressSet, Tags};
 
-use super::{DetectionSettings, FindingOutput, FindingSink, Recording};
+use super::{Counted, DetectionSettings, FindingOutput, FindingSink, Recording};
 use crate::{KeySource, Opening, Rates, RegionIdentity, RegionServer, TelemetrySettings};
 
 const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
@@ -29,7 +29,7 @@ struct Kept {
 }
 
 impl FindingSink for Kept {
-    fn record<'a>(&'a self, finding: &'a Finding, now: UnixTime) -> Recording<'a> {
+    fn record<'a>(&'a self, finding: &'a Finding, _: Option<Counted>, now: UnixTime) -> Recording<'a> {
         Box::pin(async move {
             let mut failures = self.failures.lock().unwrap();
             if *failures > 0 {

@@ -10,9 +10,9 @@ use inborn_store::{self as store, FindingPlace, FindingQuery, FindingRetention, 
 use serde_json::Value;
 
 use super::shares::Shares;
-use super::{GuardDuty, Watched, new_id};
+use super::{GuardDuty, Watched, counted, new_id};
 use crate::RegionServer;
-use crate::detection::{FindingSink, Recording};
+use crate::detection::{Counted, FindingSink, Recording};
 
 /// How long a finding is kept after it was last seen. Source: user guide of GuardDuty: ninety days.
 pub(crate) const KEPT_SECONDS: u64 = 90 * 24 * 3600;
@@ -25,10 +25,10 @@ pub(crate) const FINDINGS_ROOM: u32 = 500;
 struct Keeper(Weak<RegionServer>);
 
 impl FindingSink for Keeper {
-    fn record<'a>(&'a self, finding: &'a Finding, now: UnixTime) -> Recording<'a> {
+    fn record<'a>(&'a self, finding: &'a Finding, counted: Option<Counted>, now: UnixTime) -> Recording<'a> {
         Box::pin(async move {
             let region = self.0.upgrade().ok_or(StoreError::Closed)?;
-            region.guardduty.keep_finding(finding, now).await
+            region.guardduty.keep_finding(finding, counted, now).await
         })
     }
 }
@@ -51,13 +51,18 @@ struct Change {
 
 impl GuardDuty {
     /// Stores a finding: anew, or counted up if it is one that was found before. `None` if nobody wants it: the detector is off or
-    /// was deleted, or the finding cannot be kept.
-    pub(super) async fn keep_finding(&self, finding: &Finding, now: UnixTime) -> Result<Option<Recorded>, StoreError> {
+    /// was deleted, or the finding cannot be kept; or if it is counted already.
+    pub(super) async fn keep_finding(
+        &self,
+        finding: &Finding,
+        counted: Option<Counted>,
+        now: UnixTime,
+    ) -> Result<Option<Recorded>, StoreError> {
         let watched = self.ensure(finding.account, now).await?;
         let Some(watched) = watched.filter(|watched| watched.settings.watches(finding.kind.as_str())) else {
             return Ok(None);
         };
-        match self.store_some(&watched, core::slice::from_ref(finding), now, |_| {}).await {
+        match self.store_counted(&watched, core::slice::from_ref(finding), counted, now, |_| {}).await {
             Ok(stored) => Ok(stored.into_iter().next()),
             // Deleted in this moment.
             Err(StoreError::Conflict(_)) => Ok(None),
@@ -73,17 +78,32 @@ impl GuardDuty {
         now: UnixTime,
         mark: impl Fn(&mut Value),
     ) -> Result<Vec<Recorded>, StoreError> {
+        self.store_counted(watched, findings, None, now, mark).await
+    }
+
+    /// The same, of events in a part of a log. Gives nothing for what is counted already.
+    async fn store_counted(
+        &self,
+        watched: &Watched,
+        findings: &[Finding],
+        counted: Option<Counted>,
+        now: UnixTime,
+        mark: impl Fn(&mut Value),
+    ) -> Result<Vec<Recorded>, StoreError> {
         let mut turn = self.turn.lock().await;
         let watched = self.get(watched.account, &watched.id).ok_or(StoreError::Conflict(absent()))?;
         let shares = self.shares_of(&mut turn, &watched.id).await?;
         let mut changes = Vec::with_capacity(findings.len());
         for finding in findings {
-            match self.change_of(&watched, shares, finding, now, &mark).await {
-                Ok(change) => changes.push(change),
+            match self.change_of(&watched, shares, (finding, counted.as_ref()), now, &mark).await {
+                Ok(change) => changes.extend(change),
                 // One that cannot be read does not hold up the others.
                 Err(error @ StoreError::Corrupt(_)) => tracing::error!(%error, "a finding is lost"),
                 Err(error) => return Err(error),
             }
+        }
+        if changes.is_empty() {
+            return Ok(Vec::new());
         }
         self.store.put_findings(changes.iter().map(|change| change.row.clone()).collect()).await?;
         changes.iter().filter(|change| change.recorded.first).for_each(|change| shares.add(&change.row));
@@ -111,14 +131,15 @@ impl GuardDuty {
         turn.get_mut(detector).ok_or(StoreError::Conflict(absent()))
     }
 
+    /// `None` if it is counted already.
     async fn change_of(
         &self,
         watched: &Watched,
         shares: &Shares,
-        finding: &Finding,
+        (finding, counted): (&Finding, Option<&Counted>),
         now: UnixTime,
         mark: &impl Fn(&mut Value),
-    ) -> Result<Change, StoreError> {
+    ) -> Result<Option<Change>, StoreError> {
         let mut recorded = Recorded {
             detector: watched.id.as_str().into(),
             id: new_id().into(),
@@ -136,42 +157,45 @@ impl GuardDuty {
             if is_sample { format!("sample|{key}") } else { key.to_string() }
         };
         let mut finding = finding.clone();
-        let mut earlier = self.earlier(&watched.id, key_of(&finding), recorded.archived).await?;
+        let latest = self.latest(&watched.id, key_of(&finding)).await?;
+        if let (Some(latest), Some(counted)) = (&latest, counted.filter(|counted| counted.is_again))
+            && counted::is_in(&read(latest)?, counted)
+        {
+            return Ok(None);
+        }
+        let mut earlier = latest.filter(|latest| continues(latest, recorded.archived));
         if earlier.is_none() && shares.is_used_up(finding.instance(), finding.kind.as_str(), recorded.archived) {
             finding = finding.into_further();
-            earlier = self.earlier(&watched.id, key_of(&finding), recorded.archived).await?;
+            let latest = self.latest(&watched.id, key_of(&finding)).await?;
+            earlier = latest.filter(|latest| continues(latest, recorded.archived));
         }
-        let document = match &earlier {
+        let mut before = Value::Null;
+        let mut document = match &earlier {
             Some(earlier) => {
                 (recorded.id, recorded.first) = (earlier.id.as_str().into(), false);
                 recorded.created_at = earlier.created_at;
-                let mut document = read(earlier)?;
+                before = read(earlier)?;
+                let mut document = before.clone();
                 count_up(&mut document, &finding, &recorded);
                 document
             }
             None => finding.document(&recorded),
         };
+        counted::carry(&before, &mut document, counted);
         let row = row(watched, &finding, &recorded, key_of(&finding), document, mark)?;
-        Ok(Change { recorded, row })
+        Ok(Some(Change { recorded, row }))
     }
 
-    /// The latest finding of this key that another is counted up in. What an operator put aside was dealt with: if it happens
-    /// again, that is news; what a filter puts aside (`is_archived`) is not.
-    async fn earlier(
-        &self,
-        detector: &str,
-        key: String,
-        is_archived: bool,
-    ) -> Result<Option<store::Finding>, StoreError> {
+    /// The latest finding of this key.
+    async fn latest(&self, detector: &str, key: String) -> Result<Option<store::Finding>, StoreError> {
         let query = FindingQuery { detector: detector.to_owned(), key: Some(key), after: None, limit: 1 };
-        let earlier = self.store.findings(query).await?.into_iter().next();
-        Ok(earlier.filter(|earlier| !earlier.is_archived || is_archived))
+        Ok(self.store.findings(query).await?.into_iter().next())
     }
 
     /// All findings of a detector, the latest first, a part at a time.
     pub(crate) async fn each_finding(&self, detector: &str, mut look: impl FnMut(Value)) -> Result<(), StoreError> {
         self.each_row(detector, |row| {
-            look(read(row)?);
+            look(counted::without(read(row)?));
             Ok(())
         })
         .await
@@ -199,7 +223,8 @@ impl GuardDuty {
 
     /// Those of these findings that are there.
     pub(crate) async fn findings(&self, detector: &str, ids: Vec<String>) -> Result<Vec<Value>, StoreError> {
-        self.store.findings_by_id(detector.to_owned(), ids).await?.iter().map(read).collect()
+        let found = self.store.findings_by_id(detector.to_owned(), ids).await?;
+        found.iter().map(|row| read(row).map(counted::without)).collect()
     }
 
     /// Changes findings, all or none; false if one of them is not there.
@@ -240,6 +265,12 @@ impl GuardDuty {
     pub(crate) fn keep_agents(&self, is_alive: impl Fn(inborn_identity::InstanceId) -> bool) {
         self.agents.keep(is_alive);
     }
+}
+
+/// Whether another is counted up in it. What an operator put aside was dealt with: if it happens again, that is news; what a
+/// filter puts aside (`is_archived`) is not.
+const fn continues(latest: &store::Finding, is_archived: bool) -> bool {
+    !latest.is_archived || is_archived
 }
 
 const fn absent() -> store::Conflict {

@@ -4,6 +4,7 @@
 //! without having set up anything. One that was deleted does not come back by itself.
 
 mod agents;
+mod counted;
 pub(crate) mod criteria;
 mod events;
 pub(crate) mod findings;

@@ -5,6 +5,8 @@ use inborn_testkit::{Fault, FaultyStore};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::detection::Counted;
+use inborn_lake::Place;
 
 const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
 
@@ -28,7 +30,7 @@ async fn fresh() -> (Arc<dyn Store>, GuardDuty) {
 impl GuardDuty {
     async fn store_now(&self, findings: Vec<Finding>, now: UnixTime) {
         for finding in findings {
-            self.keep_finding(&finding, now).await.unwrap();
+            self.keep_finding(&finding, None, now).await.unwrap();
         }
     }
 
@@ -66,6 +68,31 @@ impl GuardDuty {
         let put = self.put_filter(account(), &watched.id, "own", |_, _| Ok::<_, ()>((filter, criteria)));
         assert!(put.await.is_ok());
     }
+}
+
+#[tokio::test]
+async fn what_is_judged_again_after_a_crash_is_counted_once() {
+    let (_store, guardduty) = fresh().await;
+    let at = |segment, offset, is_again| {
+        Some(Counted { lake: 7, from: 1, to: Place { segment, offset }, oldest: 1, is_again })
+    };
+    let twice = Finding { count: 2, ..finding("a") };
+    let first = guardduty.keep_finding(&twice, at(1, 100, false), NOW).await.unwrap().unwrap();
+    assert_eq!(guardduty.keep_finding(&twice, at(1, 60, true), NOW).await, Ok(None), "below");
+    assert_eq!(guardduty.keep_finding(&twice, at(1, 100, true), NOW).await, Ok(None), "at");
+    let more = guardduty.keep_finding(&twice, at(1, 101, true), NOW).await.unwrap().unwrap();
+    assert_eq!((more.id, more.first), (first.id.clone(), false), "above");
+    let other = guardduty.keep_finding(&finding("b"), at(1, 60, true), NOW).await.unwrap().unwrap();
+    assert!(other.first, "another finding is not counted there");
+    // An operator who deals with it, or has something to say, does not make it forget.
+    guardduty.archive(&first.id).await;
+    assert_eq!(guardduty.keep_finding(&twice, at(1, 101, true), NOW).await, Ok(None));
+    assert!(guardduty.keep_finding(&finding("a"), at(2, 1, true), NOW).await.unwrap().unwrap().first);
+    let documents = guardduty.documents().await;
+    let mut counts: Vec<_> = documents.iter().map(|document| document["service"]["count"].as_u64().unwrap()).collect();
+    counts.sort_unstable();
+    assert_eq!(counts, [1, 1, 4]);
+    assert!(documents.iter().all(|document| document.get("inbornCounted").is_none()));
 }
 
 #[tokio::test]
@@ -175,7 +202,7 @@ async fn what_cannot_be_stored_is_refused_and_counts_when_it_comes_again() {
     let guardduty = on(Arc::clone(&store) as Arc<dyn Store>).await;
     guardduty.ensure(account(), NOW).await.unwrap();
     store.fail_next(Fault::full());
-    assert_eq!(guardduty.keep_finding(&finding("a"), NOW).await, Err(StoreError::Full));
+    assert_eq!(guardduty.keep_finding(&finding("a"), None, NOW).await, Err(StoreError::Full));
     guardduty.store_now(vec![Finding { count: 2, last_seen: NOW.plus(9), ..finding("a") }], NOW).await;
     let all = guardduty.documents().await;
     assert_eq!((all.len(), &all[0]["service"]["count"]), (1, &json!(2)));

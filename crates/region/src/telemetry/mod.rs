@@ -31,6 +31,7 @@ use shared_room::SharedRoom;
 use crate::throttle::Source;
 
 pub(crate) use inborn_telemetry::Agent;
+pub(crate) use listening::Told;
 pub use listening::{Heard, Listening};
 pub(crate) use shared_room::Share;
 pub use sink::{Appending, Kept, Sink, SinkError};
@@ -105,7 +106,7 @@ pub struct Telemetry {
     bodies: SharedRoom<Source>,
     decoding: Decoding,
     quota: Quota,
-    listeners: Listeners,
+    listeners: Arc<Listeners>,
 }
 
 impl core::fmt::Debug for Telemetry {
@@ -124,7 +125,7 @@ impl Telemetry {
             bodies: SharedRoom::new(BODIES_BYTES_MAX),
             decoding: Decoding::default(),
             quota,
-            listeners: Listeners::default(),
+            listeners: Arc::default(),
         }
     }
 
@@ -133,9 +134,12 @@ impl Telemetry {
         let _ = self.sink.set(sink);
     }
 
-    /// Keeps telemetry in a lake. Only the first call counts.
+    /// Keeps telemetry in a lake, which tells what is new itself: in the order of its log, so that a place in it says what was
+    /// judged, and whether or not whoever brought it is still there. Only the first call counts.
     pub fn keep_in_lake(&self, lake: Lake) {
         self.keep_in(Arc::new(lake.clone()));
+        let listeners = Arc::clone(&self.listeners);
+        lake.observe(Box::new(move |batch, place| listeners.tell(batch, Some(place))));
         let _ = self.lake.set(lake);
     }
 
@@ -199,11 +203,12 @@ impl Telemetry {
         &self.decoding
     }
 
-    /// Hands what is new of a batch that is kept to those who listen. From here on it is their memory that it takes.
+    /// Hands what is new of a batch that is kept to those who listen, unless the lake has. From here on it is their memory that
+    /// it takes.
     pub(crate) fn tell(&self, new: impl Into<Arc<Batch>>) {
         let new = new.into();
-        if !new.records.is_empty() && self.listeners.is_any() {
-            self.listeners.tell(&new);
+        if self.lake.get().is_none() && !new.records.is_empty() {
+            self.listeners.tell(&new, None);
         }
     }
 

@@ -2,6 +2,7 @@
 
 use core::future::Future;
 use core::pin::Pin;
+use std::sync::Arc;
 
 use inborn_lake::{AppendError, Lake};
 use inborn_telemetry::Batch;
@@ -10,7 +11,7 @@ use inborn_telemetry::Batch;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Kept {
     /// The batch, with those of its events that are new.
-    pub new: Batch,
+    pub new: Arc<Batch>,
     /// How many of its events were there.
     pub duplicates: usize,
 }

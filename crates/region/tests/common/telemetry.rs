@@ -42,7 +42,7 @@ impl Sink for Kept {
                 return Sink::append(lake, batch).await;
             }
             self.batches.lock().unwrap().push(batch.clone());
-            Ok(Outcome { new: batch, duplicates: 0 })
+            Ok(Outcome { new: batch.into(), duplicates: 0 })
         })
     }
 }

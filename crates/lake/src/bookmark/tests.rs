@@ -1,0 +1,257 @@
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use inborn_identity::UnixTime;
+
+use super::{Bookmark, Found, Next, Place, Unread, bytes_of, parse, read};
+use crate::compact::tests::{NOW, append};
+use crate::log::frame::Head;
+use crate::{Lake, Settings};
+
+/// Of one call of [`append`].
+const EVENTS: usize = 30;
+
+fn settings() -> Settings {
+    Settings { free_bytes_min: 0, ..Settings::default() }
+}
+
+/// Opens a lake whose batches are observed.
+fn open(place: &Path, settings: Settings) -> (Lake, Arc<Mutex<Vec<(String, Place)>>>) {
+    let lake = Lake::open(place, settings, UnixTime::from_secs(NOW)).unwrap();
+    let told = Arc::<Mutex<Vec<(String, Place)>>>::default();
+    let telling = Arc::clone(&told);
+    lake.observe(Box::new(move |batch, place| {
+        telling.lock().unwrap().push((batch.records[0].uid.to_string(), place));
+    }));
+    (lake, told)
+}
+
+async fn close(lake: Lake) {
+    lake.close().await;
+}
+
+fn uids(unread: &mut Unread) -> Vec<String> {
+    let mut all = Vec::new();
+    while let Some(next) = unread.next().unwrap() {
+        let Next::Batch(batch, _) = next else { panic!("something is gone") };
+        all.extend(batch.records.iter().map(|record| record.uid.to_string()));
+    }
+    all
+}
+
+/// What the next start finds unread.
+async fn unread_at(place: &Path) -> Vec<String> {
+    let (lake, _) = open(place, settings());
+    let (_, mut unread) = lake.resume().unwrap();
+    let all = uids(&mut unread);
+    close(lake).await;
+    all
+}
+
+#[test]
+fn a_bookmark_is_read_as_it_was_written_or_is_damaged() {
+    let place = Place { segment: 7, offset: u64::MAX };
+    let bytes = bytes_of(place);
+    assert_eq!(parse(&bytes), Some(place));
+    for at in 0..bytes.len() {
+        let mut changed = bytes.clone();
+        changed[at] ^= 1;
+        assert_eq!(parse(&changed), None, "byte {at}");
+    }
+    assert_eq!((parse(&bytes[..27]), parse(&[&bytes[..], &[0]].concat()), parse(&[])), (None, None, None));
+}
+
+#[tokio::test]
+async fn what_is_appended_is_told_in_the_order_of_the_log_and_once() {
+    let place = tempfile::tempdir().unwrap();
+    let (lake, told) = open(place.path(), settings());
+    for name in ["a", "b", "a"] {
+        append(&lake, name).await;
+    }
+    let told = told.lock().unwrap();
+    let names: Vec<_> = told.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["a-0", "a-0", "a-0", "b-0", "b-0", "b-0"], "what was there already is not told again");
+    assert!(told.windows(2).all(|pair| pair[0].1 < pair[1].1), "{told:?}");
+    assert_eq!(told[5].1.offset, lake.segments()[0].end());
+}
+
+#[tokio::test]
+async fn what_was_not_done_is_read_at_the_next_start() {
+    let place = tempfile::tempdir().unwrap();
+    let (lake, told) = open(place.path(), settings());
+    append(&lake, "before").await;
+    let (bookmark, unread) = lake.resume().unwrap();
+    assert!(unread.is_empty(), "who reads for the first time begins with what comes");
+    append(&lake, "a").await;
+    let places: Vec<_> = told.lock().unwrap().iter().map(|(_, place)| *place).collect();
+    bookmark.done(places[4]);
+    assert_eq!(bookmark.lake(), lake.resume().unwrap().0.lake(), "a lake has one name");
+    bookmark.keep().unwrap();
+    close(lake).await;
+    // The last of the three batches of "a". Nobody is done with it at the second start either.
+    for _ in 0..2 {
+        let unread = unread_at(place.path()).await;
+        assert_eq!(unread.len(), EVENTS / 3, "{unread:?}");
+        assert!(unread.iter().all(|uid| uid.starts_with("a-")));
+    }
+}
+
+#[tokio::test]
+async fn what_a_second_process_does_waits_for_what_the_first_left() {
+    let place = tempfile::tempdir().unwrap();
+    let (lake, _) = open(place.path(), settings());
+    lake.resume().unwrap();
+    append(&lake, "a").await;
+    close(lake).await;
+    let (lake, told) = open(place.path(), settings());
+    let (bookmark, mut unread) = lake.resume().unwrap();
+    append(&lake, "b").await;
+    bookmark.done(told.lock().unwrap()[2].1);
+    let Some(Next::Batch(first, behind)) = unread.next().unwrap() else { panic!("nothing is unread") };
+    assert_eq!(&*first.records[0].uid, "a-0");
+    assert!(behind.segment < bookmark.live_from());
+    bookmark.done(behind);
+    bookmark.keep().unwrap();
+    close(lake).await;
+    assert_eq!(unread_at(place.path()).await.len(), EVENTS * 2 - EVENTS / 3, "all but the first batch of the first");
+    // Once the first is done with, what the second did counts.
+    let (lake, _) = open(place.path(), settings());
+    let (bookmark, _) = lake.resume().unwrap();
+    bookmark.done_with_earlier();
+    bookmark.keep().unwrap();
+    close(lake).await;
+    assert!(unread_at(place.path()).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_damaged_bookmark_costs_reading_again_and_one_that_is_ahead_nothing_later() {
+    let place = tempfile::tempdir().unwrap();
+    let (lake, told) = open(place.path(), settings());
+    let (bookmark, _) = lake.resume().unwrap();
+    append(&lake, "a").await;
+    bookmark.done(told.lock().unwrap()[2].1);
+    bookmark.keep().unwrap();
+    close(lake).await;
+    assert!(unread_at(place.path()).await.is_empty());
+    std::fs::write(place.path().join("judged"), b"INBREAD1 and so on").unwrap();
+    assert_eq!(read(place.path()).unwrap(), Found::Damaged);
+    assert_eq!(unread_at(place.path()).await.len(), EVENTS);
+    let ahead = Place { segment: 1000, offset: 5 };
+    std::fs::write(place.path().join("judged"), bytes_of(ahead)).unwrap();
+    let (lake, _) = open(place.path(), settings());
+    let (_, unread) = lake.resume().unwrap();
+    assert!(unread.is_empty());
+    append(&lake, "b").await;
+    close(lake).await;
+    let unread = unread_at(place.path()).await;
+    assert_eq!((unread.len(), &unread[0][..2]), (EVENTS, "b-"), "what came after is not taken for done");
+}
+
+#[tokio::test]
+async fn nothing_becomes_parquet_before_it_is_read() {
+    let place = tempfile::tempdir().unwrap();
+    let (lake, told) = open(place.path(), settings());
+    let (bookmark, _) = lake.resume().unwrap();
+    append(&lake, "a").await;
+    let places: Vec<_> = told.lock().unwrap().iter().map(|(_, place)| *place).collect();
+    bookmark.done(places[1]);
+    lake.compact().unwrap();
+    assert_eq!(lake.log_records(), 30, "the last batch is unread");
+    bookmark.done(places[2]);
+    lake.compact().unwrap();
+    assert_eq!(lake.log_records(), 0);
+    close(lake).await;
+    // The bookmark on the disk is behind: what it says is left is in Parquet, and read.
+    assert!(unread_at(place.path()).await.is_empty());
+}
+
+#[tokio::test]
+async fn who_has_no_reader_forgets_the_bookmark() {
+    let place = tempfile::tempdir().unwrap();
+    let (lake, _) = open(place.path(), settings());
+    lake.resume().unwrap();
+    append(&lake, "a").await;
+    lake.forget_bookmark().unwrap();
+    close(lake).await;
+    assert!(unread_at(place.path()).await.is_empty());
+}
+
+/// Three segments that nobody has read.
+async fn three(place: &Path) -> u64 {
+    let mut bytes = 0;
+    for name in ["a", "b", "c"] {
+        let (lake, _) = open(place, settings());
+        lake.resume().unwrap();
+        append(&lake, name).await;
+        bytes = lake.segments().last().unwrap().end();
+        close(lake).await;
+    }
+    bytes
+}
+
+#[tokio::test]
+async fn room_for_what_is_unread_below_at_and_above_the_limit() {
+    let place = tempfile::tempdir().unwrap();
+    three(place.path()).await;
+    let (lake, _) = open(place.path(), settings());
+    let (_, unread) = lake.resume().unwrap();
+    assert!(!unread.is_empty());
+    let segments = lake.segments();
+    let bytes: Vec<u64> = segments.iter().map(|segment| segment.end()).collect();
+    let ripe = |room| {
+        let ripe = lake.ripe(room);
+        assert_eq!(ripe, (1..=ripe.len() as u64).collect::<Vec<_>>(), "the oldest");
+        ripe.len()
+    };
+    let all = bytes.iter().sum::<u64>();
+    assert_eq!((ripe(all), ripe(all - 1), ripe(all + 1)), (0, 1, 0));
+    assert_eq!((ripe(bytes[1] + bytes[2] - 1), ripe(bytes[2]), ripe(bytes[2] - 1), ripe(0)), (2, 2, 3, 3));
+}
+
+#[tokio::test]
+async fn what_had_to_become_parquet_unread_is_counted_and_the_rest_is_read() {
+    let place = tempfile::tempdir().unwrap();
+    let bytes = three(place.path()).await;
+    let tight = Settings { log_bytes_max: 2 * bytes + 2 * bytes / 2, ..settings() };
+    let (lake, _) = open(place.path(), tight);
+    let (bookmark, mut unread) = lake.resume().unwrap();
+    let Some(Next::Batch(batch, behind)) = unread.next().unwrap() else { panic!("nothing is unread") };
+    bookmark.done(behind);
+    lake.compact().unwrap();
+    assert_eq!(lake.log_records(), 30, "there is room for one");
+    let mut gone = Vec::new();
+    let mut read = 0;
+    while let Some(next) = unread.next().unwrap() {
+        match next {
+            Next::Gone(events, behind) => {
+                bookmark.done(behind);
+                gone.push(events);
+            }
+            Next::Batch(batch, _) => read += batch.records.len(),
+        }
+    }
+    assert_eq!((batch.records.len(), gone, read), (10, vec![20, 30], 30));
+}
+
+#[tokio::test]
+async fn a_round_of_compaction_is_bounded() {
+    let place = tempfile::tempdir().unwrap();
+    three(place.path()).await;
+    let (lake, _) = open(place.path(), settings());
+    // As long as a job may be.
+    for segment in lake.segments() {
+        segment.note(&Head { raw: u32::MAX, ..Head::EMPTY });
+    }
+    lake.tidy(UnixTime::from_secs(NOW + 300));
+    assert_eq!(lake.log_records(), 30);
+    lake.tidy(UnixTime::from_secs(NOW + 300));
+    assert_eq!(lake.log_records(), 0);
+}
+
+#[test]
+fn a_bookmark_can_be_shared() {
+    fn shared<T: Send + Sync>() {}
+    fn sent<T: Send>() {}
+    shared::<Bookmark>();
+    sent::<Unread>();
+}
