@@ -91,6 +91,7 @@ impl Server {
     /// Ends it as a stop does.
     async fn stop(self) {
         self.lake.close().await;
+        self.running.region.store().close().await.unwrap();
     }
 }
 
