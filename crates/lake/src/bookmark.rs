@@ -206,7 +206,7 @@ impl Unread {
     ///
     /// # Errors
     /// A segment cannot be read. The next call goes on with the next one.
-    pub fn next(&mut self) -> io::Result<Option<Next>> {
+    pub fn read_next(&mut self) -> io::Result<Option<Next>> {
         while let Some(segment) = self.segments.last().cloned() {
             let read = if self.shelf.has(segment.number) { self.frame(&segment) } else { Ok(self.gone(&segment)) };
             if !matches!(read, Ok(Some(Next::Batch(..)))) {

@@ -32,7 +32,7 @@ async fn close(lake: Lake) {
 
 fn uids(unread: &mut Unread) -> Vec<String> {
     let mut all = Vec::new();
-    while let Some(next) = unread.next().unwrap() {
+    while let Some(next) = unread.read_next().unwrap() {
         let Next::Batch(batch, _) = next else { panic!("something is gone") };
         all.extend(batch.records.iter().map(|record| record.uid.to_string()));
     }
@@ -107,7 +107,7 @@ async fn what_a_second_process_does_waits_for_what_the_first_left() {
     let (bookmark, mut unread) = lake.resume().unwrap();
     append(&lake, "b").await;
     bookmark.done(told.lock().unwrap()[2].1);
-    let Some(Next::Batch(first, behind)) = unread.next().unwrap() else { panic!("nothing is unread") };
+    let Some(Next::Batch(first, behind)) = unread.read_next().unwrap() else { panic!("nothing is unread") };
     assert_eq!(&*first.records[0].uid, "a-0");
     assert!(behind.segment < bookmark.live_from());
     bookmark.done(behind);
@@ -215,13 +215,13 @@ async fn what_had_to_become_parquet_unread_is_counted_and_the_rest_is_read() {
     let tight = Settings { log_bytes_max: 2 * bytes + 2 * bytes / 2, ..settings() };
     let (lake, _) = open(place.path(), tight);
     let (bookmark, mut unread) = lake.resume().unwrap();
-    let Some(Next::Batch(batch, behind)) = unread.next().unwrap() else { panic!("nothing is unread") };
+    let Some(Next::Batch(batch, behind)) = unread.read_next().unwrap() else { panic!("nothing is unread") };
     bookmark.done(behind);
     lake.compact().unwrap();
     assert_eq!(lake.log_records(), 30, "there is room for one");
     let mut gone = Vec::new();
     let mut read = 0;
-    while let Some(next) = unread.next().unwrap() {
+    while let Some(next) = unread.read_next().unwrap() {
         match next {
             Next::Gone(events, behind) => {
                 bookmark.done(behind);

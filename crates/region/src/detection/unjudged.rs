@@ -96,7 +96,7 @@ pub(super) async fn run(
     let mut events = 0;
     while let Some(mut reading) = unread.take() {
         give_way(&told).await;
-        let read = tokio::task::spawn_blocking(move || (reading.next(), reading)).await;
+        let read = tokio::task::spawn_blocking(move || (reading.read_next(), reading)).await;
         let (next, place) = match read {
             Ok((Ok(None), _)) => break,
             Ok((Ok(Some(next)), reading)) => {

@@ -55,8 +55,8 @@ pub(super) fn without(mut document: Value) -> Value {
 fn parts(document: &Value) -> Vec<Part> {
     let part = |part: &Value| {
         let numbers = part.as_array()?.iter().map(Value::as_u64).collect::<Option<Vec<u64>>>()?;
-        let [lake, from, segment, offset] = *numbers.as_array::<4>()?;
-        Some(Part { lake, from, to: Place { segment, offset } })
+        let ([lake, from, segment, offset], []) = numbers.split_first_chunk::<4>()? else { return None };
+        Some(Part { lake: *lake, from: *from, to: Place { segment: *segment, offset: *offset } })
     };
     document.get(MEMBER).and_then(Value::as_array).into_iter().flatten().filter_map(part).collect()
 }
