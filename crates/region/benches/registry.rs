@@ -25,6 +25,7 @@ use inborn_store::{HostJoin, Instance, JoinToken, LaunchRequest, SqliteStore, St
 use inborn_testkit::ManualClock;
 use rustix::time::{ClockId, clock_gettime};
 
+/// Another number may be said by the variable `INBORN_BENCH_MACHINES`: a multiple of [`ON_HOST`].
 const MACHINES: u32 = 1_000_000;
 const ROUNDS: usize = 3;
 const LOOKED_UP: u32 = 200_000;
@@ -43,13 +44,18 @@ fn main() {
         _ => {
             let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
             runtime().block_on(fill(directory.path()));
-            println!("{MACHINES} machines, each with a tag, on {} hosts, in SQLite", MACHINES / ON_HOST);
+            let machines = machines_at_all();
+            println!("{machines} machines, each with a tag, on {} hosts, in SQLite", machines / ON_HOST);
             for _ in 0..ROUNDS {
                 again(&["open", directory.path().to_str().unwrap()]);
             }
             again(&["cut-offs"]);
         }
     }
+}
+
+fn machines_at_all() -> u32 {
+    std::env::var("INBORN_BENCH_MACHINES").map_or(MACHINES, |number| number.parse().unwrap())
 }
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -70,7 +76,7 @@ fn machine(number: u32) -> Instance {
 
 /// Each has another one of the region's own network.
 fn address(number: u32) -> Ipv4Addr {
-    Ipv4Addr::from_bits(Ipv4Addr::new(10, 0, 0, 0).to_bits() | number.wrapping_mul(16_777_213) & 0x00ff_ffff)
+    Ipv4Addr::from_bits(Ipv4Addr::new(10, 0, 0, 0).to_bits() | number.wrapping_mul(0x009e_3779) & 0x00ff_ffff)
 }
 
 fn id(number: u32) -> InstanceId {
@@ -81,7 +87,7 @@ fn id(number: u32) -> InstanceId {
 
 async fn fill(directory: &Path) {
     let store = SqliteStore::open(&directory.join("region.db")).unwrap();
-    for first in (0..MACHINES).step_by(ON_HOST as usize) {
+    for first in (0..machines_at_all()).step_by(ON_HOST as usize) {
         let mut instances: Vec<Instance> = (first..first + ON_HOST).map(machine).collect();
         let reservation_id = instances[0].reservation_id.clone();
         let host = host(&store, first / ON_HOST).await;
@@ -95,7 +101,7 @@ async fn fill(directory: &Path) {
     }
     store.close().await.unwrap();
     let bytes = std::fs::metadata(directory.join("region.db")).unwrap().len();
-    println!("the database has {:.0} bytes for each machine", bytes as f64 / f64::from(MACHINES));
+    println!("the database has {:.0} bytes for each machine", bytes as f64 / f64::from(machines_at_all()));
 }
 
 async fn host(store: &SqliteStore, number: u32) -> HostId {
@@ -131,7 +137,7 @@ async fn open(directory: &Path) {
     let clock = Arc::new(ManualClock::new(NOW)) as Arc<dyn Clock>;
     let region = RegionServer::open(store, opening, clock).await.unwrap();
     let took = started.elapsed().as_secs_f64();
-    assert_eq!(region.machines().count(), MACHINES as usize);
+    assert_eq!(region.machines().count(), machines_at_all() as usize);
     let (rest, most) = (memory("VmRSS"), memory("VmHWM"));
     println!(
         "  ready after {took:.2} s; the process has {before:.0} MB before and {rest:.0} MB after, {most:.0} MB at most"
@@ -144,13 +150,13 @@ async fn open(directory: &Path) {
     spread("how many have an address", |number| machines.count_at(address(number).into()) == 1);
     let looked_up = each(|number| machines.packed(id(number)).is_some());
     let begun = Instant::now();
-    assert_eq!(machines.of_account(account).filter(|machine| machine.is_running()).count(), MACHINES as usize);
+    assert_eq!(machines.of_account(account).filter(|machine| machine.is_running()).count(), machines_at_all() as usize);
     let of_account = begun.elapsed();
     let begun = Instant::now();
-    assert_eq!(machines.iter().filter(|machine| machine.is_running()).count(), MACHINES as usize);
+    assert_eq!(machines.iter().filter(|machine| machine.is_running()).count(), machines_at_all() as usize);
     let all = begun.elapsed();
     let begun = Instant::now();
-    assert_eq!(machines.blocks(account, 16).len(), 256);
+    assert!(machines.blocks(account, 16).len() <= 256);
     println!(
         "  through all machines {:.0} ms, through all of an account {:.0} ms, its blocks of addresses {:.2} ms",
         milliseconds(all),
@@ -158,7 +164,7 @@ async fn open(directory: &Path) {
         milliseconds(begun.elapsed())
     );
     let issued = each(|number| region.issue(id(number), Delivery::V2, NOW).is_some());
-    let share = f64::from(MACHINES) * issued * 1e-6 / 3600.0;
+    let share = f64::from(machines_at_all()) * issued * 1e-6 / 3600.0;
     println!(
         "  a look-up {looked_up:.2} us, a credential {issued:.1} us: {:.2} % of a core for one a machine and hour",
         100.0 * share
@@ -173,7 +179,7 @@ fn milliseconds(duration: Duration) -> f64 {
 fn spread(what: &str, does: impl Fn(u32) -> bool) {
     let one = |number: u32| {
         let begun = Instant::now();
-        assert!(does(number.wrapping_mul(7919) % MACHINES));
+        assert!(does(number.wrapping_mul(7919) % machines_at_all()));
         begun.elapsed()
     };
     let mut took: Vec<f64> = (0..LOOKED_UP).map(|number| one(number).as_secs_f64() * 1e6).collect();
@@ -191,7 +197,7 @@ fn spread(what: &str, does: impl Fn(u32) -> bool) {
 /// Microseconds of this thread for each of many machines.
 fn each(does: impl Fn(u32) -> bool) -> f64 {
     let started = cpu();
-    let found = (0..LOOKED_UP).filter(|number| does(number.wrapping_mul(7919) % MACHINES)).count();
+    let found = (0..LOOKED_UP).filter(|number| does(number.wrapping_mul(7919) % machines_at_all())).count();
     let took = cpu() - started;
     assert_eq!(found, LOOKED_UP as usize);
     took * 1e6 / f64::from(LOOKED_UP)
@@ -201,16 +207,17 @@ fn cut_offs() {
     let before = memory("VmRSS");
     let mut all = CutOffs::new();
     let started = cpu();
-    for number in 0..MACHINES {
+    for number in 0..machines_at_all() {
         all.insert(CutOff::Dead { instance: id(number) }, NOW);
     }
     let took = cpu() - started;
-    assert_eq!(all.len(), MACHINES as usize);
+    assert_eq!(all.len(), machines_at_all() as usize);
     let (rest, most) = (memory("VmRSS") - before, memory("VmHWM") - before);
     let asked = each(|number| all.issue_not_before(identity().account, id(number)).as_secs() == 0);
     println!(
-        "{MACHINES} cut-offs: {rest:.0} MB, at most {most:.0} MB meanwhile; {:.2} us to add one, {asked:.2} us to ask for one",
-        took * 1e6 / f64::from(MACHINES)
+        "{} cut-offs: {rest:.0} MB, at most {most:.0} MB meanwhile; {:.2} us to add one, {asked:.2} us to ask for one",
+        machines_at_all(),
+        took * 1e6 / f64::from(machines_at_all())
     );
 }
 
