@@ -117,6 +117,32 @@ async fn who_has_not_heard_refuses_changes_and_says_so() {
     assert_eq!(b.send(&b.operator(), &roles).await.status, 200);
 }
 
+/// A server that is behind, and not for long enough to be stale: it does not know who was launched or started elsewhere meanwhile, and
+/// says that it cannot tell, not that they are nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_behind_refuses_nobody_for_good() {
+    let Fleet { a, b, of_b, .. } = &fleet(&[]).await;
+    let stopped = a.launch().await;
+    change(a, "StopInstances", stopped).await;
+    let ended = a.launch().await;
+    let of_ended = a.machine(ended);
+    change(a, "TerminateInstances", ended).await;
+    until("it is known", async || whoami(b, &of_ended).await == unknown()).await;
+    of_b.silence(true);
+    let launched = a.machine(a.launch().await);
+    change(a, "StartInstances", stopped).await;
+    let started = a.machine(stopped);
+    assert_eq!(whoami(a, &launched).await.0, 200);
+    for machine in [&launched, &started] {
+        assert_eq!(whoami(b, machine).await, (503, "ServiceUnavailable".to_owned()));
+    }
+    assert_eq!(whoami(b, &of_ended).await, unknown(), "that does not come back");
+    of_b.silence(false);
+    for machine in [&launched, &started] {
+        until("it hears again", async || whoami(b, machine).await.0 == 200).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn who_was_away_for_too_long_reads_everything_again() {
     let Fleet { a, b, of_b, store, .. } = &fleet(&[]).await;

@@ -3,6 +3,7 @@
 
 mod common;
 
+use core::time::Duration;
 use std::sync::Arc;
 
 use common::hosts::{Endpoint, Host, join_token, launch_on, serve, today};
@@ -10,11 +11,16 @@ use common::*;
 use inborn_fleet::{CREDENTIALS, CREDENTIALS_MAX, DOCUMENT, JOIN, MACHINES, RENEW};
 use inborn_identity::{AccountId, Clock, InstanceId};
 use inborn_pki::{HOST_LIFE_SECONDS, HostCertificate, HostKey, HostsAuthority};
-use inborn_region::{EpochSettings, KeySource, Opening, Rates, TelemetrySettings};
-use inborn_store::SqliteStore;
+use inborn_region::{EpochSettings, FleetSettings, KeySource, Opening, Rates, TelemetrySettings};
+use inborn_store::{SqliteStore, Store};
+use inborn_testkit::FaultyStore;
 use serde_json::json;
 
 async fn region() -> (Running, Endpoint) {
+    region_over(Arc::new(SqliteStore::in_memory().unwrap()), None).await
+}
+
+async fn region_over(store: Arc<dyn Store>, fleet: Option<FleetSettings>) -> (Running, Endpoint) {
     let directory = tempfile::tempdir().unwrap();
     let opening = Opening {
         identity: identity(),
@@ -22,11 +28,11 @@ async fn region() -> (Running, Endpoint) {
         audit_file: directory.path().join("audit.jsonl"),
         rates: Rates::default(),
         telemetry: TelemetrySettings::default(),
-        fleet: None,
+        fleet,
         epochs: EpochSettings::DEFAULT,
         accept_older_store: false,
     };
-    let running = start_at(directory, Arc::new(SqliteStore::in_memory().unwrap()), opening, today()).await;
+    let running = start_at(directory, store, opening, today()).await;
     let endpoint = serve(&running).await;
     (running, endpoint)
 }
@@ -235,6 +241,31 @@ async fn an_evicted_host_is_cut_off_with_all_that_was_given_to_it() {
     let drain = format!("Action=Inborn.DrainHost&HostId={}", host.id());
     assert_eq!(operate(&running, &drain).await.0, 200, "and stays evicted");
     assert!(refused("evicted")(&host.call(&at, RENEW, &json!({})).await.unwrap()));
+}
+
+/// A server that has not heard the others may not know of an eviction. What counts is what it has heard when it answers, not when
+/// a request began that was sent slowly.
+#[tokio::test]
+async fn a_body_that_comes_late_is_judged_by_what_is_so_then() {
+    let shared: Arc<dyn Store> = Arc::new(SqliteStore::in_memory().unwrap());
+    let store = Arc::new(FaultyStore::of_another_program(shared));
+    let (running, at) = region_over(Arc::clone(&store) as _, Some(FleetSettings::default())).await;
+    let host = Host::joined(&running, &at).await;
+    let id = launch_on(&running, host.id()).await;
+    let asked = json!({ "instances": [id.to_string()] });
+    let slowly = async |is_away: bool| {
+        let meanwhile = async || {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            if is_away {
+                store.silence(true);
+                running.clock.advance(7);
+            }
+        };
+        host.call_around(&at, CREDENTIALS, &asked, meanwhile).await.unwrap()
+    };
+    assert_eq!(slowly(false).await.0, 200);
+    let answer = slowly(true).await;
+    assert!(refused("unavailable")(&answer), "{}", answer.0);
 }
 
 #[tokio::test]

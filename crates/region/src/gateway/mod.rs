@@ -350,16 +350,22 @@ impl RegionServer {
             (Err(AuthFault::TokenInvalid), Some(fleet))
                 if token.is_some_and(|token| self.authenticator.keyring().is_ahead(token)) =>
             {
-                fleet.catch_up().await;
-                authenticate()
+                let caught_up = fleet.catch_up().await;
+                match authenticate() {
+                    Err(AuthFault::TokenInvalid) if !caught_up => return Err(Problem::Unavailable),
+                    caller => caller,
+                }
             }
             (caller, _) => caller,
         };
         let caller = caller.map_err(auth_problem)?;
         if let Some(claims) = caller.claims.as_deref() {
             if let (Err(_), Some(fleet)) = (self.check_alive(claims), self.fleet()) {
-                // It may have been launched or started at another server a moment ago.
-                fleet.catch_up().await;
+                // It may have been launched or started at another server a moment ago: who cannot tell says no such thing.
+                let caught_up = fleet.catch_up().await;
+                if !caught_up && self.check_alive(claims).is_err() {
+                    return Err(Problem::Unavailable);
+                }
             }
             self.check_alive(claims)?;
             self.check_passed(claims)?;

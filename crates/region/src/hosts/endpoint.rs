@@ -132,6 +132,8 @@ impl HostsEndpoint {
             }
             CREDENTIALS => {
                 let asked = read(body, REQUEST_BYTES_MAX).await?;
+                // A body may take its time, and what was heard before it counts no more.
+                self.check_heard()?;
                 to_json(self.credentials(&asked, peer).await)
             }
             _ => {
@@ -143,8 +145,12 @@ impl HostsEndpoint {
 
     /// As [`HostsEndpoint::caller`]; a host that is not known here may have joined at another server a moment ago.
     async fn caller_soon(&self, peer: &Peer) -> Answer<Arc<Host>> {
-        if let Some(certificate) = certificate_of(peer) {
-            self.region.host_soon(certificate.host).await;
+        let is_known = || certificate_of(peer).is_none_or(|shown| self.region.hosts.get(shown.host).is_some());
+        if !is_known() {
+            let caught_up = self.catch_up().await;
+            if !is_known() {
+                caught_up?;
+            }
         }
         self.caller(peer)
     }

@@ -78,6 +78,17 @@ impl Host {
 
     /// One call; an error where there is no connection.
     pub async fn call(&self, at: &Endpoint, path: &str, asked: &Value) -> std::io::Result<(u16, Value)> {
+        self.call_around(at, path, asked, async || {}).await
+    }
+
+    /// One call whose last byte is sent when something has been done.
+    pub async fn call_around(
+        &self,
+        at: &Endpoint,
+        path: &str,
+        asked: &Value,
+        meanwhile: impl AsyncFnOnce(),
+    ) -> std::io::Result<(u16, Value)> {
         let identity = self.certificate.as_deref().map(|certificate| (certificate, &self.key));
         let config = tls::host_client_config(at.authority, identity).map_err(std::io::Error::other)?;
         let stream = TcpStream::connect(at.address).await?;
@@ -88,7 +99,10 @@ impl Host {
             "POST {path} HTTP/1.1\r\nhost: hosts\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
             body.len()
         );
-        stream.write_all(format!("{head}{body}").as_bytes()).await?;
+        let (first, last) = body.split_at(body.len() - 1);
+        stream.write_all(format!("{head}{first}").as_bytes()).await?;
+        meanwhile().await;
+        stream.write_all(last.as_bytes()).await?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await?;
         let answer = String::from_utf8(answer).unwrap();

@@ -1,0 +1,419 @@
+"""Who uses a fleet while it breaks: operators, the machines on its hosts, and who compares what servers say."""
+
+from __future__ import annotations
+
+import collections
+import json
+import random
+import re
+import threading
+import time
+from collections.abc import Callable
+
+from botocore.credentials import Credentials
+
+from fleet_calls import WHOAMI, Answer, Looked, Unanswered, call, credentials_for, host_context, keys_of, look
+from fleet_lab import HOSTS_PORT, Fleet, Host, Server
+from fleet_oracle import Credential, Oracle
+
+EC2 = "Version=2016-11-15"
+OPERATORS, GUESTS_PER_HOST, PROBERS = 3, 2, 3
+#: What can be undone.
+ENDS_AND_BEGINNINGS = {
+    "stop": ("StopInstances", "StartInstances", "stopped"),
+    "quarantine": ("Inborn.PutQuarantine", "Inborn.EndQuarantine", "quarantined"),
+}
+#: How often somebody asks who hears nothing.
+TRIES_MAX = 12
+MACHINES_MAX = 16
+#: Longer than metadata takes on a computer that has much else to do.
+METADATA_SECONDS = 10.0
+#: Who sends its last byte late is judged by what is so then.
+DAWDLE_SECONDS = (1.0, 8.0)
+EVICTED = 4
+
+
+class World:
+    """A fleet, who uses it, and what is known of both."""
+
+    def __init__(self, fleet: Fleet, seed: int):
+        self.fleet, self.seed = fleet, seed
+        self.oracle = Oracle()
+        self.oracle.begun = time.monotonic()
+        self.operator = keys_of(fleet.servers[0].operator())
+        #: Operators go on while this is not set, everybody else while `over` is not.
+        self.calm, self.over = threading.Event(), threading.Event()
+        self.contexts = {}
+        #: Launches on a host of which nobody knows (yet) what became.
+        self.launching: dict[int | None, int] = collections.Counter()
+        self.ending: set[int] = set()
+        self._threads: list[threading.Thread] = []
+        self._lock = threading.Lock()
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    def note(self, line: str) -> None:
+        self.oracle.note(self.now(), line)
+
+    def random(self, name: str) -> random.Random:
+        """Dice of somebody's own, so that the plans of all follow from the seed alone."""
+        return random.Random(f"{self.seed} {name}")
+
+    def spawn(self, name: str, work: Callable[[], None]) -> threading.Thread:
+        """Lets somebody live. What goes wrong with the test itself is told as what is wrong with the fleet."""
+
+        def live() -> None:
+            try:
+                work()
+            except BaseException as error:  # noqa: BLE001 — a thread that ends unseen would be a test that sees less
+                self.oracle.violation(self.now(), f"{name} cannot go on: {type(error).__name__}: {error}")
+
+        thread = threading.Thread(target=live, name=name, daemon=True)
+        with self._lock:
+            self._threads.append(thread)
+        thread.start()
+        return thread
+
+    def join(self) -> None:
+        """Waits until everybody has ended."""
+        while self._threads:
+            with self._lock:
+                thread = self._threads.pop()
+            thread.join()
+
+    def join_hosts(self) -> None:
+        """Lets the computers that are to be hosts join, and serve."""
+        for host in self.fleet.hosts:
+            ask = f"Action=Inborn.CreateJoinToken&{EC2}"
+            told = self.fleet.operators.space.do(lambda ask=ask: self.ec2(self.fleet.servers[0], ask))
+            host.join(told.all("joinToken")[0], self.fleet.servers)
+            assert host.start(), host.log.read_text()
+            self.contexts[host.number] = host_context(host.certificate, host.key)
+
+    def ec2(self, server: Server, body: str, **more) -> Answer:
+        return call(server.endpoint, "ec2", body, self.operator, **more)
+
+
+class Told:
+    """What an operator was told in the end, by which run of a server, and whether a try before may still be done."""
+
+    def __init__(self, answer: Answer, run: str | None, is_doubtful: bool):
+        self.answer, self.run, self.is_doubtful = answer, run, is_doubtful
+
+
+def run_of(server: Server) -> str:
+    return f"{server.name}{server.run}"
+
+
+class Operator:
+    """Launches, stops, starts, quarantines, releases, reboots and terminates, and asks again when nothing is heard."""
+
+    def __init__(self, world: World, name: str):
+        self.world, self.oracle, self.name = world, world.oracle, name
+        self.dice = world.random(name)
+        self.launches = 0
+
+    def work(self) -> None:
+        self.world.fleet.operators.enter()
+        while not self.world.calm.is_set():
+            time.sleep(self.dice.uniform(0, 1.0))
+            free = self.oracle.free()
+            if not free or (self.dice.random() < 0.35 and len(free) < MACHINES_MAX):
+                self.launch(self.dice.choice(self.world.fleet.hosts))
+                continue
+            machine = self.dice.choice(free)
+            with self.oracle.lock:
+                if self.oracle.machines[machine].is_taken:
+                    continue
+                self.oracle.take([machine])
+            self.change(machine)
+            self.oracle.give_back([machine])
+
+    def change(self, machine: str) -> None:
+        kind = self.dice.choice(["terminate", "stop", "reboot", "quarantine", "nothing"])
+        if self.oracle.machines[machine].is_shaky:
+            kind = "terminate"
+        if kind == "terminate":
+            self.end(machine, "TerminateInstances", "terminated")
+        elif kind == "reboot":
+            self.begin(machine, "RebootInstances", is_reboot=True)
+        elif kind == "nothing":
+            time.sleep(self.dice.uniform(0, 3))
+        else:
+            end, begin, state = ENDS_AND_BEGINNINGS[kind]
+            self.end(machine, end, state)
+            time.sleep(self.dice.uniform(0, 8))
+            one = self.oracle.machines[machine]
+            if one.is_certain and not self.world.calm.is_set():
+                self.begin(machine, begin)
+
+    def launch(self, host: Host | None) -> bool:
+        """Launches one or two machines on a host, or on none; gives whether that was acknowledged."""
+        world = self.world
+        self.launches += 1
+        count = self.dice.choice([1, 1, 2])
+        number, placed = (None, "") if host is None else (host.number, f"&Placement.HostId={host.id}")
+        with self.oracle.lock:
+            if number in world.ending:
+                return False
+            world.launching[number] += 1
+        token = f"{self.name}-{self.launches}-{self.dice.getrandbits(64):016x}"
+        body = f"Action=RunInstances&{EC2}&ImageId=ami-12345678&MinCount={count}&MaxCount={count}&ClientToken={token}"
+        told = self.ask(f"{body}{placed}")
+        if told is None:
+            # Whether it is there nobody knows: its host is not to be evicted by the book.
+            return False
+        ids = told.answer.all("instanceId")
+        if len(ids) != count:
+            self.oracle.violation(world.now(), f"{count} were launched, {len(ids)} told")
+        for id in ids:
+            new = self.oracle.launched(world.now(), id, number)
+            world.note(f"machine {new.number} {id} is launched on host {number} by {told.run}")
+        with self.oracle.lock:
+            world.launching[number] -= 1
+        return True
+
+    def end(self, machine: str, action: str, kind: str) -> None:
+        self.oracle.may_change(self.world.now(), machine)
+        told = self.told(machine, action)
+        if told is not None:
+            self.oracle.ended(self.world.now(), machine, kind, told.run)
+            self.world.note(f"machine {self.oracle.machines[machine].number} is {kind}, says {told.run}")
+
+    def begin(self, machine: str, action: str, *, is_reboot: bool = False) -> None:
+        note = self.oracle.may_change if is_reboot else self.oracle.may_begin
+        note(self.world.now(), machine)
+        told = self.told(machine, action)
+        if told is not None:
+            self.oracle.begun_again(self.world.now(), machine)
+            self.world.note(f"machine {self.oracle.machines[machine].number}: {action}, says {told.run}")
+
+    def told(self, machine: str, action: str) -> Told | None:
+        subject = "Subject" if action.startswith("Inborn.") else "InstanceId"
+        told = self.ask(f"Action={action}&{EC2}&{subject}.1={machine}")
+        if told is None or told.is_doubtful:
+            self.oracle.may_come_late(machine)
+        return told
+
+    def ask(self, body: str, tries: int = TRIES_MAX) -> Told | None:
+        """Asks one server after the other until one has done it."""
+        is_doubtful = False
+        for _ in range(tries):
+            server = self.dice.choice(self.world.fleet.servers)
+            run = run_of(server)
+            try:
+                answer = self.world.ec2(server, body)
+            except Unanswered as error:
+                is_doubtful |= error.was_sent
+                time.sleep(0.3)
+                continue
+            if answer.status == 200:
+                return Told(answer, run if run == run_of(server) else None, is_doubtful)
+            # What was done by a try before, or cannot be done. Of a machine that was launched elsewhere a server may
+            # not have heard yet.
+            if answer.status == 400 and "NotFound" not in answer.code:
+                self.world.note(f"{self.name} is refused: {answer.code} for {body[:60]}")
+                self.oracle.count("operators refused")
+                return None
+            time.sleep(0.5)
+        self.world.note(f"{self.name} gives up: {body[:60]}")
+        return None
+
+    def rotate(self) -> None:
+        """Replaces the keys that credentials are made with."""
+        self.world.fleet.operators.enter()
+        told = self.ask(f"Action=Inborn.RotateEpoch&{EC2}")
+        self.world.note(f"epochs are rotated: {told.answer.all('epochId') if told else 'nobody answered'}")
+
+    def evict(self) -> None:
+        """Cuts a host off, and with it all that it has."""
+        world = self.world
+        world.fleet.operators.enter()
+        host = self.dice.choice(world.fleet.hosts)
+        with self.oracle.lock:
+            world.ending.add(host.number)
+        free = None
+        while free is None and not world.calm.is_set():
+            time.sleep(0.1)
+            with self.oracle.lock:
+                free = self.oracle.free_on(host.number) if world.launching[host.number] == 0 else None
+                self.oracle.take(free or [])
+        if free is None:
+            return world.note(f"host {host.number} is not evicted: its machines are in other hands")
+        asked = world.now()
+        for machine in free:
+            self.oracle.may_change(asked, machine)
+        told = self.ask(f"Action=Inborn.EvictHost&{EC2}&HostId={host.id}")
+        if told is None:
+            return None
+        now = world.now()
+        with self.oracle.lock:
+            self.oracle.evicted(now, host.number, asked, told.run)
+            for machine in free:
+                self.oracle.ended(now, machine, "terminated", told.run)
+        self.oracle.give_back(free)
+        return world.note(f"host {host.number} is evicted by {told.run}, with {len(free)} machines")
+
+
+class Guest:
+    """The machines of one host: they look for their credentials, and ask servers who they are."""
+
+    def __init__(self, world: World, host: Host, name: str):
+        self.world, self.oracle, self.host = world, world.oracle, host
+        self.dice = world.random(name)
+
+    def work(self) -> None:
+        self.host.node.enter()
+        while not self.world.over.is_set():
+            time.sleep(self.dice.uniform(0.05, 0.5))
+            machines = self.oracle.on(self.host.number)[-10:]
+            if not machines:
+                continue
+            machine = self.dice.choice(machines)
+            if machine in self.host.endpoints:
+                self.look(machine)
+            known = list(self.oracle.credentials.get(machine, {}).values())[-4:]
+            if known:
+                self.who_am_i(machine, self.dice.choice(known))
+
+    def look(self, machine: str) -> None:
+        host, now = self.host, self.world.now
+        turn, is_up, run, killed, sent = host.turn, host.is_up, host.run, host.killed_at, now()
+        if not is_up:
+            return
+        looked = look(host.endpoints[machine], METADATA_SECONDS)
+        if host.turn == turn:
+            self.saw(machine, looked, sent, run, killed)
+
+    def saw(self, machine: str, looked: Looked, sent: float, run: int, killed: float) -> None:
+        with self.oracle.lock:
+            one = self.oracle.machines[machine]
+            # The port of a machine that has ended may be another's.
+            if one.lives and one.changed < sent:
+                if looked.name:
+                    self.oracle.is_itself(self.world.now(), machine, looked.name)
+                found = self.oracle.seen(machine, looked.credential) if looked.credential else None
+            else:
+                found = None
+            self.oracle.looked(machine, sent, self.world.now(), (run, killed), found, looked.why, time.time())
+
+    def who_am_i(self, machine: str, credential: Credential) -> None:
+        server = self.dice.choice(self.world.fleet.servers)
+        dawdle = self.dice.uniform(*DAWDLE_SECONDS) if self.dice.random() < 0.05 else 0.0
+        ask_who(self.world, server, machine, credential, dawdle)
+
+
+def ask_who(world: World, server: Server, machine: str, credential: Credential, dawdle: float = 0.0) -> int | None:
+    """A machine asks a server who it is; gives the status, if there was an answer."""
+    run = run_of(server)
+    keys = Credentials(credential.key, credential.secret, credential.token)
+    try:
+        answer = call(server.endpoint, "sts", WHOAMI, keys, patience=20.0, dawdle=dawdle)
+    except Unanswered:
+        world.oracle.count("unanswered")
+        return None
+    now = world.now()
+    if answer.status == 200:
+        world.oracle.is_itself(now, machine, answer.all("Arn")[0])
+    asked = run if run == run_of(server) else None
+    world.oracle.answered(machine, credential, answer.sent, now, asked, answer.status, answer.code)
+    return answer.status
+
+
+class Prober:
+    """Shows servers the certificates of hosts, also of evicted ones, and compares what they give; reads the epochs."""
+
+    def __init__(self, world: World, name: str, *, reads_epochs: bool):
+        self.world, self.oracle, self.reads_epochs = world, world.oracle, reads_epochs
+        self.dice = world.random(name)
+
+    def work(self) -> None:
+        self.world.fleet.operators.enter()
+        while not self.world.over.is_set():
+            time.sleep(self.dice.uniform(0.1, 0.6))
+            host = self.dice.choice(self.world.fleet.hosts)
+            own = self.oracle.on(host.number)[-6:]
+            others = [id for id, one in self.oracle.machines.items() if one.host != host.number][-6:]
+            if own:
+                self.ask_all(host, self.dice.choice(own))
+            if others and self.dice.random() < 0.4:
+                self.ask_all(host, self.dice.choice(others))
+            if self.reads_epochs:
+                self.read_epochs()
+
+    def ask_all(self, host: Host, machine: str) -> None:
+        """Every server for the same machine, one after the other."""
+        dawdle = self.dice.uniform(*DAWDLE_SECONDS) if self.dice.random() < 0.1 else 0.0
+        for server in self.dice.sample(self.world.fleet.servers, len(self.world.fleet.servers)):
+            run = run_of(server)
+            try:
+                address = (server.node.address, HOSTS_PORT)
+                answer = credentials_for(address, self.world.contexts[host.number], [machine], dawdle=dawdle)
+            except Unanswered:
+                continue
+            asked = run if run == run_of(server) else None
+            if answer.status == 200:
+                generations = json.loads(answer.body)["generations"]
+                self.oracle.given(host.number, answer.sent, self.world.now(), asked, generations)
+            else:
+                self.oracle.count(f"hosts refused: {json.loads(answer.body)['code']}")
+
+    def read_epochs(self) -> None:
+        sent = self.world.now()
+        found = described_epochs(self.world, self.dice.choice(self.world.fleet.servers))
+        if found is not None:
+            self.oracle.epochs(sent, self.world.now(), found)
+
+
+def described_epochs(world: World, server: Server) -> dict[int, str] | None:
+    try:
+        answer = world.ec2(server, f"Action=Inborn.DescribeEpochs&{EC2}", patience=5)
+    except Unanswered:
+        return None
+    if answer.status != 200:
+        return None
+    found = re.findall(r"<epochId>(\d+)</epochId>\s*<state>(\w+)</state>", answer.body)
+    return {int(id): state for id, state in found}
+
+
+def look_after(world: World, host: Host) -> None:
+    """Attaches the machines of a host, asks it which it has, and sees that it does not end by itself."""
+    dice = world.random(f"keeper {host.number}")
+    while not world.over.is_set():
+        time.sleep(dice.uniform(0.2, 0.6))
+        if not host.in_hand.acquire(timeout=0.1):
+            continue
+        try:
+            if host.process.poll() is not None:
+                if host.number not in world.ending or host.process.returncode != EVICTED:
+                    told = f"host {host.number} ended by itself: {host.process.returncode}"
+                    world.oracle.violation(world.now(), told)
+                host.turn, host.is_up = host.turn + 1, False
+                return
+            turn = host.turn
+            living = [id for id in world.oracle.on(host.number) if world.oracle.machines[id].lives]
+            for machine in [id for id in living if id not in host.endpoints][:1]:
+                if host.attach(machine):
+                    world.note(f"machine {world.oracle.machines[machine].number} is attached")
+            status = host.status() if dice.random() < 0.2 else None
+            if status is not None and turn == host.turn:
+                world.oracle.lists(world.now(), host.number, [one["instance_id"] for one in status["machines"]])
+        finally:
+            host.in_hand.release()
+
+
+def watch(world: World) -> None:
+    """Sees that no server ends by itself."""
+    while not world.over.is_set():
+        time.sleep(0.3)
+        for server in world.fleet.servers:
+            if not server.in_hand.acquire(blocking=False):
+                continue
+            try:
+                if server.is_up and server.process.poll() is not None:
+                    line = f"server {server.name} ended by itself: {server.process.returncode}"
+                    world.oracle.violation(world.now(), line)
+                    server.is_up = False
+            finally:
+                server.in_hand.release()

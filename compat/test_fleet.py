@@ -1,0 +1,132 @@
+"""A fleet of real processes that breaks: three region servers over a pair of PostgreSQL, five hosts, their machines.
+
+The network is the test's own. What may never be is in `fleet_oracle.py`; what goes wrong in `fleet_trouble.py`, drawn
+from a seed. `INBORN_SEED` names it, `INBORN_TROUBLE_SECONDS` how long it lasts. Processes do not run twice in the same
+way: a seed brings back the plan, not each moment of it.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from fleet_lab import Fleet, fleet, postgres_programs
+from fleet_people import Operator, World
+from fleet_trouble import CALM_SECONDS, Trouble, all_ready, check_afterwards, described, people
+from harness import ROOT, scratch
+from netlab import CI
+
+SERVERS, HOSTS = 3, 5
+SECONDS = float(os.environ.get("INBORN_TROUBLE_SECONDS") or 60)
+#: Writers while the primary is lost, and how long after a standby was promoted each has to write again, at the latest.
+#: Source: docs/stores.md.
+WRITERS, GOES_ON_WITHIN = 6, 15.0
+
+
+def lacks() -> str | None:
+    """Why there can be no fleet here."""
+    if not ROOT:
+        return "a network of one's own needs root"
+    needed = {"ip": "iproute2", "nsenter": "util-linux", "setpriv": "util-linux", "ps": "procps"}
+    for program, package in needed.items():
+        if shutil.which(program) is None:
+            return f"`{program}` is not here: apt-get install {package}"
+    return None if postgres_programs() else "no PostgreSQL here: apt-get install postgresql"
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    """The fleet, whole, with its hosts; the tests of this file come one after the other to it."""
+    reason = lacks()
+    if reason is not None:
+        if CI:
+            pytest.fail(f"on CI nobody reads that this was skipped: {reason}")
+        pytest.skip(f"NOT TESTED: {reason}")
+    seed = int(os.environ.get("INBORN_SEED") or random.SystemRandom().randrange(1 << 32))
+    print(f"seed {seed}: INBORN_SEED={seed} brings back the plan")
+    with scratch() as place:
+        (place / "home").mkdir(mode=0o755)
+        with fleet(place, postgres_programs(), SERVERS, HOSTS) as made:
+            if made.network.loses_with is None:
+                print("!! no packets are lost here: neither `nft` nor the kernel's netem is there")
+            world = World(made, seed)
+            try:
+                world.join_hosts()
+                yield world
+            finally:
+                world.calm.set()
+                world.over.set()
+                world.join()
+
+
+def verdict(world: World) -> None:
+    """Fails with all that happened, if something did that may not."""
+    print(f"seed {world.seed}: {dict(sorted(world.oracle.summary.items()))}")
+    found = world.oracle.verdict()
+    assert not found, f"seed {world.seed}\n{world.fleet.logs()}\n\n{found}"
+
+
+@pytest.mark.timeout(300)
+def test_a_failover_loses_no_answered_launch(world: World):
+    """The primary is killed while machines are launched at every server, and its standby is promoted."""
+    made: Fleet = world.fleet
+    stop_at, went_on = [time.monotonic() + 600], {}
+    promoted: list[float] = []
+
+    def write(number: int) -> None:
+        made.operators.enter()
+        operator = Operator(world, f"writer {number}")
+        while time.monotonic() < stop_at[0]:
+            begun = time.monotonic()
+            is_done = operator.launch(None)
+            if is_done and promoted and begun > promoted[0]:
+                went_on.setdefault(number, time.monotonic() - promoted[0])
+            time.sleep(0.05)
+
+    writers = [world.spawn(f"writer {number}", lambda number=number: write(number)) for number in range(WRITERS)]
+    time.sleep(3)
+    old, new = made.databases[made.primary], made.databases[1 - made.primary]
+    before = world.oracle.summary.get("launched", 0)
+    assert before > WRITERS, "nobody launches"
+    old.kill()
+    world.note(f"the primary {old.node.name} is killed")
+    new.promote()
+    promoted.append(time.monotonic())
+    world.note(f"{new.node.name} is promoted")
+    made.primary = 1 - made.primary
+    stop_at[0] = time.monotonic() + GOES_ON_WITHIN
+    for writer in writers:
+        writer.join()
+    launched = list(world.oracle.machines)
+    print(f"{before} were launched before, {len(launched) - before} after; seconds until each wrote again: {went_on}")
+    assert len(went_on) == WRITERS and max(went_on.values()) < GOES_ON_WITHIN, went_on
+    all_ready(world)
+    for server in made.servers:
+        states = described(world, server)
+        lost = [id for id in launched if states.get(id) != "running"]
+        assert not lost, f"{server.name} knows nothing of {len(lost)} machines that were answered, as {lost[0]}"
+    verdict(world)
+    old.follow(new)
+
+
+@pytest.mark.timeout(600 + 2 * SECONDS)
+def test_what_may_never_be_is_not_whatever_breaks(world: World):
+    people(world)
+    time.sleep(5)
+    Trouble(world, SECONDS).make()
+    world.note("all is well again")
+    world.calm.set()
+    time.sleep(CALM_SECONDS)
+    world.over.set()
+    world.join()
+    check_afterwards(world)
+    verdict(world)
+    summary = world.oracle.summary
+    for what in ("launched", "ended", "let in", "refused", "held", "lists", "given", "compared", "epochs"):
+        assert summary.get(what, 0) > 0, f"nobody was {what}: this has tested nothing"
+    assert summary.get("hosts refused: not-placed", 0) > 0, "no host asked for a machine of another"
