@@ -40,6 +40,7 @@ class Node:
         self.space: Namespace = network.lab.namespace(name)
         network.lab.cable(network.switch, f"p{number}", self.space, "eth0")
         network.switch.ip("link", "set", f"p{number}", "master", "br0")
+        network.ports.append(f"p{number}")
         self.space.ip("addr", "add", f"{self.address}/24", "dev", "eth0")
 
     def command(self, argv: Sequence[str | Path]) -> list[str]:
@@ -62,6 +63,7 @@ class Network:
         self.switch.ip("link", "set", "br0", "up")
         self.lock = threading.Lock()
         self.broken: dict[tuple, int] = {}
+        self.ports = ["lo"]
         #: How packets can be lost here: nothing, where the kernel or the programs for it are not there.
         self.loses_with = self._find_loss()
 
@@ -126,24 +128,17 @@ class Network:
         return None
 
     def _lose(self, percent: int) -> None:
-        """By nftables in the switch, or by netem before its ports."""
+        """By nftables in the switch, or by netem at its ports."""
         if self.loses_with == "nft":
-            if percent == 0:
-                script = "delete table bridge loss\n"
-            else:
-                script = (
-                    "table bridge loss { chain forward { type filter hook forward priority 0; "
-                    f"ether type ip numgen random mod 100 < {percent} drop; }} }}\n"
-                )
-            self._inside(["nft", "-f", "-"], script)
+            rule = f"ether type ip numgen random mod 100 < {percent} drop"
+            table = f"table bridge loss {{ chain forward {{ type filter hook forward priority 0; {rule}; }}; }}\n"
+            self._inside(["nft", "-f", "-"], table if percent else "delete table bridge loss\n")
         else:
-            for node in self.lab.namespaces:
-                if node is not self.switch:
-                    words = ["add", "netem", "loss", f"{percent}%"] if percent else ["del"]
-                    argv = ["tc", "-n", node.name, "qdisc", words[0], "dev", "eth0", "root", *words[1:]]
-                    subprocess.run(argv, check=percent > 0, capture_output=True)
+            for port in self.ports:
+                words = ["add", "netem", "loss", f"{percent}%"] if percent else ["del"]
+                self._inside(["tc", "qdisc", words[0], "dev", port, "root", *words[1:]])
 
-    def _inside(self, argv: list[str], text: str) -> None:
+    def _inside(self, argv: list[str], text: str = "") -> None:
         words = ["nsenter", f"--net={self.switch.path}", "--", *argv]
         subprocess.run(words, input=text, text=True, check=True, capture_output=True)
 

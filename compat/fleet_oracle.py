@@ -28,6 +28,11 @@ BOUND = STALE_AFTER + SLACK
 KEPT_AFTER = 3.0
 #: What every machine's credential has left, also after hours without a region. Source: docs/hosts.md.
 LIFE_LEFT = 3600.0
+#: Who is released has no credentials before this long after its quarantine was asked for: what its host may have been
+#: given ahead has to end first, by the fastest clock there is. Source: docs/revocation.md.
+RELEASED_AFTER = 440.0
+#: "Again, a little later", beside all from 500 on: too slow a request, too many.
+LATER = {408, 429}
 #: What a credential is, as hosts are given it.
 GIVEN = ["access_key_id", "secret_access_key", "session_token"]
 #: In the order in which an epoch goes through them.
@@ -59,6 +64,8 @@ class Machine:
     is_shaky: bool = False
     is_ended: bool = False
     is_terminated: bool = False
+    #: Before that it has no credentials, although it lives.
+    waits_until: float = 0.0
     ends: list[End] = field(default_factory=list)
 
     @property
@@ -175,6 +182,8 @@ class Oracle:
             one = self.machines[machine]
             one.ends.append(End(kind, one.changed, now, run))
             one.is_uncertain, one.is_ended, one.changed = False, True, now
+            if kind == "quarantined":
+                one.waits_until = now + RELEASED_AFTER
             if kind == "terminated":
                 one.is_terminated, one.is_shaky = True, False
             self.count("ended")
@@ -228,7 +237,7 @@ class Oracle:
                 self.count("let in")
                 credential.let_in = max(credential.let_in, sent)
                 wrong = self._wrongly_let_in(one, credential, sent, run)
-            elif status >= 500:
+            elif status in LATER or status >= 500:
                 self.count("put off")
                 wrong = None
             else:
@@ -289,7 +298,7 @@ class Oracle:
         with self.lock:
             one = self.machines[machine]
             held = self._held.get(machine)
-            if not one.lives or one.changed > sent:
+            if not one.lives or one.changed > sent or one.waits_until > sent:
                 self._held.pop(machine, None)
                 return
             if found is not None:

@@ -131,7 +131,8 @@ class Operator:
             self.oracle.give_back([machine])
 
     def change(self, machine: str) -> None:
-        kind = self.dice.choice(["terminate", "stop", "reboot", "quarantine", "nothing"])
+        # Of quarantines there are few: who is released is without credentials for minutes.
+        kind = self.dice.choices(["terminate", "stop", "reboot", "nothing", "quarantine"], [3, 4, 3, 2, 1])[0]
         if self.oracle.machines[machine].is_shaky:
             kind = "terminate"
         if kind == "terminate":

@@ -322,17 +322,20 @@ def check_machine(world: World, id: str, wrong) -> None:
         looked = host.node.space.do(lambda: look(endpoint, METADATA_SECONDS))
         return looked.credential and oracle.seen(id, looked.credential)
 
+    def known(credential) -> list[int | None]:
+        return [fleet_do(world, lambda s=server: ask_who(world, s, id, credential)) for server in world.fleet.servers]
+
     if one.is_ended or one.is_terminated:
         if endpoint and not one.is_terminated and held():
             wrong(f"machine {one.number} has ended, and is given a credential by its host")
-        for server in world.fleet.servers:
-            for credential in list(oracle.credentials.get(id, {}).values())[-2:]:
-                status = fleet_do(world, lambda s=server, c=credential: ask_who(world, s, id, c))
-                if status not in (400, 403):
-                    wrong(f"machine {one.number} has ended, and {server.name} answers {status}")
+        for credential in list(oracle.credentials.get(id, {}).values())[-2:]:
+            if (told := known(credential)) != [403] * len(told):
+                wrong(f"machine {one.number} has ended, and servers answer {told}")
         return
     if oracle.is_evicted(one.host):
         wrong(f"machine {one.number} lives on host {one.host}, which is evicted")
+        return
+    if one.waits_until > world.now():
         return
     try:
         if endpoint is None:
@@ -342,7 +345,5 @@ def check_machine(world: World, id: str, wrong) -> None:
     except AssertionError as error:
         wrong(f"machine {one.number}: {error}")
         return
-    for server in world.fleet.servers:
-        status = fleet_do(world, lambda s=server: ask_who(world, s, id, credential))
-        if status != 200:
-            wrong(f"machine {one.number} lives, and {server.name} answers {status}")
+    if (told := known(credential)) != [200] * len(told):
+        wrong(f"machine {one.number} lives, and servers answer {told}")

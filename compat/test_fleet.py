@@ -7,18 +7,21 @@ way: a seed brings back the plan, not each moment of it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shutil
+import socket
 import time
 from collections.abc import Iterator
 
 import pytest
 
-from fleet_lab import Fleet, fleet, postgres_programs
+from fleet_lab import Fleet, Network, Node, fleet, postgres_programs
 from fleet_people import Operator, World
 from fleet_trouble import CALM_SECONDS, Trouble, all_ready, check_afterwards, described, people
-from harness import ROOT, scratch
+from harness import ROOT, scratch, wait_until
+from lab import Lab
 from netlab import CI
 
 SERVERS, HOSTS = 3, 5
@@ -39,14 +42,18 @@ def lacks() -> str | None:
     return None if postgres_programs() else "no PostgreSQL here: apt-get install postgresql"
 
 
-@pytest.fixture(scope="module")
-def world() -> Iterator[World]:
-    """The fleet, whole, with its hosts; the tests of this file come one after the other to it."""
+def need_all() -> None:
     reason = lacks()
     if reason is not None:
         if CI:
             pytest.fail(f"on CI nobody reads that this was skipped: {reason}")
         pytest.skip(f"NOT TESTED: {reason}")
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    """The fleet, whole, with its hosts; the tests of this file come one after the other to it."""
+    need_all()
     seed = int(os.environ.get("INBORN_SEED") or random.SystemRandom().randrange(1 << 32))
     print(f"seed {seed}: INBORN_SEED={seed} brings back the plan")
     with scratch() as place:
@@ -69,6 +76,54 @@ def verdict(world: World) -> None:
     print(f"seed {world.seed}: {dict(sorted(world.oracle.summary.items()))}")
     found = world.oracle.verdict()
     assert not found, f"seed {world.seed}\n{world.fleet.logs()}\n\n{found}"
+
+
+def test_what_breaks_is_broken_and_whole_again():
+    """Datagrams there and back: a fault that is none would find nothing."""
+    need_all()
+    lab = Lab()
+    try:
+        network = Network(lab)
+        one, other = Node(network, "one", 1), Node(network, "other", 2)
+        sockets = [node.space.do(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for node in (one, other)]
+        for node, end in zip((one, other), sockets, strict=True):
+            end.bind((node.address, 9))
+            end.settimeout(0.2)
+
+        def arrives() -> list[int]:
+            """How many of fifty arrive at the other, and at the one."""
+            counts = []
+            for sender, receiver in (sockets, sockets[::-1]):
+                for _ in range(50):
+                    with contextlib.suppress(OSError):
+                        sender.sendto(b"x", receiver.getsockname())
+                counts.append(0)
+                with contextlib.suppress(TimeoutError):
+                    while receiver.recv(1):
+                        counts[-1] += 1
+            return counts
+
+        wait_until(lambda: arrives() == [50, 50], "the switch works")
+        for fault, left in (
+            (network.unplugged(other), [0, 0]),
+            (network.silenced(other, one), [50, 0]),
+            (network.parted([one], [other]), [0, 0]),
+        ):
+            with fault:
+                assert arrives() == left
+            wait_until(lambda: arrives() == [50, 50], "it works again")
+        with network.parted([one], [other]):
+            with network.silenced(one, other):
+                pass
+            assert arrives() == [0, 0], "two faults are not over when one is"
+        if network.loses_with is not None:
+            with network.losing(50):
+                assert all(0 < count < 50 for count in arrives())
+        wait_until(lambda: arrives() == [50, 50], "it works again")
+        for end in sockets:
+            end.close()
+    finally:
+        lab.close()
 
 
 @pytest.mark.timeout(300)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from fleet_oracle import BOUND, KEPT_AFTER, LIFE_LEFT, Credential, Oracle
+from fleet_oracle import BOUND, KEPT_AFTER, LIFE_LEFT, RELEASED_AFTER, Credential, Oracle
 
 ONE, OTHER = "i-00000000000000001", "i-00000000000000002"
 
@@ -77,6 +77,21 @@ def refused_after_a_restart(oracle: Oracle) -> None:
     let_in(oracle, 15.0, "b0", 403, held=new)
 
 
+def released(after: float) -> Callable[[Oracle], None]:
+    """Released, with a credential that is let in, and then without."""
+
+    def do(oracle: Oracle) -> None:
+        end(oracle, "quarantined", 10.0)
+        oracle.may_begin(11.0, ONE)
+        oracle.begun_again(12.0, ONE)
+        new = credential("ASIA2", seen=13.0)
+        let_in(oracle, 14.0, "b0", held=new)
+        looked(oracle, 10.0 + after, 0, 0.0, new)
+        looked(oracle, 11.0 + after, 0, 0.0, None)
+
+    return do
+
+
 def given(machine: str, sent: float, run: str = "b0", secret: str = "s") -> Callable[[Oracle], None]:
     return lambda oracle: oracle.given(0, sent, sent, run, [generation(machine, secret)])
 
@@ -113,6 +128,7 @@ BROKEN = {
         in_turn(lambda o: looked(o, 1.0, 0, 0.0, credential()), lambda o: looked(o, 2.0, 0, 0.0, None)),
         "no credential any more",
     ),
+    "lost after a release": (released(RELEASED_AFTER), "no credential any more"),
     "lost over a crash": (lost_over_a_crash(KEPT_AFTER + 0.1), "no credential any more"),
     "little life left": (lambda o: looked(o, 1.0, 0, 0.0, credential(expires=LIFE_LEFT + 9), wall=10.0), "3599 s left"),
     "an epoch that goes back": (
@@ -130,11 +146,13 @@ WHOLE = {
     "let in by another run": in_turn(ended, lambda o: let_in(o, 10.1, "a1")),
     "sent before the end": in_turn(ended, lambda o: let_in(o, 9.9, "a0")),
     "put off": lambda o: let_in(o, 5.0, "a0", 503),
+    "put off, since it was slow": lambda o: let_in(o, 5.0, "a0", 408),
     "refused after its end": in_turn(ended, lambda o: let_in(o, 10.1, "a0", 403)),
     "refused while it is ended": in_turn(lambda o: o.may_change(4.0, ONE), lambda o: let_in(o, 3.9, "a0", 403)),
     "a change that may come late": in_turn(
         stopped, lambda o: o.may_come_late(ONE), given(ONE, 20.0, "b0")
     ),
+    "without any, just released": released(RELEASED_AFTER - 1.1),
     "lost over a crash, just given": lost_over_a_crash(KEPT_AFTER - 0.1),
     "life enough": lambda o: looked(o, 1.0, 0, 0.0, credential(expires=LIFE_LEFT + 10), wall=10.0),
     "the same bytes": in_turn(given(ONE, 1.0), given(ONE, 2.0)),
