@@ -231,17 +231,13 @@ class Operator:
         """Cuts a host off, and with it all that it has."""
         world = self.world
         world.fleet.operators.enter()
-        host = self.dice.choice(world.fleet.hosts)
-        with self.oracle.lock:
-            world.ending.add(host.number)
-        free = None
-        while free is None and not world.calm.is_set():
+        chosen = None
+        while chosen is None and not world.calm.is_set():
             time.sleep(0.1)
-            with self.oracle.lock:
-                free = self.oracle.free_on(host.number) if world.launching[host.number] == 0 else None
-                self.oracle.take(free or [])
-        if free is None:
-            return world.note(f"host {host.number} is not evicted: its machines are in other hands")
+            chosen = self.take_whole(self.dice.choice(world.fleet.hosts))
+        if chosen is None:
+            return world.note("no host is evicted: the machines of all are in other hands")
+        host, free = chosen
         asked = world.now()
         for machine in free:
             self.oracle.may_change(asked, machine)
@@ -255,6 +251,16 @@ class Operator:
                 self.oracle.ended(now, machine, "terminated", told.run)
         self.oracle.give_back(free)
         return world.note(f"host {host.number} is evicted by {told.run}, with {len(free)} machines")
+
+    def take_whole(self, host: Host) -> tuple[Host, list[str]] | None:
+        """A host and all its machines, if nobody has one of them in hand and no launch is open; it is given no more."""
+        with self.oracle.lock:
+            free = self.oracle.free_on(host.number) if self.world.launching[host.number] == 0 else None
+            if free is None:
+                return None
+            self.world.ending.add(host.number)
+            self.oracle.take(free)
+            return host, free
 
 
 class Guest:
