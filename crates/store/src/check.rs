@@ -60,11 +60,9 @@ async fn count(snapshot: &mut dyn Snapshot, table: &'static Table) -> Result<u64
     let (mut count, mut after): (u64, Option<Row>) = (0, None);
     loop {
         let rows = snapshot.page(table, after.take()).await?;
+        let Some(last) = rows.last() else { return Ok(count) };
         count += rows.len() as u64;
-        if rows.len() < table.page_rows() {
-            return Ok(count);
-        }
-        after = rows.last().map(|row| table.key_of(row).to_vec());
+        after = Some(table.key_of(last).to_vec());
     }
 }
 
@@ -93,14 +91,7 @@ impl Looking<'_> {
     /// Machines and what hangs on each; the key pairs of their accounts.
     async fn at_machines(&mut self, dead_since: UnixTime) -> Result<(), StoreError> {
         let store = self.store;
-        let cut_offs = self.see(store.cut_offs()).await?.unwrap_or_default();
-        let dead: BTreeSet<_> = cut_offs
-            .iter()
-            .filter_map(|recorded| match recorded.cut_off {
-                CutOff::Dead { instance } => Some(instance),
-                _ => None,
-            })
-            .collect();
+        let mut lately_dead = Vec::new();
         let mut accounts: BTreeSet<AccountId> = BTreeSet::new();
         let mut after = None;
         loop {
@@ -109,8 +100,8 @@ impl Looking<'_> {
             for machine in &page.instances {
                 accounts.insert(machine.account);
                 let is_lately_dead = machine.terminated_at.is_some_and(|at| at >= dead_since);
-                if is_lately_dead && !dead.contains(&machine.id) {
-                    self.faults.push(format!("{} was terminated, and its credentials are not cut off", machine.id));
+                if is_lately_dead {
+                    lately_dead.push(machine.id);
                 }
                 self.see(store.host_keys(machine.id)).await?;
                 for kind in [InventoryKind::Item, InventoryKind::Compliance] {
@@ -125,6 +116,18 @@ impl Looking<'_> {
         }
         for account in accounts {
             self.see(store.key_pairs(account)).await?;
+        }
+        // After the machines: one that was seen terminated was cut off in the same transaction, hence before this is read.
+        let cut_offs = self.see(store.cut_offs()).await?.unwrap_or_default();
+        let dead: BTreeSet<_> = cut_offs
+            .iter()
+            .filter_map(|recorded| match recorded.cut_off {
+                CutOff::Dead { instance } => Some(instance),
+                _ => None,
+            })
+            .collect();
+        for id in lately_dead.iter().filter(|id| !dead.contains(id)) {
+            self.faults.push(format!("{id} was terminated, and its credentials are not cut off"));
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use inborn_identity::UnixTime;
 use inborn_store::conformance::fill;
-use inborn_store::conformance::samples::{LAUNCHED_AT, bare, id, launch};
+use inborn_store::conformance::samples::{LAUNCHED_AT, bare, change, id, launch, terminate};
 use inborn_store::dump::{
     Cell, CellKind, DumpError, DumpFile, FrameReader, FrameWriter, Loading, MAGIC, NOT_DUMPED, Part, ROW_BYTES_MAX,
     Snapshot, TABLES, TableSummary, copy, copy_if, digests, dump, load,
@@ -365,6 +365,60 @@ async fn faults(path: &Path) -> Vec<String> {
     faults.extend(check(&mut snapshot, &store, LAUNCHED_AT).await.unwrap().faults);
     store.close().await.unwrap();
     faults
+}
+
+/// What ends while it is looked at is no fault.
+#[tokio::test(flavor = "multi_thread")]
+async fn machines_that_are_terminated_meanwhile_are_no_fault() {
+    const MACHINES: u32 = 600;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.db");
+    let store = SqliteStore::open(&path).unwrap();
+    fill(&store).await;
+    store.launch(launch((1000..1000 + MACHINES).map(bare).collect())).await.unwrap();
+    let ending = tokio::spawn(async move {
+        for number in 1000..1000 + MACHINES {
+            store.change(change(&[number], terminate(1))).await.unwrap();
+        }
+    });
+    let mut rounds = 0;
+    while !ending.is_finished() || rounds == 0 {
+        assert_eq!(faults(&path).await, Vec::<String>::new());
+        rounds += 1;
+    }
+    ending.await.unwrap();
+    assert_eq!(faults(&path).await, Vec::<String>::new());
+}
+
+/// However long rows are, a page of them takes some megabytes, and all of them come.
+#[tokio::test]
+async fn a_page_of_long_rows_is_short() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.db");
+    filled(&path).await;
+    let connection = Connection::open(&path).unwrap();
+    let before: i64 = connection.query_row("SELECT COUNT(*) FROM settings", (), |row| row.get(0)).unwrap();
+    for number in 0..7 {
+        let sql = "INSERT INTO settings (name, value) VALUES (?1, ZEROBLOB(?2))";
+        connection.execute(sql, (format!("zz-{number}"), 3 << 20)).unwrap();
+    }
+    drop(connection);
+    let settings = TABLES.iter().find(|table| table.name == "settings").unwrap();
+    let mut snapshot = SqliteSnapshot::open(&path).unwrap();
+    let (mut after, mut count) = (None, 0);
+    loop {
+        let rows = snapshot.page(settings, after.take()).await.unwrap();
+        let long = rows.iter().filter(|row| matches!(&row[1], Cell::Bytes(value) if value.len() == 3 << 20)).count();
+        assert!(long <= 2, "{long}");
+        count += rows.len() as u64;
+        let Some(last) = rows.last() else { break };
+        after = Some(settings.key_of(last).to_vec());
+    }
+    assert_eq!(count, u64::try_from(before).unwrap() + 7);
+    let file = dumped(&path).await;
+    let copy = directory.path().join("b.db");
+    restored(&file, &copy).await.unwrap();
+    assert_eq!(digests_of(&copy).await, digests_of(&path).await);
 }
 
 /// A copy of a store in which somebody has done something.

@@ -139,10 +139,24 @@ pub(super) fn encode_row(row: &[Cell], out: &mut Vec<u8>) {
     row.iter().for_each(|cell| cell.encode(out));
 }
 
-/// The cells that bytes hold, and nothing else.
-pub(super) fn decode_row(mut bytes: &[u8]) -> Option<Row> {
+/// How much room the values of a row take, about: their bytes, and what each value takes beside them.
+pub(super) fn room(row: &[Cell]) -> usize {
+    let beside = |cell: &Cell| match cell {
+        Cell::Text(text) => text.len(),
+        Cell::Bytes(bytes) => bytes.len(),
+        Cell::Null | Cell::Flag(_) | Cell::Number(_) => 0,
+    };
+    row.iter().map(|cell| size_of::<Cell>().saturating_add(beside(cell))).fold(0, usize::saturating_add)
+}
+
+/// The cells that bytes hold, and nothing else; `None` also where there are more than `cells_max`. A byte may be a whole cell, of which
+/// the value in memory takes thirty times that.
+pub(super) fn decode_row(mut bytes: &[u8], cells_max: usize) -> Option<Row> {
     let mut row = Row::new();
     while !bytes.is_empty() {
+        if row.len() >= cells_max {
+            return None;
+        }
         let (cell, rest) = Cell::decode(bytes)?;
         row.push(cell);
         bytes = rest;
@@ -170,12 +184,12 @@ mod tests {
         fn rows_come_back(row in prop::collection::vec(cell(), 0..8)) {
             let mut bytes = Vec::new();
             encode_row(&row, &mut bytes);
-            prop_assert_eq!(decode_row(&bytes), Some(row));
+            prop_assert_eq!(decode_row(&bytes, row.len()), Some(row));
         }
 
         #[test]
         fn no_bytes_panic(bytes: Vec<u8>) {
-            if let Some(row) = decode_row(&bytes) {
+            if let Some(row) = decode_row(&bytes, bytes.len()) {
                 let mut again = Vec::new();
                 encode_row(&row, &mut again);
                 prop_assert_eq!(again, bytes, "there is one form");
@@ -191,10 +205,24 @@ mod tests {
         let expected = b"\x00\x02\x03\xff\xff\xff\xff\xff\xff\xff\xfe\x04\0\0\0\x02\xc3\xa9\x05\0\0\0\x01\x07";
         assert_eq!(bytes, expected);
         for cut in [2..3, 2..10, 11..17, 18..23].map(|range| &bytes[range]) {
-            assert_eq!(decode_row(cut), None, "{cut:?}");
+            assert_eq!(decode_row(cut, 5), None, "{cut:?}");
         }
-        assert_eq!(decode_row(b"\x04\0\0\0\x01\xff"), None, "not a text");
-        assert_eq!(decode_row(b"\x06"), None);
+        assert_eq!(decode_row(b"\x04\0\0\0\x01\xff", 1), None, "not a text");
+        assert_eq!(decode_row(b"\x06", 1), None);
+    }
+
+    #[test]
+    fn cells_below_at_and_above_the_most() {
+        for (count, fits) in [(0, true), (2, true), (3, true), (4, false), (1 << 20, false)] {
+            assert_eq!(decode_row(&vec![NULL; count], 3).map(|row| row.len()), fits.then_some(count), "{count}");
+        }
+    }
+
+    #[test]
+    fn room_is_that_of_the_values_and_what_they_say() {
+        let each = size_of::<Cell>();
+        assert_eq!(room(&[]), 0);
+        assert_eq!(room(&[Cell::Null, Cell::Number(1), Cell::Text("abc".into()), Cell::Bytes(vec![0; 7])]), 4 * each + 10);
     }
 
     #[test]

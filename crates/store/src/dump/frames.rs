@@ -16,6 +16,20 @@ use super::{About, Origin, Summary, TableSummary};
 /// The longest frame, hence the longest row: more than any verb lets in.
 pub const ROW_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// The longest frame of another kind than a row.
+const OTHER_BYTES_MAX: usize = 64 * 1024;
+/// The most columns of a table, in whatever version of a file.
+const COLUMNS_MAX: usize = 128;
+
+/// How many cells the beginning has: catalogue, program, kind, schema, time.
+const ABOUT_CELLS: usize = 5;
+/// The most cells of a table: its name, its key, and name and kind of each column.
+const TABLE_CELLS_MAX: usize = 2 + 2 * COLUMNS_MAX;
+/// How many cells the end of a table has: rows and digest.
+const END_OF_TABLE_CELLS: usize = 2;
+/// How many cells the end has: tables and rows.
+const END_CELLS: usize = 2;
+
 const ABOUT: u8 = b'A';
 const TABLE: u8 = b'T';
 const ROW: u8 = b'R';
@@ -132,7 +146,7 @@ impl<W: Write> FrameWriter<W> {
     }
 
     fn flush(&mut self, mark: u8, what: &'static str) -> Result<(), DumpError> {
-        if self.buffer.len() > ROW_BYTES_MAX {
+        if self.buffer.len() > if mark == ROW { ROW_BYTES_MAX } else { OTHER_BYTES_MAX } {
             return Err(DumpError::TooLong(what));
         }
         let length = u32::try_from(self.buffer.len()).map_err(|_| DumpError::TooLong(what))?;
@@ -186,7 +200,7 @@ impl<R: Read> FrameReader<R> {
     /// As [`FrameReader::open`], for tables of another catalogue.
     pub(super) fn open_with(mut input: R, known: &'static [Table], catalogue: u32) -> Result<Self, DumpError> {
         let (mark, cells) = frame(&mut input)?;
-        let about = match <[Cell; 5]>::try_from(decode_row(&cells).unwrap_or_default()) {
+        let about = match <[Cell; ABOUT_CELLS]>::try_from(decode_row(&cells, ABOUT_CELLS).unwrap_or_default()) {
             Ok(
                 [
                     Cell::Number(catalogue),
@@ -231,7 +245,7 @@ impl<R: Read> FrameReader<R> {
             match (mark, self.table.take()) {
                 (ROW, Some(reading)) => return self.row(reading, &bytes).map(Some),
                 (END_OF_TABLE, Some(reading)) => {
-                    let said = decode_row(&bytes).unwrap_or_default();
+                    let said = decode_row(&bytes, END_OF_TABLE_CELLS).unwrap_or_default();
                     self.rows = self.rows.saturating_add(reading.running.rows);
                     let summary = reading.running.end();
                     let rows = Cell::Number(i64::try_from(summary.rows).unwrap_or(i64::MAX));
@@ -243,7 +257,7 @@ impl<R: Read> FrameReader<R> {
                 (END, None) => {
                     let counts =
                         [self.tables, self.rows].map(|count| Cell::Number(i64::try_from(count).unwrap_or(i64::MAX)));
-                    if decode_row(&bytes).unwrap_or_default() != counts {
+                    if decode_row(&bytes, END_CELLS).unwrap_or_default() != counts {
                         return Err(DumpError::Malformed("it does not hold what it says"));
                     }
                     self.pass(self.known.len())?;
@@ -261,7 +275,7 @@ impl<R: Read> FrameReader<R> {
     }
 
     fn table(&mut self, bytes: &[u8]) -> Result<Part, DumpError> {
-        let cells = decode_row(bytes).ok_or(DumpError::Malformed("a table"))?;
+        let cells = decode_row(bytes, TABLE_CELLS_MAX).ok_or(DumpError::Malformed("a table"))?;
         let [Cell::Text(name), Cell::Number(key), columns @ ..] = cells.as_slice() else {
             return Err(DumpError::Malformed("a table"));
         };
@@ -319,7 +333,7 @@ impl<R: Read> FrameReader<R> {
 
     fn row(&mut self, mut reading: Reading, bytes: &[u8]) -> Result<Part, DumpError> {
         let wrong = DumpError::Malformed("a row");
-        let mut cells = match decode_row(bytes) {
+        let mut cells = match decode_row(bytes, reading.columns) {
             Some(cells) if cells.len() == reading.columns => cells,
             _ => return Err(wrong),
         };
@@ -351,7 +365,8 @@ fn frame(input: &mut impl Read) -> Result<(u8, Vec<u8>), DumpError> {
     input.read_exact(&mut head).map_err(cut)?;
     let [a, b, c, d, mark] = head;
     let length = u64::from(u32::from_be_bytes([a, b, c, d]));
-    if length > ROW_BYTES_MAX as u64 {
+    let longest = if mark == ROW { ROW_BYTES_MAX } else { OTHER_BYTES_MAX };
+    if length > longest as u64 {
         return Err(DumpError::Malformed("a part is too long"));
     }
     let mut bytes = Vec::new();
@@ -432,6 +447,86 @@ mod tests {
         let expected = vec![Cell::Text("x".into()), Cell::Flag(true), Cell::Number(7), Cell::Null];
         assert_eq!(rows(&file, SECOND, 2), Some(vec![expected]));
         assert_eq!(rows(&file, FIRST, 1), Some(vec![row.to_vec()]));
+    }
+
+    /// A frame, whatever is in it.
+    fn raw(mark: u8, bytes: &[u8]) -> Vec<u8> {
+        let mut frame = u32::try_from(bytes.len()).unwrap().to_be_bytes().to_vec();
+        frame.push(mark);
+        frame.extend_from_slice(bytes);
+        frame
+    }
+
+    fn began() -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let about = ABOUT_OF_A_TEST.map(|cell| cell());
+        encode_row(&about, &mut bytes);
+        raw(ABOUT, &bytes)
+    }
+
+    const ABOUT_OF_A_TEST: [fn() -> Cell; ABOUT_CELLS] = [
+        || Cell::Number(1),
+        || Cell::Text("0".into()),
+        || Cell::Text("sqlite".into()),
+        || Cell::Number(1),
+        || Cell::Number(1),
+    ];
+
+    #[test]
+    fn every_kind_of_frame_has_a_longest() {
+        let begin = |program: usize| {
+            let mut bytes = Vec::new();
+            let mut cells = ABOUT_OF_A_TEST.map(|cell| cell());
+            cells[1] = Cell::Text("p".repeat(program));
+            encode_row(&cells, &mut bytes);
+            (bytes.len(), FrameReader::open_with(&*raw(ABOUT, &bytes), FIRST, 1).is_ok())
+        };
+        let beside = begin(0).0;
+        for (length, fits) in [(OTHER_BYTES_MAX - 1, true), (OTHER_BYTES_MAX, true), (OTHER_BYTES_MAX + 1, false)] {
+            assert_eq!(begin(length - beside), (length, fits), "{length}");
+        }
+        for mark in [TABLE, END_OF_TABLE, END] {
+            for (length, fits) in [(OTHER_BYTES_MAX, true), (OTHER_BYTES_MAX + 1, false)] {
+                assert_eq!(frame(&mut &*raw(mark, &vec![0; length])).is_ok(), fits, "{length}");
+            }
+        }
+        assert!(frame(&mut &*raw(ROW, &vec![0; OTHER_BYTES_MAX + 1])).is_ok());
+    }
+
+    /// Bytes that are a cell each would take thirty times as much in memory.
+    #[test]
+    fn a_frame_has_no_more_cells_than_its_kind() {
+        for (cells, fits) in [(ABOUT_CELLS, true), (ABOUT_CELLS - 1, false), (ABOUT_CELLS + 1, false)] {
+            let mut bytes = Vec::new();
+            let all = ABOUT_OF_A_TEST.iter().cycle().take(cells).map(|cell| cell()).collect::<Vec<_>>();
+            encode_row(&all, &mut bytes);
+            assert_eq!(FrameReader::open_with(&*raw(ABOUT, &bytes), FIRST, 1).is_ok(), fits, "{cells}");
+        }
+        let row = |cells: usize| {
+            let mut file = began();
+            let mut table = Vec::new();
+            encode_row(&[Cell::Text("c".into()), Cell::Number(1), Cell::Text("id".into()), Cell::Number(3)], &mut table);
+            file.extend(raw(TABLE, &table));
+            let mut bytes = Vec::new();
+            encode_row(&vec![Cell::Text("x".into()); cells], &mut bytes);
+            file.extend(raw(ROW, &bytes));
+            let only = &FIRST[1..];
+            let mut reader = FrameReader::open_with(&*file, only, 1).unwrap();
+            reader.next_part().unwrap();
+            reader.next_part().is_ok()
+        };
+        assert_eq!([0, 1, 2, 1000].map(row), [false, true, false, false]);
+        for (columns, named) in [(COLUMNS_MAX - 1, true), (COLUMNS_MAX, true), (COLUMNS_MAX + 1, false)] {
+            let mut cells = vec![Cell::Text("c".into()), Cell::Number(1)];
+            cells.extend((0..columns).flat_map(|_| [Cell::Text("id".into()), Cell::Number(3)]));
+            let mut bytes = Vec::new();
+            encode_row(&cells, &mut bytes);
+            let file = [began(), raw(TABLE, &bytes)].concat();
+            let refused = FrameReader::open_with(&*file, &FIRST[1..], 1).unwrap().next_part().unwrap_err().to_string();
+            // One that may be is read, and refused for its columns.
+            assert_eq!(refused.contains("(a column)"), named, "{columns}: {refused}");
+        }
+        assert!(super::super::TABLES.iter().all(|table| table.columns.len() <= COLUMNS_MAX));
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub use error::DumpError;
 pub use file::{DumpFile, MAGIC, dump};
 pub use frames::{FrameReader, FrameWriter, Part, ROW_BYTES_MAX};
 pub use rows::{Loading, Snapshot, Summary, TableSummary, copy, copy_if, digests, load};
-pub use table::{Column, Earlier, Parent, Table};
+pub use table::{Column, Earlier, Page, Parent, Table};
 
 /// What a dump says of itself.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -20,7 +20,7 @@ pub trait Snapshot: Send {
     /// What kind of store it is.
     fn origin(&self) -> Origin;
 
-    /// The rows of a table in the order of its key, from behind `after` on, at most [`Table::page_rows`].
+    /// The rows of a table in the order of its key, from behind `after` on, as many as a [`super::Page`] takes; none: that was all.
     fn page<'a>(&'a mut self, table: &'static Table, after: Option<Row>) -> Future<'a, Vec<Row>>;
 
     /// What [`Table::count`] or [`Table::count_orphans`] gives.
@@ -113,9 +113,10 @@ impl Pages {
         if !rows.iter().all(|row| self.table.takes(row)) {
             return Err(StoreError::Corrupt(format!("a row of the table {}", self.table.name)));
         }
-        self.is_over = rows.len() < self.table.page_rows();
         self.after = rows.last().map(|row| self.table.key_of(row).to_vec());
-        Ok(Some(rows))
+        // A page may be short of rows because they are long.
+        self.is_over = self.after.is_none();
+        Ok(Some(rows).filter(|rows| !rows.is_empty()))
     }
 }
 

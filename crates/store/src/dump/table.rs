@@ -1,11 +1,37 @@
 //! What a table is, and the SQL to read and write it that every store has.
 
-use super::cell::{Cell, CellKind};
+use super::cell::{Cell, CellKind, Row, room};
 
 /// How many rows are read at once.
 const PAGE_ROWS: usize = 500;
 /// How many of a table whose rows may be megabytes.
 const PAGE_ROWS_WIDE: usize = 16;
+
+/// A page ends with the row that brings it to this.
+const PAGE_BYTES: usize = 4 * 1024 * 1024;
+
+/// Rows that are read at once: no more than [`Table::page_rows`], nor than what takes some megabytes, but always one.
+#[derive(Debug)]
+pub struct Page {
+    rows: Vec<Row>,
+    rows_max: usize,
+    bytes: usize,
+}
+
+impl Page {
+    /// Adds a row; gives whether another one may follow.
+    pub fn push(&mut self, row: Row) -> bool {
+        self.bytes = self.bytes.saturating_add(room(&row));
+        self.rows.push(row);
+        self.rows.len() < self.rows_max && self.bytes < PAGE_BYTES
+    }
+
+    /// Its rows.
+    #[must_use]
+    pub fn into_rows(self) -> Vec<Row> {
+        self.rows
+    }
+}
 
 /// A column of a table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -92,6 +118,12 @@ impl Table {
         if self.is_wide { PAGE_ROWS_WIDE } else { PAGE_ROWS }
     }
 
+    /// A page of its rows that is empty yet.
+    #[must_use]
+    pub const fn new_page(&self) -> Page {
+        Page { rows: Vec::new(), rows_max: self.page_rows(), bytes: 0 }
+    }
+
     /// The key of one of its rows.
     #[must_use]
     pub fn key_of<'a>(&self, row: &'a [Cell]) -> &'a [Cell] {
@@ -175,6 +207,22 @@ mod tests {
             "SELECT COUNT(1) FROM instance_tags AS children WHERE NOT EXISTS \
              (SELECT 1 FROM instances AS parents WHERE parents.id = children.instance_id)"
         );
+    }
+
+    #[test]
+    fn a_page_ends_with_its_rows_or_its_bytes() {
+        let of = |length: usize| vec![Cell::Bytes(vec![0; length])];
+        let mut page = table("instance_tags").new_page();
+        for number in 1..=PAGE_ROWS {
+            assert_eq!(page.push(of(1)), number < PAGE_ROWS, "{number}");
+        }
+        assert_eq!(page.into_rows().len(), PAGE_ROWS);
+        let one = size_of::<Cell>();
+        for (length, goes_on) in [(PAGE_BYTES - one - 1, true), (PAGE_BYTES - one, false), (PAGE_BYTES, false)] {
+            let mut page = table("settings").new_page();
+            assert_eq!(page.push(of(length)), goes_on, "{length}");
+            assert_eq!(page.into_rows().len(), 1, "however long, one there is");
+        }
     }
 
     #[test]

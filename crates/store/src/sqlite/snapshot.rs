@@ -136,7 +136,7 @@ pub(super) fn page(connection: &Connection, table: &Table, after: Option<Row>) -
     let mut statement = connection.prepare_cached(&sql).map_err(fault::from_sqlite)?;
     let key = after.unwrap_or_default();
     let mut rows = statement.query(params_from_iter(key.iter().map(Parameter))).map_err(fault::from_sqlite)?;
-    let mut page = Vec::new();
+    let mut page = table.new_page();
     while let Some(row) = rows.next().map_err(fault::from_sqlite)? {
         let mut cells = Row::with_capacity(table.columns.len());
         for (at, column) in table.columns.iter().enumerate() {
@@ -154,9 +154,11 @@ pub(super) fn page(connection: &Connection, table: &Table, after: Option<Row>) -
                 _ => return Err(strange()),
             });
         }
-        page.push(cells);
+        if !page.push(cells) {
+            break;
+        }
     }
-    Ok(page)
+    Ok(page.into_rows())
 }
 
 /// A cell as SQLite takes it.
