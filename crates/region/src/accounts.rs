@@ -9,7 +9,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use inborn_credential::{SecretAccessKey, generate_long_lived};
 use inborn_identity::{AccessKeyId, AccountId, InstanceId, UnixTime};
-use inborn_store::{Account, Change, ChangeRequest, Operator, OperatorChange, StateReason, Store, StoreError};
+use inborn_store::{
+    Account, Change, ChangeRequest, Conflict, Operator, OperatorChange, StateReason, Store, StoreError,
+};
 use tokio::sync::Mutex;
 
 use crate::{OpenError, RegionServer, secrets};
@@ -140,6 +142,19 @@ impl RegionServer {
         &self.accounts
     }
 
+    /// Refuses accounts that are not there or closed. What is not known is looked for in the store: it may have been made at another
+    /// server just now.
+    pub(crate) async fn must_be_open<'a>(
+        &self,
+        accounts: impl IntoIterator<Item = &'a AccountId> + Clone,
+    ) -> Result<(), AccountError> {
+        let is_missing = |id: &&AccountId| !self.accounts.is_open(**id);
+        if accounts.clone().into_iter().any(|id| is_missing(&id)) {
+            self.accounts.hear().await?;
+        }
+        accounts.into_iter().find(is_missing).map_or(Ok(()), |id| Err(AccountError::NoAccount(*id)))
+    }
+
     /// Memory follows the store, accounts and operators.
     pub(crate) async fn hear_accounts(&self) -> Result<(), StoreError> {
         self.accounts.hear().await?;
@@ -256,7 +271,11 @@ impl RegionServer {
         let (access_key_id, secret) = generate_long_lived(account).map_err(OpenError::from)?;
         let blob = self.epochs.seal_operator(access_key_id, &secret)?;
         let operator = secrets::operator_record(access_key_id, blob, name, account, now);
-        self.store.put_operator(operator.clone()).await?;
+        match self.store.put_operator(operator.clone()).await {
+            // Another server has made one of this name at the same time.
+            Err(StoreError::Conflict(Conflict::OperatorName(name))) => return Err(AccountError::NameTaken(name)),
+            outcome => outcome?,
+        }
         self.hear_operators().await?;
         Ok(NewOperator { operator, secret })
     }

@@ -11,7 +11,7 @@ use inborn_credential::{
 use inborn_identity::{AccessKeyId, AccountId, Partition, Principal, UnixTime};
 use inborn_pki::{Authority, HostsAuthority, SealableKey};
 use inborn_ssh::{AUTHORITY_SEED_BYTES, HostAuthority};
-use inborn_store::{EpochState, Sealed, SealedEpoch, SettingChange, Store};
+use inborn_store::{Conflict, EpochState, Sealed, SealedEpoch, SettingChange, Store, StoreError};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -215,12 +215,16 @@ async fn operators(
     let mut stored = store.operators().await?;
     // Where nobody could sign for the region's own account any more, whoever can start it is given a key.
     let may_sign = |one: &inborn_store::Operator| one.account == identity.account && !one.disabled;
-    if !stored.iter().any(may_sign) {
+    while !stored.iter().any(may_sign) {
         let (access_key_id, secret) = generate_long_lived(identity.account)?;
         let blob = seal_operator(kek, access_key_id, &secret)?;
-        let operator = operator_record(access_key_id, blob, OPERATOR_NAME, identity.account, now);
-        store.put_operator(operator.clone()).await?;
-        stored.push(operator);
+        let name = free_operator_name(&stored, identity.account);
+        let operator = operator_record(access_key_id, blob, &name, identity.account, now);
+        match store.put_operator(operator).await {
+            // Another server came first: it has made one, for this one too.
+            Ok(()) | Err(StoreError::Conflict(Conflict::OperatorName(_))) => stored = store.operators().await?,
+            Err(error) => return Err(error.into()),
+        }
     }
     let closed: BTreeSet<AccountId> =
         store.accounts().await?.into_iter().filter(|one| one.closed_at.is_some()).map(|one| one.id).collect();
@@ -228,8 +232,25 @@ async fn operators(
         !one.disabled && (one.account == identity.account || !closed.contains(&one.account))
     };
     // The one of the first start before those that were made since: its key is in `operator.env`.
-    stored.sort_by_key(|one| (one.name != OPERATOR_NAME, one.created_at, one.access_key_id.to_string()));
+    stored.sort_by_key(|one| (!is_of_a_start(&one.name), one.created_at, one.access_key_id.to_string()));
     stored.into_iter().filter(may_sign).map(|one| open_operator(kek, source, identity.partition, one)).collect()
+}
+
+/// The name of the operator that a start makes: `operator`, or `operator-2` and so on where those before it are disabled.
+fn free_operator_name(stored: &[inborn_store::Operator], account: AccountId) -> String {
+    let is_free = |name: &String| {
+        let mut own = stored.iter().filter(|operator| operator.account == account);
+        own.all(|operator| !operator.name.eq_ignore_ascii_case(name))
+    };
+    let first = core::iter::once(OPERATOR_NAME.to_owned());
+    let next = (2_u32..).map(|number| format!("{OPERATOR_NAME}-{number}"));
+    first.chain(next).find(is_free).unwrap_or_default()
+}
+
+/// Whether a start gives such a name.
+fn is_of_a_start(name: &str) -> bool {
+    let number = name.strip_prefix(OPERATOR_NAME).and_then(|rest| rest.strip_prefix('-'));
+    name == OPERATOR_NAME || number.is_some_and(|number| number.parse::<u32>().is_ok())
 }
 
 /// A new operator as it is stored.
@@ -423,6 +444,27 @@ mod tests {
         fn no_bytes_panic(bytes: Vec<u8>) {
             decode_parts::<1>(&bytes).unwrap();
             let _ = decode_parts::<4>(&bytes);
+        }
+    }
+
+    #[test]
+    fn a_start_gives_the_first_name_that_is_free() {
+        let account = AccountId::new(123_456_789_012).unwrap();
+        let other = AccountId::new(210_987_654_321).unwrap();
+        let named = |name: &str, account| {
+            let key = AccessKeyId::new(inborn_identity::AccessKeyKind::LongLived, account, 1);
+            operator_record(key, Sealed::new(vec![]), name, account, UnixTime::from_secs(1))
+        };
+        let mut stored = vec![named("operator", other), named("alice", account)];
+        for expected in ["operator", "operator-2", "operator-3"] {
+            let name = free_operator_name(&stored, account);
+            assert_eq!(name, expected);
+            stored.push(named(&name.to_uppercase(), account));
+        }
+        for (name, expected) in
+            [("operator", true), ("operator-2", true), ("operator-x", false), ("operator-", false), ("operators", false)]
+        {
+            assert_eq!(is_of_a_start(name), expected, "{name}");
         }
     }
 

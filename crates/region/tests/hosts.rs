@@ -102,8 +102,18 @@ async fn the_life_of_a_token_below_at_and_above_the_limits() {
         let list: String = (1..=count).map(|number| format!("&AccountId.{number}={number:012}")).collect();
         format!("Action=Inborn.CreateJoinToken{list}")
     };
+    // A host would serve nobody of an account that is not there, or was closed.
+    assert_eq!(operate(&running, &accounts(1)).await, (400, "InvalidAccountId.NotFound".to_owned()));
+    for number in 1..=102 {
+        let (status, said) =
+            operate(&running, &format!("Action=Inborn.CreateAccount&Name=n&AccountId={number:012}")).await;
+        assert_eq!(status, 200, "{said}");
+    }
     assert_eq!(operate(&running, &accounts(100)).await.0, 200);
-    assert_eq!(operate(&running, &accounts(101)).await.0, 400);
+    assert_eq!(operate(&running, &accounts(101)).await, (400, "InvalidParameterValue".to_owned()));
+    assert_eq!(operate(&running, "Action=Inborn.CloseAccount&AccountId=000000000102").await.0, 200);
+    let closed = operate(&running, "Action=Inborn.CreateJoinToken&AccountId.1=000000000102").await;
+    assert_eq!(closed, (400, "InvalidAccountId.NotFound".to_owned()));
     let audit = std::fs::read_to_string(running.directory.path().join("audit.jsonl")).unwrap();
     assert!(audit.contains("Inborn.CreateJoinToken") && !audit.contains("inbj1_"), "no token is in the audit");
 }
@@ -298,7 +308,9 @@ async fn machines_are_placed_where_their_account_may_be() {
     let nowhere = "h-0123456789abcdef0";
     assert_eq!(operate(&running, &launch(nowhere)).await, (400, "InvalidHostID.NotFound".to_owned()));
     let host = Host::new();
-    let token = join_token(&running, &format!("&AccountId.1={}", AccountId::new(999_999_999_999).unwrap())).await;
+    let other = AccountId::new(999_999_999_999).unwrap();
+    assert_eq!(operate(&running, &format!("Action=Inborn.CreateAccount&Name=n&AccountId={other}")).await.0, 200);
+    let token = join_token(&running, &format!("&AccountId.1={other}")).await;
     let (status, answer) = host.join(&at, token.secret()).await;
     assert_eq!(status, 200);
     let of_others = launch(answer["host"].as_str().unwrap());

@@ -1,6 +1,10 @@
 //! A database as rows: one moment of it, and an empty one that is being filled.
 
+use core::hash::{BuildHasher, Hasher};
+use std::hash::RandomState;
+
 use deadpool_postgres::{ClientWrapper, Object};
+use futures_util::TryStreamExt;
 use futures_util::future::try_join_all;
 use inborn_store::dump::{CellKind, Loading, Origin, Row, Snapshot, TABLES, Table};
 use inborn_store::{Conflict, Future, StoreError};
@@ -125,7 +129,10 @@ impl PostgresLoading {
     }
 
     async fn finish(self) -> Result<(), StoreError> {
-        let sql = format!("UPDATE schema_version SET usable_from = {} WHERE one = 1", schema::usable_from());
+        // Whoever has it open from before is told by another number that it is not what it was.
+        let filled = RandomState::new().build_hasher().finish() >> 1;
+        let sql =
+            format!("UPDATE schema_version SET usable_from = {}, filled = {filled} WHERE one = 1", schema::usable_from());
         run(&self.client, &sql).await?;
         self.client.batch_execute("COMMIT").await.map_err(|error| told(fault::from_commit(&error)))
     }
@@ -185,12 +192,17 @@ async fn page(client: &ClientWrapper, table: &'static Table, after: Option<Row>)
     let statement = client.prepare_cached(&sql).await.map_err(of_statement)?;
     let key: Vec<Value> = after.iter().flatten().map(Value::from).collect();
     let key: Vec<_> = key.iter().map(Value::as_sql).collect();
-    let rows = client.query(&statement, &key).await.map_err(of_statement)?;
-    let read = |row| {
+    // One after the other as they arrive: the server sends no more than are taken, and those behind the page are let go.
+    let rows = client.query_raw(&statement, key).await.map_err(of_statement)?;
+    let (mut rows, mut page) = (core::pin::pin!(rows), table.new_page());
+    while let Some(row) = rows.try_next().await.map_err(of_statement)? {
         let row = value::Row(row);
-        table.columns.iter().map(|column| row.cell(column)).collect::<Result<Row, Fault>>().map_err(told)
-    };
-    rows.into_iter().map(read).collect()
+        let cells = table.columns.iter().map(|column| row.cell(column)).collect::<Result<Row, Fault>>().map_err(told)?;
+        if !page.push(cells) {
+            break;
+        }
+    }
+    Ok(page.into_rows())
 }
 
 async fn count(client: &ClientWrapper, sql: String) -> Result<u64, StoreError> {

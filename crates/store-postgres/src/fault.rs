@@ -2,7 +2,7 @@
 
 use core::fmt::Display;
 
-use deadpool_postgres::{PoolError, TimeoutType};
+use deadpool_postgres::{HookError, PoolError, TimeoutType};
 use inborn_store::{Conflict, StoreError};
 use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
@@ -86,7 +86,8 @@ pub(crate) fn from_pool(error: &PoolError) -> StoreError {
         PoolError::Closed => StoreError::Closed,
         PoolError::Timeout(TimeoutType::Wait) => StoreError::Busy,
         PoolError::Timeout(_) => StoreError::Unavailable("it did not answer in time".to_owned()),
-        PoolError::Backend(error) => unavailable(error),
+        PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)) => unavailable(error),
+        PoolError::PostCreateHook(HookError::Message(text)) => StoreError::Unavailable(text.to_string()),
         error => StoreError::Unavailable(error.to_string()),
     }
 }

@@ -6,7 +6,7 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use inborn_identity::UnixTime;
 use inborn_store::{Beat, Heard, News, NodeId, RegionNode, Topic};
@@ -20,12 +20,32 @@ use crate::value::{Row, Value, values};
 /// has ended the statement and, by `idle_in_transaction_session_timeout`, the transaction.
 const PATIENCE_FACTOR: u32 = 4;
 
+/// How many of a server's last beats a database may have forgotten: a standby that is promoted without the last commits of its primary,
+/// where the primary did not wait for it, is no other database for that. Ten seconds, at two beats a second.
+const BEATS_LOST_MAX: i64 = 20;
+/// After so long without a beat others may have removed the node: that it is not known says nothing then. They wait a week.
+const REMEMBERED_FOR: Duration = Duration::from_secs(24 * 3600);
+/// How often it is said that a database is not known again.
+const SAID_EVERY: Duration = Duration::from_secs(60);
+
 /// This opening of the store among its nodes.
 pub(crate) struct Node {
     pub(crate) id: NodeId,
     numbers: Mutex<Numbers>,
     /// When it beat last, in seconds since 1970: the time that entries are given.
     beaten_at: AtomicU64,
+    beats: Mutex<Beats>,
+}
+
+/// Beats, numbered from 1.
+#[derive(Default)]
+struct Beats {
+    /// The last one that was tried.
+    last: i64,
+    /// The last one that was answered, and when.
+    answered: Option<(i64, Instant)>,
+    /// When it was last said that a database does not know them.
+    said: Option<Instant>,
 }
 
 #[derive(Default)]
@@ -74,7 +94,7 @@ impl Drop for Running<'_> {
 
 impl Default for Node {
     fn default() -> Self {
-        Self { id: NodeId::random(), numbers: Mutex::default(), beaten_at: AtomicU64::new(0) }
+        Self { id: NodeId::random(), numbers: Mutex::default(), beaten_at: AtomicU64::new(0), beats: Mutex::default() }
     }
 }
 
@@ -99,6 +119,41 @@ impl Node {
         numbers.under_way.keys().next().map_or(numbers.last, |lowest| lowest.saturating_sub(1))
     }
 
+    fn beats(&self) -> MutexGuard<'_, Beats> {
+        self.beats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The number of a beat that is about to be made.
+    pub(crate) fn next_beat(&self) -> i64 {
+        let mut beats = self.beats();
+        beats.last = beats.last.saturating_add(1);
+        beats.last
+    }
+
+    /// A beat was answered.
+    pub(crate) fn beat_answered(&self, number: i64, now: Instant) {
+        let mut beats = self.beats();
+        if beats.answered.is_none_or(|(answered, _)| answered < number) {
+            beats.answered = Some((number, now));
+        }
+    }
+
+    /// How many beats a database must know to be the one that has answered them; `None`: whatever it knows.
+    pub(crate) fn beats_to_be_known(&self, now: Instant) -> Option<i64> {
+        let (answered, at) = self.beats().answered?;
+        (now.saturating_duration_since(at) < REMEMBERED_FOR).then(|| answered.saturating_sub(BEATS_LOST_MAX).max(1))
+    }
+
+    /// Whether it is time to say again that a database does not know them.
+    pub(crate) fn says_unknown(&self, now: Instant) -> bool {
+        let mut beats = self.beats();
+        let is_due = beats.said.is_none_or(|said| now.saturating_duration_since(said) >= SAID_EVERY);
+        if is_due {
+            beats.said = Some(now);
+        }
+        is_due
+    }
+
     /// The database knows this node: from now on its changes are entered.
     pub(crate) fn known(&self, at: UnixTime) {
         self.beaten_at.store(at.as_secs(), Ordering::Relaxed);
@@ -117,16 +172,18 @@ pub(crate) async fn enter(session: &Session<'_>, turn: Turn, topics: &[Topic]) -
     Ok(())
 }
 
-/// A beat, by whom, and up to where all was settled before its transaction began.
-pub(crate) type Beating = (Beat, NodeId, u64);
+/// A beat, by whom, its number, and up to where all was settled before its transaction began.
+pub(crate) type Beating = (Beat, NodeId, i64, u64);
 
 /// See [`inborn_store::Store::beat`].
-pub(crate) async fn beat(session: &Session<'_>, (beat, id, settled): &Beating) -> Outcome<()> {
-    let sql = "INSERT INTO region_nodes (id, name, started_at, beaten_at, verifies, settled, forgotten) \
-        VALUES ($1, $2, $3, $3, $5, $4, 0) ON CONFLICT (id) DO UPDATE SET name = excluded.name, \
+pub(crate) async fn beat(session: &Session<'_>, (beat, id, number, settled): &Beating) -> Outcome<()> {
+    let sql = "INSERT INTO region_nodes (id, name, started_at, beaten_at, verifies, settled, forgotten, beats) \
+        VALUES ($1, $2, $3, $3, $5, $4, 0, $6) ON CONFLICT (id) DO UPDATE SET name = excluded.name, \
         beaten_at = excluded.beaten_at, verifies = excluded.verifies, settled = \
-        CASE WHEN excluded.settled > region_nodes.settled THEN excluded.settled ELSE region_nodes.settled END";
-    session.run(sql, values![id.to_string(), &beat.name, beat.at, bounded(*settled), beat.verifies]).await.map(drop)
+        CASE WHEN excluded.settled > region_nodes.settled THEN excluded.settled ELSE region_nodes.settled END, beats = \
+        CASE WHEN excluded.beats > region_nodes.beats THEN excluded.beats ELSE region_nodes.beats END";
+    let row = values![id.to_string(), &beat.name, beat.at, bounded(*settled), beat.verifies, *number];
+    session.run(sql, row).await.map(drop)
 }
 
 /// See [`inborn_store::Store::news`]. All of one moment: an entry up to a settled number is seen with that number.
@@ -191,6 +248,28 @@ fn bounded(number: u64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_database_may_have_forgotten_so_many_beats_and_no_more() {
+        let node = Node::default();
+        let begun = Instant::now();
+        assert_eq!(node.beats_to_be_known(begun), None, "nothing was answered yet");
+        assert_eq!(node.next_beat(), 1);
+        assert_eq!(node.beats_to_be_known(begun), None, "nor is it known whether it was");
+        node.beat_answered(1, begun);
+        assert_eq!(node.beats_to_be_known(begun), Some(1), "it must be known at all");
+        node.beat_answered(BEATS_LOST_MAX + 1, begun);
+        assert_eq!(node.beats_to_be_known(begun), Some(1));
+        node.beat_answered(BEATS_LOST_MAX + 2, begun);
+        assert_eq!(node.beats_to_be_known(begun), Some(2));
+        node.beat_answered(BEATS_LOST_MAX, begun + Duration::from_secs(1));
+        assert_eq!(node.beats_to_be_known(begun), Some(2), "answers come in any order");
+        assert_eq!(node.beats_to_be_known(begun + REMEMBERED_FOR - Duration::from_millis(1)), Some(2));
+        assert_eq!(node.beats_to_be_known(begun + REMEMBERED_FOR), None, "others may have removed the node");
+        let later = begun + SAID_EVERY;
+        let said = [begun, later - Duration::from_millis(1), later, later].map(|at| node.says_unknown(at));
+        assert_eq!(said, [true, false, true, false]);
+    }
 
     #[test]
     fn what_is_settled_ends_below_the_first_that_is_under_way() {

@@ -1,11 +1,14 @@
 //! The connections, and what each is told when it is made.
 
 use core::time::Duration;
+use std::sync::Arc;
 
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use inborn_store::StoreError;
+use tokio::time::Instant;
 
 use crate::address::Address;
+use crate::feed::Node;
 
 /// How a store uses its database.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,15 +39,25 @@ impl Default for PostgresOptions {
 
 /// Makes the pool. It connects when it is first asked.
 pub(crate) fn new(address: Address, options: &PostgresOptions) -> Result<Pool, StoreError> {
-    build(address, options, false)
+    build(address, options, false, None)
+}
+
+/// As [`new`], for a node: what it connects to must know its beats.
+pub(crate) fn of_node(address: Address, options: &PostgresOptions, node: Arc<Node>) -> Result<Pool, StoreError> {
+    build(address, options, false, Some(node))
 }
 
 /// Makes a pool whose connections only read, from a standby if that is what answers.
 pub(crate) fn to_read(address: Address, options: &PostgresOptions) -> Result<Pool, StoreError> {
-    build(address.for_reading(), options, true)
+    build(address.for_reading(), options, true, None)
 }
 
-fn build(address: Address, options: &PostgresOptions, only_reads: bool) -> Result<Pool, StoreError> {
+fn build(
+    address: Address,
+    options: &PostgresOptions,
+    only_reads: bool,
+    node: Option<Arc<Node>>,
+) -> Result<Pool, StoreError> {
     if !(1..=PostgresOptions::CONNECTIONS_MAX).contains(&options.connections) {
         return Err(StoreError::Invalid("a store has 1 to 64 connections"));
     }
@@ -53,7 +66,14 @@ fn build(address: Address, options: &PostgresOptions, only_reads: bool) -> Resul
     let manager_config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
     let manager = Manager::from_config(address.config, address.tls, manager_config);
     let prepare = Hook::async_fn(move |client: &mut deadpool_postgres::ClientWrapper, _| {
-        Box::pin(async move { prepare(client, statement, only_reads).await.map_err(HookError::Backend) })
+        let node = node.clone();
+        Box::pin(async move {
+            prepare(client, statement, only_reads).await.map_err(HookError::Backend)?;
+            match node {
+                Some(node) => must_know(client, &node).await,
+                None => Ok(()),
+            }
+        })
     });
     Pool::builder(manager)
         .max_size(options.connections)
@@ -63,6 +83,26 @@ fn build(address: Address, options: &PostgresOptions, only_reads: bool) -> Resul
         .post_create(prepare)
         .build()
         .map_err(|error| StoreError::Unfit(error.to_string()))
+}
+
+/// What is said of such a database.
+const UNKNOWN: &str = "it does not know what it has answered to this server: a primary that was replaced, or a database that was put \
+    back. Keep it off, so that the URL leads to the one that is used; if it is the one, start this server again";
+
+/// Refuses a database that has forgotten what it has answered: a primary that was replaced and has come back by itself, or one that was
+/// put back while the server runs.
+async fn must_know(client: &deadpool_postgres::ClientWrapper, node: &Node) -> Result<(), HookError> {
+    let Some(least) = node.beats_to_be_known(Instant::now()) else { return Ok(()) };
+    let sql = "SELECT beats FROM region_nodes WHERE id = $1";
+    let found = client.query_opt(sql, &[&node.id.to_string()]).await.map_err(HookError::Backend)?;
+    let found = found.map(|row| row.try_get::<_, i64>(0)).transpose().map_err(HookError::Backend)?;
+    if found.is_some_and(|found| found >= least) {
+        return Ok(());
+    }
+    if node.says_unknown(Instant::now()) {
+        tracing::error!(found, least, "a connection to the database was given up: {UNKNOWN}");
+    }
+    Err(HookError::message(UNKNOWN))
 }
 
 /// A statement that runs on for nobody is ended, and so is a transaction that was left open. What a role or database has

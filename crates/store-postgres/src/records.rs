@@ -32,6 +32,12 @@ pub(crate) async fn operators(session: &Session<'_>) -> Outcome<Vec<Operator>> {
 
 /// See [`inborn_store::Store::put_operator`].
 pub(crate) async fn put_operator(session: &Session<'_>, operator: &Operator) -> Outcome<()> {
+    // No index does that: stores of before have operators of one name, and what is restored is not to be refused for it.
+    let sql = "SELECT 1 AS taken FROM operators WHERE account = $1 AND LOWER(name) = LOWER($2) AND access_key_id <> $3";
+    let same = values![operator.account.to_string(), &operator.name, operator.access_key_id.as_str()];
+    if session.row(sql, same).await?.is_some() {
+        return Err(Conflict::OperatorName(operator.name.clone()).into());
+    }
     let sql = "INSERT INTO operators (access_key_id, sealed_secret, name, user_id, account, created_at, disabled) \
         VALUES ($1, $2, $3, $4, $5, $6, $7)";
     let row = values![

@@ -8,7 +8,8 @@ use inborn_store::StoreError;
 use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
 
-use crate::fault::{self, Fault};
+use crate::fault::{self, Fault, Outcome};
+use crate::transaction::Session;
 
 /// A step from version `n - 1` to version `n`, where `n` is its place, from 1.
 struct Migration {
@@ -29,6 +30,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { sql: include_str!("../migrations/0005.sql"), usable_from: 5 },
     // A program that knows one account would show its operators what is another's.
     Migration { sql: include_str!("../migrations/0006.sql"), usable_from: 6 },
+    Migration { sql: include_str!("../migrations/0007.sql"), usable_from: 6 },
 ];
 
 /// What `usable_from` is while a restore is under way: no program of any version opens such a database.
@@ -118,6 +120,30 @@ fn is_of_another(error: &Error) -> bool {
         ]
         .contains(code)
     })
+}
+
+/// What the database says of its last restore: another number after each.
+pub(crate) async fn filled(client: &Object) -> Result<i64, StoreError> {
+    let row = client.query_one("SELECT filled FROM schema_version WHERE one = 1", &[]).await;
+    row.and_then(|row| row.try_get(0)).map_err(|error| told(&error))
+}
+
+/// Whether a transaction that writes is in the database that was opened: not in one that was restored since, or is just being, nor in
+/// one that a later program has made its own.
+pub(crate) async fn must_be_as_opened(session: &Session<'_>, filled: i64) -> Outcome<()> {
+    let sql = "SELECT version, usable_from, filled FROM schema_version WHERE one = 1";
+    let row = session.row(sql, &[]).await?.ok_or(StoreError::Replaced)?;
+    let (version, usable_from): (u32, u32) = (row.number("version")?, row.number("usable_from")?);
+    if usable_from == HALF_RESTORED {
+        return Err(StoreError::Unavailable("a restore into it is under way".to_owned()).into());
+    }
+    if usable_from > known() {
+        return Err(StoreError::Newer { found: version, known: known() }.into());
+    }
+    if row.number::<i64>("filled")? != filled {
+        return Err(StoreError::Replaced.into());
+    }
+    Ok(())
 }
 
 /// The oldest program that may use a database of the version that is known.

@@ -33,7 +33,9 @@ pub struct PostgresStore {
     options: PostgresOptions,
     /// Read by each verb while it is on its way, written by `close`, which waits for them.
     on_the_way: Arc<RwLock<()>>,
-    node: feed::Node,
+    node: Arc<feed::Node>,
+    /// What the database said of its last restore when it was opened.
+    filled: i64,
     /// Opened to read: a write is refused before the database is asked.
     only_reads: bool,
 }
@@ -52,15 +54,17 @@ impl PostgresStore {
     /// # Errors
     /// As [`PostgresStore::open`]; `Invalid`: the number of connections.
     pub async fn open_with(url: &str, options: PostgresOptions) -> Result<Self, StoreError> {
-        let pool = pool::new(Address::parse(url)?, &options)?;
+        let node = Arc::new(feed::Node::default());
+        let pool = pool::of_node(Address::parse(url)?, &options, Arc::clone(&node))?;
         let client = connection(&pool).await?;
         if schema::check(&client).await?.version < schema::known() {
             schema::migrate(&client).await?;
             // Another program, of another version, may have done so at the same time.
             schema::check(&client).await?;
         }
+        let filled = schema::filled(&client).await?;
         drop(client);
-        Ok(Self { pool, options, on_the_way: Arc::default(), node: feed::Node::default(), only_reads: false })
+        Ok(Self { pool, options, on_the_way: Arc::default(), node, filled, only_reads: false })
     }
 
     /// What the database at `url` says of its schema, and the version that this program would bring it to. Changes nothing.
@@ -84,7 +88,7 @@ impl PostgresStore {
         if found.version < schema::known() {
             return Err(StoreError::Older { found: found.version, known: schema::known() });
         }
-        Ok(Self { pool, options, on_the_way: Arc::default(), node: feed::Node::default(), only_reads: true })
+        Ok(Self { pool, options, on_the_way: Arc::default(), node: Arc::default(), filled: 0, only_reads: true })
     }
 
     pub(crate) fn run<R, T>(&self, access: Access, request: R, work: Work<R, T>) -> Future<'_, T>
@@ -120,7 +124,7 @@ impl PostgresStore {
         }
         Box::pin(async move {
             let _on_the_way = self.on_the_way.read().await;
-            let task = Task { access, request: &request, work, told };
+            let task = Task { access, request: &request, work, told, filled: self.filled };
             transaction::transact(&self.pool, self.options.patience(), &task).await
         })
     }
@@ -223,10 +227,12 @@ impl Store for PostgresStore {
     }
 
     fn put_operator(&self, operator: Operator) -> Future<'_, ()> {
-        self.tell(
+        // Two that are made at the same time must not have one name.
+        self.transact(
+            Access::WriteByOthers,
             operator,
             |session, request| Box::pin(records::put_operator(session, request)),
-            |_, ()| vec![Topic::Operators],
+            Some((&self.node, |_, ()| vec![Topic::Operators])),
         )
     }
 
@@ -596,8 +602,10 @@ impl Store for PostgresStore {
             let at = beat.at;
             // Before the transaction begins: what is settled by now is seen by everybody who sees the beat.
             let settled = self.node.settled(tokio::time::Instant::now());
-            let request: feed::Beating = (beat, self.node.id, settled);
+            let number = self.node.next_beat();
+            let request: feed::Beating = (beat, self.node.id, number, settled);
             self.run(Access::Write, request, |session, request| Box::pin(feed::beat(session, request))).await?;
+            self.node.beat_answered(number, tokio::time::Instant::now());
             self.node.known(at);
             Ok(())
         })

@@ -12,6 +12,7 @@ use tokio_postgres::IsolationLevel;
 
 use crate::fault::{self, Fault, Outcome};
 use crate::feed::{self, Node, Turn};
+use crate::schema;
 use crate::value::{Row, Value};
 
 /// The most attempts of one transaction.
@@ -59,6 +60,8 @@ pub(crate) struct Task<'a, R, T> {
     pub(crate) request: &'a R,
     pub(crate) work: Work<R, T>,
     pub(crate) told: Option<(&'a Node, Topics<R, T>)>,
+    /// What the database said of its last restore when it was opened.
+    pub(crate) filled: i64,
 }
 
 /// Does a task in a transaction, again and again while it runs into others.
@@ -140,7 +143,14 @@ async fn worked<R: Sync, T: Send + Sync>(
     task: &Task<'_, R, T>,
     turn: Option<Turn>,
 ) -> Outcome<T> {
-    let value = (task.work)(session, task.request).await?;
+    let work = (task.work)(session, task.request);
+    let value = match task.access {
+        Access::Read => work.await?,
+        // Asked beside the work, so that nobody waits for it, and before anything is committed.
+        Access::Write | Access::WriteByOthers => {
+            future::try_join(schema::must_be_as_opened(session, task.filled), work).await?.1
+        }
+    };
     if let (Some(turn), Some((_, topics))) = (turn, task.told) {
         feed::enter(session, turn, &topics(task.request, &value)).await?;
     }

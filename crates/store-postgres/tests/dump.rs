@@ -16,7 +16,7 @@ use inborn_store::conformance::samples::{LAUNCHED_AT, bare, id, launch};
 use inborn_store::dump::{
     CellKind, DumpError, DumpFile, Loading, NOT_DUMPED, Snapshot, TABLES, TableSummary, copy, digests, dump, load,
 };
-use inborn_store::{Conflict, SqliteLoading, SqliteSnapshot, SqliteStore, Store, StoreError, check};
+use inborn_store::{Beat, Conflict, SqliteLoading, SqliteSnapshot, SqliteStore, Store, StoreError, check};
 use inborn_store_postgres::{PostgresLoading, PostgresSnapshot, PostgresStore};
 
 async fn digests_of(url: &str) -> Vec<TableSummary> {
@@ -125,6 +125,27 @@ async fn nothing_is_lost_between_databases() {
     assert_eq!(postgres.instance(id(10)).await, Ok(None));
 }
 
+/// However long rows are, a page of them takes some megabytes, and all of them come; the connection is as good as before.
+#[tokio::test]
+async fn a_page_of_long_rows_is_short() {
+    let Some(cluster) = common::cluster() else { return };
+    let url = cluster.database();
+    PostgresStore::open(&url).await.unwrap().close().await.unwrap();
+    let settings = TABLES.iter().find(|table| table.name == "settings").unwrap();
+    let long = "INSERT INTO settings (name, value) SELECT 'zz-' || one, decode(repeat('00', 3145728), 'hex') \
+                FROM generate_series(1, 7) AS one";
+    cluster.sql(&url, long);
+    let mut snapshot = PostgresSnapshot::open(&url).await.unwrap();
+    let (mut after, mut lengths) = (None, Vec::new());
+    loop {
+        let rows = snapshot.page(settings, after.take()).await.unwrap();
+        lengths.push(rows.len());
+        let Some(last) = rows.last() else { break };
+        after = Some(settings.key_of(last).to_vec());
+    }
+    assert_eq!(lengths, [2, 2, 2, 1, 0]);
+}
+
 /// A snapshot is of one moment, whatever is written meanwhile.
 #[tokio::test]
 async fn a_snapshot_is_one_moment() {
@@ -175,11 +196,36 @@ async fn what_broke_off_is_opened_by_nobody() {
     assert!(matches!(PostgresLoading::begin(&url).await.err(), Some(StoreError::Newer { .. })));
     cluster.sql(&url, "UPDATE schema_version SET usable_from = 6");
     let ahead = PostgresSnapshot::open(&url).await.unwrap();
-    assert!(matches!(ahead.must_be_current(), Err(StoreError::Newer { found: 9, known: 6 })));
+    assert!(matches!(ahead.must_be_current(), Err(StoreError::Newer { found: 9, known: 7 })));
     cluster.sql(&url, "UPDATE schema_version SET version = 5");
     let behind = PostgresStore::open_to_read(&url).await.err();
-    assert_eq!(behind, Some(StoreError::Older { found: 5, known: 6 }));
+    assert_eq!(behind, Some(StoreError::Older { found: 5, known: 7 }));
     assert!(matches!(PostgresSnapshot::open(&cluster.database()).await.err(), Some(StoreError::Absent(_))));
+}
+
+/// A server has the empty database open while something is restored into it: it writes nothing there, neither then nor afterwards.
+#[tokio::test]
+async fn who_has_it_open_from_before_writes_nothing() {
+    let Some(cluster) = common::cluster() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.db");
+    filled_file(&path).await;
+    let mut from = SqliteSnapshot::open(&path).unwrap();
+    let expected = digests(&mut from).await.unwrap();
+    let url = cluster.database();
+    let before = PostgresStore::open(&url).await.unwrap();
+    let beat = |at: u64| Beat { name: "one".into(), at: LAUNCHED_AT.plus(at), verifies: 0 };
+    before.beat(beat(0)).await.unwrap();
+    let loading = PostgresLoading::begin(&url).await.unwrap();
+    let refused = before.launch(launch(vec![bare(9)])).await;
+    assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
+    copy(&mut from, Box::new(loading)).await.unwrap();
+    assert_eq!(before.launch(launch(vec![bare(9)])).await, Err(StoreError::Replaced));
+    assert_eq!(before.beat(beat(1)).await, Err(StoreError::Replaced));
+    assert_eq!(before.purge(LAUNCHED_AT.plus(1 << 30)).await, Err(StoreError::Replaced));
+    assert_eq!(digests_of(&url).await, expected);
+    let opened_since = PostgresStore::open(&url).await.unwrap();
+    opened_since.launch(launch(vec![bare(9)])).await.unwrap();
 }
 
 /// Somebody begins to use the database after it was found empty and before it is marked: refused, and that one goes on.

@@ -15,8 +15,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use common::Cluster;
-use inborn_store::conformance::samples::{bare, change, epoch, id, launch, terminate};
-use inborn_store::{CutOff, EpochState, SettingChange, Store, StoreError};
+use inborn_store::conformance::samples::{LAUNCHED_AT, bare, change, epoch, id, launch, terminate};
+use inborn_store::{Beat, CutOff, EpochState, SettingChange, Store, StoreError};
 use inborn_store_postgres::{PostgresOptions, PostgresStore};
 
 /// Programs that write, and tasks of each.
@@ -193,6 +193,30 @@ async fn nothing_that_was_answered_is_lost_with_the_primary() {
     // Whoever has a connection to the new one keeps it.
     stores[0].launch(launch(vec![bare(98)])).await.unwrap();
     assert!(store.instance(id(98)).await.unwrap().is_some());
+
+    // One that has beaten since knows the old one by that, when it has to connect anew: it neither reads there nor writes. What waits
+    // for a standby no longer does, as when somebody has set that back.
+    primary.sql(&url, "ALTER SYSTEM RESET synchronous_standby_names");
+    primary.sql(&url, "SELECT pg_reload_conf()");
+    for number in 0..30 {
+        let beat = Beat { name: "one".into(), at: LAUNCHED_AT.plus(number), verifies: 0 };
+        stores[0].beat(beat).await.unwrap();
+    }
+    let end_connections =
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    standby.sql(&standby.url(&name), end_connections);
+    for outcome in [
+        stores[0].launch(launch(vec![bare(97)])).await.map(drop),
+        stores[0].instance(id(98)).await.map(drop),
+        stores[0].instances_by_id(vec![id(98)]).await.map(drop),
+    ] {
+        let error = outcome.unwrap_err();
+        assert!(matches!(&error, StoreError::Unavailable(why) if why.contains("does not know")), "{error}");
+    }
+    // Once the old one is kept off, it goes on with the new one.
+    tokio::task::block_in_place(|| primary.kill());
+    stores[0].launch(launch(vec![bare(97)])).await.unwrap();
+    assert!(store.instance(id(97)).await.unwrap().is_some());
 }
 
 /// Somebody keeps a row locked: a verb that waits for it is busy after the time that a statement may take, not for ever, and

@@ -21,6 +21,9 @@ pub enum Conflict {
     /// There is such a record already, and records of this kind are never replaced.
     #[error("there is already {0} with this key: use another key, or read the one that is there")]
     Exists(&'static str),
+    /// The account has another operator of this name, in whatever case it is written.
+    #[error("the account has an operator {0} already: choose another name")]
+    OperatorName(String),
     /// What the record belongs to is not there, or no longer.
     #[error("there is not {0} of this id: it may have been deleted")]
     Absent(&'static str),
@@ -107,6 +110,12 @@ pub enum StoreError {
     /// A restore or copy into it has not come to its end.
     #[error("a restore into this store did not come to its end: begin it again; nothing may open the store before")]
     HalfRestored,
+    /// Something else was put into the database while it was open.
+    #[error(
+        "the database is no longer the one that was opened: something was restored into it meanwhile. Nothing was written; start \
+         this server again"
+    )]
+    Replaced,
     /// The store has to be brought to the version of this program first.
     #[error(
         "the store has schema version {found} and this program works with {known}: `inborn store migrate` first, or use the \

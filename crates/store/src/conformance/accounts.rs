@@ -67,6 +67,37 @@ pub async fn operators_are_changed_and_forgotten(store: Arc<dyn Store>) {
     assert_eq!(told.iter().collect::<Vec<_>>(), expected);
 }
 
+/// No two operators of an account have one name, in whatever case and whoever makes them at once; those of two accounts may.
+pub async fn operators_of_an_account_have_names_of_their_own(store: Arc<dyn Store>) {
+    let named = |number, name: &str| Operator { name: name.to_owned(), ..operator(number) };
+    let taken = |name: &str| Err(Conflict::OperatorName(name.to_owned()).into());
+    assert_eq!(store.put_operator(named(1, "alice")).await, Ok(()));
+    for name in ["alice", "Alice", "ALICE"] {
+        assert_eq!(store.put_operator(named(2, name)).await, taken(name));
+    }
+    let key = operator(1).access_key_id;
+    store.change_operator(key, OperatorChange::Disable).await.unwrap();
+    assert_eq!(store.put_operator(named(2, "alice")).await, taken("alice"), "one that is switched off is there");
+    let others = Operator { account: other_account(), ..named(3, "alice") };
+    assert_eq!(store.put_operator(others).await, Ok(()));
+    store.change_operator(key, OperatorChange::Delete).await.unwrap();
+    assert_eq!(store.put_operator(named(2, "alice")).await, Ok(()), "the name is free again");
+    // Many at once, as from many servers.
+    let mut making = tokio::task::JoinSet::new();
+    for number in 10..18 {
+        let store = Arc::clone(&store);
+        making.spawn(async move { store.put_operator(named(number, "bob")).await });
+    }
+    let outcomes = making.join_all().await;
+    let made = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+    assert_eq!(made, 1, "{outcomes:?}");
+    let busy = |outcome: &&Result<(), StoreError>| matches!(outcome, Err(StoreError::Busy));
+    let refused = outcomes.iter().filter(|outcome| **outcome == taken("bob")).count();
+    assert_eq!(refused + outcomes.iter().filter(busy).count(), 7, "{outcomes:?}");
+    let bobs = store.operators().await.unwrap().into_iter().filter(|operator| operator.name == "bob").count();
+    assert_eq!(bobs, 1);
+}
+
 /// Two accounts may have documents of one name; each is its account's alone.
 pub async fn documents_are_their_accounts_own(store: Arc<dyn Store>) {
     let others = Document { account: other_account(), ..document("a", 2) };

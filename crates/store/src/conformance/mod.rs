@@ -78,6 +78,7 @@ macro_rules! conformance_tests {
             purge_forgets_tokens_with_their_last_instance,
             operators_are_kept_and_never_replaced,
             operators_are_changed_and_forgotten,
+            operators_of_an_account_have_names_of_their_own,
             accounts_are_kept_and_closed_once,
             account_limits,
             a_token_lets_one_host_join,

@@ -67,6 +67,13 @@ pub(super) fn operators(connection: &Connection) -> Outcome<Vec<Operator>> {
 
 /// See [`crate::Store::put_operator`].
 pub(super) fn put_operator(connection: &Connection, operator: &Operator) -> Outcome<()> {
+    // No index does that: stores of before have operators of one name, and what is restored is not to be refused for it.
+    let sql = "SELECT 1 FROM operators WHERE account = ?1 AND LOWER(name) = LOWER(?2) AND access_key_id <> ?3";
+    let row = (operator.account.to_string(), &operator.name, operator.access_key_id.as_str());
+    let taken = connection.prepare_cached(sql).and_then(|mut sql| sql.exists(row)).map_err(fault::from_sqlite)?;
+    if taken {
+        return Err(Conflict::OperatorName(operator.name.clone()).into());
+    }
     let sql = "INSERT INTO operators (access_key_id, sealed_secret, name, user_id, account, created_at, disabled) \
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
     let row = (

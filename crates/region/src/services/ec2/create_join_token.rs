@@ -7,7 +7,7 @@ use inborn_store::Host;
 use inborn_wire::error::Problem;
 use serde_json::json;
 
-use super::{host, refusal, request, shape};
+use super::{account, host, refusal, request, shape};
 use crate::OpenError;
 use crate::hosts::{JOIN_TOKEN_SECONDS, JOIN_TOKEN_SECONDS_DEFAULT};
 use crate::operation::{Call, Outcome, Reply};
@@ -22,6 +22,7 @@ pub(super) fn run(call: Call<'_>) -> Outcome<'_> {
         let seconds = root.integer("Seconds", JOIN_TOKEN_SECONDS).map_err(Problem::Parameter)?;
         let seconds = seconds.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(JOIN_TOKEN_SECONDS_DEFAULT);
         request::finish(call.parameters)?;
+        call.region.must_be_open(&accounts).await.map_err(account::of_error)?;
         let shown: Vec<String> = accounts.iter().map(AccountId::to_string).collect();
         let made = call.region.create_join_token(accounts, seconds, call.now).await;
         let (token, expires_at) = made.map_err(|error| match error {
