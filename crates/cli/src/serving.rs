@@ -210,7 +210,7 @@ pub(crate) async fn open_region(
     if let Some(lake_settings) = &settings.lake {
         let path = directory.file(TELEMETRY_DIRECTORY);
         directory::make_private(&path)?;
-        let bucket = bucket.map(|store| store.open()).transpose()?;
+        let bucket = bucket.map(|store| store.open());
         let lake = Lake::open_with(&path, lake_settings.clone(), bucket, region.now())?;
         if settings.detection.settings.is_none() {
             // What comes while nothing is judged will not be judged later either.

@@ -10,11 +10,15 @@ use object_store::Error;
 /// The longest text of somebody else's that is repeated.
 const TEXT_BYTES_MAX: usize = 300;
 
-/// As an error of a file: what is missing, what is forbidden, and everything else.
+/// As an error of a file: what is missing, what of it is forbidden, and everything else, by which the store is as good as away.
 pub(crate) fn of(error: &Error) -> io::Error {
     let kind = match error {
         Error::NotFound { .. } if !is_bucket_missing(error) => io::ErrorKind::NotFound,
-        Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => io::ErrorKind::PermissionDenied,
+        // Who may not list is told that of an object that is not there, too. Every other refusal is of all that is asked: of these
+        // credentials, this clock, this bucket.
+        Error::PermissionDenied { .. } if element(&error.to_string(), "Code") == Some("AccessDenied") => {
+            io::ErrorKind::PermissionDenied
+        }
         _ => io::ErrorKind::Other,
     };
     io::Error::new(kind, describe(error))
@@ -87,9 +91,28 @@ mod tests {
         );
         let text = of(&error).to_string();
         assert_eq!(text, "the store says SignatureDoesNotMatch: Not this; look at the credentials and the region");
-        assert_eq!(of(&error).kind(), io::ErrorKind::PermissionDenied);
+        assert_eq!(of(&error).kind(), io::ErrorKind::Other);
         let page = Error::Generic { store: "S3", source: "500 <html>SECRET".into() };
         assert_eq!(of(&page).to_string(), "500");
+    }
+
+    #[test]
+    fn only_an_object_is_forbidden_and_everything_else_is_of_the_store() {
+        for (code, expected) in [
+            ("AccessDenied", io::ErrorKind::PermissionDenied),
+            ("SignatureDoesNotMatch", io::ErrorKind::Other),
+            ("InvalidAccessKeyId", io::ErrorKind::Other),
+            ("ExpiredToken", io::ErrorKind::Other),
+            ("InvalidToken", io::ErrorKind::Other),
+            ("RequestTimeTooSkewed", io::ErrorKind::Other),
+            ("AllAccessDisabled", io::ErrorKind::Other),
+            ("AccountProblem", io::ErrorKind::Other),
+        ] {
+            assert_eq!(of(&denied(&format!("<Error><Code>{code}</Code></Error>"))).kind(), expected, "{code}");
+        }
+        assert_eq!(of(&denied("403 <html>a page of somebody's</html>")).kind(), io::ErrorKind::Other);
+        let unauthenticated = Error::Unauthenticated { path: "k".into(), source: "401".into() };
+        assert_eq!(of(&unauthenticated).kind(), io::ErrorKind::Other);
     }
 
     #[test]

@@ -130,13 +130,15 @@ impl Lake {
         fs::create_dir_all(&log).map_err(failed)?;
         let lock = lock(directory)?;
         let key = key(directory).map_err(failed)?;
-        let mark = Mark::read(directory).map_err(failed)?;
+        let mark = Mark::read(directory);
         match (&mark, &bucket) {
-            (Some(mark), Some(bucket)) if *mark.bucket != *bucket.address() => {
+            // Telemetry is taken and found all the same; what is to be delivered waits.
+            (Err(error), _) => tracing::error!(%error, "nothing of telemetry is delivered until this is mended"),
+            (Ok(Some(mark)), Some(bucket)) if *mark.bucket != *bucket.address() => {
                 let (directory, here) = (directory.display().to_string(), bucket.address().to_owned());
                 return Err(OpenError::OtherBucket { directory, there: mark.bucket.clone(), here });
             }
-            (Some(mark), None) => {
+            (Ok(Some(mark)), None) => {
                 tracing::warn!(bucket = %mark.bucket, "telemetry was delivered there, which is not set any more: what is only there is not found");
             }
             _ => {}
@@ -167,9 +169,11 @@ impl Lake {
             faults: Faults::default(),
         };
         let is_closing = Arc::new(AtomicBool::new(false));
+        let mark = mark.as_ref().map_err(|error| io::Error::other(error.to_string()));
         let deliverer = bucket.as_ref().map(|bucket| {
             let place = (directory.to_owned(), settings.clone(), key);
-            Deliverer::new(place, Arc::clone(&shelf), Arc::clone(bucket), Arc::clone(&is_closing), mark.as_ref())
+            let mark = mark.map(Option::as_ref);
+            Deliverer::new(place, Arc::clone(&shelf), Arc::clone(bucket), Arc::clone(&is_closing), mark)
         });
         let deliverer = deliverer.transpose().map_err(failed)?.map(Mutex::new);
         let (observer, live_from, log_bytes_max) = (Arc::default(), recovered.next_number, settings.log_bytes_max);
@@ -323,12 +327,20 @@ impl Lake {
         self.inner.bucket.as_ref().map(|_| self.inner.shelf.waiting())
     }
 
-    /// Why nothing is delivered now, for a person to read; `None` while all is well, or there is no bucket.
+    /// Why nothing is delivered now, or nothing of some days, for a person to read; `None` while all is well, or there is no bucket.
     #[must_use]
     pub fn undelivered(&self) -> Option<String> {
-        let (error, bucket) = (self.inner.shelf.tally.undelivered()?, self.inner.bucket.as_ref()?);
+        let (bucket, tally) = (self.inner.bucket.as_ref()?, &self.inner.shelf.tally);
         let Waiting { files, bytes } = self.inner.shelf.waiting();
-        Some(format!("{files} files of telemetry ({} MiB) wait for {}: {error}", bytes >> 20, bucket.address()))
+        let waiting = format!("{files} files of telemetry ({} MiB) wait for {}", bytes >> 20, bucket.address());
+        match (tally.undelivered(), tally.held_up()) {
+            (Some(error), _) => Some(format!("{waiting}: {error}")),
+            (None, Some((days, first))) => Some(format!(
+                "{waiting}: of {days} days nothing is delivered or removed until their lists are mended, the first is {}",
+                first.display()
+            )),
+            (None, None) => None,
+        }
     }
 
     /// Makes Parquet of the whole log, however young, but for what a reader is not done with ([`Lake::resume`]). May take long:

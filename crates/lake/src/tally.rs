@@ -1,7 +1,9 @@
 //! Counts what is not as it should be. Nothing that was acknowledged goes without being in one of these.
 
 use core::sync::atomic::{AtomicU64, Ordering};
+use std::collections::BTreeSet;
 use std::io;
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use crate::log::read::Damage;
@@ -37,6 +39,8 @@ pub(crate) struct Tally {
     delivery_failures: AtomicU64,
     /// Why nothing is delivered now.
     undelivered: Mutex<Option<Box<str>>>,
+    /// Of how many days nothing is delivered or removed, and the first of them.
+    held_up: Mutex<Option<(usize, PathBuf)>>,
 }
 
 impl Tally {
@@ -70,6 +74,17 @@ impl Tally {
     /// Why nothing is delivered now; `None` while it is, or there is no bucket.
     pub(crate) fn undelivered(&self) -> Option<Box<str>> {
         self.undelivered.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// These are the days whose lists cannot be read.
+    pub(crate) fn days_are_held_up(&self, days: &BTreeSet<PathBuf>) {
+        let first = days.first().map(|first| (days.len(), first.clone()));
+        *self.held_up.lock().unwrap_or_else(PoisonError::into_inner) = first;
+    }
+
+    /// How many days that are, and the first of them.
+    pub(crate) fn held_up(&self) -> Option<(usize, PathBuf)> {
+        self.held_up.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn counts(&self) -> Counts {

@@ -1,9 +1,13 @@
 //! What of a day is in the bucket: a list in the directory of the day, replaced as a whole.
 //!
 //! ```text
+//! # inborn delivered 2            what it is
 //! NAME LENGTH FIRST LAST          it is there: how many bytes, the first and last time of its events
 //! - NAME LENGTH FIRST LAST        it is being removed
+//! # COUNT CRC32C                  how many lines stand between, and the checksum of all before
 //! ```
+//!
+//! Lists of earlier programs have neither the first line nor the last. Both taken away by hand, a list is read as one of those.
 
 use std::fs;
 use std::io;
@@ -14,6 +18,9 @@ use crate::layout;
 
 /// Readers of the tree pass over what begins with a dot.
 const NAME: &str = ".delivered";
+
+/// The first line.
+const FIRST: &str = "# inborn delivered 2\n";
 
 /// A file in the bucket.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +42,7 @@ pub(crate) fn read(day: &Path) -> io::Result<Vec<Entry>> {
         text => text?,
     };
     let damaged = || io::Error::other(format!("{}: not a list of what is in the bucket", day.join(NAME).display()));
-    text.lines().map(|line| parse(line).ok_or_else(damaged)).collect()
+    parse_all(&text).ok_or_else(damaged)
 }
 
 /// Writes the list, durably. An empty one is removed.
@@ -49,7 +56,27 @@ pub(crate) fn write(day: &Path, entries: &[Entry]) -> io::Result<()> {
         let mark = if *is_going { "- " } else { "" };
         format!("{mark}{name} {length} {first_ms} {last_ms}\n")
     };
-    files::replace(&day.join(NAME), entries.iter().map(line).collect::<String>().as_bytes())
+    let mut text = FIRST.to_owned();
+    text.extend(entries.iter().map(line));
+    let last = format!("# {} {:08x}\n", entries.len(), crc32c::crc32c(text.as_bytes()));
+    text.push_str(&last);
+    files::replace(&day.join(NAME), text.as_bytes())
+}
+
+/// All of a list; `None`: it is none, or something of it is missing. An empty one was never written.
+fn parse_all(text: &str) -> Option<Vec<Entry>> {
+    if text.is_empty() {
+        return None;
+    }
+    let Some(_) = text.strip_prefix(FIRST) else { return text.lines().map(parse).collect() };
+    let last_at = text.strip_suffix('\n')?.rfind('\n')?.checked_add(1)?;
+    let (before, last) = text.split_at_checked(last_at)?;
+    let entries: Vec<Entry> = before.strip_prefix(FIRST)?.lines().map(parse).collect::<Option<_>>()?;
+    let (count, check) = last.strip_suffix('\n')?.strip_prefix("# ")?.split_once(' ')?;
+    let is_whole = count.parse() == Ok(entries.len())
+        && check.len() == 8
+        && u32::from_str_radix(check, 16) == Ok(crc32c::crc32c(before.as_bytes()));
+    is_whole.then_some(entries)
 }
 
 fn parse(line: &str) -> Option<Entry> {
@@ -87,5 +114,42 @@ mod tests {
             fs::write(day.path().join(NAME), format!("{good}\n{bad}\n")).unwrap();
             assert!(read(day.path()).is_err(), "{bad}");
         }
+    }
+
+    /// What is there no longer, or is another, is no list: nothing is ever taken for not delivered because of it.
+    #[test]
+    fn a_list_of_which_something_is_missing_or_changed_is_known() {
+        let day = tempfile::tempdir().unwrap();
+        let entries: Vec<Entry> = (1..4)
+            .map(|part| Entry {
+                name: layout::file_name(&[1; 32], 7, part, 9).into(),
+                length: 5,
+                first_ms: 1,
+                last_ms: 2,
+                is_going: part == 2,
+            })
+            .collect();
+        write(day.path(), &entries).unwrap();
+        let text = fs::read(day.path().join(NAME)).unwrap();
+        let is_read = |text: &[u8]| {
+            fs::write(day.path().join(NAME), text).unwrap();
+            read(day.path()).is_ok()
+        };
+        for length in 0..text.len() {
+            assert!(!is_read(&text[..length]), "cut to {length}");
+        }
+        for at in 0..text.len() {
+            let mut changed = text.clone();
+            changed[at] ^= 1;
+            assert!(!is_read(&changed), "another byte at {at}");
+        }
+        let lines: Vec<&[u8]> = text.split_inclusive(|byte| *byte == b'\n').collect();
+        for without in 0..lines.len() {
+            let rest = [&lines[..without], &lines[without + 1..]].concat().concat();
+            assert!(!is_read(&rest), "line {without} is missing");
+        }
+        // One of an earlier program, or from which somebody has taken both.
+        assert!(is_read(&lines[1..lines.len() - 1].concat()));
+        assert_eq!(read(day.path()).unwrap(), entries);
     }
 }

@@ -25,9 +25,18 @@ impl Mark {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             bytes => bytes?,
         };
-        let value: Value = serde_json::from_slice(&bytes)?;
-        let parse = || Some(Self { bucket: value.get("bucket")?.as_str()?.into(), job: value.get("job")?.as_u64()? });
-        parse().ok_or_else(|| io::Error::other("the file delivered is not one")).map(Some)
+        let parse = || {
+            let value: Value = serde_json::from_slice(&bytes).ok()?;
+            Some(Self { bucket: value.get("bucket")?.as_str()?.into(), job: value.get("job")?.as_u64()? })
+        };
+        let damaged = || {
+            let path = lake.join(NAME);
+            io::Error::other(format!(
+                "{} does not say what was delivered: put it back from a backup; or remove it, if the bucket is the same as ever",
+                path.display()
+            ))
+        };
+        parse().ok_or_else(damaged).map(Some)
     }
 
     pub(crate) fn write(&self, lake: &Path) -> io::Result<()> {

@@ -20,7 +20,8 @@ async fn a_damaged_list_costs_its_own_day_only_and_holds_the_mark_until_it_is_me
     assert!(waiting < files.len());
     for _ in 0..2 {
         lake.deliver_at_once(now());
-        assert_eq!(lake.undelivered(), None);
+        let said = lake.undelivered().unwrap();
+        assert!(said.contains("of 1 days nothing is delivered") && said.contains(day), "{said}");
         assert_eq!((bucket.keys().len(), lake.waiting().unwrap().files), (files.len() - waiting, waiting as u64));
         assert_eq!(lake.counts().unreadable_files, 1, "told of once");
     }
@@ -33,7 +34,32 @@ async fn a_damaged_list_costs_its_own_day_only_and_holds_the_mark_until_it_is_me
     fs::remove_file(&list).unwrap();
     lake.deliver_at_once(now());
     assert_eq!((bucket.keys(), lake.waiting()), (files, Some(Waiting::default())));
+    assert_eq!(lake.undelivered(), None);
     assert_eq!(Mark::read(place.path()).unwrap().unwrap().job, 1);
+}
+
+/// Telemetry is taken and found; nothing is delivered to where it may not belong, and it goes on without a restart.
+#[tokio::test]
+async fn a_damaged_mark_holds_up_delivery_and_nothing_else() {
+    let place = tempfile::tempdir().unwrap();
+    let bucket = Arc::new(Memory::default());
+    let path = place.path().join("delivered");
+    fs::write(&path, "damaged").unwrap();
+    let lake = open(place.path(), &bucket);
+    append(&lake, "first").await;
+    lake.compact().unwrap();
+    let files = local(place.path());
+    lake.deliver_at_once(now());
+    let said = lake.undelivered().unwrap();
+    assert!(said.contains("does not say what was delivered") && said.contains("put it back"), "{said}");
+    assert_eq!((bucket.keys().len(), lake.waiting().unwrap().files), (0, files.len() as u64));
+    assert_eq!(fs::read(&path).unwrap(), b"damaged");
+    Mark { bucket: "memory://another".into(), job: 0 }.write(place.path()).unwrap();
+    lake.deliver_at_once(now());
+    assert!(lake.undelivered().unwrap().contains("memory://another") && bucket.keys().is_empty());
+    Mark { bucket: bucket.address().into(), job: 0 }.write(place.path()).unwrap();
+    lake.deliver_at_once(now());
+    assert_eq!((bucket.keys(), lake.undelivered()), (files, None));
 }
 
 #[tokio::test]

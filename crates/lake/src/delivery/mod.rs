@@ -68,6 +68,8 @@ pub(crate) struct Deliverer {
     retired_at: Option<UnixTime>,
     /// Days whose lists cannot be read. Each is told of once.
     damaged: BTreeSet<PathBuf>,
+    /// The mark cannot be read: where what was delivered is, nobody can tell, and nothing is done until it is mended.
+    is_held_up: bool,
 }
 
 /// Files that no list names.
@@ -93,8 +95,10 @@ impl Deliverer {
         shelf: Arc<Shelf>,
         bucket: Arc<dyn Bucket>,
         is_closing: Arc<AtomicBool>,
-        mark: Option<&Mark>,
+        mark: io::Result<Option<&Mark>>,
     ) -> io::Result<Self> {
+        let is_held_up = mark.is_err();
+        let mark = mark.unwrap_or_default();
         // A directory that was restored file by file may have a mark that is ahead of its jobs. Their numbers are given again.
         let done = shelf.snapshot().job;
         let job = mark.map_or(0, |mark| mark.job.min(done));
@@ -111,6 +115,7 @@ impl Deliverer {
             retry_at: None,
             retired_at: None,
             damaged: BTreeSet::new(),
+            is_held_up,
         };
         if mark.is_some_and(|mark| mark.job > done) {
             one.mark(job)?;
@@ -125,6 +130,10 @@ impl Deliverer {
             return;
         }
         let before = self.job;
+        if let Err(error) = self.take_up() {
+            self.failed(&error);
+            return;
+        }
         let delivered = self.deliver();
         let is_due = |last: UnixTime| now.since(last) >= RETIRE_SECONDS || now < last;
         // What was delivered now may have to go from the disk.
@@ -141,17 +150,36 @@ impl Deliverer {
                 (self.failures, self.retry_at) = (0, None);
                 self.shelf.tally.delivery_works();
             }
-            Err(error) => {
-                self.failures = self.failures.saturating_add(1);
-                let wait = retry_after(self.failures);
-                self.retry_at = Instant::now().checked_add(wait);
-                let (waiting, seconds) = (self.shelf.waiting(), wait.as_secs());
-                let (files, bytes) = (waiting.files, waiting.bytes);
-                tracing::warn!(bucket = self.bucket.address(), files, bytes, seconds, %error,
-                    "telemetry waits to be delivered, and is tried again");
-                self.shelf.tally.delivery_failed(&error);
-            }
+            Err(error) => self.failed(&error),
         }
+    }
+
+    fn failed(&mut self, error: &io::Error) {
+        self.failures = self.failures.saturating_add(1);
+        let wait = retry_after(self.failures);
+        self.retry_at = Instant::now().checked_add(wait);
+        let (waiting, seconds) = (self.shelf.waiting(), wait.as_secs());
+        let (files, bytes) = (waiting.files, waiting.bytes);
+        tracing::warn!(bucket = self.bucket.address(), files, bytes, seconds, %error,
+            "telemetry waits to be delivered, and is tried again");
+        self.shelf.tally.delivery_failed(error);
+    }
+
+    /// Reads the mark again, where it could not be read before.
+    fn take_up(&mut self) -> io::Result<()> {
+        if !self.is_held_up {
+            return Ok(());
+        }
+        let mark = Mark::read(&self.directory)?;
+        if let Some(mark) = &mark
+            && *mark.bucket != *self.bucket.address()
+        {
+            return Err(io::Error::other(format!("what was delivered is in {}: start again with that", mark.bucket)));
+        }
+        self.job = mark.as_ref().map_or(0, |mark| mark.job.min(self.shelf.snapshot().job));
+        self.is_marked = mark.is_some();
+        self.is_held_up = false;
+        Ok(())
     }
 
     /// What was tried in vain is tried again at once.
@@ -183,7 +211,9 @@ impl Deliverer {
     fn list(&mut self, day: &Path) -> Option<Vec<Entry>> {
         match index::read(day) {
             Ok(entries) => {
-                self.damaged.remove(day);
+                if self.damaged.remove(day) {
+                    self.shelf.tally.days_are_held_up(&self.damaged);
+                }
                 Some(entries)
             }
             Err(error) => {
@@ -191,6 +221,7 @@ impl Deliverer {
                     tracing::error!(day = %day.display(), %error,
                         "what of a day is in the bucket cannot be told: nothing of it is delivered or removed until its list is mended");
                     self.shelf.tally.unreadable(1);
+                    self.shelf.tally.days_are_held_up(&self.damaged);
                 }
                 None
             }
