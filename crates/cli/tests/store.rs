@@ -206,7 +206,11 @@ fn a_region_is_lost_and_put_back() {
     let other = private_directory(base.path(), "other");
     std::fs::copy(data.join("epoch.key"), other.join("epoch.key")).unwrap();
     let said = done(&mut restore(&other));
-    assert!(said.contains("Nobody knows here"), "{said}");
+    assert!(said.contains("Nobody knows here") && said.contains("high-water.json"), "{said}");
+    // Nobody has to have read it: the region knows that it went back.
+    let output = Up::command(&other).stderr(Stdio::piped()).output().unwrap();
+    let told = self::said(&output);
+    assert!(!output.status.success() && told.contains("--accept-older-store"), "{told}");
     let up = Up::start(&other, &["--accept-older-store"]);
     assert_eq!(machines(&other), ["web-1", "web-2"]);
     assert_eq!(fingerprints(&other), trusted);
@@ -214,7 +218,7 @@ fn a_region_is_lost_and_put_back() {
     // And one without the key: it is said what is missing.
     let keyless = private_directory(base.path(), "keyless");
     done(&mut restore(&keyless));
-    let output = Up::command(&keyless).stderr(Stdio::piped()).output().unwrap();
+    let output = Up::command(&keyless).arg("--accept-older-store").stderr(Stdio::piped()).output().unwrap();
     assert!(
         !output.status.success() && self::said(&output).contains("epoch.key is missing"),
         "{}",
@@ -226,7 +230,8 @@ fn a_region_is_lost_and_put_back() {
     wrong.replace_range(last..=last, if &wrong[last..=last] == "0" { "1" } else { "0" });
     std::fs::write(keyless.join("epoch.key"), wrong).unwrap();
     let (is_whole, found) = checked(&keyless);
-    assert!(!is_whole && found["faults"][0].as_str().unwrap().contains("the key does not open"), "{found}");
+    let does_not_open = |fault: &Value| fault.as_str().unwrap().contains("the key does not open");
+    assert!(!is_whole && found["faults"].as_array().unwrap().iter().any(does_not_open), "{found}");
 }
 
 #[test]

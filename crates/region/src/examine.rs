@@ -1,6 +1,6 @@
 //! What a region has to say of a store that it does not serve: for `inborn store`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use inborn_identity::UnixTime;
@@ -34,6 +34,24 @@ pub fn compare_high_water(setting: Option<&[u8]>, data: &Path) -> Result<HighWat
         store: found.map(|mark| mark.count),
         seen: seen.map(|mark| mark.count),
     })
+}
+
+/// Takes down in a data directory in which nothing was seen yet that a backup with this mark is put back, hence that a server has to be
+/// told to accept an older store. Gives the file, for [`forget_restore`].
+///
+/// # Errors
+/// The mark is none; the file cannot be written.
+pub fn note_restore(setting: Option<&[u8]>, data: &Path) -> Result<PathBuf, OpenError> {
+    let mark = setting.map(Mark::parse).transpose()?;
+    high_water::note_put_back(mark.as_ref(), data)
+}
+
+/// Removes the file of [`note_restore`]: nothing was put back after all.
+///
+/// # Errors
+/// The file system's.
+pub fn forget_restore(noted: &Path) -> Result<(), OpenError> {
+    high_water::forget_put_back(noted)
 }
 
 /// The name of the setting that is a store's high-water mark.

@@ -220,6 +220,24 @@ async fn end_all(store: &Arc<dyn Store>, kek: &Kek, now: UnixTime) -> Result<(),
     Ok(())
 }
 
+/// Takes down that the region had come further than a backup that is put back, where nobody knows how far: one further. A server with
+/// this data directory then starts on what was put back only where an older store is accepted. Gives the file.
+pub(crate) fn note_put_back(backup: Option<&Mark>, data: &Path) -> Result<PathBuf, OpenError> {
+    let mark = match backup {
+        Some(mark) => Mark { count: mark.count.saturating_add(1), ..mark.clone() },
+        // It did not count yet: a store that is none of a history that began later.
+        None => Mark { history: new_history()?, count: 1 },
+    };
+    let path = data.join(FILE_NAME);
+    write(&path, &mark)?;
+    Ok(path)
+}
+
+/// Forgets what [`note_put_back`] has taken down: nothing was put back.
+pub(crate) fn forget_put_back(path: &Path) -> Result<(), OpenError> {
+    fs::remove_file(path).map_err(|source| OpenError::HighWater { path: path.to_owned(), source })
+}
+
 /// What was seen by a server with this data directory.
 pub(crate) fn read_beside(data: &Path) -> Result<Option<Mark>, OpenError> {
     read(&data.join(FILE_NAME))
@@ -347,6 +365,21 @@ mod tests {
             assert_eq!(older(Some(&known), found.as_ref()), expected);
             assert_eq!(older(None, found.as_ref()), None, "nothing was seen yet");
         }
+    }
+
+    #[test]
+    fn what_was_put_back_is_older_than_what_is_taken_down() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = note_put_back(Some(&mark("a", 7)), directory.path()).unwrap();
+        let known = read_beside(directory.path()).unwrap();
+        assert_eq!(older(known.as_ref(), Some(&mark("a", 7))), Some(Older::Behind(7, 8)));
+        forget_put_back(&path).unwrap();
+        assert_eq!(read_beside(directory.path()).unwrap(), None);
+        // A backup of a store that did not count, and one that counts as far as it can.
+        note_put_back(None, directory.path()).unwrap();
+        assert_eq!(older(read_beside(directory.path()).unwrap().as_ref(), None), Some(Older::Other));
+        note_put_back(Some(&mark("a", u64::MAX)), directory.path()).unwrap();
+        assert_eq!(read_beside(directory.path()).unwrap(), Some(mark("a", u64::MAX)));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use anyhow::{Context, ensure};
 use inborn_store::SqliteSnapshot;
 use inborn_store::dump::Snapshot;
 
-use super::{Copy, rows};
+use super::{Copy, no_server_has_open, rows};
 use crate::epoch::no_server_runs;
 use crate::store_url::StoreUrl;
 
@@ -15,6 +15,7 @@ pub(super) async fn copy(arguments: &Copy) -> anyhow::Result<()> {
     let to: StoreUrl = arguments.to.parse().map_err(anyhow::Error::msg).context("--to")?;
     ensure!(from != to, "--from and --to are the same store: name two");
     let mut snapshot = alone(&from).await.with_context(|| format!("cannot read {}", from.shown()))?;
+    no_server_has_open(&to).await.with_context(|| format!("cannot fill {}", to.shown()))?;
     let loading = to.loading().await.with_context(|| format!("cannot fill {}", to.shown()))?;
     let tables = inborn_store::dump::copy_if(&mut *snapshot, loading, nobody_came(&from)).await?;
     let count = tables.iter().map(|table| table.rows).sum();

@@ -10,9 +10,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
+use inborn_store::StoreError;
 
 use crate::arguments::{self, Output, Region};
 use crate::directory;
+use crate::epoch::no_server_runs;
 use crate::store_url::StoreUrl;
 
 pub(crate) const STORE_HELP: &str = "\
@@ -123,6 +125,11 @@ impl Which {
         }
     }
 
+    /// Whether somebody has said which data directory it is.
+    fn is_directory_named(&self) -> bool {
+        arguments::named(self.region.data.as_ref()).is_some()
+    }
+
     fn url(&self) -> anyhow::Result<StoreUrl> {
         StoreUrl::named_or_in(self.store.as_deref(), &self.data()?)
     }
@@ -136,6 +143,20 @@ pub(crate) async fn store(arguments: &StoreArguments) -> anyhow::Result<ExitCode
         StoreCommand::Backup(arguments) => backup::backup(arguments).await.map(done),
         StoreCommand::Restore(arguments) => restore::restore(arguments).await.map(done),
         StoreCommand::Copy(arguments) => copy::copy(arguments).await.map(done),
+    }
+}
+
+/// Refuses a database that a server has open: it would not know of what is put there. A file is locked instead.
+async fn no_server_has_open(url: &StoreUrl) -> anyhow::Result<()> {
+    let StoreUrl::Postgres(_) = url else { return Ok(()) };
+    match url.open_to_read().await {
+        Ok(store) => {
+            no_server_runs(&*store).await?;
+            Ok(store.close().await?)
+        }
+        // Nothing is in it that a server of this program could work with, and what is in it is looked at later.
+        Err(StoreError::Older { .. } | StoreError::HalfRestored) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -2,14 +2,16 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::path::Path;
 
 use anyhow::Context;
-use inborn_region::{HIGH_WATER_SETTING, HighWaterReport, compare_high_water};
+use inborn_region::{HIGH_WATER_SETTING, HighWaterReport, compare_high_water, forget_restore, note_restore};
 use inborn_store::dump::{Cell, DumpFile, load};
 
-use super::{Restore, rows};
+use super::{Restore, no_server_has_open, rows};
 use crate::directory;
 use crate::output::printable;
+use crate::serving::KEY_FILE;
 use crate::store_url::StoreUrl;
 
 pub(super) async fn restore(arguments: &Restore) -> anyhow::Result<()> {
@@ -29,14 +31,30 @@ pub(super) async fn restore(arguments: &Restore) -> anyhow::Result<()> {
         }
     })
     .with_context(|| format!("cannot restore {place}"))?;
-    let report = compare_high_water(mark.as_deref(), &arguments.which.data()?)?;
+    let data = arguments.which.data()?;
+    let report = compare_high_water(mark.as_deref(), &data)?;
     if let StoreUrl::Sqlite(path) = &url
         && let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty() && !parent.exists())
     {
         directory::make_private(parent)?;
     }
     let mut file = DumpFile::open(&opened).with_context(|| format!("cannot restore {place}"))?;
-    let tables = load(file.frames(), url.loading().await?).await.with_context(|| format!("cannot restore {place}"))?;
+    no_server_has_open(&url).await?;
+    let loading = url.loading().await?;
+    let is_noted_here = report.seen.is_none() && is_of_a_server(&url, arguments, &data);
+    // Before anything is put back: a server must not start on it as if nothing was missing, whenever this is killed.
+    let noted = is_noted_here.then(|| note_restore(mark.as_deref(), &data)).transpose()?;
+    let tables = match load(file.frames(), loading).await {
+        Ok(tables) => tables,
+        Err(error) => {
+            if let Some(noted) = &noted
+                && let Err(error) = forget_restore(noted)
+            {
+                tracing::warn!("{error}");
+            }
+            return Err(error).with_context(|| format!("cannot restore {place}"));
+        }
+    };
     let count = tables.iter().map(|table| table.rows).sum();
     let mut out = std::io::stdout().lock();
     writeln!(
@@ -49,12 +67,25 @@ pub(super) async fn restore(arguments: &Restore) -> anyhow::Result<()> {
         printable(&about.program),
         printable(&about.origin.kind)
     )?;
-    tell_high_water(&mut out, &report)?;
+    tell_high_water(&mut out, &report, noted.as_deref())?;
     Ok(())
 }
 
+/// Whether a server will look into the data directory when it starts on the store. A database may be restored from a computer that
+/// never has a server, and what is written in its user's own directory would meet the next `inborn up` there.
+fn is_of_a_server(url: &StoreUrl, arguments: &Restore, data: &Path) -> bool {
+    match url {
+        StoreUrl::Sqlite(path) => path.parent() == Some(data) || data.exists(),
+        StoreUrl::Postgres(_) => arguments.which.is_directory_named() && data.exists() || data.join(KEY_FILE).exists(),
+    }
+}
+
 /// What a server will say to the store at its start.
-fn tell_high_water(out: &mut impl Write, report: &HighWaterReport) -> std::io::Result<()> {
+fn tell_high_water(
+    out: &mut impl Write,
+    report: &HighWaterReport,
+    noted: Option<&Path>,
+) -> std::io::Result<()> {
     let said = match (&report.older, report.seen) {
         (Some(older), _) => format!(
             "It is older than what a server has seen here ({older}), so that none starts on it: start once with \
@@ -62,9 +93,14 @@ fn tell_high_water(out: &mut impl Write, report: &HighWaterReport) -> std::io::R
         ),
         (None, Some(_)) => "It is as new as what a server has seen here: start as always".to_owned(),
         (None, None) => {
-            "Nobody knows here how far the region had come since: start once with --accept-older-store, and what was \
-             issued so far is refused"
-                .to_owned()
+            let what = match noted {
+                Some(file) => format!("{} says so, and no server starts on it here without", file.display()),
+                None => "start the first server once with".to_owned(),
+            };
+            format!(
+                "Nobody knows here how far the region had come since: {what} --accept-older-store, by which what was issued so \
+                 far is refused"
+            )
         }
     };
     writeln!(out, "{said}")?;
