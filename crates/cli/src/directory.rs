@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
+use crate::beside::{self, Beside};
+
 const LOCK: &str = "lock";
 const READY: &str = "ready.json";
 /// In the default directory: names the data directory of an `up --ephemeral` that was given none.
@@ -68,6 +70,8 @@ impl DataDirectory {
             }
         }
         let _ = std::fs::remove_file(path.join(READY));
+        // Nobody else writes here from now on.
+        beside::sweep_all(&path);
         Ok(Self { path, ephemeral, _lock: lock })
     }
 
@@ -240,21 +244,12 @@ pub(crate) fn make_private(path: &Path) -> anyhow::Result<()> {
 
 /// Writes a file that appears whole or not at all, mode 0600.
 pub(crate) fn replace_private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".new-{}", std::process::id()));
-    let beside = path.with_file_name(name);
     let write = || -> std::io::Result<()> {
-        // Never what is there already: it may be a link, or a file that others have open or may read.
-        let _ = std::fs::remove_file(&beside);
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&beside, path)
+        let beside = Beside::create(path)?;
+        beside.file().write_all(bytes)?;
+        beside.put()
     };
-    write().map_err(|error| {
-        let _ = std::fs::remove_file(&beside);
-        anyhow::Error::new(error).context(format!("cannot write {}", path.display()))
-    })
+    write().with_context(|| format!("cannot write {}", path.display()))
 }
 
 #[cfg(test)]
@@ -325,18 +320,17 @@ mod tests {
         assert_eq!(is_own(Path::new("/")), rustix::process::geteuid().is_root());
     }
 
+    /// Of this program and of earlier ones, and none of another's.
     #[test]
-    fn what_lies_in_the_way_of_a_private_file_is_not_written_to() {
+    fn what_killed_processes_have_left_goes_at_the_next_start() {
         let base = tempfile::tempdir().unwrap();
-        let victim = base.path().join("victim");
-        std::fs::write(&victim, "untouched").unwrap();
-        let beside = base.path().join(format!("file.new-{}", std::process::id()));
-        std::os::unix::fs::symlink(&victim, &beside).unwrap();
-        let path = base.path().join("file");
-        replace_private(&path, b"secret").unwrap();
-        assert_eq!(std::fs::read(&victim).unwrap(), b"untouched");
-        let metadata = std::fs::symlink_metadata(&path).unwrap();
-        assert!(metadata.is_file() && metadata.mode() & 0o777 == 0o600);
+        for name in ["operator.env.new-4711", "host.key.new-0123456789abcdef", "notes.new-idea"] {
+            std::fs::write(base.path().join(name), "secret").unwrap();
+        }
+        let held = DataDirectory::hold(base.path(), false).unwrap();
+        let mut names: Vec<_> = std::fs::read_dir(held.path()).unwrap().map(|one| one.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, [LOCK, "notes.new-idea"]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io::Write;
 
-use inborn_host::control::{Attachment, ControlClient};
+use inborn_host::control::{Attachment, ControlClient, ControlError};
 use serde_json::{Value, json};
 
 use crate::arguments::{Describe, Output, Ps, Targets};
@@ -36,18 +36,28 @@ pub(crate) async fn ps(arguments: &Ps) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// How machines are attached, as their host tells it.
-struct Attachments(HashMap<String, Attachment>);
+/// How machines are attached, as their host tells it; `None`: a region server, which has no host of its own, and does not know.
+struct Attachments(Option<HashMap<String, Attachment>>);
 
 impl Attachments {
     async fn of(operator: &Operator) -> anyhow::Result<Self> {
-        let all = ControlClient::new(&operator.ready().data).attachments().await?;
-        Ok(Self(all.into_iter().map(|attachment| (attachment.instance.to_string(), attachment)).collect()))
+        let all = match ControlClient::new(&operator.ready().data).attachments().await {
+            Ok(all) => all,
+            // It runs: its announcement was found, and the lock is held.
+            Err(ControlError::NotRunning { .. }) => return Ok(Self(None)),
+            Err(error) => return Err(error.into()),
+        };
+        let of = |attachment: Attachment| (attachment.instance.to_string(), attachment);
+        Ok(Self(Some(all.into_iter().map(of).collect())))
+    }
+
+    fn get(&self, id: &str) -> Option<&Attachment> {
+        self.0.as_ref()?.get(id)
     }
 
     /// One word for the strength of a machine's attachment.
     fn word(&self, id: &str) -> &'static str {
-        match self.0.get(id) {
+        match self.get(id) {
             Some(attachment) if attachment.trouble.is_some() => "waiting",
             Some(attachment) => attachment.kind.strength(),
             None => "-",
@@ -56,8 +66,12 @@ impl Attachments {
 
     /// Where the machine asks, and what its attachment is worth.
     fn words(&self, id: &str) -> (Option<String>, String) {
-        let Some(Attachment { kind, trouble, .. }) = self.0.get(id) else {
-            return (None, "none: nobody can ask in its name".to_owned());
+        let Some(Attachment { kind, trouble, .. }) = self.get(id) else {
+            let why = match self.0 {
+                Some(_) => "none: nobody can ask in its name",
+                None => "not known here: this is a region server; the machine's host knows (`inborn host status` there)",
+            };
+            return (None, why.to_owned());
         };
         let worth = format!("{}: {}", kind.strength(), kind.meaning());
         (Some(kind.endpoint()), trouble.as_ref().map_or(worth, |trouble| format!("waiting: {trouble}")))

@@ -34,6 +34,13 @@ impl Supervisor {
         self.tell(&format!("READY=1\nSTATUS={status}"));
     }
 
+    /// It reads its settings again; [`Supervisor::ready`] says when it has.
+    pub(crate) fn reloading(&self) {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        let microseconds = now.tv_sec.saturating_mul(1_000_000).saturating_add(now.tv_nsec / 1000);
+        self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={microseconds}"));
+    }
+
     /// It is about to end.
     pub(crate) fn stopping(&self) {
         self.tell("STOPPING=1\nSTATUS=stopping");
@@ -94,6 +101,10 @@ mod tests {
         assert_eq!(heard(&listening), "READY=1\nSTATUS=region us-east-1");
         supervisor.alive();
         assert_eq!(heard(&listening), "WATCHDOG=1");
+        supervisor.reloading();
+        let reloading = heard(&listening);
+        let since_boot = reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap();
+        assert!(since_boot.parse::<u64>().unwrap() > 0, "{reloading}");
         supervisor.stopping();
         assert_eq!(heard(&listening), "STOPPING=1\nSTATUS=stopping");
     }

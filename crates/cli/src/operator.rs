@@ -66,7 +66,8 @@ impl Operator {
                 let place = arguments::named(region.data.as_ref())
                     .map_or_else(String::new, |data| format!(" on {}", data.display()));
                 bail!(
-                    "no `inborn up` is running{place}: start one, or name its data directory with --data or INBORN_DATA"
+                    "no `inborn up` or `inborn region` is running{place}: start one, or name its data directory with --data or \
+                     INBORN_DATA"
                 )
             }
         }

@@ -18,6 +18,7 @@ use crate::detection;
 use crate::directory::{DataDirectory, Ready};
 use crate::notify::Supervisor;
 use crate::operations::Operations;
+use crate::reload;
 use crate::serving::{self, Listeners, STOP_TIMEOUT};
 use crate::settings::Settings;
 use crate::signals::StopSignals;
@@ -37,7 +38,7 @@ pub(crate) async fn region(arguments: &ServeRegion) -> anyhow::Result<()> {
     up::start_log(arguments.up.log_format);
     inborn_listener::raise_file_descriptor_limit();
     let settings = Settings::gather_region(arguments)?;
-    let mut stop = StopSignals::catch()?;
+    let mut stop = StopSignals::catch_with_reload()?;
     let supervisor = Arc::new(Supervisor::of_environment());
     let limits = Limits { stop_grace: Limits::DEFAULT.stop_grace.max(settings.drain), ..Limits::DEFAULT };
     let serving = Serving::start(&settings, limits).await?;
@@ -46,7 +47,7 @@ pub(crate) async fn region(arguments: &ServeRegion) -> anyhow::Result<()> {
     if let Some(pulse) = supervisor.pulse {
         tokio::spawn(up::beat(Arc::clone(&supervisor), pulse, Arc::clone(&serving.region)));
     }
-    stop.next().await;
+    reload::until_stopped(&mut stop, &serving.region, &supervisor, &settings, || Settings::gather_region(arguments)).await;
     tracing::info!("stopping");
     supervisor.stopping();
     serving.operations.drain();

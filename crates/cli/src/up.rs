@@ -12,6 +12,7 @@ use crate::activation::PassedSockets;
 use crate::arguments::{LogFormat, Up};
 use crate::directory::Ready;
 use crate::notify::Supervisor;
+use crate::reload;
 use crate::serving::Serving;
 use crate::settings::Settings;
 use crate::signals::StopSignals;
@@ -21,7 +22,7 @@ pub(crate) async fn up(arguments: &Up) -> anyhow::Result<()> {
     inborn_listener::raise_file_descriptor_limit();
     let settings = Settings::gather(arguments)?;
     // Caught before anything is made that a stop has to undo.
-    let mut stop = StopSignals::catch()?;
+    let mut stop = StopSignals::catch_with_reload()?;
     let supervisor = Arc::new(Supervisor::of_environment());
     let serving = Serving::start(&settings, PassedSockets::of_environment()?).await?;
     let _ = greet(&serving.ready, settings.ephemeral);
@@ -29,7 +30,7 @@ pub(crate) async fn up(arguments: &Up) -> anyhow::Result<()> {
     if let Some(pulse) = supervisor.pulse {
         tokio::spawn(beat(Arc::clone(&supervisor), pulse, Arc::clone(&serving.region)));
     }
-    stop.next().await;
+    reload::until_stopped(&mut stop, &serving.region, &supervisor, &settings, || Settings::gather(arguments)).await;
     tracing::info!("stopping");
     supervisor.stopping();
     serving.drain();

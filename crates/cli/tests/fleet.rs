@@ -205,6 +205,16 @@ async fn two_servers_are_one_region() {
     let b = Server::start("b", of_b.path(), &url);
     assert_eq!(a.operator.access_key_id, b.operator.access_key_id);
 
+    // Inborn's own commands find a region server as they find `up`.
+    let seen = b.launch();
+    for words in [&["ps", "--output", "json"][..], &["describe", &seen.to_string(), "--output", "json"]] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_inborn"));
+        let output = command.args(words).arg("--data").arg(of_b.path()).env_remove("INBORN_DATA").output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.contains(&seen.to_string()), "{said}{output:?}");
+        assert!(said.contains("not known here"), "{said}");
+    }
+
     let store = PostgresStore::open(&url).await.unwrap();
     let keyring = keyring(&store, &of_a.path().join("epoch.key")).await;
     let machine = async |id| Signer::of_machine(&keyring, &store.instance(id).await.unwrap().unwrap());

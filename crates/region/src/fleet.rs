@@ -9,6 +9,7 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use arc_swap::ArcSwap;
 use inborn_credential::{CutOff, Scope};
 use inborn_identity::{CallerKind, InstanceId, UnixTime};
 use inborn_store::{Beat, Heard, InstanceQuery, News, NodeId, QuarantineScope, RegionNode, Store, StoreError, Topic};
@@ -84,7 +85,9 @@ pub struct FleetSettings {
 
 /// What this server knows of the others.
 pub(crate) struct Fleet {
-    settings: FleetSettings,
+    name: String,
+    /// Policies of services; the others have the default.
+    stale: ArcSwap<BTreeMap<String, StalePolicy>>,
     heard: Mutex<LastHeard>,
     /// Rounds that were begun.
     begun: AtomicU64,
@@ -141,7 +144,8 @@ impl Fleet {
         let news = store.news(Heard { except: Some(node), ..Heard::default() }).await?;
         let heard = Mutex::new(LastHeard { at, at_time: now });
         let fleet = Self {
-            settings,
+            name: settings.name,
+            stale: ArcSwap::from_pointee(settings.stale),
             heard,
             begun: AtomicU64::new(0),
             done: watch::Sender::new(0),
@@ -185,9 +189,19 @@ impl Fleet {
         names
     }
 
+    /// What is done for the callers of a service while this server is stale.
+    fn policy(&self, service: &str) -> StalePolicy {
+        self.stale.load().get(service).copied().unwrap_or_default()
+    }
+
+    /// From now on these are the policies.
+    pub(crate) fn change_policies(&self, stale: BTreeMap<String, StalePolicy>) {
+        self.stale.store(Arc::new(stale));
+    }
+
     /// Whether a call of this effect, by such a caller, to a service is refused while this server is stale.
     pub(crate) fn refuses(&self, service: &str, effect: Effect, caller: CallerKind) -> bool {
-        self.settings.stale.get(service).copied().unwrap_or_default().refuses(service, effect, caller)
+        self.policy(service).refuses(service, effect, caller)
     }
 
     /// Waits until all is heard that had been changed when this was called, or for a second; says whether it is.
@@ -218,7 +232,7 @@ async fn beat(region: Weak<RegionServer>) {
         let Some(region) = region.upgrade() else { return };
         let Some(fleet) = region.fleet() else { return };
         let verifies = region.epochs().verifies();
-        let beat = Beat { name: fleet.settings.name.clone(), at: region.now(), verifies };
+        let beat = Beat { name: fleet.name.clone(), at: region.now(), verifies };
         match region.store().beat(beat).await {
             Ok(()) => {}
             Err(StoreError::Closed) => return,
@@ -299,9 +313,8 @@ impl RegionServer {
     /// Whether channels and sessions that are open stay so: not at a server that has lapsed, since nobody tells it of an end,
     /// unless the policy of the message gateway is to serve.
     pub(crate) fn keeps_channels(&self) -> bool {
-        let policy = |fleet: &Fleet| fleet.settings.stale.get(MESSAGE_GATEWAY).copied().unwrap_or_default();
         !self.high_water.went_back()
-            && (!self.has_lapsed() || self.fleet().is_some_and(|fleet| policy(fleet) == StalePolicy::Serve))
+            && (!self.has_lapsed() || self.fleet().is_some_and(|fleet| fleet.policy(MESSAGE_GATEWAY) == StalePolicy::Serve))
     }
 
     /// Acts upon what others have changed.

@@ -32,6 +32,7 @@ pub mod network;
 mod nodes;
 mod operation;
 mod quarantine;
+mod reload;
 mod rewrap;
 mod roles;
 mod run_command;
@@ -78,7 +79,10 @@ use user_keys::UserKeys;
 pub use audit::{Audit, AuditReader, Entry as AuditEntry, LINE_BYTES_MAX, Rotation as AuditRotation};
 pub use detection::{Counted, Detection, DetectionSettings, FindingOutput, FindingSink, Recording};
 pub use epochs::EpochSettings;
-pub use examine::{HIGH_WATER_SETTING, HighWaterReport, compare_high_water, cut_offs_kept_since, open_all_sealed};
+pub use examine::{
+    HIGH_WATER_SETTING, HighWaterReport, compare_high_water, cut_offs_kept_since, forget_restore, note_restore,
+    open_all_sealed,
+};
 pub use fleet::{FleetSettings, STALE_AFTER, StalePolicy};
 pub use gateway::{BODY_TIMEOUT, RequestOrigin};
 pub use guardduty::EventSource;
@@ -94,6 +98,7 @@ pub use key_file::{
 pub use machines::{Machines, Observer};
 pub use metrics::{Metrics, encode as encode_metrics};
 pub use operation::{Effect, NamedByPath, Operation, Protocol, Route, Service, SocketPath};
+pub use reload::{Changeable, ReadAgain};
 pub use rewrap::{Rewrapped, rewrap};
 pub use secrets::{KeySource, OperatorKey};
 pub use services::{ARCHITECTURE, ROOT_DEVICE, SERVICES};

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use arc_swap::ArcSwap;
 use inborn_credential::Caller;
 use inborn_identity::{AccessKeyId, CallerKind, InstanceId, UnixTime};
 
@@ -89,7 +90,7 @@ const KEYS_MAX: usize = 65_536;
 /// Buckets, one for each key.
 #[derive(Debug)]
 pub(crate) struct Throttle<K> {
-    rate: Rate,
+    rate: ArcSwap<Rate>,
     buckets: Mutex<Buckets<K>>,
 }
 
@@ -109,13 +110,19 @@ struct Bucket {
 
 impl<K: Eq + Hash> Throttle<K> {
     pub(crate) fn new(rate: Rate) -> Self {
-        Self { rate, buckets: Mutex::new(Buckets { of: HashMap::new(), swept: None }) }
+        Self { rate: ArcSwap::from_pointee(rate), buckets: Mutex::new(Buckets { of: HashMap::new(), swept: None }) }
+    }
+
+    /// From now on this is the rate. What a key has left of its burst it keeps, as far as the new one goes.
+    pub(crate) fn change(&self, rate: Rate) {
+        self.rate.store(Arc::new(rate));
     }
 
     /// Whether `key` may make a call now. Filling up goes by whole seconds, which is the resolution of time here; a clock
     /// that goes back fills nothing.
     pub(crate) fn admits(&self, key: K, now: UnixTime) -> bool {
-        let Rate { per_second, burst } = self.rate;
+        let rate = **self.rate.load();
+        let Rate { per_second, burst } = rate;
         if per_second == 0 {
             return true;
         }
@@ -123,7 +130,7 @@ impl<K: Eq + Hash> Throttle<K> {
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         if buckets.of.len() >= KEYS_MAX && !buckets.of.contains_key(&key) {
             if buckets.swept != Some(now) {
-                buckets.of.retain(|_, bucket| bucket.level(self.rate, now) < burst);
+                buckets.of.retain(|_, bucket| bucket.level(rate, now) < burst);
                 buckets.swept = Some(now);
             }
             if buckets.of.len() >= KEYS_MAX {
@@ -131,7 +138,7 @@ impl<K: Eq + Hash> Throttle<K> {
             }
         }
         let bucket = buckets.of.entry(key).or_insert(Bucket { left: burst, filled: now });
-        bucket.left = bucket.level(self.rate, now);
+        bucket.left = bucket.level(rate, now);
         bucket.filled = bucket.filled.max(now);
         match bucket.left.checked_sub(1) {
             Some(left) => {
@@ -160,6 +167,19 @@ mod tests {
 
     fn admitted(throttle: &Throttle<u32>, key: u32, now: UnixTime, calls: u32) -> u32 {
         (0..calls).map(|_| u32::from(throttle.admits(key, now))).sum()
+    }
+
+    #[test]
+    fn a_rate_that_is_changed_counts_from_then_on() {
+        let throttle = Throttle::new(Rate { per_second: 10, burst: 20 });
+        assert_eq!(admitted(&throttle, 1, NOW, 5), 5);
+        throttle.change(Rate { per_second: 1, burst: 3 });
+        assert_eq!(admitted(&throttle, 1, NOW, 20), 3, "no more than a burst of now");
+        assert_eq!(admitted(&throttle, 1, NOW.plus(1), 20), 1);
+        throttle.change(Rate { per_second: 0, burst: 0 });
+        assert_eq!(admitted(&throttle, 1, NOW.plus(1), 1000), 1000, "no limit any more");
+        throttle.change(Rate { per_second: 10, burst: 20 });
+        assert_eq!(admitted(&throttle, 1, NOW.plus(2), 30), 10);
     }
 
     #[test]

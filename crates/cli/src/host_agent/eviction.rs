@@ -41,6 +41,7 @@ pub(super) fn end(identity: &mut HostIdentity, data: &Path) -> anyhow::Result<Ex
 mod tests {
     use super::super::identity::tests::joined;
     use super::*;
+    use crate::beside;
 
     const GIVEN: [&str; 4] = ["host.key", "cache.sealed", "cache.key", "attachments.json"];
 
@@ -79,10 +80,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let data = directory.path();
         let mut identity = given(data);
-        // What a file is written to before it takes its name.
-        let beside = data.join(format!("host.json.new-{}", std::process::id()));
-        std::fs::create_dir(&beside).unwrap();
+        beside::tests::IS_DISK_FULL.set(true);
         assert_eq!(end(&mut identity, data).unwrap(), ExitCode::from(EXIT_EVICTED));
+        beside::tests::IS_DISK_FULL.set(false);
         assert!(left(data).is_empty());
         let error = HostIdentity::read(data).err().unwrap().to_string();
         assert!(error.contains("is lost") && error.contains("join anew"), "{error}");

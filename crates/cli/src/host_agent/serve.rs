@@ -31,7 +31,7 @@ use crate::clock::SystemClock;
 use crate::directory::{self, DataDirectory};
 use crate::notify::Supervisor;
 use crate::serving::{NETWORK_RECORD, STOP_TIMEOUT};
-use crate::signals::StopSignals;
+use crate::signals::{StopSignals, Wanted};
 use crate::up;
 
 #[derive(Debug, Args)]
@@ -78,10 +78,17 @@ struct Serving {
     operations: Arc<Operations>,
 }
 
+/// Waits until it is asked to stop. There is nothing to read again: its certificate and what it serves come from the region.
+async fn stopped_by(stop: &mut StopSignals) {
+    while stop.next_wish().await == Wanted::Reload {
+        tracing::info!("a host has no settings to read again: it goes on as before");
+    }
+}
+
 pub(crate) async fn serve(arguments: &Serve) -> anyhow::Result<ExitCode> {
     up::start_log(arguments.log_format);
     inborn_listener::raise_file_descriptor_limit();
-    let mut stop = StopSignals::catch()?;
+    let mut stop = StopSignals::catch_with_reload()?;
     let supervisor = Arc::new(Supervisor::of_environment());
     let data = match arguments::named(arguments.data.as_ref()) {
         Some(path) => path.to_owned(),
@@ -124,7 +131,7 @@ pub(crate) async fn serve(arguments: &Serve) -> anyhow::Result<ExitCode> {
     tokio::pin!(talking);
     let ended = tokio::select! {
         ended = &mut talking => ended,
-        () = stop.next() => {
+        () = stopped_by(&mut stop) => {
             tracing::info!("stopping");
             Ended::Stopped
         }

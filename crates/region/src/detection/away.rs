@@ -36,7 +36,7 @@ impl RegionServer {
             source: origin.peer.address.ip(),
             may_be_sent_on,
         };
-        running.away.place(&used, |address| self.running_machine_at(claims, address))
+        running.away.load().place(&used, |address| self.running_machine_at(claims, address))
     }
 
     /// A machine of the same account that runs at an address: the one whose credentials they are, if it is one of several.
@@ -48,7 +48,7 @@ impl RegionServer {
 
     /// Whether a call from there is refused.
     pub(crate) fn refuses_away(&self, place: Place) -> bool {
-        let refuses = self.detection.running.get().is_some_and(|running| running.away.policy == Policy::Enforce);
+        let refuses = self.detection.running.get().is_some_and(|running| running.away.load().policy == Policy::Enforce);
         let is_refused = refuses && place.is_away();
         if is_refused {
             self.detection.metrics.away_refused.inc();

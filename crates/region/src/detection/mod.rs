@@ -33,6 +33,7 @@ use inborn_identity::{Clock, Partition, UnixTime};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use tokio::sync::watch;
 
 use crate::RegionServer;
 use crate::telemetry::Listening;
@@ -143,7 +144,9 @@ struct Running {
     shared: Arc<Shared>,
     /// Findings of calls.
     called: Arc<Pending>,
-    away: AwaySettings,
+    away: ArcSwap<AwaySettings>,
+    /// Tells whoever reads the rules that others are chosen.
+    chosen: watch::Sender<Option<rules::Reader>>,
 }
 
 /// The region's detection. It does nothing until it is started.
@@ -202,7 +205,9 @@ impl RegionServer {
         let (judged, judged_wait) = Pending::new(PENDING_MAX);
         let (called, called_wait) = Pending::new(AWAY_PENDING_MAX);
         let (judged, called) = (Arc::new(judged), Arc::new(called));
-        let running = Running { shared: Arc::clone(&shared), called: Arc::clone(&called), away };
+        let (chosen, choice) = watch::channel(None);
+        let away = ArcSwap::from_pointee(away);
+        let running = Running { shared: Arc::clone(&shared), called: Arc::clone(&called), away, chosen };
         if self.detection.running.set(running).is_err() {
             return;
         }
@@ -211,7 +216,7 @@ impl RegionServer {
         tokio::spawn(record::run(region.clone(), Arc::downgrade(&judged), judged_wait, reading));
         tokio::spawn(record::run(region.clone(), Arc::downgrade(&called), called_wait, None));
         tokio::spawn(judge::run(listening, region.clone(), shared, judged));
-        tokio::spawn(rules::watch(reader, region));
+        tokio::spawn(rules::watch(reader, choice, region));
     }
 
     /// Goes on where an earlier process stopped judging what is in the lake, if there is one.
@@ -236,6 +241,14 @@ impl RegionServer {
         let reading = Reading::new(&bookmark);
         tokio::spawn(unjudged::keep(bookmark, told, Arc::downgrade(judged)));
         Some(reading)
+    }
+
+    /// From now on this is what an operator says about detection, where it is running: rules are read again, within a moment.
+    pub(crate) fn detect_by(&self, settings: DetectionSettings) {
+        let Some(running) = self.detection.running.get() else { return };
+        let DetectionSettings { own_rules, directory, disabled, away } = settings;
+        running.away.store(Arc::new(away));
+        let _ = running.chosen.send(Some(rules::Reader::new(own_rules, directory, disabled)));
     }
 }
 

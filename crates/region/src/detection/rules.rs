@@ -9,6 +9,8 @@ use std::time::{Duration, SystemTime};
 use inborn_detect::sigma::{FILE_BYTES_MAX, SigmaRules};
 use inborn_detect::{RuleFile, Rules as _, own_rules};
 
+use tokio::sync::watch;
+
 use super::DetectionMetrics;
 use crate::RegionServer;
 
@@ -27,6 +29,7 @@ const SAID_MAX: usize = 100;
 type Print = Vec<(PathBuf, u64, Option<SystemTime>)>;
 
 /// Reads the rules that an operator has chosen.
+#[derive(Clone)]
 pub(super) struct Reader {
     own_rules: bool,
     directory: Option<PathBuf>,
@@ -82,17 +85,21 @@ impl Reader {
     }
 }
 
-/// Reads the rules again whenever their files have changed, until the region is gone.
-pub(super) async fn watch(mut reader: Reader, region: Weak<RegionServer>) {
-    if reader.directory.is_none() {
-        return;
-    }
+/// Reads the rules again whenever their files have changed, or others are chosen, until the region is gone.
+pub(super) async fn watch(mut reader: Reader, mut chosen: watch::Receiver<Option<Reader>>, region: Weak<RegionServer>) {
     loop {
-        tokio::time::sleep(LOOK).await;
+        let is_other = match tokio::time::timeout(LOOK, chosen.changed()).await {
+            Ok(Ok(())) => chosen.borrow_and_update().clone(),
+            // Nobody chooses any more: the region is gone.
+            Ok(Err(_)) => return,
+            Err(_) => None,
+        };
+        let is_chosen = is_other.is_some();
+        reader = is_other.unwrap_or(reader);
         let Some(region) = region.upgrade() else { return };
         let metrics = Arc::clone(&region.detection.metrics);
         let looked = tokio::task::spawn_blocking(move || {
-            let rules = reader.has_changed().then(|| reader.read(&metrics));
+            let rules = (is_chosen || reader.has_changed()).then(|| reader.read(&metrics));
             (reader, rules)
         });
         let Ok((back, rules)) = looked.await else { return };

@@ -87,6 +87,12 @@ impl Bounds {
         }
     }
 
+    /// From now on these are the rates.
+    pub(crate) fn change(&self, rates: Rates) {
+        self.sources.change(rates.source);
+        self.principals.change(rates.principal);
+    }
+
     /// Waits until there is memory for a body; it is free again when the permit is dropped, after the answer.
     async fn room_for(&self, bytes: usize) -> Result<Option<SemaphorePermit<'_>>, BodyError> {
         if bytes <= SMALL_BODY_BYTES_MAX {

@@ -366,21 +366,40 @@ impl GuardDuty {
 
     /// Says where the files of sets are, and reads those of sets that are active. Only the first call counts.
     pub(crate) fn read_lists_from(&self, directory: PathBuf) {
-        if self.lists.set(directory).is_err() {
-            return;
+        if self.lists.set(directory).is_ok() {
+            self.read_lists();
         }
+    }
+
+    /// Reads the files of active sets again, while nobody changes a set; gives how many were read, and how many cannot be, of which the
+    /// entries stay that were read before.
+    pub(crate) async fn read_lists_again(&self) -> (usize, usize) {
+        let _turn = self.turn.lock().await;
+        self.read_lists()
+    }
+
+    fn read_lists(&self) -> (usize, usize) {
+        let (mut count, mut failed) = (0, 0);
         let mut all = BTreeMap::clone(&self.watched.load());
         for watched in all.values_mut() {
             let mut now = Watched::clone(watched);
             for (id, read) in now.ip_sets.iter_mut().chain(&mut now.threat_sets) {
-                read.entries = self.entries(&read.set).unwrap_or_else(|error| {
-                    tracing::warn!(set = %id, name = %read.set.name, %error, "a list cannot be read, and has no effect");
-                    None
-                });
+                match self.entries(&read.set) {
+                    Ok(entries) => {
+                        count += usize::from(entries.is_some());
+                        read.entries = entries;
+                    }
+                    Err(error) => {
+                        failed += 1;
+                        let effect = if read.entries.is_some() { "is as it was" } else { "has no effect" };
+                        tracing::warn!(set = %id, name = %read.set.name, %error, "a list cannot be read, and {effect}");
+                    }
+                }
             }
             *watched = Arc::new(now);
         }
         self.watched.store(Arc::new(all));
+        (count, failed)
     }
 
     /// Whom operators ask for events.

@@ -336,7 +336,11 @@ async fn lists_are_read_when_a_set_is_active_and_at_the_start() {
     assert_eq!(has(&again), None);
     again.read_lists_from(directory.path().to_owned());
     assert_eq!(has(&again), Some(true));
+    // When somebody says so, they are read again; one that cannot be read then stays as it was.
+    std::fs::write(directory.path().join("bad.txt"), "192.0.2.1\n").unwrap();
+    assert_eq!((again.read_lists_again().await, has(&again)), ((1, 0), Some(false)));
     std::fs::remove_file(directory.path().join("bad.txt")).unwrap();
+    assert_eq!((again.read_lists_again().await, has(&again)), ((0, 1), Some(false)));
     let without = on(store).await;
     without.read_lists_from(directory.path().to_owned());
     assert_eq!(has(&without), None, "a list that is gone has no effect, and stops nothing");
