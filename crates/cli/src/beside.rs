@@ -155,7 +155,8 @@ fn suffix_of(name: &OsStr) -> Option<(&[u8], &[u8])> {
     let (before, rest) = name.split_at_checked(at)?;
     let digits = rest.get(MARK.len()..)?;
     let is_digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-    (!before.is_empty() && (1..=DIGITS).contains(&digits.len()) && digits.iter().all(is_digit)).then_some((before, digits))
+    (!before.is_empty() && (1..=DIGITS).contains(&digits.len()) && digits.iter().all(is_digit))
+        .then_some((before, digits))
 }
 
 fn directory_of(place: &Path) -> &Path {

@@ -69,7 +69,9 @@ impl Attachments {
         let Some(Attachment { kind, trouble, .. }) = self.get(id) else {
             let why = match self.0 {
                 Some(_) => "none: nobody can ask in its name",
-                None => "not known here: this is a region server; the machine's host knows (`inborn host status` there)",
+                None => {
+                    "not known here: this is a region server; the machine's host knows (`inborn host status` there)"
+                }
             };
             return (None, why.to_owned());
         };

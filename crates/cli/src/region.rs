@@ -47,7 +47,8 @@ pub(crate) async fn region(arguments: &ServeRegion) -> anyhow::Result<()> {
     if let Some(pulse) = supervisor.pulse {
         tokio::spawn(up::beat(Arc::clone(&supervisor), pulse, Arc::clone(&serving.region)));
     }
-    reload::until_stopped(&mut stop, &serving.region, &supervisor, &settings, || Settings::gather_region(arguments)).await;
+    reload::until_stopped(&mut stop, &serving.region, &supervisor, &settings, || Settings::gather_region(arguments))
+        .await;
     tracing::info!("stopping");
     supervisor.stopping();
     serving.operations.drain();

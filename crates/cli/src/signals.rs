@@ -33,7 +33,8 @@ impl StopSignals {
     /// Also the one that says to read settings again. Not where a person has a terminal: to close it is to end what runs there.
     pub(crate) fn catch_with_reload() -> anyhow::Result<Self> {
         let is_at_a_terminal = std::io::stdin().is_terminal();
-        let hangup = (!is_at_a_terminal).then(|| signal(SignalKind::hangup())).transpose().context("cannot catch SIGHUP")?;
+        let hangup =
+            (!is_at_a_terminal).then(|| signal(SignalKind::hangup())).transpose().context("cannot catch SIGHUP")?;
         Ok(Self { hangup, ..Self::catch()? })
     }
 

@@ -314,7 +314,8 @@ impl RegionServer {
     /// unless the policy of the message gateway is to serve.
     pub(crate) fn keeps_channels(&self) -> bool {
         !self.high_water.went_back()
-            && (!self.has_lapsed() || self.fleet().is_some_and(|fleet| fleet.policy(MESSAGE_GATEWAY) == StalePolicy::Serve))
+            && (!self.has_lapsed()
+                || self.fleet().is_some_and(|fleet| fleet.policy(MESSAGE_GATEWAY) == StalePolicy::Serve))
     }
 
     /// Acts upon what others have changed.

@@ -461,9 +461,13 @@ mod tests {
             assert_eq!(name, expected);
             stored.push(named(&name.to_uppercase(), account));
         }
-        for (name, expected) in
-            [("operator", true), ("operator-2", true), ("operator-x", false), ("operator-", false), ("operators", false)]
-        {
+        for (name, expected) in [
+            ("operator", true),
+            ("operator-2", true),
+            ("operator-x", false),
+            ("operator-", false),
+            ("operators", false),
+        ] {
             assert_eq!(is_of_a_start(name), expected, "{name}");
         }
     }

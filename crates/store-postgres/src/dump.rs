@@ -131,8 +131,10 @@ impl PostgresLoading {
     async fn finish(self) -> Result<(), StoreError> {
         // Whoever has it open from before is told by another number that it is not what it was.
         let filled = RandomState::new().build_hasher().finish() >> 1;
-        let sql =
-            format!("UPDATE schema_version SET usable_from = {}, filled = {filled} WHERE one = 1", schema::usable_from());
+        let sql = format!(
+            "UPDATE schema_version SET usable_from = {}, filled = {filled} WHERE one = 1",
+            schema::usable_from()
+        );
         run(&self.client, &sql).await?;
         self.client.batch_execute("COMMIT").await.map_err(|error| told(fault::from_commit(&error)))
     }
@@ -197,7 +199,8 @@ async fn page(client: &ClientWrapper, table: &'static Table, after: Option<Row>)
     let (mut rows, mut page) = (core::pin::pin!(rows), table.new_page());
     while let Some(row) = rows.try_next().await.map_err(of_statement)? {
         let row = value::Row(row);
-        let cells = table.columns.iter().map(|column| row.cell(column)).collect::<Result<Row, Fault>>().map_err(told)?;
+        let cells =
+            table.columns.iter().map(|column| row.cell(column)).collect::<Result<Row, Fault>>().map_err(told)?;
         if !page.push(cells) {
             break;
         }

@@ -202,8 +202,7 @@ async fn nothing_that_was_answered_is_lost_with_the_primary() {
         let beat = Beat { name: "one".into(), at: LAUNCHED_AT.plus(number), verifies: 0 };
         stores[0].beat(beat).await.unwrap();
     }
-    let end_connections =
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    let end_connections = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
     standby.sql(&standby.url(&name), end_connections);
     for outcome in [
         stores[0].launch(launch(vec![bare(97)])).await.map(drop),

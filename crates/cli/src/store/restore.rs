@@ -81,11 +81,7 @@ fn is_of_a_server(url: &StoreUrl, arguments: &Restore, data: &Path) -> bool {
 }
 
 /// What a server will say to the store at its start.
-fn tell_high_water(
-    out: &mut impl Write,
-    report: &HighWaterReport,
-    noted: Option<&Path>,
-) -> std::io::Result<()> {
+fn tell_high_water(out: &mut impl Write, report: &HighWaterReport, noted: Option<&Path>) -> std::io::Result<()> {
     let said = match (&report.older, report.seen) {
         (Some(older), _) => format!(
             "It is older than what a server has seen here ({older}), so that none starts on it: start once with \

@@ -222,7 +222,10 @@ mod tests {
     fn room_is_that_of_the_values_and_what_they_say() {
         let each = size_of::<Cell>();
         assert_eq!(room(&[]), 0);
-        assert_eq!(room(&[Cell::Null, Cell::Number(1), Cell::Text("abc".into()), Cell::Bytes(vec![0; 7])]), 4 * each + 10);
+        assert_eq!(
+            room(&[Cell::Null, Cell::Number(1), Cell::Text("abc".into()), Cell::Bytes(vec![0; 7])]),
+            4 * each + 10
+        );
     }
 
     #[test]

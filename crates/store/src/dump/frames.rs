@@ -505,7 +505,10 @@ mod tests {
         let row = |cells: usize| {
             let mut file = began();
             let mut table = Vec::new();
-            encode_row(&[Cell::Text("c".into()), Cell::Number(1), Cell::Text("id".into()), Cell::Number(3)], &mut table);
+            encode_row(
+                &[Cell::Text("c".into()), Cell::Number(1), Cell::Text("id".into()), Cell::Number(3)],
+                &mut table,
+            );
             file.extend(raw(TABLE, &table));
             let mut bytes = Vec::new();
             encode_row(&vec![Cell::Text("x".into()); cells], &mut bytes);
