@@ -4,6 +4,10 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice, reason = "tests")]
 
 mod common;
+#[path = "isolation/controls.rs"]
+mod controls;
+#[path = "isolation/mixed.rs"]
+mod mixed;
 #[path = "isolation/rows.rs"]
 mod rows;
 
@@ -34,6 +38,9 @@ struct Scene {
     stranger: Signer,
     machine: Signer,
     role: Signer,
+    /// The machine of the first account, and what its agent was given.
+    first_machine: Signer,
+    first_session: Signer,
     own: InstanceId,
     agent: Agent,
     reset_role: bool,
@@ -84,6 +91,10 @@ async fn launched(running: &Running, by: &Signer) -> InstanceId {
 async fn scene() -> Scene {
     let running = start().await;
     running.region.complete_signers().await.unwrap();
+    let lists = running.directory.path().join("lists");
+    std::fs::create_dir(&lists).unwrap();
+    std::fs::write(lists.join("first.txt"), "192.0.2.1\n").unwrap();
+    running.region.read_lists_from(lists);
     let owner = running.operator();
     let (id, session_of_agent) = running.node().await;
     let control = running.control_channel(&session_of_agent, id).await;
@@ -121,6 +132,12 @@ async fn scene() -> Scene {
     let quiet = value!({"name": "quiet", "findingCriteria": {"criterion": {"severity": {"gte": 4}}}});
     done(&running, &owner, &guardduty(&format!("/detector/{detector}/filter"), &quiet)).await;
 
+    let set = value!({"name": "set", "format": "TXT", "location": "file:first.txt", "activate": true});
+    let ip_set = done(&running, &owner, &guardduty(&format!("/detector/{detector}/ipset"), &set)).await;
+    let ip_set = member(&ip_set, "/ipSetId");
+    let threat_set = done(&running, &owner, &guardduty(&format!("/detector/{detector}/threatintelset"), &set)).await;
+    let threat_set = member(&threat_set, "/threatIntelSetId");
+
     let other = stranger(&running, OTHER).await;
     let own = launched(&running, &other).await;
     let agent = Agent::new();
@@ -143,6 +160,8 @@ async fn scene() -> Scene {
         &finding,
         &pair,
         &endpoint,
+        &ip_set,
+        &threat_set,
     ];
     let marks = marks.map(str::to_owned).to_vec();
     let names = vec![
@@ -158,6 +177,8 @@ async fn scene() -> Scene {
         ("{session}", started),
         ("{detector}", detector),
         ("{finding}", finding),
+        ("{ipset}", ip_set),
+        ("{threats}", threat_set),
         ("{endpoint}", endpoint),
         ("{address}", address),
         ("{key}", KEY.to_owned()),
@@ -168,9 +189,21 @@ async fn scene() -> Scene {
     ];
     let machine = running.machine(own);
     let role = machine.clone();
-    let stranger = other;
-    let mut scene =
-        Scene { running, names, marks, stranger, machine, role, own, agent, reset_role: false, _control: control };
+    let first_machine = running.machine(id);
+    let mut scene = Scene {
+        running,
+        names,
+        marks,
+        stranger: other,
+        machine,
+        role,
+        first_machine,
+        first_session: session_of_agent,
+        own,
+        agent,
+        reset_role: false,
+        _control: control,
+    };
     scene.grant().await;
     scene
 }
@@ -206,7 +239,8 @@ impl Scene {
                 let (detector, session) = (self.named("{detector}"), self.named("{session}"));
                 let arn = format!("arn%3Aaws%3Aguardduty%3Aeu-central-1%3A123456789012%3Adetector%2F{detector}");
                 let target = route.path.replace("{detectorId}", &detector).replace("{filterName}", "quiet");
-                let target = target.replace("{ipSetId}", &detector).replace("{threatIntelSetId}", &detector);
+                let target = target.replace("{ipSetId}", &self.named("{ipset}"));
+                let target = target.replace("{threatIntelSetId}", &self.named("{threats}"));
                 let target = target.replace("{SessionId}", &session).replace("{resourceArn}", &arn);
                 let target = target.replace("{ControlChannelId}", &self.named("{id}"));
                 let is_channel = service.name == "ssmmessages" && route.method == "GET";
@@ -382,6 +416,8 @@ async fn nothing_of_one_account_is_another_s() {
     for (before, after) in before.iter().zip(&after) {
         assert_eq!(before, after, "the second account has changed something of the first");
     }
+    let failed = controls::failed(&scene).await;
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
 
 #[tokio::test]

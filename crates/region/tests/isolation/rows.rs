@@ -159,7 +159,7 @@ pub(super) const ROWS: &[Row] = &[
     (
         "guardduty",
         "CreateIPSet",
-        r#"{"name":"n","format":"TXT","location":"first.txt","activate":true}"#,
+        r#"{"name":"n","format":"TXT","location":"file:first.txt","activate":true}"#,
         NOT_OWNED,
         None,
     ),
@@ -167,7 +167,7 @@ pub(super) const ROWS: &[Row] = &[
     (
         "guardduty",
         "CreateThreatIntelSet",
-        r#"{"name":"n","format":"TXT","location":"first.txt","activate":true}"#,
+        r#"{"name":"n","format":"TXT","location":"file:first.txt","activate":true}"#,
         NOT_OWNED,
         None,
     ),
@@ -246,7 +246,7 @@ pub(super) const ROWS: &[Row] = &[
     (
         "ssm",
         "PutComplianceItems",
-        r#"{"ResourceId":"{id}","ResourceType":"ManagedInstance","ComplianceType":"Custom:A","ExecutionSummary":{"ExecutionTime":1800000000},"Items":[]}"#,
+        r#"{"ResourceId":"{id}","ResourceType":"ManagedInstance","ComplianceType":"Custom:Ab","ExecutionSummary":{"ExecutionTime":1800000000},"Items":[]}"#,
         Some(Refused("InvalidResourceId")),
         AGENT_DENIED,
     ),
