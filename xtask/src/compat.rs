@@ -10,7 +10,7 @@ use std::path::Path;
 pub(crate) fn run(root: &Path, release: bool, extra: &[String]) -> Result<Tally> {
     let python = python::environment(root)?;
     // With what is off by default, since it is tested as well.
-    let mut build = Step::cargo(root).args(["build", "--locked", "--package", "inborn", "--features", "s3"]);
+    let mut build = Step::cargo(root).args(["build", "--locked", "--package", "inborn", "--features", "s3,otel"]);
     if release {
         build = build.arg("--release");
     }

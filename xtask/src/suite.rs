@@ -58,7 +58,7 @@ fn cargo_test(root: &Path) -> Step {
 }
 
 /// What every run of cargo's tests has in common: with anything else it would build all of it again.
-const CARGO_TEST: [&str; 5] = ["test", "--workspace", "--features", "inborn/s3", "--locked"];
+const CARGO_TEST: [&str; 5] = ["test", "--workspace", "--features", "inborn/s3,inborn/otel", "--locked"];
 
 /// The simulation of a fleet beside other tests. Its clock is not theirs, so that it may be slow.
 struct Simulation(Background);

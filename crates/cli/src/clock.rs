@@ -16,6 +16,14 @@ impl Clock for SystemClock {
     }
 }
 
+/// The present moment in nanoseconds since 1970: for traces.
+#[cfg(feature = "otel")]
+#[allow(clippy::disallowed_methods, reason = "as above")]
+pub(crate) fn now_ns() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).ok();
+    since.and_then(|since| u64::try_from(since.as_nanos()).ok()).unwrap_or(0)
+}
+
 /// The present moment in milliseconds since 1970: for what happened, not for who may do what.
 #[allow(clippy::disallowed_methods, reason = "as above")]
 pub(crate) fn now_ms() -> i64 {

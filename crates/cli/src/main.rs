@@ -43,6 +43,7 @@ mod ssh;
 mod store;
 mod store_url;
 mod telemetry_store;
+mod traces;
 mod up;
 
 use std::io::Write;

@@ -22,6 +22,7 @@ use crate::reload;
 use crate::serving::{self, Listeners, STOP_TIMEOUT};
 use crate::settings::Settings;
 use crate::signals::StopSignals;
+use crate::traces::Traces;
 use crate::up;
 
 /// What is being served.
@@ -35,7 +36,8 @@ struct Serving {
 }
 
 pub(crate) async fn region(arguments: &ServeRegion) -> anyhow::Result<()> {
-    up::start_log(arguments.up.log_format);
+    let (traces, layer) = Traces::start(arguments.up.otlp_traces_endpoint.as_deref())?;
+    up::start_log(arguments.up.log_format, layer);
     inborn_listener::raise_file_descriptor_limit();
     let settings = Settings::gather_region(arguments)?;
     let mut stop = StopSignals::catch_with_reload()?;
@@ -55,6 +57,7 @@ pub(crate) async fn region(arguments: &ServeRegion) -> anyhow::Result<()> {
     // Whoever balances calls has this time to notice. A second signal is somebody who does not want to wait.
     let _ = tokio::time::timeout(settings.drain, stop.next()).await;
     serving.stop(limits).await;
+    traces.stop().await;
     Ok(())
 }
 

@@ -16,9 +16,11 @@ use crate::reload;
 use crate::serving::Serving;
 use crate::settings::Settings;
 use crate::signals::StopSignals;
+use crate::traces::{BoxedLayer, Traces};
 
 pub(crate) async fn up(arguments: &Up) -> anyhow::Result<()> {
-    start_log(arguments.log_format);
+    let (traces, layer) = Traces::start(arguments.otlp_traces_endpoint.as_deref())?;
+    start_log(arguments.log_format, layer);
     inborn_listener::raise_file_descriptor_limit();
     let settings = Settings::gather(arguments)?;
     // Caught before anything is made that a stop has to undo.
@@ -37,6 +39,7 @@ pub(crate) async fn up(arguments: &Up) -> anyhow::Result<()> {
     // Whoever balances calls has this time to notice. A second signal is somebody who does not want to wait.
     let _ = tokio::time::timeout(settings.drain, stop.next()).await;
     serving.stop().await;
+    traces.stop().await;
     Ok(())
 }
 
@@ -49,18 +52,19 @@ pub(crate) async fn beat(supervisor: Arc<Supervisor>, pulse: Duration, region: A
     }
 }
 
-/// Log lines go to standard error; `RUST_LOG` takes `LEVEL` or `TARGET=LEVEL,…`.
-pub(crate) fn start_log(format: LogFormat) {
+/// Log lines go to standard error; `RUST_LOG` takes `LEVEL` or `TARGET=LEVEL,…`. It says nothing of what `traces` is told.
+pub(crate) fn start_log(format: LogFormat, traces: Option<BoxedLayer>) {
     let default = || Targets::new().with_default(LevelFilter::INFO).with_target("rustls", LevelFilter::WARN);
     let targets = std::env::var("RUST_LOG").ok().and_then(|text| text.parse::<Targets>().ok()).unwrap_or_else(default);
     let is_colourful =
         std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(is_colourful);
-    let registry = tracing_subscriber::registry().with(targets);
-    let _ = match format {
-        LogFormat::Text => registry.with(layer.with_target(false)).try_init(),
-        LogFormat::Json => registry.with(layer.json()).try_init(),
+    let log: BoxedLayer = match format {
+        LogFormat::Text => layer.with_target(false).with_filter(targets).boxed(),
+        LogFormat::Json => layer.json().with_filter(targets).boxed(),
     };
+    let layers: Vec<_> = traces.into_iter().chain([log]).collect();
+    let _ = tracing_subscriber::registry().with(layers).try_init();
 }
 
 /// What a person wants to know at first sight.

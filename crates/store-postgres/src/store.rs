@@ -14,6 +14,7 @@ use inborn_store::{
     SettingChange, Store, StoreError, Topic,
 };
 use tokio::sync::{RwLock, mpsc};
+use tracing::{Instrument as _, trace_span};
 
 use crate::address::Address;
 use crate::pool::{self, PostgresOptions};
@@ -122,11 +123,16 @@ impl PostgresStore {
         if self.only_reads && access != Access::Read {
             return refuse(StoreError::Unavailable("it was opened to read alone".to_owned()));
         }
-        Box::pin(async move {
+        let span = match access {
+            Access::Read => trace_span!(target: "inborn_trace", "store.read", db.system.name = "postgresql"),
+            _ => trace_span!(target: "inborn_trace", "store.write", db.system.name = "postgresql"),
+        };
+        let asking = async move {
             let _on_the_way = self.on_the_way.read().await;
             let task = Task { access, request: &request, work, told, filled: self.filled };
             transaction::transact(&self.pool, self.options.patience(), &task).await
-        })
+        };
+        Box::pin(asking.instrument(span))
     }
 }
 

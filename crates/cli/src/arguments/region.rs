@@ -111,6 +111,10 @@ pub(crate) struct Up {
     /// Write an audit line for each request with telemetry, not only for those that are refused
     #[arg(long, env = "INBORN_TELEMETRY_AUDIT")]
     pub(crate) telemetry_audit: bool,
+    /// Where traces of requests go: a collector of OpenTelemetry, http(s)://HOST:PORT/v1/traces; "" for nowhere [default: what
+    /// OTEL_EXPORTER_OTLP_TRACES_ENDPOINT or OTEL_EXPORTER_OTLP_ENDPOINT says]
+    #[arg(long, env = "INBORN_OTLP_TRACES_ENDPOINT", value_name = "URL")]
+    pub(crate) otlp_traces_endpoint: Option<String>,
     /// Write a JSON file with the endpoints once all is ready
     #[arg(long, env = "INBORN_READY_FILE", value_name = "PATH")]
     pub(crate) ready_file: Option<PathBuf>,

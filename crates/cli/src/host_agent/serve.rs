@@ -86,7 +86,7 @@ async fn stopped_by(stop: &mut StopSignals) {
 }
 
 pub(crate) async fn serve(arguments: &Serve) -> anyhow::Result<ExitCode> {
-    up::start_log(arguments.log_format);
+    up::start_log(arguments.log_format, None);
     inborn_listener::raise_file_descriptor_limit();
     let mut stop = StopSignals::catch_with_reload()?;
     let supervisor = Arc::new(Supervisor::of_environment());

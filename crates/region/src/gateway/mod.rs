@@ -6,6 +6,7 @@
 mod record;
 mod request;
 mod response;
+mod trace;
 mod websocket;
 
 use std::net::IpAddr;
@@ -28,6 +29,7 @@ use inborn_wire::error::{self, Dialect, Problem, RequestShape, dialect_for};
 use inborn_wire::json;
 use serde_json::Value;
 use tokio::sync::{Semaphore, SemaphorePermit};
+use tracing::{Instrument as _, Span};
 
 use crate::metrics::{CallLabels, StaleLabels};
 use crate::operation::{Call, Handler, Input, Reply};
@@ -154,6 +156,8 @@ struct Exchange<'a> {
     dialect: Dialect,
     /// Whether the body was left unread, so that the connection cannot go on.
     is_body_unread: bool,
+    /// What a trace tells of it.
+    span: Span,
 }
 
 /// What an action needs to know of its exchange, which it may outlive.
@@ -206,9 +210,11 @@ impl RegionServer {
         let signing_name = |service: &'static Service| self.signing_name(service);
         let Meant { service, service_name, endpoint_service } =
             Meant::of(&parts, &target, named_by_scope, named_by_host, &signing_name);
+        let request_id = new_uuid().to_string();
         let mut exchange = Exchange {
             received: self.now(),
-            request_id: new_uuid().to_string(),
+            span: trace::begin(&request_id),
+            request_id,
             service_name,
             service,
             route: service.and_then(|service| service.route(parts.method.as_str(), target.path)),
@@ -226,7 +232,8 @@ impl RegionServer {
         };
         exchange.dialect = exchange.find_dialect();
         let signed = Signed { request: &signed, presented: presented.as_ref() };
-        let outcome = self.call(&mut exchange, signed, body, endpoint_service).await;
+        let span = exchange.span.clone();
+        let outcome = self.call(&mut exchange, signed, body, endpoint_service).instrument(span).await;
         self.answer(&exchange, outcome).await
     }
 
@@ -493,7 +500,8 @@ impl RegionServer {
         }
         // Runs to its end even if the client goes away: what was begun in the store is finished in memory.
         let region = Arc::clone(self);
-        let running = tokio::spawn(async move {
+        let span = exchange.span.clone();
+        let running = async move {
             let outcome = region.run(operation, &caller, &input, &context).await;
             // Of a change that failed for no reason that is told, nobody knows whether it was made.
             let is_unexplained = matches!(outcome, Err(Problem::Internal | Problem::Service { status: 500, .. }));
@@ -501,8 +509,8 @@ impl RegionServer {
                 region.doubt();
             }
             outcome
-        });
-        running.await.unwrap_or_else(|error| {
+        };
+        tokio::spawn(running.instrument(span)).await.unwrap_or_else(|error| {
             tracing::error!(operation = operation.name, %error, "an action failed");
             Err(Problem::Internal)
         })
@@ -606,6 +614,7 @@ impl RegionServer {
             reason: refusal.as_ref().map_or("", |refusal| refusal.code),
         };
         self.metrics.calls.get_or_create(&labels).inc();
+        trace::end(&exchange.span, &labels, answer.status, exchange.caller.as_ref());
         tracing::debug!(
             request_id = %exchange.request_id, service = exchange.service_name, action = labels.action,
             status = answer.status, reason = labels.reason, "call"

@@ -33,6 +33,7 @@ use std::sync::Arc;
 use inborn_identity::{AccessKeyId, AccountId, HostId, InstanceId, RoleName, UnixTime};
 use rusqlite::Connection;
 use tokio::sync::mpsc;
+use tracing::{Instrument as _, trace_span};
 
 use crate::{
     Account, AgentReport, Beat, ChangeRequest, Changed, Command, CommandChange, CommandQuery, CommandRetention,
@@ -178,11 +179,12 @@ impl SqliteStore {
         T: Send + 'static,
         F: FnMut(&Connection) -> Result<T, StoreError> + Send + 'static,
     {
-        Box::pin(async move {
+        let asking = async move {
             let (job, answer) = writer::write_job(work);
             self.writer.send(job).await?;
             answer.await.map_err(|_| StoreError::Closed)?
-        })
+        };
+        Box::pin(asking.instrument(trace_span!(target: "inborn_trace", "store.write", db.system.name = "sqlite")))
     }
 
     /// A write that other nodes have to hear of.
@@ -205,14 +207,15 @@ impl SqliteStore {
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     {
-        Box::pin(async move {
+        let asking = async move {
             let (job, answer) = readers::read_job(work);
             match &self.readers {
                 Some(readers) => readers.send(job).await?,
                 None => self.writer.send(WriteJob::Read(job)).await?,
             }
             answer.await.map_err(|_| StoreError::Closed)?
-        })
+        };
+        Box::pin(asking.instrument(trace_span!(target: "inborn_trace", "store.read", db.system.name = "sqlite")))
     }
 }
 
