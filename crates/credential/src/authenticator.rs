@@ -82,7 +82,8 @@ pub struct Authenticator {
     partition: Partition,
     region: Region,
     verifier: ArcSwap<Verifier>,
-    operators: ArcSwap<Operators>,
+    /// Of all regions of a deployment: whoever is taken out is out everywhere at once.
+    operators: Arc<ArcSwap<Operators>>,
     cut_offs: RwLock<CutOffs>,
     /// How many were made.
     made: AtomicU64,
@@ -107,10 +108,31 @@ impl Authenticator {
             partition,
             region,
             verifier: ArcSwap::from_pointee(Verifier::new(partition, keyring)?),
-            operators: ArcSwap::from_pointee(Operators::default()),
+            operators: Arc::new(ArcSwap::from_pointee(Operators::default())),
             cut_offs: RwLock::new(CutOffs::new()),
             made: AtomicU64::new(0),
         })
+    }
+
+    /// An authenticator for another region of the same deployment: its epochs and cut-offs are its own, its operators are the
+    /// same ones, now and later, whichever of the two they are changed by.
+    ///
+    /// # Errors
+    /// A keyring of another partition.
+    pub fn beside(&self, region: Region, keyring: Arc<Keyring>) -> Result<Self, KeyringError> {
+        Ok(Self { operators: Arc::clone(&self.operators), ..Self::new(self.partition, region, keyring)? })
+    }
+
+    /// Whether this region has made a token, for this access key id. Whether it is still good is not asked.
+    #[must_use]
+    pub fn has_issued(&self, access_key_id: &str, token: &[u8]) -> bool {
+        let verifier = self.verifier.load();
+        if let Some(session) = verifier.sessions.get(token) {
+            return session.access_key_id.as_str() == access_key_id;
+        }
+        // The name is looked at as well: two regions may, by mistake, have been given the same epochs.
+        let opened = verifier.keyring.open(access_key_id, token);
+        opened.is_ok_and(|opened| opened.claims.region == self.region)
     }
 
     /// Replaces the epochs. Tokens of epochs that are gone are refused from now on.

@@ -1,4 +1,4 @@
-//! The accounts of a region and their operators.
+//! The accounts of a region and their operators; of a deployment of several regions, those of its home, which all regions share.
 //!
 //! The region's own account, the one that the store is bound to, is always there: its operators administer the region.
 //! Whether an account is open is asked at each call, of memory that follows the store.
@@ -138,7 +138,7 @@ pub(crate) struct NewOperator {
 
 impl RegionServer {
     /// The accounts.
-    pub(crate) const fn accounts(&self) -> &Accounts {
+    pub(crate) fn accounts(&self) -> &Accounts {
         &self.accounts
     }
 
@@ -155,14 +155,20 @@ impl RegionServer {
         accounts.into_iter().find(is_missing).map_or(Ok(()), |id| Err(AccountError::NoAccount(*id)))
     }
 
-    /// Memory follows the store, accounts and operators.
+    /// Memory follows the store, accounts and operators; that of the home, which has them for all regions.
     pub(crate) async fn hear_accounts(&self) -> Result<(), StoreError> {
+        if !self.is_home() {
+            return Ok(());
+        }
         self.accounts.hear().await?;
         self.hear_operators().await
     }
 
     /// Who signs with which key follows the store. What cannot be opened is left out: the others are let in all the same.
     pub(crate) async fn hear_operators(&self) -> Result<(), StoreError> {
+        if !self.is_home() {
+            return Ok(());
+        }
         let _turn = self.accounts.hearing.lock().await;
         let stored = self.store.operators().await?;
         let mut operators = Vec::with_capacity(stored.len());
@@ -182,6 +188,7 @@ impl RegionServer {
 
     /// Makes an account, with the role that every account has.
     pub(crate) async fn create_account(&self, account: Account) -> Result<(), AccountError> {
+        let home = self.home();
         let _turn = self.accounts.turn.lock().await;
         self.accounts.hear().await?;
         let known = self.accounts.all();
@@ -193,7 +200,7 @@ impl RegionServer {
         }
         let (id, now) = (account.id, account.created_at);
         self.roles.ensure_management(id, now).await?;
-        match self.store.put_account(account).await {
+        match home.store.put_account(account).await {
             Err(StoreError::Conflict(_)) => return Err(AccountError::Exists(id)),
             outcome => outcome?,
         }
@@ -210,16 +217,20 @@ impl RegionServer {
         if !self.accounts.is_open(id) {
             return Err(AccountError::NoAccount(id));
         }
-        let alive = self.alive_in(id);
-        if !alive.is_empty() {
-            return Err(AccountError::HasMachines(id, alive.len()));
+        let (home, regions) = (self.home(), self.regions());
+        let alive: usize = regions.iter().map(|region| region.alive_in(id).len()).sum();
+        if alive > 0 {
+            return Err(AccountError::HasMachines(id, alive));
         }
-        self.store.close_account(id, now).await.inspect_err(|_| self.doubt())?;
+        home.store.close_account(id, now).await.inspect_err(|_| home.doubt())?;
         self.accounts.ended.fetch_add(1, Ordering::SeqCst);
-        self.hear_accounts().await.inspect_err(|_| self.doubt())?;
-        // What was launched while it was closed.
-        self.end_closed_accounts().await?;
-        self.end_what_no_longer_stands();
+        home.hear_accounts().await.inspect_err(|_| home.doubt())?;
+        // From here on nobody of it is let in anywhere.
+        self.end_everywhere_what_no_longer_stands();
+        for region in &regions {
+            // What was launched while it was closed. Where that fails housekeeping does it.
+            region.end_closed_accounts().await?;
+        }
         let closed = self.accounts.all().into_iter().find(|account| account.id == id);
         closed.ok_or(AccountError::NoAccount(id))
     }
@@ -260,7 +271,8 @@ impl RegionServer {
         if !self.accounts.is_open(account) {
             return Err(AccountError::NoAccount(account));
         }
-        let stored = self.store.operators().await?;
+        let home = self.home();
+        let stored = home.store.operators().await?;
         let own = stored.iter().filter(|operator| operator.account == account);
         if own.clone().any(|operator| operator.name.eq_ignore_ascii_case(name)) {
             return Err(AccountError::NameTaken(name.to_owned()));
@@ -269,20 +281,20 @@ impl RegionServer {
             return Err(AccountError::TooManyOperators);
         }
         let (access_key_id, secret) = generate_long_lived(account).map_err(OpenError::from)?;
-        let blob = self.epochs.seal_operator(access_key_id, &secret)?;
+        let blob = home.epochs.seal_operator(access_key_id, &secret)?;
         let operator = secrets::operator_record(access_key_id, blob, name, account, now);
-        match self.store.put_operator(operator.clone()).await {
+        match home.store.put_operator(operator.clone()).await {
             // Another server has made one of this name at the same time.
             Err(StoreError::Conflict(Conflict::OperatorName(name))) => return Err(AccountError::NameTaken(name)),
             outcome => outcome?,
         }
-        self.hear_operators().await?;
+        home.hear_operators().await?;
         Ok(NewOperator { operator, secret })
     }
 
     /// The operators of an account, or all of them, as they are stored, by account and name.
     pub(crate) async fn operators_of(&self, account: Option<AccountId>) -> Result<Vec<Operator>, StoreError> {
-        let mut stored = self.store.operators().await?;
+        let mut stored = self.home().store.operators().await?;
         stored.retain(|operator| account.is_none_or(|account| operator.account == account));
         stored.sort_by(|a, b| (a.account, &a.name, a.created_at).cmp(&(b.account, &b.name, b.created_at)));
         Ok(stored)
@@ -307,15 +319,16 @@ impl RegionServer {
         if key == caller {
             return Err(AccountError::IsCaller);
         }
-        let was_there = self.store.change_operator(key, change).await;
+        let home = self.home();
+        let was_there = home.store.change_operator(key, change).await;
         if change != OperatorChange::Enable {
             self.accounts.ended.fetch_add(1, Ordering::SeqCst);
         }
         if was_there.is_err() {
             // It is not known whether it was done: what ends access is believed.
-            self.doubt();
+            home.doubt();
         }
-        self.hear_operators().await.inspect_err(|_| self.doubt())?;
+        home.hear_operators().await.inspect_err(|_| home.doubt())?;
         if was_there? { Ok(()) } else { Err(absent()) }
     }
 }

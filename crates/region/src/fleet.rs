@@ -369,7 +369,7 @@ impl RegionServer {
         for ids in instances.chunks(InstanceQuery::LIMIT_MAX as usize) {
             self.machines.hear(ids, self.now()).await?;
         }
-        if roles {
+        if roles && self.is_home() {
             self.roles.hear().await?;
         }
         if documents {
@@ -381,7 +381,9 @@ impl RegionServer {
         if quarantines {
             self.hear_quarantines().await?;
         }
-        if roles || host_management || sessions {
+        if self.is_home() && (accounts || roles) {
+            self.end_everywhere_what_no_longer_stands();
+        } else if roles || host_management || sessions {
             self.end_what_no_longer_stands();
         }
         for scope in ended {
@@ -421,12 +423,18 @@ impl RegionServer {
         self.hear_accounts().await?;
         self.hosts.refresh().await?;
         self.machines.read_again(self.now()).await?;
-        self.roles.hear().await?;
+        if self.is_home() {
+            self.roles.hear().await?;
+        }
         self.documents.hear().await?;
         self.host_management.hear().await?;
         self.agents.read_again(self.last_management_issue(self.now())).await?;
         self.hear_quarantines().await?;
-        self.end_what_no_longer_stands();
+        if self.is_home() {
+            self.end_everywhere_what_no_longer_stands();
+        } else {
+            self.end_what_no_longer_stands();
+        }
         // Whose credentials were cut off meanwhile is not known any more.
         self.credentials_ended(QuarantineScope::All);
         Ok(())

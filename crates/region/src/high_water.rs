@@ -304,7 +304,9 @@ impl RegionServer {
             return Ok(());
         }
         // Before the store is read: what ends from here on is the next mark's.
-        let ended = self.authenticator.cut_offs_made() + self.accounts.ended() + high_water.ends.load(Ordering::SeqCst);
+        // Accounts are in the home's store.
+        let of_accounts = if self.is_home() { self.accounts.ended() } else { 0 };
+        let ended = self.authenticator.cut_offs_made() + of_accounts + high_water.ends.load(Ordering::SeqCst);
         let (seen, found) = (high_water.seen(), found(&*self.store).await?);
         if let Some(older) = older(Some(&seen), found.as_ref()) {
             // A first mark that could not be written yet is none.

@@ -12,6 +12,7 @@ mod accounts;
 mod agents;
 mod audit;
 mod channels;
+mod deployment;
 mod detection;
 mod documents;
 mod epochs;
@@ -60,6 +61,7 @@ use inborn_store::{Change, PackedInstance, StateReason, Store, StoreError};
 use accounts::Accounts;
 use agents::Agents;
 use channels::Channels;
+use deployment::Deployment;
 use documents::Documents;
 use epochs::Epochs;
 use fleet::Fleet;
@@ -77,6 +79,7 @@ use tunnels::Tunnels;
 use user_keys::UserKeys;
 
 pub use audit::{Audit, AuditReader, Entry as AuditEntry, LINE_BYTES_MAX, Rotation as AuditRotation};
+pub use deployment::{DeploymentError, REGIONS_MAX};
 pub use detection::{Counted, Detection, DetectionSettings, FindingOutput, FindingSink, Recording};
 pub use epochs::EpochSettings;
 pub use examine::{
@@ -178,6 +181,9 @@ pub enum OpenError {
         /// Its account.
         account: String,
     },
+    /// It cannot be a region of this deployment.
+    #[error(transparent)]
+    Deployment(#[from] DeploymentError),
     /// The audit file.
     #[error("cannot write the audit file {}: {source}", path.display())]
     Audit {
@@ -212,14 +218,15 @@ pub struct Opening {
 /// A region.
 pub struct RegionServer {
     identity: RegionIdentity,
+    deployment: Deployment,
     clock: Arc<dyn Clock>,
     store: Arc<dyn Store>,
     authenticator: Arc<Authenticator>,
     epochs: Epochs,
     high_water: HighWater,
     machines: Machines,
-    accounts: Accounts,
-    roles: Roles,
+    accounts: Arc<Accounts>,
+    roles: Arc<Roles>,
     host_management: HostManagement,
     agents: Agents,
     nodes: Nodes,
@@ -261,6 +268,30 @@ impl RegionServer {
     /// # Errors
     /// See [`OpenError`]; nothing that was there is ever replaced.
     pub async fn open(store: Arc<dyn Store>, opening: Opening, clock: Arc<dyn Clock>) -> Result<Arc<Self>, OpenError> {
+        Self::open_in(store, opening, clock, None).await
+    }
+
+    /// Opens another region of the deployment of which `home` is the home: accounts, operators and roles are the home's, all
+    /// else is its own. From then on each of them answers for all: see [`RegionServer::handle`].
+    ///
+    /// # Errors
+    /// See [`OpenError`]; nothing that was there is ever replaced.
+    pub async fn open_beside(
+        home: &Arc<Self>,
+        store: Arc<dyn Store>,
+        opening: Opening,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Arc<Self>, OpenError> {
+        home.check_may_join(&opening.identity)?;
+        Self::open_in(store, opening, clock, Some(home)).await
+    }
+
+    async fn open_in(
+        store: Arc<dyn Store>,
+        opening: Opening,
+        clock: Arc<dyn Clock>,
+        home: Option<&Arc<Self>>,
+    ) -> Result<Arc<Self>, OpenError> {
         let Opening { identity, key_source, audit_file, rates, telemetry, epochs, accept_older_store, fleet } = opening;
         let now = clock.now();
         // Before anything is loaded: what is changed from here on is heard of.
@@ -269,12 +300,19 @@ impl RegionServer {
             None => None,
         }
         .unzip();
-        let secrets = secrets::Secrets::open(&store, &key_source, &identity, now, accept_older_store).await?;
+        let of_home = home.map(|home| &home.identity.region);
+        let secrets = secrets::Secrets::open(&store, &key_source, &identity, of_home, now, accept_older_store).await?;
         let operator_key = secrets::operator_key(&secrets.operators, identity.account);
         let keyring = Arc::new(secrets.keyring);
         let epochs = Epochs::new(secrets.kek, key_source, epochs, secrets.epochs);
-        let authenticator = Authenticator::new(identity.partition, identity.region.clone(), keyring)?;
-        authenticator.set_operators(secrets.operators).map_err(|_| OpenError::Damaged("an operator's record"))?;
+        let authenticator = match home {
+            None => {
+                let own = Authenticator::new(identity.partition, identity.region.clone(), keyring)?;
+                own.set_operators(secrets.operators).map_err(|_| OpenError::Damaged("an operator's record"))?;
+                own
+            }
+            Some(home) => home.authenticator.beside(identity.region.clone(), keyring)?,
+        };
         let authenticator = Arc::new(authenticator);
         for recorded in store.cut_offs().await? {
             authenticator.cut_off(secrets::cut_off(recorded.cut_off), recorded.at);
@@ -286,8 +324,13 @@ impl RegionServer {
             vec![Arc::clone(&channels) as _, Arc::clone(&sessions) as _, Arc::clone(&hosts) as _];
         let (machines, on_hosts) = Machines::load(Arc::clone(&store), Arc::clone(&authenticator), watching).await?;
         hosts.place(on_hosts);
-        let accounts = Accounts::load(Arc::clone(&store), identity.account, now).await?;
-        let roles = Roles::load(Arc::clone(&store), identity.account, now).await?;
+        let (accounts, roles) = match home {
+            None => (
+                Arc::new(Accounts::load(Arc::clone(&store), identity.account, now).await?),
+                Arc::new(Roles::load(Arc::clone(&store), identity.account, now).await?),
+            ),
+            Some(home) => (Arc::clone(&home.accounts), Arc::clone(&home.roles)),
+        };
         let host_management = HostManagement::load(Arc::clone(&store), identity.account).await?;
         let agents = Agents::load(Arc::clone(&store)).await?;
         let nodes = Nodes::load(Arc::clone(&store)).await?;
@@ -300,6 +343,7 @@ impl RegionServer {
         let metrics = Metrics::default();
         let region = Self {
             identity,
+            deployment: home.map_or_else(Deployment::default, Deployment::beside),
             clock,
             store,
             authenticator,
@@ -335,6 +379,8 @@ impl RegionServer {
             metrics,
         };
         let region = Arc::new(region);
+        region.take_over_quarantines().await?;
+        region.deployment.add(&region);
         engine.start(&region);
         sessions::take_up(&region).await?;
         if let Some(reader) = reader {
@@ -396,7 +442,7 @@ impl RegionServer {
     }
 
     /// The roles that can be passed to machines.
-    pub(crate) const fn roles(&self) -> &Roles {
+    pub(crate) fn roles(&self) -> &Roles {
         &self.roles
     }
 
@@ -535,6 +581,10 @@ impl RegionServer {
     /// does not run, or if no agent has registered there. The agent asks for the next one half-way, and may keep this one to its end.
     #[must_use]
     pub fn issue_management(&self, instance: InstanceId, now: UnixTime) -> Option<Issued> {
+        // Who has not heard may not know of the end of the role.
+        if self.home().is_stale() {
+            return None;
+        }
         let machine = self.entitled(instance)?;
         let account = machine.account();
         let setting = self.host_management.of(account).setting();
@@ -636,11 +686,13 @@ impl RegionServer {
         let news = self.tidy_news(now).await;
         let evictions = self.finish_evictions().await;
         let closed = self.end_closed_accounts().await;
+        let quarantines = self.take_over_quarantines().await;
         let doubts = self.settle_doubts().await;
         let tokens = self.store.forget_join_tokens(now).await;
         let outcomes = [
             evictions.err(),
             closed.err(),
+            quarantines.err(),
             doubts.err(),
             tokens.err(),
             findings.err(),

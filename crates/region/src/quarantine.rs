@@ -42,9 +42,32 @@ pub(crate) enum QuarantineError {
     /// The region's operators have put the account there: it is not the account's to change.
     #[error("{0} was put into quarantine by the region's operators: only they can change that, and release it")]
     NotYours(QuarantineScope),
+    /// Some regions have done it, and others could not.
+    #[error("{0}")]
+    NotEverywhere(NotEverywhere),
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// What became of a quarantine that is to be in every region of the deployment, where some of them could not do it.
+#[derive(Debug)]
+pub(crate) struct NotEverywhere {
+    /// What was asked: `quarantine`, `release`.
+    what: &'static str,
+    done: Vec<String>,
+    failed: Vec<(String, StoreError)>,
+}
+
+impl core::fmt::Display for NotEverywhere {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let done = if self.done.is_empty() { "no region".to_owned() } else { self.done.join(", ") };
+        write!(f, "The {} is done in {done}, and not in", self.what)?;
+        for (index, (region, error)) in self.failed.iter().enumerate() {
+            write!(f, "{} {region} ({error})", if index > 0 { "," } else { "" })?;
+        }
+        f.write_str(": try again until it is done in all")
+    }
 }
 
 type List = HashMap<QuarantineScope, Arc<Quarantine>>;
@@ -55,6 +78,11 @@ pub(crate) struct Quarantines {
     /// Store and memory change as one.
     turn: Mutex<()>,
     changed: watch::Sender<()>,
+}
+
+/// Whether a quarantine of this scope is one in every region of the deployment: accounts are the deployment's.
+pub(crate) const fn is_everywhere(scope: QuarantineScope) -> bool {
+    matches!(scope, QuarantineScope::Account(_) | QuarantineScope::All)
 }
 
 /// Whether an operator of this account may release what is in quarantine so, as far as it is the account's at all. What the
@@ -107,6 +135,30 @@ impl Quarantines {
     }
 }
 
+/// What the regions have answered; an error if not all have done it.
+fn in_all<T>(
+    outcomes: Vec<(String, Result<T, QuarantineError>)>,
+    what: &'static str,
+) -> Result<Vec<T>, QuarantineError> {
+    let is_alone = outcomes.len() == 1;
+    let (mut values, mut done, mut failed) = (Vec::new(), Vec::new(), Vec::new());
+    for (region, outcome) in outcomes {
+        match outcome {
+            Ok(value) => {
+                values.push(value);
+                done.push(region);
+            }
+            Err(QuarantineError::Store(error)) if !is_alone => failed.push((region, error)),
+            Err(error) => return Err(error),
+        }
+    }
+    if failed.is_empty() {
+        Ok(values)
+    } else {
+        Err(QuarantineError::NotEverywhere(NotEverywhere { what, done, failed }))
+    }
+}
+
 async fn read(store: &dyn Store) -> Result<List, StoreError> {
     let all = store.quarantines().await?;
     Ok(all.into_iter().map(|quarantine| (quarantine.scope, Arc::new(quarantine))).collect())
@@ -130,8 +182,32 @@ impl RegionServer {
         self.machines.packed(id).is_some_and(|machine| self.quarantines.of(&*machine).is_some())
     }
 
-    /// Puts machines into quarantine. When this has answered they are let in nowhere, and what they had open is closed.
+    /// Puts machines into quarantine; those of an account, and all, in every region of the deployment. When this has answered they
+    /// are let in nowhere, and what they had open is closed.
     pub(crate) async fn put_into_quarantine(
+        &self,
+        quarantine: Quarantine,
+        account: AccountId,
+    ) -> Result<(), QuarantineError> {
+        if !is_everywhere(quarantine.scope) {
+            return self.put_into_quarantine_here(quarantine, account).await;
+        }
+        // Side by side: whose store does not answer must not hold up the others.
+        let put = |region: Arc<Self>| {
+            let (name, quarantine) = (region.identity().region.to_string(), quarantine.clone());
+            (name, tokio::spawn(async move { region.put_into_quarantine_here(quarantine, account).await }))
+        };
+        let putting: Vec<_> = self.regions().into_iter().map(put).collect();
+        let mut outcomes = Vec::new();
+        for (name, putting) in putting {
+            outcomes
+                .push((name, putting.await.unwrap_or_else(|_| Err(StoreError::Io("the task failed".into()).into()))));
+        }
+        in_all(outcomes, "quarantine").map(drop)
+    }
+
+    /// The same in this region alone.
+    async fn put_into_quarantine_here(
         &self,
         quarantine: Quarantine,
         account: AccountId,
@@ -160,6 +236,27 @@ impl RegionServer {
             self.credentials_ended(scope);
         }
         Ok(outcome?)
+    }
+
+    /// Puts into quarantine here what the home has in quarantine everywhere: it was done while this region was away, or not there
+    /// yet.
+    pub(crate) async fn take_over_quarantines(&self) -> Result<(), StoreError> {
+        if self.is_home() {
+            return Ok(());
+        }
+        let own = self.quarantines.list.load_full();
+        let is_new = |scope: &QuarantineScope| is_everywhere(*scope) && !own.contains_key(scope);
+        if !self.home().quarantines.list.load().keys().any(is_new) {
+            return Ok(());
+        }
+        // What was released a moment ago, by another server too, is not to begin again.
+        for (scope, quarantine) in read(&*self.home().store).await? {
+            if is_new(&scope) {
+                self.store.put_quarantine(Quarantine::clone(&quarantine)).await?;
+                self.high_water.count_an_end();
+            }
+        }
+        self.hear_quarantines().await
     }
 
     /// Machines of an account that are in quarantine by their own names.
@@ -199,9 +296,29 @@ impl RegionServer {
         Ok(())
     }
 
-    /// Releases machines for an operator of `account`; gives whether they were in quarantine, and the account's to release. What they had before has ended, and what a host may have
-    /// prepared for them when the quarantine began.
+    /// Releases machines for an operator of `account`, those of an account, and all, in every region; gives whether they were in
+    /// quarantine, and the account's to release. What they had before has ended, and what a host may have prepared for them when
+    /// the quarantine began.
     pub(crate) async fn release(
+        &self,
+        scope: QuarantineScope,
+        account: AccountId,
+        now: UnixTime,
+    ) -> Result<bool, QuarantineError> {
+        if !is_everywhere(scope) {
+            return Ok(self.release_here(scope, account, now).await?);
+        }
+        let mut outcomes = Vec::new();
+        // The home comes first: what it has still, the others take over.
+        for region in self.regions() {
+            let outcome = region.release_here(scope, account, now).await.map_err(QuarantineError::from);
+            outcomes.push((region.identity().region.to_string(), outcome));
+        }
+        Ok(in_all(outcomes, "release")?.contains(&true))
+    }
+
+    /// The same in this region alone.
+    async fn release_here(
         &self,
         scope: QuarantineScope,
         account: AccountId,
@@ -301,6 +418,13 @@ impl RegionServer {
             }
             QuarantineScope::Account(id) => self.machines.of_account(id).for_each(|machine| show(&machine)),
             QuarantineScope::All => self.machines.iter().for_each(|machine| show(&machine)),
+        }
+    }
+
+    /// As [`Self::end_what_no_longer_stands`], in every region: where an account or a role is gone.
+    pub(crate) fn end_everywhere_what_no_longer_stands(&self) {
+        for region in self.regions() {
+            region.end_what_no_longer_stands();
         }
     }
 

@@ -8,13 +8,14 @@ use inborn_credential::{
     CryptoError, CutOff, Epoch, EpochId, EpochRoot, Kek, KekError, Keyring, Operator, Scope, SecretAccessKey,
     generate_long_lived,
 };
-use inborn_identity::{AccessKeyId, AccountId, Partition, Principal, UnixTime};
+use inborn_identity::{AccessKeyId, AccountId, Partition, Principal, Region, UnixTime};
 use inborn_pki::{Authority, HostsAuthority, SealableKey};
 use inborn_ssh::{AUTHORITY_SEED_BYTES, HostAuthority};
 use inborn_store::{Conflict, EpochState, Sealed, SealedEpoch, SettingChange, Store, StoreError};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use crate::deployment;
 use crate::epochs::new_epoch;
 use crate::high_water::{self, HighWater};
 use crate::key_command;
@@ -88,11 +89,13 @@ impl Secrets {
         store: &Arc<dyn Store>,
         source: &KeySource,
         identity: &RegionIdentity,
+        home: Option<&Region>,
         now: UnixTime,
         accept_older: bool,
     ) -> Result<Self, OpenError> {
         let compared = high_water::compare(&**store, source, accept_older).await?;
         check_identity(store, identity).await?;
+        deployment::check_home(&**store, identity, home).await?;
         let sealed = store.epochs().await?;
         let kek = Arc::new(key_encryption_key(source, sealed.is_empty()).await?);
         let mut epochs = if sealed.is_empty() { first_epoch(store, &kek, now).await? } else { sealed };
@@ -104,7 +107,11 @@ impl Secrets {
             keyring = open_epochs(&kek, source, identity.partition, &found)?;
             epochs = found;
         }
-        let operators = operators(store, &kek, source, identity, now).await?;
+        let operators = match home {
+            None => operators(store, &kek, source, identity, now).await?,
+            // The home has them.
+            Some(_) => Vec::new(),
+        };
         let authority = authority(store, &kek, source, identity, now).await?;
         let ssh_authority = ssh_authority(store, &kek, source).await?;
         let hosts_authority = hosts_authority(store, &kek, source, identity, now).await?;

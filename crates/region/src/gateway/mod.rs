@@ -21,7 +21,7 @@ use http_body_util::Full;
 use hyper::body::{Body, Incoming};
 use inborn_credential::{AuthFault, Caller, Claims, Kind, SecondSignature, Verdict};
 use inborn_detect::away::Place;
-use inborn_identity::{CallerKind, InstanceId, UnixTime};
+use inborn_identity::{CallerKind, InstanceId, Region, UnixTime};
 use inborn_listener::{BodyError, Peer, discard_body, read_body};
 use inborn_sigv4::{Endpoint, Expires, Fault, FaultClass, Header, Limit, PathMode, Presented};
 use inborn_store::InstanceState;
@@ -31,12 +31,13 @@ use serde_json::Value;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tracing::{Instrument as _, Span};
 
+use crate::deployment::{Asked, Route, Sibling};
 use crate::metrics::{CallLabels, StaleLabels};
 use crate::operation::{Call, Handler, Input, Reply};
 use crate::sessions::Joiner;
 use crate::telemetry::Share;
 use crate::throttle::{Limited, Rate, Rates, Source, Throttle};
-use crate::{Effect, Operation, Protocol, RegionServer, Route, Service, services};
+use crate::{Effect, Operation, Protocol, RegionServer, Service, services};
 use request::{Meant, Named, Target, cut};
 use response::response;
 
@@ -144,7 +145,11 @@ struct Exchange<'a> {
     service_name: &'a str,
     service: Option<&'static Service>,
     /// The method and path by which the operation is named, if it is named so.
-    route: Option<&'static Route>,
+    route: Option<&'static crate::Route>,
+    /// The region of the deployment that the host name names.
+    host_region: Option<Region>,
+    /// The region that was signed for, as it was said.
+    scope_region: Option<&'a str>,
     operation: Option<&'static Operation>,
     caller: Option<Caller>,
     /// Whether that caller calls more often than it may.
@@ -193,7 +198,7 @@ impl Context {
 }
 
 impl RegionServer {
-    /// Answers one request.
+    /// Answers one request, in the name of the region that it is for.
     pub async fn handle(self: Arc<Self>, request: Request<Incoming>, origin: RequestOrigin) -> Response<Full<Bytes>> {
         let (parts, body) = request.into_parts();
         let headers: Vec<Header<'_>> = request::fields(&parts.headers);
@@ -205,19 +210,32 @@ impl RegionServer {
             headers: &headers,
         };
         let presented = Presented::read(&signed);
-        let named_by_host = request::service_of_host(&parts.headers, &self.identity().domain);
+        let host = request::name_of_host(&parts.headers, &self.identity().domain);
+        let named_by_host = host.and_then(request::service_of_name);
         let named_by_scope = presented.as_ref().ok().map(|presented| presented.scope().service);
         let signing_name = |service: &'static Service| self.signing_name(service);
         let Meant { service, service_name, endpoint_service } =
             Meant::of(&parts, &target, named_by_scope, named_by_host, &signing_name);
+        let route = service.and_then(|service| service.route(parts.method.as_str(), target.path));
+        let asked = Asked {
+            service: service.map(|service| service.name),
+            host,
+            scope_region: presented.as_ref().ok().map(|presented| presented.scope().region),
+            session: presented.as_ref().ok().and_then(|it| Some((it.access_key_id(), it.token()?))),
+            data_channel: route.filter(|route| route.is_open).and_then(|_| target.path.rsplit('/').next()),
+        };
+        let Route { region, host_region } = self.route(&asked);
+        let origin = region.seen_from(&self, origin);
         let request_id = new_uuid().to_string();
         let mut exchange = Exchange {
-            received: self.now(),
+            received: region.now(),
             span: trace::begin(&request_id),
             request_id,
             service_name,
             service,
-            route: service.and_then(|service| service.route(parts.method.as_str(), target.path)),
+            route,
+            host_region,
+            scope_region: asked.scope_region,
             operation: None,
             caller: None,
             is_throttled: false,
@@ -233,8 +251,36 @@ impl RegionServer {
         exchange.dialect = exchange.find_dialect();
         let signed = Signed { request: &signed, presented: presented.as_ref() };
         let span = exchange.span.clone();
-        let outcome = self.call(&mut exchange, signed, body, endpoint_service).instrument(span).await;
-        self.answer(&exchange, outcome).await
+        let outcome = region.call(&mut exchange, signed, body, endpoint_service).instrument(span).await;
+        region.answer(&exchange, outcome).await
+    }
+
+    /// Where a request comes from that arrived at `arrival`, as this region has to see it: a machine of another region is none
+    /// of this one's, though it be called the same.
+    fn seen_from(&self, arrival: &Self, origin: RequestOrigin) -> RequestOrigin {
+        let is_confused =
+            |id: &InstanceId| arrival.identity().region != self.identity().region && self.machines().get(*id).is_some();
+        RequestOrigin { machine: origin.machine.filter(|id| !is_confused(id)), ..origin }
+    }
+
+    /// The regions that a signature may be for. Of a service that is the deployment's: the host's, or any where the host names
+    /// none, and the one that clients take for the global endpoint. Whether the caller is good here is another question.
+    fn scopes<'a>(
+        &'a self,
+        service: Option<&Service>,
+        host_region: Option<&'a Region>,
+        siblings: &'a [Sibling],
+    ) -> Vec<&'a str> {
+        let own = self.identity().region.as_str();
+        if service.is_none_or(|service| !service.is_global) {
+            return vec![own];
+        }
+        let global = self.identity().partition.global_region();
+        match host_region {
+            Some(region) => vec![region.as_str(), global],
+            None if siblings.len() > 1 => siblings.iter().map(Sibling::name).chain([global]).collect(),
+            None => vec![own, global],
+        }
     }
 
     /// Everything between the head of a request and the answer to it.
@@ -248,13 +294,12 @@ impl RegionServer {
         if !self.bounds.sources.admits(exchange.origin.into(), exchange.received) {
             return Err(Problem::Throttled);
         }
-        let own = self.identity().region.as_str();
-        let is_global = exchange.service.is_some_and(|service| service.is_global);
-        let with_global = [own, self.identity().partition.global_region()];
+        let (siblings, host_region) = (self.siblings(), exchange.host_region.clone());
+        let regions = self.scopes(exchange.service, host_region.as_ref(), &siblings);
         let socket = exchange.service.and_then(|service| service.socket(exchange.target.path));
         let endpoint = Endpoint {
             service: endpoint_service,
-            regions: if is_global { &with_global } else { &with_global[..1] },
+            regions: &regions,
             path_mode: if endpoint_service == "s3" { PathMode::AsIs } else { PathMode::Normalized },
             skew_seconds: SKEW_SECONDS,
             // Who asks at a service that is not here may do it in any form: the answer is the same.
@@ -430,13 +475,18 @@ impl RegionServer {
         Err(Problem::Unavailable)
     }
 
+    /// The region whose store was not heard for too long, if it has to do with such a caller: this one, or the home, which knows of
+    /// keys that were switched off and of roles that are gone.
+    fn unheard(&self, kind: CallerKind) -> Option<&Self> {
+        let asks_home = matches!(kind, CallerKind::Operator | CallerKind::ManagementRole);
+        [Some(self), asks_home.then(|| self.home())].into_iter().flatten().find(|region| region.is_stale())
+    }
+
     /// Whether an operation is done although this server may not know what others have changed.
     fn check_heard(&self, service: &'static Service, operation: &Operation, caller: &Caller) -> Result<(), Problem> {
-        if !self.is_stale() {
-            return Ok(());
-        }
+        let Some(unheard) = self.unheard(caller.principal.kind()) else { return Ok(()) };
         // A store that was put back is looked at, and nothing else.
-        let is_refused = match self.fleet().filter(|_| !self.high_water.went_back()) {
+        let is_refused = match unheard.fleet().filter(|_| !unheard.high_water.went_back()) {
             Some(fleet) => fleet.refuses(service.name, operation.effect, caller.principal.kind()),
             None => operation.effect != Effect::ReadOnly || caller.principal.kind() != CallerKind::Operator,
         };
@@ -507,6 +557,9 @@ impl RegionServer {
             let is_unexplained = matches!(outcome, Err(Problem::Internal | Problem::Service { status: 500, .. }));
             if operation.effect == Effect::Mutating && is_unexplained {
                 region.doubt();
+                if !region.is_home() {
+                    region.home().doubt();
+                }
             }
             outcome
         };

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use http::header::{HOST, USER_AGENT};
 use inborn_credential::Caller;
-use inborn_identity::{AccountId, InstanceId, UnixTime};
+use inborn_identity::{AccountId, InstanceId, Region, UnixTime};
 use inborn_ssh::{HostKeySet, PublicKey};
 use inborn_store::{Host, Session};
 use inborn_wire::query::Parameters;
@@ -87,7 +87,7 @@ impl RegionServer {
             claimed_access_key_id: exchange.claimed_access_key_id.map(|id| cut(id, NAME_BYTES_MAX)),
             event_source: &event_source,
             event_name,
-            region: self.identity().region.as_str(),
+            region: self.asked_region(exchange),
             account: &account,
             source: &address,
             user_agent: cut(header(&exchange.parts.headers, USER_AGENT.as_str()), TEXT_BYTES_MAX),
@@ -109,6 +109,12 @@ impl RegionServer {
             self.metrics.audit_lost.inc();
             tracing::error!(%error, request_id = %exchange.request_id, "a call could not be recorded");
         }
+    }
+
+    /// The region whose endpoint was asked, as CloudTrail has it: of STS it may be another one than the machine's.
+    fn asked_region<'a>(&'a self, exchange: &'a Exchange<'_>) -> &'a str {
+        let asked = exchange.host_region.as_ref().map(Region::as_str).or(exchange.scope_region);
+        asked.filter(|asked| self.knows_region(asked)).unwrap_or(self.identity().region.as_str())
     }
 
     /// Tells detection of a call that was made with a machine's credentials somewhere else.

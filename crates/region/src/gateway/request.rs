@@ -60,10 +60,10 @@ pub(super) fn second_signature(headers: &HeaderMap) -> Option<SecondSignature> {
     SecondSignature::read(values, headers.get(AUTHORIZATION)?.as_bytes())
 }
 
-/// The service that `Host` names, if it is one of our names: `SERVICE.REGION.DOMAIN` or `SERVICE.DOMAIN`, in whatever
+/// What stands before the domain in `Host`, if it is one of our names: `SERVICE.REGION.DOMAIN` or `SERVICE.DOMAIN`, in whatever
 /// letters, since names are the same in all of them (RFC 4343). Also with the partitions' own domains, since forwarded
 /// calls keep the name they were signed for.
-pub(super) fn service_of_host<'a>(headers: &'a HeaderMap, domain: &str) -> Option<&'a str> {
+pub(super) fn name_of_host<'a>(headers: &'a HeaderMap, domain: &str) -> Option<&'a str> {
     let host = headers.get(HOST)?.to_str().ok()?;
     let name = host.rsplit_once(':').map_or(host, |(name, _port)| name);
     let name = name.strip_suffix('.').unwrap_or(name);
@@ -72,15 +72,19 @@ pub(super) fn service_of_host<'a>(headers: &'a HeaderMap, domain: &str) -> Optio
         front.strip_suffix('.').filter(|_| end.eq_ignore_ascii_case(suffix))
     };
     let public = Partition::ALL.into_iter().filter_map(|partition| below(partition.dns_suffix()));
-    let rest = below(domain).into_iter().chain(public).min_by_key(|rest| rest.len())?;
+    below(domain).into_iter().chain(public).min_by_key(|rest| rest.len())
+}
+
+/// The service that such a name names.
+pub(super) fn service_of_name(name: &str) -> Option<&str> {
     let service = |label| SERVICES.iter().find(|service| service.name.eq_ignore_ascii_case(label));
     let endpoint = |label: &str| label.eq_ignore_ascii_case(ENDPOINT_LABEL).then_some(ENDPOINT_SERVICE);
-    let fips = |label: &'a str| {
+    let fips = |label: &'_ str| {
         let (front, end) = label.split_at_checked(label.len().checked_sub(FIPS.len())?)?;
-        (end.eq_ignore_ascii_case(FIPS) && front.eq_ignore_ascii_case("guardduty-data")).then_some(front)
+        (end.eq_ignore_ascii_case(FIPS) && front.eq_ignore_ascii_case("guardduty-data")).then_some("guardduty-data")
     };
     let named = |label| service(fips(label).unwrap_or(label)).map(|service| service.name).or_else(|| endpoint(label));
-    rest.split('.').find_map(named).or(rest.split('.').next())
+    name.split('.').find_map(named).or(name.split('.').next())
 }
 
 /// The service that is meant.
@@ -294,7 +298,7 @@ mod tests {
     fn hosts_name_services() {
         let name = |host: &str| {
             let headers = HeaderMap::from_iter([(HOST, HeaderValue::from_str(host).unwrap())]);
-            service_of_host(&headers, "lab.internal").map(str::to_owned)
+            name_of_host(&headers, "lab.internal").and_then(service_of_name).map(str::to_owned)
         };
         for (host, service) in [
             ("sts.us-east-1.lab.internal", Some("sts")),

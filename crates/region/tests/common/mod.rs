@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::string_slice, clippy::indexing_slicing, reason = "test harness")]
 
 pub mod agent;
+pub mod calls;
 pub mod channel;
 pub mod commands;
 pub mod hosts;

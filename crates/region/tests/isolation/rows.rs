@@ -35,6 +35,7 @@ pub(super) const ROWS: &[Row] = &[
     ("ec2", "DescribeInstanceConnectEndpoints", "", Some(Nothing), None),
     ("ec2", "DescribeInstances", "", Some(Nothing), None),
     ("ec2", "DescribeKeyPairs", "KeyPairId.1={pair}", Some(Refused("InvalidKeyPair.NotFound")), None),
+    ("ec2", "DescribeRegions", "", Some(Own), None),
     ("ec2", "DescribeTags", "", Some(Nothing), None),
     ("ec2", "GetInstanceMetadataDefaults", "", Some(Own), None),
     (

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::host::check_caller;
 use super::{refusal, request, shape};
+use crate::RegionServer;
 use crate::accounts::AccountError;
 use crate::operation::{Call, Reply};
 
@@ -39,7 +40,8 @@ pub(super) fn of_operators(call: &Call<'_>, operation: &str) -> Result<AccountId
 
 /// An account and what is in it.
 pub(super) fn write(w: &mut Writer, call: &Call<'_>, account: &Account, operators: usize) {
-    let machines = call.region.machines().count_of(account.id);
+    let regions = call.region.regions();
+    let machines: usize = regions.iter().map(|region| region.machines().count_of(account.id)).sum();
     w.leaf("accountId", &account.id.to_string());
     w.leaf("name", &account.name);
     w.leaf("state", if account.closed_at.is_some() { "closed" } else { "open" });

@@ -6,7 +6,7 @@ use crate::operation::{Call, Outcome};
 pub(super) fn run(call: Call<'_>) -> Outcome<'_> {
     Box::pin(async move {
         request::finish(call.parameters)?;
-        let all = quarantine::of_caller(&call);
+        let all = quarantine::of_caller(&call, call.region);
         let answer = shape::response("Inborn.DescribeQuarantines", call.request_id, |w| {
             w.list("quarantineSet", "item", &all, |w, found| {
                 w.leaf("subject", &found.scope.to_string());

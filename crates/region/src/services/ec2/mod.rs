@@ -20,6 +20,7 @@ mod describe_instances;
 mod describe_key_pairs;
 mod describe_operators;
 mod describe_quarantines;
+mod describe_regions;
 mod describe_tags;
 mod drain_host;
 mod end_quarantine;
@@ -81,6 +82,7 @@ pub(super) static SERVICE: Service = Service {
         operation("DescribeInstanceConnectEndpoints", Effect::ReadOnly, describe_instance_connect_endpoints::run),
         operation("DescribeInstances", Effect::ReadOnly, describe_instances::run),
         operation("DescribeKeyPairs", Effect::ReadOnly, describe_key_pairs::run),
+        operation("DescribeRegions", Effect::ReadOnly, describe_regions::run),
         operation("DescribeTags", Effect::ReadOnly, describe_tags::run),
         operation("GetInstanceMetadataDefaults", Effect::ReadOnly, get_instance_metadata_defaults::run),
         operation("ImportKeyPair", Effect::Mutating, import_key_pair::run),

@@ -30,10 +30,15 @@ pub(super) fn run(call: Call<'_>) -> Outcome<'_> {
     })
 }
 
-fn refused(error: QuarantineError) -> Problem {
+/// Why it was not done, or not everywhere.
+pub(super) fn refused(error: QuarantineError) -> Problem {
     match error {
         error @ QuarantineError::TooMany => {
             Problem::Service { status: 400, code: "QuarantineLimitExceeded", message: error.to_string() }
+        }
+        // As of a store that is away: who tries again loses nothing.
+        error @ QuarantineError::NotEverywhere(_) => {
+            Problem::Service { status: 503, code: "Unavailable", message: error.to_string() }
         }
         error @ QuarantineError::NotYours(_) => refusal::invalid_value(error.to_string()),
         QuarantineError::Store(error) => refusal::of_store(error),

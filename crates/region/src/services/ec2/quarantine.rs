@@ -9,6 +9,7 @@ use inborn_wire::query::Parameters;
 use serde_json::{Value, json};
 
 use super::refusal;
+use crate::RegionServer;
 use crate::operation::Call;
 
 /// Whom one call may name.
@@ -68,14 +69,14 @@ pub(super) async fn check(call: &Call<'_>, scopes: &[QuarantineScope]) -> Result
     Ok(())
 }
 
-/// The quarantines that the caller may see and end. A machine that is gone is still its account's to release.
-pub(super) fn of_caller(call: &Call<'_>) -> Vec<Arc<Quarantine>> {
+/// The quarantines of a region that the caller may see and end. A machine that is gone is still its account's to release.
+pub(super) fn of_caller(call: &Call<'_>, region: &RegionServer) -> Vec<Arc<Quarantine>> {
     let account = call.caller.principal.account();
     let is_of_region = account == call.region.identity().account;
-    let mut all = call.region.quarantines().all();
+    let mut all = region.quarantines().all();
     all.retain(|found| match found.scope {
         QuarantineScope::Instance(id) => {
-            call.region.machines().packed(id).map_or(is_of_region, |machine| machine.account() == account)
+            region.machines().packed(id).map_or(is_of_region, |machine| machine.account() == account)
         }
         QuarantineScope::Account(id) => id == account || is_of_region,
         QuarantineScope::Host(_) | QuarantineScope::All => is_of_region,

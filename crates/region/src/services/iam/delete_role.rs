@@ -1,6 +1,7 @@
 //! `DeleteRole`: a role goes, and its sessions are nobody's.
 
 use super::{refusal, request, shape};
+use crate::RegionServer;
 use crate::operation::{Call, Outcome};
 
 pub(super) fn run(call: Call<'_>) -> Outcome<'_> {
@@ -12,12 +13,17 @@ pub(super) fn run(call: Call<'_>) -> Outcome<'_> {
         if request::is_protected(&name) {
             return Err(refusal::protected(role.name.as_str()));
         }
-        if call.region.host_management().of(call.account()).setting().role().as_ref() == Some(&role.name) {
+        let is_passed = |region: &RegionServer| {
+            region.host_management().of(call.account()).setting().role().as_ref() == Some(&role.name)
+        };
+        if call.region.regions().iter().any(|region| is_passed(region)) {
             return Err(refusal::passed(role.name.as_str()));
         }
         if !call.region.roles().delete(call.account(), &name).await.map_err(refusal::of_store)? {
             return Err(refusal::no_such_role(name.as_str()));
         }
+        // Its sessions in other regions may have something open.
+        call.region.end_everywhere_what_no_longer_stands();
         Ok(shape::done("DeleteRole", call.request_id).into())
     })
 }
