@@ -181,6 +181,9 @@ pub(crate) struct Region {
     /// The data directory of the running `inborn up`
     #[arg(long, env = "INBORN_DATA", value_name = "DIR", value_parser = path())]
     pub(crate) data: Option<PathBuf>,
+    /// Which of its regions [default: the home; of `inborn run` without an `inborn up`, a region of its own of this name]
+    #[arg(long = "region", value_name = "NAME")]
+    pub(crate) name: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -211,9 +214,6 @@ pub(crate) struct Run {
     pub(crate) region: Region,
     #[command(flatten)]
     pub(crate) machine: Machine,
-    /// The region's name: of the running `inborn up`, or for a region of its own [default: us-east-1]
-    #[arg(long = "region", value_name = "NAME")]
-    pub(crate) region_name: Option<String>,
     /// What the command can reach beside its machine: nothing, or what this computer reaches by the program passt
     #[arg(long, value_name = "none|host-egress", value_enum, default_value = "none", hide_possible_values = true)]
     pub(crate) net: Net,
@@ -548,7 +548,7 @@ mod tests {
         let words = ["inborn", "run", "-it", "--net", "host-egress", "--region", "eu-west-1", "bash", "-it"];
         let Command::Run(run) = Arguments::try_parse_from(words).unwrap().command else { panic!() };
         assert!(run.interactive && run.tty && run.net == Net::HostEgress);
-        assert_eq!((run.region_name.as_deref(), run.command), (Some("eu-west-1"), vec!["bash".into(), "-it".into()]));
+        assert_eq!((run.region.name.as_deref(), run.command), (Some("eu-west-1"), vec!["bash".into(), "-it".into()]));
         assert!(Arguments::try_parse_from(["inborn", "run", "--net", "bridge", "true"]).is_err());
     }
 

@@ -1,6 +1,7 @@
 //! Between region and host in one process: machines go one way, credentials the other, and leases end machines.
 
 mod places;
+mod residents;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -13,7 +14,7 @@ use inborn_host::place::Place;
 use inborn_host::pocket::Sockets;
 use inborn_host::pocket::dns::{self, Resolver, Upstream, Zone};
 use inborn_host::{AttachmentKind, Host, Issuer, Machine, MachineParts, SentKeys};
-use inborn_identity::{InstanceId, MacAddress, UnixTime};
+use inborn_identity::{InstanceId, MacAddress, Region, UnixTime};
 use inborn_imds::{DocumentSignatures, ManagedKey, ManagedKeys};
 use inborn_listener::Limits;
 use inborn_pki::SignedDocument;
@@ -26,24 +27,45 @@ use tokio::sync::watch;
 
 use crate::serving;
 
+pub(crate) use residents::Residents;
+
 /// How long a machine whose command may still run is kept after a restart, for `inborn run` to come back with it.
 const LEASE_GRACE: Duration = Duration::from_secs(30);
 
-/// Gives the host credentials of the region in the same process.
+/// What an identity document says of where its machine is.
+#[derive(serde::Deserialize)]
+struct Located {
+    region: String,
+}
+
+/// Gives the host credentials of the regions in the same process.
 #[derive(Debug)]
-pub(crate) struct LocalIssuer(pub(crate) Arc<RegionServer>);
+pub(crate) struct LocalIssuer {
+    pub(crate) regions: Vec<Arc<RegionServer>>,
+    pub(crate) residents: Residents,
+}
+
+impl LocalIssuer {
+    /// The region of a machine that is attached.
+    fn region(&self, instance: InstanceId) -> Option<&Arc<RegionServer>> {
+        let name = self.residents.region(instance)?;
+        self.regions.iter().find(|region| region.identity().region == name)
+    }
+}
 
 impl Issuer for LocalIssuer {
     fn issue(&self, instance: InstanceId, delivery: Delivery, at: UnixTime) -> Option<(Credential, UnixTime)> {
-        self.0.issue(instance, delivery, at).map(|issued| (issued.credential, issued.next_at))
+        self.region(instance)?.issue(instance, delivery, at).map(|issued| (issued.credential, issued.next_at))
     }
 
     fn withholds(&self, instance: InstanceId) -> bool {
-        self.0.is_quarantined(instance)
+        self.region(instance).is_some_and(|region| region.is_quarantined(instance))
     }
 
     fn sign_document(&self, document: &Bytes, at: UnixTime) -> Option<DocumentSignatures> {
-        let signer = self.0.document_signer()?;
+        let Located { region } = serde_json::from_slice(document).ok()?;
+        let region = self.regions.iter().find(|known| known.identity().region.as_str() == region)?;
+        let signer = region.document_signer()?;
         match signer.sign(document, at) {
             Ok(SignedDocument { signature, pkcs7 }) => {
                 Some(DocumentSignatures { signature: signature.into(), pkcs7: pkcs7.into() })
@@ -56,7 +78,7 @@ impl Issuer for LocalIssuer {
     }
 
     fn sent_keys(&self, instance: InstanceId, at: UnixTime) -> SentKeys {
-        let Some(sent) = self.0.sent_keys(instance, at) else { return SentKeys::default() };
+        let Some(sent) = self.region(instance).and_then(|region| region.sent_keys(instance, at)) else { return SentKeys::default() };
         let staples = sent.staples.into_iter().map(|staple| (staple.fingerprint, staple.response.into()));
         let key = |key: UserKey| ManagedKey { user: key.user, block: key.block, expires_at: key.expires_at };
         SentKeys {
@@ -87,34 +109,55 @@ fn machine(region: &RegionServer, instance: &Instance) -> Machine {
 pub(crate) struct HostObserver {
     pub(crate) region: Weak<RegionServer>,
     pub(crate) host: Arc<Host>,
+    pub(crate) residents: Residents,
+}
+
+impl HostObserver {
+    /// The region, if the machine is of it and attached here.
+    fn region_of(&self, instance: InstanceId) -> Option<Arc<RegionServer>> {
+        self.region.upgrade().filter(|region| self.residents.is_of(instance, &region.identity().region))
+    }
 }
 
 impl Observer for HostObserver {
     fn changed(&self, instance: &Arc<Instance>) {
+        let Some(region) = self.region_of(instance.id) else { return };
         if instance.state == InstanceState::Terminated {
             self.host.detach(instance.id);
-        } else if let Some(region) = self.region.upgrade() {
+            self.residents.leave(instance.id, &region.identity().region);
+        } else {
             self.host.update(machine(&region, instance));
         }
     }
 
     fn credentials_ended(&self, machine: &PackedInstance) {
-        self.host.renew(machine.id());
+        if self.region_of(machine.id()).is_some() {
+            self.host.renew(machine.id());
+        }
     }
 
     fn keys_were_sent(&self, instance: InstanceId) {
-        self.host.fetch_keys(instance);
+        if self.region_of(instance).is_some() {
+            self.host.fetch_keys(instance);
+        }
     }
 }
 
-/// Leads the region to machines, by the host that has them.
+/// Leads a region to its machines, by the host that has them.
 #[derive(Debug)]
-pub(crate) struct LocalReach(pub(crate) Arc<Host>);
+pub(crate) struct LocalReach {
+    pub(crate) region: Region,
+    pub(crate) host: Arc<Host>,
+    pub(crate) residents: Residents,
+}
 
 impl Reach for LocalReach {
     fn reach(&self, instance: InstanceId, port: u16) -> BoxFuture<'_, Result<Reached, Unreachable>> {
         Box::pin(async move {
-            let reached = self.0.reach(instance, port).await.map_err(|error| Unreachable(error.to_string()))?;
+            if !self.residents.is_of(instance, &self.region) {
+                return Err(Unreachable("the machine is not attached on this computer".to_owned()));
+            }
+            let reached = self.host.reach(instance, port).await.map_err(|error| Unreachable(error.to_string()))?;
             let (stream, gone) = reached.into_parts();
             Ok(Reached { stream, gone: Box::pin(gone) })
         })
@@ -125,6 +168,7 @@ impl Reach for LocalReach {
 pub(crate) struct ControlHandler {
     region: Arc<RegionServer>,
     host: Arc<Host>,
+    residents: Residents,
     tls: Arc<rustls::ServerConfig>,
     stop: watch::Receiver<bool>,
     /// The machines whose command is connected right now.
@@ -136,10 +180,11 @@ impl ControlHandler {
     pub(crate) fn new(
         region: Arc<RegionServer>,
         host: Arc<Host>,
+        residents: Residents,
         tls: Arc<rustls::ServerConfig>,
         stop: watch::Receiver<bool>,
     ) -> Self {
-        Self { region, host, tls, stop, leased: Arc::default(), attaching: tokio::sync::Mutex::default() }
+        Self { region, host, residents, tls, stop, leased: Arc::default(), attaching: tokio::sync::Mutex::default() }
     }
 
     /// Attaches again what was attached before a restart.
@@ -196,10 +241,39 @@ impl ControlHandler {
         self.region.machines().get(id).ok_or_else(|| Refusal(format!("there is no machine {id}: see `inborn ps`")))
     }
 
+    /// Takes a machine of this computer for this region.
+    fn take(&self, id: InstanceId) -> Result<(), Refusal> {
+        if self.residents.take(id, &self.region.identity().region) {
+            return Ok(());
+        }
+        Err(Refusal(format!("a machine {id} of another region is attached on this computer: two cannot have one id")))
+    }
+
+    /// After an attachment that failed: another region may have the machine, unless an earlier attachment holds.
+    fn leave_what_is_not_attached(&self, id: InstanceId) {
+        if self.host.attachment(id).is_none() {
+            self.residents.leave(id, &self.region.identity().region);
+        }
+    }
+
+    /// Whether a machine that the host has is this region's.
+    fn has(&self, id: InstanceId) -> bool {
+        self.residents.is_of(id, &self.region.identity().region)
+    }
+
+    /// Ends an attachment, if it is one of this region's machine.
+    fn let_go(&self, id: InstanceId) {
+        if self.has(id) {
+            self.host.detach(id);
+            self.residents.leave(id, &self.region.identity().region);
+        }
+    }
+
     async fn attach_port(&self, id: InstanceId, wanted: Option<u16>) -> Result<u16, Refusal> {
         // Two at a time for one machine would leave the record with the port of the one that lost.
         let _turn = self.attaching.lock().await;
         let instance = self.free(id)?;
+        self.take(id)?;
         if let Some(AttachmentKind::Loopback { port }) = self.host.attachment(id)
             && wanted.is_none_or(|wanted| wanted == port)
         {
@@ -234,7 +308,7 @@ impl ControlHandler {
         attachment: StoredAttachment,
         mac: Option<OwnMac>,
     ) -> Result<(), Refusal> {
-        self.remember(instance, attachment, mac).await.inspect_err(|_| _ = self.host.detach(instance.id))
+        self.remember(instance, attachment, mac).await.inspect_err(|_| self.let_go(instance.id))
     }
 
     async fn remember(
@@ -255,7 +329,7 @@ impl ControlHandler {
     fn catch_up(&self, known: Arc<Instance>) -> Result<(), Refusal> {
         let mut known = known;
         loop {
-            let now = self.running(known.id).inspect_err(|_| _ = self.host.detach(known.id))?;
+            let now = self.running(known.id).inspect_err(|_| self.let_go(known.id))?;
             if now == known {
                 return Ok(());
             }
@@ -270,6 +344,7 @@ impl ControlHandler {
             return Err(Refusal(format!("this is region {} under {}", identity.region, identity.domain)));
         }
         let instance = self.running(pocket.instance)?;
+        self.take(instance.id)?;
         let broken = |error: std::io::Error| Refusal(format!("the machine's sockets cannot be served: {error}"));
         let Sockets { metadata, dns_udp, dns_tcp, tls, plain, metadata_ipv6 } = sockets;
         let metadata_ipv6 = metadata_ipv6.map(TcpListener::from_std).transpose().map_err(broken)?;
@@ -280,7 +355,7 @@ impl ControlHandler {
         let (end, ended) = watch::channel(false);
         self.host.attach_pocket(machine(&self.region, &instance), [metadata].into_iter().chain(metadata_ipv6));
         self.catch_up(instance)?;
-        let zone = Zone::new(&identity.region, &identity.domain);
+        let zone = Zone::of_regions(&self.region.region_names(), &identity.domain);
         let resolver = Resolver { zone, upstream: pocket.world.then(Upstream::default) };
         tokio::spawn(dns::serve(dns_udp, dns_tcp, resolver, ended.clone()));
         let secure = serving::region_service(&self.region, Some(pocket.instance));
@@ -292,6 +367,7 @@ impl ControlHandler {
             instance: pocket.instance,
             region: Arc::clone(&self.region),
             host: Arc::clone(&self.host),
+            residents: self.residents.clone(),
             leased: Arc::clone(&self.leased),
             stop: self.stop.clone(),
             end,
@@ -301,7 +377,9 @@ impl ControlHandler {
 
 impl Handler for ControlHandler {
     fn attach_loopback(&self, instance: InstanceId, port: Option<u16>) -> BoxFuture<'_, Result<u16, Refusal>> {
-        Box::pin(self.attach_port(instance, port))
+        Box::pin(async move {
+            self.attach_port(instance, port).await.inspect_err(|_| self.leave_what_is_not_attached(instance))
+        })
     }
 
     fn attach(
@@ -311,7 +389,10 @@ impl Handler for ControlHandler {
         once: bool,
         mac: Option<MacAddress>,
     ) -> BoxFuture<'_, Result<(), Refusal>> {
-        Box::pin(self.attach_place(instance, place, once, mac))
+        Box::pin(async move {
+            let attached = self.attach_place(instance, place, once, mac).await;
+            attached.inspect_err(|_| self.leave_what_is_not_attached(instance))
+        })
     }
 
     fn attach_pocket(&self, pocket: PocketRequest, sockets: Sockets) -> BoxFuture<'_, Result<Box<dyn Lease>, Refusal>> {
@@ -324,7 +405,7 @@ impl Handler for ControlHandler {
     fn attachments(&self) -> BoxFuture<'_, Vec<Attachment>> {
         Box::pin(async move {
             let wire = |(instance, kind)| Attachment { instance, kind, trouble: self.host.trouble(instance) };
-            self.host.attachments().into_iter().map(wire).collect()
+            self.host.attachments().into_iter().filter(|(id, _)| self.has(*id)).map(wire).collect()
         })
     }
 
@@ -332,7 +413,7 @@ impl Handler for ControlHandler {
         Box::pin(async move {
             let _turn = self.attaching.lock().await;
             let record = self.free(instance)?;
-            self.host.detach(instance);
+            self.let_go(instance);
             let looked = self.host.look_at_places().await;
             self.look_inside(&looked.back).await;
             self.forget(&record).await
@@ -345,6 +426,7 @@ struct PocketLease {
     instance: InstanceId,
     region: Arc<RegionServer>,
     host: Arc<Host>,
+    residents: Residents,
     leased: Arc<Mutex<HashSet<InstanceId>>>,
     stop: watch::Receiver<bool>,
     /// Dropping it ends the listeners of the pocket.
@@ -355,6 +437,7 @@ impl Lease for PocketLease {
     fn end(self: Box<Self>) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             self.host.detach(self.instance);
+            self.residents.leave(self.instance, &self.region.identity().region);
             let _ = self.end.send(true);
             lock(&self.leased).remove(&self.instance);
             // When this server stops, the command goes on, and comes back with its machine after a restart.

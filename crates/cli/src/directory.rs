@@ -40,6 +40,9 @@ pub(crate) struct Ready {
     pub(crate) operator_env: PathBuf,
     pub(crate) ca_bundle: PathBuf,
     pub(crate) region: String,
+    /// All regions of the deployment, the home first, where there are several and this is the home.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) regions: Vec<String>,
     pub(crate) account: String,
     pub(crate) data: PathBuf,
     pub(crate) domain: String,
@@ -206,7 +209,7 @@ pub(crate) fn is_own(path: &Path) -> bool {
 }
 
 /// What runs on the directory at `path`: its announcement, if a process still holds the lock.
-fn running_on(path: &Path) -> anyhow::Result<Option<Ready>> {
+pub(crate) fn running_on(path: &Path) -> anyhow::Result<Option<Ready>> {
     let Ok(text) = std::fs::read(path.join(READY)) else { return Ok(None) };
     let lock = match File::open(path.join(LOCK)) {
         Ok(lock) => lock,
@@ -264,6 +267,7 @@ mod tests {
             operator_env: path.join("operator.env"),
             ca_bundle: path.join("ca.pem"),
             region: "us-east-1".into(),
+            regions: Vec::new(),
             account: "123456789012".into(),
             data: path.into(),
             domain: "amazonaws.com".into(),

@@ -12,12 +12,12 @@ use inborn_store::{Heard, Store};
 use roxmltree::Document;
 use serde_json::{Value, json};
 
-use crate::arguments::{self, Output, Region};
+use crate::arguments::{Output, Region};
 use crate::clock::SystemClock;
 use crate::operator::{Local, Operator};
 use crate::serving::{DATABASE, KEY_FILE};
 use crate::store_url::StoreUrl;
-use crate::{directory, output};
+use crate::{deployment, directory, output};
 
 /// A server that was heard so lately may run.
 const RUNNING_SECONDS: u64 = 60;
@@ -117,10 +117,7 @@ pub(crate) async fn epoch(arguments: &Epoch) -> anyhow::Result<()> {
 }
 
 async fn rewrap(arguments: &Rewrap) -> anyhow::Result<()> {
-    let data = match arguments::named(arguments.region.data.as_ref()) {
-        Some(data) => data.to_owned(),
-        None => directory::default_path()?,
-    };
+    let data = deployment::named_directory(&arguments.region)?.map_or_else(directory::default_path, Ok)?;
     let url = match &arguments.store {
         Some(url) => url.parse().map_err(anyhow::Error::msg)?,
         None => {

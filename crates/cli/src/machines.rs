@@ -7,29 +7,74 @@ use inborn_host::control::{Attachment, ControlClient, ControlError};
 use serde_json::{Value, json};
 
 use crate::arguments::{Describe, Output, Ps, Targets};
+use crate::deployment;
 use crate::operator::{Machine, Operator};
 use crate::output;
 
+/// A machine as `ps` shows it, with its region and its attachment.
+struct Listed {
+    region: String,
+    machine: Machine,
+    attachment: &'static str,
+    facts: Value,
+}
+
 pub(crate) async fn ps(arguments: &Ps) -> anyhow::Result<()> {
-    let operator = Operator::find(&arguments.region).await?;
-    let mut machines = operator.machines(&[]).await?;
-    machines.retain(|machine| arguments.all || machine.state != "terminated");
-    machines.sort_by(|a, b| (&b.launched, &a.name, &a.id).cmp(&(&a.launched, &b.name, &b.id)));
-    let attachments = Attachments::of(&operator).await?;
+    let first = Operator::find(&arguments.region).await?;
+    let mut operators = Vec::new();
+    // All regions, unless one is named.
+    if arguments.region.name.is_none() {
+        for name in first.ready().regions.iter().skip(1) {
+            operators.push(Operator::of(&deployment::find(first.ready().clone(), name)?)?);
+        }
+    }
+    let is_several = !operators.is_empty();
+    operators.insert(0, first);
+    let mut all = Vec::new();
+    for operator in &operators {
+        let (machines, attachments) = (operator.machines(&[]).await?, Attachments::of(operator).await?);
+        all.extend(machines.into_iter().map(|machine| Listed {
+            region: operator.ready().region.clone(),
+            attachment: attachments.word(&machine.id),
+            facts: attachments.added_to(&machine),
+            machine,
+        }));
+    }
+    all.retain(|one| arguments.all || one.machine.state != "terminated");
+    let order = |machine: &Machine| (machine.name.clone(), machine.id.clone());
+    all.sort_by(|a, b| {
+        let latest_first = b.machine.launched.cmp(&a.machine.launched);
+        latest_first.then_with(|| order(&a.machine).cmp(&order(&b.machine)))
+    });
     let mut out = std::io::stdout().lock();
     match arguments.output {
         Output::Json => {
-            let facts = machines.iter().map(|machine| attachments.added_to(machine));
+            let facts = all.into_iter().map(|one| {
+                let mut facts = one.facts;
+                if let Some(object) = facts.as_object_mut() {
+                    object.insert("region".to_owned(), json!(one.region));
+                }
+                facts
+            });
             writeln!(out, "{:#}", output::Json(&Value::Array(facts.collect())))?;
         }
-        Output::Table if machines.is_empty() => writeln!(out, "no machines: `inborn launch` makes one")?,
-        Output::Table => {
-            let row = |machine: &Machine| {
-                let Machine { id, state, launched, name, .. } = machine;
-                [id.clone(), state.clone(), launched.clone(), attachments.word(id).to_owned(), name.clone()]
+        Output::Table if all.is_empty() => writeln!(out, "no machines: `inborn launch` makes one")?,
+        // The name last: it may be as long as a tag.
+        Output::Table if is_several => {
+            let row = |one: &Listed| {
+                let Machine { id, state, launched, name, .. } = &one.machine;
+                let attachment = one.attachment.to_owned();
+                [id.clone(), state.clone(), launched.clone(), one.region.clone(), attachment, name.clone()]
             };
-            let rows: Vec<_> = machines.iter().map(row).collect();
-            // The name last: it may be as long as a tag.
+            let rows: Vec<_> = all.iter().map(row).collect();
+            output::table(&mut out, ["INSTANCE", "STATE", "LAUNCHED", "REGION", "ATTACHMENT", "NAME"], &rows)?;
+        }
+        Output::Table => {
+            let row = |one: &Listed| {
+                let Machine { id, state, launched, name, .. } = &one.machine;
+                [id.clone(), state.clone(), launched.clone(), one.attachment.to_owned(), name.clone()]
+            };
+            let rows: Vec<_> = all.iter().map(row).collect();
             output::table(&mut out, ["INSTANCE", "STATE", "LAUNCHED", "ATTACHMENT", "NAME"], &rows)?;
         }
     }

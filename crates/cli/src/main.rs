@@ -11,6 +11,7 @@ mod bridge;
 mod certificates;
 mod clock;
 mod completions;
+mod deployment;
 mod detection;
 mod directory;
 mod doctor;

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use inborn_region::RegionServer;
+use inborn_region::{Fault, RegionServer};
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
@@ -35,8 +35,8 @@ pub(crate) struct Operations {
     ready: Gauge,
     disk_free: Gauge<i64>,
     is_draining: AtomicBool,
-    /// The newest check and its time. Held while checking, so that all who ask meanwhile share one.
-    checked: Mutex<Option<(Instant, Vec<String>)>>,
+    /// The newest check and its time: faults, and remarks. Held while checking, so that all who ask meanwhile share one.
+    checked: Mutex<Option<(Instant, Vec<String>, Vec<String>)>>,
 }
 
 impl Operations {
@@ -68,9 +68,10 @@ impl Operations {
             // What answers is alive: the accept loop, the runtime's timers and its threads.
             "/livez" => (StatusCode::OK, TEXT, "ok\n".to_owned()),
             "/readyz" => {
-                let faults = self.faults().await;
+                let (faults, mut remarks) = self.faults().await;
+                remarks.extend(self.remarks());
                 let status = if faults.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-                (status, TEXT, readiness(&faults, self.remark().as_deref()))
+                (status, TEXT, readiness(&faults, &remarks))
             }
             "/metrics" => {
                 self.measure().await;
@@ -93,18 +94,18 @@ impl Operations {
         response
     }
 
-    /// What stands in the way of this process's work, one sentence each.
-    async fn faults(&self) -> Vec<String> {
+    /// What stands in the way of this process's work, one sentence each, and what only of a part of it.
+    async fn faults(&self) -> (Vec<String>, Vec<String>) {
         if self.is_draining.load(Ordering::Relaxed) {
-            return vec!["stopping: it was told to, and takes no new work".to_owned()];
+            return (vec!["stopping: it was told to, and takes no new work".to_owned()], Vec::new());
         }
         let mut checked = self.checked.lock().await;
-        if let Some((at, faults)) = checked.as_ref()
+        if let Some((at, faults, remarks)) = checked.as_ref()
             && at.elapsed() < CHECK_AGE
         {
-            return faults.clone();
+            return (faults.clone(), remarks.clone());
         }
-        let mut faults: Vec<String> = self.region.faults().await.iter().map(ToString::to_string).collect();
+        let (mut faults, remarks) = self.of_regions().await;
         let path = self.data.display();
         match disk_free(&self.data) {
             Ok(free) if free < DISK_FREE_MIN_BYTES => {
@@ -116,32 +117,62 @@ impl Operations {
         for fault in &faults {
             tracing::warn!("not ready: {fault}");
         }
-        *checked = Some((Instant::now(), faults.clone()));
-        faults
+        for remark in &remarks {
+            tracing::warn!("{remark}");
+        }
+        *checked = Some((Instant::now(), faults.clone(), remarks.clone()));
+        (faults, remarks)
+    }
+
+    /// What stands in the way of the regions. They fail apart: as long as one can do its work, what the others lack is a remark,
+    /// since sending requests to another process would take that one away as well.
+    async fn of_regions(&self) -> (Vec<String>, Vec<String>) {
+        let regions = self.region.regions();
+        let is_alone = regions.len() == 1;
+        let (mut faults, mut is_one_well) = (Vec::new(), false);
+        // Side by side: each waits for its store.
+        let asked: Vec<_> = regions
+            .into_iter()
+            .map(|region| {
+                let name = region.identity().region.to_string();
+                (name, tokio::spawn(async move { region.faults().await }))
+            })
+            .collect();
+        for (name, asked) in asked {
+            let Ok(found) = asked.await else {
+                faults.push(format!("region {name}: its state cannot be told"));
+                continue;
+            };
+            is_one_well |= found.is_empty();
+            let told = |fault: &Fault| if is_alone { fault.to_string() } else { format!("region {name}: {fault}") };
+            faults.extend(found.iter().map(told));
+        }
+        if is_one_well { (Vec::new(), faults) } else { (faults, Vec::new()) }
     }
 
     /// What somebody should look at, and what is no reason to send requests elsewhere.
-    fn remark(&self) -> Option<String> {
-        self.region.telemetry().lake()?.undelivered()
+    fn remarks(&self) -> Vec<String> {
+        let regions = self.region.regions();
+        regions.iter().filter_map(|region| region.telemetry().lake()?.undelivered()).collect()
     }
 
     /// Brings the gauges up to date.
     async fn measure(&self) {
-        self.region.measure();
-        self.ready.set(i64::from(self.faults().await.is_empty()));
+        self.region.regions().iter().for_each(|region| region.measure());
+        self.ready.set(i64::from(self.faults().await.0.is_empty()));
         if let Ok(free) = disk_free(&self.data) {
             self.disk_free.set(i64::try_from(free).unwrap_or(i64::MAX));
         }
     }
 }
 
-fn readiness(faults: &[String], remark: Option<&str>) -> String {
-    let remark = remark.map(|remark| format!("remark: {remark}\n")).unwrap_or_default();
+fn readiness(faults: &[String], remarks: &[String]) -> String {
+    let remarks: String = remarks.iter().map(|remark| format!("remark: {remark}\n")).collect();
     if faults.is_empty() {
-        return format!("ok\n{remark}");
+        return format!("ok\n{remarks}");
     }
     let lines: String = faults.iter().map(|fault| format!("{fault}\n")).collect();
-    format!("not ready\n{lines}{remark}")
+    format!("not ready\n{lines}{remarks}")
 }
 
 /// Bytes that an ordinary user can still write on the disk of `path`; 0 where no more files can be made.
@@ -157,10 +188,10 @@ mod tests {
 
     #[test]
     fn readiness_is_one_word_or_all_reasons() {
-        assert_eq!(readiness(&[], None), "ok\n");
-        assert_eq!(readiness(&[], Some("c")), "ok\nremark: c\n");
+        assert_eq!(readiness(&[], &[]), "ok\n");
+        assert_eq!(readiness(&[], &["c".into(), "d".into()]), "ok\nremark: c\nremark: d\n");
         let faults = ["store: a".into(), "disk: b".into()];
-        assert_eq!(readiness(&faults, None), "not ready\nstore: a\ndisk: b\n");
-        assert_eq!(readiness(&faults, Some("c")), "not ready\nstore: a\ndisk: b\nremark: c\n");
+        assert_eq!(readiness(&faults, &[]), "not ready\nstore: a\ndisk: b\n");
+        assert_eq!(readiness(&faults, &["c".into()]), "not ready\nstore: a\ndisk: b\nremark: c\n");
     }
 }

@@ -19,6 +19,7 @@ use zeroize::Zeroizing;
 
 use crate::arguments;
 use crate::clock::SystemClock;
+use crate::deployment;
 use crate::directory::{self, Ready};
 
 /// Names the file with the key of another operator than the first. Also what these commands start is to use it.
@@ -61,7 +62,10 @@ impl Operator {
     /// The operator of the region that the arguments mean.
     pub(crate) async fn find(region: &arguments::Region) -> anyhow::Result<Self> {
         match directory::find_soon(arguments::named(region.data.as_ref())).await? {
-            Some(ready) => Self::of(&ready),
+            Some(ready) => Self::of(&match region.name.as_deref() {
+                Some(name) => deployment::find(ready, name)?,
+                None => ready,
+            }),
             None => {
                 let place = arguments::named(region.data.as_ref())
                     .map_or_else(String::new, |data| format!(" on {}", data.display()));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use inborn_identity::Clock;
 use inborn_listener::Limits;
-use inborn_pki::{ServerNames, tls};
+use inborn_pki::tls;
 use inborn_region::RegionServer;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
@@ -13,8 +13,9 @@ use tokio::task::JoinSet;
 
 use crate::activation::PassedSockets;
 use crate::arguments::ServeRegion;
+use crate::certificates;
 use crate::clock::SystemClock;
-use crate::detection;
+use crate::deployment::{self, Member};
 use crate::directory::{DataDirectory, Ready};
 use crate::notify::Supervisor;
 use crate::operations::Operations;
@@ -30,6 +31,7 @@ struct Serving {
     ready: Ready,
     region: Arc<RegionServer>,
     directory: DataDirectory,
+    members: Vec<Member>,
     operations: Arc<Operations>,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
@@ -67,31 +69,31 @@ impl Serving {
         let directory = DataDirectory::hold(&settings.data, false)?;
         let listeners = Listeners::bind(settings, PassedSockets::of_environment()?).await?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let region = serving::open_region(settings, &directory, Arc::clone(&clock)).await?;
-        serving::prepare(&region, &directory)?;
-        let identity = region.identity().clone();
+        let (region, members) = deployment::open(settings, &directory, Arc::clone(&clock)).await?;
         let mut registry = Registry::default();
-        region.metrics().register(&mut registry);
+        deployment::register(&region, &mut registry);
 
         let addresses: [IpAddr; 1] = [settings.bind];
-        let mut names = ServerNames::of_region(&identity.region, &identity.domain, &addresses);
-        names.dns.extend(identity.connect_endpoint_domains().map(|domain| format!("*.{domain}")));
+        let names = serving::server_names(&region, &addresses);
         let certificate = tls::Certificate::new(region.authority(), names, clock.now())?;
         let tls_config = tls::server_config(Arc::clone(&certificate))?;
-        if let Some(settings_of_detection) = settings.detection.settings.clone() {
-            region.detection().tell(detection::start(&settings.detection.outputs));
-            region.detect(settings_of_detection);
-        }
+        serving::detect(settings, &region.regions());
         let ready = listeners.ready(&directory, &region)?;
         serving::write_files(&directory, &region, &ready)?;
         let (stop, stopping) = watch::channel(false);
         let mut tasks = JoinSet::new();
         let operations = Operations::new(Arc::clone(&region), directory.path().to_owned(), registry);
         listeners.serve(&mut tasks, limits, &region, tls_config, &stopping, Arc::clone(&operations))?;
-        tasks.spawn(serving::complete_signers(Arc::clone(&region), directory.path().to_owned(), stopping));
+        let others = members.iter().map(|member| (&member.region, &member.directory));
+        for (region, directory) in [(&region, &directory)].into_iter().chain(others) {
+            certificates::publish(directory.path(), region)?;
+            let (region, data) = (Arc::clone(region), directory.path().to_owned());
+            tasks.spawn(serving::complete_signers(region, data, stopping.clone()));
+        }
         serving::spawn_region_chores(&region, certificate);
+        deployment::announce(&members, &ready)?;
         directory.announce(&ready, settings.ready_file.as_deref())?;
-        Ok(Self { ready, region, directory, operations, stop, tasks })
+        Ok(Self { ready, region, directory, members, operations, stop, tasks })
     }
 
     /// Stops serving: connections get a moment to end, then the store is closed.
@@ -102,6 +104,7 @@ impl Serving {
             tracing::warn!("some connections did not end in time");
         }
         serving::close(&self.region).await;
+        drop(self.members);
         drop(self.directory);
     }
 }

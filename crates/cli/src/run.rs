@@ -16,6 +16,7 @@ use inborn_pki::tls;
 
 use crate::activation::PassedSockets;
 use crate::arguments::{Net, Run, named};
+use crate::deployment;
 use crate::directory::{self, Ready};
 use crate::operator::Operator;
 use crate::serving::Serving;
@@ -45,7 +46,7 @@ pub(crate) async fn run(arguments: &Run) -> anyhow::Result<ExitCode> {
         Err(error) => return Ok(Ending::Never(error).exit()),
     };
     let mut signals = Signals::catch(arguments.tty).context("cannot catch signals")?;
-    let (ready, own) = region(named(arguments.region.data.as_ref()), arguments.region_name.as_deref()).await?;
+    let (ready, own) = region(named(arguments.region.data.as_ref()), arguments.region.name.as_deref()).await?;
     // A region of its own, in memory, knows nobody but its first operator.
     let operator = if own.is_some() { Operator::first_of(&ready)? } else { Operator::of(&ready)? };
     let instance = operator.launch(&arguments.machine, true).await?;
@@ -65,14 +66,7 @@ async fn region(data: Option<&Path>, name: Option<&str>) -> anyhow::Result<(Read
     // One that was named is meant and is waited for; without a name, a region of our own does as well.
     let found = if data.is_some() { directory::find_soon(data).await? } else { directory::find(data)? };
     if let Some(ready) = found {
-        if let Some(name) = name.filter(|name| *name != ready.region) {
-            anyhow::bail!(
-                "the `inborn up` on {} serves {}, not {name}: leave --region away, or stop it for a region of its own",
-                ready.data.display(),
-                ready.region
-            );
-        }
-        return Ok((ready, None));
+        return Ok((name.map_or(Ok(ready.clone()), |name| deployment::find(ready, name))?, None));
     }
     if let Some(data) = data {
         anyhow::bail!(

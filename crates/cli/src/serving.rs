@@ -1,5 +1,6 @@
 //! A region and a host in one process: what `up` serves, and `run` where no `up` is running.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -16,7 +17,7 @@ use hyper::body::Incoming;
 use inborn_host::Host;
 use inborn_host::control::{ControlSocket, Handler};
 use inborn_host::pocket::ENDPOINTS_ADDRESS;
-use inborn_identity::{Clock, InstanceId};
+use inborn_identity::{Clock, InstanceId, Region};
 use inborn_lake::Lake;
 use inborn_listener::{Limits, Peer};
 use inborn_pki::{ServerNames, tls};
@@ -28,14 +29,15 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::activation::PassedSockets;
-use crate::bridge::{ControlHandler, HostObserver, LocalIssuer, LocalReach};
+use crate::bridge::{ControlHandler, HostObserver, LocalIssuer, LocalReach, Residents};
 use crate::certificates::{self, Published};
 use crate::clock::SystemClock;
+use crate::deployment::{self, Member};
 use crate::detection;
 use crate::directory::{self, DataDirectory, Ready};
 use crate::host_agent::HostIdentity;
 use crate::operations::Operations;
-use crate::settings::Settings;
+use crate::settings::{MoreRegion, Settings};
 
 pub(crate) const DATABASE: &str = "inborn.db";
 pub(crate) const KEY_FILE: &str = "epoch.key";
@@ -65,6 +67,7 @@ pub(crate) struct Serving {
     pub(crate) ready: Ready,
     pub(crate) region: Arc<RegionServer>,
     directory: DataDirectory,
+    members: Vec<Member>,
     host: Arc<Host>,
     operations: Arc<Operations>,
     /// How long connections may go on after the stop.
@@ -78,7 +81,14 @@ pub(crate) struct Listeners {
     plain: TcpListener,
     tls: TcpListener,
     operations: TcpListener,
-    hosts: Option<TcpListener>,
+    /// Where the hosts of a region ask.
+    hosts: Vec<(Region, TcpListener)>,
+}
+
+/// As what a region is opened beside its home.
+pub(crate) struct Beside<'a> {
+    pub(crate) home: &'a Arc<RegionServer>,
+    pub(crate) more: &'a MoreRegion,
 }
 
 impl Serving {
@@ -88,54 +98,57 @@ impl Serving {
         let directory = DataDirectory::hold(&settings.data, settings.ephemeral)?;
         let listeners = Listeners::bind(settings, passed).await?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let region = open_region(settings, &directory, Arc::clone(&clock)).await?;
-        prepare(&region, &directory)?;
-        let identity = region.identity().clone();
+        let (region, members) = deployment::open(settings, &directory, Arc::clone(&clock)).await?;
+        let regions = region.regions();
 
         let mut registry = Registry::default();
-        region.metrics().register(&mut registry);
-        region.telemetry().register(&mut registry);
+        deployment::register(&region, &mut registry);
         let host_metrics = inborn_host::Metrics::default();
         host_metrics.register(&mut registry);
-        let issuer = Arc::new(LocalIssuer(Arc::clone(&region)));
+        let residents = Residents::default();
+        let issuer = Arc::new(LocalIssuer { regions: regions.clone(), residents: residents.clone() });
         let record = directory.file(NETWORK_RECORD);
         let host = Host::open(Arc::clone(&clock), issuer, host_metrics, settings.metadata, record.clone())
             .await
             .with_context(|| format!("cannot use {}", record.display()))?;
-        region.reach_by(Arc::new(LocalReach(Arc::clone(&host))));
-        region.machines().observe(Arc::new(HostObserver { region: Arc::downgrade(&region), host: Arc::clone(&host) }));
+        for region in &regions {
+            let (host, residents, name) = (Arc::clone(&host), residents.clone(), region.identity().region.clone());
+            region.reach_by(Arc::new(LocalReach { region: name, host: Arc::clone(&host), residents: residents.clone() }));
+            let observer = HostObserver { region: Arc::downgrade(region), host, residents };
+            region.machines().observe(Arc::new(observer));
+        }
 
         let addresses = [settings.bind, IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V4(ENDPOINTS_ADDRESS)];
-        let mut names = ServerNames::of_region(&identity.region, &identity.domain, &addresses);
-        names.dns.extend(identity.connect_endpoint_domains().map(|domain| format!("*.{domain}")));
-        let certificate = tls::Certificate::new(region.authority(), names, clock.now())?;
+        let certificate = tls::Certificate::new(region.authority(), server_names(&region, &addresses), clock.now())?;
         let tls_config = tls::server_config(Arc::clone(&certificate))?;
         let (stop, stopping) = watch::channel(false);
-        let handler = Arc::new(ControlHandler::new(
-            Arc::clone(&region),
-            Arc::clone(&host),
-            Arc::clone(&tls_config),
-            stopping.clone(),
-        ));
-        handler.attach_known().await;
-
-        if let Some(detection) = settings.detection.settings.clone() {
-            region.detection().tell(detection::start(&settings.detection.outputs));
-            region.detect(detection);
+        let mut handlers = Vec::new();
+        for region in &regions {
+            let (region, host, tls) = (Arc::clone(region), Arc::clone(&host), Arc::clone(&tls_config));
+            let handler = Arc::new(ControlHandler::new(region, host, residents.clone(), tls, stopping.clone()));
+            handler.attach_known().await;
+            handlers.push(handler);
         }
+
+        detect(settings, &regions);
         let ready = listeners.ready(&directory, &region)?;
         write_files(&directory, &region, &ready)?;
         let mut tasks = JoinSet::new();
         let operations = Operations::new(Arc::clone(&region), directory.path().to_owned(), registry);
         let limits = Limits { stop_grace: Limits::DEFAULT.stop_grace.max(settings.drain), ..Limits::DEFAULT };
         listeners.serve(&mut tasks, limits, &region, tls_config, &stopping, Arc::clone(&operations))?;
-        let socket = ControlSocket::bind(directory.path()).context("cannot make the control socket")?;
-        tasks.spawn(socket.serve(Arc::clone(&handler) as Arc<dyn Handler>, stopping.clone()));
-        tasks.spawn(complete_signers(Arc::clone(&region), directory.path().to_owned(), stopping));
-        spawn_chores(&region, &host, &handler, certificate);
+        let directories = [&directory].into_iter().chain(members.iter().map(|member| &member.directory));
+        for ((directory, handler), region) in directories.zip(&handlers).zip(&regions) {
+            let socket = ControlSocket::bind(directory.path()).context("cannot make the control socket")?;
+            tasks.spawn(socket.serve(Arc::clone(handler) as Arc<dyn Handler>, stopping.clone()));
+            certificates::publish(directory.path(), region)?;
+            tasks.spawn(complete_signers(Arc::clone(region), directory.path().to_owned(), stopping.clone()));
+        }
+        spawn_chores(&region, &host, &handlers, certificate);
+        deployment::announce(&members, &ready)?;
         directory.announce(&ready, settings.ready_file.as_deref())?;
         let grace = limits.stop_grace;
-        Ok(Self { ready, region, directory, host, operations, grace, stop, tasks })
+        Ok(Self { ready, region, directory, members, host, operations, grace, stop, tasks })
     }
 
     /// Says at `/readyz` that this process is about to stop. Everything is still served.
@@ -154,7 +167,31 @@ impl Serving {
             tracing::warn!("some connections did not end in time");
         }
         close(&self.region).await;
+        drop(self.members);
         drop(self.directory);
+    }
+}
+
+/// The names by which clients reach the regions.
+pub(crate) fn server_names(home: &RegionServer, addresses: &[IpAddr]) -> ServerNames {
+    let mut names = ServerNames { dns: Vec::new(), addresses: Vec::new() };
+    for region in home.regions() {
+        let identity = region.identity();
+        let own = ServerNames::of_region(&identity.region, &identity.domain, addresses);
+        names.dns.extend(own.dns.into_iter().chain(identity.connect_endpoint_domains().map(|domain| format!("*.{domain}"))));
+        names.addresses = own.addresses;
+    }
+    let mut seen = BTreeSet::new();
+    names.dns.retain(|name| seen.insert(name.clone()));
+    names
+}
+
+/// Lets each region look at what its machines tell, if that is wanted.
+pub(crate) fn detect(settings: &Settings, regions: &[Arc<RegionServer>]) {
+    let Some(detection_settings) = &settings.detection.settings else { return };
+    for region in regions {
+        region.detection().tell(detection::start(&settings.detection.outputs));
+        region.detect(detection_settings.clone());
     }
 }
 
@@ -167,19 +204,23 @@ pub(crate) fn prepare(region: &Arc<RegionServer>, directory: &DataDirectory) -> 
     Ok(())
 }
 
-/// Closes what a region writes to, after the last call was answered.
-pub(crate) async fn close(region: &RegionServer) {
-    if let Some(lake) = region.telemetry().lake() {
-        lake.close().await;
-    }
-    if let Err(error) = region.store().close().await {
-        tracing::warn!(%error, "the store was not closed cleanly");
+/// Closes what the regions write to, after the last call was answered.
+pub(crate) async fn close(home: &RegionServer) {
+    for region in home.regions() {
+        if let Some(lake) = region.telemetry().lake() {
+            lake.close().await;
+        }
+        if let Err(error) = region.store().close().await {
+            tracing::warn!(region = %region.identity().region, %error, "the store was not closed cleanly");
+        }
     }
 }
 
+/// Opens the home, or a region beside it.
 pub(crate) async fn open_region(
     settings: &Settings,
     directory: &DataDirectory,
+    beside: Option<Beside<'_>>,
     clock: Arc<dyn Clock>,
 ) -> anyhow::Result<Arc<RegionServer>> {
     if HostIdentity::is_in(directory.path()) {
@@ -188,15 +229,20 @@ pub(crate) async fn open_region(
             directory.path().display()
         );
     }
-    let store: Arc<dyn Store> = match &settings.store {
+    let named = beside.as_ref().map_or(settings.store.as_ref(), |beside| beside.more.store.as_ref());
+    let store: Arc<dyn Store> = match named {
         Some(store) => store.open().await?,
         None if settings.ephemeral => Arc::new(SqliteStore::in_memory()?),
         None => Arc::new(SqliteStore::open(&directory.file(DATABASE))?),
     };
     let audit_directory = directory.file(AUDIT_DIRECTORY);
     directory::make_private(&audit_directory)?;
+    let mut identity = settings.identity.clone();
+    if let Some(beside) = &beside {
+        identity.region = beside.more.region.clone();
+    }
     let opening = Opening {
-        identity: settings.identity.clone(),
+        identity,
         key_source: settings.key.source(directory.path(), directory.file(KEY_FILE), settings.ephemeral),
         audit_file: audit_directory.join(AUDIT_FILE),
         rates: settings.rates,
@@ -205,7 +251,10 @@ pub(crate) async fn open_region(
         accept_older_store: settings.accept_older_store,
         fleet: settings.fleet.clone(),
     };
-    let region = RegionServer::open(store, opening, clock).await?;
+    let region = match beside {
+        None => RegionServer::open(store, opening, clock).await?,
+        Some(beside) => RegionServer::open_beside(beside.home, store, opening, clock).await?,
+    };
     let bucket = settings.telemetry_store.as_ref();
     if let Some(lake_settings) = &settings.lake {
         let path = directory.file(TELEMETRY_DIRECTORY);
@@ -251,9 +300,14 @@ impl Listeners {
             plain: bind(passed.http, settings.port, "--port").await?,
             tls: bind(passed.https, settings.tls_port, "--tls-port").await?,
             operations: bind(passed.operations, settings.operations_port, "--operations-port").await?,
-            hosts: match settings.hosts_port {
-                Some(port) => Some(bind(None, port, "--hosts-port").await?),
-                None => None,
+            hosts: {
+                let home = settings.hosts_port.map(|port| (&settings.identity.region, port));
+                let more = settings.more.iter().filter_map(|more| Some((&more.region, more.hosts_port?)));
+                let mut hosts = Vec::new();
+                for (region, port) in home.into_iter().chain(more) {
+                    hosts.push((region.clone(), bind(None, port, "--hosts-port or --region-hosts-port").await?));
+                }
+                hosts
             },
         })
     }
@@ -267,6 +321,10 @@ impl Listeners {
             operator_env: directory.file(OPERATOR_ENV),
             ca_bundle: directory.file(Published::Tls.file()),
             region: identity.region.to_string(),
+            regions: match region.region_names() {
+                names if names.len() > 1 => names.iter().map(Region::to_string).collect(),
+                _ => Vec::new(),
+            },
             account: identity.account.to_string(),
             data: directory.path().to_owned(),
             domain: identity.domain.clone(),
@@ -284,8 +342,11 @@ impl Listeners {
         stop: &watch::Receiver<bool>,
         operations: Arc<Operations>,
     ) -> anyhow::Result<()> {
-        if let Some(listener) = self.hosts {
-            serve_hosts(listener, tasks, limits, region, stop)?;
+        let regions = region.regions();
+        for (name, listener) in self.hosts {
+            if let Some(region) = regions.iter().find(|region| region.identity().region == name) {
+                serve_hosts(listener, tasks, limits, region, stop)?;
+            }
         }
         tasks.spawn(inborn_listener::serve(self.plain, None, limits, stop.clone(), region_service(region, None)));
         tasks.spawn(inborn_listener::serve(self.tls, Some(tls), limits, stop.clone(), region_service(region, None)));
@@ -308,7 +369,7 @@ fn serve_hosts(
     let config = tls::hosts_server_config(region.hosts_authority(), Arc::clone(&certificate))?;
     let endpoint = HostsEndpoint::new(Arc::clone(region));
     let limits = Limits { connections_max: HOST_CONNECTIONS_MAX, ..limits };
-    tracing::info!(address = %listener.local_addr()?, "hosts are listened to");
+    tracing::info!(address = %listener.local_addr()?, region = %region.identity().region, "hosts are listened to");
     tasks.spawn(inborn_listener::serve(listener, Some(config), limits, stop.clone(), move |request, peer| {
         Arc::clone(&endpoint).respond(request, peer)
     }));
@@ -339,26 +400,35 @@ pub(crate) fn region_service(
 fn spawn_chores(
     region: &Arc<RegionServer>,
     host: &Arc<Host>,
-    handler: &Arc<ControlHandler>,
+    handlers: &[Arc<ControlHandler>],
     certificate: Arc<tls::Certificate>,
 ) {
     tokio::spawn(Arc::clone(host).rotate());
     tokio::spawn(Arc::clone(host).sign_documents());
-    let chores = Arc::clone(handler);
-    tokio::spawn(async move { chores.end_orphans().await });
-    let chores = Arc::clone(handler);
-    tokio::spawn(async move { chores.look_after_places().await });
+    for handler in handlers {
+        let chores = Arc::clone(handler);
+        tokio::spawn(async move { chores.end_orphans().await });
+    }
+    tokio::spawn(ControlHandler::look_after_places(Arc::clone(host), handlers.to_vec()));
     spawn_region_chores(region, certificate);
 }
 
-/// The region's own part of that.
-pub(crate) fn spawn_region_chores(region: &Arc<RegionServer>, certificate: Arc<tls::Certificate>) {
-    tokio::spawn(tidy_telemetry(Arc::clone(region)));
-    tokio::spawn(deliver_telemetry(Arc::clone(region)));
-    let region = Arc::clone(region);
+/// The regions' own part of that.
+pub(crate) fn spawn_region_chores(home: &Arc<RegionServer>, certificate: Arc<tls::Certificate>) {
+    for region in home.regions() {
+        tokio::spawn(tidy_telemetry(Arc::clone(&region)));
+        tokio::spawn(deliver_telemetry(Arc::clone(&region)));
+        // Each by itself: where one has to wait for its store, the others do not.
+        tokio::spawn(async move {
+            loop {
+                region.tidy().await;
+                tokio::time::sleep(HOUSEKEEPING_ROUND).await;
+            }
+        });
+    }
+    let region = Arc::clone(home);
     tokio::spawn(async move {
         loop {
-            region.tidy().await;
             if let Err(error) = certificate.renew(region.authority(), region.now()) {
                 tracing::error!(%error, "the server certificate could not be renewed");
             }

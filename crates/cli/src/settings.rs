@@ -1,5 +1,7 @@
 //! What `up` is asked for, from flags, environment and file, checked as a whole: all mistakes are told at once.
 
+mod more;
+
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr};
@@ -20,6 +22,9 @@ use crate::detection::{Detection, FileDetection};
 use crate::directory;
 use crate::store_url::StoreUrl;
 use crate::telemetry_store::TelemetryStore;
+use more::More;
+
+pub(crate) use more::MoreRegion;
 
 /// The account of a region whose operator chose none.
 pub(crate) const DEFAULT_ACCOUNT: &str = "123456789012";
@@ -65,6 +70,8 @@ pub(crate) struct Settings {
     pub(crate) store: Option<StoreUrl>,
     /// How this server takes part in a fleet; `None`: it is alone.
     pub(crate) fleet: Option<FleetSettings>,
+    /// The regions that are served beside this one, their home.
+    pub(crate) more: Vec<MoreRegion>,
 }
 
 /// Which region this is, checked.
@@ -160,6 +167,9 @@ struct FileSettings {
     store: Option<String>,
     node: Option<String>,
     stale: Option<BTreeMap<String, String>>,
+    more_regions: Option<Vec<String>>,
+    region_hosts_ports: Option<BTreeMap<String, u16>>,
+    region_stores: Option<BTreeMap<String, String>>,
 }
 
 impl FileSettings {
@@ -177,11 +187,16 @@ impl FileSettings {
 impl Settings {
     /// From flags and environment (`up`), then the file, then the defaults.
     pub(crate) fn gather(up: &Up) -> anyhow::Result<Self> {
-        let file = FileSettings::read(up.config.as_deref())?;
+        let mut file = FileSettings::read(up.config.as_deref())?;
+        if file.region_stores.is_some() {
+            bail!("region_stores in the settings is for `inborn region`: `inborn up` has a store for each region of its own");
+        }
         if file.store.is_some() || file.node.is_some() || file.stale.is_some() {
             bail!("store, node and stale in the settings are for `inborn region`: `inborn up` has a store of its own");
         }
-        Self::merge(up, file)
+        let mut mistakes = Vec::new();
+        let more = More::gather(up, &mut file, &mut mistakes);
+        Self::merge_with(up, file, more, mistakes)
     }
 
     /// As [`Settings::gather`], of a region server over a store.
@@ -203,6 +218,8 @@ impl Settings {
         if name.is_empty() || name.len() > inborn_store::Beat::NAME_MAX {
             mistakes.push(format!("node: its name has 1 to {} bytes", inborn_store::Beat::NAME_MAX));
         }
+        let mut more = More::gather(&arguments.up, &mut file, &mut mistakes);
+        more.gather_stores(&arguments.region_stores, file.region_stores.take(), &mut mistakes);
         let mut stale = BTreeMap::new();
         let of_flags = arguments.stale.iter().map(|pair| match pair.split_once('=') {
             Some((service, policy)) => (service.to_owned(), policy.to_owned()),
@@ -225,7 +242,10 @@ impl Settings {
         if !mistakes.is_empty() {
             bail!("{}", mistakes.join("\n"));
         }
-        Ok(Self { store, fleet: Some(FleetSettings { name, stale }), ..Self::merge(&arguments.up, file)? })
+        let merged = Self::merge_with(&arguments.up, file, more, Vec::new())?;
+        let merged = Self { store, fleet: Some(FleetSettings { name, stale }), ..merged };
+        more::check_stores(merged.store.as_ref(), &merged.more)?;
+        Ok(merged)
     }
 
     /// Those of a region that lives as long as its process.
@@ -253,10 +273,18 @@ impl Settings {
             telemetry_store: None,
             store: None,
             fleet: None,
+            more: Vec::new(),
         })
     }
 
-    fn merge(up: &Up, file: FileSettings) -> anyhow::Result<Self> {
+    #[cfg(test)]
+    fn merge(up: &Up, mut file: FileSettings) -> anyhow::Result<Self> {
+        let mut mistakes = Vec::new();
+        let more = More::gather(up, &mut file, &mut mistakes);
+        Self::merge_with(up, file, more, mistakes)
+    }
+
+    fn merge_with(up: &Up, file: FileSettings, more: More, mut mistakes: Vec<String>) -> anyhow::Result<Self> {
         let text = |flag: &Option<String>, file: Option<String>| flag.clone().or(file);
         let identity = Choice::check(
             text(&up.region, file.region.clone()).as_deref(),
@@ -267,11 +295,21 @@ impl Settings {
         let key = Key::choose(up, &file)?;
         let telemetry = telemetry(up, &file);
         let lake = lake(up, &file);
-        let mut mistakes = Vec::new();
+        let is_partition_chosen = up.partition.is_some() || file.partition.is_some();
+        let more = match &identity {
+            Ok(identity) => more.check(identity, is_partition_chosen, &mut mistakes),
+            Err(_) => Vec::new(),
+        };
         let telemetry_store = up.telemetry_store.as_ref().or(file.telemetry_store.as_ref());
         let telemetry_store = telemetry_store.filter(|url| !url.is_empty()).and_then(|url| {
             url.parse().map_err(|error: String| mistakes.push(format!("telemetry store: {error}"))).ok()
         });
+        if telemetry_store.is_some() && !more.is_empty() {
+            mistakes.push(
+                "telemetry store: a bucket is one region's: leave it out, or serve the regions by deployments of their own"
+                    .to_owned(),
+            );
+        }
         let detection = file.detection.unwrap_or_default().check(&mut mistakes);
         let (identity, telemetry) = match (identity, telemetry) {
             (Ok(identity), Ok(telemetry)) if mistakes.is_empty() => (identity, telemetry),
@@ -324,6 +362,7 @@ impl Settings {
             telemetry_store,
             store: None,
             fleet: None,
+            more,
         })
     }
 }
@@ -432,12 +471,12 @@ fn lake(up: &Up, file: &FileSettings) -> Option<inborn_lake::Settings> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::arguments::{Arguments, Command};
     use clap::Parser;
 
-    fn up(arguments: &[&str]) -> Up {
+    pub(in crate::settings) fn up(arguments: &[&str]) -> Up {
         let all = ["inborn", "up"].iter().chain(arguments);
         match Arguments::try_parse_from(all).unwrap().command {
             Command::Up(up) => up,
@@ -483,7 +522,7 @@ data = "/file""#;
         }
     }
 
-    fn serve(arguments: &[&str]) -> ServeRegion {
+    pub(in crate::settings) fn serve(arguments: &[&str]) -> ServeRegion {
         let all = ["inborn", "region", "--data", "/d"].iter().chain(arguments);
         match Arguments::try_parse_from(all).unwrap().command {
             Command::Region(region) => *region,

@@ -46,7 +46,7 @@ pub(crate) async fn up(arguments: &Up) -> anyhow::Result<()> {
 /// Signs of life, each given only after the region was asked something that no lock holds up for ever.
 pub(crate) async fn beat(supervisor: Arc<Supervisor>, pulse: Duration, region: Arc<RegionServer>) {
     loop {
-        region.measure();
+        region.regions().iter().for_each(|region| region.measure());
         supervisor.alive();
         tokio::time::sleep(pulse).await;
     }
@@ -71,7 +71,11 @@ pub(crate) fn start_log(format: LogFormat, traces: Option<BoxedLayer>) {
 pub(crate) fn greet(ready: &Ready, ephemeral: bool) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     let kept = if ephemeral { " (nothing is kept)" } else { "" };
-    writeln!(out, "Inborn {}: region {}, account {}", env!("CARGO_PKG_VERSION"), ready.region, ready.account)?;
+    let (version, account) = (env!("CARGO_PKG_VERSION"), &ready.account);
+    match ready.regions.as_slice() {
+        [] => writeln!(out, "Inborn {version}: region {}, account {account}", ready.region)?,
+        all => writeln!(out, "Inborn {version}: regions {} (the first is the home), account {account}", all.join(", "))?,
+    }
     writeln!(out)?;
     writeln!(out, "  AWS endpoints   {}", ready.endpoint)?;
     writeln!(out, "                  {}  (certificate authority: {})", ready.tls_endpoint, ready.ca_bundle.display())?;

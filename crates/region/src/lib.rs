@@ -397,10 +397,10 @@ impl RegionServer {
         &self.identity
     }
 
-    /// The region's certificate authority.
+    /// The certificate authority of the endpoints, which all regions of a deployment share: that of its home.
     #[must_use]
-    pub const fn authority(&self) -> &Authority {
-        &self.authority
+    pub fn authority(&self) -> &Authority {
+        &self.home().authority
     }
 
     /// Who signs the certificates of SSH host keys.

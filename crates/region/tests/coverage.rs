@@ -6,8 +6,8 @@ mod common;
 
 use common::calls::*;
 use common::*;
-use inborn_identity::CallerKind;
-use inborn_region::{Protocol, SERVICES};
+use inborn_identity::{CallerKind, InstanceId};
+use inborn_region::{Protocol, SERVICES, Service};
 
 /// What each operation is expected to allow. Adding an operation means adding a line.
 const EXPECTED: &[(&str, &str, &[CallerKind])] = &[

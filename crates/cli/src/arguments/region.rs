@@ -28,6 +28,9 @@ pub(crate) struct Up {
     /// The region's name [default: us-east-1]
     #[arg(long, env = "INBORN_REGION", value_name = "NAME")]
     pub(crate) region: Option<String>,
+    /// Regions to serve beside it, with commas between them; accounts and operators are the first one's, which is their home
+    #[arg(long, env = "INBORN_MORE_REGIONS", value_name = "NAME", value_delimiter = ',')]
+    pub(crate) more_regions: Vec<String>,
     /// The account, 12 digits [default: 123456789012]
     #[arg(long, env = "INBORN_ACCOUNT", value_name = "ID")]
     pub(crate) account: Option<String>,
@@ -68,6 +71,9 @@ pub(crate) struct Up {
     /// The port where hosts ask, 0 for any free one [default: none is listened at]
     #[arg(long, env = "INBORN_HOSTS_PORT", value_name = "PORT")]
     pub(crate) hosts_port: Option<u16>,
+    /// The port where hosts of another region than the home ask, with commas between several [default: none is listened at]
+    #[arg(long = "region-hosts-port", env = "INBORN_REGION_HOSTS_PORTS", value_name = "REGION=PORT", value_delimiter = ',')]
+    pub(crate) region_hosts_ports: Vec<String>,
     /// Once, after a backup was put back: take a store that is older than what was seen, and refuse all that was issued so far
     #[arg(long, env = "INBORN_ACCEPT_OLDER_STORE")]
     pub(crate) accept_older_store: bool,
@@ -139,6 +145,9 @@ pub(crate) struct ServeRegion {
     /// said by the variable
     #[arg(long, env = "INBORN_STORE", value_name = "URL", hide_env_values = true)]
     pub(crate) store: Option<String>,
+    /// The store of another region that is served beside the home; in the variable with spaces between several
+    #[arg(long = "region-store", env = "INBORN_REGION_STORES", value_name = "REGION=URL", value_delimiter = ' ', hide_env_values = true)]
+    pub(crate) region_stores: Vec<String>,
     /// What this server is called among the others [default: the computer's name]
     #[arg(long, env = "INBORN_NODE", value_name = "NAME")]
     pub(crate) node: Option<String>,

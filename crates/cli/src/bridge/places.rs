@@ -1,5 +1,7 @@
 //! Machines at places of this computer: attached, remembered, attached again after a restart.
 
+use std::sync::Arc;
+
 use inborn_host::control::Refusal;
 use inborn_host::place::{Mark, Place};
 use inborn_host::{AttachmentKind, Host, Looked, Lost};
@@ -19,6 +21,7 @@ impl ControlHandler {
     ) -> Result<(), Refusal> {
         let _turn = self.attaching.lock().await;
         let instance = self.free(id)?;
+        self.take(id)?;
         let once = place.is_passing() || once && place.can_pass();
         let mac = match told {
             Some(mac) => Some(OwnMac::Told(mac)),
@@ -45,6 +48,10 @@ impl ControlHandler {
             let Some((place, mark)) = packed.attachment().and_then(place) else { continue };
             let instance = packed.unpack();
             let id = instance.id;
+            if let Err(refusal) = self.take(id) {
+                tracing::error!(instance = %id, %refusal, "a machine could not be attached again");
+                continue;
+            }
             let once = mark.is_some();
             if once && place.mark().ok().flatten() != mark {
                 tracing::info!(instance = %id, %place, "what was there is gone: the machine is not attached any more");
@@ -68,24 +75,31 @@ impl ControlHandler {
         }
     }
 
-    /// For as long as the server lives, looks after places, and forgets attachments that are over.
-    pub(crate) async fn look_after_places(&self) {
+    /// For as long as the server lives, looks after places, and forgets attachments that are over: each of the `handlers`, one for each
+    /// region, those of its machines.
+    pub(crate) async fn look_after_places(host: Arc<Host>, handlers: Vec<Arc<Self>>) {
         loop {
             tokio::time::sleep(Host::LOOK_ROUND).await;
-            let Looked { lost, back } = self.host.look_at_places().await;
-            for lost in lost {
-                self.lose(&lost).await;
+            let looked = host.look_at_places().await;
+            for handler in &handlers {
+                handler.looked(&looked).await;
             }
-            if !back.is_empty() {
-                let _turn = self.attaching.lock().await;
-                self.look_inside(&back).await;
-            }
+        }
+    }
+
+    async fn looked(&self, Looked { lost, back }: &Looked) {
+        for lost in lost.iter().filter(|lost| self.has(lost.instance)) {
+            self.lose(lost).await;
+        }
+        if back.iter().any(|id| self.has(*id)) {
+            let _turn = self.attaching.lock().await;
+            self.look_inside(back).await;
         }
     }
 
     /// Looks again for the interfaces of machines whose place may have come to be another thing. What was told stays.
     pub(super) async fn look_inside(&self, machines: &[InstanceId]) {
-        for id in machines {
+        for id in machines.iter().filter(|id| self.has(**id)) {
             let Some(instance) = self.region.machines().get(*id) else { continue };
             let Some(attachment) = instance.attachment.clone() else { continue };
             let Some((place, _)) = place(&attachment) else { continue };
@@ -105,7 +119,7 @@ impl ControlHandler {
         if !is_there_still || !self.host.is_silent(*instance) {
             return;
         }
-        self.host.detach(*instance);
+        self.let_go(*instance);
         tracing::info!(%instance, %place, "detached: what was there is gone");
         let Some(record) = self.region.machines().get(*instance) else { return };
         if let Err(refusal) = self.forget(&record).await {

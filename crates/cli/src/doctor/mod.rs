@@ -12,7 +12,8 @@ use std::process::ExitCode;
 use clap::Parser;
 use serde_json::json;
 
-use crate::arguments::{Arguments, Command, Doctor, Output, named};
+use crate::arguments::{Arguments, Command, Doctor, Output};
+use crate::deployment;
 use crate::directory::{self, Ready};
 use crate::output;
 use crate::settings::Settings;
@@ -71,7 +72,8 @@ struct Patient {
 
 /// Exits with 0 if there is no problem.
 pub(crate) async fn doctor(arguments: &Doctor) -> anyhow::Result<ExitCode> {
-    let findings = examine(named(arguments.region.data.as_ref())).await;
+    let data = deployment::named_directory(&arguments.region)?;
+    let findings = examine(data.as_deref()).await;
     let problems = findings.iter().filter(|finding| finding.verdict == Verdict::Problem).count();
     let mut out = std::io::stdout().lock();
     match arguments.output {

@@ -6,12 +6,12 @@ use std::path::Path;
 use anyhow::Context;
 
 use super::arguments::SshConfig;
-use crate::arguments::named;
+use crate::deployment;
 use crate::directory;
 
 pub(crate) fn ssh_config(arguments: &SshConfig) -> anyhow::Result<()> {
     let program = std::env::current_exe().context("cannot tell where this program is")?;
-    let data = match named(arguments.region.data.as_ref()) {
+    let data = match deployment::named_directory(&arguments.region)? {
         Some(data) => data.canonicalize().with_context(|| format!("cannot use {}", data.display()))?,
         None => directory::find(None)?.map_or_else(directory::default_path, |ready| Ok(ready.data))?,
     };

@@ -12,8 +12,8 @@ use serde_json::json;
 use super::arguments::{Format, KnownHosts};
 use super::cache::{AWAY_SECONDS_MAX, Cache, FRESH_SECONDS};
 use super::names::{is_host, is_own, is_plain};
-use crate::arguments;
 use crate::clock::SystemClock;
+use crate::deployment;
 use crate::directory;
 use crate::operator::{Operator, Refusal};
 use crate::output::printable;
@@ -46,7 +46,8 @@ pub(crate) async fn known_hosts(arguments: &KnownHosts) -> anyhow::Result<()> {
 
 /// The keys of one machine: from the cache if it is fresh, else from the region, else from the cache if the region is away.
 async fn keys_of(arguments: &KnownHosts, name: &str) -> anyhow::Result<HostKeySet> {
-    let data = arguments::named(arguments.region.data.as_ref());
+    let data = deployment::named_directory(&arguments.region)?;
+    let data = data.as_deref();
     let cache = Cache::of_user(data)?;
     let now = SystemClock.now();
     let learned = cache.read(name, now);

@@ -13,8 +13,8 @@ use clap::{Args, Subcommand};
 use inborn_store::StoreError;
 
 use crate::arguments::{self, Output, Region};
-use crate::directory;
 use crate::epoch::no_server_runs;
+use crate::{deployment, directory};
 use crate::store_url::StoreUrl;
 
 pub(crate) const STORE_HELP: &str = "\
@@ -119,10 +119,7 @@ struct Copy {
 
 impl Which {
     fn data(&self) -> anyhow::Result<PathBuf> {
-        match arguments::named(self.region.data.as_ref()) {
-            Some(data) => Ok(data.to_owned()),
-            None => directory::default_path(),
-        }
+        deployment::named_directory(&self.region)?.map_or_else(directory::default_path, Ok)
     }
 
     /// Whether somebody has said which data directory it is.

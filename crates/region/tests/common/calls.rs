@@ -70,7 +70,7 @@ pub fn refused_by(service: &Service, operation: &Operation) -> Refused {
     }
 }
 
-fn refused(service: &Service) -> Refused {
+pub fn refused(service: &Service) -> Refused {
     match (service.name, service.protocol) {
         ("ec2", _) => Refused {
             unknown: "AuthFailure",

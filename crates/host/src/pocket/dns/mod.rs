@@ -52,8 +52,8 @@ const NOT_IMPLEMENTED: u16 = 4;
 /// What a pocket's resolver knows.
 #[derive(Clone, Debug)]
 pub struct Zone {
-    /// `.us-east-1.amazonaws.com` and `us-east-1.amazonaws.com`, lower case.
-    region_suffix: String,
+    /// `.us-east-1.amazonaws.com`, one for each region, lower case.
+    region_suffixes: Vec<String>,
     /// `.amazonaws.com`, lower case.
     domain_suffix: String,
 }
@@ -65,12 +65,19 @@ impl Zone {
     /// The names of `region` under `domain`, for instance `us-east-1` under `amazonaws.com`.
     #[must_use]
     pub fn new(region: &Region, domain: &str) -> Self {
-        let domain = domain.trim_matches('.').to_ascii_lowercase();
-        Self { region_suffix: format!(".{region}.{domain}"), domain_suffix: format!(".{domain}") }
+        Self::of_regions(core::slice::from_ref(region), domain)
     }
 
-    /// The address of `name` (lower case, no dot at the end): of the region's endpoints for every name below
-    /// `REGION.DOMAIN` and for each name directly below `DOMAIN` (`sts.DOMAIN`, `iam.DOMAIN`, …), of the metadata service
+    /// The names of several regions under one domain.
+    #[must_use]
+    pub fn of_regions(regions: &[Region], domain: &str) -> Self {
+        let domain = domain.trim_matches('.').to_ascii_lowercase();
+        let region_suffixes = regions.iter().map(|region| format!(".{region}.{domain}")).collect();
+        Self { region_suffixes, domain_suffix: format!(".{domain}") }
+    }
+
+    /// The address of `name` (lower case, no dot at the end): of the endpoints for every name below the `REGION.DOMAIN` of a
+    /// region and for each name directly below `DOMAIN` (`sts.DOMAIN`, `iam.DOMAIN`, …), of the metadata service
     /// for `instance-data.ec2.internal`.
     #[must_use]
     pub fn address_of(&self, name: &str) -> Option<Ipv4Addr> {
@@ -80,7 +87,8 @@ impl Zone {
         if name.contains(char::REPLACEMENT_CHARACTER) {
             return None;
         }
-        let regional = name.strip_suffix(self.region_suffix.as_str()).is_some_and(|host| !host.is_empty());
+        let is_below = |suffix: &String| name.strip_suffix(suffix.as_str()).is_some_and(|host| !host.is_empty());
+        let regional = self.region_suffixes.iter().any(is_below);
         let global = name
             .strip_suffix(self.domain_suffix.as_str())
             .is_some_and(|label| !label.is_empty() && !label.contains('.'));

@@ -28,6 +28,20 @@ fn resolve(query: &[u8]) -> (RCODE, Vec<Ipv4Addr>) {
 }
 
 #[test]
+fn the_names_of_every_region_of_a_deployment_are_there() {
+    let zone = Zone::of_regions(&["us-east-1".parse().unwrap(), "lab".parse().unwrap()], "amazonaws.com");
+    for (name, is_there) in [
+        ("sts.us-east-1.amazonaws.com", true),
+        ("sts.lab.amazonaws.com", true),
+        ("lab.amazonaws.com", true),
+        ("sts.eu-west-1.amazonaws.com", false),
+    ] {
+        assert_eq!(zone.address_of(name).is_some(), is_there, "{name}");
+        assert!(zone.owns(name), "{name}");
+    }
+}
+
+#[test]
 fn names_that_exist() {
     for name in [
         "sts.us-east-1.amazonaws.com",

@@ -1,0 +1,165 @@
+"""Two regions in one deployment at one endpoint, as boto3 and inborn's own commands see them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from botocore.exceptions import ClientError
+from harness import Region, boto_client, run, wait_until
+from metadata import Metadata
+
+HOME, OTHER = "eu-central-1", "eu-west-1"
+
+#: Each partition: a home, another of its regions, the domain, and the region of its global endpoint.
+PARTITIONS = [
+    ("aws", "us-east-1", "eu-west-1", "amazonaws.com"),
+    ("aws-cn", "cn-north-1", "cn-northwest-1", "amazonaws.com.cn"),
+    ("aws-us-gov", "us-gov-west-1", "us-gov-east-1", "amazonaws.com"),
+    ("aws-iso", "us-iso-east-1", "us-iso-west-1", "c2s.ic.gov"),
+    ("aws-iso-b", "us-isob-east-1", "us-isob-west-1", "sc2s.sgov.gov"),
+    ("aws-iso-e", "eu-isoe-west-1", "eu-isoe-north-1", "cloud.adc-e.uk"),
+    ("aws-iso-f", "us-isof-south-1", "us-isof-east-1", "csp.hci.ic.gov"),
+    ("aws-eusc", "eusc-de-east-1", "eusc-de-west-1", "amazonaws.eu"),
+]
+GLOBAL = {
+    "aws": "us-east-1",
+    "aws-cn": "cn-northwest-1",
+    "aws-us-gov": "us-gov-west-1",
+    "aws-iso": "us-iso-east-1",
+    "aws-iso-b": "us-isob-east-1",
+    "aws-iso-e": "eu-isoe-west-1",
+    "aws-iso-f": "us-isof-south-1",
+    "aws-eusc": "eusc-de-east-1",
+}
+
+
+def code(call) -> str:
+    with pytest.raises(ClientError) as caught:
+        call()
+    return caught.value.response["Error"]["Code"]
+
+
+def launched(region: Region, *flags: str) -> tuple[str, dict]:
+    """A machine on a port of 127.0.0.1, and its credentials."""
+    machine = json.loads(region.cli("launch", "--output", "json", *flags).stdout)
+    return machine["instance_id"], Metadata(machine["metadata_endpoint"]).identity()
+
+
+def test_two_regions_at_one_endpoint(make_region):
+    region = make_region("data", "--region", HOME, "--more-regions", OTHER).start()
+    assert region.ready["regions"] == [HOME, OTHER]
+
+    def client(service: str, name: str, credentials: dict | None = None):
+        return boto_client(service, region.endpoint, name, credentials or region.operator())
+
+    for name in (HOME, OTHER):
+        described = client("ec2", name).describe_regions()["Regions"]
+        assert [one["RegionName"] for one in described] == [HOME, OTHER]
+        assert described[1]["Endpoint"] == f"ec2.{OTHER}.amazonaws.com"
+        assert {one["OptInStatus"] for one in described} == {"opt-in-not-required"}
+    assert code(lambda: client("ec2", HOME).describe_regions(RegionNames=["mars-1"])) == "InvalidParameterValue"
+
+    here, of_here = launched(region, "--name", "here")
+    there, of_there = launched(region, "--name", "there", "--region", OTHER)
+    for own, foreign, instance, credentials in [(HOME, OTHER, here, of_here), (OTHER, HOME, there, of_there)]:
+        listed = client("ec2", own).describe_instances()["Reservations"]
+        assert [one["InstanceId"] for r in listed for one in r["Instances"]] == [instance]
+        assert listed[0]["Instances"][0]["Placement"]["AvailabilityZone"] == f"{own}a"
+        for name in (own, foreign):
+            arn = client("sts", name, credentials).get_caller_identity()["Arn"]
+            assert arn == f"arn:aws:sts::{region.account}:assumed-role/aws:ec2-instance/{instance}"
+        assert code(lambda foreign=foreign, c=credentials: client("ec2", foreign, c).describe_instances()) == "AuthFailure"
+        agents = client("ssm", foreign, credentials)
+        assert code(lambda a=agents, i=instance: a.list_instance_associations(InstanceId=i)) == "UnrecognizedClientException"
+
+    listed = json.loads(region.cli("ps", "--output", "json").stdout)
+    assert {(one["instance_id"], one["region"]) for one in listed} == {(here, HOME), (there, OTHER)}
+    assert {one["metadata_endpoint"] is None for one in listed} == {False}, "both are attached"
+    table = region.cli("ps").stdout.splitlines()
+    assert "REGION" in table[0] and any(there in line and OTHER in line for line in table[1:])
+    assert "there" not in region.cli("ps", "--region", HOME).stdout
+    assert region.cli("describe", "there", check=False).returncode == 1, "it is in the other region"
+    assert f"{OTHER}a" in region.cli("describe", "there", "--region", OTHER).stdout
+    unknown = region.cli("ps", "--region", "mars-1", check=False)
+    assert unknown.returncode == 1 and f"serves {HOME}, {OTHER}, not mars-1" in unknown.stderr
+
+    client("ec2", OTHER).terminate_instances(InstanceIds=[there])
+    for name in (HOME, OTHER):
+        refused = code(lambda name=name: client("sts", name, of_there).get_caller_identity())
+        assert refused == "InvalidClientTokenId"
+        client("sts", name, of_here).get_caller_identity()
+
+    region.cli("quarantine", "--account", region.account)
+    for name in (HOME, OTHER):
+        listed = region.cli("quarantine", "--list", "--region", name).stdout
+        assert region.account in listed
+    region.cli("release", "--account", region.account, "--region", OTHER)
+    assert region.account not in region.cli("quarantine", "--list").stdout
+
+
+def test_a_region_is_added_to_a_data_directory_that_is_there(make_region):
+    region = make_region("data", "--region", HOME).start()
+    first, credentials = launched(region)
+    before = region.operator()
+    region.stop()
+    region.flags = ("--region", HOME, "--more-regions", OTHER)
+    region.start()
+    assert region.operator()["AWS_ACCESS_KEY_ID"] == before["AWS_ACCESS_KEY_ID"]
+    there, of_there = launched(region, "--region", OTHER)
+    for name in (HOME, OTHER):
+        for keys in (credentials, of_there):
+            boto_client("sts", region.endpoint, name, keys).get_caller_identity()
+    region.stop()
+    # Both machines and their ports come back.
+    region.start()
+    listed = json.loads(region.cli("ps", "--output", "json").stdout)
+    assert {one["instance_id"] for one in listed} == {first, there}
+    for one in listed:
+        served = Metadata(one["metadata_endpoint"]).identity()
+        expected = credentials if one["instance_id"] == first else of_there
+        assert served["AccessKeyId"] == expected["AccessKeyId"]
+    # Without its region it is nobody's; the home goes on, and says so.
+    region.stop()
+    region.flags = ("--region", HOME)
+    region.start()
+    wait_until(lambda: f'region="{OTHER}"' in region.output() or OTHER in region.output(), "the log names the region")
+    refused = code(lambda: boto_client("sts", region.endpoint, HOME, of_there).get_caller_identity())
+    assert refused == "InvalidClientTokenId"
+    # And it is never a deployment of its own.
+    alone = make_region("data", "--region", OTHER, data=region.data / "regions" / OTHER)
+    with pytest.raises(AssertionError, match="belongs to the deployment whose home is eu-central-1"):
+        alone.start()
+
+
+@pytest.mark.parametrize(("partition", "home", "other", "domain"), PARTITIONS)
+def test_a_deployment_in_each_partition(make_region, partition: str, home: str, other: str, domain: str):
+    region = make_region("data", "--region", home, "--more-regions", other).start()
+    assert (region.ready["partition"], region.ready["domain"]) == (partition, domain)
+    instance, credentials = launched(region, "--region", other)
+    expected = f"arn:{partition}:sts::{region.account}:assumed-role/aws:ec2-instance/{instance}"
+    for name in (home, other, GLOBAL[partition]):
+        told = boto_client("sts", region.endpoint, name, credentials).get_caller_identity()
+        assert told["Arn"] == expected, name
+    operator = boto_client("sts", region.endpoint, other, region.operator()).get_caller_identity()["Arn"]
+    assert operator == f"arn:{partition}:iam::{region.account}:user/operator"
+    endpoints = boto_client("ec2", region.endpoint, home, region.operator()).describe_regions()["Regions"]
+    assert {one["Endpoint"] for one in endpoints} == {f"ec2.{home}.{domain}", f"ec2.{other}.{domain}"}
+
+
+def test_partitions_are_not_mixed(make_region):
+    region = make_region("data", "--region", "us-east-1", "--more-regions", "cn-north-1,us-gov-west-1")
+    with pytest.raises(AssertionError, match="belongs to the partition aws-cn"):
+        region.start()
+
+
+def test_a_pocket_of_another_region(make_region):
+    region = make_region("data", "--region", HOME, "--more-regions", OTHER).start()
+    script = f"aws sts get-caller-identity --region {OTHER} && aws sts get-caller-identity --region {HOME} && \
+               aws configure list"
+    found = run(
+        [*region.command_prefix, region.program, "run", "--region", OTHER, "--", "sh", "-ec", script],
+        region.env,
+        check=True,
+    ).stdout
+    assert found.count(":assumed-role/aws:ec2-instance/") == 2, found
