@@ -78,7 +78,9 @@ impl Issuer for LocalIssuer {
     }
 
     fn sent_keys(&self, instance: InstanceId, at: UnixTime) -> SentKeys {
-        let Some(sent) = self.region(instance).and_then(|region| region.sent_keys(instance, at)) else { return SentKeys::default() };
+        let Some(sent) = self.region(instance).and_then(|region| region.sent_keys(instance, at)) else {
+            return SentKeys::default();
+        };
         let staples = sent.staples.into_iter().map(|staple| (staple.fingerprint, staple.response.into()));
         let key = |key: UserKey| ManagedKey { user: key.user, block: key.block, expires_at: key.expires_at };
         SentKeys {

@@ -111,7 +111,10 @@ pub(crate) fn find(home: Ready, name: &str) -> anyhow::Result<Ready> {
     };
     let Some(found) = found else {
         let served = if home.regions.is_empty() { home.region } else { home.regions.join(", ") };
-        bail!("the `inborn up` on {} serves {served}, not {name}: leave --region away, or name another", home.data.display())
+        bail!(
+            "the `inborn up` on {} serves {served}, not {name}: leave --region away, or name another",
+            home.data.display()
+        )
     };
     Ok(found)
 }
@@ -127,7 +130,10 @@ pub(crate) fn named_directory(region: &arguments::Region) -> anyhow::Result<Opti
     let name: Region = name.parse().with_context(|| format!("region `{name}`"))?;
     let below = directory_of(&base, name.as_str());
     if !below.is_dir() {
-        bail!("{} has no region {name} beside its home: leave --region away for the home, or name another", base.display());
+        bail!(
+            "{} has no region {name} beside its home: leave --region away for the home, or name another",
+            base.display()
+        );
     }
     Ok(Some(below))
 }

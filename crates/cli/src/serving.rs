@@ -113,7 +113,11 @@ impl Serving {
             .with_context(|| format!("cannot use {}", record.display()))?;
         for region in &regions {
             let (host, residents, name) = (Arc::clone(&host), residents.clone(), region.identity().region.clone());
-            region.reach_by(Arc::new(LocalReach { region: name, host: Arc::clone(&host), residents: residents.clone() }));
+            region.reach_by(Arc::new(LocalReach {
+                region: name,
+                host: Arc::clone(&host),
+                residents: residents.clone(),
+            }));
             let observer = HostObserver { region: Arc::downgrade(region), host, residents };
             region.machines().observe(Arc::new(observer));
         }
@@ -178,7 +182,9 @@ pub(crate) fn server_names(home: &RegionServer, addresses: &[IpAddr]) -> ServerN
     for region in home.regions() {
         let identity = region.identity();
         let own = ServerNames::of_region(&identity.region, &identity.domain, addresses);
-        names.dns.extend(own.dns.into_iter().chain(identity.connect_endpoint_domains().map(|domain| format!("*.{domain}"))));
+        names
+            .dns
+            .extend(own.dns.into_iter().chain(identity.connect_endpoint_domains().map(|domain| format!("*.{domain}"))));
         names.addresses = own.addresses;
     }
     let mut seen = BTreeSet::new();

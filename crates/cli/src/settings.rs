@@ -189,7 +189,9 @@ impl Settings {
     pub(crate) fn gather(up: &Up) -> anyhow::Result<Self> {
         let mut file = FileSettings::read(up.config.as_deref())?;
         if file.region_stores.is_some() {
-            bail!("region_stores in the settings is for `inborn region`: `inborn up` has a store for each region of its own");
+            bail!(
+                "region_stores in the settings is for `inborn region`: `inborn up` has a store for each region of its own"
+            );
         }
         if file.store.is_some() || file.node.is_some() || file.stale.is_some() {
             bail!("store, node and stale in the settings are for `inborn region`: `inborn up` has a store of its own");

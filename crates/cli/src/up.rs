@@ -74,7 +74,9 @@ pub(crate) fn greet(ready: &Ready, ephemeral: bool) -> std::io::Result<()> {
     let (version, account) = (env!("CARGO_PKG_VERSION"), &ready.account);
     match ready.regions.as_slice() {
         [] => writeln!(out, "Inborn {version}: region {}, account {account}", ready.region)?,
-        all => writeln!(out, "Inborn {version}: regions {} (the first is the home), account {account}", all.join(", "))?,
+        all => {
+            writeln!(out, "Inborn {version}: regions {} (the first is the home), account {account}", all.join(", "))?
+        }
     }
     writeln!(out)?;
     writeln!(out, "  AWS endpoints   {}", ready.endpoint)?;

@@ -72,7 +72,12 @@ pub(crate) struct Up {
     #[arg(long, env = "INBORN_HOSTS_PORT", value_name = "PORT")]
     pub(crate) hosts_port: Option<u16>,
     /// The port where hosts of another region than the home ask, with commas between several [default: none is listened at]
-    #[arg(long = "region-hosts-port", env = "INBORN_REGION_HOSTS_PORTS", value_name = "REGION=PORT", value_delimiter = ',')]
+    #[arg(
+        long = "region-hosts-port",
+        env = "INBORN_REGION_HOSTS_PORTS",
+        value_name = "REGION=PORT",
+        value_delimiter = ','
+    )]
     pub(crate) region_hosts_ports: Vec<String>,
     /// Once, after a backup was put back: take a store that is older than what was seen, and refuse all that was issued so far
     #[arg(long, env = "INBORN_ACCEPT_OLDER_STORE")]
@@ -146,7 +151,13 @@ pub(crate) struct ServeRegion {
     #[arg(long, env = "INBORN_STORE", value_name = "URL", hide_env_values = true)]
     pub(crate) store: Option<String>,
     /// The store of another region that is served beside the home; in the variable with spaces between several
-    #[arg(long = "region-store", env = "INBORN_REGION_STORES", value_name = "REGION=URL", value_delimiter = ' ', hide_env_values = true)]
+    #[arg(
+        long = "region-store",
+        env = "INBORN_REGION_STORES",
+        value_name = "REGION=URL",
+        value_delimiter = ' ',
+        hide_env_values = true
+    )]
     pub(crate) region_stores: Vec<String>,
     /// What this server is called among the others [default: the computer's name]
     #[arg(long, env = "INBORN_NODE", value_name = "NAME")]

@@ -101,7 +101,9 @@ impl More {
             mistakes.push(format!("more regions: a deployment has at most {REGIONS_MAX} regions, the home among them"));
         }
         for name in hosts_ports.into_keys().chain(stores.into_keys()) {
-            mistakes.push(format!("region `{name}`: it is not among the regions to be served: name it with --more-regions"));
+            mistakes.push(format!(
+                "region `{name}`: it is not among the regions to be served: name it with --more-regions"
+            ));
         }
         more
     }

@@ -14,8 +14,8 @@ use inborn_store::StoreError;
 
 use crate::arguments::{self, Output, Region};
 use crate::epoch::no_server_runs;
-use crate::{deployment, directory};
 use crate::store_url::StoreUrl;
+use crate::{deployment, directory};
 
 pub(crate) const STORE_HELP: &str = "\
 The store is inborn.db in the data directory, or what --store or INBORN_STORE names. `check`, `backup` and `migrate --dry-run` work \
