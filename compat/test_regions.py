@@ -6,7 +6,8 @@ import json
 
 import pytest
 from botocore.exceptions import ClientError
-from harness import Region, boto_client, run, wait_until
+
+from harness import Region, boto_client, wait_until
 from metadata import Metadata
 
 HOME, OTHER = "eu-central-1", "eu-west-1"
@@ -69,9 +70,12 @@ def test_two_regions_at_one_endpoint(make_region):
         for name in (own, foreign):
             arn = client("sts", name, credentials).get_caller_identity()["Arn"]
             assert arn == f"arn:aws:sts::{region.account}:assumed-role/aws:ec2-instance/{instance}"
-        assert code(lambda foreign=foreign, c=credentials: client("ec2", foreign, c).describe_instances()) == "AuthFailure"
-        agents = client("ssm", foreign, credentials)
-        assert code(lambda a=agents, i=instance: a.list_instance_associations(InstanceId=i)) == "UnrecognizedClientException"
+        ec2, ssm = (client(service, foreign, credentials) for service in ("ec2", "ssm"))
+        assert code(ec2.describe_instances) == "AuthFailure"
+        asked = {"InstanceId": instance}
+        assert (
+            code(lambda ssm=ssm, asked=asked: ssm.list_instance_associations(**asked)) == "UnrecognizedClientException"
+        )
 
     listed = json.loads(region.cli("ps", "--output", "json").stdout)
     assert {(one["instance_id"], one["region"]) for one in listed} == {(here, HOME), (there, OTHER)}
@@ -155,11 +159,36 @@ def test_partitions_are_not_mixed(make_region):
 
 def test_a_pocket_of_another_region(make_region):
     region = make_region("data", "--region", HOME, "--more-regions", OTHER).start()
-    script = f"aws sts get-caller-identity --region {OTHER} && aws sts get-caller-identity --region {HOME} && \
-               aws configure list"
-    found = run(
-        [*region.command_prefix, region.program, "run", "--region", OTHER, "--", "sh", "-ec", script],
-        region.env,
-        check=True,
-    ).stdout
-    assert found.count(":assumed-role/aws:ec2-instance/") == 2, found
+    # By the names of the endpoints, with TLS that the pocket trusts, and by the global one.
+    script = f"""
+        aws sts get-caller-identity --region {OTHER} --output text --query Arn
+        aws sts get-caller-identity --region {HOME} --output text --query Arn
+        aws sts get-caller-identity --region us-east-1 --endpoint-url https://sts.amazonaws.com \\
+            --output text --query Arn
+        aws ec2 describe-instances --region {HOME} || true
+    """
+    done = region.cli("run", "--region", OTHER, "--", "sh", "-ec", script)
+    arns = done.stdout.split()
+    assert len(arns) == 3 and len(set(arns)) == 1 and ":assumed-role/aws:ec2-instance/i-" in arns[0], done.stdout
+    assert "AuthFailure" in done.stderr, "the home's other services do not know it"
+
+
+def test_a_region_server_over_a_store_for_each_region(make_region, place):
+    stores = ["--store", f"sqlite:{place}/one.db", "--region-store", f"{OTHER}=sqlite:{place}/two.db"]
+    server = make_region("data", "--region", HOME, *stores)
+    as_up = server.command
+    server.command = lambda ready, *more: ["region" if word == "up" else word for word in as_up(ready, *more)]
+    server.start()
+    assert server.ready["regions"] == [HOME, OTHER]
+    clients = {name: boto_client("ec2", server.endpoint, name, server.operator()) for name in (HOME, OTHER)}
+    launched = {
+        name: ec2.run_instances(ImageId="ami-12345678", MinCount=1, MaxCount=1)["Instances"][0]["InstanceId"]
+        for name, ec2 in clients.items()
+    }
+    server.kill()
+    server.start()
+    for name in (HOME, OTHER):
+        ec2 = boto_client("ec2", server.endpoint, name, server.operator())
+        found = [one["InstanceId"] for r in ec2.describe_instances()["Reservations"] for one in r["Instances"]]
+        assert found == [launched[name]], name
+    assert (place / "one.db").exists() and (place / "two.db").exists()

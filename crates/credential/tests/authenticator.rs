@@ -171,6 +171,48 @@ fn an_operator_is_recognised_and_no_token_helps() {
     assert_eq!(ask(&authenticator, &signer_of_one), Err(AuthFault::UnknownKey));
 }
 
+/// Regions of one deployment.
+#[test]
+fn a_region_knows_its_own_tokens_and_shares_its_operators() {
+    let home = authenticator();
+    let elsewhere = Claims { region: "eu-west-1".parse().unwrap(), ..claims() };
+    // The same epochs by mistake, and epochs of its own with the same number's neighbour.
+    let twin = home.beside(elsewhere.region.clone(), keyring(&[1], 1)).unwrap();
+    let apart = home.beside(elsewhere.region.clone(), keyring(&[2], 2)).unwrap();
+    let own = signer(&claims());
+    let of_twin = signer(&elsewhere);
+    let of_apart = Signer::new(&keyring(&[2], 2).mint(&elsewhere).unwrap());
+    let issued = |by: &Authenticator, signer: &Signer| {
+        by.has_issued(&signer.access_key_id, signer.token.as_deref().unwrap().as_bytes())
+    };
+    for is_warm in [false, true] {
+        for (by, expected) in [(&home, [true, false, false]), (&twin, [false, true, false]), (&apart, [false, false, true])] {
+            assert_eq!([&own, &of_twin, &of_apart].map(|signer| issued(by, signer)), expected, "{is_warm}");
+        }
+        // From here on they are remembered.
+        for (by, signer) in [(&home, &own), (&twin, &of_twin), (&apart, &of_apart)] {
+            ask(by, signer).unwrap();
+        }
+    }
+    let swapped = Signer { access_key_id: of_twin.access_key_id.clone(), ..own.clone() };
+    assert!(!issued(&home, &swapped) && !issued(&twin, &swapped));
+    assert!(!home.has_issued("", b"") && !home.has_issued(&own.access_key_id, b"inb1"));
+
+    let (one, known) = operator("one");
+    twin.set_operators(vec![one]).unwrap();
+    for authenticator in [&home, &twin, &apart] {
+        assert!(ask(authenticator, &known).is_ok());
+    }
+    home.set_operators(vec![]).unwrap();
+    for authenticator in [&home, &twin, &apart] {
+        assert_eq!(ask(authenticator, &known), Err(AuthFault::UnknownKey));
+    }
+    // Cut-offs are each one's own.
+    home.cut_off(CutOff::IssuedBefore { scope: Scope::All, before: NOW.plus(1) }, NOW);
+    assert_eq!(ask(&home, &own), Err(AuthFault::TokenExpired));
+    assert!(ask(&twin, &of_twin).is_ok());
+}
+
 #[test]
 fn operators_that_cannot_be() {
     let authenticator = authenticator();
