@@ -183,7 +183,7 @@ pub(crate) struct Region {
     pub(crate) data: Option<PathBuf>,
     /// Which of its regions [default: the home; of `inborn run` without an `inborn up`, a region of its own of this name]
     #[arg(long = "region", value_name = "NAME")]
-    pub(crate) name: Option<String>,
+    pub(crate) region_name: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -548,7 +548,10 @@ mod tests {
         let words = ["inborn", "run", "-it", "--net", "host-egress", "--region", "eu-west-1", "bash", "-it"];
         let Command::Run(run) = Arguments::try_parse_from(words).unwrap().command else { panic!() };
         assert!(run.interactive && run.tty && run.net == Net::HostEgress);
-        assert_eq!((run.region.name.as_deref(), run.command), (Some("eu-west-1"), vec!["bash".into(), "-it".into()]));
+        assert_eq!(
+            (run.region.region_name.as_deref(), run.command),
+            (Some("eu-west-1"), vec!["bash".into(), "-it".into()])
+        );
         assert!(Arguments::try_parse_from(["inborn", "run", "--net", "bridge", "true"]).is_err());
     }
 

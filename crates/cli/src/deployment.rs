@@ -122,7 +122,7 @@ pub(crate) fn find(home: Ready, name: &str) -> anyhow::Result<Ready> {
 /// The data directory that is named, or that of the named region below it, whether it is served or not; `None`: none is named.
 pub(crate) fn named_directory(region: &arguments::Region) -> anyhow::Result<Option<PathBuf>> {
     let data = arguments::named(region.data.as_ref());
-    let Some(name) = &region.name else { return Ok(data.map(Path::to_owned)) };
+    let Some(name) = &region.region_name else { return Ok(data.map(Path::to_owned)) };
     let base = data.map_or_else(directory::default_path, |data| Ok(data.to_owned()))?;
     if let Ok(Some(ready)) = directory::running_on(&base) {
         return Ok(Some(find(ready, name)?.data));
@@ -146,7 +146,7 @@ mod tests {
     fn a_region_that_is_not_served_is_found_by_its_name() {
         let base = tempfile::tempdir().unwrap();
         let ask = |name: Option<&str>| {
-            let region = arguments::Region { data: Some(base.path().to_owned()), name: name.map(str::to_owned) };
+            let region = arguments::Region { data: Some(base.path().to_owned()), region_name: name.map(str::to_owned) };
             named_directory(&region)
         };
         std::fs::create_dir_all(directory_of(base.path(), "lab")).unwrap();

@@ -23,7 +23,7 @@ pub(crate) async fn ps(arguments: &Ps) -> anyhow::Result<()> {
     let first = Operator::find(&arguments.region).await?;
     let mut operators = Vec::new();
     // All regions, unless one is named.
-    if arguments.region.name.is_none() {
+    if arguments.region.region_name.is_none() {
         for name in first.ready().regions.iter().skip(1) {
             operators.push(Operator::of(&deployment::find(first.ready().clone(), name)?)?);
         }

@@ -62,7 +62,7 @@ impl Operator {
     /// The operator of the region that the arguments mean.
     pub(crate) async fn find(region: &arguments::Region) -> anyhow::Result<Self> {
         match directory::find_soon(arguments::named(region.data.as_ref())).await? {
-            Some(ready) => Self::of(&match region.name.as_deref() {
+            Some(ready) => Self::of(&match region.region_name.as_deref() {
                 Some(name) => deployment::find(ready, name)?,
                 None => ready,
             }),

@@ -186,7 +186,9 @@ fn a_region_knows_its_own_tokens_and_shares_its_operators() {
         by.has_issued(&signer.access_key_id, signer.token.as_deref().unwrap().as_bytes())
     };
     for is_warm in [false, true] {
-        for (by, expected) in [(&home, [true, false, false]), (&twin, [false, true, false]), (&apart, [false, false, true])] {
+        for (by, expected) in
+            [(&home, [true, false, false]), (&twin, [false, true, false]), (&apart, [false, false, true])]
+        {
             assert_eq!([&own, &of_twin, &of_apart].map(|signer| issued(by, signer)), expected, "{is_warm}");
         }
         // From here on they are remembered.

@@ -19,8 +19,9 @@ pub(crate) struct Route {
     pub(crate) host_region: Option<Region>,
 }
 
-/// What a request says of where it wants to go. Nothing of it is verified yet.
-#[derive(Clone, Copy, Debug, Default)]
+/// What a request says of where it wants to go. Nothing of it is verified yet. It holds a token, and is never shown but by tests.
+#[derive(Clone, Copy, Default)]
+#[cfg_attr(test, derive(Debug))]
 pub(crate) struct Asked<'a> {
     /// The service that is meant.
     pub(crate) service: Option<&'a str>,
