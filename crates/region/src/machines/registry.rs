@@ -108,11 +108,11 @@ impl Registry {
                 }
                 let from = after.take()?;
                 let to = (account, Ipv4Addr::BROADCAST, LAST);
-                let found: Vec<_> = self.places().by_address.range(from..=to).take(TOGETHER + 1).copied().collect();
+                let mut found: Vec<_> = self.places().by_address.range(from..=to).take(TOGETHER + 1).copied().collect();
                 // The last one begins the next part.
-                let (now, next) = found.split_at(found.len().min(TOGETHER));
-                after = next.first().copied();
-                keys = now.to_vec().into_iter();
+                after = found.get(TOGETHER).copied();
+                found.truncate(TOGETHER);
+                keys = found.into_iter();
             }
         })
     }

@@ -95,7 +95,10 @@ fn part(connection: &Connection, table: Table, range: (i64, i64), packer: &Packe
     match table {
         Table::Instances => {
             let mut found = Vec::new();
-            let last = each(connection, INSTANCES, range, |columns| Ok(found.push(packed(columns, packer)?)))?;
+            let last = each(connection, INSTANCES, range, |columns| {
+                found.push(packed(columns, packer)?);
+                Ok(())
+            })?;
             Ok((Living::Instances(found), last))
         }
         Table::Tags => {

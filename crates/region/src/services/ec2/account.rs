@@ -10,7 +10,6 @@ use serde_json::json;
 
 use super::host::check_caller;
 use super::{refusal, request, shape};
-use crate::RegionServer;
 use crate::accounts::AccountError;
 use crate::operation::{Call, Reply};
 
