@@ -174,6 +174,10 @@ class Process:
             self.process.wait()
         self.killed_at = time.monotonic()
 
+    def end(self) -> None:
+        if self.process is not None:
+            self.kill()
+
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """While this is open the process does nothing, and its sockets stay as they are."""
@@ -291,12 +295,9 @@ class Postgres:
     #: Silence between the two is noticed sooner than by default, as in a cluster that somebody looks after.
     SETTINGS = ["fsync=off", "max_connections=100", "wal_sender_timeout=5s", "wal_receiver_timeout=5s"]
 
-    def __init__(self, node: Node, programs: Path):
-        self.node, self.programs = node, programs
-        # Below /tmp whatever TMPDIR is: the path of a socket is short.
-        self.place = Path(tempfile.mkdtemp(prefix="inborn-pg-", dir="/tmp"))
-        os.chown(self.place, NOBODY, NOBODY)
-        self.data = self.place / "data"
+    def __init__(self, node: Node, programs: Path, place: Path):
+        self.node, self.programs, self.place = node, programs, place
+        self.data = place / "data"
         self.process: subprocess.Popen | None = None
 
     def program(self, name: str, *argv: str | Path) -> list[str]:
@@ -349,8 +350,7 @@ class Postgres:
     def kill(self) -> None:
         """SIGKILL to all of it, as if the power went. The first one is held, so that it begets no more."""
         self.process.send_signal(signal.SIGSTOP)
-        listed = run(["ps", "-o", "pid=", "--ppid", self.process.pid], clean_env(self.place))
-        for pid in [self.process.pid, *map(int, listed.stdout.split())]:
+        for pid in [self.process.pid, *children(self.process.pid)]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.process.wait()
@@ -368,20 +368,48 @@ class Postgres:
         argv = [self.programs / "psql", *words, "--dbname", database, "--command", statement]
         return run(argv, clean_env(self.place))
 
-    def remove(self) -> None:
+    def end(self) -> None:
         if self.process is not None and self.process.poll() is None:
             self.kill()
-        shutil.rmtree(self.place, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def postgres_place() -> Iterator[Path]:
+    """A directory of PostgreSQL's own, below /tmp whatever TMPDIR is: the path of a socket is short."""
+    place = Path(tempfile.mkdtemp(prefix="inborn-pg-", dir="/tmp"))
+    try:
+        os.chown(place, NOBODY, NOBODY)
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def children(parent: int) -> list[int]:
+    """The processes that one has begotten."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        # One that has ended meanwhile is nobody's. The parent is the second word after the name, which is in brackets
+        # and may have any in it.
+        with contextlib.suppress(OSError):
+            if int(stat.read_text(errors="replace").rpartition(")")[2].split()[1]) == parent:
+                found.append(int(stat.parent.name))
+    return found
 
 
 class Fleet:
-    """All of it: servers over a primary and its synchronous standby, hosts, and a computer for operators."""
+    """All of it: servers over a primary and its synchronous standby, hosts, and a computer for operators.
 
-    def __init__(self, lab: Lab, place: Path, programs: Path, servers: int, hosts: int):
+    Each part is ended by the stack, also when a later one cannot be made, or another one not ended.
+    """
+
+    def __init__(self, stack: contextlib.ExitStack, place: Path, programs: Path, servers: int, hosts: int):
         self.place = place
-        self.network = Network(lab)
+        laboratory = Lab()
+        stack.callback(laboratory.close)
+        self.network = Network(laboratory)
         node = lambda name, number: Node(self.network, name, number)  # noqa: E731
-        self.databases = [Postgres(node(f"pg{n}", 21 + n), programs) for n in range(2)]
+        places = [stack.enter_context(postgres_place()) for _ in range(2)]
+        self.databases = [Postgres(node(f"pg{n}", 21 + n), programs, places[n]) for n in range(2)]
         #: Which of the two takes writes. Who breaks or mends what is between them holds the other.
         self.primary, self.databases_in_hand = 0, threading.Lock()
         names = ",".join(one.node.address for one in self.databases)
@@ -389,6 +417,8 @@ class Fleet:
         self.servers = [Server(node("abcdefgh"[n], 11 + n), place, self.store) for n in range(servers)]
         self.hosts = [Host(node(f"host{n}", 31 + n), n, place) for n in range(hosts)]
         self.operators = node("operators", 50)
+        for one in (*self.databases, *self.servers, *self.hosts):
+            stack.callback(one.end)
 
     def start(self) -> None:
         """Databases and servers. Hosts join by a token of the region."""
@@ -410,23 +440,11 @@ class Fleet:
             text += [f"--- {name}", *lines[-30:]]
         return "\n".join(text)
 
-    def end(self) -> None:
-        for one in (*self.hosts, *self.servers):
-            if one.process is not None:
-                one.kill()
-        for one in self.databases:
-            one.remove()
-
 
 @contextlib.contextmanager
 def fleet(place: Path, programs: Path, servers: int, hosts: int) -> Iterator[Fleet]:
     """A fleet that runs, gone at the end."""
-    laboratory, made = Lab(), None
-    try:
-        made = Fleet(laboratory, place, programs, servers, hosts)
+    with contextlib.ExitStack() as stack:
+        made = Fleet(stack, place, programs, servers, hosts)
         made.start()
         yield made
-    finally:
-        if made is not None:
-            made.end()
-        laboratory.close()
