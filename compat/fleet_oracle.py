@@ -24,8 +24,8 @@ STALE_AFTER = 5.0
 #: Silence is told in whole seconds by one of two clocks, and a call goes on after it has been judged.
 SLACK = 1.0
 BOUND = STALE_AFTER + SLACK
-#: A host writes down what it was given within a second (docs/hosts.md); a loaded computer may take longer.
-KEPT_AFTER = 3.0
+#: A host writes down what it was given within a second (docs/hosts.md); a loaded computer takes much longer.
+KEPT_AFTER = 10.0
 #: What every machine's credential has left, also after hours without a region. Source: docs/hosts.md.
 LIFE_LEFT = 3600.0
 #: Who is released has no credentials before this long after its quarantine was asked for: what its host may have been
@@ -202,6 +202,7 @@ class Oracle:
     def evicted(self, now: float, host: int, asked: float, run: str | None) -> None:
         with self.lock:
             self._evicted[host] = End("evicted", asked, now, run)
+            self.count("evicted")
 
     def is_evicted(self, host: int) -> bool:
         with self.lock:
@@ -224,6 +225,15 @@ class Oracle:
     def on(self, host: int) -> list[str]:
         with self.lock:
             return [id for id, one in self.machines.items() if one.host == host]
+
+    def elsewhere(self, host: int) -> list[str]:
+        with self.lock:
+            return [id for id, one in self.machines.items() if one.host != host]
+
+    def known(self, machine: str) -> list[Credential]:
+        """The credentials of a machine that were seen, the newest last."""
+        with self.lock:
+            return list(self.credentials.get(machine, {}).values())
 
     # Machines at region servers.
 

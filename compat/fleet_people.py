@@ -9,6 +9,7 @@ import re
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from botocore.credentials import Credentials
 
@@ -25,6 +26,8 @@ ENDS_AND_BEGINNINGS = {
 }
 #: How often somebody asks who hears nothing.
 TRIES_MAX = 12
+#: How long somebody waits for a host that can be evicted, and asks for its eviction, at the least.
+EVICTION_SECONDS = 30.0
 MACHINES_MAX = 16
 #: Longer than metadata takes on a computer that has much else to do.
 METADATA_SECONDS = 10.0
@@ -44,8 +47,10 @@ class World:
         #: Operators go on while this is not set, everybody else while `over` is not.
         self.calm, self.over = threading.Event(), threading.Event()
         self.contexts = {}
-        #: Launches on a host of which nobody knows (yet) what became.
+        #: Launches on a host that nobody was told of (yet), and those of them that nobody asks for at the moment.
         self.launching: dict[int | None, int] = collections.Counter()
+        self.unsettled: list[Launch] = []
+        #: Hosts that are about to be evicted, or are: they are left to who does that.
         self.ending: set[int] = set()
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
@@ -102,6 +107,15 @@ class Told:
         self.answer, self.run, self.is_doubtful = answer, run, is_doubtful
 
 
+@dataclass
+class Launch:
+    """Who asks again by the same token starts no more machines, and is told of those that there are."""
+
+    number: int | None
+    count: int
+    body: str
+
+
 def run_of(server: Server) -> str:
     return f"{server.name}{server.run}"
 
@@ -118,13 +132,15 @@ class Operator:
         self.world.fleet.operators.enter()
         while not self.world.calm.is_set():
             time.sleep(self.dice.uniform(0, 1.0))
+            self.settle_oldest()
             free = self.oracle.free()
             if not free or (self.dice.random() < 0.35 and len(free) < MACHINES_MAX):
                 self.launch(self.dice.choice(self.world.fleet.hosts))
                 continue
             machine = self.dice.choice(free)
             with self.oracle.lock:
-                if self.oracle.machines[machine].is_taken:
+                one = self.oracle.machines[machine]
+                if one.is_taken or one.host in self.world.ending:
                     continue
                 self.oracle.take([machine])
             self.change(machine)
@@ -161,19 +177,34 @@ class Operator:
             world.launching[number] += 1
         token = f"{self.name}-{self.launches}-{self.dice.getrandbits(64):016x}"
         body = f"Action=RunInstances&{EC2}&ImageId=ami-12345678&MinCount={count}&MaxCount={count}&ClientToken={token}"
-        told = self.ask(f"{body}{placed}")
+        return self.settle(Launch(number, count, f"{body}{placed}"))
+
+    def settle(self, launch: Launch) -> bool:
+        """Whether a launch was acknowledged. One that was not may be there: its host is not evicted by the book."""
+        world = self.world
+        told = self.ask(launch.body)
         if told is None:
-            # Whether it is there nobody knows: its host is not to be evicted by the book.
+            with self.oracle.lock:
+                world.unsettled.append(launch)
             return False
         ids = told.answer.all("instanceId")
-        if len(ids) != count:
-            self.oracle.violation(world.now(), f"{count} were launched, {len(ids)} told")
-        for id in ids:
-            new = self.oracle.launched(world.now(), id, number)
-            world.note(f"machine {new.number} {id} is launched on host {number} by {told.run}")
+        if len(ids) != launch.count:
+            self.oracle.violation(world.now(), f"{launch.count} were launched, {len(ids)} told")
         with self.oracle.lock:
-            world.launching[number] -= 1
+            for id in ids:
+                new = self.oracle.launched(world.now(), id, launch.number)
+                world.note(f"machine {new.number} {id} is launched on host {launch.number} by {told.run}")
+            world.launching[launch.number] -= 1
         return True
+
+    def settle_oldest(self, *hosts: int) -> None:
+        """Asks again for the oldest launch that was not acknowledged, on any host or on one of these."""
+        with self.oracle.lock:
+            found = [one for one in self.world.unsettled if not hosts or one.number in hosts][:1]
+            for one in found:
+                self.world.unsettled.remove(one)
+        for one in found:
+            self.settle(one)
 
     def end(self, machine: str, action: str, kind: str) -> None:
         self.oracle.may_change(self.world.now(), machine)
@@ -197,10 +228,11 @@ class Operator:
             self.oracle.may_come_late(machine)
         return told
 
-    def ask(self, body: str, tries: int = TRIES_MAX) -> Told | None:
-        """Asks one server after the other until one has done it."""
-        is_doubtful = False
-        for _ in range(tries):
+    def ask(self, body: str, seconds: float = 0.0) -> Told | None:
+        """Asks one server after the other until one has done it; gives up after some tries, not within `seconds`."""
+        is_doubtful, until, tries = False, self.world.now() + seconds, 0
+        while tries < TRIES_MAX or self.world.now() < until:
+            tries += 1
             server = self.dice.choice(self.world.fleet.servers)
             run = run_of(server)
             try:
@@ -231,19 +263,17 @@ class Operator:
         """Cuts a host off, and with it all that it has."""
         world = self.world
         world.fleet.operators.enter()
-        chosen = None
-        while chosen is None and not world.calm.is_set():
-            time.sleep(0.1)
-            chosen = self.take_whole(self.dice.choice(world.fleet.hosts))
+        chosen = self.wait_for_whole(self.dice.choice(world.fleet.hosts))
         if chosen is None:
             return world.note("no host is evicted: the machines of all are in other hands")
         host, free = chosen
         asked = world.now()
         for machine in free:
             self.oracle.may_change(asked, machine)
-        told = self.ask(f"Action=Inborn.EvictHost&{EC2}&HostId={host.id}")
+        told = self.ask(f"Action=Inborn.EvictHost&{EC2}&HostId={host.id}", EVICTION_SECONDS)
         if told is None:
-            return None
+            # It may come late: its machines stay in these hands.
+            return world.note(f"whether host {host.number} is evicted nobody knows")
         now = world.now()
         with self.oracle.lock:
             self.oracle.evicted(now, host.number, asked, told.run)
@@ -251,6 +281,21 @@ class Operator:
                 self.oracle.ended(now, machine, "terminated", told.run)
         self.oracle.give_back(free)
         return world.note(f"host {host.number} is evicted by {told.run}, with {len(free)} machines")
+
+    def wait_for_whole(self, reserved: Host) -> tuple[Host, list[str]] | None:
+        """What `take_whole` gives, of some host, before long. One is reserved, so that nobody begins anything there."""
+        world, until = self.world, self.world.now() + EVICTION_SECONDS
+        with self.oracle.lock:
+            world.ending.add(reserved.number)
+        taken = None
+        while taken is None and world.now() < until and not world.calm.is_set():
+            self.settle_oldest(reserved.number)
+            taken = self.take_whole(reserved) or self.take_whole(self.dice.choice(world.fleet.hosts))
+            time.sleep(0.1)
+        with self.oracle.lock:
+            if taken is None or taken[0] is not reserved:
+                world.ending.discard(reserved.number)
+        return taken
 
     def take_whole(self, host: Host) -> tuple[Host, list[str]] | None:
         """A host and all its machines, if nobody has one of them in hand and no launch is open; it is given no more."""
@@ -280,7 +325,7 @@ class Guest:
             machine = self.dice.choice(machines)
             if machine in self.host.endpoints:
                 self.look(machine)
-            known = list(self.oracle.credentials.get(machine, {}).values())[-4:]
+            known = self.oracle.known(machine)[-4:]
             if known:
                 self.who_am_i(machine, self.dice.choice(known))
 
@@ -341,7 +386,7 @@ class Prober:
             time.sleep(self.dice.uniform(0.1, 0.6))
             host = self.dice.choice(self.world.fleet.hosts)
             own = self.oracle.on(host.number)[-6:]
-            others = [id for id, one in self.oracle.machines.items() if one.host != host.number][-6:]
+            others = self.oracle.elsewhere(host.number)[-6:]
             if own:
                 self.ask_all(host, self.dice.choice(own))
             if others and self.dice.random() < 0.4:

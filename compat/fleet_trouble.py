@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from fleet_calls import look
 from fleet_lab import Host, Process, Server
+from fleet_oracle import LATER
 from fleet_people import (
     EC2,
     EVICTED,
@@ -79,6 +80,7 @@ class Trouble:
     def broken(self, what: str, while_open: contextlib.AbstractContextManager, lasts: float) -> None:
         """Lets something be so for some seconds."""
         self.world.note(f"{what} for {lasts:.1f} s")
+        self.world.oracle.count("broken")
         with while_open:
             time.sleep(lasts)
         self.world.note(f"  no more: {what}")
@@ -167,6 +169,7 @@ class Trouble:
             if not is_mine:
                 return
             one.kill()
+            self.world.oracle.count("killed")
             self.world.note(f"{name} is killed, and is gone for {lasts:.1f} s")
             time.sleep(lasts)
             tries = 1
@@ -203,6 +206,7 @@ class Trouble:
                 new.promote()
                 note(f"{new.node.name} is promoted")
             fleet.primary = 1 - fleet.primary
+            self.world.oracle.count("promoted")
             time.sleep(5)
             old.follow(new)
             note(f"{old.node.name} is the standby of {new.node.name}")
@@ -322,13 +326,23 @@ def check_machine(world: World, id: str, wrong) -> None:
         looked = host.node.space.do(lambda: look(endpoint, METADATA_SECONDS))
         return looked.credential and oracle.seen(id, looked.credential)
 
+    def last_word(server: Server, credential) -> int | None:
+        """What a server says in the end. Who is put off, or hears nothing, asks again."""
+        until = world.now() + BACK_SECONDS
+        while True:
+            status = fleet_do(world, lambda: ask_who(world, server, id, credential))
+            is_put_off = status is None or status in LATER or status >= 500
+            if not is_put_off or world.now() > until:
+                return status
+            time.sleep(0.5)
+
     def known(credential) -> list[int | None]:
-        return [fleet_do(world, lambda s=server: ask_who(world, s, id, credential)) for server in world.fleet.servers]
+        return [last_word(server, credential) for server in world.fleet.servers]
 
     if one.is_ended or one.is_terminated:
         if endpoint and not one.is_terminated and held():
             wrong(f"machine {one.number} has ended, and is given a credential by its host")
-        for credential in list(oracle.credentials.get(id, {}).values())[-2:]:
+        for credential in oracle.known(id)[-2:]:
             if (told := known(credential)) != [403] * len(told):
                 wrong(f"machine {one.number} has ended, and servers answer {told}")
         return

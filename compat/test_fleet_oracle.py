@@ -107,7 +107,7 @@ def in_turn(*steps: Callable[[Oracle], object]) -> Callable[[Oracle], None]:
 def lost_over_a_crash(held_for: float) -> Callable[[Oracle], None]:
     return in_turn(
         lambda oracle: looked(oracle, 1.0, 0, 0.0, credential()),
-        lambda oracle: looked(oracle, 9.0, 1, 1.1 + held_for, None),
+        lambda oracle: looked(oracle, 5.0 + held_for, 1, 1.1 + held_for, None),
     )
 
 
