@@ -114,6 +114,7 @@ impl Fixed {
             lake,
             telemetry_store,
             store,
+            more,
             fleet,
         } = settings;
         let path = |path: &PathBuf| path.display().to_string();
@@ -136,6 +137,7 @@ impl Fixed {
             ("telemetry_store", format!("{telemetry_store:?}")),
             // Never as a text: a URL may have a password. `Debug` leaves it out, so that another password alone is not noticed.
             ("store", format!("{store:?}")),
+            ("more_regions, region_stores or region_hosts_ports", format!("{more:?}")),
             ("node", format!("{:?}", fleet.as_ref().map(|fleet| &fleet.name))),
         ])
     }
