@@ -4,7 +4,7 @@
 //! has locked is left over, and the next one who writes there removes it.
 
 use std::ffi::OsStr;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -14,8 +14,23 @@ use rustix::fs::{CWD, RenameFlags};
 
 /// Between the name of a file and what makes it another one.
 const MARK: &[u8] = b".new-";
-/// How many hex digits follow the mark. Earlier programs wrote their process id there.
+/// How many hex digits follow the mark.
 const DIGITS: usize = 16;
+/// Earlier programs wrote their process id there, in decimal, behind the names of these files of a data directory.
+const EARLIER: [&str; 10] = [
+    "attachments.json",
+    "ca.pem",
+    "cache.key",
+    "cache.sealed",
+    "host.json",
+    "host.key",
+    "identity.pem",
+    "instance-connect.pem",
+    "operator.env",
+    "ready.json",
+];
+/// No process id has more digits.
+const PROCESS_ID_DIGITS_MAX: usize = 10;
 /// How often another name is tried.
 const ATTEMPTS_MAX: u32 = 8;
 
@@ -88,8 +103,15 @@ impl Drop for Beside {
 /// Makes a file of this name, and locks it.
 fn make(path: &Path) -> io::Result<(File, PathBuf)> {
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    // Where nothing can be locked nothing is swept either.
-    let _ = file.try_lock();
+    match file.try_lock() {
+        // Somebody who sweeps has met it first, and removes it.
+        Err(TryLockError::WouldBlock) => {
+            let _ = fs::remove_file(path);
+            return Err(ErrorKind::NotFound.into());
+        }
+        // Where nothing can be locked nothing is swept either.
+        Ok(()) | Err(TryLockError::Error(_)) => {}
+    }
     if file.metadata()?.nlink() == 0 {
         return Err(ErrorKind::NotFound.into());
     }
@@ -123,10 +145,12 @@ fn link_and_remove(from: &Path, to: &Path) -> io::Result<()> {
     fs::remove_file(from)
 }
 
-/// Removes what killed processes have left in a directory of which this process is the only one who writes there: also what earlier
-/// programs, which did not lock, have left.
+/// Removes what killed processes have left in a data directory, of which this process is the only one who writes there: also what earlier
+/// programs, which did not lock, have left. A person may keep files of other names there.
 pub(crate) fn sweep_all(directory: &Path) {
-    sweep(directory, |name| suffix_of(name).is_some());
+    sweep(directory, |name| {
+        suffix_of(name).is_some_and(|(before, digits)| digits.len() == DIGITS || is_left_of_earlier(before, digits))
+    });
 }
 
 /// Removes those files of these names that nobody has locked. What cannot be removed stays: nothing depends on it.
@@ -146,6 +170,13 @@ fn sweep(directory: &Path, is_one: impl Fn(&OsStr) -> bool) {
 /// Whether a name is that of a file beside one of the name `of`, in today's form.
 fn is_left_of(name: &OsStr, of: &OsStr) -> bool {
     suffix_of(name).is_some_and(|(before, digits)| digits.len() == DIGITS && before == of.as_encoded_bytes())
+}
+
+/// Whether a name has the form of earlier programs, and is of a file that they wrote.
+fn is_left_of_earlier(before: &[u8], digits: &[u8]) -> bool {
+    EARLIER.iter().any(|name| name.as_bytes() == before)
+        && digits.len() <= PROCESS_ID_DIGITS_MAX
+        && digits.iter().all(u8::is_ascii_digit)
 }
 
 /// The name before the mark, and the digits behind it, of which there are some and nothing else.
@@ -228,7 +259,17 @@ pub(crate) mod tests {
         let place = base.path().join("a");
         let left = base.path().join("a.new-0123456789abcdef");
         fs::write(&left, "secret").unwrap();
-        let others = ["b.new-0123456789abcdef", "a.new-42", "a.new-", "a.new-xyz", "a.new-0123456789abcdef0", ".new-1"];
+        let others = [
+            "b.new-0123456789abcdef",
+            "operator.env.new-42",
+            "operator.env.new-4a",
+            "operator.env.new-12345678901",
+            "backup.new-20261127",
+            "a.new-",
+            "a.new-xyz",
+            "a.new-0123456789abcdef0",
+            ".new-1",
+        ];
         others.iter().for_each(|name| fs::write(base.path().join(name), "").unwrap());
         let first = written(&place, "first");
         assert!(!left.exists());
@@ -241,7 +282,24 @@ pub(crate) mod tests {
         let third = written(&place, "third");
         sweep_all(base.path());
         third.put().unwrap();
-        assert_eq!(names(base.path()), [".new-1", "a", "a.new-", "a.new-0123456789abcdef0", "a.new-xyz"]);
+        let gone = ["b.new-0123456789abcdef", "operator.env.new-42"];
+        let mut stay: Vec<_> = others.into_iter().filter(|name| !gone.contains(name)).chain(["a"]).collect();
+        stay.sort_unstable();
+        assert_eq!(names(base.path()), stay);
+    }
+
+    /// Somebody who sweeps may meet a file between its being made and its being locked.
+    #[test]
+    fn files_that_are_begun_while_others_sweep_are_at_their_places() {
+        let base = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            for number in 0..2 {
+                let place = base.path().join(format!("{number}"));
+                scope.spawn(move || (0..200).for_each(|_| written(&place, "whole").put().unwrap()));
+            }
+            scope.spawn(|| (0..400).for_each(|_| sweep_all(base.path())));
+        });
+        assert_eq!(names(base.path()), ["0", "1"]);
     }
 
     #[test]

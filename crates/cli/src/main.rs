@@ -38,6 +38,7 @@ mod run;
 mod sensor;
 mod serving;
 mod settings;
+mod settled;
 mod shell;
 mod signals;
 mod ssh;

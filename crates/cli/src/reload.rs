@@ -22,7 +22,11 @@ pub(crate) async fn until_stopped(
         // Each start of an ephemeral region has a directory of its own: its settings are those of its start.
         let wanted = if settings.ephemeral { Ok(None) } else { gather().map(Some) };
         match wanted {
-            Ok(wanted) => running.follow(wanted.as_ref(), region).await,
+            // Lists of addresses may be long, and a disk may hang: whoever wants an end does not wait for that.
+            Ok(wanted) => tokio::select! {
+                () = running.follow(wanted.as_ref(), region) => {}
+                () = stop.next_stop() => return,
+            },
             Err(error) => tracing::error!("the settings were not read again, and stay as they were: {error:#}"),
         }
         supervisor.ready(&format!("region {}, account {}", region.identity().region, region.identity().account));
@@ -62,7 +66,7 @@ impl Running {
             tracing::info!("settings were read again; changed: {changes}");
             self.changeable = now;
         }
-        let ReadAgain { lists, lists_failed } = region.reload(self.changeable.clone()).await;
+        let ReadAgain { lists, lists_failed } = region.reload_all(&self.changeable).await;
         tracing::info!(lists, lists_failed, "rules and lists of addresses are read again");
     }
 }

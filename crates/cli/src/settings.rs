@@ -175,7 +175,7 @@ struct FileSettings {
 impl FileSettings {
     fn read(named: Option<&Path>) -> anyhow::Result<Self> {
         let path = named.unwrap_or(Path::new(DEFAULT_FILE));
-        match std::fs::read_to_string(path) {
+        match crate::settled::read(path) {
             // toml's message shows the line and what is wrong in it.
             Ok(text) => toml::from_str(&text).with_context(|| format!("in {}", path.display())),
             Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),

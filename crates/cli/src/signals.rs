@@ -43,6 +43,14 @@ impl StopSignals {
         while self.next_wish().await != Wanted::Stop {}
     }
 
+    /// Waits for the next one that says to end, and leaves the other to whoever asks next.
+    pub(crate) async fn next_stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
     /// Waits for the next one.
     pub(crate) async fn next_wish(&mut self) -> Wanted {
         tokio::select! {

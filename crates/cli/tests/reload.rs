@@ -70,7 +70,8 @@ impl Up {
     fn reload(&mut self, expected: &str) {
         let count = |said: &str| said.matches(expected).count();
         let before = count(&self.said());
-        assert!(Command::new("kill").arg("-HUP").arg(self.child.id().to_string()).status().unwrap().success());
+        let id = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(id, rustix::process::Signal::HUP).unwrap();
         until(expected, || {
             assert!(self.child.try_wait().unwrap().is_none(), "the signal has ended it: {}", self.said());
             (count(&self.said()) > before).then_some(())

@@ -202,6 +202,35 @@ fn a_region_is_lost_and_put_back() {
     up.stop();
     assert!(checked(&data).0);
 
+    // A backup that is exactly as new as what was seen here, and the same in directories that cannot know it.
+    let newer = base.path().join("newer.backup");
+    done(inborn(&data).args(["store", "backup"]).arg(&newer));
+    let restore_newer = |data: &Path| done(inborn(data).args(["store", "restore"]).arg(&newer));
+    let is_refused = |data: &Path| {
+        let output = Up::command(data).stderr(Stdio::piped()).output().unwrap();
+        assert!(
+            !output.status.success() && self::said(&output).contains("--accept-older-store"),
+            "{}",
+            self::said(&output)
+        );
+    };
+    remove_database(&data);
+    assert!(restore_newer(&data).contains("exactly as new"));
+    assert!(checked(&data).0);
+    let twice = private_directory(base.path(), "twice");
+    let standby = private_directory(base.path(), "standby");
+    for other in [&twice, &standby] {
+        std::fs::copy(data.join("epoch.key"), other.join("epoch.key")).unwrap();
+    }
+    done(&mut restore(&twice));
+    remove_database(&twice);
+    restore_newer(&twice);
+    is_refused(&twice);
+    std::fs::write(standby.join("high-water.json"), &before).unwrap();
+    let said = restore_newer(&standby);
+    assert!(said.contains("newer than what a server has seen"), "{said}");
+    is_refused(&standby);
+
     // Another computer: the key and the backup are all there is.
     let other = private_directory(base.path(), "other");
     std::fs::copy(data.join("epoch.key"), other.join("epoch.key")).unwrap();

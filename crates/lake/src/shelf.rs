@@ -118,14 +118,20 @@ impl Shelf {
         self.lock().waiting
     }
 
-    pub(crate) fn waits_more(&self, files: u64, bytes: u64) {
-        self.lock().waiting.add(Waiting { files, bytes });
-    }
-
     pub(crate) fn waits_less(&self, files: u64, bytes: u64) {
         let waiting = &mut self.lock().waiting;
         waiting.files = waiting.files.saturating_sub(files);
         waiting.bytes = waiting.bytes.saturating_sub(bytes);
+    }
+
+    /// So much waits of what there is up to a job; whether that is all there is, else it is to be counted again.
+    pub(crate) fn waits(&self, job: u64, waiting: Waiting) -> bool {
+        let mut contents = self.lock();
+        let is_all = contents.job == job;
+        if is_all {
+            contents.waiting = waiting;
+        }
+        is_all
     }
 
     /// Everything up to a job is delivered; no more is there unless there is a later job.

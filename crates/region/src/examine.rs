@@ -22,6 +22,15 @@ pub struct HighWaterReport {
     pub older: Option<Older>,
 }
 
+impl HighWaterReport {
+    /// Whether nothing has ended that the store does not know of, as far as this data directory tells: it is of the history that was seen,
+    /// and has come exactly as far. One that has come further was not seen by a server here since, so that the file is an old one.
+    #[must_use]
+    pub const fn is_as_seen(&self) -> bool {
+        matches!((&self.older, self.store, self.seen), (None, Some(store), Some(seen)) if store == seen)
+    }
+}
+
 /// Compares the mark of a store (the setting [`HIGH_WATER_SETTING`]) with what was seen in a data directory.
 ///
 /// # Errors
@@ -36,22 +45,14 @@ pub fn compare_high_water(setting: Option<&[u8]>, data: &Path) -> Result<HighWat
     })
 }
 
-/// Takes down in a data directory in which nothing was seen yet that a backup with this mark is put back, hence that a server has to be
-/// told to accept an older store. Gives the file, for [`forget_restore`].
+/// Takes down in a data directory that a backup with this mark is put back, of which it is not certain that nothing has ended since; hence
+/// that a server has to be told to accept an older store, whichever backup it finds. Gives the file.
 ///
 /// # Errors
-/// The mark is none; the file cannot be written.
+/// The mark is none; the file cannot be read or written.
 pub fn note_restore(setting: Option<&[u8]>, data: &Path) -> Result<PathBuf, OpenError> {
     let mark = setting.map(Mark::parse).transpose()?;
     high_water::note_put_back(mark.as_ref(), data)
-}
-
-/// Removes the file of [`note_restore`]: nothing was put back after all.
-///
-/// # Errors
-/// The file system's.
-pub fn forget_restore(noted: &Path) -> Result<(), OpenError> {
-    high_water::forget_put_back(noted)
 }
 
 /// The name of the setting that is a store's high-water mark.
@@ -74,4 +75,26 @@ pub async fn open_all_sealed(store: &Arc<dyn Store>, source: &KeySource) -> Resu
 #[must_use]
 pub fn cut_offs_kept_since(now: UnixTime) -> UnixTime {
     now.minus(inborn_credential::LIFE_MAX_SECONDS + inborn_credential::WINDOW_SECONDS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_counts_as_far_as_was_seen_is_as_seen() {
+        let directory = tempfile::tempdir().unwrap();
+        let mark = |history: &str, count: u64| format!("{{\"history\":\"{history}\",\"count\":{count}}}");
+        let is_as_seen = |setting: Option<String>| {
+            compare_high_water(setting.as_ref().map(String::as_bytes), directory.path()).unwrap().is_as_seen()
+        };
+        assert!(!is_as_seen(None) && !is_as_seen(Some(mark("a", 5))), "nothing was seen");
+        std::fs::write(directory.path().join("high-water.json"), mark("a", 5)).unwrap();
+        for (history, count, expected) in [("a", 4, false), ("a", 5, true), ("a", 6, false), ("b", 5, false)] {
+            assert_eq!(is_as_seen(Some(mark(history, count))), expected, "{history} {count}");
+        }
+        assert!(!is_as_seen(None));
+        note_restore(Some(mark("a", 5).as_bytes()), directory.path()).unwrap();
+        assert!(!is_as_seen(Some(mark("a", 5))), "a restore was begun here");
+    }
 }

@@ -33,6 +33,9 @@ const FILE_NAME: &str = "high-water.json";
 const FILE_BYTES_MAX: u64 = 4096;
 /// No join token lives longer, by any clock that is nearly right.
 const TOKENS_ENDED_BY_SECONDS: u64 = 366 * 86_400;
+/// How much further than anything known an accepted older store counts, at least: more than any region ever counts. The store of before
+/// went on from the same count in another way, so that a backup of that would look as new as what is here.
+const LEAP: u64 = 1 << 32;
 /// How often it is looked whether something has ended, and whether the store still counts as far.
 const ROUND: Duration = Duration::from_secs(1);
 
@@ -116,9 +119,10 @@ impl HighWater {
         if is_older {
             end_all(store, kek, now).await?;
         }
-        let history = known.as_ref().or(found.as_ref()).map_or_else(new_history, |mark| Ok(mark.history.clone()))?;
+        // The store's own: other servers over it know it by that.
+        let history = found.as_ref().or(known.as_ref()).map_or_else(new_history, |mark| Ok(mark.history.clone()))?;
         let count = [known.as_ref(), found.as_ref()].into_iter().flatten().map(|mark| mark.count).max().unwrap_or(0);
-        let mark = Mark { history, count: count.saturating_add(1) };
+        let mark = Mark { history, count: count.saturating_add(if is_older { leap()? } else { 1 }) };
         let high_water = Self {
             path,
             seen: Mutex::new(found.clone().unwrap_or_else(|| mark.clone())),
@@ -176,6 +180,13 @@ fn new_history() -> Result<String, OpenError> {
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
+/// Another one each time: of one store there may be two that were accepted, on two computers.
+fn leap() -> Result<u64, OpenError> {
+    let mut bytes = [0; 4];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(inborn_credential::CryptoError::from)?;
+    Ok(LEAP + u64::from(u32::from_le_bytes(bytes)))
+}
+
 async fn found(store: &dyn Store) -> Result<Option<Mark>, OpenError> {
     store.setting(SETTING).await?.as_deref().map(Mark::parse).transpose()
 }
@@ -220,22 +231,14 @@ async fn end_all(store: &Arc<dyn Store>, kek: &Kek, now: UnixTime) -> Result<(),
     Ok(())
 }
 
-/// Takes down that the region had come further than a backup that is put back, where nobody knows how far: one further. A server with
-/// this data directory then starts on what was put back only where an older store is accepted. Gives the file.
+/// Takes down that a backup is put back of which nobody knows how much has ended since. The history is a new one, which no backup is of, so
+/// that a server with this data directory starts on whatever is put back only where an older store is accepted. Gives the file.
 pub(crate) fn note_put_back(backup: Option<&Mark>, data: &Path) -> Result<PathBuf, OpenError> {
-    let mark = match backup {
-        Some(mark) => Mark { count: mark.count.saturating_add(1), ..mark.clone() },
-        // It did not count yet: a store that is none of a history that began later.
-        None => Mark { history: new_history()?, count: 1 },
-    };
     let path = data.join(FILE_NAME);
-    write(&path, &mark)?;
+    let known = read(&path)?;
+    let count = [known.as_ref(), backup].into_iter().flatten().map(|mark| mark.count).max().unwrap_or(0);
+    write(&path, &Mark { history: new_history()?, count })?;
     Ok(path)
-}
-
-/// Forgets what [`note_put_back`] has taken down: nothing was put back.
-pub(crate) fn forget_put_back(path: &Path) -> Result<(), OpenError> {
-    fs::remove_file(path).map_err(|source| OpenError::HighWater { path: path.to_owned(), source })
 }
 
 /// What was seen by a server with this data directory.
@@ -370,18 +373,26 @@ mod tests {
     }
 
     #[test]
-    fn what_was_put_back_is_older_than_what_is_taken_down() {
+    fn whatever_is_put_back_is_older_than_what_is_taken_down() {
         let directory = tempfile::tempdir().unwrap();
-        let path = note_put_back(Some(&mark("a", 7)), directory.path()).unwrap();
-        let known = read_beside(directory.path()).unwrap();
-        assert_eq!(older(known.as_ref(), Some(&mark("a", 7))), Some(Older::Behind(7, 8)));
-        forget_put_back(&path).unwrap();
-        assert_eq!(read_beside(directory.path()).unwrap(), None);
-        // A backup of a store that did not count, and one that counts as far as it can.
-        note_put_back(None, directory.path()).unwrap();
-        assert_eq!(older(read_beside(directory.path()).unwrap().as_ref(), None), Some(Older::Other));
-        note_put_back(Some(&mark("a", u64::MAX)), directory.path()).unwrap();
-        assert_eq!(read_beside(directory.path()).unwrap(), Some(mark("a", u64::MAX)));
+        let is_other = |backup: Option<Mark>| {
+            let known = read_beside(directory.path()).unwrap();
+            assert_eq!(older(known.as_ref(), backup.as_ref()), Some(Older::Other), "{backup:?}");
+            known.unwrap().count
+        };
+        // Also another backup than the one that it was written for, and one that counts as far as it can.
+        for backup in [None, Some(mark("a", 7)), Some(mark("a", u64::MAX))] {
+            note_put_back(backup.as_ref(), directory.path()).unwrap();
+            for other in [None, Some(mark("a", 6)), Some(mark("a", 7)), Some(mark("a", 8)), Some(mark("a", u64::MAX))] {
+                is_other(other);
+            }
+        }
+        // What a server has seen is not forgotten.
+        write(&directory.path().join(FILE_NAME), &mark("a", 5)).unwrap();
+        note_put_back(Some(&mark("a", 4)), directory.path()).unwrap();
+        assert_eq!(is_other(Some(mark("a", 4))), 5);
+        note_put_back(Some(&mark("a", 9)), directory.path()).unwrap();
+        assert_eq!(is_other(Some(mark("a", 9))), 9);
     }
 
     #[test]

@@ -83,8 +83,7 @@ pub use deployment::{DeploymentError, REGIONS_MAX};
 pub use detection::{Counted, Detection, DetectionSettings, FindingOutput, FindingSink, Recording};
 pub use epochs::EpochSettings;
 pub use examine::{
-    HIGH_WATER_SETTING, HighWaterReport, compare_high_water, cut_offs_kept_since, forget_restore, note_restore,
-    open_all_sealed,
+    HIGH_WATER_SETTING, HighWaterReport, compare_high_water, cut_offs_kept_since, note_restore, open_all_sealed,
 };
 pub use fleet::{FleetSettings, STALE_AFTER, StalePolicy};
 pub use gateway::{BODY_TIMEOUT, RequestOrigin};

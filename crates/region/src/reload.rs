@@ -16,7 +16,7 @@ pub struct Changeable {
 }
 
 /// What was read again.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct ReadAgain {
     /// Files of addresses.
     pub lists: usize,
@@ -25,6 +25,16 @@ pub struct ReadAgain {
 }
 
 impl RegionServer {
+    /// As [`RegionServer::reload`], of each region of the deployment; what was read is of all of them.
+    pub async fn reload_all(&self, changeable: &Changeable) -> ReadAgain {
+        let mut all = ReadAgain::default();
+        for region in self.regions() {
+            let ReadAgain { lists, lists_failed } = region.reload(changeable.clone()).await;
+            all = ReadAgain { lists: all.lists + lists, lists_failed: all.lists_failed + lists_failed };
+        }
+        all
+    }
+
     /// Takes settings over, and reads the rules and the lists of addresses again. Nothing that is open is closed by it, and what cannot be
     /// read stays as it was.
     pub async fn reload(&self, changeable: Changeable) -> ReadAgain {

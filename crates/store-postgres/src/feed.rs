@@ -24,7 +24,7 @@ const PATIENCE_FACTOR: u32 = 4;
 /// where the primary did not wait for it, is no other database for that. Ten seconds, at two beats a second.
 const BEATS_LOST_MAX: i64 = 20;
 /// After so long without a beat others may have removed the node: that it is not known says nothing then. They wait a week.
-const REMEMBERED_FOR: Duration = Duration::from_secs(24 * 3600);
+const REMEMBERED_FOR: Duration = Duration::from_secs(6 * 24 * 3600);
 /// How often it is said that a database is not known again.
 const SAID_EVERY: Duration = Duration::from_secs(60);
 

@@ -5,8 +5,8 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::Context;
-use inborn_region::{HIGH_WATER_SETTING, HighWaterReport, compare_high_water, forget_restore, note_restore};
-use inborn_store::dump::{Cell, DumpFile, load};
+use inborn_region::{HIGH_WATER_SETTING, HighWaterReport, compare_high_water, note_restore};
+use inborn_store::dump::{Cell, DumpFile, load, must_be_empty};
 
 use super::{Restore, no_server_has_open, rows};
 use crate::directory;
@@ -40,21 +40,16 @@ pub(super) async fn restore(arguments: &Restore) -> anyhow::Result<()> {
     }
     let mut file = DumpFile::open(&opened).with_context(|| format!("cannot restore {place}"))?;
     no_server_has_open(&url).await?;
-    let loading = url.loading().await?;
-    let is_noted_here = report.seen.is_none() && is_of_a_server(&url, arguments, &data);
-    // Before anything is put back: a server must not start on it as if nothing was missing, whenever this is killed.
+    let mut loading = url.loading().await?;
+    // Before anything is taken down: a store that is not filled says nothing of what is in it.
+    must_be_empty(&mut *loading).await.with_context(|| format!("cannot restore {place}"))?;
+    let is_noted_here = report.older.is_none()
+        && !report.is_as_seen()
+        && (report.seen.is_some() || is_of_a_server(&url, arguments, &data));
+    // Before anything is put back: a server must not start on it as if nothing was missing, whenever this is killed. It stays where this
+    // fails: a connection may be lost after all was committed.
     let noted = is_noted_here.then(|| note_restore(mark.as_deref(), &data)).transpose()?;
-    let tables = match load(file.frames(), loading).await {
-        Ok(tables) => tables,
-        Err(error) => {
-            if let Some(noted) = &noted
-                && let Err(error) = forget_restore(noted)
-            {
-                tracing::warn!("{error}");
-            }
-            return Err(error).with_context(|| format!("cannot restore {place}"));
-        }
-    };
+    let tables = load(file.frames(), loading).await.with_context(|| format!("cannot restore {place}"))?;
     let count = tables.iter().map(|table| table.rows).sum();
     let mut out = std::io::stdout().lock();
     writeln!(
@@ -87,16 +82,21 @@ fn tell_high_water(out: &mut impl Write, report: &HighWaterReport, noted: Option
             "It is older than what a server has seen here ({older}), so that none starts on it: start once with \
              --accept-older-store, and what was issued so far is refused"
         ),
-        (None, Some(_)) => "It is as new as what a server has seen here: start as always".to_owned(),
-        (None, None) => {
+        (None, Some(_)) if report.is_as_seen() => {
+            "It is exactly as new as what a server has seen here: start as always".to_owned()
+        }
+        (None, seen) => {
+            let known = match seen {
+                Some(_) => {
+                    "It is newer than what a server has seen here, and nobody knows how far the region had come since"
+                }
+                None => "Nobody knows here how far the region had come since",
+            };
             let what = match noted {
                 Some(file) => format!("{} says so, and no server starts on it here without", file.display()),
                 None => "start the first server once with".to_owned(),
             };
-            format!(
-                "Nobody knows here how far the region had come since: {what} --accept-older-store, by which what was issued so \
-                 far is refused"
-            )
+            format!("{known}: {what} --accept-older-store, by which what was issued so far is refused")
         }
     };
     writeln!(out, "{said}")?;

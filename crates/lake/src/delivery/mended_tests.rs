@@ -36,6 +36,39 @@ async fn a_damaged_list_costs_its_own_day_only_and_holds_the_mark_until_it_is_me
     assert_eq!((bucket.keys(), lake.waiting()), (files, Some(Waiting::default())));
     assert_eq!(lake.undelivered(), None);
     assert_eq!(Mark::read(place.path()).unwrap().unwrap().job, 1);
+
+    // Damaged again, and removed by somebody with all that is there.
+    fs::write(&list, "damaged\n").unwrap();
+    lake.deliver_at_once(now());
+    assert!(lake.undelivered().unwrap().contains(day));
+    fs::remove_dir_all(place.path().join(day)).unwrap();
+    lake.deliver_at_once(now());
+    assert_eq!(lake.undelivered(), None);
+}
+
+/// What a mark that is put back says is delivered does not wait.
+#[tokio::test]
+async fn what_waits_is_counted_again_once_the_mark_can_be_read() {
+    let place = tempfile::tempdir().unwrap();
+    let bucket = Arc::new(Memory::default());
+    let path = place.path().join("delivered");
+    fs::write(&path, "damaged").unwrap();
+    let lake = open(place.path(), &bucket);
+    append(&lake, "first").await;
+    lake.compact().unwrap();
+    let before = local(place.path());
+    append(&lake, "second").await;
+    lake.compact().unwrap();
+    let later: Vec<String> = local(place.path()).into_iter().filter(|key| !before.contains(key)).collect();
+    lake.deliver_at_once(now());
+    assert_eq!(lake.waiting().unwrap().files as usize, before.len() + later.len());
+    // Only the second job waits, and a day of it whose list is damaged goes on to.
+    let (day, _) = later[0].rsplit_once('/').unwrap();
+    fs::write(place.path().join(day).join(".delivered"), "damaged\n").unwrap();
+    Mark { bucket: bucket.address().into(), job: 1 }.write(place.path()).unwrap();
+    lake.deliver_at_once(now());
+    let of_the_day = later.iter().filter(|key| key.starts_with(day)).count();
+    assert_eq!((bucket.keys().len(), lake.waiting().unwrap().files as usize), (later.len() - of_the_day, of_the_day));
 }
 
 /// Telemetry is taken and found; nothing is delivered to where it may not belong, and it goes on without a restart.

@@ -43,7 +43,7 @@ use crate::parquet::read;
 use crate::parquet::sealed::{Seal, Sealed};
 use crate::recent::Key;
 use crate::settings::{DELIVERY_RETRY_SECONDS_MAX, Settings};
-use crate::shelf::Shelf;
+use crate::shelf::{Shelf, Waiting};
 
 /// So many files are looked for at a time: bounds memory after the bucket was away for long.
 const PASS_FILES_MAX: usize = 1024;
@@ -129,6 +129,7 @@ impl Deliverer {
         if self.retry_at.is_some_and(|at| Instant::now() < at) {
             return;
         }
+        self.forget_days_that_are_gone();
         let before = self.job;
         if let Err(error) = self.take_up() {
             self.failed(&error);
@@ -178,6 +179,8 @@ impl Deliverer {
         }
         self.job = mark.as_ref().map_or(0, |mark| mark.job.min(self.shelf.snapshot().job));
         self.is_marked = mark.is_some();
+        // Until now nothing counted as delivered.
+        self.count_waiting()?;
         self.is_held_up = false;
         Ok(())
     }
@@ -225,6 +228,15 @@ impl Deliverer {
                 }
                 None
             }
+        }
+    }
+
+    /// A damaged day that somebody has removed holds up nothing any more.
+    fn forget_days_that_are_gone(&mut self) {
+        let before = self.damaged.len();
+        self.damaged.retain(|day| day.try_exists().unwrap_or(true));
+        if self.damaged.len() != before {
+            self.shelf.tally.days_are_held_up(&self.damaged);
         }
     }
 
@@ -342,9 +354,20 @@ impl Deliverer {
         path.strip_prefix(&self.directory).unwrap_or(path).to_string_lossy().into_owned()
     }
 
+    /// Counts what waits from scratch.
     fn count_waiting(&mut self) -> io::Result<()> {
-        let done = self.shelf.snapshot().job;
-        let (mut count, mut bytes) = (0, 0);
+        // Compaction goes on meanwhile, and adds what it makes.
+        loop {
+            let done = self.shelf.snapshot().job;
+            let waiting = self.waiting_up_to(done)?;
+            if self.shelf.waits(done, waiting) {
+                return Ok(());
+            }
+        }
+    }
+
+    fn waiting_up_to(&mut self, done: u64) -> io::Result<Waiting> {
+        let mut waiting = Waiting::default();
         for day in layout::directories(&self.directory, &|_| true, &|_| true)? {
             let mut files = layout::files(&day.path)?;
             files.retain(|(job, _)| *job > self.job && *job <= done);
@@ -355,13 +378,12 @@ impl Deliverer {
             let entries = self.list(&day.path).unwrap_or_default();
             for (_, path) in files {
                 if entries.iter().all(|entry| *entry.name != *name(&path)) {
-                    count += 1;
-                    bytes += length(&path);
+                    waiting.files += 1;
+                    waiting.bytes += length(&path);
                 }
             }
         }
-        self.shelf.waits_more(count, bytes);
-        Ok(())
+        Ok(waiting)
     }
 
     /// Removes what is older, or more, than the settings allow, and local copies that there is no room for.

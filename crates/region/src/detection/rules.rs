@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
@@ -34,28 +35,58 @@ pub(super) struct Reader {
     own_rules: bool,
     directory: Option<PathBuf>,
     disabled: BTreeSet<String>,
-    seen: Print,
+    /// `None`: the directory could not be read.
+    seen: Option<Print>,
 }
 
 impl Reader {
     pub(super) fn new(own_rules: bool, directory: Option<PathBuf>, disabled: BTreeSet<String>) -> Self {
-        Self { own_rules, directory, disabled, seen: Print::new() }
+        Self { own_rules, directory, disabled, seen: Some(Print::new()) }
     }
 
-    /// Reads all of them, and says what is wrong with which.
+    /// Reads all of them that can be read, and says what is wrong with which.
     pub(super) fn read(&mut self, metrics: &DetectionMetrics) -> SigmaRules {
+        let (print, outcome) = self.look();
+        self.seen = outcome.map_err(|error| self.say(&error)).is_ok().then(|| print.clone());
+        self.read_files(&print, metrics)
+    }
+
+    /// Reads them while others are in use: all of them, or `None` where the directory cannot be read. Those in use stay then.
+    fn read_again(&mut self, metrics: &DetectionMetrics) -> Option<SigmaRules> {
+        match self.look() {
+            (print, Ok(())) => {
+                let rules = self.read_files(&print, metrics);
+                self.seen = Some(print);
+                Some(rules)
+            }
+            (_, Err(error)) => {
+                self.say(&error);
+                tracing::error!("the rules that are in use stay until it can be read");
+                self.seen = None;
+                None
+            }
+        }
+    }
+
+    fn say(&self, error: &io::Error) {
+        let directory = self.directory.as_deref().unwrap_or(Path::new(""));
+        tracing::error!("the directory of rules cannot be read: {}: {error}", directory.display());
+    }
+
+    fn look(&self) -> (Print, io::Result<()>) {
+        self.directory.as_deref().map_or((Print::new(), Ok(())), print_of)
+    }
+
+    fn read_files(&self, print: &Print, metrics: &DetectionMetrics) -> SigmaRules {
         let mut files = if self.own_rules { own_rules() } else { Vec::new() };
         let mut unread = 0;
-        if let Some(directory) = &self.directory {
-            self.seen = print_of(directory);
-            let mut left = TOTAL_BYTES_MAX;
-            for (path, bytes, _) in &self.seen {
-                match text(path, *bytes, &mut left) {
-                    Ok(text) => files.push(RuleFile { name: path.display().to_string().into(), text }),
-                    Err(error) => {
-                        tracing::error!("a file of rules cannot be read: {}: {error}", path.display());
-                        unread += 1;
-                    }
+        let mut left = TOTAL_BYTES_MAX;
+        for (path, bytes, _) in print {
+            match text(path, *bytes, &mut left) {
+                Ok(text) => files.push(RuleFile { name: path.display().to_string().into(), text }),
+                Err(error) => {
+                    tracing::error!("a file of rules cannot be read: {}: {error}", path.display());
+                    unread += 1;
                 }
             }
         }
@@ -79,9 +110,10 @@ impl Reader {
         loaded.rules
     }
 
-    /// Whether the files are others than when they were read.
+    /// Whether the files are others than when they were read. A directory that cannot be read is so once.
     fn has_changed(&self) -> bool {
-        self.directory.as_deref().is_some_and(|directory| print_of(directory) != self.seen)
+        let (print, outcome) = self.look();
+        outcome.is_ok().then_some(print) != self.seen
     }
 }
 
@@ -99,7 +131,7 @@ pub(super) async fn watch(mut reader: Reader, mut chosen: watch::Receiver<Option
         let Some(region) = region.upgrade() else { return };
         let metrics = Arc::clone(&region.detection.metrics);
         let looked = tokio::task::spawn_blocking(move || {
-            let rules = (is_chosen || reader.has_changed()).then(|| reader.read(&metrics));
+            let rules = (is_chosen || reader.has_changed()).then(|| reader.read_again(&metrics)).flatten();
             (reader, rules)
         });
         let Ok((back, rules)) = looked.await else { return };
@@ -120,17 +152,15 @@ fn text(path: &Path, bytes: u64, left: &mut u64) -> Result<String, String> {
     String::from_utf8(text).map_err(|_| "it is not UTF-8".to_owned())
 }
 
-/// The files of rules below a directory, in order of their names.
-fn print_of(directory: &Path) -> Print {
+/// The files of rules below a directory, in order of their names, and whether they are all.
+fn print_of(directory: &Path) -> (Print, io::Result<()>) {
     let mut found = Print::new();
-    if let Err(error) = look_into(directory, DEPTH_MAX, &mut found) {
-        tracing::error!("the directory of rules cannot be read: {}: {error}", directory.display());
-    }
+    let outcome = look_into(directory, DEPTH_MAX, &mut found);
     found.sort();
-    found
+    (found, outcome)
 }
 
-fn look_into(directory: &Path, depth: usize, found: &mut Print) -> std::io::Result<()> {
+fn look_into(directory: &Path, depth: usize, found: &mut Print) -> io::Result<()> {
     let Some(depth) = depth.checked_sub(1) else { return Ok(()) };
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
@@ -144,7 +174,7 @@ fn look_into(directory: &Path, depth: usize, found: &mut Print) -> std::io::Resu
             look_into(&path, depth, found)?;
         } else if facts.is_file() && is_rule {
             if found.len() >= FILES_MAX {
-                return Err(std::io::Error::other(format!("there are more than {FILES_MAX} files")));
+                return Err(io::Error::other(format!("there are more than {FILES_MAX} files")));
             }
             found.push((path, facts.len(), facts.modified().ok()));
         }
@@ -196,15 +226,42 @@ mod tests {
     }
 
     #[test]
+    fn rules_in_use_stay_while_their_directory_cannot_be_read() {
+        let base = tempfile::tempdir().unwrap();
+        let [directory, away] = ["rules", "away"].map(|name| base.path().join(name));
+        fs::create_dir(&directory).unwrap();
+        fs::write(directory.join("a.yml"), rule("a")).unwrap();
+        let metrics = DetectionMetrics::default();
+        let mut reader = Reader::new(false, Some(directory.clone()), BTreeSet::new());
+        assert_eq!(reader.read(&metrics).len(), 1);
+        fs::rename(&directory, &away).unwrap();
+        assert!(reader.has_changed() && reader.read_again(&metrics).is_none());
+        assert_eq!(metrics.rules.get(), 1);
+        assert!(!reader.has_changed(), "said once");
+        fs::rename(&away, &directory).unwrap();
+        assert!(reader.has_changed(), "the same files, and yet they were not read since");
+        assert_eq!(reader.read_again(&metrics).unwrap().len(), 1);
+        // One that was mistyped, and then is there.
+        let mut mistyped = Reader::new(false, Some(away.clone()), BTreeSet::new());
+        assert!(mistyped.read_again(&metrics).is_none() && !mistyped.has_changed());
+        fs::create_dir(&away).unwrap();
+        assert!(mistyped.has_changed() && mistyped.read_again(&metrics).unwrap().is_empty());
+    }
+
+    #[test]
     fn files_below_at_and_above_the_limit() {
         let directory = tempfile::tempdir().unwrap();
         for number in 0..FILES_MAX - 1 {
             fs::write(directory.path().join(format!("{number}.yml")), "").unwrap();
         }
-        assert_eq!(print_of(directory.path()).len(), FILES_MAX - 1);
+        let found = || {
+            let (print, outcome) = print_of(directory.path());
+            (print.len(), outcome.is_ok())
+        };
+        assert_eq!(found(), (FILES_MAX - 1, true));
         fs::write(directory.path().join("x.yml"), "").unwrap();
-        assert_eq!(print_of(directory.path()).len(), FILES_MAX);
+        assert_eq!(found(), (FILES_MAX, true));
         fs::write(directory.path().join("y.yml"), "").unwrap();
-        assert_eq!(print_of(directory.path()).len(), FILES_MAX);
+        assert_eq!(found(), (FILES_MAX, false));
     }
 }

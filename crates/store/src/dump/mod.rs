@@ -17,7 +17,7 @@ pub use cell::{Cell, CellKind, Row};
 pub use error::DumpError;
 pub use file::{DumpFile, MAGIC, dump};
 pub use frames::{FrameReader, FrameWriter, Part, ROW_BYTES_MAX};
-pub use rows::{Loading, Snapshot, Summary, TableSummary, copy, copy_if, digests, load};
+pub use rows::{Loading, Snapshot, Summary, TableSummary, copy, copy_if, digests, load, must_be_empty};
 pub use table::{Column, Earlier, Page, Parent, Table};
 
 /// What a dump says of itself.

@@ -141,7 +141,10 @@ async fn summary(from: &mut dyn Snapshot, table: &'static Table) -> Result<Table
 }
 
 /// Refuses a store that holds anything.
-async fn must_be_empty(to: &mut dyn Loading) -> Result<(), StoreError> {
+///
+/// # Errors
+/// The store's; `Conflict`: it is not empty.
+pub async fn must_be_empty(to: &mut dyn Loading) -> Result<(), StoreError> {
     for table in TABLES {
         if to.count(table.count()).await? > 0 {
             return Err(Conflict::NotEmpty(table.name).into());
