@@ -380,6 +380,7 @@ impl RegionServer {
         }
         if quarantines {
             self.hear_quarantines().await?;
+            self.hand_on_quarantines();
         }
         if self.is_home() && (accounts || roles) {
             self.end_everywhere_what_no_longer_stands();
@@ -430,6 +431,7 @@ impl RegionServer {
         self.host_management.hear().await?;
         self.agents.read_again(self.last_management_issue(self.now())).await?;
         self.hear_quarantines().await?;
+        self.hand_on_quarantines();
         if self.is_home() {
             self.end_everywhere_what_no_longer_stands();
         } else {

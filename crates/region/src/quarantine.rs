@@ -3,6 +3,7 @@
 //! A machine in quarantine is given nothing, and to every service it is as unknown as one that is gone. Its release first
 //! ends all that it was given before: whoever has stolen that is not let in again with the machine.
 
+use core::time::Duration;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -29,6 +30,9 @@ const GIVEN_AFTER_SECONDS: u64 = 370;
 
 /// How far the clocks of two servers may be apart without a release letting in again what was issued before it.
 const CLOCKS_APART_SECONDS: u64 = 60;
+
+/// How long a region waits for the home's store: longer, and the trouble would be the region's too.
+const HOME_PATIENCE: Duration = Duration::from_secs(3);
 
 // A cut-off further ahead than that would not count whole.
 const _: () = assert!(GIVEN_AFTER_SECONDS + CLOCKS_APART_SECONDS < CutOffs::AHEAD_SECONDS_MAX);
@@ -88,9 +92,18 @@ pub(crate) const fn is_everywhere(scope: QuarantineScope) -> bool {
 /// Whether an operator of this account may release what is in quarantine so, as far as it is the account's at all. What the
 /// region has against an account, who holds a key of the account must not undo.
 pub(crate) fn may_end(quarantine: &Quarantine, account: AccountId, region: AccountId) -> bool {
-    let by = quarantine.by.split(':').nth(4).and_then(|by| by.parse::<AccountId>().ok());
     let is_of_account = matches!(quarantine.scope, QuarantineScope::Account(_));
-    account == region || !is_of_account || by == Some(account)
+    account == region || !is_of_account || is_by(quarantine, account)
+}
+
+/// Whether an operator of this account has begun it.
+fn is_by(quarantine: &Quarantine, account: AccountId) -> bool {
+    quarantine.by.split(':').nth(4).and_then(|by| by.parse::<AccountId>().ok()) == Some(account)
+}
+
+/// Whether memory may not be what the store has after this error.
+const fn leaves_doubt(error: &StoreError) -> bool {
+    matches!(error, StoreError::Io(_) | StoreError::Closed | StoreError::Unavailable(_))
 }
 
 impl Quarantines {
@@ -192,18 +205,42 @@ impl RegionServer {
         if !is_everywhere(quarantine.scope) {
             return self.put_into_quarantine_here(quarantine, account).await;
         }
-        // Side by side: whose store does not answer must not hold up the others.
+        self.check_may_end_everywhere(quarantine.scope, account)?;
         let put = |region: Arc<Self>| {
             let (name, quarantine) = (region.identity().region.to_string(), quarantine.clone());
             (name, tokio::spawn(async move { region.put_into_quarantine_here(quarantine, account).await }))
         };
-        let putting: Vec<_> = self.regions().into_iter().map(put).collect();
-        let mut outcomes = Vec::new();
+        let mut regions = self.regions().into_iter();
+        let Some((home, mut at_home)) = regions.next().map(put) else {
+            return self.put_into_quarantine_here(quarantine, account).await;
+        };
+        // What the region's operators have against an account is in the home's store at least: it answers first. The others are
+        // not held up by a store that does not answer.
+        let early = tokio::time::timeout(HOME_PATIENCE, &mut at_home).await;
+        if matches!(early, Ok(Ok(Err(QuarantineError::NotYours(_))))) {
+            return Err(QuarantineError::NotYours(quarantine.scope));
+        }
+        // Side by side.
+        let putting: Vec<_> = regions.map(put).collect();
+        let at_home = match early {
+            Ok(outcome) => outcome,
+            Err(_) => at_home.await,
+        };
+        let failed = |_| Err(StoreError::Io("the task failed".into()).into());
+        let mut outcomes = vec![(home, at_home.unwrap_or_else(failed))];
         for (name, putting) in putting {
-            outcomes
-                .push((name, putting.await.unwrap_or_else(|_| Err(StoreError::Io("the task failed".into()).into()))));
+            outcomes.push((name, putting.await.unwrap_or_else(failed)));
         }
         in_all(outcomes, "quarantine").map(drop)
+    }
+
+    /// What the region's operators have against an account is not the account's to change, in whatever region it is known of.
+    fn check_may_end_everywhere(&self, scope: QuarantineScope, account: AccountId) -> Result<(), QuarantineError> {
+        let region = self.identity().account;
+        let has_other = |known: Arc<Self>| {
+            known.quarantines.list.load().get(&scope).is_some_and(|found| !may_end(found, account, region))
+        };
+        if self.regions().into_iter().any(has_other) { Err(QuarantineError::NotYours(scope)) } else { Ok(()) }
     }
 
     /// The same in this region alone.
@@ -212,6 +249,21 @@ impl RegionServer {
         quarantine: Quarantine,
         account: AccountId,
     ) -> Result<(), QuarantineError> {
+        let outcome = self.put_in_turn(quarantine, account).await;
+        self.doubt_after(&outcome);
+        outcome
+    }
+
+    /// After an error that leaves it open what the store has, this server looks again.
+    fn doubt_after<T>(&self, outcome: &Result<T, QuarantineError>) {
+        if let Err(QuarantineError::Store(error)) = outcome
+            && leaves_doubt(error)
+        {
+            self.doubt();
+        }
+    }
+
+    async fn put_in_turn(&self, quarantine: Quarantine, account: AccountId) -> Result<(), QuarantineError> {
         let _turn = self.quarantines.turn.lock().await;
         let scope = quarantine.scope;
         let list = self.quarantines.list.load_full();
@@ -239,24 +291,51 @@ impl RegionServer {
     }
 
     /// Puts into quarantine here what the home has in quarantine everywhere: it was done while this region was away, or not there
-    /// yet.
+    /// yet. What the region's operators have against an account takes the place of what the account has by itself.
     pub(crate) async fn take_over_quarantines(&self) -> Result<(), StoreError> {
         if self.is_home() {
             return Ok(());
         }
-        let own = self.quarantines.list.load_full();
-        let is_new = |scope: &QuarantineScope| is_everywhere(*scope) && !own.contains_key(scope);
-        if !self.home().quarantines.list.load().keys().any(is_new) {
+        let home = self.home();
+        let lacks = |found: &Quarantine| {
+            let (region, own) = (self.identity().account, self.quarantines.list.load());
+            let is_less = |own: &Arc<Quarantine>| is_by(found, region) && !is_by(own, region);
+            is_everywhere(found.scope) && own.get(&found.scope).is_none_or(is_less)
+        };
+        if !home.quarantines.list.load().values().any(|found| lacks(found)) {
             return Ok(());
         }
+        // A release ends it at the home first, and here when it has the turn: either it is gone at the home when that is asked, or
+        // the release comes after what is put here.
+        let _turn = self.quarantines.turn.lock().await;
         // What was released a moment ago, by another server too, is not to begin again.
-        for (scope, quarantine) in read(&*self.home().store).await? {
-            if is_new(&scope) {
-                self.store.put_quarantine(Quarantine::clone(&quarantine)).await?;
-                self.high_water.count_an_end();
-            }
+        let asked = tokio::time::timeout(HOME_PATIENCE, read(&*home.store)).await;
+        let of_home = asked.map_err(|_| StoreError::Unavailable("the home's did not answer in time".to_owned()))??;
+        for quarantine in of_home.values().filter(|found| lacks(found)) {
+            let put = self.store.put_quarantine(Quarantine::clone(quarantine)).await;
+            put.inspect_err(|error| {
+                if leaves_doubt(error) {
+                    self.doubt();
+                }
+            })?;
+            self.high_water.count_an_end();
         }
-        self.hear_quarantines().await
+        self.hear_in_turn().await
+    }
+
+    /// Has the others take over what this region has, if it is the home. Nobody waits for their stores.
+    pub(crate) fn hand_on_quarantines(&self) {
+        if !self.is_home() {
+            return;
+        }
+        for region in self.regions().into_iter().filter(|region| !region.is_home()) {
+            tokio::spawn(async move {
+                if let Err(error) = region.take_over_quarantines().await {
+                    let region = &region.identity().region;
+                    tracing::warn!(%region, %error, "the home's quarantines could not be taken over yet");
+                }
+            });
+        }
     }
 
     /// Machines of an account that are in quarantine by their own names.
@@ -306,12 +385,18 @@ impl RegionServer {
         now: UnixTime,
     ) -> Result<bool, QuarantineError> {
         if !is_everywhere(scope) {
-            return Ok(self.release_here(scope, account, now).await?);
+            return self.release_here(scope, account, now).await;
         }
-        let mut outcomes = Vec::new();
-        // The home comes first: what it has still, the others take over.
+        self.check_may_end_everywhere(scope, account)?;
+        let (mut outcomes, mut is_stopped) = (Vec::new(), false);
+        // The home comes first: what it has still, the others take over, so that without it nothing is released.
         for region in self.regions() {
-            let outcome = region.release_here(scope, account, now).await.map_err(QuarantineError::from);
+            let outcome = if is_stopped {
+                Err(StoreError::Unavailable("not tried: the home comes first".to_owned()).into())
+            } else {
+                region.release_here(scope, account, now).await
+            };
+            is_stopped |= region.is_home() && outcome.is_err();
             outcomes.push((region.identity().region.to_string(), outcome));
         }
         Ok(in_all(outcomes, "release")?.contains(&true))
@@ -323,15 +408,29 @@ impl RegionServer {
         scope: QuarantineScope,
         account: AccountId,
         now: UnixTime,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<bool, QuarantineError> {
+        let outcome = self.release_in_turn(scope, account, now).await;
+        self.doubt_after(&outcome);
+        outcome
+    }
+
+    async fn release_in_turn(
+        &self,
+        scope: QuarantineScope,
+        account: AccountId,
+        now: UnixTime,
+    ) -> Result<bool, QuarantineError> {
         let _turn = self.quarantines.turn.lock().await;
         // What another server has written a moment ago counts too.
         let list = read(&*self.store).await?;
-        let region = self.identity().account;
-        let Some(quarantine) = list.get(&scope).filter(|found| may_end(found, account, region)) else {
+        let Some(quarantine) = list.get(&scope) else {
             self.quarantines.set(list);
             return Ok(false);
         };
+        if !may_end(quarantine, account, self.identity().account) {
+            self.quarantines.set(list);
+            return Err(QuarantineError::NotYours(scope));
+        }
         // Of an earlier release, which may have been another server's.
         self.cut_off_all(&self.store.cut_offs().await?);
         let cut_offs = self.cut_offs_of_release(quarantine, now);
@@ -341,9 +440,9 @@ impl RegionServer {
             Err(error @ (StoreError::Io(_) | StoreError::Closed)) => {
                 // What ends access is believed, what gives it is not: the store is asked at the next release.
                 self.cut_off_all(&cut_offs);
-                return Err(error);
+                return Err(error.into());
             }
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         }
         self.cut_off_all(&cut_offs);
         self.quarantines.set(read(&*self.store).await?);
@@ -385,6 +484,10 @@ impl RegionServer {
     /// Another server has begun or ended quarantines: memory follows the store.
     pub(crate) async fn hear_quarantines(&self) -> Result<(), StoreError> {
         let _turn = self.quarantines.turn.lock().await;
+        self.hear_in_turn().await
+    }
+
+    async fn hear_in_turn(&self) -> Result<(), StoreError> {
         let before = self.quarantines.list.load_full();
         let list = read(&*self.store).await?;
         let is_released = before.keys().any(|scope| !list.contains_key(scope));

@@ -15,7 +15,7 @@ use inborn_region::{
     DeploymentError, EpochSettings, FleetSettings, KeySource, OpenError, Opening, REGIONS_MAX, Rates, RegionIdentity,
     RegionServer, SERVICES, TelemetrySettings,
 };
-use inborn_store::{Instance, LaunchRequest, Quarantine, QuarantineScope, SqliteStore, Store};
+use inborn_store::{Instance, LaunchRequest, Quarantine, QuarantineScope, SqliteStore, Store, StoreError};
 use inborn_testkit::{Fault, FaultyStore};
 
 /// The home, and another region.
@@ -48,11 +48,20 @@ fn opening(region: &str, directory: &tempfile::TempDir, fleet: bool) -> Opening 
 }
 
 fn memory() -> Arc<FaultyStore> {
-    Arc::new(FaultyStore::of_another_program(Arc::new(SqliteStore::in_memory().unwrap())))
+    behind(&(Arc::new(SqliteStore::in_memory().unwrap()) as Arc<dyn Store>))
+}
+
+/// The store as another program has it open.
+fn behind(store: &Arc<dyn Store>) -> Arc<FaultyStore> {
+    Arc::new(FaultyStore::of_another_program(Arc::clone(store)))
 }
 
 async fn two_in(fleet: bool) -> Two {
-    let (of_home, of_other) = (memory(), memory());
+    two_over(memory(), fleet).await
+}
+
+async fn two_over(of_home: Arc<FaultyStore>, fleet: bool) -> Two {
+    let of_other = memory();
     let directory = tempfile::tempdir().unwrap();
     let opening_of_home = opening(HOME, &directory, fleet);
     let home = start_opening(directory, Arc::clone(&of_home) as _, opening_of_home).await;
@@ -410,6 +419,66 @@ async fn a_quarantine_that_is_not_everywhere_is_told() {
     assert_eq!(two.of_other.quarantines().await.unwrap().len(), 0);
 }
 
+/// What the operators of the deployment have against an account is not undone where a region has something else, or nothing.
+#[tokio::test]
+async fn an_account_does_not_undo_what_the_operators_have_against_it_in_any_region() {
+    let two = &two().await;
+    let made = two.operate(HOME, "Action=Inborn.CreateAccount&AccountId=210987654321").await;
+    assert_eq!(made.status, 200, "{}", made.body);
+    let made = two.operate(HOME, "Action=Inborn.CreateOperator&Name=theirs&AccountId=210987654321").await.body;
+    let theirs = Signer {
+        access_key_id: between(&made, "<accessKeyId>", "<").to_owned(),
+        secret: between(&made, "<secretAccessKey>", "<").to_owned(),
+        token: None,
+    };
+    let (put, end) = (
+        "Action=Inborn.PutQuarantine&Subject.1=210987654321",
+        "Action=Inborn.EndQuarantine&Subject.1=210987654321",
+    );
+    let own_in_other = async || {
+        let all = two.of_other.quarantines().await.unwrap();
+        all.iter().map(|found| found.by.contains("210987654321")).collect::<Vec<_>>()
+    };
+    let not_theirs = async |parameters: &str| {
+        for region in [HOME, OTHER] {
+            let refused = two.send(&theirs, region, &ec2(parameters)).await;
+            assert!(refused.status == 400 && refused.body.contains("only they can"), "{region}: {}", refused.body);
+        }
+    };
+    // The other region has none.
+    two.of_other.fail_next(Fault::full());
+    assert_eq!(two.operate(HOME, put).await.status, 503);
+    not_theirs(put).await;
+    not_theirs(end).await;
+    assert_eq!(own_in_other().await, Vec::<bool>::new(), "nothing was put that could be ended");
+    two.other.tidy().await;
+    assert_eq!(own_in_other().await, [false]);
+    not_theirs(end).await;
+    assert_eq!(two.operate(OTHER, end).await.status, 200);
+
+    // It has the account's own, which is older.
+    assert_eq!(two.send(&theirs, OTHER, &ec2(put)).await.status, 200);
+    assert_eq!(own_in_other().await, [true]);
+    two.of_other.fail_next(Fault::full());
+    assert_eq!(two.operate(HOME, put).await.status, 503);
+    assert_eq!(own_in_other().await, [true]);
+    not_theirs(put).await;
+    not_theirs(end).await;
+    assert_eq!(own_in_other().await, [true]);
+    two.other.tidy().await;
+    assert_eq!(own_in_other().await, [false], "the operators' takes its place");
+    not_theirs(end).await;
+    // Where the home cannot release, nobody does.
+    two.of_home.fail_next(Fault::full());
+    let refused = two.operate(OTHER, end).await;
+    assert_eq!((refused.status, refused.body.contains("done in no region")), (503, true), "{}", refused.body);
+    assert_eq!(own_in_other().await, [false]);
+    assert_eq!(two.operate(OTHER, end).await.status, 200);
+    assert_eq!(own_in_other().await, Vec::<bool>::new());
+    assert_eq!(two.send(&theirs, OTHER, &ec2(put)).await.status, 200);
+    assert_eq!(two.send(&theirs, HOME, &ec2(end)).await.status, 200, "its own it ends");
+}
+
 #[tokio::test]
 async fn a_region_that_comes_later_takes_over_the_quarantine_of_an_account() {
     let running = start().await;
@@ -421,6 +490,34 @@ async fn a_region_that_comes_later_takes_over_the_quarantine_of_an_account() {
     RegionServer::open_beside(&running.region, Arc::clone(&store), opening, clock).await.unwrap();
     let scopes: Vec<_> = store.quarantines().await.unwrap().into_iter().map(|Quarantine { scope, .. }| scope).collect();
     assert_eq!(scopes, [QuarantineScope::Account(identity().account)]);
+}
+
+/// Of a change of which a region's store says that it is not available nobody knows whether it was made: the region looks.
+#[tokio::test]
+async fn a_region_that_does_not_know_what_became_of_a_release_looks_again() {
+    let two = &two().await;
+    let there = two.launch(OTHER).await;
+    assert_eq!(two.operate(HOME, "Action=Inborn.PutQuarantine&Subject.1=123456789012").await.status, 200);
+    two.of_other.fail_next(Fault::After(StoreError::Unavailable("injected, after the write".to_owned())));
+    let end = two.operate(HOME, "Action=Inborn.EndQuarantine&Subject.1=123456789012").await;
+    assert_eq!((end.status, code(&end)), (503, "Unavailable"));
+    assert_eq!(two.of_other.quarantines().await.unwrap().len(), 0);
+    two.home.clock.advance(1000);
+    let is_issued = || two.other.issue(there, Delivery::V2, two.home.clock.now()).is_some();
+    assert!(!is_issued());
+    two.other.tidy().await;
+    assert!(is_issued());
+}
+
+/// What another server puts into quarantine in the home the other region takes over at once, not when it tidies up.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_home_hears_of_it_hands_on() {
+    let elsewhere: Arc<dyn Store> = Arc::new(SqliteStore::in_memory().unwrap());
+    let two = &two_over(behind(&elsewhere), true).await;
+    let by = format!("arn:aws:iam::{}:user/elsewhere", identity().account);
+    let scope = QuarantineScope::Account(identity().account);
+    elsewhere.put_quarantine(Quarantine { scope, reason: String::new(), by, since: NOW }).await.unwrap();
+    until("it is taken over", async || two.of_other.quarantines().await.unwrap().len() == 1).await;
 }
 
 /// The other region does not hear: it is stale by itself. The home does not: who may have lost a key changes nothing.

@@ -74,19 +74,29 @@ pub struct RequestOrigin {
 /// What keeps one client from being everybody's problem.
 #[derive(Debug)]
 pub(crate) struct Bounds {
-    sources: Throttle<Source>,
+    sources: Arc<Throttle<Source>>,
     principals: Throttle<Limited>,
-    unproven: Throttle<Source>,
-    large_bodies: Semaphore,
+    unproven: Arc<Throttle<Source>>,
+    large_bodies: Arc<Semaphore>,
 }
 
 impl Bounds {
     pub(crate) fn new(rates: Rates) -> Self {
         Self {
-            sources: Throttle::new(rates.source),
+            sources: Arc::new(Throttle::new(rates.source)),
             principals: Throttle::new(rates.principal),
-            unproven: Throttle::new(UNPROVEN_RECORDS),
-            large_bodies: Semaphore::new(LARGE_BODIES_BYTES_MAX / KIBIBYTE),
+            unproven: Arc::new(Throttle::new(UNPROVEN_RECORDS)),
+            large_bodies: Arc::new(Semaphore::new(LARGE_BODIES_BYTES_MAX / KIBIBYTE)),
+        }
+    }
+
+    /// Those of another region of the same process. Whoever has proved nothing has no more of it by there being more regions.
+    pub(crate) fn beside(home: &Self, rates: Rates) -> Self {
+        Self {
+            sources: Arc::clone(&home.sources),
+            principals: Throttle::new(rates.principal),
+            unproven: Arc::clone(&home.unproven),
+            large_bodies: Arc::clone(&home.large_bodies),
         }
     }
 
@@ -224,7 +234,13 @@ impl RegionServer {
             session: presented.as_ref().ok().and_then(|it| Some((it.access_key_id(), it.token()?))),
             data_channel: route.filter(|route| route.is_open).and_then(|_| target.path.rsplit('/').next()),
         };
-        let Route { region, host_region } = self.route(&asked);
+        // Before it is looked for who has issued a token.
+        let is_admitted = self.bounds.sources.admits((&origin).into(), self.now());
+        let Route { region, host_region } = if is_admitted {
+            self.route(&asked)
+        } else {
+            Route { region: Arc::clone(&self), host_region: None }
+        };
         let origin = region.seen_from(&self, origin);
         let request_id = new_uuid().to_string();
         let mut exchange = Exchange {
@@ -251,7 +267,11 @@ impl RegionServer {
         exchange.dialect = exchange.find_dialect();
         let signed = Signed { request: &signed, presented: presented.as_ref() };
         let span = exchange.span.clone();
-        let outcome = region.call(&mut exchange, signed, body, endpoint_service).instrument(span).await;
+        let outcome = if is_admitted {
+            region.call(&mut exchange, signed, body, endpoint_service).instrument(span).await
+        } else {
+            Err(Problem::Throttled)
+        };
         region.answer(&exchange, outcome).await
     }
 
@@ -259,7 +279,7 @@ impl RegionServer {
     /// of this one's, though it be called the same.
     fn seen_from(&self, arrival: &Self, origin: RequestOrigin) -> RequestOrigin {
         let is_confused =
-            |id: &InstanceId| arrival.identity().region != self.identity().region && self.machines().get(*id).is_some();
+            |id: &InstanceId| arrival.identity().region != self.identity().region && self.machines().contains(*id);
         RequestOrigin { machine: origin.machine.filter(|id| !is_confused(id)), ..origin }
     }
 
@@ -291,9 +311,6 @@ impl RegionServer {
         body: Incoming,
         endpoint_service: &str,
     ) -> Result<Reply, Problem> {
-        if !self.bounds.sources.admits(exchange.origin.into(), exchange.received) {
-            return Err(Problem::Throttled);
-        }
         let (siblings, host_region) = (self.siblings(), exchange.host_region.clone());
         let regions = self.scopes(exchange.service, host_region.as_ref(), &siblings);
         let socket = exchange.service.and_then(|service| service.socket(exchange.target.path));

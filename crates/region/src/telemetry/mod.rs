@@ -116,14 +116,15 @@ impl core::fmt::Debug for Telemetry {
 }
 
 impl Telemetry {
-    pub(crate) fn new(settings: TelemetrySettings) -> Self {
+    /// Beside `home`, which is another region of the same process, the memory for bodies is that one's.
+    pub(crate) fn new(settings: TelemetrySettings, home: Option<&Self>) -> Self {
         let quota = Quota::new(settings.quota);
         Self {
             settings,
             sink: OnceLock::new(),
             lake: OnceLock::new(),
-            bodies: SharedRoom::new(BODIES_BYTES_MAX),
-            decoding: Decoding::default(),
+            bodies: home.map_or_else(|| SharedRoom::new(BODIES_BYTES_MAX), |home| home.bodies.share()),
+            decoding: home.map_or_else(Decoding::default, |home| home.decoding.clone()),
             quota,
             listeners: Arc::default(),
         }

@@ -36,6 +36,11 @@ impl<K: Copy + Eq + Hash> SharedRoom<K> {
         Self(Arc::new(Mutex::new(State { free: bytes, held: HashMap::new() })))
     }
 
+    /// The same memory for others too.
+    pub(crate) fn share(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+
     /// So many bytes for `holder`, if they are there and it may have them. Never waits.
     pub(crate) fn take(&self, holder: K, bytes: usize) -> Option<Share<K>> {
         let mut state = lock(&self.0);

@@ -15,12 +15,13 @@ pub(super) fn run(call: Call<'_>) -> Outcome<'_> {
             mine.extend(there.into_iter().filter(|found| is_everywhere(found.scope)));
         }
         for scope in &scopes {
-            match mine.iter().find(|found| found.scope == *scope) {
-                None => return Err(refusal::invalid_value(format!("{scope} is not in quarantine"))),
-                Some(found) if !may_end(found, account, region) => {
-                    return Err(refusal::invalid_value(QuarantineError::NotYours(*scope).to_string()));
-                }
-                Some(_) => {}
+            let mut found = mine.iter().filter(|found| found.scope == *scope).peekable();
+            if found.peek().is_none() {
+                return Err(refusal::invalid_value(format!("{scope} is not in quarantine")));
+            }
+            // In any region: what the operators have there, the account does not undo by what it has elsewhere.
+            if found.any(|found| !may_end(found, account, region)) {
+                return Err(refusal::invalid_value(QuarantineError::NotYours(*scope).to_string()));
             }
         }
         for scope in &scopes {
