@@ -189,15 +189,24 @@ impl ControlHandler {
         Self { region, host, residents, tls, stop, leased: Arc::default(), attaching: tokio::sync::Mutex::default() }
     }
 
-    /// Attaches again what was attached before a restart.
-    pub(crate) async fn attach_known(&self) {
-        self.attach_known_ports().await;
-        self.attach_known_places().await;
+    /// Attaches again what was attached before a restart: the machines of all `handlers`, one for each region. Each gets its own
+    /// port back before one whose port is taken gets another: a shell that still points at a port must not find another machine
+    /// there, of whatever region.
+    pub(crate) async fn attach_known(handlers: &[Arc<Self>]) {
+        let mut without = Vec::new();
+        for handler in handlers {
+            without.push((handler, handler.attach_known_ports().await));
+        }
+        for (handler, without) in without {
+            handler.attach_new_ports(without).await;
+        }
+        for handler in handlers {
+            handler.attach_known_places().await;
+        }
     }
 
-    /// Each gets its own port back before one whose port is taken gets another: a shell that still points at a port must
-    /// not find another machine there.
-    async fn attach_known_ports(&self) {
+    /// Gives those that cannot have their port.
+    async fn attach_known_ports(&self) -> Vec<(InstanceId, u16)> {
         let mut without = Vec::new();
         for machine in self.region.machines().iter() {
             if let Some(StoredAttachment::LoopbackPort(port)) = machine.attachment()
@@ -206,6 +215,10 @@ impl ControlHandler {
                 without.push((machine.id(), *port));
             }
         }
+        without
+    }
+
+    async fn attach_new_ports(&self, without: Vec<(InstanceId, u16)>) {
         for (instance, port) in without {
             match self.attach_port(instance, None).await {
                 Ok(new) => tracing::warn!(%instance, port, new, "a machine's metadata port is taken: it has a new one"),
@@ -251,7 +264,8 @@ impl ControlHandler {
         Err(Refusal(format!("a machine {id} of another region is attached on this computer: two cannot have one id")))
     }
 
-    /// After an attachment that failed: another region may have the machine, unless an earlier attachment holds.
+    /// After an attachment that failed, in the turn that it had: another region may have the machine, unless an earlier attachment
+    /// holds.
     fn leave_what_is_not_attached(&self, id: InstanceId) {
         if self.host.attachment(id).is_none() {
             self.residents.leave(id, &self.region.identity().region);
@@ -263,17 +277,23 @@ impl ControlHandler {
         self.residents.is_of(id, &self.region.identity().region)
     }
 
-    /// Ends an attachment, if it is one of this region's machine.
+    /// Ends an attachment, unless it is one of another region's machine. One that nobody has any more was given up while it was
+    /// being attached.
     fn let_go(&self, id: InstanceId) {
-        if self.has(id) {
+        let own = &self.region.identity().region;
+        if self.residents.region(id).is_none_or(|region| region == *own) {
             self.host.detach(id);
-            self.residents.leave(id, &self.region.identity().region);
+            self.residents.leave(id, own);
         }
     }
 
     async fn attach_port(&self, id: InstanceId, wanted: Option<u16>) -> Result<u16, Refusal> {
         // Two at a time for one machine would leave the record with the port of the one that lost.
         let _turn = self.attaching.lock().await;
+        self.attach_port_in_turn(id, wanted).await.inspect_err(|_| self.leave_what_is_not_attached(id))
+    }
+
+    async fn attach_port_in_turn(&self, id: InstanceId, wanted: Option<u16>) -> Result<u16, Refusal> {
         let instance = self.free(id)?;
         self.take(id)?;
         if let Some(AttachmentKind::Loopback { port }) = self.host.attachment(id)
@@ -379,9 +399,7 @@ impl ControlHandler {
 
 impl Handler for ControlHandler {
     fn attach_loopback(&self, instance: InstanceId, port: Option<u16>) -> BoxFuture<'_, Result<u16, Refusal>> {
-        Box::pin(async move {
-            self.attach_port(instance, port).await.inspect_err(|_| self.leave_what_is_not_attached(instance))
-        })
+        Box::pin(self.attach_port(instance, port))
     }
 
     fn attach(
@@ -391,15 +409,14 @@ impl Handler for ControlHandler {
         once: bool,
         mac: Option<MacAddress>,
     ) -> BoxFuture<'_, Result<(), Refusal>> {
-        Box::pin(async move {
-            let attached = self.attach_place(instance, place, once, mac).await;
-            attached.inspect_err(|_| self.leave_what_is_not_attached(instance))
-        })
+        Box::pin(self.attach_place(instance, place, once, mac))
     }
 
     fn attach_pocket(&self, pocket: PocketRequest, sockets: Sockets) -> BoxFuture<'_, Result<Box<dyn Lease>, Refusal>> {
         Box::pin(async move {
-            let lease = self.attach_sockets(&pocket, sockets)?;
+            let _turn = self.attaching.lock().await;
+            let attached = self.attach_sockets(&pocket, sockets);
+            let lease = attached.inspect_err(|_| self.leave_what_is_not_attached(pocket.instance))?;
             Ok(Box::new(lease) as Box<dyn Lease>)
         })
     }

@@ -130,9 +130,9 @@ impl Serving {
         for region in &regions {
             let (region, host, tls) = (Arc::clone(region), Arc::clone(&host), Arc::clone(&tls_config));
             let handler = Arc::new(ControlHandler::new(region, host, residents.clone(), tls, stopping.clone()));
-            handler.attach_known().await;
             handlers.push(handler);
         }
+        ControlHandler::attach_known(&handlers).await;
 
         detect(settings, &regions);
         let ready = listeners.ready(&directory, &region)?;

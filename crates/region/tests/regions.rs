@@ -12,8 +12,8 @@ use common::*;
 use inborn_credential::Delivery;
 use inborn_identity::{Clock, InstanceId, Partition};
 use inborn_region::{
-    DeploymentError, EpochSettings, FleetSettings, KeySource, OpenError, Opening, REGIONS_MAX, Rates, RegionIdentity,
-    RegionServer, SERVICES, TelemetrySettings,
+    DeploymentError, EpochSettings, FleetSettings, KeySource, OpenError, Opening, REGIONS_MAX, Rate, Rates,
+    RegionIdentity, RegionServer, SERVICES, TelemetrySettings,
 };
 use inborn_store::{Instance, LaunchRequest, Quarantine, QuarantineScope, SqliteStore, Store, StoreError};
 use inborn_testkit::{Fault, FaultyStore};
@@ -57,17 +57,17 @@ fn behind(store: &Arc<dyn Store>) -> Arc<FaultyStore> {
 }
 
 async fn two_in(fleet: bool) -> Two {
-    two_over(memory(), fleet).await
+    two_over(memory(), fleet, Rates::default()).await
 }
 
-async fn two_over(of_home: Arc<FaultyStore>, fleet: bool) -> Two {
+async fn two_over(of_home: Arc<FaultyStore>, fleet: bool, rates: Rates) -> Two {
     let of_other = memory();
     let directory = tempfile::tempdir().unwrap();
-    let opening_of_home = opening(HOME, &directory, fleet);
+    let opening_of_home = Opening { rates, ..opening(HOME, &directory, fleet) };
     let home = start_opening(directory, Arc::clone(&of_home) as _, opening_of_home).await;
     let audit = tempfile::tempdir().unwrap();
     let clock = Arc::clone(&home.clock) as Arc<dyn Clock>;
-    let opening = opening(OTHER, &audit, fleet);
+    let opening = Opening { rates, ..opening(OTHER, &audit, fleet) };
     let other = RegionServer::open_beside(&home.region, Arc::clone(&of_other) as _, opening, clock).await.unwrap();
     Two { home, other, of_home, of_other, audit }
 }
@@ -431,10 +431,8 @@ async fn an_account_does_not_undo_what_the_operators_have_against_it_in_any_regi
         secret: between(&made, "<secretAccessKey>", "<").to_owned(),
         token: None,
     };
-    let (put, end) = (
-        "Action=Inborn.PutQuarantine&Subject.1=210987654321",
-        "Action=Inborn.EndQuarantine&Subject.1=210987654321",
-    );
+    let (put, end) =
+        ("Action=Inborn.PutQuarantine&Subject.1=210987654321", "Action=Inborn.EndQuarantine&Subject.1=210987654321");
     let own_in_other = async || {
         let all = two.of_other.quarantines().await.unwrap();
         all.iter().map(|found| found.by.contains("210987654321")).collect::<Vec<_>>()
@@ -509,11 +507,26 @@ async fn a_region_that_does_not_know_what_became_of_a_release_looks_again() {
     assert!(is_issued());
 }
 
+/// Whoever proves nothing has no more of the process by asking for more of its regions.
+#[tokio::test]
+async fn a_source_is_one_for_all_regions() {
+    let source = Rate { per_second: 4, burst: 4 };
+    let two = &two_over(memory(), false, Rates { source, ..Rates::default() }).await;
+    for region in [HOME, OTHER, OTHER, HOME] {
+        assert_eq!(two.whoami(&two.home.operator(), region).await, good(), "{region}");
+    }
+    for region in [HOME, OTHER] {
+        assert_eq!(two.whoami(&two.home.operator(), region).await, (400, "Throttling".to_owned()), "{region}");
+    }
+    two.home.clock.advance(1);
+    assert_eq!(two.whoami(&two.home.operator(), OTHER).await, good());
+}
+
 /// What another server puts into quarantine in the home the other region takes over at once, not when it tidies up.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_home_hears_of_it_hands_on() {
     let elsewhere: Arc<dyn Store> = Arc::new(SqliteStore::in_memory().unwrap());
-    let two = &two_over(behind(&elsewhere), true).await;
+    let two = &two_over(behind(&elsewhere), true, Rates::default()).await;
     let by = format!("arn:aws:iam::{}:user/elsewhere", identity().account);
     let scope = QuarantineScope::Account(identity().account);
     elsewhere.put_quarantine(Quarantine { scope, reason: String::new(), by, since: NOW }).await.unwrap();

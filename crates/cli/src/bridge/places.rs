@@ -20,6 +20,17 @@ impl ControlHandler {
         told: Option<MacAddress>,
     ) -> Result<(), Refusal> {
         let _turn = self.attaching.lock().await;
+        let attached = self.attach_place_in_turn(id, place, once, told).await;
+        attached.inspect_err(|_| self.leave_what_is_not_attached(id))
+    }
+
+    async fn attach_place_in_turn(
+        &self,
+        id: InstanceId,
+        place: Place,
+        once: bool,
+        told: Option<MacAddress>,
+    ) -> Result<(), Refusal> {
         let instance = self.free(id)?;
         self.take(id)?;
         let once = place.is_passing() || once && place.can_pass();

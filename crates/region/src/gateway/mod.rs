@@ -236,11 +236,8 @@ impl RegionServer {
         };
         // Before it is looked for who has issued a token.
         let is_admitted = self.bounds.sources.admits((&origin).into(), self.now());
-        let Route { region, host_region } = if is_admitted {
-            self.route(&asked)
-        } else {
-            Route { region: Arc::clone(&self), host_region: None }
-        };
+        let Route { region, host_region } =
+            if is_admitted { self.route(&asked) } else { Route { region: Arc::clone(&self), host_region: None } };
         let origin = region.seen_from(&self, origin);
         let request_id = new_uuid().to_string();
         let mut exchange = Exchange {
