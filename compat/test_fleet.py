@@ -12,8 +12,10 @@ import os
 import random
 import shutil
 import socket
+import tempfile
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -124,6 +126,18 @@ def test_what_breaks_is_broken_and_whole_again():
             end.close()
     finally:
         lab.close()
+
+
+def test_a_fleet_that_cannot_be_made_leaves_nothing(place: Path, monkeypatch: pytest.MonkeyPatch):
+    need_all()
+    made, make = [], tempfile.mkdtemp
+    monkeypatch.setattr(tempfile, "mkdtemp", lambda **more: made.append(make(**more)) or made[-1])
+    before = set(Path("/run/netns").glob(f"inb{os.getpid() % 0x10000:x}x*"))
+    (place / "b").mkdir()
+    with pytest.raises(FileExistsError), fleet(place, postgres_programs(), SERVERS, HOSTS):
+        pass
+    assert len(made) == 2 and not any(Path(one).exists() for one in made)
+    assert set(Path("/run/netns").glob(f"inb{os.getpid() % 0x10000:x}x*")) == before
 
 
 # With the fleet that it is the first to ask for.
