@@ -205,19 +205,37 @@ impl Unread {
     /// so. Reads files: not for a thread that must not wait.
     ///
     /// # Errors
-    /// A segment cannot be read. The next call goes on with the next one.
+    /// A segment cannot be read. The next call tries it again from the same place; [`Unread::skip`] gives it up.
     pub fn read_next(&mut self) -> io::Result<Option<Next>> {
         while let Some(segment) = self.segments.last().cloned() {
-            let read = if self.shelf.has(segment.number) { self.frame(&segment) } else { Ok(self.gone(&segment)) };
-            if !matches!(read, Ok(Some(Next::Batch(..)))) {
-                self.segments.pop();
-                (self.offset, self.passed) = (HEADER_BYTES, 0);
+            let next = if self.shelf.has(segment.number) { self.frame(&segment)? } else { self.gone(&segment) };
+            if !matches!(next, Some(Next::Batch(..))) {
+                self.leave();
             }
-            if let Some(next) = read? {
-                return Ok(Some(next));
+            if next.is_some() {
+                return Ok(next);
             }
         }
         Ok(None)
+    }
+
+    /// Gives up what is left of the segment that comes next: so many events.
+    pub fn skip(&mut self) -> u64 {
+        let events = self.segments.last().map_or(0, |segment| segment.records().saturating_sub(self.passed));
+        self.leave();
+        events
+    }
+
+    /// How many events are left.
+    #[must_use]
+    pub fn left(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.records()).sum::<u64>().saturating_sub(self.passed)
+    }
+
+    /// Goes on to the next segment.
+    fn leave(&mut self) {
+        self.segments.pop();
+        (self.offset, self.passed) = (HEADER_BYTES, 0);
     }
 
     fn frame(&mut self, segment: &Segment) -> io::Result<Option<Next>> {

@@ -19,6 +19,7 @@ use crate::delivery::{Deliverer, Mark};
 use crate::files;
 use crate::log::payload::Encoder;
 use crate::log::recover::recover;
+use crate::log::segment::Segment;
 use crate::log::writer::{Append, InFlight, Job, Writer, bytes_of};
 use crate::query::scan::scan;
 use crate::query::{Events, Follow, Query, QueryError};
@@ -354,7 +355,15 @@ impl Lake {
 
     /// At most so many jobs, if that is bounded.
     fn compact_with(&self, compactor: &mut Compactor, jobs_max: Option<usize>) -> io::Result<()> {
-        let mut segments = self.inner.shelf.snapshot().segments;
+        let shelf = &self.inner.shelf;
+        let mut segments = shelf.snapshot().segments;
+        let room = self.inner.log_bytes_max / UNREAD_SHARE;
+        let ripe = shelf.ripe(segments.clone(), room);
+        let number = |segments: &[Arc<Segment>]| segments.last().map(|segment| segment.number);
+        if segments.len() > 1 && number(&ripe) != number(&segments) {
+            // The last waits for its reader, so that nothing is gained by ending it: or it would be every minute.
+            return compactor.compact(&ripe, jobs_max);
+        }
         let (reply, done) = std::sync::mpsc::sync_channel(1);
         // A writer that is too busy to be asked goes on with the last segment; one that is gone has ended it.
         if matches!(self.inner.jobs.try_send(Job::Roll(reply)), Err(mpsc::error::TrySendError::Full(_))) {
@@ -362,8 +371,7 @@ impl Lake {
         } else if let Ok(rolled) = done.recv() {
             rolled?;
         }
-        let room = self.inner.log_bytes_max / UNREAD_SHARE;
-        compactor.compact(&self.inner.shelf.ripe(segments, room), jobs_max)
+        compactor.compact(&shelf.ripe(segments, room), jobs_max)
     }
 
     /// What was found not to be as it should since the lake was opened.
@@ -386,7 +394,7 @@ impl Lake {
     }
 
     #[cfg(test)]
-    pub(crate) fn segments(&self) -> Vec<Arc<crate::log::segment::Segment>> {
+    pub(crate) fn segments(&self) -> Vec<Arc<Segment>> {
         self.inner.shelf.snapshot().segments
     }
 

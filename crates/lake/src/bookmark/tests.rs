@@ -1,3 +1,4 @@
+use std::fs::File;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -231,6 +232,48 @@ async fn what_had_to_become_parquet_unread_is_counted_and_the_rest_is_read() {
         }
     }
     assert_eq!((batch.records.len(), gone, read), (10, vec![20, 30], 30));
+}
+
+#[tokio::test]
+async fn a_segment_that_cannot_be_read_is_tried_again_or_given_up_and_its_events_are_counted() {
+    let place = tempfile::tempdir().unwrap();
+    three(place.path()).await;
+    let (lake, _) = open(place.path(), settings());
+    let (_, mut unread) = lake.resume().unwrap();
+    assert!(matches!(unread.read_next(), Ok(Some(Next::Batch(..)))), "the first batch of three");
+    let of_one = EVENTS as u64;
+    assert_eq!(unread.left(), 3 * of_one - 10);
+    let whole = unread.segments.pop().unwrap();
+    // Reading a directory fails.
+    let broken = Arc::new(whole.with_file(File::open(place.path()).unwrap()));
+    unread.segments.push(broken);
+    for _ in 0..2 {
+        assert!(unread.read_next().is_err());
+        assert_eq!(unread.left(), 3 * of_one - 10, "nothing is passed over");
+    }
+    let broken = core::mem::replace(unread.segments.last_mut().unwrap(), whole);
+    let Ok(Some(Next::Batch(second, _))) = unread.read_next() else { panic!("it is not tried again") };
+    assert_eq!((second.records.len(), unread.left()), (10, 3 * of_one - 20));
+    *unread.segments.last_mut().unwrap() = broken;
+    assert!(unread.read_next().is_err());
+    assert_eq!((unread.skip(), unread.left()), (of_one - 20, 2 * of_one));
+    assert_eq!(uids(&mut unread).len(), 2 * EVENTS, "the others are read");
+    assert_eq!((unread.skip(), unread.left()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_log_whose_reader_stands_still_is_ended_once_and_not_every_minute() {
+    let place = tempfile::tempdir().unwrap();
+    let (lake, told) = open(place.path(), settings());
+    let (bookmark, _) = lake.resume().unwrap();
+    for (minute, name) in ["a", "b", "c", "d"].into_iter().enumerate() {
+        append(&lake, name).await;
+        lake.tidy(UnixTime::from_secs(NOW + 3600 + 60 * minute as u64));
+    }
+    assert_eq!(lake.segments().len(), 2, "the first was old, and what it holds is waited for");
+    bookmark.done(told.lock().unwrap()[11].1);
+    lake.tidy(UnixTime::from_secs(NOW + 7200));
+    assert_eq!((lake.log_records(), lake.segments().len()), (0, 0));
 }
 
 #[tokio::test]

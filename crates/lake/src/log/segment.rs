@@ -146,6 +146,14 @@ impl Segment {
         self.end.store(end, Ordering::Release);
     }
 
+    /// The same segment, in another file.
+    #[cfg(test)]
+    pub(crate) fn with_file(&self, file: File) -> Self {
+        let other = Self::new(self.number, self.path.clone(), file, self.marker, self.opened_at, self.end());
+        other.records.store(self.records(), Ordering::Relaxed);
+        other
+    }
+
     /// Its frames from `from` on.
     pub(crate) fn frames(&self, from: u64) -> Frames<'_> {
         Frames::new(&self.file, self.marker, from, self.end())
