@@ -30,7 +30,7 @@ const MAGIC: &[u8; 8] = b"INBREAD1";
 /// A place in the log, in its order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {
-    /// The number of the segment. Numbers are never given twice.
+    /// The number of the segment. Numbers are never given twice, not even where an older copy of the lake was put back.
     pub segment: u64,
     /// Where in it.
     pub offset: u64,

@@ -25,8 +25,8 @@ use crate::query::scan::scan;
 use crate::query::{Events, Follow, Query, QueryError};
 use crate::recent::{self, Key, Recent};
 use crate::settings::{
-    BATCHES_IN_FLIGHT_MAX, BYTES_IN_FLIGHT_MAX, JOBS_OF_A_ROUND_MAX, RECORD_BYTES_MAX, Settings, UNREAD_SHARE,
-    WINDOW_ENTRIES, WINDOW_SECONDS,
+    BATCHES_IN_FLIGHT_MAX, BYTES_IN_FLIGHT_MAX, JOBS_OF_A_ROUND_MAX, RECORD_BYTES_MAX, SEGMENTS_A_SECOND, Settings,
+    UNREAD_SHARE, WINDOW_ENTRIES, WINDOW_SECONDS,
 };
 use crate::shelf::{Shelf, Waiting};
 use crate::tally::Counts;
@@ -148,8 +148,10 @@ impl Lake {
         let manifest = Manifest::read(directory).map_err(failed)?;
         let job = Compactor::resume(directory, manifest.as_ref()).map_err(failed)?;
         seen::load(directory, job, &mut recent).map_err(failed)?;
-        // A number is never given again: the manifest may name it.
+        // A number is never given again: the manifest may name it. Where the directory is an older copy that was put back,
+        // nothing here says which numbers were given since: but the clock has gone on faster than they.
         let below = manifest.iter().flat_map(|one| &one.segments).max().map_or(1, |number| number.saturating_add(1));
+        let below = below.max(now.as_secs().saturating_mul(SEGMENTS_A_SECOND));
         let recovered = recover(&log, below, &key, &mut recent).map_err(failed)?;
         recent.expire(now);
         let (appended, changed) = watch::channel(());
@@ -296,7 +298,7 @@ impl Lake {
     /// # Errors
     /// The question has too many filters.
     pub fn follow(&self, query: Query) -> Result<Follow, QueryError> {
-        Follow::new(&self.inner.shelf, query)
+        Follow::new(&self.inner.shelf, self.inner.live_from, query)
     }
 
     /// What is to be done from time to time, every minute: makes Parquet of the log when it is old or long enough, and

@@ -20,6 +20,9 @@ pub const GROUP_BYTES_MAX: usize = 8 << 20;
 /// Where one segment of the log ends and the next begins. So much disk is set aside at once.
 pub const SEGMENT_BYTES: u64 = 64 << 20;
 
+/// Numbers of segments that each second has: those of a start begin with its time.
+pub const SEGMENTS_A_SECOND: u64 = 1000;
+
 /// What is set aside when the disk has no room for a whole segment.
 pub const SEGMENT_BYTES_SMALLER: [u64; 3] = [16 << 20, 4 << 20, 1 << 20];
 

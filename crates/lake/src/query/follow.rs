@@ -18,6 +18,8 @@ pub struct Follow {
     shelf: Arc<Shelf>,
     query: Query,
     appended: watch::Receiver<()>,
+    /// The first segment to which this process may write.
+    live_from: u64,
     /// The segment that is read, and up to where.
     at: Option<(Arc<Segment>, u64)>,
     /// Events of the frame that was read last, which did not fit into the answer before.
@@ -35,7 +37,7 @@ pub struct Followed {
 
 impl Follow {
     /// From what is appended now on.
-    pub(crate) fn new(shelf: &Arc<Shelf>, query: Query) -> Result<Self, QueryError> {
+    pub(crate) fn new(shelf: &Arc<Shelf>, live_from: u64, query: Query) -> Result<Self, QueryError> {
         if query.filters.len() > super::QUERY_FILTERS_MAX {
             return Err(QueryError::TooManyFilters);
         }
@@ -45,7 +47,7 @@ impl Follow {
             let end = segment.end();
             (segment, end)
         });
-        Ok(Self { shelf: Arc::clone(shelf), query, appended, at, rest: std::collections::VecDeque::new() })
+        Ok(Self { shelf: Arc::clone(shelf), live_from, query, appended, at, rest: std::collections::VecDeque::new() })
     }
 
     /// Waits until something is appended. `false`: the lake is gone, and nothing more will be. Then [`Follow::read`].
@@ -117,8 +119,8 @@ impl Follow {
         else {
             return false;
         };
-        // Numbers are given without gaps: one that is not there any more was compacted unread.
-        *missed |= current.is_some_and(|current| next.number > current + 1);
+        // A process gives numbers without gaps: one that is not there any more was compacted unread.
+        *missed |= current.is_some_and(|current| next.number > self.live_from.max(current + 1));
         self.at = Some((next, HEADER_BYTES));
         true
     }
