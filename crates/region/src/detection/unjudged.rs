@@ -24,6 +24,8 @@ const KEEPING: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(20);
 /// How often at most, before the next frame of old ones is judged nevertheless.
 const LOOKS_MAX: u32 = 25;
+/// How often a segment that cannot be read is tried, a pause apart, before it is given up.
+const TRIES_MAX: u32 = 5;
 
 /// A part of the log of a lake of which a finding counts everything that it is to count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,25 +96,40 @@ pub(super) async fn run(
     let mut unread = Some(unread);
     let mut from = None;
     let mut events = 0;
+    let mut tries = 0;
     while let Some(mut reading) = unread.take() {
         give_way(&told).await;
+        let left = reading.left();
         let read = tokio::task::spawn_blocking(move || (reading.read_next(), reading)).await;
         let (next, place) = match read {
             Ok((Ok(None), _)) => break,
             Ok((Ok(Some(next)), reading)) => {
                 unread = Some(reading);
+                tries = 0;
                 let (Next::Batch(_, place) | Next::Gone(_, place)) = &next;
                 let place = *place;
                 (next, place)
             }
-            Ok((Err(error), reading)) => {
-                tracing::error!(%error, "a segment of telemetry cannot be read: what it holds is not judged");
+            Ok((Err(error), mut reading)) => {
+                tries += 1;
+                if tries < TRIES_MAX {
+                    tracing::warn!(%error, "a segment of telemetry cannot be read: it is tried again");
+                    sleep(PAUSE).await;
+                } else {
+                    let count = reading.skip();
+                    shared.metrics.skipped.inc_by(count);
+                    tracing::error!(%error, count, "a segment of telemetry cannot be read: these events of it are not judged");
+                    tries = 0;
+                }
                 unread = Some(reading);
                 continue;
             }
+            // The process ends: the next one goes on.
+            Err(error) if error.is_cancelled() => return,
             Err(error) => {
-                tracing::error!(%error, "what was not judged before could not be read");
-                return;
+                shared.metrics.skipped.inc_by(left);
+                tracing::error!(%error, count = left, "what was not judged before could not be read: these events are not judged");
+                break;
             }
         };
         match next {

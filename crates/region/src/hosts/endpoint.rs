@@ -124,6 +124,8 @@ impl HostsEndpoint {
         match path {
             RENEW => {
                 let _: serde_json::Map<String, serde_json::Value> = read(body, SMALL_BYTES_MAX).await?;
+                // A body may take its time, and what was heard before it counts no more.
+                self.check_heard()?;
                 to_json(self.renew(peer))
             }
             MACHINES => {
@@ -132,7 +134,6 @@ impl HostsEndpoint {
             }
             CREDENTIALS => {
                 let asked = read(body, REQUEST_BYTES_MAX).await?;
-                // A body may take its time, and what was heard before it counts no more.
                 self.check_heard()?;
                 to_json(self.credentials(&asked, peer).await)
             }
