@@ -33,7 +33,7 @@ async fn a_damaged_list_costs_its_own_day_only_and_holds_the_mark_until_it_is_me
     assert_eq!(lake.waiting().unwrap().files, waiting as u64);
     fs::remove_file(&list).unwrap();
     lake.deliver_at_once(now());
-    assert_eq!((bucket.keys(), lake.waiting()), (files, Some(Waiting::default())));
+    assert_eq!((bucket.keys(), lake.waiting()), (files.clone(), Some(Waiting::default())));
     assert_eq!(lake.undelivered(), None);
     assert_eq!(Mark::read(place.path()).unwrap().unwrap().job, 1);
 
