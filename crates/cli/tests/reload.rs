@@ -40,6 +40,7 @@ impl Up {
         let (log, ready) = (base.join("log"), base.join("ready.json"));
         let child = Command::new(env!("CARGO_BIN_EXE_inborn"))
             .args(["up", "--port", "0", "--tls-port", "0", "--operations-port", "0", "--telemetry-days", "0"])
+            .args(["--more-regions", "eu-west-1"])
             .arg("--config")
             .arg(base.join("inborn.toml"))
             .arg("--data")
@@ -85,8 +86,8 @@ impl Up {
 }
 
 /// A request on a connection that stays open; gives the status.
-fn ask(stream: &mut BufReader<TcpStream>, target: &str) -> u16 {
-    write!(stream.get_mut(), "GET {target} HTTP/1.1\r\nhost: sts.us-east-1.amazonaws.com\r\n\r\n").unwrap();
+fn ask(stream: &mut BufReader<TcpStream>, target: &str, region: &str) -> u16 {
+    write!(stream.get_mut(), "GET {target} HTTP/1.1\r\nhost: sts.{region}.amazonaws.com\r\n\r\n").unwrap();
     let (mut status, mut length) = (0, 0);
     loop {
         let mut line = String::new();
@@ -112,9 +113,13 @@ fn settings_are_read_again_and_nothing_is_closed() {
     std::fs::write(&config, "").unwrap();
     let mut up = Up::start(base.path());
     let mut open = up.connect("endpoint");
-    let asked = |open: &mut BufReader<TcpStream>| -> BTreeSet<u16> { (0..60).map(|_| ask(open, "/")).collect() };
+    let asked_of = |open: &mut BufReader<TcpStream>, region: &str| -> BTreeSet<u16> {
+        (0..60).map(|_| ask(open, "/", region)).collect()
+    };
+    let asked = |open: &mut BufReader<TcpStream>| asked_of(open, "us-east-1");
     let before = asked(&mut open);
     assert_eq!(before.len(), 1, "nobody is held up: {before:?}");
+    assert_eq!(asked_of(&mut open, "eu-west-1"), before);
 
     std::fs::write(&config, "source_rate = 2\ndrain = 5\n").unwrap();
     up.reload("changed: source_rate");
@@ -123,6 +128,8 @@ fn settings_are_read_again_and_nothing_is_closed() {
     let after = asked(&mut open);
     assert_eq!(after.len(), 2, "{after:?}");
     assert!(after.is_superset(&before), "{after:?}");
+    let in_another = asked_of(&mut open, "eu-west-1");
+    assert!(in_another.is_superset(&(&after - &before)), "held up in each region: {in_another:?}");
 
     // A mistake: nothing is taken over, and it is said.
     std::fs::write(&config, "source_rate = 0\nregion = \"no region\"\n").unwrap();
@@ -141,5 +148,5 @@ fn settings_are_read_again_and_nothing_is_closed() {
     until("the rules are others", || up.said().contains("rules=0").then_some(()));
     up.reload("changed: none");
     let mut operations = up.connect("operations");
-    assert_eq!(ask(&mut operations, "/readyz"), 200);
+    assert_eq!(ask(&mut operations, "/readyz", "us-east-1"), 200);
 }
