@@ -61,14 +61,15 @@ async fn what_waits_is_counted_again_once_the_mark_can_be_read() {
     lake.compact().unwrap();
     let later: Vec<String> = local(place.path()).into_iter().filter(|key| !before.contains(key)).collect();
     lake.deliver_at_once(now());
-    assert_eq!(lake.waiting().unwrap().files as usize, before.len() + later.len());
+    assert_eq!(lake.waiting().unwrap().files, (before.len() + later.len()) as u64);
     // Only the second job waits, and a day of it whose list is damaged goes on to.
     let (day, _) = later[0].rsplit_once('/').unwrap();
     fs::write(place.path().join(day).join(".delivered"), "damaged\n").unwrap();
     Mark { bucket: bucket.address().into(), job: 1 }.write(place.path()).unwrap();
     lake.deliver_at_once(now());
     let of_the_day = later.iter().filter(|key| key.starts_with(day)).count();
-    assert_eq!((bucket.keys().len(), lake.waiting().unwrap().files as usize), (later.len() - of_the_day, of_the_day));
+    let found = (bucket.keys().len(), lake.waiting().unwrap().files);
+    assert_eq!(found, (later.len() - of_the_day, of_the_day as u64));
 }
 
 /// Telemetry is taken and found; nothing is delivered to where it may not belong, and it goes on without a restart.
