@@ -16,10 +16,13 @@ fn settings() -> Settings {
     Settings { free_bytes_min: 0, ..Settings::default() }
 }
 
+/// The first uid of each batch, and the place behind it.
+type Told = Arc<Mutex<Vec<(String, Place)>>>;
+
 /// Opens a lake whose batches are observed.
-fn open(place: &Path, settings: Settings) -> (Lake, Arc<Mutex<Vec<(String, Place)>>>) {
+fn open(place: &Path, settings: Settings) -> (Lake, Told) {
     let lake = Lake::open(place, settings, UnixTime::from_secs(NOW)).unwrap();
-    let told = Arc::<Mutex<Vec<(String, Place)>>>::default();
+    let told = Told::default();
     let telling = Arc::clone(&told);
     lake.observe(Box::new(move |batch, place| {
         telling.lock().unwrap().push((batch.records[0].uid.to_string(), place));
