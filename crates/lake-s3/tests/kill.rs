@@ -119,7 +119,8 @@ fn listed(place: &Path, found: &mut BTreeSet<String>, root: &Path) {
         if path.is_dir() {
             listed(&path, found, root);
         } else if path.file_name().unwrap() == ".delivered" {
-            for line in std::fs::read_to_string(&path).unwrap().lines() {
+            // The last line says how many there are, and what they add up to.
+            for line in std::fs::read_to_string(&path).unwrap().lines().filter(|line| !line.starts_with('#')) {
                 let file = path.parent().unwrap().join(line.split(' ').next().unwrap());
                 found.insert(format!("lake/{}", file.strip_prefix(root).unwrap().display()));
             }

@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Uri};
 
+/// Names and their values.
+pub(crate) type Attributes = Vec<(Box<str>, Box<str>)>;
+
 /// How long an export may take, if nobody says.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -25,7 +28,7 @@ pub struct Settings {
     /// Certificates that are trusted instead of the system's.
     pub(crate) certificates: Option<PathBuf>,
     /// What every span is of.
-    pub(crate) resource: Vec<(Box<str>, Box<str>)>,
+    pub(crate) resource: Attributes,
     /// Of traces whose last eight bytes are not more than this, as a number, all are told.
     pub(crate) threshold: u64,
 }
@@ -128,7 +131,7 @@ fn url_of(name: &'static str, text: &str) -> Result<Uri, SettingsError> {
 }
 
 /// `service.name` and the others. What is said of them once is said last in `OTEL_SERVICE_NAME`.
-fn resource(environment: &impl Fn(&str) -> Option<String>) -> Result<Vec<(Box<str>, Box<str>)>, SettingsError> {
+fn resource(environment: &impl Fn(&str) -> Option<String>) -> Result<Attributes, SettingsError> {
     const ATTRIBUTES: &str = "OTEL_RESOURCE_ATTRIBUTES";
     let mut resource =
         vec![("service.name".into(), "inborn".into()), ("service.version".into(), env!("CARGO_PKG_VERSION").into())];
@@ -169,7 +172,7 @@ fn threshold(environment: &impl Fn(&str) -> Option<String>) -> Result<u64, Setti
 }
 
 /// `a=b,c=d`, percent-encoded.
-fn pairs(text: &str) -> Option<Vec<(Box<str>, Box<str>)>> {
+fn pairs(text: &str) -> Option<Attributes> {
     let mut pairs = Vec::new();
     for pair in text.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=')?;
