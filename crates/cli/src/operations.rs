@@ -35,8 +35,15 @@ pub(crate) struct Operations {
     ready: Gauge,
     disk_free: Gauge<i64>,
     is_draining: AtomicBool,
-    /// The newest check and its time: faults, and remarks. Held while checking, so that all who ask meanwhile share one.
-    checked: Mutex<Option<(Instant, Vec<String>, Vec<String>)>>,
+    /// The newest check. Held while checking, so that all who ask meanwhile share one.
+    checked: Mutex<Option<Checked>>,
+}
+
+/// What a check has found, and when it was made.
+struct Checked {
+    at: Instant,
+    faults: Vec<String>,
+    remarks: Vec<String>,
 }
 
 impl Operations {
@@ -100,7 +107,7 @@ impl Operations {
             return (vec!["stopping: it was told to, and takes no new work".to_owned()], Vec::new());
         }
         let mut checked = self.checked.lock().await;
-        if let Some((at, faults, remarks)) = checked.as_ref()
+        if let Some(Checked { at, faults, remarks }) = checked.as_ref()
             && at.elapsed() < CHECK_AGE
         {
             return (faults.clone(), remarks.clone());
@@ -120,7 +127,7 @@ impl Operations {
         for remark in &remarks {
             tracing::warn!("{remark}");
         }
-        *checked = Some((Instant::now(), faults.clone(), remarks.clone()));
+        *checked = Some(Checked { at: Instant::now(), faults: faults.clone(), remarks: remarks.clone() });
         (faults, remarks)
     }
 

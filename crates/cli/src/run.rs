@@ -46,7 +46,8 @@ pub(crate) async fn run(arguments: &Run) -> anyhow::Result<ExitCode> {
         Err(error) => return Ok(Ending::Never(error).exit()),
     };
     let mut signals = Signals::catch(arguments.tty).context("cannot catch signals")?;
-    let (ready, own) = region(named(arguments.region.data.as_ref()), arguments.region.region_name.as_deref()).await?;
+    let which = &arguments.region;
+    let (ready, own) = Box::pin(region(named(which.data.as_ref()), which.region_name.as_deref())).await?;
     // A region of its own, in memory, knows nobody but its first operator.
     let operator = if own.is_some() { Operator::first_of(&ready)? } else { Operator::of(&ready)? };
     let instance = operator.launch(&arguments.machine, true).await?;

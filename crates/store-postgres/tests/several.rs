@@ -225,12 +225,12 @@ async fn databases_that_are_not_fit_are_refused() {
     let Some(cluster) = common::cluster() else { return };
     let url = cluster.database();
     drop(PostgresStore::open(&url).await.unwrap());
-    cluster.sql(&url, "UPDATE schema_version SET version = 7");
+    cluster.sql(&url, "UPDATE schema_version SET version = 8");
     // Ahead, but nothing in it is beyond this program: a fleet in the middle of an upgrade.
     drop(PostgresStore::open(&url).await.unwrap());
-    assert_eq!(cluster.sql(&url, "SELECT version FROM schema_version"), "7");
-    cluster.sql(&url, "UPDATE schema_version SET usable_from = 7");
-    assert_eq!(PostgresStore::open(&url).await.err(), Some(StoreError::Newer { found: 7, known: 6 }));
+    assert_eq!(cluster.sql(&url, "SELECT version FROM schema_version"), "8");
+    cluster.sql(&url, "UPDATE schema_version SET usable_from = 8");
+    assert_eq!(PostgresStore::open(&url).await.err(), Some(StoreError::Newer { found: 8, known: 7 }));
 
     let url = cluster.database();
     cluster.sql(&url, "CREATE TABLE orders (id BIGINT)");

@@ -64,7 +64,7 @@ pub(crate) async fn status(arguments: &Status) -> anyhow::Result<()> {
                     ("name", &identity.name),
                     ("region", &format!("{} {region}", identity.region)),
                     ("last heard", &heard),
-                    ("cache", &kept),
+                    ("cache", kept),
                     ("certificate", &format!("until {}", identity.certificate_ends().rfc3339())),
                 ],
             )?;

@@ -178,7 +178,7 @@ mod tests {
             }
             assert_eq!(packer.kinds(), number + 1, "nobody has looked yet");
         }
-        packer.pack(&bare(1));
+        drop(packer.pack(&bare(1)));
         assert_eq!(packer.kinds(), 11, "those that are in use, and the new one");
         for (instance, packed) in kept {
             assert_eq!(packed.unpack(), instance);

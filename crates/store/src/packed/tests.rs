@@ -43,7 +43,7 @@ fn metadata_options() -> impl Strategy<Value = MetadataOptions> {
     (any::<[bool; 4]>(), 1..=64u8).prop_map(|([required, enabled, ipv6, tags], hops)| MetadataOptions {
         http_tokens: if required { HttpTokens::Required } else { HttpTokens::Optional },
         http_endpoint: if enabled { HttpEndpoint::Enabled } else { HttpEndpoint::Disabled },
-        hop_limit: hops.into(),
+        hop_limit: hops,
         ipv6,
         tags,
     })
