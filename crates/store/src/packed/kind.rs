@@ -107,7 +107,7 @@ struct Kinds {
 }
 
 /// Packs instances, and knows what those have in common that it has packed. There are at most twice as many kinds as are in use,
-/// or [`LOOK_MIN`].
+/// or `LOOK_MIN`.
 pub struct Packer {
     // Operators choose what is in a kind: the hash is keyed.
     hasher: RandomState,
