@@ -9,7 +9,7 @@ use std::time::Instant;
 
 /// Which seeds the simulation of a fleet runs.
 const SEEDS: &str = "INBORN_SEEDS";
-/// Those that run among the other tests, and those that run beside the real clients: these leave most of the processors idle.
+/// Those that run among the other tests, and those that run beside them: tests that wait leave much of the processors idle.
 const FIRST_SEEDS: &str = "0..20";
 const OTHER_SEEDS: &str = "20..1000";
 
@@ -24,9 +24,11 @@ pub(crate) fn run(root: &Path, options: Options) -> Result<()> {
     let started = Instant::now();
     tidy::run(root)?;
 
+    cargo_test(root).arg("--no-run").run()?;
     // Doc tests are part of `cargo test` as long as no target is named.
     let mut tests = cargo_test(root).arg("--no-fail-fast");
     let runs_beside = options.compat && std::env::var_os(SEEDS).is_none();
+    let simulation = if runs_beside { Some(Simulation::start(root)?) } else { None };
     if runs_beside {
         tests = tests.env(SEEDS, FIRST_SEEDS);
     }
@@ -34,7 +36,6 @@ pub(crate) fn run(root: &Path, options: Options) -> Result<()> {
     println!("cargo: {total} ({} s so far)", started.elapsed().as_secs());
 
     if options.compat {
-        let simulation = if runs_beside { Some(Simulation::start(root)?) } else { None };
         let clients = compat::run(root, options.release, &[]);
         let simulated = simulation.map(Simulation::end).transpose()?;
         let clients = clients?;

@@ -7,7 +7,7 @@ use std::thread;
 
 use inborn_simulation::{Failure, Summary, run};
 
-/// Of every run of the tests (`cargo xtask test` runs most of them beside the real clients); `cargo xtask simulate` runs more.
+/// Of every run of the tests (`cargo xtask test` runs most of them beside the others); `cargo xtask simulate` runs more.
 const SEEDS: u64 = 1000;
 /// Seeds that have failed once: what they found stays found.
 const KEPT: &str = include_str!("seeds.txt");
