@@ -277,14 +277,8 @@ impl ControlHandler {
         self.residents.is_of(id, &self.region.identity().region)
     }
 
-    /// Ends an attachment, unless it is one of another region's machine. One that nobody has any more was given up while it was
-    /// being attached.
     fn let_go(&self, id: InstanceId) {
-        let own = &self.region.identity().region;
-        if self.residents.region(id).is_none_or(|region| region == *own) {
-            self.host.detach(id);
-            self.residents.leave(id, own);
-        }
+        let_go(&self.host, &self.residents, &self.region, id);
     }
 
     async fn attach_port(&self, id: InstanceId, wanted: Option<u16>) -> Result<u16, Refusal> {
@@ -455,8 +449,7 @@ struct PocketLease {
 impl Lease for PocketLease {
     fn end(self: Box<Self>) -> BoxFuture<'static, ()> {
         Box::pin(async move {
-            self.host.detach(self.instance);
-            self.residents.leave(self.instance, &self.region.identity().region);
+            let_go(&self.host, &self.residents, &self.region, self.instance);
             let _ = self.end.send(true);
             lock(&self.leased).remove(&self.instance);
             // When this server stops, the command goes on, and comes back with its machine after a restart.
@@ -464,6 +457,15 @@ impl Lease for PocketLease {
                 end_machine(&self.region, self.instance).await;
             }
         })
+    }
+}
+
+/// Ends an attachment, unless it is one of another region's machine.
+fn let_go(host: &Host, residents: &Residents, region: &RegionServer, id: InstanceId) {
+    let own = &region.identity().region;
+    if !residents.is_of_another(id, own) {
+        host.detach(id);
+        residents.leave(id, own);
     }
 }
 

@@ -380,6 +380,8 @@ impl RegionServer {
         let region = Arc::new(region);
         region.take_over_quarantines().await?;
         region.deployment.add(&region);
+        // What was put at the home between the two reached this region by neither.
+        region.take_over_quarantines().await?;
         engine.start(&region);
         sessions::take_up(&region).await?;
         if let Some(reader) = reader {

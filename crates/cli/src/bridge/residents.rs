@@ -38,6 +38,11 @@ impl Residents {
         self.lock().get(&instance).cloned()
     }
 
+    /// Whether another region has a machine. One that nobody has any more was given up while it was being attached.
+    pub(crate) fn is_of_another(&self, instance: InstanceId, region: &Region) -> bool {
+        self.lock().get(&instance).is_some_and(|found| found != region)
+    }
+
     /// Whether a machine is of this region.
     pub(crate) fn is_of(&self, instance: InstanceId, region: &Region) -> bool {
         self.lock().get(&instance) == Some(region)
@@ -61,7 +66,9 @@ mod tests {
         assert!(residents.take(id, &a) && residents.take(id, &a) && !residents.take(id, &b));
         residents.leave(id, &b);
         assert!(residents.is_of(id, &a) && !residents.is_of(id, &b));
+        assert!(!residents.is_of_another(id, &a) && residents.is_of_another(id, &b));
         residents.leave(id, &a);
+        assert!(!residents.is_of_another(id, &a) && !residents.is_of_another(id, &b), "nobody has it");
         assert!(residents.clone().take(id, &b));
         assert_eq!(residents.region(id), Some(b));
     }
