@@ -12,6 +12,8 @@
 #[path = "../../store-postgres/tests/common/mod.rs"]
 mod postgres;
 
+mod patience;
+
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
@@ -24,9 +26,8 @@ use inborn_sigv4::sign::{Credentials, Target, sign};
 use inborn_sigv4::{Header, PathMode, Request};
 use inborn_store::{Instance, Store};
 use inborn_store_postgres::PostgresStore;
+use patience::until;
 
-/// Longer than any machine needs, however loaded.
-const PATIENCE: Duration = Duration::from_secs(120);
 const REGION: &str = "us-east-1";
 const LAUNCH: &str = "Action=RunInstances&ImageId=ami-12345678&MinCount=1&MaxCount=1&Version=2016-11-15";
 const WHOAMI: &str = "Action=GetCallerIdentity&Version=2011-06-15";
@@ -48,17 +49,6 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-    }
-}
-
-fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let begun = Instant::now();
-    loop {
-        if let Some(answer) = ask() {
-            return answer;
-        }
-        assert!(begun.elapsed() < PATIENCE, "{what}: not in {PATIENCE:?}");
-        std::thread::sleep(Duration::from_millis(10));
     }
 }
 

@@ -10,6 +10,8 @@
 #[path = "../../store-postgres/tests/common/mod.rs"]
 mod postgres;
 
+mod patience;
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -19,10 +21,8 @@ use inborn_store::conformance::samples::{bare, launch};
 use inborn_store::dump::digests;
 use inborn_store::{SqliteSnapshot, SqliteStore, Store, StoreError};
 use inborn_store_postgres::{PostgresSnapshot, PostgresStore};
+use patience::until;
 use serde_json::Value;
-
-/// Longer than any machine needs, however loaded.
-const PATIENCE: Duration = Duration::from_secs(120);
 
 fn inborn(data: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_inborn"));
@@ -49,17 +49,6 @@ fn refused(command: &mut Command) -> String {
     let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{command:?}: {}", said(&output));
     said(&output)
-}
-
-fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let begun = Instant::now();
-    loop {
-        if let Some(answer) = ask() {
-            return answer;
-        }
-        assert!(begun.elapsed() < PATIENCE, "{what}: not in {PATIENCE:?}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 /// A region that is ended with the test.
