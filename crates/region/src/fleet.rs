@@ -13,9 +13,10 @@ use arc_swap::ArcSwap;
 use inborn_credential::{CutOff, Scope};
 use inborn_identity::{CallerKind, InstanceId, UnixTime};
 use inborn_store::{Beat, Heard, InstanceQuery, News, NodeId, QuarantineScope, RegionNode, Store, StoreError, Topic};
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::signal::Signal;
 use crate::{Effect, RegionServer, secrets};
 
 /// How often a server beats, and how often it asks what is new.
@@ -92,7 +93,7 @@ pub(crate) struct Fleet {
     /// Rounds that were begun.
     begun: AtomicU64,
     /// The last round that came to its end.
-    done: watch::Sender<u64>,
+    done: Signal,
     asked: Notify,
     /// The servers that beat, and when each was seen to do so last.
     nodes: Mutex<HashMap<NodeId, Seen>>,
@@ -148,7 +149,7 @@ impl Fleet {
             stale: ArcSwap::from_pointee(settings.stale),
             heard,
             begun: AtomicU64::new(0),
-            done: watch::Sender::new(0),
+            done: Signal::default(),
             asked: Notify::new(),
             nodes: Mutex::default(),
         };
@@ -206,16 +207,14 @@ impl Fleet {
 
     /// Waits until all is heard that had been changed when this was called, or for a second; says whether it is.
     pub(crate) async fn catch_up(&self) -> bool {
-        let mut done = self.done.subscribe();
         let awaited = self.begun.load(Ordering::SeqCst) + 1;
         self.asked.notify_one();
-        let heard = tokio::time::timeout(CATCH_UP_MAX, done.wait_for(|done| *done >= awaited)).await;
-        matches!(heard, Ok(Ok(_)))
+        tokio::time::timeout(CATCH_UP_MAX, self.done.reaches(awaited)).await.is_ok()
     }
 
     fn note(&self, round: u64, at: Instant, at_time: UnixTime) {
         *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = LastHeard { at, at_time };
-        self.done.send_replace(round);
+        self.done.raise_to(round);
     }
 }
 

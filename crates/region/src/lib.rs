@@ -40,6 +40,7 @@ mod run_command;
 mod secrets;
 mod services;
 mod sessions;
+mod signal;
 mod signers;
 mod telemetry;
 mod throttle;

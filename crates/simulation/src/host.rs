@@ -170,6 +170,24 @@ impl Host {
         self.state.borrow().is_cut
     }
 
+    /// What it lacks of what it has to have when all has been well for long enough.
+    fn is_late(&self, world: &World, since: UnixTime) -> Option<String> {
+        let number = self.number;
+        if self.is_evicted() {
+            return None;
+        }
+        if self.state.borrow().is_cut_off {
+            return Some(format!("host {number} has not heard that it was evicted"));
+        }
+        if self.heard_at().is_none_or(|at| at <= since) {
+            return Some(format!("host {number} has not come back to its region"));
+        }
+        let lacks = |id: &InstanceId| self.credential(*id).is_none();
+        let lacking = world.oracle.borrow().living_on(number).into_iter().find(lacks)?;
+        let machine = world.oracle.borrow().place(lacking).map(|(machine, _)| machine);
+        Some(format!("machine {machine:?} has got no credential at host {number}"))
+    }
+
     /// Asks a server; a failure, if question or answer are lost.
     async fn ask(&self, world: &World, ask: &Ask, address: usize) -> Result<Answer, Failure> {
         let lost = |what: &str| Failure::Unreachable(what.to_owned());
@@ -271,20 +289,13 @@ pub(crate) async fn serve(world: Rc<World>, number: usize, mut dice: Seeded) {
     }
 }
 
-/// Waits until every host that was not cut off has heard of its region again, or long enough.
-pub(crate) async fn all_have_heard(world: &Rc<World>, at_most: Duration) {
+/// Waits until every host that was not cut off has heard of its region again and has credentials for the machines that live on
+/// it, or long enough.
+pub(crate) async fn all_are_back(world: &Rc<World>, at_most: Duration) {
     let (since, begun) = (world.now(), Instant::now());
-    let late = || {
-        let is_late = |host: &&Host| {
-            let has_heard = host.heard_at().is_some_and(|at| at > since);
-            let is_cut_off = host.state.borrow().is_cut_off;
-            if is_cut_off { !host.is_evicted() } else { !has_heard && !host.is_evicted() }
-        };
-        world.hosts.iter().find(is_late).map(|host| host.number)
-    };
-    while let Some(number) = late() {
+    while let Some(line) = world.hosts.iter().find_map(|host| host.is_late(world, since)) {
         if begun.elapsed() >= at_most {
-            let line = format!("host {number} has not come back to its region within {at_most:?}");
+            let line = format!("{line} within {at_most:?}");
             return world.oracle.borrow_mut().violation(world.elapsed(), line);
         }
         sleep(Duration::from_secs(1)).await;

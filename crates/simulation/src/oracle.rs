@@ -216,6 +216,12 @@ impl Oracle {
         is_free.then(|| on_it().filter(|(_, machine)| !machine.is_ended).map(|(id, _)| *id).collect())
     }
 
+    /// Machines of a host that are certain to live.
+    pub(crate) fn living_on(&self, host: usize) -> Vec<InstanceId> {
+        let is_living = |machine: &Machine| machine.host == Some(host) && !machine.is_uncertain && !machine.is_ended;
+        self.in_order(is_living).collect()
+    }
+
     /// When a machine was changed last, if it is certain that it lives.
     pub(crate) fn lives_since(&self, id: InstanceId) -> Option<Duration> {
         let machine = self.machines.get(&id)?;

@@ -20,7 +20,8 @@ use crate::{host, machine, operator, trouble};
 const SERVERS: usize = 3;
 const OPERATORS: usize = 3;
 const HOSTS: usize = 2;
-/// When every host has to be back, once nothing goes wrong any more: its widest pause, and a question.
+/// When every host has to be back, with credentials for its machines, once nothing goes wrong any more: its widest pause, and
+/// two questions.
 const BACK_AFTER: Duration = Duration::from_secs(90);
 /// How long things go wrong, and how long all is well after that.
 const TROUBLED: Duration = Duration::from_secs(60);
@@ -49,6 +50,8 @@ pub struct Report {
     pub summary: Summary,
     /// What, in its order.
     pub trace: Vec<String>,
+    /// What the seed's dice show in the end: another number, if anything went another way.
+    pub last_draw: u64,
 }
 
 /// What a seed has brought to light.
@@ -70,7 +73,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Runs one simulation.
+/// Runs one simulation. The same seed brings about the same, down to the order of everything.
 ///
 /// # Errors
 /// What was never to happen and did.
@@ -78,6 +81,7 @@ impl fmt::Display for Failure {
 /// # Panics
 /// If the simulation cannot be set up.
 pub fn run(seed: u64) -> Result<Report, Failure> {
+    let _seeded = inborn_chance::seed(seed);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, simulate(seed))
@@ -125,13 +129,17 @@ async fn simulate(seed: u64) -> Result<Report, Failure> {
         one.await.unwrap();
     }
     sleep(QUIET).await;
-    host::all_have_heard(&world, BACK_AFTER - QUIET).await;
+    host::all_are_back(&world, BACK_AFTER - QUIET).await;
     world.oracle.borrow_mut().end();
     agreement.abort();
     machine::all_are_known(&world).await;
     let (summary, violations) = world.oracle.borrow().verdict();
     let trace = world.trace.take();
-    if violations.is_empty() { Ok(Report { summary, trace }) } else { Err(Failure { seed, violations, trace }) }
+    if !violations.is_empty() {
+        return Err(Failure { seed, violations, trace });
+    }
+    let last_draw = world.random.borrow_mut().u64(..);
+    Ok(Report { summary, trace, last_draw })
 }
 
 impl World {

@@ -24,7 +24,11 @@ impl NodeId {
     /// A new one. It has to be nobody else's, but not hard to guess.
     #[must_use]
     pub fn random() -> Self {
-        Self(RandomState::new().build_hasher().finish())
+        let mut bytes = [0; 8];
+        match inborn_chance::fill(&mut bytes) {
+            Ok(()) => Self(u64::from_be_bytes(bytes)),
+            Err(_) => Self(RandomState::new().build_hasher().finish()),
+        }
     }
 
     /// One that is chosen, for tests.

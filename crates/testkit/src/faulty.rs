@@ -283,7 +283,7 @@ impl Store for FaultyStore {
     }
 
     fn setting_names(&self) -> Future<'_, Vec<String>> {
-        self.inner.setting_names()
+        self.read(|store| store.setting_names())
     }
 
     fn reseal(&self, all: Vec<Resealing>) -> Future<'_, ()> {

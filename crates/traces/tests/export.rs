@@ -70,15 +70,16 @@ async fn what_has_ended_is_sent_and_a_stop_sends_what_waits() {
     let (exporter, subscriber) = start(&url);
     requests(subscriber, 3);
     exporter.stop(PATIENCE).await;
+    // More than one where the machine is slow: what has ended goes out each few seconds.
     let received = received.lock().unwrap();
-    assert_eq!(received.len(), 1);
-    let (head, request) = &received[0];
-    assert!(head.starts_with("post /v1/traces http/1.1\r\n"), "{head}");
-    for line in ["content-type: application/x-protobuf", "api-key: secret", "user-agent: inborn/"] {
-        assert!(head.contains(line), "{head}");
+    for (head, request) in received.iter() {
+        assert!(head.starts_with("post /v1/traces http/1.1\r\n"), "{head}");
+        for line in ["content-type: application/x-protobuf", "api-key: secret", "user-agent: inborn/"] {
+            assert!(head.contains(line), "{head}");
+        }
+        assert_eq!(request.resource_spans[0].scope_spans[0].spans[0].start_time_unix_nano, 1_800_000_000_000_000_000);
     }
-    assert_eq!(spans(request), 3);
-    assert_eq!(request.resource_spans[0].scope_spans[0].spans[0].start_time_unix_nano, 1_800_000_000_000_000_000);
+    assert_eq!(received.iter().map(|(_, request)| spans(request)).sum::<usize>(), 3);
 }
 
 #[tokio::test]

@@ -27,6 +27,7 @@ use zeroize::Zeroizing;
 use super::{JoinError, Version, is_refused};
 use crate::RegionServer;
 use crate::metrics::HostRefusedLabels;
+use crate::signers::aside;
 
 /// Strangers that are being let in at a time: each costs a look into the store.
 const JOINS_MAX: usize = 4;
@@ -237,22 +238,24 @@ impl HostsEndpoint {
         let end = tokio::time::sleep(Duration::from_secs(WAIT_SECONDS));
         tokio::pin!(end);
         let host = self.caller(peer)?;
-        let mut changed = self.region.hosts.watch(host.id);
+        let changes = self.region.hosts.changes_on(host.id);
         if !self.difference(&host, asked).is_empty() {
             self.catch_up().await?;
         }
         loop {
             let host = self.caller(peer)?;
             self.check_heard()?;
-            changed.mark_unchanged();
+            let seen = changes.get();
             let difference = self.difference(&host, asked);
             if !difference.is_empty() {
                 return Ok(difference);
             }
             // Who waits is in nobody's way.
             drop(call.take());
+            // In this order: a simulation is to go the same way each time.
             tokio::select! {
-                _ = changed.changed() => {}
+                biased;
+                () = changes.reaches(seen + 1) => {}
                 () = end.as_mut() => {
                     self.caller(peer)?;
                     return Ok(difference);
@@ -367,15 +370,10 @@ impl HostsEndpoint {
         };
         let document = inborn_imds::identity_document(machine.id, &self.region.facts(&machine));
         let (text, now) = (document.clone(), self.region.now());
-        let signed = tokio::task::spawn_blocking(move || signer.sign(&text, now)).await;
-        let signed = match signed {
-            Ok(Ok(signed)) => signed,
-            Ok(Err(error)) => {
-                tracing::error!(%error, "cannot sign an identity document");
-                return Err(unavailable());
-            }
-            Err(_) => return Err(unavailable()),
-        };
+        let signed = aside(move || signer.sign(&text, now)).await.map_err(|error| {
+            tracing::error!(%error, "cannot sign an identity document");
+            unavailable()
+        })?;
         // It may have been evicted while that was done.
         self.caller(peer)?;
         self.check_heard()?;
@@ -391,7 +389,7 @@ fn certificate_of(peer: &Peer) -> Option<HostCertificate> {
 
 fn retry_after() -> u64 {
     let mut byte = [0];
-    let _ = aws_lc_rs::rand::fill(&mut byte);
+    let _ = inborn_chance::fill(&mut byte);
     let (least, most) = (RETRY_AFTER_SECONDS.start(), RETRY_AFTER_SECONDS.end());
     least + u64::from(byte[0]) % (most - least + 1)
 }

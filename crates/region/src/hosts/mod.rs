@@ -17,9 +17,10 @@ use inborn_store::{
     Change, ChangeRequest, Conflict, Host, HostChange, HostJoin, HostState, Instance, InstanceState, PackedInstance,
     StateReason, Store, StoreError,
 };
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 
 use crate::machines::Observer;
+use crate::signal::Signal;
 use crate::{OpenError, RegionServer};
 
 pub use endpoint::HostsEndpoint;
@@ -73,7 +74,7 @@ impl Placed {
 /// What is placed on a host, and who waits for that to change.
 struct OnHost {
     machines: BTreeMap<InstanceId, Placed>,
-    changed: watch::Sender<()>,
+    changed: Arc<Signal>,
     turns: Arc<Semaphore>,
     /// Seconds since 1970.
     seen_at: AtomicU64,
@@ -83,7 +84,7 @@ impl Default for OnHost {
     fn default() -> Self {
         Self {
             machines: BTreeMap::new(),
-            changed: watch::Sender::new(()),
+            changed: Arc::default(),
             turns: Arc::new(Semaphore::new(TURNS)),
             seen_at: AtomicU64::new(0),
         }
@@ -141,7 +142,7 @@ impl Hosts {
         let before = records.insert(host.id, Arc::clone(&host));
         drop(records);
         if before.is_none_or(|before| before.state != host.state) {
-            self.on(host.id, |on| on.changed.send_replace(()));
+            self.on(host.id, |on| on.changed.raise());
         }
         host
     }
@@ -214,8 +215,8 @@ impl Hosts {
         }
     }
 
-    fn watch(&self, id: HostId) -> watch::Receiver<()> {
-        self.on(id, |on| on.changed.subscribe())
+    fn changes_on(&self, id: HostId) -> Arc<Signal> {
+        self.on(id, |on| Arc::clone(&on.changed))
     }
 
     fn turns(&self, id: HostId) -> Arc<Semaphore> {
@@ -254,7 +255,7 @@ impl Observer for Hosts {
         } else {
             on.machines.entry(instance.id).or_default().change();
         }
-        on.changed.send_replace(());
+        on.changed.raise();
     }
 
     /// The host is to hear of it: what it has been given is worth nothing.
@@ -265,7 +266,7 @@ impl Observer for Hosts {
         // The machine that is told of may have ended a moment ago.
         let Some(known) = on.machines.get_mut(&machine.id()) else { return };
         known.change();
-        on.changed.send_replace(());
+        on.changed.raise();
     }
 }
 
@@ -333,7 +334,7 @@ impl RegionServer {
             return Err(JoinError::Invalid("the name of a host has 1 to 253 letters, digits and signs, and no spaces"));
         }
         let mut bytes = [0; HostId::BYTES];
-        aws_lc_rs::rand::fill(&mut bytes).map_err(|_| AuthorityError::Crypto)?;
+        inborn_chance::fill(&mut bytes).map_err(|_| AuthorityError::Crypto)?;
         let id = HostId::from_bytes(bytes);
         // Before the token is used up: a key that is none must not cost it.
         let certificate = self

@@ -36,7 +36,7 @@ pub(super) fn instance_id(parameters: &Parameters) -> Result<InstanceId, Problem
 /// A new random id.
 pub(super) fn new_id() -> Result<InstanceId, Problem> {
     let mut bytes = [0; InstanceId::BYTES];
-    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| Problem::Internal)?;
+    inborn_chance::fill(&mut bytes).map_err(|_| Problem::Internal)?;
     // The first digit is 0 on EC2 too; 64 random bits are left.
     bytes[0] = 0;
     Ok(InstanceId::from_bytes(bytes))
