@@ -118,7 +118,9 @@ async fn once<R: Sync, T: Send + Sync>(pool: &Pool, patience: Duration, task: &T
 
 async fn begun<R: Sync, T: Send + Sync>(client: &mut Object, task: &Task<'_, R, T>, turn: Option<Turn>) -> Outcome<T> {
     let access = task.access;
-    let builder = client.build_transaction().isolation_level(access.level()).read_only(access == Access::Read);
+    let builder = client.build_transaction().isolation_level(access.level());
+    // Where it writes nothing is said: a database that was made read-only is not to be overruled.
+    let builder = if access == Access::Read { builder.read_only(true) } else { builder };
     // Dropped before the end, it is rolled back.
     let transaction = builder.start().await.map_err(|error| fault::from_statement(&error))?;
     let session = Session { transaction };

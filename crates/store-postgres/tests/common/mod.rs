@@ -9,6 +9,8 @@
     reason = "a test fails by panicking, says aloud that it was skipped, and not every program of tests needs all of it"
 )]
 
+pub(crate) mod room;
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -25,7 +27,7 @@ const START_MAX: Duration = Duration::from_secs(120);
 pub(crate) struct Cluster {
     directory: PathBuf,
     programs: PathBuf,
-    _shell: Child,
+    shell: Child,
     /// Those of later starts.
     again: Vec<Child>,
 }
@@ -98,25 +100,31 @@ fn shell(programs: &Path, directory: &Path, more: &str) -> Child {
         .unwrap()
 }
 
+/// A directory with what a new server has in `data`.
+fn initialised(programs: &Path, more: &[&str]) -> PathBuf {
+    let directory = new_directory();
+    let made = unprivileged(&programs.join("initdb"))
+        .arg("--pgdata")
+        .arg(directory.join("data"))
+        .args(["--username=inborn", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"])
+        .args(more)
+        .current_dir(&directory)
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
+    directory
+}
+
 impl Cluster {
     /// Starts one; `more` are further arguments of the server.
     pub(crate) fn start(programs: &Path, more: &str) -> Self {
-        let directory = new_directory();
-        let made = unprivileged(&programs.join("initdb"))
-            .arg("--pgdata")
-            .arg(directory.join("data"))
-            .args(["--username=inborn", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"])
-            .current_dir(&directory)
-            .output()
-            .unwrap();
-        assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
-        Self::serve(programs, directory, more)
+        Self::serve(programs, initialised(programs, &[]), more)
     }
 
     /// Serves what is in `data` in a directory.
     pub(crate) fn serve(programs: &Path, directory: PathBuf, more: &str) -> Self {
         let shell = shell(programs, &directory, more);
-        let cluster = Self { directory, programs: programs.to_owned(), _shell: shell, again: Vec::new() };
+        let cluster = Self { directory, programs: programs.to_owned(), shell, again: Vec::new() };
         cluster.wait();
         cluster
     }
@@ -156,7 +164,7 @@ impl Cluster {
         let all: Vec<&str> = [server.as_str()].into_iter().chain(listed.split_whitespace()).collect();
         // A child may have ended by itself meanwhile.
         let _ = Command::new("kill").arg("-KILL").args(all).stderr(Stdio::null()).status();
-        while self.psql("postgres", "SELECT 1").0 {
+        while self.answers() {
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -171,9 +179,14 @@ impl Cluster {
         self.wait();
     }
 
+    /// Whether it answers.
+    pub(crate) fn answers(&self) -> bool {
+        self.psql("postgres", "SELECT 1").0
+    }
+
     fn wait(&self) {
         let begun = Instant::now();
-        while !self.psql("postgres", "SELECT 1").0 {
+        while !self.answers() {
             let log = std::fs::read_to_string(self.directory.join("log")).unwrap_or_default();
             assert!(begun.elapsed() < START_MAX, "PostgreSQL does not start: {log}");
             std::thread::sleep(Duration::from_millis(50));
