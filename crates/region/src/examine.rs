@@ -45,6 +45,19 @@ pub fn compare_high_water(setting: Option<&[u8]>, data: &Path) -> Result<HighWat
     })
 }
 
+/// Compares a store with what was seen in a data directory: its mark, and whether it knows what it has answered there.
+///
+/// # Errors
+/// The mark or the file is none; the store's.
+pub async fn compare_store(store: &dyn Store, data: &Path, now: UnixTime) -> Result<HighWaterReport, OpenError> {
+    let setting = store.setting(HIGH_WATER_SETTING).await?;
+    let mut report = compare_high_water(setting.as_deref(), data)?;
+    if report.older.is_none() && high_water::has_forgotten(store, data, now).await? {
+        report.older = Some(Older::Forgetful);
+    }
+    Ok(report)
+}
+
 /// Takes down in a data directory that a backup with this mark is put back, of which it is not certain that nothing has ended since; hence
 /// that a server has to be told to accept an older store, whichever backup it finds. Gives the file.
 ///

@@ -20,8 +20,10 @@ use inborn_store::{
     StoreError,
 };
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use crate::epochs::{new_epoch, retired};
+use crate::fence::{self, NotedFence};
 use crate::secrets::KeySource;
 use crate::{OpenError, RegionServer};
 
@@ -55,6 +57,25 @@ impl Mark {
     }
 }
 
+/// The file: how far the store had come, and what it had answered. A program of before reads the first two alone.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+struct Noted {
+    history: String,
+    count: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    fence: Option<NotedFence>,
+}
+
+impl Noted {
+    fn new(mark: &Mark, fence: Option<NotedFence>) -> Self {
+        Self { history: mark.history.clone(), count: mark.count, fence }
+    }
+
+    fn mark(&self) -> Mark {
+        Mark { history: self.history.clone(), count: self.count }
+    }
+}
+
 /// What is known of the mark while the region runs.
 pub(crate) struct HighWater {
     /// `None`: a region that lives as long as its process.
@@ -65,6 +86,8 @@ pub(crate) struct HighWater {
     /// What has ended by calls to this server and is no cut-off.
     ends: AtomicU64,
     went_back: AtomicBool,
+    /// When the file was written last.
+    written: Mutex<Instant>,
 }
 
 /// Why a store is refused.
@@ -76,6 +99,12 @@ pub enum Older {
     /// It does not count, or is another one.
     #[error("it is not the one that was seen here")]
     Other,
+    /// It counts as far, and is not the database that has answered here.
+    #[error(
+        "it does not know what it has answered to this server. If it is a primary that was replaced and has come back, keep it off, so \
+         that the store's URL leads to the one that took over, and start again"
+    )]
+    Forgetful,
 }
 
 /// A store, compared with what was seen here.
@@ -91,17 +120,32 @@ pub(crate) struct Compared {
 ///
 /// # Errors
 /// [`OpenError::Older`]; the store's, the file's.
-pub(crate) async fn compare(store: &dyn Store, source: &KeySource, accept_older: bool) -> Result<Compared, OpenError> {
+pub(crate) async fn compare(
+    store: &dyn Store,
+    source: &KeySource,
+    accept_older: bool,
+    now: UnixTime,
+) -> Result<Compared, OpenError> {
     let path = match source {
         KeySource::File(path) => Some(path.with_file_name(FILE_NAME)),
         KeySource::Credential { state, .. } | KeySource::Command { state, .. } => Some(state.join(FILE_NAME)),
         KeySource::Ephemeral => None,
     };
-    let known = path.as_deref().map(read).transpose()?.flatten();
+    let noted = path.as_deref().map(read).transpose()?.flatten();
+    let known = noted.as_ref().map(Noted::mark);
     let found = found(store).await?;
+    let is_forgotten = match noted.and_then(|noted| noted.fence) {
+        Some(fence) if !was_accepted(known.as_ref(), found.as_ref()) => fence.is_forgotten_by(store, now).await?,
+        _ => false,
+    };
     // Where both were put back nobody can tell: whoever takes the file away and says so is believed.
     let is_said = accept_older && path.is_some() && known.is_none() && found.is_some();
-    match (older(known.as_ref(), found.as_ref()), &path) {
+    // What says most of why goes first.
+    let older = match older(known.as_ref(), found.as_ref()) {
+        older if older == Some(Older::Other) || !is_forgotten => older,
+        _ => Some(Older::Forgetful),
+    };
+    match (older, &path) {
         (Some(older), Some(path)) if !accept_older => Err(OpenError::Older { older, path: path.clone() }),
         (older, _) => Ok(Compared { is_older: older.is_some() || is_said, path, known, found }),
     }
@@ -129,10 +173,19 @@ impl HighWater {
             noted: AtomicU64::new(0),
             ends: AtomicU64::new(0),
             went_back: AtomicBool::new(false),
+            written: Mutex::new(Instant::now()),
         };
         match put(&**store, found.as_ref(), &mark).await {
-            Ok(()) => high_water.note(mark)?,
-            // Another server has counted on, or the store takes no writes now: the next round does it.
+            Ok(()) => high_water.note(mark, NotedFence::of(&**store, now))?,
+            // Another server has counted on, or was the first to count at all: its history is this one's, too.
+            Err(StoreError::Conflict(_)) if !is_older => {
+                if let Some(there) = self::found(&**store).await?
+                    && older(known.as_ref(), Some(&there)).is_none()
+                {
+                    high_water.note(there, NotedFence::of(&**store, now))?;
+                }
+            }
+            // The store takes no writes now: the next round does it.
             Err(error) if !is_older => tracing::debug!(%error, "the high-water mark has to wait"),
             Err(error) => return Err(error.into()),
         }
@@ -149,15 +202,22 @@ impl HighWater {
         self.went_back.load(Ordering::SeqCst)
     }
 
+    /// Whether it is time to note what was answered.
+    fn is_due(&self, now: Instant) -> bool {
+        let written = *self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        self.path.is_some() && now.saturating_duration_since(written) >= fence::NOTED_EVERY
+    }
+
     fn seen(&self) -> Mark {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Notes a mark that the store has.
-    fn note(&self, mark: Mark) -> Result<(), OpenError> {
+    /// Notes a mark that the store has, and what it has answered.
+    fn note(&self, mark: Mark, fence: Option<NotedFence>) -> Result<(), OpenError> {
         if let Some(path) = &self.path {
-            write(path, &mark)?;
+            write(path, &Noted::new(&mark, fence))?;
         }
+        *self.written.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = mark;
         Ok(())
     }
@@ -172,6 +232,12 @@ pub(crate) fn older(known: Option<&Mark>, found: Option<&Mark>) -> Option<Older>
         Some(_) => None,
         None => Some(Older::Other),
     }
+}
+
+/// Whether the store was older and has been accepted by another server since it was seen here.
+fn was_accepted(known: Option<&Mark>, found: Option<&Mark>) -> bool {
+    matches!((known, found), (Some(known), Some(found))
+        if known.history == found.history && found.count.saturating_sub(known.count) >= LEAP)
 }
 
 fn new_history() -> Result<String, OpenError> {
@@ -236,17 +302,24 @@ async fn end_all(store: &Arc<dyn Store>, kek: &Kek, now: UnixTime) -> Result<(),
 pub(crate) fn note_put_back(backup: Option<&Mark>, data: &Path) -> Result<PathBuf, OpenError> {
     let path = data.join(FILE_NAME);
     let known = read(&path)?;
+    let known = known.map(|noted| noted.mark());
     let count = [known.as_ref(), backup].into_iter().flatten().map(|mark| mark.count).max().unwrap_or(0);
-    write(&path, &Mark { history: new_history()?, count })?;
+    write(&path, &Noted::new(&Mark { history: new_history()?, count }, None))?;
     Ok(path)
 }
 
 /// What was seen by a server with this data directory.
 pub(crate) fn read_beside(data: &Path) -> Result<Option<Mark>, OpenError> {
-    read(&data.join(FILE_NAME))
+    Ok(read(&data.join(FILE_NAME))?.map(|noted| noted.mark()))
 }
 
-fn read(path: &Path) -> Result<Option<Mark>, OpenError> {
+/// Whether a store is another one than has answered a server with this data directory, though it may count as far.
+pub(crate) async fn has_forgotten(store: &dyn Store, data: &Path, now: UnixTime) -> Result<bool, OpenError> {
+    let Some(fence) = read(&data.join(FILE_NAME))?.and_then(|noted| noted.fence) else { return Ok(false) };
+    Ok(fence.is_forgotten_by(store, now).await?)
+}
+
+fn read(path: &Path) -> Result<Option<Noted>, OpenError> {
     let failed = |source| OpenError::HighWater { path: path.to_owned(), source };
     let file = match File::open(path) {
         Ok(file) => file,
@@ -255,14 +328,14 @@ fn read(path: &Path) -> Result<Option<Mark>, OpenError> {
     };
     let mut text = String::new();
     file.take(FILE_BYTES_MAX).read_to_string(&mut text).map_err(failed)?;
-    let mark = serde_json::from_str(&text);
-    mark.map(Some).map_err(|error| failed(std::io::Error::new(ErrorKind::InvalidData, error)))
+    let noted = serde_json::from_str(&text);
+    noted.map(Some).map_err(|error| failed(std::io::Error::new(ErrorKind::InvalidData, error)))
 }
 
 /// Replaces the file as a whole: after a crash it is the old one or the new one.
-fn write(path: &Path, mark: &Mark) -> Result<(), OpenError> {
+fn write(path: &Path, noted: &Noted) -> Result<(), OpenError> {
     let failed = |source| OpenError::HighWater { path: path.to_owned(), source };
-    let text = serde_json::to_string(mark).map_err(|error| failed(error.into()))?;
+    let text = serde_json::to_string(noted).map_err(|error| failed(error.into()))?;
     // Several servers of one test have one file: each writes its own and puts it in place.
     let unique = path.with_extension(format!("{:016x}", rand_suffix()));
     let written = (|| {
@@ -328,21 +401,29 @@ impl RegionServer {
         if ended > high_water.noted.load(Ordering::SeqCst) {
             let mark = Mark { count: found.count.saturating_add(1), ..found.clone() };
             match put(&*self.store, Some(&found), &mark).await {
-                Ok(()) => high_water.note(mark)?,
+                Ok(()) => high_water.note(mark, self.fence_to_note())?,
                 // Somebody else has counted on since: that is of what had ended here, too.
                 Err(StoreError::Conflict(_)) => {}
                 Err(error) => return Err(error.into()),
             }
             high_water.noted.store(ended, Ordering::SeqCst);
         } else if found.count > seen.count {
-            high_water.note(found)?;
+            high_water.note(found, self.fence_to_note())?;
+        } else if let Some(fence) = self.fence_to_note()
+            && high_water.is_due(Instant::now())
+        {
+            high_water.note(found, Some(fence))?;
         }
         Ok(())
     }
 
+    fn fence_to_note(&self) -> Option<NotedFence> {
+        NotedFence::of(&*self.store, self.now())
+    }
+
     async fn first_mark(&self, seen: &Mark) -> Result<(), OpenError> {
         match put(&*self.store, None, seen).await {
-            Ok(()) => self.high_water.note(seen.clone()),
+            Ok(()) => self.high_water.note(seen.clone(), self.fence_to_note()),
             Err(StoreError::Conflict(_)) => Ok(()),
             Err(error) => Err(error.into()),
         }
@@ -372,6 +453,39 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn two_that_begin_with_a_new_store_at_once_have_one_history() {
+        let store: Arc<dyn Store> = Arc::new(inborn_store::SqliteStore::in_memory().unwrap());
+        let (kek, now) = (Kek::from_bytes(&[7; 32]).unwrap(), UnixTime::from_secs(1_800_000_000));
+        let (mut compared, mut begun) = (Vec::new(), Vec::new());
+        for _ in 0..2 {
+            compared.push(compare(&*store, &KeySource::Ephemeral, false, now).await.unwrap());
+        }
+        for compared in compared {
+            begun.push(HighWater::begin(compared, &store, &kek, now).await.unwrap());
+        }
+        let found = found(&*store).await.unwrap();
+        for high_water in begun {
+            assert_eq!(older(Some(&high_water.seen()), found.as_ref()), None);
+        }
+    }
+
+    #[test]
+    fn an_older_store_that_was_accepted_is_known_by_its_leap() {
+        let known = mark("a", 5);
+        for (found, expected) in [
+            (Some(mark("a", 5)), false),
+            (Some(mark("a", 5 + LEAP - 1)), false),
+            (Some(mark("a", 5 + LEAP)), true),
+            (Some(mark("a", u64::MAX)), true),
+            (Some(mark("b", 5 + LEAP)), false),
+            (None, false),
+        ] {
+            assert_eq!(was_accepted(Some(&known), found.as_ref()), expected, "{found:?}");
+        }
+        assert!(!was_accepted(None, Some(&known)));
+    }
+
     #[test]
     fn whatever_is_put_back_is_older_than_what_is_taken_down() {
         let directory = tempfile::tempdir().unwrap();
@@ -388,7 +502,7 @@ mod tests {
             }
         }
         // What a server has seen is not forgotten.
-        write(&directory.path().join(FILE_NAME), &mark("a", 5)).unwrap();
+        write(&directory.path().join(FILE_NAME), &Noted::new(&mark("a", 5), None)).unwrap();
         note_put_back(Some(&mark("a", 4)), directory.path()).unwrap();
         assert_eq!(is_other(Some(mark("a", 4))), 5);
         note_put_back(Some(&mark("a", 9)), directory.path()).unwrap();
@@ -400,9 +514,17 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join(FILE_NAME);
         assert!(read(&path).unwrap().is_none());
-        write(&path, &mark("a", 1)).unwrap();
-        write(&path, &mark("a", u64::MAX)).unwrap();
-        assert_eq!(read(&path).unwrap(), Some(mark("a", u64::MAX)));
+        write(&path, &Noted::new(&mark("a", 1), None)).unwrap();
+        let store = inborn_store::SqliteStore::in_memory().unwrap();
+        assert_eq!(NotedFence::of(&store, UnixTime::from_secs(1)), None, "a file is itself");
+        let fence = r#"{"node":"0000000000000007","beats":9,"filled":-3,"at":1}"#;
+        let noted = Noted::new(&mark("a", u64::MAX), Some(serde_json::from_str(fence).unwrap()));
+        write(&path, &noted).unwrap();
+        assert_eq!(read(&path).unwrap(), Some(noted));
+        // Each of two programs reads what the other has written.
+        assert_eq!(Mark::parse(&fs::read(&path).unwrap()).unwrap(), mark("a", u64::MAX));
+        fs::write(&path, serde_json::to_string(&mark("a", 2)).unwrap()).unwrap();
+        assert_eq!(read(&path).unwrap(), Some(Noted::new(&mark("a", 2), None)));
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "nothing is left beside it");
         for text in ["", "{}", "x"] {
             fs::write(&path, text).unwrap();

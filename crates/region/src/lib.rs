@@ -17,6 +17,7 @@ mod detection;
 mod documents;
 mod epochs;
 mod examine;
+mod fence;
 mod fleet;
 mod gateway;
 mod guardduty;
@@ -84,7 +85,8 @@ pub use deployment::{DeploymentError, REGIONS_MAX};
 pub use detection::{Counted, Detection, DetectionSettings, FindingOutput, FindingSink, Recording};
 pub use epochs::EpochSettings;
 pub use examine::{
-    HIGH_WATER_SETTING, HighWaterReport, compare_high_water, cut_offs_kept_since, note_restore, open_all_sealed,
+    HIGH_WATER_SETTING, HighWaterReport, compare_high_water, compare_store, cut_offs_kept_since, note_restore,
+    open_all_sealed,
 };
 pub use fleet::{FleetSettings, STALE_AFTER, StalePolicy};
 pub use gateway::{BODY_TIMEOUT, RequestOrigin};
@@ -294,6 +296,8 @@ impl RegionServer {
     ) -> Result<Arc<Self>, OpenError> {
         let Opening { identity, key_source, audit_file, rates, telemetry, epochs, accept_older_store, fleet } = opening;
         let now = clock.now();
+        // Before anything is written: a database that was replaced does not hear of this server.
+        let compared = high_water::compare(&*store, &key_source, accept_older_store, now).await?;
         // Before anything is loaded: what is changed from here on is heard of.
         let (fleet, reader) = match fleet {
             Some(settings) => Some(Fleet::join(store.as_ref(), settings, now).await?),
@@ -301,7 +305,7 @@ impl RegionServer {
         }
         .unzip();
         let of_home = home.map(|home| &home.identity.region);
-        let secrets = secrets::Secrets::open(&store, &key_source, &identity, of_home, now, accept_older_store).await?;
+        let secrets = secrets::Secrets::open(&store, &key_source, &identity, of_home, now, compared).await?;
         let operator_key = secrets::operator_key(&secrets.operators, identity.account);
         let keyring = Arc::new(secrets.keyring);
         let epochs = Epochs::new(secrets.kek, key_source, epochs, secrets.epochs);
@@ -380,9 +384,11 @@ impl RegionServer {
         };
         let region = Arc::new(region);
         region.take_over_quarantines().await?;
+        services::take_over_metadata_defaults(&region).await?;
         region.deployment.add(&region);
         // What was put at the home between the two reached this region by neither.
         region.take_over_quarantines().await?;
+        services::take_over_metadata_defaults(&region).await?;
         engine.start(&region);
         sessions::take_up(&region).await?;
         if let Some(reader) = reader {
@@ -689,12 +695,14 @@ impl RegionServer {
         let evictions = self.finish_evictions().await;
         let closed = self.end_closed_accounts().await;
         let quarantines = self.take_over_quarantines().await;
+        let defaults = services::take_over_metadata_defaults(self).await;
         let doubts = self.settle_doubts().await;
         let tokens = self.store.forget_join_tokens(now).await;
         let outcomes = [
             evictions.err(),
             closed.err(),
             quarantines.err(),
+            defaults.err(),
             doubts.err(),
             tokens.err(),
             findings.err(),

@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 
 use crate::deployment;
 use crate::epochs::new_epoch;
-use crate::high_water::{self, HighWater};
+use crate::high_water::{Compared, HighWater};
 use crate::key_command;
 use crate::key_file::{self, KeyFileError};
 use crate::signers::Signers;
@@ -84,16 +84,15 @@ struct StoredIdentity {
 }
 
 impl Secrets {
-    /// Reads what is sealed, or makes it if the store is new.
+    /// Reads what is sealed, or makes it if the store is new; `compared` is the store with what was seen here.
     pub(crate) async fn open(
         store: &Arc<dyn Store>,
         source: &KeySource,
         identity: &RegionIdentity,
         home: Option<&Region>,
         now: UnixTime,
-        accept_older: bool,
+        compared: Compared,
     ) -> Result<Self, OpenError> {
-        let compared = high_water::compare(&**store, source, accept_older).await?;
         check_identity(store, identity).await?;
         deployment::check_home(&**store, identity, home).await?;
         let sealed = store.epochs().await?;

@@ -15,7 +15,9 @@ use inborn_region::{
     DeploymentError, EpochSettings, FleetSettings, KeySource, OpenError, Opening, REGIONS_MAX, Rate, Rates,
     RegionIdentity, RegionServer, SERVICES, TelemetrySettings,
 };
-use inborn_store::{Instance, LaunchRequest, Quarantine, QuarantineScope, SqliteStore, Store, StoreError};
+use inborn_store::{
+    Account, Instance, LaunchRequest, Quarantine, QuarantineScope, SettingChange, SqliteStore, Store, StoreError,
+};
 use inborn_testkit::{Fault, FaultyStore};
 
 /// The home, and another region.
@@ -61,13 +63,18 @@ async fn two_in(fleet: bool) -> Two {
 }
 
 async fn two_over(of_home: Arc<FaultyStore>, fleet: bool, rates: Rates) -> Two {
-    let of_other = memory();
+    two_of([of_home, memory()], [KeySource::Ephemeral, KeySource::Ephemeral], fleet, rates).await
+}
+
+/// Over the stores of the home and of the other region, with the keys of each.
+async fn two_of(stores: [Arc<FaultyStore>; 2], keys: [KeySource; 2], fleet: bool, rates: Rates) -> Two {
+    let ([of_home, of_other], [of_homes, of_others]) = (stores, keys);
     let directory = tempfile::tempdir().unwrap();
-    let opening_of_home = Opening { rates, ..opening(HOME, &directory, fleet) };
+    let opening_of_home = Opening { rates, key_source: of_homes, ..opening(HOME, &directory, fleet) };
     let home = start_opening(directory, Arc::clone(&of_home) as _, opening_of_home).await;
     let audit = tempfile::tempdir().unwrap();
     let clock = Arc::clone(&home.clock) as Arc<dyn Clock>;
-    let opening = Opening { rates, ..opening(OTHER, &audit, fleet) };
+    let opening = Opening { rates, key_source: of_others, ..opening(OTHER, &audit, fleet) };
     let other = RegionServer::open_beside(&home.region, Arc::clone(&of_other) as _, opening, clock).await.unwrap();
     Two { home, other, of_home, of_other, audit }
 }
@@ -488,6 +495,100 @@ async fn a_region_that_comes_later_takes_over_the_quarantine_of_an_account() {
     RegionServer::open_beside(&running.region, Arc::clone(&store), opening, clock).await.unwrap();
     let scopes: Vec<_> = store.quarantines().await.unwrap().into_iter().map(|Quarantine { scope, .. }| scope).collect();
     assert_eq!(scopes, [QuarantineScope::Account(identity().account)]);
+}
+
+/// What an account wants of new machines it wants in a region that is added later, too. From then on each region has its own.
+#[tokio::test]
+async fn a_region_that_comes_later_takes_over_what_accounts_want() {
+    const WANTED: &str = "ec2/metadata-defaults/210987654321";
+    let elsewhere: Arc<dyn Store> = Arc::new(SqliteStore::in_memory().unwrap());
+    let keys = tempfile::tempdir().unwrap();
+    let key = || KeySource::File(keys.path().join("epoch.key"));
+    let (directory, of_home) = (tempfile::tempdir().unwrap(), behind(&elsewhere));
+    let running = start_opening(directory, Arc::clone(&of_home) as _, opening(HOME, &keys, true)).await;
+    let operate = async |region: &str, parameters: &str| {
+        let reply = running.send(&running.operator(), &at(region, &ec2(parameters))).await;
+        assert_eq!(reply.status, 200, "{}", reply.body);
+        reply.body
+    };
+    operate(HOME, "Action=Inborn.CreateAccount&AccountId=210987654321&HttpTokensEnforced=enabled").await;
+    operate(HOME, "Action=ModifyInstanceMetadataDefaults&HttpPutResponseHopLimit=3").await;
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::in_memory().unwrap());
+    let audit = tempfile::tempdir().unwrap();
+    let open = async || {
+        let opening = Opening { key_source: key(), ..opening(OTHER, &audit, false) };
+        let clock = Arc::clone(&running.clock) as Arc<dyn Clock>;
+        RegionServer::open_beside(&running.region, Arc::clone(&store), opening, clock).await.unwrap()
+    };
+    let other = open().await;
+    let made = operate(HOME, "Action=Inborn.CreateOperator&Name=theirs&AccountId=210987654321").await;
+    let theirs = Signer {
+        access_key_id: between(&made, "<accessKeyId>", "<").to_owned(),
+        secret: between(&made, "<secretAccessKey>", "<").to_owned(),
+        token: None,
+    };
+    let launch =
+        ec2("Action=RunInstances&ImageId=ami-12345678&MinCount=1&MaxCount=1&MetadataOptions.HttpTokens=optional");
+    let launched = async || running.send(&theirs, &at(OTHER, &launch)).await.status;
+    assert_eq!(launched().await, 400, "version 1 is forbidden here, too");
+    let own = operate(OTHER, "Action=GetInstanceMetadataDefaults").await;
+    assert!(own.contains("<httpPutResponseHopLimit>3<"), "{own}");
+
+    // Each has its own from here on, also that it wants nothing.
+    let free = ec2("Action=ModifyInstanceMetadataDefaults&HttpTokensEnforced=no-preference");
+    assert_eq!(running.send(&theirs, &at(OTHER, &free)).await.status, 200);
+    operate(HOME, "Action=ModifyInstanceMetadataDefaults&HttpPutResponseHopLimit=5").await;
+    other.tidy().await;
+    assert_eq!(launched().await, 200);
+    let own = operate(OTHER, "Action=GetInstanceMetadataDefaults").await;
+    assert!(own.contains("<httpPutResponseHopLimit>3<"), "{own}");
+
+    // An account that a server has made which does not serve the other region.
+    let id = "109876543210".parse().unwrap();
+    let name = WANTED.replace("210987654321", "109876543210");
+    let value = br#"{"httpTokensEnforced":true}"#.to_vec();
+    let change = SettingChange { name: name.clone(), expected: None, value: value.clone() };
+    elsewhere.put_setting(change).await.unwrap();
+    elsewhere.put_account(Account { id, name: String::new(), created_at: NOW, closed_at: None }).await.unwrap();
+    until("it is taken over", async || {
+        other.tidy().await;
+        store.setting(&name).await.unwrap() == Some(value.clone())
+    })
+    .await;
+}
+
+/// An epoch of the other region that another server has made a moment ago: a token of it is waited for at STS, whatever region is signed
+/// for, and where that region does not hear nobody says that the token is no one's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_of_an_epoch_that_was_not_heard_of_is_waited_for_at_sts() {
+    let inner = [(); 2].map(|()| Arc::new(SqliteStore::in_memory().unwrap()) as Arc<dyn Store>);
+    let directories = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let server = async || {
+        let stores = [behind(&inner[0]), behind(&inner[1])];
+        let keys = directories.each_ref().map(|directory| KeySource::File(directory.path().join("epoch.key")));
+        two_of(stores, keys, true, Rates::default()).await
+    };
+    let (first, second) = (&server().await, &server().await);
+    let id = second.launch(OTHER).await;
+    let before = second.machine(&second.other, id);
+    for region in [HOME, OTHER] {
+        until("it is known", async || first.whoami(&before, region).await == good()).await;
+    }
+    first.of_other.silence(true);
+    assert_eq!(second.operate(OTHER, "Action=Inborn.RevokeEpoch&EpochId=1").await.status, 200);
+    for two in [first, second] {
+        two.home.clock.advance(1);
+    }
+    let machine = second.machine(&second.other, id);
+    for region in [HOME, OTHER, GLOBAL] {
+        assert_eq!(second.whoami(&machine, region).await, good(), "{region}");
+        assert_eq!(first.whoami(&machine, region).await.0, 503, "it cannot tell: {region}");
+    }
+    assert_eq!(first.whoami(&first.home.operator(), OTHER).await, good());
+    first.of_other.silence(false);
+    assert_eq!(first.whoami(&machine, HOME).await, good(), "without a try in vain");
+    let swapped = Signer { access_key_id: before.access_key_id.clone(), ..machine.clone() };
+    assert_eq!(first.whoami(&swapped, HOME).await, unknown());
 }
 
 /// Of a change of which a region's store says that it is not available nobody knows whether it was made: the region looks.

@@ -1,8 +1,5 @@
 //! A database as rows: one moment of it, and an empty one that is being filled.
 
-use core::hash::{BuildHasher, Hasher};
-use std::hash::RandomState;
-
 use deadpool_postgres::{ClientWrapper, Object};
 use futures_util::TryStreamExt;
 use futures_util::future::try_join_all;
@@ -130,7 +127,7 @@ impl PostgresLoading {
 
     async fn finish(self) -> Result<(), StoreError> {
         // Whoever has it open from before is told by another number that it is not what it was.
-        let filled = RandomState::new().build_hasher().finish() >> 1;
+        let filled = schema::another_filled();
         let sql = format!(
             "UPDATE schema_version SET usable_from = {}, filled = {filled} WHERE one = 1",
             schema::usable_from()

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use inborn_identity::UnixTime;
-use inborn_store::{Beat, Heard, News, NodeId, RegionNode, Topic};
+use inborn_store::{Beat, Fence, Heard, News, NodeId, RegionNode, Topic};
 use tokio::time::Instant;
 
 use crate::fault::Outcome;
@@ -138,10 +138,16 @@ impl Node {
         }
     }
 
+    /// How many beats were answered, if any were.
+    pub(crate) fn beats_answered(&self) -> Option<u64> {
+        let (answered, _) = self.beats().answered?;
+        u64::try_from(answered).ok()
+    }
+
     /// How many beats a database must know to be the one that has answered them; `None`: whatever it knows.
     pub(crate) fn beats_to_be_known(&self, now: Instant) -> Option<i64> {
         let (answered, at) = self.beats().answered?;
-        (now.saturating_duration_since(at) < REMEMBERED_FOR).then(|| answered.saturating_sub(BEATS_LOST_MAX).max(1))
+        (now.saturating_duration_since(at) < REMEMBERED_FOR).then(|| least_known(answered))
     }
 
     /// Whether it is time to say again that a database does not know them.
@@ -159,6 +165,11 @@ impl Node {
         self.beaten_at.store(at.as_secs(), Ordering::Relaxed);
         self.numbers.lock().unwrap_or_else(PoisonError::into_inner).is_known = true;
     }
+}
+
+/// How many beats of a node a database knows at least that has answered so many.
+fn least_known(answered: i64) -> i64 {
+    answered.saturating_sub(BEATS_LOST_MAX).max(1)
 }
 
 /// Enters what was changed, in the transaction that changes it.
@@ -184,6 +195,13 @@ pub(crate) async fn beat(session: &Session<'_>, (beat, id, number, settled): &Be
         CASE WHEN excluded.beats > region_nodes.beats THEN excluded.beats ELSE region_nodes.beats END";
     let row = values![id.to_string(), &beat.name, beat.at, bounded(*settled), beat.verifies, *number];
     session.run(sql, row).await.map(drop)
+}
+
+/// See [`inborn_store::Store::has_forgotten`].
+pub(crate) async fn has_forgotten(session: &Session<'_>, fence: &Fence) -> Outcome<bool> {
+    let row = session.row("SELECT beats FROM region_nodes WHERE id = $1", values![fence.node.to_string()]).await?;
+    let found: Option<i64> = row.map(|row| row.number("beats")).transpose()?;
+    Ok(found.is_none_or(|found| found < least_known(bounded(fence.beats))))
 }
 
 /// See [`inborn_store::Store::news`]. All of one moment: an entry up to a settled number is seen with that number.

@@ -87,7 +87,7 @@ fn build(
 
 /// What is said of such a database.
 const UNKNOWN: &str = "it does not know what it has answered to this server: a primary that was replaced, or a database that was put \
-    back. Keep it off, so that the URL leads to the one that is used; if it is the one, start this server again";
+    back. Keep it off, so that the URL leads to the one that is used; if it is the one, start this server again, which says what to do";
 
 /// Refuses a database that has forgotten what it has answered: a primary that was replaced and has come back by itself, or one that was
 /// put back while the server runs.

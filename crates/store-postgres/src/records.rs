@@ -205,7 +205,7 @@ pub(crate) async fn setting_names(session: &Session<'_>) -> Outcome<Vec<String>>
 }
 
 /// See [`inborn_store::Store::reseal`].
-pub(crate) async fn reseal(session: &Session<'_>, all: &Vec<Resealing>) -> Outcome<()> {
+pub(crate) async fn reseal(session: &Session<'_>, (all, filled): &(Vec<Resealing>, i64)) -> Outcome<()> {
     for Resealing { place, expected, after } in all {
         let (sql, key): (_, Value) = match place {
             SealedPlace::Epoch(id) => {
@@ -222,6 +222,10 @@ pub(crate) async fn reseal(session: &Session<'_>, all: &Vec<Resealing>) -> Outco
         if session.run(sql, &[key, after.as_bytes().into(), expected.as_bytes().into()]).await? != 1 {
             return Err(Conflict::SecretChanged.into());
         }
+    }
+    // Last: what this transaction asks of it meanwhile is still as it was.
+    if !all.is_empty() {
+        session.run("UPDATE schema_version SET filled = $1 WHERE one = 1", values![*filled]).await?;
     }
     Ok(())
 }

@@ -3,6 +3,9 @@
 //! Programs of two versions may work on one database while a fleet is upgraded. So the database says two numbers: the
 //! version it is at, and the oldest program that may still use it. A migration that only adds leaves the second as it is.
 
+use core::hash::{BuildHasher, Hasher};
+use std::hash::RandomState;
+
 use deadpool_postgres::Object;
 use inborn_store::StoreError;
 use tokio_postgres::Error;
@@ -122,7 +125,12 @@ fn is_of_another(error: &Error) -> bool {
     })
 }
 
-/// What the database says of its last restore: another number after each.
+/// A number that is none of before.
+pub(crate) fn another_filled() -> i64 {
+    i64::try_from(RandomState::new().build_hasher().finish() >> 1).unwrap_or(i64::MAX)
+}
+
+/// What the database says of its last restore, or of its last sealing anew: another number after each.
 pub(crate) async fn filled(client: &Object) -> Result<i64, StoreError> {
     let row = client.query_one("SELECT filled FROM schema_version WHERE one = 1", &[]).await;
     row.and_then(|row| row.try_get(0)).map_err(|error| told(&error))

@@ -1,12 +1,13 @@
 //! The store itself: each verb a transaction.
 
+use core::sync::atomic::{AtomicI64, Ordering};
 use std::sync::Arc;
 
 use deadpool_postgres::{Object, Pool};
 use inborn_identity::{AccessKeyId, AccountId, HostId, InstanceId, RoleName, UnixTime};
 use inborn_store::{
     Account, AgentReport, Beat, ChangeRequest, Changed, Command, CommandChange, CommandQuery, CommandRetention,
-    Detector, DetectorPart, Document, EpochChange, Finding, FindingQuery, FindingRetention, Future, Heard, Host,
+    Detector, DetectorPart, Document, EpochChange, Fence, Finding, FindingQuery, FindingRetention, Future, Heard, Host,
     HostChange, HostJoin, HostKeys, HostKeysChange, Instance, InstancePage, InstanceQuery, InventoryChange,
     InventoryQuery, InventoryRecord, Invocation, JoinToken, KeyPair, LaunchOutcome, LaunchRequest, Living, News, Node,
     NodeId, Operator, OperatorChange, Packer, PartKind, Quarantine, QuarantineScope, RecordedCutOff, Registration,
@@ -35,8 +36,8 @@ pub struct PostgresStore {
     /// Read by each verb while it is on its way, written by `close`, which waits for them.
     on_the_way: Arc<RwLock<()>>,
     node: Arc<feed::Node>,
-    /// What the database said of its last restore when it was opened.
-    filled: i64,
+    /// What the database said of its last restore, or of its last sealing anew, when it was opened.
+    filled: AtomicI64,
     /// Opened to read: a write is refused before the database is asked.
     only_reads: bool,
 }
@@ -63,7 +64,7 @@ impl PostgresStore {
             // Another program, of another version, may have done so at the same time.
             schema::check(&client).await?;
         }
-        let filled = schema::filled(&client).await?;
+        let filled = AtomicI64::new(schema::filled(&client).await?);
         drop(client);
         Ok(Self { pool, options, on_the_way: Arc::default(), node, filled, only_reads: false })
     }
@@ -85,11 +86,14 @@ impl PostgresStore {
     pub async fn open_to_read(url: &str) -> Result<Self, StoreError> {
         let options = PostgresOptions { connections: 2, ..PostgresOptions::default() };
         let pool = pool::to_read(Address::parse(url)?, &options)?;
-        let found = schema::check(&connection(&pool).await?).await?;
+        let client = connection(&pool).await?;
+        let found = schema::check(&client).await?;
         if found.version < schema::known() {
             return Err(StoreError::Older { found: found.version, known: schema::known() });
         }
-        Ok(Self { pool, options, on_the_way: Arc::default(), node: Arc::default(), filled: 0, only_reads: true })
+        let filled = AtomicI64::new(schema::filled(&client).await?);
+        drop(client);
+        Ok(Self { pool, options, on_the_way: Arc::default(), node: Arc::default(), filled, only_reads: true })
     }
 
     pub(crate) fn run<R, T>(&self, access: Access, request: R, work: Work<R, T>) -> Future<'_, T>
@@ -129,7 +133,8 @@ impl PostgresStore {
         };
         let asking = async move {
             let _on_the_way = self.on_the_way.read().await;
-            let task = Task { access, request: &request, work, told, filled: self.filled };
+            let filled = self.filled.load(Ordering::SeqCst);
+            let task = Task { access, request: &request, work, told, filled };
             transaction::transact(&self.pool, self.options.patience(), &task).await
         };
         Box::pin(asking.instrument(span))
@@ -375,7 +380,14 @@ impl Store for PostgresStore {
 
     fn reseal(&self, all: Vec<Resealing>) -> Future<'_, ()> {
         match Resealing::check_all(&all) {
-            Ok(()) => self.run(Access::Write, all, |session, request| Box::pin(records::reseal(session, request))),
+            Ok(()) => Box::pin(async move {
+                // Who has the store open from before has the key of before, and is not to write what it seals under that.
+                let filled = schema::another_filled();
+                let work: Work<_, _> = |session, request| Box::pin(records::reseal(session, request));
+                self.run(Access::Write, (all, filled), work).await?;
+                self.filled.store(filled, Ordering::SeqCst);
+                Ok(())
+            }),
             Err(error) => refuse(error),
         }
     }
@@ -615,6 +627,18 @@ impl Store for PostgresStore {
             self.node.known(at);
             Ok(())
         })
+    }
+
+    fn fence(&self) -> Option<Fence> {
+        let beats = self.node.beats_answered()?;
+        Some(Fence { node: self.node.id, beats, filled: self.filled.load(Ordering::SeqCst) })
+    }
+
+    fn has_forgotten(&self, fence: Fence) -> Future<'_, bool> {
+        if fence.filled != self.filled.load(Ordering::SeqCst) {
+            return Box::pin(core::future::ready(Ok(false)));
+        }
+        self.run(Access::Read, fence, |session, fence| Box::pin(feed::has_forgotten(session, fence)))
     }
 
     fn news(&self, heard: Heard) -> Future<'_, News> {

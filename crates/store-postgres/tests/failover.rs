@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use common::Cluster;
 use inborn_store::conformance::samples::{LAUNCHED_AT, bare, change, epoch, id, launch, terminate};
-use inborn_store::{Beat, CutOff, EpochState, SettingChange, Store, StoreError};
+use inborn_store::{Beat, CutOff, EpochState, Fence, NodeId, SettingChange, Store, StoreError};
 use inborn_store_postgres::{PostgresOptions, PostgresStore};
 
 /// Programs that write, and tasks of each.
@@ -190,6 +190,7 @@ async fn nothing_that_was_answered_is_lost_with_the_primary() {
     let outcome = fooled.launch(launch(vec![bare(99)])).await;
     assert!(matches!(outcome, Err(StoreError::Io(_))), "no answer, and that is what is said: {outcome:?}");
     assert_eq!(store.instance(id(99)).await, Ok(None));
+    assert_eq!(stores[0].fence(), None, "it was answered no beat yet");
     // Whoever has a connection to the new one keeps it.
     stores[0].launch(launch(vec![bare(98)])).await.unwrap();
     assert!(store.instance(id(98)).await.unwrap().is_some());
@@ -202,6 +203,8 @@ async fn nothing_that_was_answered_is_lost_with_the_primary() {
         let beat = Beat { name: "one".into(), at: LAUNCHED_AT.plus(number), verifies: 0 };
         stores[0].beat(beat).await.unwrap();
     }
+    let fence = stores[0].fence().unwrap();
+    assert_eq!(fence.beats, 30);
     let end_connections = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
     standby.sql(&standby.url(&name), end_connections);
     for outcome in [
@@ -212,6 +215,15 @@ async fn nothing_that_was_answered_is_lost_with_the_primary() {
         let error = outcome.unwrap_err();
         assert!(matches!(&error, StoreError::Unavailable(why) if why.contains("does not know")), "{error}");
     }
+    // So does one that is started, by what was noted of those beats: the last twenty may have been forgotten, and no more. Of another
+    // filling of the database it asks nothing.
+    assert!(fooled.has_forgotten(fence).await.unwrap());
+    for (beats, expected) in [(30, false), (50, false), (51, true)] {
+        assert_eq!(store.has_forgotten(Fence { beats, ..fence }).await, Ok(expected), "{beats}");
+    }
+    let none = Fence { node: NodeId::new(7), beats: 1, ..fence };
+    assert_eq!(store.has_forgotten(none).await, Ok(true));
+    assert_eq!(store.has_forgotten(Fence { filled: fence.filled + 1, ..none }).await, Ok(false));
     // Once the old one is kept off, it goes on with the new one.
     tokio::task::block_in_place(|| primary.kill());
     stores[0].launch(launch(vec![bare(97)])).await.unwrap();

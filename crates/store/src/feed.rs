@@ -98,6 +98,17 @@ pub struct RegionNode {
     pub forgotten: u64,
 }
 
+/// What was answered to an opening of the store: by it a later one tells whether the database that it finds is one that has answered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Fence {
+    /// The opening.
+    pub node: NodeId,
+    /// How many of its beats were answered.
+    pub beats: u64,
+    /// Which filling of the database that was: another one after each restore.
+    pub filled: i64,
+}
+
 /// What a change was about. Who hears of it reads how things are now.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]

@@ -48,7 +48,7 @@ pub use detector::{AgentReport, Detector, DetectorPart, PartKind};
 pub use document::Document;
 pub use epoch::{EpochChange, EpochState, Sealed, SealedEpoch};
 pub use error::{Conflict, StoreError};
-pub use feed::{Beat, Entry, Heard, News, NodeId, RegionNode, Topic};
+pub use feed::{Beat, Entry, Fence, Heard, News, NodeId, RegionNode, Topic};
 pub use finding::{Finding, FindingPlace, FindingQuery, FindingRetention};
 pub use host::{Host, HostChange, HostJoin, HostState, JoinToken, accounts_from_column, accounts_to_column};
 pub use host_keys::{HostKeyBasis, HostKeySet, HostKeys, HostKeysChange};

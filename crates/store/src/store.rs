@@ -7,11 +7,12 @@ use inborn_identity::{AccessKeyId, AccountId, HostId, InstanceId, RoleName, Unix
 
 use crate::{
     Account, AgentReport, Beat, ChangeRequest, Changed, Command, CommandChange, CommandQuery, CommandRetention,
-    Detector, DetectorPart, Document, EpochChange, Finding, FindingQuery, FindingRetention, Heard, Host, HostChange,
-    HostJoin, HostKeys, HostKeysChange, Instance, InstanceState, InventoryChange, InventoryQuery, InventoryRecord,
-    Invocation, JoinToken, KeyPair, News, Node, NodeId, Operator, OperatorChange, PackedInstance, PackedTags, Packer,
-    PartKind, Quarantine, QuarantineScope, RecordedCutOff, Registration, RegistrationChange, Resealing, Role,
-    SealedEpoch, SentCommand, Session, SessionEnd, SessionQuery, SessionRetention, StoreError, UserData,
+    Detector, DetectorPart, Document, EpochChange, Fence, Finding, FindingQuery, FindingRetention, Heard, Host,
+    HostChange, HostJoin, HostKeys, HostKeysChange, Instance, InstanceState, InventoryChange, InventoryQuery,
+    InventoryRecord, Invocation, JoinToken, KeyPair, News, Node, NodeId, Operator, OperatorChange, PackedInstance,
+    PackedTags, Packer, PartKind, Quarantine, QuarantineScope, RecordedCutOff, Registration, RegistrationChange,
+    Resealing, Role, SealedEpoch, SentCommand, Session, SessionEnd, SessionQuery, SessionRetention, StoreError,
+    UserData,
 };
 use tokio::sync::mpsc;
 
@@ -123,8 +124,6 @@ pub struct InstancePage {
 /// A part of all instances that are not terminated.
 #[derive(Debug)]
 pub enum Living {
-    /// About so many more will come: a guess, which may be far off.
-    Expected(usize),
     /// Some of them. A store that keeps tags and user data apart sends them later.
     Instances(Vec<PackedInstance>),
     /// Tags of instances that came before, or of such as are terminated. Those of one instance may come in several parts.
@@ -519,6 +518,13 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// `Invalid`: too long.
     fn beat(&self, beat: Beat) -> Future<'_, ()>;
+
+    /// What this opening was answered so far; `None` where no other database can ever stand in the place of this one unnoticed.
+    fn fence(&self) -> Option<Fence>;
+
+    /// Whether the database has forgotten what it had answered to an earlier opening: more than the last beats, which a standby may
+    /// lack that is promoted without the last commits. Of what was there before a restore nothing is asked.
+    fn has_forgotten(&self, fence: Fence) -> Future<'_, bool>;
 
     /// What nodes have changed behind the positions of a reader; see [`crate::News`].
     fn news(&self, heard: Heard) -> Future<'_, News>;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use inborn_identity::{AccessKeyId, AccountId, HostId, InstanceId, RoleName, UnixTime};
 use inborn_store::{
     Account, AgentReport, Beat, ChangeRequest, Changed, Command, CommandChange, CommandQuery, CommandRetention,
-    Detector, DetectorPart, Document, EpochChange, Finding, FindingQuery, FindingRetention, Future, Heard, Host,
+    Detector, DetectorPart, Document, EpochChange, Fence, Finding, FindingQuery, FindingRetention, Future, Heard, Host,
     HostChange, HostJoin, HostKeys, HostKeysChange, Instance, InstancePage, InstanceQuery, InventoryChange,
     InventoryQuery, InventoryRecord, Invocation, JoinToken, KeyPair, LaunchOutcome, LaunchRequest, Living, News, Node,
     NodeId, Operator, OperatorChange, Packer, PartKind, Quarantine, QuarantineScope, RecordedCutOff, Registration,
@@ -440,6 +440,14 @@ impl Store for FaultyStore {
 
     fn beat(&self, beat: Beat) -> Future<'_, ()> {
         self.write(move |store| store.beat(beat))
+    }
+
+    fn fence(&self) -> Option<Fence> {
+        self.inner.fence()
+    }
+
+    fn has_forgotten(&self, fence: Fence) -> Future<'_, bool> {
+        self.read(move |store| store.has_forgotten(fence))
     }
 
     fn news(&self, heard: Heard) -> Future<'_, News> {

@@ -5,9 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use inborn_identity::Clock;
-use inborn_region::{
-    HIGH_WATER_SETTING, HighWaterReport, KeySource, compare_high_water, cut_offs_kept_since, open_all_sealed,
-};
+use inborn_region::{HighWaterReport, KeySource, compare_store, cut_offs_kept_since, open_all_sealed};
 use inborn_store::{Checked, SqliteSnapshot, StoreError};
 use serde_json::json;
 
@@ -79,8 +77,7 @@ async fn look(url: &StoreUrl, data: &Path, key: Option<KeySource>) -> anyhow::Re
     let Checked { rows, faults } = inborn_store::check(&mut *snapshot, &*store, cut_offs_kept_since(now)).await?;
     findings.checked.rows = rows;
     findings.checked.faults.extend(faults);
-    let mark = store.setting(HIGH_WATER_SETTING).await?;
-    match compare_high_water(mark.as_deref(), data) {
+    match compare_store(&*store, data, now).await {
         Ok(report) => {
             if let Some(older) = &report.older {
                 findings.checked.faults.push(format!(

@@ -6,12 +6,15 @@
 
 mod route;
 
+use core::cell::Cell;
 use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwap;
+use futures_util::future::join_all;
 use inborn_identity::Region;
 use inborn_store::{SettingChange, Store, StoreError};
 
+use crate::fleet::Fleet;
 use crate::{OpenError, RegionIdentity, RegionServer};
 
 pub(crate) use route::{Asked, Route};
@@ -151,12 +154,15 @@ impl RegionServer {
     pub(crate) fn route(self: &Arc<Self>, asked: &Asked<'_>) -> Route {
         let siblings = self.deployment.siblings.load();
         if siblings.len() <= 1 {
-            return Route { region: Arc::clone(self), host_region: None };
+            return Route { region: Arc::clone(self), host_region: None, is_unclaimed: false };
         }
+        let is_claimed = Cell::new(false);
         let names: Vec<&str> = siblings.iter().map(|sibling| sibling.name.as_str()).collect();
         let server = |index: usize| siblings.get(index).and_then(|sibling| sibling.server.upgrade());
         let has_issued = |index: usize, key: &str, token: &[u8]| {
-            server(index).is_some_and(|region| region.authenticator.has_issued(key, token))
+            let has_issued = server(index).is_some_and(|region| region.authenticator.has_issued(key, token));
+            is_claimed.set(is_claimed.get() || has_issued);
+            has_issued
         };
         let has_session =
             |index: usize, id: &str| server(index).is_some_and(|region| region.sessions.get(id).is_some());
@@ -164,7 +170,24 @@ impl RegionServer {
         let index = asked.region(&names, host_region, has_issued, has_session);
         let region = index.and_then(server).unwrap_or_else(|| Arc::clone(self));
         let host_region = host_region.and_then(|index| siblings.get(index)).map(|sibling| sibling.name.clone());
-        Route { region, host_region }
+        let is_unclaimed = asked.session_at_sts().is_some() && !is_claimed.get();
+        Route { region, host_region, is_unclaimed }
+    }
+
+    /// As [`RegionServer::route`], where need be once what there is to hear is heard: a token that no region has issued may be of an epoch
+    /// that another server of one has made a moment ago. `None`: a region does not hear, so that nobody can tell whose it is.
+    pub(crate) async fn route_when_heard(self: &Arc<Self>, asked: &Asked<'_>) -> Option<Route> {
+        let route = self.route(asked);
+        let Some((_, token)) = asked.session_at_sts().filter(|_| route.is_unclaimed) else { return Some(route) };
+        let regions = self.regions();
+        let ahead = regions.iter().filter(|region| region.authenticator.keyring().is_ahead(token));
+        let hearing: Vec<_> = ahead.filter_map(|region| region.fleet()).map(Fleet::catch_up).collect();
+        if hearing.is_empty() {
+            return Some(route);
+        }
+        let all_heard = join_all(hearing).await.into_iter().all(|has_heard| has_heard);
+        let route = self.route(asked);
+        (all_heard || !route.is_unclaimed).then_some(route)
     }
 }
 

@@ -17,6 +17,8 @@ pub(crate) struct Route {
     pub(crate) region: Arc<RegionServer>,
     /// The region of the deployment that the host name names.
     pub(crate) host_region: Option<Region>,
+    /// Whether a session came to STS whose token none of the regions has issued, as far as they have heard.
+    pub(crate) is_unclaimed: bool,
 }
 
 /// What a request says of where it wants to go. Nothing of it is verified yet. It holds a token, and is never shown but by tests.
@@ -35,7 +37,12 @@ pub(crate) struct Asked<'a> {
     pub(crate) data_channel: Option<&'a str>,
 }
 
-impl Asked<'_> {
+impl<'a> Asked<'a> {
+    /// The access key id and the token of a session at the service where every region's are good.
+    pub(crate) fn session_at_sts(&self) -> Option<(&'a str, &'a [u8])> {
+        self.session.filter(|_| self.service == Some(STS))
+    }
+
     /// The region that the host name names, by its index. It is the last label before the domain, and never the only one.
     pub(crate) fn host_region(&self, names: &[&str]) -> Option<usize> {
         let (_, label) = self.host?.rsplit_once('.')?;
@@ -53,7 +60,7 @@ impl Asked<'_> {
     ) -> Option<usize> {
         let mut all = 0..names.len();
         // Whoever has issued it knows whether it is still good. Nobody else is asked, whatever the scope says.
-        if let (Some(STS), Some((key, token))) = (self.service, self.session)
+        if let Some((key, token)) = self.session_at_sts()
             && let Some(issuer) = all.clone().find(|index| has_issued(*index, key, token))
         {
             return Some(issuer);

@@ -236,8 +236,10 @@ impl RegionServer {
         };
         // Before it is looked for who has issued a token.
         let is_admitted = self.bounds.sources.admits((&origin).into(), self.now());
-        let Route { region, host_region } =
-            if is_admitted { self.route(&asked) } else { Route { region: Arc::clone(&self), host_region: None } };
+        let found = if is_admitted { self.route_when_heard(&asked).await } else { None };
+        let is_told = found.is_some();
+        let (region, host_region) =
+            found.map_or_else(|| (Arc::clone(&self), None), |Route { region, host_region, .. }| (region, host_region));
         let origin = region.seen_from(&self, origin);
         let request_id = new_uuid().to_string();
         let mut exchange = Exchange {
@@ -264,10 +266,11 @@ impl RegionServer {
         exchange.dialect = exchange.find_dialect();
         let signed = Signed { request: &signed, presented: presented.as_ref() };
         let span = exchange.span.clone();
-        let outcome = if is_admitted {
-            region.call(&mut exchange, signed, body, endpoint_service).instrument(span).await
-        } else {
-            Err(Problem::Throttled)
+        let outcome = match (is_admitted, is_told) {
+            (true, true) => region.call(&mut exchange, signed, body, endpoint_service).instrument(span).await,
+            // It may be good: who cannot tell says no such thing.
+            (true, false) => Err(Problem::Unavailable),
+            (false, _) => Err(Problem::Throttled),
         };
         region.answer(&exchange, outcome).await
     }

@@ -12,6 +12,7 @@ mod sts;
 
 use crate::Service;
 
+pub(crate) use ec2::metadata_defaults::take_over as take_over_metadata_defaults;
 pub(crate) use guardduty_data::{NAME as TELEMETRY, advise};
 pub(crate) use ssmmessages::open_without_signature;
 

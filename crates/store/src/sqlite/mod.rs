@@ -37,7 +37,7 @@ use tracing::{Instrument as _, trace_span};
 
 use crate::{
     Account, AgentReport, Beat, ChangeRequest, Changed, Command, CommandChange, CommandQuery, CommandRetention,
-    Detector, DetectorPart, Document, EpochChange, Finding, FindingQuery, FindingRetention, Future, Heard, Host,
+    Detector, DetectorPart, Document, EpochChange, Fence, Finding, FindingQuery, FindingRetention, Future, Heard, Host,
     HostChange, HostJoin, HostKeys, HostKeysChange, Instance, InstancePage, InstanceQuery, InventoryChange,
     InventoryQuery, InventoryRecord, Invocation, JoinToken, KeyPair, LaunchOutcome, LaunchRequest, Living, News, Node,
     NodeId, Operator, OperatorChange, Packer, PartKind, Quarantine, QuarantineScope, RecordedCutOff, Registration,
@@ -634,6 +634,15 @@ impl Store for SqliteStore {
             Ok(()) => self.write(move |connection| node.beat(connection, &beat)),
             Err(error) => refuse(error),
         }
+    }
+
+    /// It is one file, which one program has open.
+    fn fence(&self) -> Option<Fence> {
+        None
+    }
+
+    fn has_forgotten(&self, _: Fence) -> Future<'_, bool> {
+        Box::pin(core::future::ready(Ok(false)))
     }
 
     fn news(&self, heard: Heard) -> Future<'_, News> {

@@ -31,10 +31,10 @@ pub(super) fn run(call: Call<'_>) -> Outcome<'_> {
             return Err(account::of_error(AccountError::Exists(id)));
         }
         // Before the account: nobody launches in it without what it wants.
+        // Also that it wants nothing, by which a region is known to have been told.
         for region in call.region.regions() {
-            if let Some(defaults) = &defaults {
-                metadata_defaults::change_of(&region, id, |before| defaults.apply(before)).await?;
-            }
+            let apply = |before| defaults.as_ref().map_or(before, |defaults| defaults.apply(before));
+            metadata_defaults::change_of(&region, id, apply).await?;
         }
         let made = Account { id, name: name.to_owned(), created_at: call.now, closed_at: None };
         call.region.create_account(made.clone()).await.map_err(account::of_error)?;

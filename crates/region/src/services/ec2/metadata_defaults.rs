@@ -1,5 +1,7 @@
 //! What an account wants of the metadata options of new instances: `ModifyInstanceMetadataDefaults`.
 
+use std::collections::BTreeSet;
+
 use inborn_identity::{AccountId, HttpEndpoint, HttpTokens, MetadataOptions};
 use inborn_store::{Conflict, MetadataOptionsChange, SettingChange, StoreError};
 use inborn_wire::error::Problem;
@@ -115,6 +117,27 @@ pub(super) async fn change_of(
         }
     }
     Err(Problem::Unavailable)
+}
+
+/// Has a region that is not the home take over what accounts want, which it has nothing of yet: it was not served, or not there, when
+/// they were made. Once for each account: what is changed in one region later is that region's.
+pub(crate) async fn take_over(region: &RegionServer) -> Result<(), StoreError> {
+    if region.is_home() {
+        return Ok(());
+    }
+    let own: BTreeSet<String> = region.store().setting_names().await?.into_iter().collect();
+    let accounts = region.accounts().all().into_iter().filter(|account| account.closed_at.is_none());
+    let lacking = accounts.map(|account| setting_name(account.id)).filter(|name| !own.contains(name));
+    for name in lacking {
+        let nothing = || MetadataDefaults::default().to_json().to_string().into_bytes();
+        let value = region.home().store().setting(&name).await?.unwrap_or_else(nothing);
+        match region.store().put_setting(SettingChange { name, expected: None, value }).await {
+            // Somebody has just said what the account wants here.
+            Err(StoreError::Conflict(Conflict::SettingChanged(_))) => {}
+            outcome => outcome?,
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ mod get_instance_metadata_defaults;
 mod host;
 mod import_key_pair;
 mod key_pair;
-mod metadata_defaults;
+pub(super) mod metadata_defaults;
 mod modify_instance_attribute;
 mod modify_instance_metadata_defaults;
 mod modify_instance_metadata_options;

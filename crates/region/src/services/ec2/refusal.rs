@@ -135,8 +135,7 @@ pub(super) fn of_store(error: StoreError) -> Problem {
         }
         StoreError::Conflict(Conflict::HostRefused(id)) => host_state(id),
         StoreError::Full => {
-            let message =
-                "The region cannot store this: its disk is full. Free some space in its data directory and try again.";
+            let message = "The region cannot store this: its disk is full. Free some space in its data directory, or where its database is, and try again.";
             refuse(503, "InsufficientInstanceCapacity", message)
         }
         StoreError::Busy | StoreError::Unavailable(_) => Problem::Unavailable,

@@ -66,8 +66,7 @@ pub(super) fn of_store(error: StoreError) -> Problem {
     match error {
         StoreError::NotFound(ids) if !ids.is_empty() => ids.first().map_or(Problem::Internal, |id| not_found(*id)),
         StoreError::Full => {
-            let message =
-                "The region cannot store this: its disk is full. Free some space in its data directory and try again.";
+            let message = "The region cannot store this: its disk is full. Free some space in its data directory, or where its database is, and try again.";
             Problem::Service { status: 503, code: "ServiceException", message: message.to_owned() }
         }
         StoreError::Busy | StoreError::Unavailable(_) => Problem::Unavailable,

@@ -49,8 +49,7 @@ pub(super) fn too_many(what: &str, most: usize) -> Problem {
 pub(super) fn of_store(error: StoreError) -> Problem {
     match error {
         StoreError::Full => {
-            let message =
-                "The region cannot store this: its disk is full. Free some space in its data directory and try again.";
+            let message = "The region cannot store this: its disk is full. Free some space in its data directory, or where its database is, and try again.";
             Problem::Service { status: 500, code: "InternalServerErrorException", message: message.to_owned() }
         }
         StoreError::Busy | StoreError::Unavailable(_) => Problem::Unavailable,

@@ -55,8 +55,7 @@ pub(super) fn of_role(error: RoleError, name: &str) -> Problem {
 pub(super) fn of_store(error: StoreError) -> Problem {
     match error {
         StoreError::Full => {
-            let message =
-                "The region cannot store this: its disk is full. Free some space in its data directory and try again.";
+            let message = "The region cannot store this: its disk is full. Free some space in its data directory, or where its database is, and try again.";
             refuse(500, "ServiceFailure", message)
         }
         StoreError::Busy | StoreError::Unavailable(_) => Problem::Unavailable,

@@ -248,7 +248,7 @@ pub(super) fn of_store(error: StoreError) -> Problem {
         StoreError::Full => refuse(
             500,
             "InternalServerError",
-            "The region cannot store this: its disk is full. Free some space in its data directory and try again.",
+            "The region cannot store this: its disk is full. Free some space in its data directory, or where its database is, and try again.",
         ),
         StoreError::Busy | StoreError::Unavailable(_) => Problem::Unavailable,
         // It ended while it called.
