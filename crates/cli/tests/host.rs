@@ -15,7 +15,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
-use hosts::{Host, Region, code, credential, join, metadata, run, text, until};
+use hosts::{
+    Host, OTHER, REGION, Region, between, code, credential, join, join_at, launch, metadata, run, text, until,
+};
 
 fn mode(path: &std::path::Path) -> u32 {
     std::fs::metadata(path).unwrap().permissions().mode() & 0o7777
@@ -129,6 +131,58 @@ fn a_host_serves_while_its_region_is_away_and_after_its_own_restart() {
     assert!(begun.elapsed() < Duration::from_secs(5));
     assert_eq!(region.whoami(&signer).0, 403);
     assert!(credential(others).is_some());
+}
+
+/// A host of the second region of a deployment: it is that region's alone, and so are its machines, which STS knows in both.
+#[test]
+fn a_host_of_a_second_region() {
+    let mut region = Region::start_with_other();
+    let base = tempfile::tempdir().unwrap();
+    // Each region has an authority of hosts: a token is shown to nobody else.
+    let token = region.token_of(OTHER);
+    let refused = join(&region, &token, &base.path().join("a"));
+    let said = text(&refused.stderr);
+    assert!(code(refused.status) == 1 && said.contains("no server of the region"), "{said}");
+    let of_home = join_at(&region.hosts_address_of_other(), &region.token(), &base.path().join("b"));
+    assert_eq!(code(of_home.status), 1, "{}", text(&of_home.stderr));
+    let mut host = Host::joined_at(&region.hosts_address_of_other(), &token);
+    host.come_back();
+    let listed = |name: &str| text(&run(&["hosts", "--region", name, "--data", region.data()]).stdout);
+    assert!(listed(OTHER).contains(&host.id) && !listed(REGION).contains(&host.id));
+
+    let (status, body) = region.ask_in(REGION, &launch(&host.id));
+    assert!(status == 400 && body.contains("InvalidHostID.NotFound"), "{body}");
+    let body = region.operate_in(OTHER, &launch(&host.id));
+    let id = between(&body, "<instanceId>", "</instanceId>").to_owned();
+    let port = host.attach(&id);
+    let signer = until("the machine has a credential", || credential(port));
+    let placed = metadata(port, "/latest/meta-data/placement/region").unwrap();
+    assert_eq!(placed, (200, OTHER.to_owned()));
+    let whoami = |region: &Region| {
+        [REGION, OTHER].map(|name| region.call_in(name, &signer, "sts", "Action=GetCallerIdentity&Version=2011-06-15"))
+    };
+    for (status, body) in whoami(&region) {
+        assert!(status == 200 && body.contains(&id), "{body}");
+    }
+    let describe = "Action=DescribeInstances&Version=2016-11-15";
+    let (status, body) = region.call_in(REGION, &signer, "ec2", describe);
+    assert!(status == 401 && body.contains("AuthFailure"), "nobody at the home: {status} {body}");
+
+    // Through the absence of all regions, and its own restart in it.
+    until("it is kept", || (host.status()["is_kept"] == true).then_some(()));
+    region.go_away();
+    host.go_away();
+    host.come_back();
+    let after = credential(port).expect("served from what was kept");
+    assert_eq!(after.secret, signer.secret);
+    region.come_back();
+    until("the region is heard again", || (host.status()["is_connected"] == true).then_some(()));
+    assert_eq!(whoami(&region).map(|(status, _)| status), [200, 200]);
+
+    let evicted = run(&["host", "evict", &host.id, "--region", OTHER, "--data", region.data()]);
+    assert!(evicted.status.success(), "{}", text(&evicted.stderr));
+    assert_eq!(whoami(&region).map(|(status, _)| status), [403, 403], "refused from the answer on");
+    assert_eq!(host.ended(), 4);
 }
 
 /// What was terminated while the host was away is gone as soon as the region is heard, also after a restart from the cache.

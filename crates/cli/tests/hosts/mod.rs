@@ -14,7 +14,9 @@ use tempfile::TempDir;
 
 /// Longer than any machine needs, however loaded.
 pub const PATIENCE: Duration = Duration::from_secs(60);
-const REGION: &str = "us-east-1";
+pub const REGION: &str = "us-east-1";
+/// A second one of the same deployment, where there is one.
+pub const OTHER: &str = "eu-west-1";
 const WHOAMI: &str = "Action=GetCallerIdentity&Version=2011-06-15";
 
 pub fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
@@ -73,6 +75,8 @@ pub struct Region {
     process: Option<Process>,
     ready: serde_json::Value,
     port: u16,
+    /// Where hosts of the second region ask.
+    port_of_other: Option<u16>,
 }
 
 /// A port that was free a moment ago.
@@ -82,14 +86,28 @@ fn free_port() -> u16 {
 
 impl Region {
     pub fn start() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let mut region = Self { directory, process: None, ready: serde_json::Value::Null, port: free_port() };
+        Self::start_with(None)
+    }
+
+    /// With a second region beside it.
+    pub fn start_with_other() -> Self {
+        Self::start_with(Some(free_port()))
+    }
+
+    fn start_with(port_of_other: Option<u16>) -> Self {
+        let (directory, port, ready) = (tempfile::tempdir().unwrap(), free_port(), serde_json::Value::Null);
+        let mut region = Self { directory, process: None, ready, port, port_of_other };
         region.come_back();
         region
     }
 
     pub fn data(&self) -> &str {
         self.directory.path().to_str().unwrap()
+    }
+
+    /// Where the second region listens to hosts.
+    pub fn hosts_address_of_other(&self) -> String {
+        format!("127.0.0.1:{}", self.port_of_other.unwrap())
     }
 
     /// Where it listens to hosts; the same after it was away.
@@ -106,7 +124,13 @@ impl Region {
         let ready_file = self.directory.path().join("told-ready.json");
         let _ = std::fs::remove_file(&ready_file);
         let hosts_port = self.port.to_string();
-        let child = inborn(&["region", "--node", "a", "--port", "0", "--tls-port", "0", "--operations-port", "0"])
+        let mut command =
+            inborn(&["region", "--node", "a", "--port", "0", "--tls-port", "0", "--operations-port", "0"]);
+        if let Some(port) = self.port_of_other {
+            command.args(["--region-store", &format!("{OTHER}=sqlite:{}/other.db", self.data())]);
+            command.args(["--region-hosts-port", &format!("{OTHER}={port}")]);
+        }
+        let child = command
             .args(["--telemetry-days", "0", "--region", REGION, "--hosts-port", &hosts_port, "--data", self.data()])
             .arg("--ready-file")
             .arg(&ready_file)
@@ -134,15 +158,23 @@ impl Region {
     }
 
     pub fn token(&self) -> String {
-        let made = run(&["host", "token", "--data", self.data()]);
+        self.token_of(REGION)
+    }
+
+    pub fn token_of(&self, region: &str) -> String {
+        let made = run(&["host", "token", "--region", region, "--data", self.data()]);
         assert!(made.status.success(), "{}", text(&made.stderr));
         text(&made.stdout).trim().to_owned()
     }
 
     /// Sends a signed call; gives status and body.
     pub fn call(&self, signer: &Signer, service: &str, body: &str) -> (u16, String) {
+        self.call_in(REGION, signer, service, body)
+    }
+
+    pub fn call_in(&self, region: &str, signer: &Signer, service: &str, body: &str) -> (u16, String) {
         let address = self.ready["endpoint"].as_str().unwrap().strip_prefix("http://").unwrap();
-        let host = format!("{service}.{REGION}.amazonaws.com");
+        let host = format!("{service}.{region}.amazonaws.com");
         let headers = [("host", host.as_str()), ("content-type", "application/x-www-form-urlencoded; charset=utf-8")];
         let fields = headers.map(|(name, value)| Header { name: name.as_bytes(), value: value.as_bytes() });
         let unsigned = Request { method: "POST", path: b"/", query: b"", headers: &fields };
@@ -151,7 +183,7 @@ impl Region {
             secret_access_key: signer.secret.as_bytes(),
             session_token: signer.token.as_deref(),
         };
-        let target = Target { region: REGION, service, path_mode: PathMode::Normalized };
+        let target = Target { region, service, path_mode: PathMode::Normalized };
         let added = sign(&unsigned, body.as_bytes(), &credentials, &target, now()).unwrap();
         let mut text = "POST / HTTP/1.1\r\n".to_owned();
         let all = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
@@ -164,20 +196,33 @@ impl Region {
 
     /// An operator's call, which is done.
     pub fn operate(&self, parameters: &str) -> String {
-        let (status, body) = self.call(&self.operator(), "ec2", &format!("{parameters}&Version=2016-11-15"));
+        self.operate_in(REGION, parameters)
+    }
+
+    pub fn operate_in(&self, region: &str, parameters: &str) -> String {
+        let (status, body) = self.ask_in(region, parameters);
         assert_eq!(status, 200, "{body}");
         body
     }
 
+    /// An operator's call; gives status and body.
+    pub fn ask_in(&self, region: &str, parameters: &str) -> (u16, String) {
+        self.call_in(region, &self.operator(), "ec2", &format!("{parameters}&Version=2016-11-15"))
+    }
+
     pub fn launch_on(&self, host: &str) -> InstanceId {
-        let launch = "Action=RunInstances&ImageId=ami-12345678&MinCount=1&MaxCount=1";
-        let body = self.operate(&format!("{launch}&Placement.HostId={host}"));
+        let body = self.operate(&launch(host));
         between(&body, "<instanceId>", "</instanceId>").parse().unwrap()
     }
 
     pub fn whoami(&self, signer: &Signer) -> (u16, String) {
         self.call(signer, "sts", WHOAMI)
     }
+}
+
+/// The parameters of a launch on a host.
+pub fn launch(host: &str) -> String {
+    format!("Action=RunInstances&ImageId=ami-12345678&MinCount=1&MaxCount=1&Placement.HostId={host}")
 }
 
 pub fn between<'a>(text: &'a str, before: &str, after: &str) -> &'a str {
@@ -207,9 +252,13 @@ pub struct Host {
 impl Host {
     /// One that has joined and does not run.
     pub fn joined(region: &Region) -> Self {
+        Self::joined_at(&region.hosts_address(), &region.token())
+    }
+
+    pub fn joined_at(address: &str, token: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let data = directory.path().join("data");
-        let output = join(region, &region.token(), &data);
+        let output = join_at(address, token, &data);
         assert!(output.status.success(), "{}", text(&output.stderr));
         let said = text(&output.stdout);
         let id = between(&said, "This is host ", " ").to_owned();
@@ -291,8 +340,11 @@ impl Host {
 
 /// Joins with a token that stands in standard input.
 pub fn join(region: &Region, token: &str, data: &Path) -> Output {
-    let address = region.hosts_address();
-    let mut child = inborn(&["host", "join", "--region-endpoint", &address, "--name", "kvm-1", "--data"])
+    join_at(&region.hosts_address(), token, data)
+}
+
+pub fn join_at(address: &str, token: &str, data: &Path) -> Output {
+    let mut child = inborn(&["host", "join", "--region-endpoint", address, "--name", "kvm-1", "--data"])
         .arg(data)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -1,0 +1,166 @@
+//! A region server and a PostgreSQL that is full, replaced, or sealed anew under another key beneath it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::print_stderr,
+    reason = "a test fails by panicking, and says what it skips"
+)]
+
+#[path = "../../store-postgres/tests/common/mod.rs"]
+mod postgres;
+
+mod patience;
+mod servers;
+
+use std::path::Path;
+use std::time::Duration;
+
+use patience::until;
+use postgres::Cluster;
+use postgres::room::{Little, LittleRoom};
+use serde_json::Value;
+use servers::{LAUNCH, Mint, REGION, Server, copy_key, run, said};
+
+/// Longer than a server may not have heard.
+const STALE: Duration = Duration::from_secs(7);
+
+fn key_file(data: &Path) -> std::path::PathBuf {
+    data.join("epoch.key")
+}
+
+/// While its database has no room, a region refuses what needs some, and does all else; with room it goes on as it is.
+#[tokio::test]
+async fn a_full_database_ends_nothing_but_changes() {
+    let Some(_) = postgres::cluster() else { return };
+    let Some(database) = LittleRoom::start(&postgres::programs().unwrap(), Little::Tables) else { return };
+    let url = database.database();
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start("a", data.path(), &url);
+    let mint = Mint::open(REGION, &url, &key_file(data.path())).await;
+    let id = server.launch();
+    let machine = mint.machine(id).await;
+    database.fill();
+    let (status, body) = until("there is no room", || {
+        Some(server.call(&server.operator, "ec2", LAUNCH)).filter(|(status, _)| *status != 200)
+    });
+    assert!(status == 503 && body.contains("<Code>InsufficientInstanceCapacity</Code>"), "{status} {body}");
+    assert!(body.contains("full"), "it says why: {body}");
+    std::thread::sleep(STALE);
+    assert_eq!(server.whoami(&machine).0, 200);
+    let (status, body) = server.operate(REGION, "Action=DescribeInstances");
+    assert!(status == 200 && body.contains(&id.to_string()), "{body}");
+    until("it hears all the while", || (!server.readiness().1.contains("fleet")).then_some(()));
+
+    database.make_room();
+    let launched = server.launch();
+    assert_eq!(server.whoami(&mint.machine(launched).await).0, 200);
+    assert_eq!(server.operate(REGION, &format!("Action=TerminateInstances&InstanceId.1={id}")).0, 200);
+    assert_eq!(server.whoami(&machine).0, 403);
+    until("it is ready", || (server.readiness().0 == 200).then_some(()));
+}
+
+/// A primary that was replaced comes back and is named first. A server that is started then finds out by what it was answered before, and
+/// neither reads there nor writes. If it is the one that is to be used after all, nothing that was issued before is good there.
+#[tokio::test]
+async fn a_server_that_is_started_knows_an_old_primary() {
+    let Some(_) = postgres::cluster() else { return };
+    let mut primary = Cluster::start(&postgres::programs().unwrap(), "");
+    let url = primary.database();
+    let name = url.rsplit_once('/').unwrap().1.to_owned();
+    let standby = primary.standby();
+    let either = primary.url_of_either(&standby, &name);
+    let settings = [("INBORN_STORE", either.as_str())];
+    let (of_a, of_b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (of_a, of_b) = (of_a.path(), of_b.path());
+    let a = Server::start_with("a", of_a, &settings);
+    let id = a.launch();
+    let machine = Mint::open(REGION, &url, &key_file(of_a)).await.machine(id).await;
+    let noted = || serde_json::from_slice::<Value>(&std::fs::read(of_a.join("high-water.json")).unwrap()).unwrap();
+    let has_all = "SELECT COUNT(*) FROM pg_stat_replication WHERE replay_lsn = pg_current_wal_lsn()";
+    until("the standby has all", || (primary.sql(&url, has_all) == "1").then_some(()));
+    let known: u64 = primary.sql(&url, "SELECT MAX(beats) FROM region_nodes").parse().unwrap();
+    primary.kill();
+    standby.promote();
+    until("it goes on", || (a.call(&a.operator, "ec2", LAUNCH).0 == 200).then_some(()));
+    // Twenty beats, and the one on its way when the primary was lost, are not enough to tell.
+    until("it has noted what it was answered", || (noted()["fence"]["beats"].as_u64()? > known + 21).then_some(()));
+    drop(a);
+
+    primary.start_again();
+    let mark = primary.sql(&url, "SELECT CONVERT_FROM(value, 'UTF8') FROM settings WHERE name = 'high-water'");
+    let mark: Value = serde_json::from_str(&mark).unwrap();
+    assert_eq!((&mark["history"], &mark["count"]), (&noted()["history"], &noted()["count"]), "nothing has ended since");
+    let nodes = || primary.sql(&url, "SELECT COUNT(*) FROM region_nodes");
+    let before = nodes();
+    let refused = Server::refused("a", of_a, &settings);
+    for text in ["does not know what it has answered", "keep it off", "--accept-older-store"] {
+        assert!(refused.contains(text), "{text}: {refused}");
+    }
+    assert_eq!(nodes(), before, "it did not hear of the server");
+    // Once it is off, all is as it was.
+    primary.kill();
+    copy_key(of_a, of_b);
+    for (name, data) in [("a", of_a), ("b", of_b)] {
+        assert_eq!(Server::start_with(name, data, &settings).whoami(&machine).0, 200);
+    }
+
+    // Whoever says that it is the one loses what was issued; the other server need not be told again.
+    primary.start_again();
+    let accepted = [settings[0], ("INBORN_ACCEPT_OLDER_STORE", "true")];
+    let (a, b) = (Server::start_with("a", of_a, &accepted), Server::start_with("b", of_b, &settings));
+    for server in [&a, &b] {
+        assert_eq!(server.whoami(&machine).0, 403);
+        server.launch();
+    }
+}
+
+/// All that is secret is sealed under another key while no server runs. One that was not stopped but slept, so that nobody heard it for a
+/// minute, writes nothing any more.
+#[tokio::test]
+async fn a_store_is_sealed_anew_under_another_key() {
+    let Some(cluster) = postgres::cluster() else { return };
+    let url = cluster.database();
+    let (of_a, of_b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (of_a, of_b) = (of_a.path(), of_b.path());
+    let a = Server::start("a", of_a, &url);
+    let mint = Mint::open(REGION, &url, &key_file(of_a)).await;
+    let machine = mint.machine(a.launch()).await;
+    let new = of_a.join("new.key");
+    let new_key = new.to_str().unwrap();
+    let rewrap = || run(of_a, &["epoch", "rewrap", "--store", &url, "--new-key-file", new_key]);
+    let refused = rewrap();
+    assert_eq!(refused.status.code(), Some(1), "{}", said(&refused));
+    assert!(said(&refused).contains("the server a has been heard in the last 60 s"), "{}", said(&refused));
+    a.launch();
+
+    a.pause();
+    cluster.sql(&url, "UPDATE region_nodes SET beaten_at = beaten_at - 61");
+    let done = rewrap();
+    assert!(done.status.success() && said(&done).contains("secrets are sealed under"), "{}", said(&done));
+    let again = rewrap();
+    assert!(again.status.success() && said(&again).contains("already"), "{}", said(&again));
+    let epochs = || cluster.sql(&url, "SELECT id, sealed_root FROM epochs ORDER BY id");
+    let sealed = epochs();
+    a.resume();
+    for action in ["Inborn.RotateEpoch", "Inborn.CreateOperator&Name=second", "Inborn.RevokeEpoch&EpochId=1"] {
+        let (status, body) = a.operate(REGION, &format!("Action={action}"));
+        assert!(status >= 500, "{action}: {status} {body}");
+    }
+    assert_eq!(epochs(), sealed, "nothing is sealed under the key of before");
+    assert_eq!(cluster.sql(&url, "SELECT COUNT(*) FROM operators"), "1");
+    drop(a);
+
+    let settings = [("INBORN_STORE", url.as_str())];
+    let refused = Server::refused("a", of_a, &settings);
+    assert!(refused.contains("epoch.key"), "{refused}");
+    std::fs::rename(&new, key_file(of_a)).unwrap();
+    copy_key(of_a, of_b);
+    let (a, b) = (Server::start_with("a", of_a, &settings), Server::start_with("b", of_b, &settings));
+    for server in [&a, &b] {
+        assert_eq!(server.whoami(&machine).0, 200, "what was issued stays good");
+        server.launch();
+    }
+    assert_eq!(a.operate(REGION, "Action=Inborn.RotateEpoch").0, 200);
+}
