@@ -171,7 +171,7 @@ impl Host {
     }
 
     /// What it lacks of what it has to have when all has been well for long enough.
-    fn is_late(&self, world: &World, since: UnixTime) -> Option<String> {
+    fn lacks(&self, world: &World, since: UnixTime) -> Option<String> {
         let number = self.number;
         if self.is_evicted() {
             return None;
@@ -292,8 +292,11 @@ pub(crate) async fn serve(world: Rc<World>, number: usize, mut dice: Seeded) {
 /// Waits until every host that was not cut off has heard of its region again and has credentials for the machines that live on
 /// it, or long enough.
 pub(crate) async fn all_are_back(world: &Rc<World>, at_most: Duration) {
-    let (since, begun) = (world.now(), Instant::now());
-    while let Some(line) = world.hosts.iter().find_map(|host| host.is_late(world, since)) {
+    let begun = Instant::now();
+    // By the clock of each, which may be off.
+    let since: Vec<UnixTime> = world.hosts.iter().map(|host| host.clock.now()).collect();
+    let late = || world.hosts.iter().zip(&since).find_map(|(host, since)| host.lacks(world, *since));
+    while let Some(line) = late() {
         if begun.elapsed() >= at_most {
             let line = format!("{line} within {at_most:?}");
             return world.oracle.borrow_mut().violation(world.elapsed(), line);

@@ -124,6 +124,8 @@ pub struct InstancePage {
 /// A part of all instances that are not terminated.
 #[derive(Debug)]
 pub enum Living {
+    /// About so many more will come: a guess, which may be far off.
+    Expected(usize),
     /// Some of them. A store that keeps tags and user data apart sends them later.
     Instances(Vec<PackedInstance>),
     /// Tags of instances that came before, or of such as are terminated. Those of one instance may come in several parts.

@@ -66,6 +66,10 @@ struct Placed {
 }
 
 impl Placed {
+    const fn new() -> Self {
+        Self { revision: 1, version: None }
+    }
+
     const fn change(&mut self) {
         *self = Self { revision: self.revision.wrapping_add(1), version: None };
     }
@@ -124,10 +128,12 @@ impl Hosts {
     }
 
     /// Machines are on hosts: what was there when the region was opened.
-    pub(crate) fn place(&self, machines: Vec<(HostId, InstanceId)>) {
+    pub(crate) fn place(&self, machines: Vec<(HostId, Vec<InstanceId>)>) {
         let mut placed = self.placed.write().unwrap_or_else(PoisonError::into_inner);
-        for (host, instance) in machines {
-            placed.entry(host).or_default().machines.entry(instance).or_default().change();
+        for (host, instances) in machines {
+            let of_host = &mut placed.entry(host).or_default().machines;
+            let mut new: BTreeMap<_, _> = instances.into_iter().map(|instance| (instance, Placed::new())).collect();
+            of_host.append(&mut new);
         }
     }
 

@@ -57,7 +57,7 @@ impl From<&PackedInstance> for Belonging {
 /// How many changes to different instances may go on side by side.
 const LANES: usize = 64;
 /// Parts of what the store has that may wait here to be taken, while it is loaded.
-const PARTS_WAITING: usize = 8;
+const PARTS_WAITING: usize = 2;
 
 /// The machines, and the only way to change them.
 ///
@@ -94,7 +94,7 @@ impl Machines {
         store: Arc<dyn Store>,
         authenticator: Arc<Authenticator>,
         own_observers: Vec<Arc<dyn Observer>>,
-    ) -> Result<(Self, Vec<(HostId, InstanceId)>), StoreError> {
+    ) -> Result<(Self, Vec<(HostId, Vec<InstanceId>)>), StoreError> {
         let mut loading = Loading::default();
         let (sender, mut parts) = mpsc::channel(PARTS_WAITING);
         // The store reads on while what it has read is put in its place.

@@ -1,12 +1,12 @@
 //! The mirror itself: the machines that are not terminated, packed, found by id, by account, and by address within one.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
+use hashbrown::{DefaultHashBuilder, HashTable};
 use inborn_identity::{AccountId, HostId, InstanceId};
 use inborn_store::{Instance, Living, PackedInstance, PackedTags, Packer};
 
@@ -15,6 +15,8 @@ use inborn_store::{Instance, Living, PackedInstance, PackedTags, Packer};
 const SHARDS: usize = 64;
 /// How many ids of an account are looked up at a time.
 const TOGETHER: usize = 1024;
+/// For no more is room made before they come: what is expected is a guess.
+const EXPECTED_MAX: usize = 4_000_000;
 
 type Key = [u8; InstanceId::BYTES];
 type Table = HashTable<Arc<PackedInstance>>;
@@ -33,7 +35,8 @@ struct Places {
 /// The machines that are not terminated.
 pub(super) struct Registry {
     packer: Arc<Packer>,
-    hasher: RandomState,
+    /// Keyed, and fast: ids are drawn by us, so that nobody can choose them to fall together.
+    hasher: DefaultHashBuilder,
     shards: [RwLock<Table>; SHARDS],
     places: RwLock<Places>,
 }
@@ -42,7 +45,7 @@ impl Default for Registry {
     fn default() -> Self {
         Self {
             packer: Arc::default(),
-            hasher: RandomState::new(),
+            hasher: DefaultHashBuilder::default(),
             shards: [const { RwLock::new(HashTable::new()) }; SHARDS],
             places: RwLock::default(),
         }
@@ -257,8 +260,11 @@ impl Places {
 #[derive(Default)]
 pub(super) struct Loading {
     registry: Registry,
+    expected: usize,
     by_address: Vec<(AccountId, Ipv4Addr, Key)>,
-    on_hosts: Vec<(HostId, InstanceId)>,
+    by_ipv6: BTreeSet<(AccountId, Ipv6Addr, Key)>,
+    /// Those that were read one after the other are together.
+    on_hosts: Vec<(HostId, Vec<InstanceId>)>,
 }
 
 impl Loading {
@@ -270,10 +276,15 @@ impl Loading {
     /// changed since is heard of.
     pub(super) fn take(&mut self, part: Living) {
         match part {
+            Living::Expected(machines) => self.expect(machines),
             Living::Instances(machines) => machines.into_iter().for_each(|machine| self.add(machine)),
             Living::Tags(all) => {
                 for (id, more) in all {
                     self.change(id, |machine| {
+                        if machine.tags().next().is_none() {
+                            return machine.set_tags(&more);
+                        }
+                        // Those of one machine may come in two parts.
                         let mut tags: PackedTags = machine.tags().collect();
                         tags.extend(&more);
                         machine.set_tags(&tags);
@@ -289,6 +300,20 @@ impl Loading {
         }
     }
 
+    /// Makes room for so many more than were expected before, so that nothing is moved while they come.
+    fn expect(&mut self, machines: usize) {
+        self.expected = self.expected.saturating_add(machines).min(EXPECTED_MAX);
+        let Registry { hasher, shards, .. } = &mut self.registry;
+        // Ids do not fall on all parts alike.
+        let of_shard = self.expected / SHARDS + self.expected / SHARDS / 16;
+        for shard in shards {
+            let rehash = |known: &Arc<PackedInstance>| hasher.hash_one(*known.id_bytes());
+            let table = shard.get_mut().unwrap_or_else(PoisonError::into_inner);
+            table.reserve(of_shard.saturating_sub(table.len()), rehash);
+        }
+        self.by_address.reserve(self.expected.saturating_sub(self.by_address.len()));
+    }
+
     fn add(&mut self, machine: PackedInstance) {
         let key = *machine.id_bytes();
         let Registry { hasher, shards, .. } = &mut self.registry;
@@ -298,8 +323,14 @@ impl Loading {
         let rehash = |known: &Arc<PackedInstance>| hasher.hash_one(*known.id_bytes());
         if let Entry::Vacant(free) = table.entry(hash, |known| *known.id_bytes() == key, rehash) {
             self.by_address.push((machine.account(), machine.private_address(), key));
+            if let Some(address) = machine.ipv6_address() {
+                self.by_ipv6.insert((machine.account(), address, key));
+            }
             if let Some(host) = machine.host() {
-                self.on_hosts.push((host, machine.id()));
+                match self.on_hosts.last_mut().filter(|(last, _)| *last == host) {
+                    Some((_, machines)) => machines.push(machine.id()),
+                    None => self.on_hosts.push((host, vec![machine.id()])),
+                }
             }
             free.insert(Arc::new(machine));
         }
@@ -317,19 +348,22 @@ impl Loading {
     }
 
     /// The registry, and which machines are on which hosts.
-    pub(super) fn finish(self) -> (Registry, Vec<(HostId, InstanceId)>) {
-        let Self { registry, by_address, on_hosts } = self;
-        let mut places = Places::default();
+    pub(super) fn finish(self) -> (Registry, Vec<(HostId, Vec<InstanceId>)>) {
+        let Self { mut registry, expected: _, by_address, by_ipv6, on_hosts } = self;
+        let Registry { hasher, shards, .. } = &mut registry;
+        for shard in shards {
+            let table = shard.get_mut().unwrap_or_else(PoisonError::into_inner);
+            // More were expected than came.
+            if table.capacity() / 4 > table.len() {
+                table.shrink_to_fit(|known| hasher.hash_one(*known.id_bytes()));
+            }
+        }
+        let mut places = Places { by_ipv6, ..Places::default() };
         for (account, _, _) in &by_address {
             *places.counts.entry(*account).or_default() += 1;
         }
         // Sorted first and put in as one: the nodes of the tree are full then, and nothing is moved.
         places.by_address = by_address.into_iter().collect();
-        for machine in registry.iter() {
-            if let Some(address) = machine.ipv6_address() {
-                places.by_ipv6.insert((machine.account(), address, *machine.id_bytes()));
-            }
-        }
         *registry.places_mut() = places;
         (registry, on_hosts)
     }

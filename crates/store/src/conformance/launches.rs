@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use super::samples::{account, bare, change, full, id, launch, launch_with_token, other_account, terminate};
 use crate::{
     Change, Conflict, Instance, InstanceQuery, InstanceState, LaunchOutcome, LaunchRequest, Living, PackedInstance,
-    PackedTags, Packer, Store, StoreError,
+    PackedTags, Packer, Store, StoreError, TagRemoval,
 };
 
 /// What is launched is found, by id and in the list, exactly as it was given.
@@ -163,6 +163,7 @@ async fn living(store: &Arc<dyn Store>) -> Vec<Instance> {
     let (sent, ()) = tokio::join!(store.living(Arc::clone(&packer), sender), async {
         while let Some(part) = parts.recv().await {
             match part {
+                Living::Expected(_) => {}
                 Living::Instances(all) => {
                     for instance in all {
                         assert!(found.insert(instance.id(), instance).is_none(), "each comes once");
@@ -207,6 +208,31 @@ pub async fn all_that_live_are_sent(store: Arc<dyn Store>) {
         store.instances(InstanceQuery { account: None, after: None, limit: 1000 }).await.unwrap().instances;
     expected.retain(|instance| instance.state != InstanceState::Terminated);
     assert_eq!(expected.len(), 55);
+    assert_eq!(living(&store).await, expected);
+    // Many, of which some have no tags, some others than at first, and some are gone.
+    let more = |number: u32| Instance {
+        tags: (0..number % 4).map(|key| (format!("k{key}"), number.to_string())).collect(),
+        ..bare(number)
+    };
+    for first in [1000, 1100, 1300] {
+        store.launch(launch((first..first + 100).map(more).collect())).await.unwrap();
+    }
+    let every = |step: usize| -> Vec<u32> { (1000..1100).chain(1300..1400).step_by(step).collect() };
+    let set = |key: &str| Change::Tags { set: [(key.to_owned(), "later".to_owned())].into(), remove: Vec::new() };
+    store.change(change(&every(7), set("k1"))).await.unwrap();
+    store.change(change(&every(11), set("a"))).await.unwrap();
+    store
+        .change(change(
+            &every(5),
+            Change::Tags { set: [].into(), remove: vec![TagRemoval { key: "k0".to_owned(), value: None }] },
+        ))
+        .await
+        .unwrap();
+    store.change(change(&every(3), terminate(6))).await.unwrap();
+    let mut expected =
+        store.instances(InstanceQuery { account: None, after: None, limit: 1000 }).await.unwrap().instances;
+    expected.retain(|instance| instance.state != InstanceState::Terminated);
+    assert_eq!(expected.len(), 55 + 300 - every(3).len());
     assert_eq!(living(&store).await, expected);
     // Who stops listening stops it, and nothing is wrong.
     let (sender, parts) = mpsc::channel(1);

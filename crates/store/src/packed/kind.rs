@@ -103,6 +103,8 @@ impl Kind {
 
 struct Kinds {
     table: HashTable<Arc<Kind>>,
+    /// The one that was found last: machines that were launched together are read together.
+    last: Option<Arc<Kind>>,
     look_at: usize,
 }
 
@@ -116,7 +118,7 @@ pub struct Packer {
 
 impl Default for Packer {
     fn default() -> Self {
-        let kinds = Mutex::new(Kinds { table: HashTable::new(), look_at: LOOK_MIN });
+        let kinds = Mutex::new(Kinds { table: HashTable::new(), last: None, look_at: LOOK_MIN });
         Self { hasher: RandomState::new(), kinds }
     }
 }
@@ -144,18 +146,24 @@ impl Packer {
         parts: &Parts<'_>,
         zone: impl FnOnce() -> Result<Zone, E>,
     ) -> Result<Arc<Kind>, E> {
-        let hash = self.hasher.hash_one(parts);
         let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = kinds.table.find(hash, |kind| kind.parts() == *parts) {
-            return Ok(Arc::clone(known));
+        if let Some(last) = kinds.last.as_ref().filter(|last| last.parts() == *parts) {
+            return Ok(Arc::clone(last));
+        }
+        let hash = self.hasher.hash_one(parts);
+        if let Some(known) = kinds.table.find(hash, |kind| kind.parts() == *parts).map(Arc::clone) {
+            kinds.last = Some(Arc::clone(&known));
+            return Ok(known);
         }
         let kind = Arc::new(parts.to_kind(zone()?));
         if kinds.table.len() >= kinds.look_at {
+            kinds.last = None;
             kinds.table.retain(|kind| Arc::strong_count(kind) > 1);
             kinds.look_at = (2 * kinds.table.len()).max(LOOK_MIN);
         }
         let rehash = |kind: &Arc<Kind>| self.hasher.hash_one(kind.parts());
         kinds.table.insert_unique(hash, Arc::clone(&kind), rehash);
+        kinds.last = Some(Arc::clone(&kind));
         Ok(kind)
     }
 }

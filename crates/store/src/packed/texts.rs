@@ -19,6 +19,11 @@ impl PackedTags {
         Self(Vec::new())
     }
 
+    /// None any more; the memory is kept.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+
     /// Adds one, in any order. Of two with the same key the later one stays.
     pub fn insert(&mut self, key: &str, value: &str) {
         if pairs(&self.0).last().is_none_or(|(last, _)| last < key) {

@@ -1,6 +1,8 @@
 //! All instances at once, for a mirror in memory: each table is read in the order in which it lies in the file, by column
 //! number, and what is read is packed where it lies.
 
+mod beside;
+
 use core::str::FromStr;
 use std::sync::Arc;
 
@@ -9,6 +11,7 @@ use rusqlite::types::FromSql;
 use rusqlite::{Connection, Row};
 use tokio::sync::mpsc;
 
+use self::beside::TagsBeside;
 use super::fault::{self, Outcome};
 use super::{SqliteStore, instances};
 use crate::packed::InstanceRow;
@@ -28,114 +31,149 @@ const TAGS: &str = "SELECT rowid, instance_id, tag_key, tag_value FROM instance_
 const USER_DATA: &str = "SELECT rowid, instance_id, user_data FROM instance_user_data \
     WHERE rowid BETWEEN ?1 AND ?2 ORDER BY rowid LIMIT ?3 / 64";
 
-#[derive(Clone, Copy)]
-enum Table {
-    Instances,
-    Tags,
-    UserData,
-}
+/// Each bound by itself: of both in one question SQLite reads the whole table.
+const INSTANCES_BOUNDS: &str = "SELECT (SELECT min(rowid) FROM instances), (SELECT max(rowid) FROM instances)";
+const TAGS_BOUNDS: &str = "SELECT (SELECT min(rowid) FROM instance_tags), (SELECT max(rowid) FROM instance_tags)";
+const USER_DATA_BOUNDS: &str =
+    "SELECT (SELECT min(rowid) FROM instance_user_data), (SELECT max(rowid) FROM instance_user_data)";
 
-impl Table {
-    const fn bounds(self) -> &'static str {
-        match self {
-            Self::Instances => "SELECT min(rowid), max(rowid) FROM instances",
-            Self::Tags => "SELECT min(rowid), max(rowid) FROM instance_tags",
-            Self::UserData => "SELECT min(rowid), max(rowid) FROM instance_user_data",
-        }
-    }
-}
+/// Rows from one number to another.
+type Range = (i64, i64);
+/// What reads some rows, and gives the number of the last one; `None`: there are no more.
+type ReadPart = fn(&Connection, Range) -> Outcome<(Living, Option<i64>)>;
 
 impl SqliteStore {
     /// See [`crate::Store::living`].
     pub(super) async fn send_living(&self, packer: Arc<Packer>, parts: mpsc::Sender<Living>) -> Outcome<()> {
-        // What belongs to an instance comes after all instances.
-        for table in [Table::Instances, Table::Tags, Table::UserData] {
-            let Some((first, last)) = self.read(move |connection| bounds(connection, table)).await? else { continue };
-            // As many at a time as there are readers, by default.
-            let middle = first.midpoint(last);
-            tokio::try_join!(
-                self.send_rows(table, (first, middle), &packer, &parts),
-                self.send_rows(table, (middle.saturating_add(1), last), &packer, &parts)
-            )?;
+        let Some(instances) = self.bounds_of(INSTANCES_BOUNDS).await? else { return Ok(()) };
+        // As many at a time as there are readers, by default.
+        let [one, other] = halves(instances);
+        let (beside, of_other) =
+            tokio::try_join!(self.send_instances(one, &packer, &parts), self.send_instances(other, &packer, &parts))?;
+        // What belongs to an instance and did not come with it comes after all instances.
+        if let Some(bounds) = self.bounds_of(TAGS_BOUNDS).await? {
+            self.send_rows(tags, beside.left_of(&of_other, bounds), &parts).await?;
+        }
+        if let Some(bounds) = self.bounds_of(USER_DATA_BOUNDS).await? {
+            self.send_rows(user_data, vec![bounds], &parts).await?;
         }
         Ok(())
     }
 
-    async fn send_rows(
+    async fn bounds_of(&self, sql: &'static str) -> Outcome<Option<Range>> {
+        self.read(move |connection| bounds(connection, sql)).await
+    }
+
+    /// Instances, with the tags that lie as they do.
+    async fn send_instances(
         &self,
-        table: Table,
-        (mut from, to): (i64, i64),
+        (mut from, to): Range,
         packer: &Arc<Packer>,
         parts: &mpsc::Sender<Living>,
-    ) -> Outcome<()> {
+    ) -> Outcome<TagsBeside> {
+        let (mut tags, mut is_begun) = (TagsBeside::default(), false);
         while from <= to {
             let packer = Arc::clone(packer);
             // A transaction for each part: others want to read too, and the log must not grow without end.
-            let (part, last) = self.read(move |connection| part(connection, table, (from, to), &packer)).await?;
-            let Some(last) = last else { return Ok(()) };
-            if parts.send(part).await.is_err() {
-                return Ok(());
+            let read = move |connection: &Connection| {
+                let mut found = Vec::new();
+                let last = each(connection, INSTANCES, (from, to), |columns| {
+                    found.push(packed(columns, &packer)?);
+                    Ok(())
+                })?;
+                tags.take(connection, &mut found)?;
+                Ok((found, last, tags))
+            };
+            let (found, last, beside) = self.read(read).await?;
+            tags = beside;
+            let Some(last) = last else { break };
+            let expected = (!is_begun).then(|| expected(found.len(), (from, to), last));
+            is_begun = true;
+            for part in expected.map(Living::Expected).into_iter().chain([Living::Instances(found)]) {
+                if parts.send(part).await.is_err() {
+                    return Ok(tags);
+                }
             }
             from = last.saturating_add(1);
+        }
+        Ok(tags)
+    }
+
+    /// What belongs to instances.
+    async fn send_rows(&self, read: ReadPart, ranges: Vec<Range>, parts: &mpsc::Sender<Living>) -> Outcome<()> {
+        let (one, other): (Vec<_>, Vec<_>) = ranges.into_iter().map(halves).map(Into::into).unzip();
+        tokio::try_join!(self.send_half(read, one, parts), self.send_half(read, other, parts)).map(drop)
+    }
+
+    async fn send_half(&self, read: ReadPart, ranges: Vec<Range>, parts: &mpsc::Sender<Living>) -> Outcome<()> {
+        for (mut from, to) in ranges {
+            while from <= to {
+                let (part, last) = self.read(move |connection| read(connection, (from, to))).await?;
+                let Some(last) = last else { break };
+                if parts.send(part).await.is_err() {
+                    return Ok(());
+                }
+                from = last.saturating_add(1);
+            }
         }
         Ok(())
     }
 }
 
-fn bounds(connection: &Connection, table: Table) -> Outcome<Option<(i64, i64)>> {
+/// How many rows there may be in a range, if they lie everywhere as close as in its beginning.
+fn expected(found: usize, (from, to): Range, last: i64) -> usize {
+    let (all, seen) = (to.abs_diff(from).saturating_add(1), last.abs_diff(from).saturating_add(1));
+    let expected = found as u128 * u128::from(all) / u128::from(seen);
+    usize::try_from(expected).unwrap_or(usize::MAX)
+}
+
+const fn halves((first, last): Range) -> [Range; 2] {
+    let middle = first.midpoint(last);
+    [(first, middle), (middle.saturating_add(1), last)]
+}
+
+fn bounds(connection: &Connection, sql: &'static str) -> Outcome<Option<Range>> {
     let bounds: (Option<i64>, Option<i64>) = connection
-        .prepare_cached(table.bounds())
+        .prepare_cached(sql)
         .and_then(|mut sql| sql.query_row((), |row| Ok((row.get(0)?, row.get(1)?))))
         .map_err(fault::from_sqlite)?;
     Ok(bounds.0.zip(bounds.1))
 }
 
-/// Some rows, and the number of the last one; `None`: there are no more.
-fn part(connection: &Connection, table: Table, range: (i64, i64), packer: &Packer) -> Outcome<(Living, Option<i64>)> {
-    match table {
-        Table::Instances => {
-            let mut found = Vec::new();
-            let last = each(connection, INSTANCES, range, |columns| {
-                found.push(packed(columns, packer)?);
-                Ok(())
-            })?;
-            Ok((Living::Instances(found), last))
+fn tags(connection: &Connection, range: Range) -> Outcome<(Living, Option<i64>)> {
+    let mut found: Vec<(InstanceId, PackedTags)> = Vec::new();
+    // Those of one instance are written one after the other.
+    let mut of = String::new();
+    let last = each(connection, TAGS, range, |columns| {
+        let id = columns.text()?;
+        if found.is_empty() || id != of {
+            id.clone_into(&mut of);
+            found.push((columns.parse(id)?, PackedTags::new()));
         }
-        Table::Tags => {
-            let mut found: Vec<(InstanceId, PackedTags)> = Vec::new();
-            // Those of one instance are written one after the other.
-            let mut of = String::new();
-            let last = each(connection, TAGS, range, |columns| {
-                let id = columns.text()?;
-                if found.is_empty() || id != of {
-                    id.clone_into(&mut of);
-                    found.push((columns.parse(id)?, PackedTags::new()));
-                }
-                let (key, value) = (columns.text()?, columns.text()?);
-                if let Some((_, tags)) = found.last_mut() {
-                    tags.insert(key, value);
-                }
-                Ok(())
-            })?;
-            Ok((Living::Tags(found), last))
+        let (key, value) = (columns.text()?, columns.text()?);
+        if let Some((_, tags)) = found.last_mut() {
+            tags.insert(key, value);
         }
-        Table::UserData => {
-            let mut found = Vec::new();
-            let last = each(connection, USER_DATA, range, |columns| {
-                let id = columns.parsed()?;
-                found.push((id, UserData::new(columns.value()?).map_err(fault::corrupt)?));
-                Ok(())
-            })?;
-            Ok((Living::UserData(found), last))
-        }
-    }
+        Ok(())
+    })?;
+    Ok((Living::Tags(found), last))
+}
+
+fn user_data(connection: &Connection, range: Range) -> Outcome<(Living, Option<i64>)> {
+    let mut found = Vec::new();
+    let last = each(connection, USER_DATA, range, |columns| {
+        let id = columns.parsed()?;
+        found.push((id, UserData::new(columns.value()?).map_err(fault::corrupt)?));
+        Ok(())
+    })?;
+    Ok((Living::UserData(found), last))
 }
 
 /// Takes the rows of a range, and gives the number of the last.
 fn each(
     connection: &Connection,
     sql: &'static str,
-    (from, to): (i64, i64),
+    (from, to): Range,
     mut take: impl FnMut(&mut Columns<'_, '_>) -> Outcome<()>,
 ) -> Outcome<Option<i64>> {
     let mut statement = connection.prepare_cached(sql).map_err(fault::from_sqlite)?;
@@ -242,5 +280,21 @@ impl<'a> Columns<'a, '_> {
     fn strange(&self) -> crate::StoreError {
         let name = self.row.as_ref().column_name(self.next.saturating_sub(1)).unwrap_or("?");
         fault::corrupt(format_args!("column {name} holds what was never written there"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_expected_is_as_close_as_the_beginning() {
+        assert_eq!(expected(10, (1, 10), 10), 10);
+        assert_eq!(expected(10, (1, 100), 10), 100);
+        assert_eq!(expected(1, (1, 100), 10), 10);
+        assert_eq!(expected(0, (1, 100), 10), 0);
+        assert_eq!(expected(usize::MAX, (i64::MIN, i64::MAX), i64::MIN), usize::MAX);
+        assert_eq!(halves((1, 1)), [(1, 1), (2, 1)]);
+        assert_eq!(halves((i64::MIN, i64::MAX)), [(i64::MIN, 0), (1, i64::MAX)]);
     }
 }

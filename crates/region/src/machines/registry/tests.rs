@@ -104,7 +104,7 @@ fn what_is_loaded_is_as_if_it_had_been_put() {
     let data = all[0].user_data.clone().unwrap();
     loading.take(Living::UserData(vec![(id(1), data.clone()), (id(77), data)]));
     let (registry, on_hosts) = loading.finish();
-    assert_eq!(on_hosts, [(host, id(2))]);
+    assert_eq!(on_hosts, [(host, vec![id(2)])]);
     assert_eq!(registry.count(), 3);
     for instance in &all {
         assert_eq!(&registry.get(instance.id).unwrap().unpack(), instance);
@@ -144,5 +144,21 @@ proptest! {
             let there = own().filter(|one| one.ipv6_address.is_some()).map(|one| one.id).collect();
             prop_assert_eq!(ids(registry.at_ipv6(account, Ipv6Addr::LOCALHOST)), there);
         }
+    }
+}
+
+#[test]
+fn what_is_expected_is_a_guess() {
+    for expected in [0, 1, 20, 40, 4_000_000, usize::MAX] {
+        let mut loading = Loading::default();
+        loading.take(Living::Expected(expected));
+        loading.take(Living::Expected(expected));
+        let packer = Arc::clone(loading.packer());
+        loading.take(Living::Instances((0..40).map(|number| packer.pack(&bare(number))).collect()));
+        let (registry, on_hosts) = loading.finish();
+        assert_eq!((registry.count(), on_hosts), (40, Vec::new()), "{expected}");
+        let room: usize = registry.shards.iter().map(|shard| read(shard).capacity()).sum();
+        assert!(room <= 40 * 4 + SHARDS * 4, "{room} for {expected}");
+        assert!((0..40).all(|number| registry.get(id(number)).is_some()));
     }
 }
