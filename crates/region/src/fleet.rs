@@ -323,6 +323,7 @@ impl RegionServer {
         let (mut roles, mut documents, mut host_management, mut sessions) = (false, false, false, false);
         let (mut quarantines, mut epochs, mut ended) = (false, false, Vec::new());
         let (mut hosts, mut accounts, mut operators) = (false, false, false);
+        let (mut nodes, mut commands) = (BTreeSet::new(), Vec::new());
         for topic in topics {
             match topic {
                 Topic::Instances(ids) => instances.extend(ids.iter().copied()),
@@ -346,6 +347,8 @@ impl RegionServer {
                 Topic::Epochs => epochs = true,
                 Topic::Accounts => accounts = true,
                 Topic::Operators => operators = true,
+                Topic::Node(instance) => _ = nodes.insert(*instance),
+                Topic::Command { id, instances } => commands.push((id.as_str(), instances.as_slice())),
                 _ => {}
             }
         }
@@ -367,6 +370,14 @@ impl RegionServer {
         let instances: Vec<InstanceId> = instances.into_iter().collect();
         for ids in instances.chunks(InstanceQuery::LIMIT_MAX as usize) {
             self.machines.hear(ids, self.now()).await?;
+        }
+        let nodes: Vec<InstanceId> = nodes.into_iter().collect();
+        for ids in nodes.chunks(InstanceQuery::LIMIT_MAX as usize) {
+            self.nodes.hear(ids.to_vec()).await?;
+        }
+        // After the machines, so that none of them is taken for one that is gone.
+        if !commands.is_empty() {
+            self.run_command.hear(commands.into_iter());
         }
         if roles && self.is_home() {
             self.roles.hear().await?;
@@ -429,6 +440,8 @@ impl RegionServer {
         self.documents.hear().await?;
         self.host_management.hear().await?;
         self.agents.read_again(self.last_management_issue(self.now())).await?;
+        self.nodes.read_again().await?;
+        self.run_command.read_again();
         self.hear_quarantines().await?;
         self.hand_on_quarantines();
         if self.is_home() {

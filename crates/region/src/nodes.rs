@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use inborn_identity::{InstanceId, UnixTime};
-use inborn_store::{Node, Store, StoreError};
+use inborn_store::{InstanceQuery, Node, Store, StoreError};
 use tokio::sync::Mutex;
 
 /// How long a node is online after its agent spoke: agents speak every five minutes, and one word may get lost.
 pub(crate) const ONLINE_SECONDS: u64 = 11 * 60;
+/// How often agents speak.
+const REPORT_SECONDS: u64 = 5 * 60;
 /// How many changes to different nodes may go on side by side.
 const LANES: usize = 16;
 
@@ -46,6 +48,39 @@ impl Nodes {
         }
         self.store.put_node(node.clone()).await?;
         self.known.write().unwrap_or_else(PoisonError::into_inner).insert(instance, Arc::new(node));
+        Ok(())
+    }
+
+    /// Other servers have heard something new of these machines: memory follows the store.
+    pub(crate) async fn hear(&self, instances: Vec<InstanceId>) -> Result<(), StoreError> {
+        let found = self.store.nodes_by_id(instances).await?;
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        for node in found {
+            // What an agent has said here meanwhile is newer than what was read.
+            let is_newer = known.get(&node.instance).is_none_or(|known| known.pinged_at <= node.pinged_at);
+            if is_newer {
+                known.insert(node.instance, Arc::new(node));
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads all nodes again.
+    pub(crate) async fn read_again(&self) -> Result<(), StoreError> {
+        let found = self.store.nodes().await?;
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        known.extend(found.into_iter().map(|node| (node.instance, Arc::new(node))));
+        Ok(())
+    }
+
+    /// Reads of these nodes again when their agents spoke last, if they should have spoken since: agents that say what they said
+    /// before, to another server, are not told of.
+    pub(crate) async fn refresh(&self, nodes: &[Arc<Node>], now: UnixTime) -> Result<(), StoreError> {
+        let is_old = |node: &&Arc<Node>| now.since(node.pinged_at) >= REPORT_SECONDS;
+        let old: Vec<InstanceId> = nodes.iter().filter(is_old).map(|node| node.instance).collect();
+        for ids in old.chunks(InstanceQuery::LIMIT_MAX as usize) {
+            self.hear(ids.to_vec()).await?;
+        }
         Ok(())
     }
 

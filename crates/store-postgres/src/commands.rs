@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use inborn_identity::InstanceId;
 use inborn_store::{
-    Command, CommandChange, CommandProgress, CommandQuery, CommandRetention, CommandStep, Invocation, SentCommand,
+    Command, CommandChange, CommandOutcome, CommandProgress, CommandQuery, CommandRetention, CommandStep, Invocation,
+    InvocationBasis, InvocationCounts, SentCommand,
 };
 
 use crate::fault::{self, Outcome};
@@ -70,43 +71,71 @@ pub(crate) async fn put(session: &Session<'_>, sent: &SentCommand) -> Outcome<()
     put_steps(session, invocations).await
 }
 
-/// See [`inborn_store::Store::change_commands`]. What has ended is left as it is, whatever the caller believes of it.
-pub(crate) async fn change(session: &Session<'_>, changes: &Vec<CommandChange>) -> Outcome<()> {
+/// See [`inborn_store::Store::change_commands`]. Who changes a command writes its row: of two who do so at the same time the
+/// second begins again, with what the first has made of it.
+pub(crate) async fn change(session: &Session<'_>, changes: &Vec<CommandChange>) -> Outcome<Vec<CommandOutcome>> {
+    let mut outcomes = Vec::with_capacity(changes.len());
     for change in changes {
-        let progress = change.progress;
-        let sql = "UPDATE commands SET state = $2, is_open = $3, target_count = $4, completed_count = $5, \
-            error_count = $6, delivery_timed_out_count = $7, content = CASE WHEN $3 THEN content ELSE '' END \
-            WHERE id = $1 AND is_open";
+        outcomes.push(change_one(session, change).await?);
+    }
+    Ok(outcomes)
+}
+
+async fn change_one(session: &Session<'_>, change: &CommandChange) -> Outcome<CommandOutcome> {
+    let sql = "SELECT state, target_count, completed_count, error_count, delivery_timed_out_count FROM commands \
+        WHERE id = $1";
+    let Some(row) = session.row(sql, values![&change.command]).await? else {
+        return Ok(CommandOutcome::default());
+    };
+    let before = read_progress(&row)?;
+    let sql = "SELECT state, COUNT(*) AS machines FROM invocations WHERE command_id = $1 GROUP BY state";
+    let counts = session.rows(sql, values![&change.command]).await?;
+    let counts = counts.iter().map(|row| Ok((row.parsed("state")?, row.number("machines")?)));
+    let counts: InvocationCounts = counts.collect::<Outcome<_>>()?;
+    let instances = Value::all(change.invocations.iter().map(|change| change.after.instance));
+    let sql = "SELECT instance_id, state, acknowledged_at FROM invocations \
+        WHERE command_id = $1 AND instance_id = ANY($2)";
+    let mut own = BTreeMap::new();
+    for row in session.rows(sql, &[Value::from(&change.command), instances]).await? {
+        own.insert(row.parsed("instance_id")?, read_basis(&row)?);
+    }
+    let (taken, outcome) = change.judge(before, counts, &own);
+    if let (Some(taken), Some(progress)) = (taken, outcome.progress) {
+        write(session, &change.command, progress, &taken).await?;
+    }
+    Ok(outcome)
+}
+
+async fn write(session: &Session<'_>, id: &str, to: CommandProgress, invocations: &[&Invocation]) -> Outcome<()> {
+    let sql = "UPDATE commands SET state = $2, is_open = $3, target_count = $4, completed_count = $5, \
+        error_count = $6, delivery_timed_out_count = $7, content = CASE WHEN $3 THEN content ELSE '' END \
+        WHERE id = $1 AND is_open";
+    let row = values![
+        id,
+        to.state.as_str(),
+        !to.state.is_terminal(),
+        to.targets,
+        to.completed,
+        to.errors,
+        to.delivery_timed_out,
+    ];
+    session.run(sql, row).await?;
+    for invocation in invocations {
+        let instance = invocation.instance.to_string();
+        let sql = "UPDATE invocations SET instance_name = $3, state = $4, acknowledged_at = $5, trace = $6 \
+            WHERE command_id = $1 AND instance_id = $2";
         let row = values![
-            &change.command,
-            progress.state.as_str(),
-            !progress.state.is_terminal(),
-            progress.targets,
-            progress.completed,
-            progress.errors,
-            progress.delivery_timed_out,
+            id,
+            &instance,
+            &invocation.instance_name,
+            invocation.state.as_str(),
+            invocation.acknowledged_at,
+            &invocation.trace,
         ];
         session.run(sql, row).await?;
-        for invocation in &change.invocations {
-            let id = invocation.instance.to_string();
-            let sql = "UPDATE invocations SET instance_name = $3, state = $4, acknowledged_at = $5, trace = $6 \
-                WHERE command_id = $1 AND instance_id = $2 \
-                AND state IN ('Pending', 'Delayed', 'InProgress', 'Cancelling')";
-            let row = values![
-                &change.command,
-                &id,
-                &invocation.instance_name,
-                invocation.state.as_str(),
-                invocation.acknowledged_at,
-                &invocation.trace,
-            ];
-            if session.run(sql, row).await? == 0 {
-                continue;
-            }
-            let sql = "DELETE FROM invocation_steps WHERE command_id = $1 AND instance_id = $2";
-            session.run(sql, values![&change.command, id]).await?;
-            put_steps(session, core::slice::from_ref(invocation)).await?;
-        }
+        let sql = "DELETE FROM invocation_steps WHERE command_id = $1 AND instance_id = $2";
+        session.run(sql, values![id, instance]).await?;
+        put_steps(session, core::slice::from_ref(*invocation)).await?;
     }
     Ok(())
 }
@@ -153,6 +182,22 @@ pub(crate) async fn open(session: &Session<'_>) -> Outcome<Vec<SentCommand>> {
         sent.invocations = of.remove(&sent.command.id).unwrap_or_default();
     }
     Ok(open)
+}
+
+/// See [`inborn_store::Store::sent_command`].
+pub(crate) async fn sent(
+    session: &Session<'_>,
+    (id, instances): &(String, Vec<InstanceId>),
+) -> Outcome<Option<SentCommand>> {
+    let Some(row) = session.row(&format!("{COMMANDS} WHERE id = $1"), values![id]).await? else { return Ok(None) };
+    let mut query = Query::new(&format!("{INVOCATIONS} WHERE command_id = $1"), values![id]);
+    if !instances.is_empty() {
+        let instances = query.value(Value::all(instances));
+        query.push(&format!(" AND instance_id = ANY({instances})"));
+    }
+    query.push(" ORDER BY instance_id");
+    let invocations = select_invocations(session, &query).await?;
+    Ok(Some(SentCommand { command: read(&row)?, content: row.text("content")?, invocations }))
 }
 
 /// See [`inborn_store::Store::commands`].
@@ -229,26 +274,35 @@ fn read(row: &Row) -> Outcome<Command> {
         execution_seconds: row.number("execution_seconds")?,
         concurrency_max: row.text("concurrency_max")?,
         errors_max: row.text("errors_max")?,
-        progress: CommandProgress {
-            state: row.parsed("state")?,
-            targets: row.number("target_count")?,
-            completed: row.number("completed_count")?,
-            errors: row.number("error_count")?,
-            delivery_timed_out: row.number("delivery_timed_out_count")?,
-        },
+        progress: read_progress(row)?,
     })
+}
+
+fn read_progress(row: &Row) -> Outcome<CommandProgress> {
+    Ok(CommandProgress {
+        state: row.parsed("state")?,
+        targets: row.number("target_count")?,
+        completed: row.number("completed_count")?,
+        errors: row.number("error_count")?,
+        delivery_timed_out: row.number("delivery_timed_out_count")?,
+    })
+}
+
+fn read_basis(row: &Row) -> Outcome<InvocationBasis> {
+    Ok(InvocationBasis { state: row.parsed("state")?, acknowledged_at: row.moment_if_any("acknowledged_at")? })
 }
 
 /// Invocations with their steps: two statements, however many there are.
 async fn select_invocations(session: &Session<'_>, query: &Query) -> Outcome<Vec<Invocation>> {
     let mut found = Vec::new();
     for row in query.rows(session).await? {
+        let InvocationBasis { state, acknowledged_at } = read_basis(&row)?;
         found.push(Invocation {
             command: row.text("command_id")?,
             instance: row.parsed("instance_id")?,
             instance_name: row.text("instance_name")?,
-            state: row.parsed("state")?,
-            acknowledged_at: row.moment_if_any("acknowledged_at")?,
+            state,
+            acknowledged_at,
             trace: row.text("trace")?,
             steps: Vec::new(),
         });

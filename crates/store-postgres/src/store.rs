@@ -6,13 +6,13 @@ use std::sync::Arc;
 use deadpool_postgres::{Object, Pool};
 use inborn_identity::{AccessKeyId, AccountId, HostId, InstanceId, RoleName, UnixTime};
 use inborn_store::{
-    Account, AgentReport, Beat, ChangeRequest, Changed, Command, CommandChange, CommandQuery, CommandRetention,
-    Detector, DetectorPart, Document, EpochChange, Fence, Finding, FindingQuery, FindingRetention, Future, Heard, Host,
-    HostChange, HostJoin, HostKeys, HostKeysChange, Instance, InstancePage, InstanceQuery, InventoryChange,
-    InventoryQuery, InventoryRecord, Invocation, JoinToken, KeyPair, LaunchOutcome, LaunchRequest, Living, News, Node,
-    NodeId, Operator, OperatorChange, Packer, PartKind, Quarantine, QuarantineScope, RecordedCutOff, Registration,
-    RegistrationChange, Resealing, Role, SealedEpoch, SentCommand, Session, SessionEnd, SessionQuery, SessionRetention,
-    SettingChange, Store, StoreError, Topic,
+    Account, AgentReport, Beat, ChangeRequest, Changed, Command, CommandChange, CommandOutcome, CommandQuery,
+    CommandRetention, Detector, DetectorPart, Document, EpochChange, Fence, Finding, FindingQuery, FindingRetention,
+    Future, Heard, Host, HostChange, HostJoin, HostKeys, HostKeysChange, Instance, InstancePage, InstanceQuery,
+    InventoryChange, InventoryQuery, InventoryRecord, Invocation, JoinToken, KeyPair, LaunchOutcome, LaunchRequest,
+    Living, News, Node, NodeId, Operator, OperatorChange, Packer, PartKind, Quarantine, QuarantineScope,
+    RecordedCutOff, Registration, RegistrationChange, Resealing, Role, SealedEpoch, SentCommand, Session, SessionEnd,
+    SessionQuery, SessionRetention, SettingChange, Store, StoreError, Topic,
 };
 use tokio::sync::{RwLock, mpsc};
 use tracing::{Instrument as _, trace_span};
@@ -431,9 +431,23 @@ impl Store for PostgresStore {
         self.run(Access::Read, (), |session, ()| Box::pin(nodes::nodes(session)))
     }
 
+    fn nodes_by_id(&self, ids: Vec<InstanceId>) -> Future<'_, Vec<Node>> {
+        match InstanceQuery::check_ids(&ids) {
+            Ok(()) => self.run(Access::Read, ids, |session, ids| Box::pin(nodes::by_id(session, ids))),
+            Err(error) => refuse(error),
+        }
+    }
+
     fn put_node(&self, node: Node) -> Future<'_, ()> {
         match node.check() {
-            Ok(()) => self.run(Access::Write, node, |session, request| Box::pin(nodes::put_node(session, request))),
+            Ok(()) => {
+                let done = self.tell(
+                    node,
+                    |session, request| Box::pin(nodes::put_node(session, request)),
+                    |node, is_new| if *is_new { vec![Topic::Node(node.instance)] } else { vec![] },
+                );
+                Box::pin(async move { done.await.map(drop) })
+            }
             Err(error) => refuse(error),
         }
     }
@@ -463,16 +477,31 @@ impl Store for PostgresStore {
 
     fn put_command(&self, sent: SentCommand) -> Future<'_, ()> {
         match sent.check() {
-            Ok(()) => self.run(Access::Write, sent, |session, request| Box::pin(commands::put(session, request))),
+            Ok(()) => self.tell(
+                sent,
+                |session, request| Box::pin(commands::put(session, request)),
+                |sent, ()| Topic::of_sent(sent),
+            ),
             Err(error) => refuse(error),
         }
     }
 
-    fn change_commands(&self, changes: Vec<CommandChange>) -> Future<'_, ()> {
+    fn change_commands(&self, changes: Vec<CommandChange>) -> Future<'_, Vec<CommandOutcome>> {
         match changes.iter().try_for_each(CommandChange::check) {
-            Ok(()) => self.run(Access::Write, changes, |session, request| Box::pin(commands::change(session, request))),
+            Ok(()) => self.tell(
+                changes,
+                |session, request| Box::pin(commands::change(session, request)),
+                |changes, outcomes| {
+                    let told: Vec<_> = changes.iter().map(Topic::of_command_change).collect();
+                    Topic::of_command_changes(&told, outcomes)
+                },
+            ),
             Err(error) => refuse(error),
         }
+    }
+
+    fn sent_command(&self, id: String, instances: Vec<InstanceId>) -> Future<'_, Option<SentCommand>> {
+        self.run(Access::Read, (id, instances), |session, request| Box::pin(commands::sent(session, request)))
     }
 
     fn open_commands(&self) -> Future<'_, Vec<SentCommand>> {

@@ -219,7 +219,7 @@ impl Invocation {
         self.steps.iter().map(bytes).sum::<usize>() + self.trace.len()
     }
 
-    fn check(&self) -> Result<(), StoreError> {
+    pub(crate) fn check(&self) -> Result<(), StoreError> {
         if self.steps.len() > Self::STEPS_MAX {
             return Err(StoreError::Invalid("an invocation has at most 100 steps"));
         }
@@ -261,30 +261,6 @@ impl SentCommand {
         let texts = [&self.command.parameters, &self.command.targets, &self.content];
         if texts.iter().any(|text| text.len() > Self::TEXT_BYTES_MAX) {
             return Err(StoreError::Invalid("a text of a command has at most 262144 bytes"));
-        }
-        self.invocations.iter().try_for_each(Invocation::check)
-    }
-}
-
-/// How far a command has come, and how far on the machines where that has changed.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct CommandChange {
-    /// The command.
-    pub command: String,
-    /// Over all machines.
-    pub progress: CommandProgress,
-    /// On each machine where it has changed.
-    pub invocations: Vec<Invocation>,
-}
-
-impl CommandChange {
-    /// Whether it makes sense to a store: what every store asks before it does anything.
-    ///
-    /// # Errors
-    /// `Invalid`.
-    pub fn check(&self) -> Result<(), StoreError> {
-        if self.invocations.iter().any(|invocation| invocation.command != self.command) {
-            return Err(StoreError::Invalid("an invocation and its command disagree"));
         }
         self.invocations.iter().try_for_each(Invocation::check)
     }

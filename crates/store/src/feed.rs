@@ -9,12 +9,15 @@
 use core::fmt;
 use core::hash::{BuildHasher, Hasher};
 use core::str::FromStr;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::RandomState;
 
 use inborn_identity::{InstanceId, UnixTime};
 
-use crate::{Change, Changed, CutOff, CutOffScope, LaunchOutcome, RecordedCutOff, StoreError};
+use crate::{
+    Change, Changed, CommandChange, CommandOutcome, CutOff, CutOffScope, LaunchOutcome, RecordedCutOff, SentCommand,
+    StoreError,
+};
 
 /// One opening of a store by one program: another one each time.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -135,9 +138,24 @@ pub enum Topic {
     Quarantines,
     /// A host has joined, or takes no more machines, or was evicted.
     Hosts,
+    /// A command was sent, or has changed on these machines, or on any if none is named.
+    Command {
+        /// Its id.
+        id: String,
+        /// The machines.
+        instances: Vec<InstanceId>,
+    },
+    /// The agent of this instance has said of itself what it had not said before.
+    Node(InstanceId),
 }
 
 const ALL: &str = "*";
+/// What the subjects of [`Topic::Command`] and [`Topic::Node`] begin with. Their word is that of a setting: programs that know
+/// neither read everything again for a word that they do not know, and nothing for a setting that is none of theirs.
+const COMMAND: &str = "run-command";
+const NODE: &str = "agent-node";
+/// The most machines that an entry names: of more it names none.
+const NAMED_MAX: usize = 100;
 
 impl Topic {
     /// What a launch is told of as.
@@ -177,6 +195,38 @@ impl Topic {
         cut_offs.chain(was_there.then_some(Self::Quarantines)).collect()
     }
 
+    /// What a command that is sent is told of as. One that is over from the beginning nobody has to hear of.
+    #[must_use]
+    pub fn of_sent(sent: &SentCommand) -> Vec<Self> {
+        let is_over = sent.command.progress.state.is_terminal();
+        if is_over { vec![] } else { vec![Self::Command { id: sent.command.id.clone(), instances: Vec::new() }] }
+    }
+
+    /// The command and the machines that a change speaks of, and whether it is to end all of it.
+    #[must_use]
+    pub fn of_command_change(change: &CommandChange) -> (String, Vec<InstanceId>, bool) {
+        let instances = change.invocations.iter().map(|change| change.after.instance).collect();
+        (change.command.clone(), instances, change.is_cancelled)
+    }
+
+    /// What changes of commands are told of as, by what [`Topic::of_command_change`] says of each: what took effect.
+    #[must_use]
+    pub fn of_command_changes(changes: &[(String, Vec<InstanceId>, bool)], outcomes: &[CommandOutcome]) -> Vec<Self> {
+        let mut told = Vec::new();
+        for ((id, instances, is_cancelled), outcome) in changes.iter().zip(outcomes) {
+            let refused: BTreeSet<_> = outcome.refused.iter().collect();
+            let mut taken: Vec<_> = instances.iter().filter(|id| !refused.contains(id)).copied().collect();
+            if outcome.progress.is_none() || (taken.is_empty() && !is_cancelled) {
+                continue;
+            }
+            if taken.len() > NAMED_MAX {
+                taken.clear();
+            }
+            told.push(Self::Command { id: id.clone(), instances: taken });
+        }
+        told
+    }
+
     /// As stores write it: a word, and what it is about.
     #[must_use]
     pub fn to_columns(&self) -> (&'static str, String) {
@@ -207,6 +257,11 @@ impl Topic {
             Self::Documents => ("documents", String::new()),
             Self::Quarantines => ("quarantines", String::new()),
             Self::Hosts => ("hosts", String::new()),
+            Self::Command { id, instances } => {
+                let instances = instances.iter().map(|instance| format!(" {instance}")).collect::<String>();
+                ("setting", format!("{COMMAND} {id}{instances}"))
+            }
+            Self::Node(instance) => ("setting", format!("{NODE} {instance}")),
         }
     }
 
@@ -221,13 +276,23 @@ impl Topic {
             "accounts" => Self::Accounts,
             "roles" => Self::Roles,
             "registration" => Self::Registration(subject.parse().ok()?),
-            "setting" => Self::Setting(subject.to_owned()),
+            "setting" => match subject.split_once(' ') {
+                Some((COMMAND, rest)) => command(rest)?,
+                Some((NODE, instance)) => Self::Node(instance.parse().ok()?),
+                _ => Self::Setting(subject.to_owned()),
+            },
             "documents" => Self::Documents,
             "quarantines" => Self::Quarantines,
             "hosts" => Self::Hosts,
             _ => return None,
         })
     }
+}
+
+fn command(subject: &str) -> Option<Topic> {
+    let mut words = subject.split(' ');
+    let id = words.next().filter(|id| !id.is_empty())?.to_owned();
+    Some(Topic::Command { id, instances: words.map(|instance| instance.parse().ok()).collect::<Option<_>>()? })
 }
 
 fn cut_off(subject: &str) -> Option<RecordedCutOff> {
@@ -327,6 +392,7 @@ impl News {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{CommandProgress, InvocationCounts};
 
     fn id(number: u64) -> InstanceId {
         let [a, b, c, d, e, f, g, h] = number.to_be_bytes();
@@ -356,9 +422,21 @@ mod tests {
             Topic::Documents,
             Topic::Quarantines,
             Topic::Hosts,
+            Topic::Command { id: "c-1".into(), instances: vec![] },
+            Topic::Command { id: "c-1".into(), instances: vec![id(2), id(1)] },
+            Topic::Node(id(4)),
         ] {
             let (word, subject) = topic.to_columns();
             assert_eq!(Topic::from_columns(word, &subject), Some(topic));
+        }
+    }
+
+    /// A program that does not know a word reads everything again: of what is new it is told as of settings that are none of its own.
+    #[test]
+    fn older_programs_pass_over_what_is_new() {
+        for topic in [Topic::Command { id: "c-1".into(), instances: vec![id(1)] }, Topic::Node(id(1))] {
+            let (word, subject) = topic.to_columns();
+            assert!(word == "setting" && subject.contains(' '), "{word} {subject}");
         }
     }
 
@@ -369,12 +447,27 @@ mod tests {
             ("instances", ""),
             ("instances", "i-0"),
             ("registration", "x"),
+            ("setting", "run-command "),
+            ("setting", "run-command c-1 i-0"),
+            ("setting", "agent-node x"),
             ("cut-off", "dead"),
             ("cut-off", "alive i-00000000000000001 0 1"),
             ("cut-off", "dead i-00000000000000001 0 1 2"),
             ("cut-off", "issued-before 12 0 1"),
         ] {
             assert_eq!(Topic::from_columns(topic, subject), None, "{topic} {subject}");
+        }
+    }
+
+    #[test]
+    fn machines_of_a_command_below_at_and_above_the_most_that_are_named() {
+        for (count, named) in [(NAMED_MAX - 1, NAMED_MAX - 1), (NAMED_MAX, NAMED_MAX), (NAMED_MAX + 1, 0)] {
+            let instances = (0..count as u64).map(id).collect();
+            let progress = CommandProgress::of(&InvocationCounts::default(), 0, false);
+            let outcome = CommandOutcome { progress: Some(progress), refused: vec![] };
+            let told = Topic::of_command_changes(&[("c".into(), instances, false)], &[outcome]);
+            let [Topic::Command { instances, .. }] = told.as_slice() else { panic!("{told:?}") };
+            assert_eq!(instances.len(), named, "{count}");
         }
     }
 

@@ -10,6 +10,7 @@ mod attachment;
 mod change;
 mod check;
 mod command;
+mod command_change;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod cut_off;
@@ -40,9 +41,10 @@ pub use account::Account;
 pub use change::{Change, ChangeRequest, Changed, MetadataOptionsChange, TagRemoval};
 pub use check::{Checked, check};
 pub use command::{
-    Command, CommandChange, CommandPlace, CommandProgress, CommandQuery, CommandRetention, CommandState, CommandStep,
-    Invocation, InvocationState, SentCommand,
+    Command, CommandPlace, CommandProgress, CommandQuery, CommandRetention, CommandState, CommandStep, Invocation,
+    InvocationState, SentCommand,
 };
+pub use command_change::{CommandChange, CommandOutcome, InvocationBasis, InvocationChange, InvocationCounts};
 pub use cut_off::{CutOff, CutOffScope, RecordedCutOff};
 pub use detector::{AgentReport, Detector, DetectorPart, PartKind};
 pub use document::Document;

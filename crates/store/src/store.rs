@@ -6,13 +6,13 @@ use std::sync::Arc;
 use inborn_identity::{AccessKeyId, AccountId, HostId, InstanceId, RoleName, UnixTime};
 
 use crate::{
-    Account, AgentReport, Beat, ChangeRequest, Changed, Command, CommandChange, CommandQuery, CommandRetention,
-    Detector, DetectorPart, Document, EpochChange, Fence, Finding, FindingQuery, FindingRetention, Heard, Host,
-    HostChange, HostJoin, HostKeys, HostKeysChange, Instance, InstanceState, InventoryChange, InventoryQuery,
-    InventoryRecord, Invocation, JoinToken, KeyPair, News, Node, NodeId, Operator, OperatorChange, PackedInstance,
-    PackedTags, Packer, PartKind, Quarantine, QuarantineScope, RecordedCutOff, Registration, RegistrationChange,
-    Resealing, Role, SealedEpoch, SentCommand, Session, SessionEnd, SessionQuery, SessionRetention, StoreError,
-    UserData,
+    Account, AgentReport, Beat, ChangeRequest, Changed, Command, CommandChange, CommandOutcome, CommandQuery,
+    CommandRetention, Detector, DetectorPart, Document, EpochChange, Fence, Finding, FindingQuery, FindingRetention,
+    Heard, Host, HostChange, HostJoin, HostKeys, HostKeysChange, Instance, InstanceState, InventoryChange,
+    InventoryQuery, InventoryRecord, Invocation, JoinToken, KeyPair, News, Node, NodeId, Operator, OperatorChange,
+    PackedInstance, PackedTags, Packer, PartKind, Quarantine, QuarantineScope, RecordedCutOff, Registration,
+    RegistrationChange, Resealing, Role, SealedEpoch, SentCommand, Session, SessionEnd, SessionQuery, SessionRetention,
+    StoreError, UserData,
 };
 use tokio::sync::mpsc;
 
@@ -377,7 +377,13 @@ pub trait Store: Send + Sync + 'static {
     /// All nodes, ordered by instance.
     fn nodes(&self) -> Future<'_, Vec<Node>>;
 
-    /// Sets what a machine's agent said last.
+    /// Those of these nodes that are there, ordered by instance.
+    ///
+    /// # Errors
+    /// `Invalid`: the number of ids.
+    fn nodes_by_id(&self, ids: Vec<InstanceId>) -> Future<'_, Vec<Node>>;
+
+    /// Sets what a machine's agent said last. Others are told of it if it has said something else than before.
     ///
     /// # Errors
     /// `NotFound`: there is no such instance, or it is terminated; `Invalid`: a fact is too long.
@@ -401,12 +407,16 @@ pub trait Store: Send + Sync + 'static {
     /// `Conflict`: there is one with this id; `Invalid`: too much, or an invocation is of another command.
     fn put_command(&self, sent: SentCommand) -> Future<'_, ()>;
 
-    /// Sets how far commands have come, all or none; those that are not there are passed over, and so are commands and
-    /// invocations of which nothing more becomes. The text of the document of a command of which nothing more becomes is forgotten.
+    /// Sets how far commands have come, each machine as far as it is as expected, in one step: what became of each change, in
+    /// their order. Commands and invocations of which nothing more becomes stay as they are. The text of the document of a
+    /// command of which nothing more becomes is forgotten.
     ///
     /// # Errors
-    /// `Invalid`: too much, or an invocation is of another command.
-    fn change_commands(&self, changes: Vec<CommandChange>) -> Future<'_, ()>;
+    /// `Invalid`: too much, or an invocation is of another command or there twice.
+    fn change_commands(&self, changes: Vec<CommandChange>) -> Future<'_, Vec<CommandOutcome>>;
+
+    /// A command with its invocations by machine: on these machines, or on all if none is named.
+    fn sent_command(&self, id: String, instances: Vec<InstanceId>) -> Future<'_, Option<SentCommand>>;
 
     /// All commands of which something may still become, the oldest first, with their invocations by machine.
     fn open_commands(&self) -> Future<'_, Vec<SentCommand>>;

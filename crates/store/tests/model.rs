@@ -11,19 +11,19 @@ use std::io::Cursor;
 
 use inborn_identity::{AccountId, HostId, InstanceId, MacAddress, UnixTime};
 use inborn_store::conformance::samples::{
-    LAUNCHED_AT, account, agent_report, bare, command, detector, detector_part, document, ended, epoch, finding,
-    host_id, host_join, host_keys, id, inventory_record, invocation, join_token, key_pair, launch, launch_with_token,
-    operator, other_account, sent, session,
+    LAUNCHED_AT, account, agent_report, bare, command, command_change, detector, detector_part, document, ended, epoch,
+    finding, host_id, host_join, host_keys, id, inventory_record, invocation, join_token, key_pair, launch,
+    launch_with_token, operator, other_account, sent, session,
 };
 use inborn_store::dump::{DumpFile, dump, load};
 use inborn_store::{
-    AgentReport, Attachment, Change, ChangeRequest, CommandChange, CommandPlace, CommandProgress, CommandQuery,
-    CommandRetention, CommandState, Conflict, CutOff, CutOffScope, Detector, DetectorPart, Document, EpochState,
-    Finding, FindingPlace, FindingQuery, FindingRetention, Host, HostChange, HostKeys, HostKeysChange, HostState,
-    Instance, InstanceQuery, InstanceState, InventoryChange, InventoryKind, InventoryQuery, InventoryRecord,
-    InvocationState, JoinToken, KeyPair, LaunchOutcome, LaunchRequest, Operator, OwnMac, PartKind, RecordedCutOff,
-    SealedEpoch, SentCommand, Session, SessionPlace, SessionQuery, SessionRetention, SettingChange, SqliteLoading,
-    SqliteSnapshot, SqliteStore, Store, StoreError, TagRemoval, UserData,
+    AgentReport, Attachment, Change, ChangeRequest, CommandChange, CommandOutcome, CommandPlace, CommandProgress,
+    CommandQuery, CommandRetention, CommandState, Conflict, CutOff, CutOffScope, Detector, DetectorPart, Document,
+    EpochState, Finding, FindingPlace, FindingQuery, FindingRetention, Host, HostChange, HostKeys, HostKeysChange,
+    HostState, Instance, InstanceQuery, InstanceState, InventoryChange, InventoryKind, InventoryQuery, InventoryRecord,
+    InvocationChange, InvocationCounts, InvocationState, JoinToken, KeyPair, LaunchOutcome, LaunchRequest, Operator,
+    OwnMac, PartKind, RecordedCutOff, SealedEpoch, SentCommand, Session, SessionPlace, SessionQuery, SessionRetention,
+    SettingChange, SqliteLoading, SqliteSnapshot, SqliteStore, Store, StoreError, TagRemoval, UserData,
 };
 use proptest::prelude::*;
 
@@ -219,18 +219,32 @@ impl Model {
         all
     }
 
-    fn progress(&mut self, change: &CommandChange) {
-        let Some(sent) = self.commands.get_mut(&change.command) else { return };
-        if !sent.command.progress.state.is_terminal() {
-            sent.command.progress = change.progress;
-            if change.progress.state.is_terminal() {
+    /// A change on one machine.
+    fn progress(&mut self, change: &CommandChange) -> CommandOutcome {
+        let Some(sent) = self.commands.get_mut(&change.command) else { return CommandOutcome::default() };
+        let InvocationChange { expected, after } = &change.invocations[0];
+        let states = |sent: &SentCommand| sent.invocations.iter().map(|one| one.state).collect::<Vec<_>>();
+        let is_out = |state: &&InvocationState| !state.is_terminal() && **state != InvocationState::Pending;
+        let (out, errors) =
+            (states(sent).iter().filter(is_out).count(), states(sent).iter().filter(|state| state.is_error()).count());
+        let is_full = out >= change.concurrency_max as usize || errors > change.errors_max as usize;
+        let own = sent.invocations.iter_mut().find(|own| own.instance == after.instance);
+        let own = own.filter(|own| own.basis() == *expected && !own.state.is_terminal());
+        let own = own.filter(|_| !change.claims || !is_full);
+        let refused = if own.is_some() { vec![] } else { vec![after.instance] };
+        own.into_iter().for_each(|own| *own = after.clone());
+        let before = sent.command.progress.state;
+        let is_cancelled = before == CommandState::Cancelling || change.is_cancelled;
+        let is_new = refused.is_empty() || (change.is_cancelled && before != CommandState::Cancelling);
+        if !before.is_terminal() && is_new {
+            let mut counts = InvocationCounts::new();
+            states(sent).into_iter().for_each(|state| *counts.entry(state).or_default() += 1);
+            sent.command.progress = CommandProgress::of(&counts, change.errors_max as usize, is_cancelled);
+            if sent.command.progress.state.is_terminal() {
                 sent.content.clear();
             }
         }
-        for invocation in sent.invocations.iter_mut().filter(|invocation| !invocation.state.is_terminal()) {
-            let own = change.invocations.iter().find(|changed| changed.instance == invocation.instance);
-            own.into_iter().for_each(|own| *invocation = own.clone());
-        }
+        CommandOutcome { progress: Some(sent.command.progress), refused }
     }
 
     fn forget_commands(&mut self, retention: CommandRetention) -> u64 {
@@ -414,15 +428,21 @@ async fn step(store: &SqliteStore, model: &mut Model, action: Action) {
             model.commands.entry(sent.command.id.clone()).or_insert(sent);
         }
         Action::Progress { number, machine, state, overall } => {
-            let id = command(number.into(), 0).id;
-            let before = model.commands.get(&id).map_or(command(0, 0).progress, |sent| sent.command.progress);
+            let after = invocation(number.into(), machine.into(), state, (machine % 3).into());
+            let pending = invocation(number.into(), machine.into(), InvocationState::Pending, 0);
+            let sent = model.commands.get(&after.command);
+            let known = sent.and_then(|sent| sent.invocations.iter().find(|one| one.instance == after.instance));
+            // Some who have not heard of anything yet, some who have.
+            let before = known.filter(|_| overall != CommandState::Pending).unwrap_or(&pending);
             let change = CommandChange {
-                progress: CommandProgress { state: overall, completed: 1, ..before },
-                invocations: vec![invocation(number.into(), machine.into(), state, (machine % 3).into())],
-                command: id,
+                is_cancelled: overall == CommandState::Cancelling,
+                claims: overall == CommandState::InProgress,
+                concurrency_max: 2,
+                errors_max: 1,
+                ..command_change(number.into(), vec![(before.clone(), after)])
             };
-            model.progress(&change);
-            assert_eq!(store.change_commands(vec![change]).await, Ok(()));
+            let outcome = model.progress(&change);
+            assert_eq!(store.change_commands(vec![change]).await, Ok(vec![outcome]));
         }
         Action::ForgetCommands { seconds, invocations_max } => {
             let retention = CommandRetention { sent_before: at(seconds), invocations_max: invocations_max.into() };

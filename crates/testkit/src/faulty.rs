@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use inborn_identity::{AccessKeyId, AccountId, HostId, InstanceId, RoleName, UnixTime};
 use inborn_store::{
-    Account, AgentReport, Beat, ChangeRequest, Changed, Command, CommandChange, CommandQuery, CommandRetention,
-    Detector, DetectorPart, Document, EpochChange, Fence, Finding, FindingQuery, FindingRetention, Future, Heard, Host,
-    HostChange, HostJoin, HostKeys, HostKeysChange, Instance, InstancePage, InstanceQuery, InventoryChange,
-    InventoryQuery, InventoryRecord, Invocation, JoinToken, KeyPair, LaunchOutcome, LaunchRequest, Living, News, Node,
-    NodeId, Operator, OperatorChange, Packer, PartKind, Quarantine, QuarantineScope, RecordedCutOff, Registration,
-    RegistrationChange, Resealing, Role, SealedEpoch, SentCommand, Session, SessionEnd, SessionQuery, SessionRetention,
-    SettingChange, Store, StoreError,
+    Account, AgentReport, Beat, ChangeRequest, Changed, Command, CommandChange, CommandOutcome, CommandQuery,
+    CommandRetention, Detector, DetectorPart, Document, EpochChange, Fence, Finding, FindingQuery, FindingRetention,
+    Future, Heard, Host, HostChange, HostJoin, HostKeys, HostKeysChange, Instance, InstancePage, InstanceQuery,
+    InventoryChange, InventoryQuery, InventoryRecord, Invocation, JoinToken, KeyPair, LaunchOutcome, LaunchRequest,
+    Living, News, Node, NodeId, Operator, OperatorChange, Packer, PartKind, Quarantine, QuarantineScope,
+    RecordedCutOff, Registration, RegistrationChange, Resealing, Role, SealedEpoch, SentCommand, Session, SessionEnd,
+    SessionQuery, SessionRetention, SettingChange, Store, StoreError,
 };
 use tokio::sync::mpsc;
 
@@ -318,6 +318,10 @@ impl Store for FaultyStore {
         self.read(move |store| store.nodes())
     }
 
+    fn nodes_by_id(&self, ids: Vec<InstanceId>) -> Future<'_, Vec<Node>> {
+        self.read(move |store| store.nodes_by_id(ids))
+    }
+
     fn put_node(&self, node: Node) -> Future<'_, ()> {
         self.write(move |store| store.put_node(node))
     }
@@ -338,8 +342,12 @@ impl Store for FaultyStore {
         self.write(move |store| store.put_command(sent))
     }
 
-    fn change_commands(&self, changes: Vec<CommandChange>) -> Future<'_, ()> {
+    fn change_commands(&self, changes: Vec<CommandChange>) -> Future<'_, Vec<CommandOutcome>> {
         self.write(move |store| store.change_commands(changes))
+    }
+
+    fn sent_command(&self, id: String, instances: Vec<InstanceId>) -> Future<'_, Option<SentCommand>> {
+        self.read(move |store| store.sent_command(id, instances))
     }
 
     fn open_commands(&self) -> Future<'_, Vec<SentCommand>> {

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use inborn_credential::Claims;
-use inborn_identity::InstanceId;
 use inborn_wire::message_gateway::Frame;
 use inborn_wire::message_gateway::payload::{self, OpenChannel};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -42,7 +41,7 @@ enum End {
 pub(crate) async fn converse(region: Arc<RegionServer>, handshake: Handshake, claims: Arc<Claims>) {
     let instance = claims.instance;
     let Some(mut socket) = socket(handshake, Size::Idle).await else { return };
-    if !is_opened(&region, &mut socket, instance).await {
+    if !is_opened(&region, &mut socket, &claims).await {
         return close(socket, CloseCode::Policy, "the channel was not opened with its token").await;
     }
     let (serial, mut outgoing) = region.channels.enter(&claims);
@@ -104,13 +103,14 @@ pub(crate) async fn converse(region: Arc<RegionServer>, handshake: Handshake, cl
 }
 
 /// Waits for the first word of a channel, and tells whether it is the right one.
-async fn is_opened(region: &RegionServer, socket: &mut Socket, instance: InstanceId) -> bool {
+async fn is_opened(region: &RegionServer, socket: &mut Socket, claims: &Claims) -> bool {
+    let instance = claims.instance;
     let Some(_place) = region.channels.openings.take(instance) else {
         tracing::warn!(%instance, "a control channel was refused: too many are being opened");
         return false;
     };
     let Some(opening) = opening(socket).await else { return false };
-    region.channels.grants.redeem(&instance, &opening.token_value, region.now())
+    region.redeem_control_channel(claims, &opening.token_value, region.now())
 }
 
 /// The text with which a channel begins; `None` if nothing of the kind comes in time.

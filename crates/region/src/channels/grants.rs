@@ -12,7 +12,7 @@ use inborn_sigv4::sha256;
 use zeroize::Zeroizing;
 
 /// How long a grant may wait to be used.
-const GRANT_SECONDS: u64 = 60;
+pub(super) const GRANT_SECONDS: u64 = 60;
 /// Grants that wait at a time.
 const GRANTS_MAX: usize = 65_536;
 /// Random bytes of a token.

@@ -8,6 +8,7 @@ mod control;
 mod grants;
 mod incoming;
 mod openings;
+mod sealed;
 pub(crate) mod socket;
 
 use std::collections::HashMap;

@@ -1,11 +1,14 @@
 //! The task that owns the commands of which something may still become.
+//!
+//! Several servers may own the same ones. Each writes what it makes of what it hears, if the store still has what that was made of;
+//! else it reads what others have made of it, and thinks again. Only who reaches a machine sends to it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use inborn_identity::{InstanceId, UnixTime};
-use inborn_store::{Command, CommandChange, CommandPlace, CommandQuery, Invocation, SentCommand, Store, StoreError};
+use inborn_store::{CommandChange, CommandOutcome, InstanceQuery, InstanceState, SentCommand, Store, StoreError};
 use inborn_wire::message_gateway::payload::AGENT_JOB;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
@@ -13,6 +16,7 @@ use tokio::time::MissedTickBehavior;
 use super::invocation::{Event, without_old_steps};
 use super::message::Job;
 use super::open::{Draft, Due, OpenCommand};
+use super::told::Told;
 use super::{Load, RUNNING_OUTPUT_BYTES_MAX};
 use crate::RegionServer;
 use crate::gateway::new_uuid;
@@ -23,6 +27,8 @@ const TICK: Duration = Duration::from_secs(1);
 const INPUTS_PER_TURN_MAX: usize = 256;
 /// Most messages in the answer to one poll.
 const MESSAGES_PER_POLL_MAX: usize = 4;
+/// How often a turn is thought through, where others change the same.
+const ATTEMPTS_MAX: usize = 4;
 
 /// What the engine is told.
 pub(super) enum Input {
@@ -36,12 +42,16 @@ pub(super) enum Input {
     Arrived(InstanceId),
     /// A machine asks for messages.
     Poll { instance: InstanceId, answer: oneshot::Sender<Vec<Job>> },
+    /// There is something in what others have told.
+    Told,
 }
 
 /// Who waits until it is stored.
 type Done = oneshot::Sender<Result<(), StoreError>>;
 /// The commands of which something could not be stored, and why.
 type Failed = BTreeMap<String, StoreError>;
+/// The commands that are looked through for what is to be sent, in their order: to this machine, or to any.
+type Looked = BTreeMap<(u64, Option<InstanceId>), String>;
 
 /// The commands of which something may still become, and the machines that wait for messages.
 pub(crate) struct Engine {
@@ -54,25 +64,46 @@ pub(crate) struct Engine {
     polls: HashMap<InstanceId, oneshot::Sender<Vec<Job>>>,
     /// Commands of which a write failed that may have taken effect: nothing becomes of them until they are read again.
     in_doubt: Failed,
+    /// What others have told, shared with who hears them.
+    told: Arc<Mutex<Told>>,
+    /// What is to be read again.
+    to_read: Told,
+}
+
+/// What somebody wants, or has said, of a command.
+enum What {
+    Cancel(Vec<InstanceId>),
+    Event(InstanceId, Event),
+}
+
+struct Act {
+    command: String,
+    what: What,
+    done: Done,
 }
 
 /// What one turn is about.
 #[derive(Default)]
 struct Turn {
-    drafts: BTreeMap<String, Draft>,
-    /// Who waits, and for which command.
-    waiting: Vec<(String, Done)>,
+    acts: Vec<Act>,
+    /// Commands to which something has happened.
+    touched: BTreeSet<String>,
     /// Machines that have come to fetch something.
     arrived: BTreeSet<InstanceId>,
-    /// Bytes that there is memory for of what machines tell.
-    room: usize,
+    /// If time is looked at: the machines that are gone.
+    gone: Option<BTreeSet<InstanceId>>,
 }
 
 impl Engine {
-    pub(super) fn new(inputs: mpsc::Receiver<Input>, open: Vec<SentCommand>, load: Arc<Load>) -> Self {
+    pub(super) fn new(
+        inputs: mpsc::Receiver<Input>,
+        open: Vec<SentCommand>,
+        load: Arc<Load>,
+        told: Arc<Mutex<Told>>,
+    ) -> Self {
         let (commands, by_instance, polls) = (HashMap::new(), HashMap::new(), HashMap::new());
-        let in_doubt = Failed::new();
-        let mut engine = Self { inputs, load, commands, by_instance, serial: 0, polls, in_doubt };
+        let (in_doubt, to_read) = (Failed::new(), Told::default());
+        let mut engine = Self { inputs, load, commands, by_instance, serial: 0, polls, in_doubt, told, to_read };
         open.into_iter().for_each(|sent| engine.open(sent, true));
         engine
     }
@@ -109,28 +140,43 @@ impl Engine {
     async fn turn(&mut self, region: &RegionServer, inputs: Vec<Input>, is_tick: bool) {
         let now = region.now();
         let store: &dyn Store = &**region.store();
-        self.read_again(store).await;
-        let mut turn = Turn { room: self.room(), ..Turn::default() };
+        let is_alone = region.fleet().is_none();
+        let mut turn = Turn::default();
         for input in inputs {
             self.take(input, &mut turn, now);
         }
+        self.read_again(store).await;
+        let mut unread = Failed::new();
+        if !is_alone {
+            turn.touched.extend(self.read_told(store).await);
+            unread = self.read_unknown(store, &turn).await;
+        }
         if is_tick {
-            for (id, command) in &self.commands {
-                let draft = turn.drafts.entry(id.clone()).or_default();
-                command.pass_time(draft, now, |instance| !region.machines().contains(instance));
-            }
+            turn.gone = Some(self.gone(region, is_alone).await);
             self.polls.retain(|_, answer| !answer.is_closed());
         }
-        let failed = self.store(store, &mut turn.drafts, now).await;
-        for (command, done) in turn.waiting {
+        let mut failed = self.settle(store, &turn, now).await;
+        failed.extend(unread);
+        let Turn { acts, mut touched, arrived, .. } = turn;
+        for Act { command, done, .. } in acts {
             // Who has gone away does not need to know.
             let _ = done.send(failed.get(&command).cloned().map_or(Ok(()), Err));
+            touched.insert(command);
         }
         if let Some((command, error)) = failed.first_key_value() {
             let count = failed.len();
             tracing::error!(%command, count, %error, "what became of commands cannot be stored: agents will tell it again");
         }
-        self.send(region, &turn.drafts, &turn.arrived, &failed, now);
+        if is_tick {
+            touched.extend(self.commands.keys().cloned());
+        }
+        let mut looked = self.looked(touched, &arrived);
+        // Nothing is sent of what the store may know better.
+        looked.retain(|_, id| !failed.contains_key(id));
+        if !is_alone {
+            self.claim(region, &looked, now).await;
+        }
+        self.send(region, &looked, is_alone, now);
     }
 
     /// The bytes that there is memory for of what machines tell of commands that are not over there.
@@ -141,21 +187,14 @@ impl Engine {
     fn take(&mut self, input: Input, turn: &mut Turn, now: UnixTime) {
         match input {
             Input::Opened(sent) => {
-                turn.drafts.entry(sent.command.id.clone()).or_default();
+                turn.touched.insert(sent.command.id.clone());
                 self.open(*sent, false);
             }
             Input::Cancel { command, instances, done } => {
-                if let Some(open) = self.commands.get(&command) {
-                    open.cancel(turn.drafts.entry(command.clone()).or_default(), &instances, now);
-                }
-                turn.waiting.push((command, done));
+                turn.acts.push(Act { command, what: What::Cancel(instances), done });
             }
             Input::Event { command, instance, event, done } => {
-                if let Some(open) = self.commands.get(&command) {
-                    let draft = turn.drafts.entry(command.clone()).or_default();
-                    turn.room = open.report(draft, instance, event, turn.room, now);
-                }
-                turn.waiting.push((command, done));
+                turn.acts.push(Act { command, what: What::Event(instance, event), done });
             }
             Input::Arrived(instance) => {
                 for id in self.by_instance.get(&instance).into_iter().flat_map(BTreeMap::values) {
@@ -169,12 +208,18 @@ impl Engine {
                 self.polls.insert(instance, answer);
                 turn.arrived.insert(instance);
             }
+            // It is taken in each turn.
+            Input::Told => {}
         }
     }
 
     fn open(&mut self, sent: SentCommand, is_restored: bool) {
-        self.serial += 1;
         let id = sent.command.id.clone();
+        // Others may have told of it before who has sent it did.
+        if self.commands.contains_key(&id) {
+            return;
+        }
+        self.serial += 1;
         let command = OpenCommand::new(sent, self.serial, is_restored);
         for instance in command.open_instances() {
             self.by_instance.entry(instance).or_default().insert(command.serial, id.clone());
@@ -182,11 +227,58 @@ impl Engine {
         self.commands.insert(id, command);
     }
 
-    /// Stores what has changed, then takes it over: all in one commit, unless something cannot be stored at all.
-    async fn store(&mut self, store: &dyn Store, drafts: &mut BTreeMap<String, Draft>, now: UnixTime) -> Failed {
+    /// What a turn makes of all commands, or of these.
+    fn drafts(&self, turn: &Turn, only: Option<&BTreeSet<String>>, now: UnixTime) -> BTreeMap<String, Draft> {
+        let is_asked = |id: &String| only.is_none_or(|only| only.contains(id));
+        let mut drafts: BTreeMap<String, Draft> = BTreeMap::new();
+        let mut room = self.room();
+        for Act { command: id, what, .. } in turn.acts.iter().filter(|act| is_asked(&act.command)) {
+            let Some(command) = self.commands.get(id) else { continue };
+            let draft = drafts.entry(id.clone()).or_default();
+            match what {
+                What::Cancel(instances) => command.cancel(draft, instances, now),
+                What::Event(instance, event) => {
+                    room = command.report(draft, *instance, event.clone(), room, now);
+                }
+            }
+        }
+        if let Some(gone) = &turn.gone {
+            for (id, command) in self.commands.iter().filter(|(id, _)| is_asked(id)) {
+                command.pass_time(drafts.entry(id.clone()).or_default(), now, |instance| gone.contains(&instance));
+            }
+        }
+        drafts
+    }
+
+    /// Stores what a turn makes of commands. Where others were first it is made anew of what they have made.
+    async fn settle(&mut self, store: &dyn Store, turn: &Turn, now: UnixTime) -> Failed {
+        let mut failed = Failed::new();
+        let mut refused: Option<BTreeSet<String>> = None;
+        for _ in 0..ATTEMPTS_MAX {
+            let drafts = self.drafts(turn, refused.as_ref(), now);
+            let (errors, again) = self.store(store, drafts, now).await;
+            failed.extend(errors);
+            if again.is_empty() {
+                return failed;
+            }
+            self.read_told(store).await;
+            refused = Some(again);
+        }
+        failed.extend(refused.into_iter().flatten().map(|id| (id, StoreError::Busy)));
+        failed
+    }
+
+    /// Stores what has changed, then takes it over: all in one commit, unless something cannot be stored at all. Gives what failed,
+    /// and the commands that others had changed in between.
+    async fn store(
+        &mut self,
+        store: &dyn Store,
+        mut drafts: BTreeMap<String, Draft>,
+        now: UnixTime,
+    ) -> (Failed, BTreeSet<String>) {
         let mut failed = Failed::new();
         let mut changed = Vec::new();
-        for (id, draft) in drafts.iter_mut() {
+        for (id, draft) in &mut drafts {
             let Some(command) = self.commands.get(id) else { continue };
             if let Some(error) = self.in_doubt.get(id) {
                 failed.insert(id.clone(), error.clone());
@@ -197,29 +289,36 @@ impl Engine {
                 changed.push(id.clone());
             }
         }
-        match self.write(store, drafts, &changed).await {
-            Ok(()) => {}
+        let mut outcomes = Vec::new();
+        match self.write(store, &drafts, &changed).await {
+            Ok(told) => outcomes = told,
             Err(StoreError::Invalid(_)) => {
                 // One machine must not keep what others tell from being stored.
                 for id in changed {
-                    if let Err(error) = self.write(store, drafts, core::slice::from_ref(&id)).await {
-                        failed.insert(id, error);
+                    match self.write(store, &drafts, core::slice::from_ref(&id)).await {
+                        Ok(told) => outcomes.extend(told),
+                        Err(error) => _ = failed.insert(id, error),
                     }
                 }
             }
             Err(error) => failed.extend(changed.into_iter().map(|id| (id, error.clone()))),
         }
-        for (id, draft) in drafts.iter_mut().filter(|(id, _)| !failed.contains_key(*id)) {
-            let Some(command) = self.commands.get_mut(id) else { continue };
-            command.commit(core::mem::take(draft));
-            if command.command.progress.state.is_terminal() {
-                self.close(id);
+        let mut refused = BTreeSet::new();
+        for (id, outcome) in outcomes {
+            let (Some(command), Some(draft)) = (self.commands.get_mut(&id), drafts.remove(&id)) else { continue };
+            command.commit(draft, &outcome);
+            if !outcome.refused.is_empty() {
+                self.to_read.add(&id, &outcome.refused);
+                refused.insert(id.clone());
+            }
+            if outcome.progress.is_none_or(|progress| progress.state.is_terminal()) {
+                self.close(&id);
             }
         }
         let in_doubt = failed.iter().filter(|(_, error)| matches!(error, StoreError::Io(_) | StoreError::Closed));
         self.in_doubt.extend(in_doubt.map(|(id, error)| (id.clone(), error.clone())));
         self.read_again(store).await;
-        failed
+        (failed, refused)
     }
 
     /// Writes what drafts make of these commands, in one commit.
@@ -228,30 +327,117 @@ impl Engine {
         store: &dyn Store,
         drafts: &BTreeMap<String, Draft>,
         changed: &[String],
-    ) -> Result<(), StoreError> {
-        let change = |id: &String| {
-            let (command, draft) = (self.commands.get(id)?, drafts.get(id)?);
-            let invocations = command.changed(draft).cloned().collect();
-            Some(CommandChange { command: id.clone(), progress: command.progress(draft), invocations })
-        };
-        let changes: Vec<_> = changed.iter().filter_map(change).collect();
-        if changes.is_empty() { Ok(()) } else { store.change_commands(changes).await }
+    ) -> Result<Vec<(String, CommandOutcome)>, StoreError> {
+        let change = |id: &String| Some(self.commands.get(id)?.change(drafts.get(id)?));
+        let changes: Vec<CommandChange> = changed.iter().filter_map(change).collect();
+        if changes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ids: Vec<String> = changes.iter().map(|change| change.command.clone()).collect();
+        Ok(ids.into_iter().zip(store.change_commands(changes).await?).collect())
     }
 
     /// Takes over what the store has of commands that are in doubt. If it cannot be read they stay so.
     async fn read_again(&mut self, store: &dyn Store) {
         while let Some(id) = self.in_doubt.keys().next().cloned() {
-            let Ok(found) = read(store, &id).await else { return };
+            let Ok(found) = store.sent_command(id.clone(), Vec::new()).await else { return };
             self.in_doubt.remove(&id);
-            let Some(command) = self.commands.get_mut(&id) else { continue };
-            let is_over = found.as_ref().is_none_or(|(command, _)| command.progress.state.is_terminal());
-            if let Some((stored, invocations)) = found {
-                command.take_over(stored.progress, invocations);
+            self.take_over(&id, found);
+        }
+    }
+
+    /// Reads what others have told of, and what they had changed in between. What cannot be read is read in the next turn. Gives
+    /// which commands it was.
+    async fn read_told(&mut self, store: &dyn Store) -> BTreeSet<String> {
+        let told = core::mem::take(&mut *self.told.lock().unwrap_or_else(PoisonError::into_inner));
+        self.to_read.append(told);
+        let mut touched = BTreeSet::new();
+        if self.to_read.everything {
+            let open = match store.open_commands().await {
+                Ok(open) => open,
+                Err(error) => {
+                    tracing::debug!(%error, "commands are not read again");
+                    return touched;
+                }
+            };
+            self.to_read.everything = false;
+            let known: BTreeSet<String> = open.iter().map(|sent| sent.command.id.clone()).collect();
+            let over: Vec<String> = self.commands.keys().filter(|id| !known.contains(*id)).cloned().collect();
+            over.iter().for_each(|id| self.close(id));
+            for sent in open {
+                self.take_over(&sent.command.id.clone(), Some(sent));
             }
-            if is_over {
-                self.close(&id);
+            touched = known;
+        }
+        while let Some((id, machines)) = self.to_read.commands.pop_first() {
+            let is_known = self.commands.contains_key(&id);
+            let asked: Vec<InstanceId> = machines.iter().copied().filter(|_| is_known).collect();
+            match store.sent_command(id.clone(), asked).await {
+                Ok(found) => {
+                    self.take_over(&id, found);
+                    touched.insert(id);
+                }
+                Err(error) => {
+                    tracing::debug!(command = %id, %error, "a command is not read again");
+                    self.to_read.add(&id, &machines.into_iter().collect::<Vec<_>>());
+                    break;
+                }
             }
         }
+        touched
+    }
+
+    /// Reads the commands that somebody speaks of and that are not known here: another server may have sent them a moment ago.
+    async fn read_unknown(&mut self, store: &dyn Store, turn: &Turn) -> Failed {
+        let spoken_of = turn.acts.iter().map(|act| &act.command);
+        let unknown: BTreeSet<&String> = spoken_of.filter(|id| !self.commands.contains_key(*id)).collect();
+        let mut failed = Failed::new();
+        for id in unknown {
+            match store.sent_command(id.clone(), Vec::new()).await {
+                Ok(found) => self.take_over(id, found),
+                Err(error) => _ = failed.insert(id.clone(), error),
+            }
+        }
+        failed
+    }
+
+    /// Takes over what the store has of a command, on some of its machines or on all.
+    fn take_over(&mut self, id: &str, found: Option<SentCommand>) {
+        let Some(sent) = found.filter(|sent| !sent.command.progress.state.is_terminal()) else {
+            return self.close(id);
+        };
+        match self.commands.get_mut(id) {
+            Some(command) => {
+                let invocations = sent.invocations.into_iter().map(without_old_steps).collect();
+                command.take_over(sent.command.progress, invocations);
+            }
+            None => {
+                // More than there may be was let in by others: it is finished all the same.
+                self.load.take(&sent);
+                self.open(sent, false);
+            }
+        }
+    }
+
+    /// The machines that are gone for good. One that is not known here may have been launched by another server a moment ago: the
+    /// store says.
+    async fn gone(&self, region: &RegionServer, is_alone: bool) -> BTreeSet<InstanceId> {
+        let missing = self.by_instance.keys().filter(|instance| !region.machines().contains(**instance));
+        let mut missing: BTreeSet<InstanceId> = missing.copied().collect();
+        if is_alone {
+            return missing;
+        }
+        let asked: Vec<InstanceId> = missing.iter().copied().collect();
+        for ids in asked.chunks(InstanceQuery::LIMIT_MAX as usize) {
+            match region.store().instances_by_id(ids.to_vec()).await {
+                Ok(found) => {
+                    let there = found.into_iter().filter(|found| found.state != InstanceState::Terminated);
+                    there.for_each(|found| _ = missing.remove(&found.id));
+                }
+                Err(_) => ids.iter().for_each(|id| _ = missing.remove(id)),
+            }
+        }
+        missing
     }
 
     fn close(&mut self, id: &str) {
@@ -267,31 +453,51 @@ impl Engine {
         }
     }
 
-    /// Sends what is due: of the commands to which something has happened, and to the machines that have come.
-    fn send(
-        &mut self,
-        region: &RegionServer,
-        drafts: &BTreeMap<String, Draft>,
-        arrived: &BTreeSet<InstanceId>,
-        failed: &Failed,
-        now: UnixTime,
-    ) {
-        let mut due: BTreeMap<(u64, Option<InstanceId>), &String> = BTreeMap::new();
-        for id in drafts.keys() {
-            if let Some(command) = self.commands.get(id) {
-                due.insert((command.serial, None), id);
+    /// What is looked through: the commands to which something has happened, and those for the machines that have come.
+    fn looked(&self, touched: BTreeSet<String>, arrived: &BTreeSet<InstanceId>) -> Looked {
+        let mut looked = Looked::new();
+        for id in touched {
+            if let Some(command) = self.commands.get(&id) {
+                looked.insert((command.serial, None), id);
             }
         }
         for instance in arrived {
             let ids = self.by_instance.get(instance).into_iter().flatten();
-            due.extend(ids.map(|(serial, id)| ((*serial, Some(*instance)), id)));
+            looked.extend(ids.map(|(serial, id)| ((*serial, Some(*instance)), id.clone())));
         }
+        looked
+    }
+
+    /// One of several servers writes down what it is about to send before it does: the others count it, and do not say that it was
+    /// never sent. What was written down and not sent goes to the machine from wherever it is reached.
+    async fn claim(&mut self, region: &RegionServer, looked: &Looked, now: UnixTime) {
+        let mail = Mail { region, polls: &self.polls, letters: BTreeMap::new() };
+        let mut drafts: BTreeMap<String, Draft> = BTreeMap::new();
+        for ((_, only), id) in looked {
+            if let Some(command) = self.commands.get(id) {
+                let draft = drafts.entry(id.clone()).or_default();
+                command.claim(draft, |instance| mail.reaches(instance), *only, now);
+            }
+        }
+        let store: &dyn Store = &**region.store();
+        let (failed, refused) = self.store(store, drafts, now).await;
+        if !refused.is_empty() {
+            self.read_told(store).await;
+        }
+        if let Some((command, error)) = failed.first_key_value() {
+            tracing::warn!(%command, %error, "commands wait to be sent: it cannot be written down");
+        }
+    }
+
+    /// Sends what is due. In a fleet that is what was written down as sent.
+    fn send(&mut self, region: &RegionServer, looked: &Looked, is_alone: bool, now: UnixTime) {
         let mut mail = Mail { region, polls: &self.polls, letters: BTreeMap::new() };
-        // Nothing is sent of what the store may know better.
-        due.retain(|_, id| !failed.contains_key(*id) && !self.in_doubt.contains_key(*id));
-        for ((_, only), id) in due {
+        for ((_, only), id) in looked {
+            if self.in_doubt.contains_key(id) {
+                continue;
+            }
             if let Some(command) = self.commands.get_mut(id) {
-                send_command(command, only, &mut mail, now);
+                send_command(command, *only, is_alone, &mut mail, now);
             }
         }
         for (instance, jobs) in mail.letters {
@@ -300,24 +506,6 @@ impl Engine {
                 let _ = answer.send(jobs);
             }
         }
-    }
-}
-
-/// A command and its invocations as they are stored; of those of which nothing more becomes, without their steps.
-async fn read(store: &dyn Store, id: &str) -> Result<Option<(Command, Vec<Invocation>)>, StoreError> {
-    let limit = CommandQuery::LIMIT_MAX;
-    let mut query = CommandQuery { command: Some(id.to_owned()), limit, ..CommandQuery::default() };
-    let Some(command) = store.commands(query.clone()).await?.pop() else { return Ok(None) };
-    let mut invocations: Vec<Invocation> = Vec::new();
-    loop {
-        let page = store.invocations(query.clone()).await?;
-        let Some(last) = page.last() else { return Ok(Some((command, invocations))) };
-        query.after = Some(CommandPlace {
-            requested_at: command.requested_at,
-            command: id.to_owned(),
-            instance: Some(last.instance),
-        });
-        invocations.extend(page.into_iter().map(without_old_steps));
     }
 }
 
@@ -354,11 +542,18 @@ impl Mail<'_> {
 }
 
 /// Sends what is due of a command: to this machine, or to all.
-fn send_command(command: &mut OpenCommand, only: Option<InstanceId>, mail: &mut Mail<'_>, now: UnixTime) {
+fn send_command(
+    command: &mut OpenCommand,
+    only: Option<InstanceId>,
+    is_alone: bool,
+    mail: &mut Mail<'_>,
+    now: UnixTime,
+) {
     let mut room = command.room();
     for (instance, due) in command.due(only, now) {
         let takes_room = due == Due::Command && command.takes_room(instance);
-        if (takes_room && room == 0) || !mail.reaches(instance) {
+        let is_unclaimed = due == Due::Command && !is_alone && command.is_unsent(instance);
+        if is_unclaimed || (takes_room && room == 0) || !mail.reaches(instance) {
             continue;
         }
         let job = match due {

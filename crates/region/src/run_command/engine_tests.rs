@@ -1,5 +1,5 @@
 use super::*;
-use inborn_store::{InvocationState, SqliteStore};
+use inborn_store::{Command, Invocation, InvocationState, SqliteStore};
 use inborn_testkit::{Fault, FaultyStore};
 use inborn_wire::message_gateway::report::{Outcome, Report};
 
@@ -46,22 +46,26 @@ async fn store_with(commands: &[&str]) -> FaultyStore {
 }
 
 fn engine_of(open: Vec<SentCommand>) -> Engine {
-    Engine::new(mpsc::channel(1).1, open, Arc::default())
+    Engine::new(mpsc::channel(1).1, open, Arc::default(), Arc::default())
 }
 
 /// One turn in which this happens on machine 1, without sending.
 async fn turn(engine: &mut Engine, store: &dyn Store, events: &[(&str, Event)]) -> Failed {
     engine.read_again(store).await;
-    let mut turn = Turn { room: engine.room(), ..Turn::default() };
+    let mut turn = Turn::default();
     for (command, event) in events {
         let (command, event, done) = ((*command).to_owned(), event.clone(), oneshot::channel().0);
         engine.take(Input::Event { command, instance: machine(1), event, done }, &mut turn, NOW);
     }
-    engine.store(store, &mut turn.drafts, NOW).await
+    engine.settle(store, &turn, NOW).await
+}
+
+async fn read(store: &dyn Store, id: &str) -> Invocation {
+    store.sent_command(id.into(), Vec::new()).await.unwrap().unwrap().invocations.remove(0)
 }
 
 async fn state(store: &dyn Store, id: &str) -> InvocationState {
-    read(store, id).await.unwrap().unwrap().1[0].state
+    read(store, id).await.state
 }
 
 fn success() -> Event {
@@ -110,10 +114,7 @@ async fn running_output_of_all_commands_is_bounded() {
     engine.commands.get_mut("c2").unwrap().hold_more(others);
     let events = ["c0", "c1"].map(|id| (id, told(Outcome::InProgress, 600)));
     assert_eq!(turn(&mut engine, &store, &events).await, Failed::new());
-    let output = async |id: &str| {
-        let invocation = read(&store, id).await.unwrap().unwrap().1.remove(0);
-        invocation.steps.first().map_or(0, |step| step.standard_output.len())
-    };
+    let output = async |id: &str| read(&store, id).await.steps.first().map_or(0, |step| step.standard_output.len());
     let names = "s".len() + "InProgress".len();
     assert_eq!([output("c0").await, output("c1").await], [600, 1000 - 600 - 2 * names]);
     assert_eq!(engine.room(), 0);
@@ -154,11 +155,96 @@ async fn nothing_becomes_of_what_stays_in_doubt() {
     let mut other = engine_of(vec![sent("a")]);
     turn(&mut other, &store, &[("a", Event::Refused("no".into()))]).await;
     let failed = {
-        let mut drafts = BTreeMap::from([("a".to_owned(), Draft::default())]);
-        engine.store(&store, &mut drafts, NOW).await
+        let drafts = BTreeMap::from([("a".to_owned(), Draft::default())]);
+        engine.store(&store, drafts, NOW).await.0
     };
     assert_eq!(failed.len(), 1, "the draft was made before it was read");
     assert_eq!(turn(&mut engine, &store, &[("a", success())]).await, Failed::new());
     assert!(engine.commands.is_empty() && engine.in_doubt.is_empty());
     assert_eq!(state(&store, "a").await, InvocationState::Failed);
+}
+
+/// A turn in which time is looked at.
+async fn tick(engine: &mut Engine, store: &dyn Store, now: UnixTime) -> Failed {
+    let turn = Turn { gone: Some(BTreeSet::new()), ..Turn::default() };
+    engine.settle(store, &turn, now).await
+}
+
+/// Two servers over one store, of which the second has not heard of anything since its start.
+#[tokio::test]
+async fn who_has_not_heard_ends_nothing_that_another_has_finished() {
+    let all = ["a", "b", "c"].map(|id| {
+        let mut sent = sent(id);
+        sent.command.execution_seconds = 10_000;
+        sent
+    });
+    let store = store_with(&[]).await;
+    for sent in &all {
+        store.put_command(sent.clone()).await.unwrap();
+    }
+    let engine = || engine_of(all.to_vec());
+    let (mut one, mut other) = (engine(), engine());
+    assert_eq!(turn(&mut one, &store, &[("a", success()), ("b", Event::Acknowledged)]).await, Failed::new());
+    // The time to take it is over: for "c", which nobody has taken.
+    assert_eq!(tick(&mut other, &store, NOW.plus(600)).await, Failed::new());
+    for (id, expected) in
+        [("a", InvocationState::Success), ("b", InvocationState::InProgress), ("c", InvocationState::DeliveryTimedOut)]
+    {
+        assert_eq!(state(&store, id).await, expected, "{id}");
+    }
+    let command = store.sent_command("b".into(), vec![]).await.unwrap().unwrap();
+    assert_eq!(command.command.progress.state, inborn_store::CommandState::InProgress);
+    assert!(!command.content.is_empty());
+    assert_eq!(other.commands.keys().collect::<Vec<_>>(), ["b"], "it knows now");
+    // The last word comes to the other server, and the first has not heard of it.
+    assert_eq!(turn(&mut other, &store, &[("b", success())]).await, Failed::new());
+    assert_eq!(tick(&mut one, &store, NOW.plus(20_000)).await, Failed::new());
+    assert_eq!(state(&store, "b").await, InvocationState::Success);
+    assert_eq!(state(&store, "c").await, InvocationState::DeliveryTimedOut);
+    assert!(one.commands.is_empty() && one.by_instance.is_empty());
+}
+
+/// What is told of a command that only another server knows is not lost.
+#[tokio::test]
+async fn what_another_has_sent_is_read_when_somebody_speaks_of_it() {
+    let store = store_with(&["a"]).await;
+    let mut engine = engine_of(vec![]);
+    let act = |command: &str| Act {
+        command: command.into(),
+        what: What::Event(machine(1), success()),
+        done: oneshot::channel().0,
+    };
+    let spoken_of = Turn { acts: vec![act("a"), act("of nobody")], ..Turn::default() };
+    assert_eq!(engine.read_unknown(&store, &spoken_of).await, Failed::new());
+    assert_eq!(engine.settle(&store, &spoken_of, NOW).await, Failed::new());
+    assert_eq!(state(&store, "a").await, InvocationState::Success);
+    assert!(engine.commands.is_empty());
+    let closed = store_with(&[]).await;
+    closed.close().await.unwrap();
+    assert_eq!(engine.read_unknown(&closed, &spoken_of).await.len(), 2, "the agent tells it again");
+}
+
+/// What was told is read, from the machines that were named or from all; what could not be read is read later.
+#[tokio::test]
+async fn what_others_have_told_is_read() {
+    let store = store_with(&["a", "b"]).await;
+    let (mut one, mut other) = (engine_of(vec![sent("a"), sent("b")]), engine_of(vec![sent("a")]));
+    turn(&mut one, &store, &[("a", Event::Acknowledged)]).await;
+    other.told.lock().unwrap().add("a", &[machine(1)]);
+    other.told.lock().unwrap().add("b", &[machine(1)]);
+    let closed = store_with(&[]).await;
+    closed.close().await.unwrap();
+    assert!(other.read_told(&closed).await.is_empty());
+    assert_eq!(other.read_told(&store).await.into_iter().collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!(other.commands.len(), 2);
+    assert_eq!(other.to_read, Told::default());
+    assert!(!other.commands["a"].is_unsent(machine(1)) && other.commands["b"].is_unsent(machine(1)));
+    // All of it, after it was away for too long: one is over, one is new.
+    turn(&mut one, &store, &[("a", success())]).await;
+    store.put_command(sent("c")).await.unwrap();
+    other.told.lock().unwrap().everything = true;
+    other.read_told(&store).await;
+    let mut known: Vec<_> = other.commands.keys().cloned().collect();
+    known.sort_unstable();
+    assert_eq!(known, ["b", "c"]);
 }

@@ -19,6 +19,8 @@ const _: () = assert!(
 pub(super) enum Event {
     /// It was sent, and the machine has not said in time that it has it.
     Unanswered,
+    /// It is about to be sent, by one of several servers: the others must know.
+    Claimed,
     /// The machine has it.
     Acknowledged,
     /// The machine does not take it; why.
@@ -46,8 +48,8 @@ pub(super) fn next(before: &Invocation, event: Event, now: UnixTime) -> Option<I
     let mut after = before.clone();
     let is_untaken = before.acknowledged_at.is_none();
     match event {
-        Event::Unanswered if before.state == State::Pending => after.state = State::Delayed,
-        Event::Unanswered => return None,
+        Event::Unanswered | Event::Claimed if before.state == State::Pending => after.state = State::Delayed,
+        Event::Unanswered | Event::Claimed => return None,
         Event::Acknowledged => acknowledge(&mut after, now),
         Event::Refused(why) => {
             after.state = if before.state == State::Cancelling { State::Cancelled } else { State::Failed };
@@ -231,6 +233,9 @@ mod tests {
         let cancel = Event::Cancel { was_sent: true };
         for (events, expected) in [
             (vec![Event::Unanswered], State::Delayed),
+            (vec![Event::Claimed], State::Delayed),
+            (vec![Event::Acknowledged, Event::Claimed], State::InProgress),
+            (vec![Event::Claimed, Event::TooManyErrors { was_sent: false }], State::Delayed),
             (vec![Event::Unanswered, Event::Acknowledged], State::InProgress),
             (vec![Event::Acknowledged, Event::Unanswered], State::InProgress),
             (vec![progress.clone()], State::InProgress),
@@ -338,6 +343,7 @@ mod tests {
         let ends = prop::sample::select(ends);
         prop_oneof![
             Just(Event::Unanswered),
+            Just(Event::Claimed),
             Just(Event::Acknowledged),
             Just(Event::Refused("no".into())),
             Just(report(Outcome::InProgress, "InProgress")),

@@ -8,13 +8,15 @@
 //! One task, the [`Engine`], owns every command of which something may still become, and takes all that happens in turns: the
 //! pure rules of [`open`] and [`invocation`] say what becomes of it, the store has it before anybody is answered, and only then
 //! is more sent. What was sent is remembered in memory alone: after a restart it is sent again, under the same name, and agents
-//! do what they were told under one name once.
+//! do what they were told under one name once. Of several servers each has an engine for all commands, and tells of its changes in
+//! the change feed; there the store also knows what was sent (`Delayed`), so that no more machines run a command than may.
 
 mod channel;
 mod engine;
 mod invocation;
 mod message;
 mod open;
+mod told;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -32,6 +34,7 @@ use engine::Input;
 use invocation::Event;
 pub(crate) use invocation::is_over;
 pub(crate) use message::{Job, PAYLOAD_BYTES_MAX, read_job_id};
+use told::Told;
 
 /// Most invocations of which something may still become.
 pub(crate) const OPEN_INVOCATIONS_MAX: usize = 50_000;
@@ -67,6 +70,7 @@ pub(crate) struct RunCommand {
     store: Arc<dyn Store>,
     inbox: mpsc::Sender<Input>,
     load: Arc<Load>,
+    told: Arc<Mutex<Told>>,
 }
 
 /// What the commands take of which something may still become.
@@ -103,8 +107,28 @@ impl RunCommand {
             load.take(sent);
         }
         let (inbox, inputs) = mpsc::channel(INBOX_MAX);
-        let engine = Engine::new(inputs, open, Arc::clone(&load));
-        Ok((Self { store, inbox, load }, engine))
+        let told = Arc::default();
+        let engine = Engine::new(inputs, open, Arc::clone(&load), Arc::clone(&told));
+        Ok((Self { store, inbox, load, told }, engine))
+    }
+
+    /// Other servers have changed commands, each on these machines, or on any if none is named. Nobody waits until they are read.
+    pub(crate) fn hear<'a>(&self, changed: impl Iterator<Item = (&'a str, &'a [InstanceId])>) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        changed.for_each(|(command, machines)| told.add(command, machines));
+        drop(told);
+        self.wake();
+    }
+
+    /// Other servers may have changed any command.
+    pub(crate) fn read_again(&self) {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).everything = true;
+        self.wake();
+    }
+
+    /// Where there is no room for it, the engine is about to look all the same.
+    fn wake(&self) {
+        let _ = self.inbox.try_send(Input::Told);
     }
 
     /// Sends a command, which is stored when this has answered.

@@ -4,7 +4,10 @@
 use std::collections::BTreeMap;
 
 use inborn_identity::{InstanceId, UnixTime};
-use inborn_store::{Command, CommandProgress, CommandState, Invocation, InvocationState, SentCommand};
+use inborn_store::{
+    Command, CommandChange, CommandOutcome, CommandProgress, CommandState, Invocation, InvocationChange,
+    InvocationCounts, InvocationState, SentCommand,
+};
 use serde_json::Value;
 
 use super::invocation::{Event, held_bytes, next, next_within, without_old_steps};
@@ -62,6 +65,8 @@ pub(super) enum Due {
 pub(super) struct Draft {
     invocations: BTreeMap<InstanceId, Invocation>,
     is_cancelled: bool,
+    /// They are about to be sent.
+    claims: bool,
 }
 
 impl OpenCommand {
@@ -148,7 +153,7 @@ impl OpenCommand {
             .values()
             .filter(|tracked| instances.is_empty() || instances.contains(&tracked.invocation.instance));
         for Tracked { invocation, sent_at, is_restored, .. } in asked {
-            let was_sent = sent_at.is_some() || *is_restored || invocation.acknowledged_at.is_some();
+            let was_sent = sent_at.is_some() || *is_restored || invocation.state != InvocationState::Pending;
             self.apply(draft, invocation.instance, Event::Cancel { was_sent }, now);
         }
         draft.is_cancelled |= instances.is_empty();
@@ -180,7 +185,7 @@ impl OpenCommand {
     /// Completes a draft: it is not sent to more machines once it has failed on too many. Where nobody knows whether it was
     /// sent before the region restarted, it is ended.
     pub(super) fn complete(&self, draft: &mut Draft, now: UnixTime) {
-        if self.states(draft).filter(|state| state.is_error()).count() <= self.errors_max {
+        if draft.claims || self.states(draft).filter(|state| state.is_error()).count() <= self.errors_max {
             return;
         }
         for (instance, tracked) in &self.invocations {
@@ -196,19 +201,62 @@ impl OpenCommand {
     }
 
     /// How far it has come with a draft.
+    #[cfg(test)]
     pub(super) fn progress(&self, draft: &Draft) -> CommandProgress {
         progress(self.states(draft), self.errors_max, self.is_cancelled || draft.is_cancelled)
     }
 
-    pub(super) fn changed<'a>(&self, draft: &'a Draft) -> impl Iterator<Item = &'a Invocation> + use<'a> {
-        draft.invocations.values()
+    /// A draft as stores take it.
+    pub(super) fn change(&self, draft: &Draft) -> CommandChange {
+        let small = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let change = |(instance, after): (&InstanceId, &Invocation)| {
+            let expected = self.invocations.get(instance)?.invocation.basis();
+            Some(InvocationChange { expected, after: after.clone() })
+        };
+        CommandChange {
+            command: self.command.id.clone(),
+            is_cancelled: self.is_cancelled || draft.is_cancelled,
+            claims: draft.claims,
+            concurrency_max: small(self.concurrency_max),
+            errors_max: small(self.errors_max),
+            invocations: draft.invocations.iter().filter_map(change).collect(),
+        }
     }
 
-    /// Takes over a draft that is stored.
-    pub(super) fn commit(&mut self, draft: Draft) {
-        self.command.progress = self.progress(&draft);
+    /// Takes over of a draft what the store has taken.
+    pub(super) fn commit(&mut self, mut draft: Draft, outcome: &CommandOutcome) {
+        for instance in &outcome.refused {
+            draft.invocations.remove(instance);
+        }
+        if let Some(progress) = outcome.progress {
+            self.command.progress = progress;
+        }
         self.is_cancelled |= draft.is_cancelled;
         draft.invocations.into_values().for_each(|invocation| self.hold(invocation));
+    }
+
+    /// Adds that it is about to be sent to these of its machines to which it was not sent yet, as far as there is room.
+    pub(super) fn claim(
+        &self,
+        draft: &mut Draft,
+        reached: impl Fn(InstanceId) -> bool,
+        only: Option<InstanceId>,
+        now: UnixTime,
+    ) {
+        draft.claims = true;
+        let mut room = self.room().saturating_sub(draft.invocations.len());
+        for (instance, due) in self.due(only, now) {
+            let is_new = self.is_unsent(instance) && !draft.invocations.contains_key(&instance);
+            if room > 0 && due == Due::Command && is_new && reached(instance) {
+                self.apply(draft, instance, Event::Claimed, now);
+                room -= 1;
+            }
+        }
+    }
+
+    /// Whether nobody has sent it to this machine, as far as the store says.
+    pub(super) fn is_unsent(&self, instance: InstanceId) -> bool {
+        self.invocations.get(&instance).is_some_and(|tracked| tracked.invocation.state == InvocationState::Pending)
     }
 
     /// Takes over an invocation, as much of it as stays in memory.
@@ -219,7 +267,8 @@ impl OpenCommand {
         }
     }
 
-    /// Takes over what the store has, after a write of which nobody knows whether it took effect.
+    /// Takes over what the store has: another server may have changed it, or a write of our own of which nobody knows whether
+    /// it took effect.
     pub(super) fn take_over(&mut self, progress: CommandProgress, invocations: Vec<Invocation>) {
         self.command.progress = progress;
         self.is_cancelled |= progress.state == CommandState::Cancelling;
@@ -282,50 +331,15 @@ fn share(text: &str, count: usize) -> usize {
     }
 }
 
-/// What the states on all machines make of a command. Source: AWS's page on command statuses.
+/// What the states on all machines make of a command.
 pub(super) fn progress(
     states: impl Iterator<Item = InvocationState>,
     errors_max: usize,
     is_cancelled: bool,
 ) -> CommandProgress {
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    let (mut targets, mut completed) = (0_usize, 0_usize);
-    for state in states {
-        *counts.entry(state.as_str()).or_default() += 1;
-        targets += 1;
-        completed += usize::from(state.is_terminal());
-    }
-    let count = |state: InvocationState| counts.get(state.as_str()).copied().unwrap_or_default();
-    let (failed, too_long) = (count(InvocationState::Failed), count(InvocationState::ExecutionTimedOut));
-    let (errors, undelivered) = (failed + too_long, count(InvocationState::DeliveryTimedOut));
-    let untouched = count(InvocationState::Pending) + count(InvocationState::Delayed);
-    let state = if targets == 0 {
-        CommandState::NoInstancesInTag
-    } else if completed < targets {
-        match (is_cancelled, untouched == targets) {
-            (true, _) => CommandState::Cancelling,
-            (false, true) => CommandState::Pending,
-            (false, false) => CommandState::InProgress,
-        }
-    } else if count(InvocationState::Success) == targets {
-        CommandState::Success
-    } else if count(InvocationState::Cancelled) > 0 && (is_cancelled || count(InvocationState::Cancelled) == targets) {
-        CommandState::Cancelled
-    } else if errors > errors_max {
-        if failed > 0 { CommandState::Failed } else { CommandState::ExecutionTimedOut }
-    } else if undelivered > errors_max {
-        CommandState::DeliveryTimedOut
-    } else {
-        CommandState::Incomplete
-    };
-    let small = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-    CommandProgress {
-        state,
-        targets: small(targets),
-        completed: small(completed),
-        errors: small(errors),
-        delivery_timed_out: small(undelivered),
-    }
+    let mut counts = InvocationCounts::new();
+    states.for_each(|state| *counts.entry(state).or_default() += 1);
+    CommandProgress::of(&counts, errors_max, is_cancelled)
 }
 
 #[cfg(test)]

@@ -63,7 +63,13 @@ fn happen(command: &mut OpenCommand, instance: InstanceId, event: Event, now: Un
     let mut draft = Draft::default();
     command.apply(&mut draft, instance, event, now);
     command.complete(&mut draft, now);
-    command.commit(draft);
+    store(command, draft);
+}
+
+/// As a store does that nobody else has changed.
+fn store(command: &mut OpenCommand, draft: Draft) {
+    let outcome = CommandOutcome { progress: Some(command.progress(&draft)), refused: vec![] };
+    command.commit(draft, &outcome);
 }
 
 /// What the region knows after a restart: what is stored.
@@ -136,7 +142,7 @@ fn times_below_at_and_above_their_ends() {
     let pass = |command: &mut OpenCommand, now| {
         let mut draft = Draft::default();
         command.pass_time(&mut draft, now, |_| false);
-        command.commit(draft);
+        store(command, draft);
         state(command)
     };
     for (seconds, expected) in
@@ -157,7 +163,7 @@ fn times_below_at_and_above_their_ends() {
     let mut command = open(1, "1", "0");
     let mut draft = Draft::default();
     command.pass_time(&mut draft, NOW, |_| true);
-    command.commit(draft);
+    store(&mut command, draft);
     assert_eq!(state(&command), CommandState::Incomplete, "its machine is gone");
 }
 
@@ -167,7 +173,7 @@ fn cancelled_before_and_after_it_was_sent() {
     send(&mut command, NOW, |_| true);
     let mut draft = Draft::default();
     command.cancel(&mut draft, &[], NOW);
-    command.commit(draft);
+    store(&mut command, draft);
     assert_eq!(state(&command), CommandState::Cancelling);
     assert_eq!(command.due(None, NOW), [(id(0), Due::Cancellation)]);
     happen(&mut command, id(0), ends(Outcome::Cancelled), NOW);
@@ -177,7 +183,7 @@ fn cancelled_before_and_after_it_was_sent() {
     let mut draft = Draft::default();
     command.cancel(&mut draft, &[id(0)], NOW);
     assert!(!command.is_unchanged(&draft));
-    command.commit(draft);
+    store(&mut command, draft);
     assert_eq!(send(&mut command, NOW, |_| true), [id(1)]);
     happen(&mut command, id(1), ends(Outcome::Success), NOW);
     assert_eq!(state(&command), CommandState::Incomplete);
@@ -214,6 +220,38 @@ fn what_is_known_to_be_out_takes_room_after_a_restart() {
         let sent = send(&mut command, NOW, |instance| instance != id(1));
         assert_eq!(sent, [id(0)], "{event:?}");
     }
+}
+
+/// Of several servers each writes down what it sends; what it believes of the others may be wrong.
+#[test]
+fn what_is_claimed_is_what_is_reached_and_has_room() {
+    let mut command = open(5, "3", "0");
+    happen(&mut command, id(0), Event::Acknowledged, NOW);
+    let mut draft = Draft::default();
+    command.claim(&mut draft, |instance| instance != id(1), None, NOW);
+    let change = command.change(&draft);
+    let claimed: Vec<_> = change.invocations.iter().map(|change| change.after.instance).collect();
+    assert!(change.claims);
+    assert_eq!((claimed, change.concurrency_max, change.errors_max), (vec![id(2), id(3)], 3, 0));
+    // The store takes one of them: another server has taken the last place.
+    let progress = Some(command.progress(&Draft::default()));
+    command.commit(draft, &CommandOutcome { progress, refused: vec![id(3)] });
+    assert!(command.is_unsent(id(3)) && !command.is_unsent(id(2)));
+    assert_eq!(command.room(), 1);
+    let due = command.due(Some(id(2)), NOW);
+    assert_eq!(due, [(id(2), Due::Command)], "it is not sent yet");
+    // Once asked for one machine after the other, it is the same.
+    let mut draft = Draft::default();
+    for instance in [id(3), id(3), id(4)] {
+        command.claim(&mut draft, |_| true, Some(instance), NOW);
+    }
+    assert_eq!(command.change(&draft).invocations.len(), 1);
+    // What was written down may be out: it is ended by telling the machine, what was not is over at once.
+    let mut draft = Draft::default();
+    command.cancel(&mut draft, &[], NOW);
+    let ends: Vec<_> = command.change(&draft).invocations.iter().map(|change| change.after.state).collect();
+    let (told, over) = (InvocationState::Cancelling, InvocationState::Cancelled);
+    assert_eq!(ends, [told, over, told, over, over]);
 }
 
 #[derive(Clone, Debug)]
@@ -270,14 +308,14 @@ proptest! {
                     let instances: Vec<InstanceId> = number.into_iter().map(id).collect();
                     let mut draft = Draft::default();
                     command.cancel(&mut draft, &instances, now);
-                    command.commit(draft);
+                    store(&mut command, draft);
                 }
                 Act::Pass(seconds) => {
                     now = now.plus(seconds);
                     let mut draft = Draft::default();
                     command.pass_time(&mut draft, now, |_| false);
                     command.complete(&mut draft, now);
-                    command.commit(draft);
+                    store(&mut command, draft);
                 }
                 Act::Back(number) => command.forget_sent(id(number), now),
             }
@@ -302,7 +340,7 @@ proptest! {
             let mut draft = Draft::default();
             command.pass_time(&mut draft, now, |_| false);
             command.complete(&mut draft, now);
-            command.commit(draft);
+            store(&mut command, draft);
         }
         prop_assert!(state(&command).is_terminal());
     }

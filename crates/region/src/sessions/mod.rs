@@ -116,6 +116,8 @@ pub(crate) struct Session {
     written: watch::Sender<Option<Result<(), StoreError>>>,
     /// What the agent is told of the session, until it asks for its data channel: then it knows.
     told: Mutex<Option<Vec<u8>>>,
+    /// Whether another server may carry it, as long as neither side has come here.
+    is_of_fleet: AtomicBool,
 }
 
 /// What there is of each side.
@@ -152,7 +154,14 @@ impl Session {
             is_ending: AtomicBool::new(false),
             written: watch::Sender::new(None),
             told: Mutex::default(),
+            is_of_fleet: AtomicBool::new(false),
         })
+    }
+
+    /// Whether it is, as far as is known, at another server: what is not heard of it here says nothing.
+    fn is_elsewhere(&self) -> bool {
+        let came = |half: &Half| *half.channels.borrow() > 0;
+        self.is_of_fleet.load(Ordering::Relaxed) && !came(&self.agent) && !came(&self.client)
     }
 
     /// The agent knows of the session, or need not any more.
@@ -230,7 +239,7 @@ impl Session {
     /// Ends the session if it is idle, or has lasted long enough.
     fn look(&self, now: UnixTime) {
         let heard_at = UnixTime::from_secs(self.heard_at.load(Ordering::Relaxed));
-        if now.since(heard_at) >= IDLE_SECONDS_MAX {
+        if now.since(heard_at) >= IDLE_SECONDS_MAX && !self.is_elsewhere() {
             self.close(End::terminated("The session was idle.", "The session was idle for 20 minutes."));
         } else if now.since(self.record.started_at) >= LIFE_SECONDS_MAX {
             self.close(End::terminated("The session had lasted a day.", "A session lasts a day at most."));
@@ -411,7 +420,8 @@ pub(crate) fn arrived(region: &Arc<RegionServer>, instance: InstanceId) -> Done<
     })
 }
 
-/// Takes up the sessions that were open when the region stopped: their two sides come back by themselves, or they are idle.
+/// Takes up the sessions that were open when the region stopped: their two sides come back by themselves, or they are idle. Those that
+/// another server of a fleet carries are not for this one to end, but by their age.
 pub(crate) async fn take_up(region: &Arc<RegionServer>) -> Result<(), StoreError> {
     let now = region.now();
     let mut query = SessionQuery { account: None, has_ended: false, after: None, limit: SessionQuery::LIMIT_MAX };
@@ -421,6 +431,7 @@ pub(crate) async fn take_up(region: &Arc<RegionServer>) -> Result<(), StoreError
         query.after = Some(inborn_store::SessionPlace { started_at: last.started_at, id: last.id.clone() });
         for record in page {
             let session = Session::new(record, now);
+            session.is_of_fleet.store(region.fleet().is_some(), Ordering::Relaxed);
             // More than are allowed were never opened.
             if region.sessions().enter(&session).is_err() {
                 return Ok(());

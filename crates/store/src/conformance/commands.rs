@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::samples::{LAUNCHED_AT, account, command, document, id, invocation, sent};
+use super::samples::{LAUNCHED_AT, account, command, command_change, document, id, invocation, sent};
 use crate::{
-    CommandChange, CommandPlace, CommandProgress, CommandQuery, CommandRetention, CommandState, Conflict, Document,
-    Invocation, InvocationState, SentCommand, Store, StoreError,
+    Command, CommandChange, CommandOutcome, CommandPlace, CommandProgress, CommandQuery, CommandRetention,
+    CommandState, Conflict, Document, Invocation, InvocationState, SentCommand, Store, StoreError,
 };
 
 /// Documents come back as given, ordered by name; none is replaced; one that is gone may come again.
@@ -58,59 +58,172 @@ pub async fn commands_come_back_as_far_as_they_have_come(store: Arc<dyn Store>) 
     assert_eq!(store.open_commands().await, Ok(vec![by_machine(&first), by_machine(&second)]));
     assert_eq!(store.commands(all()).await, Ok(vec![second.command.clone(), first.command.clone()]));
 
-    let done =
-        CommandProgress { state: CommandState::Failed, targets: 1, completed: 1, errors: 1, delivery_timed_out: 0 };
+    let pending = |number, machine| invocation(number, machine, InvocationState::Pending, 0);
     let failed = invocation(2, 1, InvocationState::Failed, 2);
-    let half = CommandProgress { state: CommandState::InProgress, ..first.command.progress };
     let running = invocation(1, 2, InvocationState::InProgress, 1);
     let changes = vec![
-        CommandChange { command: command(2, 0).id, progress: done, invocations: vec![failed.clone()] },
-        CommandChange { command: command(1, 0).id, progress: half, invocations: vec![running.clone()] },
-        CommandChange { command: "of nobody".into(), progress: done, invocations: vec![] },
+        command_change(2, vec![(pending(2, 1), failed.clone())]),
+        command_change(1, vec![(pending(1, 2), running.clone())]),
+        command_change(9, vec![(pending(9, 1), invocation(9, 1, InvocationState::Success, 0))]),
     ];
-    assert_eq!(store.change_commands(changes).await, Ok(()));
+    let done =
+        CommandProgress { state: CommandState::Failed, targets: 1, completed: 1, errors: 1, delivery_timed_out: 0 };
+    let half = CommandProgress { state: CommandState::InProgress, ..first.command.progress };
+    let became = [Some(done), Some(half), None].map(|progress| CommandOutcome { progress, refused: vec![] });
+    assert_eq!(store.change_commands(changes).await, Ok(became.to_vec()));
     let found = store.commands(CommandQuery { command: Some(command(2, 0).id), ..all() }).await.unwrap();
     assert_eq!(found[0].progress, done);
     let mut open = by_machine(&first);
     (open.command.progress, open.invocations[1]) = (half, running.clone());
     assert_eq!(store.open_commands().await, Ok(vec![open.clone()]));
-    let expected = vec![failed, open.invocations[0].clone(), running];
+    let expected = vec![failed.clone(), open.invocations[0].clone(), running.clone()];
     assert_eq!(store.invocations(all()).await, Ok(expected));
+
+    // One of them, on all of its machines or on some.
+    let one = async |number, machines: &[u32]| {
+        let machines = machines.iter().map(|machine| id(*machine)).collect();
+        store.sent_command(command(number, 0).id, machines).await.unwrap()
+    };
+    assert_eq!(one(1, &[]).await, Some(open.clone()));
+    assert_eq!(one(1, &[2, 7]).await, Some(SentCommand { invocations: vec![running], ..open }));
+    let over = SentCommand { content: String::new(), invocations: vec![failed], ..second };
+    let over = SentCommand { command: Command { progress: done, ..over.command.clone() }, ..over };
+    assert_eq!(one(2, &[]).await, Some(over));
+    assert_eq!(one(9, &[]).await, None);
 }
 
 /// Whatever is told afterwards: neither a command nor an invocation of which nothing more becomes changes, nor its steps.
 pub async fn what_has_ended_stays_as_it_ended(store: Arc<dyn Store>) {
-    let progress = |state| CommandProgress { state, ..command(1, 0).progress };
-    let change = |state, number, invocations| CommandChange {
-        command: command(number, 0).id,
-        progress: progress(state),
-        invocations,
-    };
     // Every state that is not the last may become every other; one that is stays.
     for (number, before) in (1..).zip(InvocationState::ALL.iter().copied()) {
         let mut sent = sent(number, 10, &[1, 2]);
         let first = invocation(number, 1, before, 1);
         sent.invocations[0] = first.clone();
+        let pending = sent.invocations[1].clone();
         assert_eq!(store.put_command(sent).await, Ok(()));
-        let after = invocation(number, 1, InvocationState::Failed, 2);
+        let after = invocation(number, 1, InvocationState::InProgress, 2);
         let other = invocation(number, 2, InvocationState::Success, 1);
-        let changes = vec![change(CommandState::InProgress, number, vec![after.clone(), other.clone()])];
-        assert_eq!(store.change_commands(changes).await, Ok(()));
+        let change = command_change(number, vec![(first.clone(), after.clone()), (pending, other.clone())]);
+        let outcomes = store.change_commands(vec![change]).await.unwrap();
+        assert_eq!(outcomes[0].refused, if before.is_terminal() { vec![id(1)] } else { vec![] }, "{before}");
         let query = CommandQuery { command: Some(command(number, 0).id), ..all() };
         let own = store.invocations(query).await.unwrap();
         assert_eq!(own, [if before.is_terminal() { first } else { after }, other], "{before}");
     }
-    let query = CommandQuery { command: Some(command(1, 0).id), ..all() };
-    for (told, expected) in [
-        (CommandState::Cancelling, CommandState::Cancelling),
-        (CommandState::Cancelled, CommandState::Cancelled),
-        (CommandState::InProgress, CommandState::Cancelled),
-        (CommandState::Failed, CommandState::Cancelled),
-    ] {
-        assert_eq!(store.change_commands(vec![change(told, 1, vec![])]).await, Ok(()));
-        assert_eq!(store.commands(query.clone()).await.unwrap()[0].progress, progress(expected), "{told}");
+    // One that is over does not come back, whoever wants it ended.
+    let mut over = sent(90, 10, &[1]);
+    over.command.progress.state = CommandState::Failed;
+    over.invocations[0] = invocation(90, 1, InvocationState::Failed, 1);
+    assert_eq!(store.put_command(over.clone()).await, Ok(()));
+    let cancelled = CommandChange { is_cancelled: true, ..command_change(90, vec![]) };
+    let outcome = CommandOutcome { progress: Some(over.command.progress), refused: vec![] };
+    assert_eq!(store.change_commands(vec![cancelled]).await, Ok(vec![outcome]));
+    assert!(store.open_commands().await.unwrap().iter().all(|sent| sent.command.id != over.command.id));
+}
+
+/// Who believes something else of a machine than is so changes nothing there, and is told; what else it says is taken, and how far
+/// the command is as a whole is made out of all machines.
+pub async fn changes_of_commands_are_compared(store: Arc<dyn Store>) {
+    let one = sent(1, 10, &[1, 2]);
+    assert_eq!(store.put_command(one.clone()).await, Ok(()));
+    let [first, second] = [one.invocations[0].clone(), one.invocations[1].clone()];
+    let taken = Invocation { acknowledged_at: Some(LAUNCHED_AT.plus(1)), ..first.clone() };
+    let running = invocation(1, 1, InvocationState::InProgress, 1);
+    let later = Invocation { acknowledged_at: Some(LAUNCHED_AT.plus(9)), ..running.clone() };
+    let too_late = invocation(1, 1, InvocationState::DeliveryTimedOut, 0);
+    let success = invocation(1, 1, InvocationState::Success, 2);
+    let change = async |before: &Invocation, after: &Invocation| {
+        let change = command_change(1, vec![(before.clone(), after.clone())]);
+        let outcome = store.change_commands(vec![change]).await.unwrap().remove(0);
+        (outcome.refused.is_empty(), outcome.progress.unwrap())
+    };
+    assert!(change(&first, &running).await.0);
+    // Who has not heard that the machine has it would end it.
+    for before in [&first, &taken, &later] {
+        let (is_taken, progress) = change(before, &too_late).await;
+        assert!(!is_taken);
+        assert_eq!((progress.state, progress.completed), (CommandState::InProgress, 0));
     }
-    assert!(store.open_commands().await.unwrap().iter().all(|sent| sent.command.id != command(1, 0).id));
+    let both = command_change(
+        1,
+        vec![(first.clone(), too_late), (second.clone(), invocation(1, 2, InvocationState::Success, 1))],
+    );
+    let outcome = store.change_commands(vec![both]).await.unwrap().remove(0);
+    assert_eq!((outcome.refused, outcome.progress.unwrap().completed), (vec![id(1)], 1));
+    let (is_taken, progress) = change(&running, &success).await;
+    assert!(is_taken);
+    assert_eq!((progress.state, progress.completed), (CommandState::Success, 2));
+    assert_eq!(store.open_commands().await, Ok(vec![]));
+    let found = store.invocations(all()).await.unwrap();
+    assert_eq!(found, [success.clone(), invocation(1, 2, InvocationState::Success, 1)]);
+
+    // To be ended is said once, and stays said until all has ended.
+    assert_eq!(store.put_command(sent(2, 11, &[1, 2])).await, Ok(()));
+    let cancel = CommandChange { is_cancelled: true, ..command_change(2, vec![]) };
+    let outcome = store.change_commands(vec![cancel]).await.unwrap().remove(0);
+    assert_eq!(outcome.progress.unwrap().state, CommandState::Cancelling);
+    for (machine, expected) in [(1, CommandState::Cancelling), (2, CommandState::Cancelled)] {
+        let before = invocation(2, machine, InvocationState::Pending, 0);
+        let change = command_change(2, vec![(before, invocation(2, machine, InvocationState::Cancelled, 0))]);
+        let outcome = store.change_commands(vec![change]).await.unwrap().remove(0);
+        assert_eq!(outcome.progress.unwrap().state, expected);
+    }
+    let twice = command_change(2, vec![(first.clone(), success.clone()), (first, success)]);
+    let twice = CommandChange { command: command(1, 0).id, ..twice };
+    assert!(matches!(store.change_commands(vec![twice]).await, Err(StoreError::Invalid(_))));
+}
+
+/// Of machines that are about to be sent a command no more are taken than may be under way, whoever asks, and none after too many
+/// errors.
+pub async fn claims_take_no_more_room_than_there_is(store: Arc<dyn Store>) {
+    for (number, concurrency_max, expected) in [(1, 1, 0), (2, 2, 1), (3, 3, 2), (4, 4, 2)] {
+        let mut one = sent(number, 10, &[1, 2, 3, 4]);
+        one.invocations[0] = invocation(number, 1, InvocationState::InProgress, 0);
+        one.invocations[3] = invocation(number, 4, InvocationState::Success, 0);
+        assert_eq!(store.put_command(one.clone()).await, Ok(()));
+        let claim = |machine: u32| {
+            let before = one.invocations[machine as usize - 1].clone();
+            let after = Invocation { state: InvocationState::Delayed, ..before.clone() };
+            (before, after)
+        };
+        let claims = command_change(number, vec![claim(2), claim(3)]);
+        let claims = CommandChange { claims: true, concurrency_max, ..claims };
+        let outcome = store.change_commands(vec![claims]).await.unwrap().remove(0);
+        assert_eq!(2 - outcome.refused.len(), expected, "{concurrency_max}");
+    }
+    for (number, errors_max, is_taken) in [(11, 0, false), (12, 1, true), (13, 2, true)] {
+        let mut one = sent(number, 10, &[1, 2]);
+        one.invocations[0] = invocation(number, 1, InvocationState::Failed, 0);
+        assert_eq!(store.put_command(one.clone()).await, Ok(()));
+        let before = one.invocations[1].clone();
+        let after = Invocation { state: InvocationState::Delayed, ..before.clone() };
+        let claim = CommandChange { claims: true, errors_max, ..command_change(number, vec![(before, after)]) };
+        let outcome = store.change_commands(vec![claim]).await.unwrap().remove(0);
+        assert_eq!(outcome.refused.is_empty(), is_taken, "{errors_max}");
+    }
+}
+
+/// Of many that want the last place at the same time one gets it.
+pub async fn one_of_many_claims_the_last_place(store: Arc<dyn Store>) {
+    let machines: Vec<u32> = (1..=8).collect();
+    let one = sent(1, 10, &machines);
+    assert_eq!(store.put_command(one.clone()).await, Ok(()));
+    let mut asking = tokio::task::JoinSet::new();
+    for before in one.invocations {
+        let store = Arc::clone(&store);
+        let after = Invocation { state: InvocationState::Delayed, ..before.clone() };
+        let claim = CommandChange { claims: true, concurrency_max: 1, ..command_change(1, vec![(before, after)]) };
+        asking.spawn(async move { store.change_commands(vec![claim]).await });
+    }
+    let mut taken = 0;
+    while let Some(outcome) = asking.join_next().await {
+        // A store that is too busy says so, and has done nothing.
+        let Ok(outcomes) = outcome.unwrap() else { continue };
+        taken += usize::from(outcomes[0].refused.is_empty());
+    }
+    assert_eq!(taken, 1);
+    let found = store.invocations(all()).await.unwrap();
+    assert_eq!(found.iter().filter(|one| one.state == InvocationState::Delayed).count(), 1);
 }
 
 /// Pages in the one order have no gaps, and show what was asked for.

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use inborn_identity::{RoleName, UnixTime};
 
 use super::samples::{
-    LAUNCHED_AT, account, bare, change, document, epoch, host_id, host_join, id, join_token, launch, launch_with_token,
-    operator, terminate,
+    LAUNCHED_AT, account, bare, change, command, command_change, document, epoch, host_id, host_join, id, invocation,
+    join_token, launch, launch_with_token, operator, sent, terminate,
 };
 use crate::{
-    Beat, Change, CutOff, CutOffScope, EpochState, Heard, HostChange, News, RecordedCutOff, RegionNode,
-    RegistrationChange, Role, SettingChange, Store, StoreError, Topic,
+    Beat, Change, CommandChange, CommandState, CutOff, CutOffScope, EpochState, Heard, HostChange, InvocationState,
+    News, Node, RecordedCutOff, RegionNode, RegistrationChange, Role, SettingChange, Store, StoreError, Topic,
 };
 
 async fn beat(store: &Arc<dyn Store>, at: UnixTime) {
@@ -123,6 +123,41 @@ pub async fn changes_are_told(store: Arc<dyn Store>) {
     assert_eq!(hear(&store, &mut heard).await, told);
     let own = Heard { except: Some(store.node()), ..Heard::default() };
     assert_eq!(store.news(own).await.unwrap().entries, [], "nobody has to hear of its own");
+}
+
+/// What becomes of commands is told with the machines on which it has changed; what an agent says, if it is something else than before.
+pub async fn changes_of_commands_and_agents_are_told(store: Arc<dyn Store>) {
+    beat(&store, LAUNCHED_AT).await;
+    store.launch(launch(vec![bare(1)])).await.unwrap();
+    beat(&store, LAUNCHED_AT.plus(1)).await;
+    let mut heard = Heard::default();
+    hear(&store, &mut heard).await;
+
+    let one = sent(1, 10, &[1, 2]);
+    store.put_command(one.clone()).await.unwrap();
+    store.put_command(one.clone()).await.unwrap_err();
+    let mut over = sent(2, 10, &[1]);
+    over.command.progress.state = CommandState::Success;
+    store.put_command(over).await.unwrap();
+    let running = |machine| invocation(1, machine, InvocationState::InProgress, 0);
+    let [first, second] = [one.invocations[0].clone(), one.invocations[1].clone()];
+    let taken = command_change(1, vec![(first, running(1)), (running(2), running(2))]);
+    store.change_commands(vec![taken]).await.unwrap();
+    let refused = command_change(1, vec![(running(2), running(2))]);
+    let of_nobody = command_change(9, vec![(second.clone(), second)]);
+    let of_nobody = CommandChange { invocations: vec![], ..of_nobody };
+    let cancelled = CommandChange { is_cancelled: true, ..command_change(1, vec![]) };
+    store.change_commands(vec![refused, of_nobody, cancelled]).await.unwrap();
+
+    let facts = |fact: &str| core::array::from_fn(|index| format!("{fact}{index}"));
+    for (fact, seconds) in [("a", 1), ("a", 2), ("b", 3), ("b", 4)] {
+        let node = Node { instance: id(1), pinged_at: LAUNCHED_AT.plus(seconds), facts: facts(fact) };
+        store.put_node(node.clone()).await.unwrap();
+        assert_eq!(store.nodes_by_id(vec![id(2), id(1), id(1)]).await, Ok(vec![node]));
+    }
+    let told = |instances| Topic::Command { id: command(1, 0).id, instances };
+    let told = [told(vec![]), told(vec![id(1)]), told(vec![]), Topic::Node(id(1)), Topic::Node(id(1))];
+    assert_eq!(hear(&store, &mut heard).await, told);
 }
 
 /// Who comes back after what it has not heard was forgotten is told that it has missed something.

@@ -2,9 +2,8 @@
 
 use super::samples::*;
 use crate::{
-    Account, CommandChange, CommandProgress, CommandState, CutOff, CutOffScope, EpochState, HostKeysChange,
-    InventoryChange, InventoryKind, InvocationState, Node, PartKind, Quarantine, QuarantineScope, RecordedCutOff,
-    RegistrationChange, Role, SettingChange, Store,
+    Account, CutOff, CutOffScope, EpochState, HostKeysChange, InventoryChange, InventoryKind, InvocationState, Node,
+    PartKind, Quarantine, QuarantineScope, RecordedCutOff, RegistrationChange, Role, SettingChange, Store,
 };
 
 /// Fills a store that is empty, so that every table of [`crate::dump::TABLES`] has rows, some of them with all that is hard to
@@ -60,17 +59,8 @@ pub async fn fill(store: &dyn Store) {
     store.put_document(document("d", 1)).await.unwrap();
     store.put_command(sent(1, 0, &[1])).await.unwrap();
     store.put_command(sent(2, 1, &[1, 3])).await.unwrap();
-    let done = CommandChange {
-        command: command(2, 1).id,
-        progress: CommandProgress {
-            state: CommandState::InProgress,
-            targets: 2,
-            completed: 1,
-            errors: 0,
-            delivery_timed_out: 0,
-        },
-        invocations: vec![invocation(2, 1, InvocationState::Success, 2)],
-    };
+    let pending = invocation(2, 1, InvocationState::Pending, 0);
+    let done = command_change(2, vec![(pending, invocation(2, 1, InvocationState::Success, 2))]);
     store.change_commands(vec![done]).await.unwrap();
     let inventory = InventoryChange {
         instance: id(1),

@@ -116,6 +116,9 @@ macro_rules! conformance_tests {
             document_limits,
             commands_come_back_as_far_as_they_have_come,
             what_has_ended_stays_as_it_ended,
+            changes_of_commands_are_compared,
+            claims_take_no_more_room_than_there_is,
+            one_of_many_claims_the_last_place,
             commands_are_listed_in_pages,
             commands_are_their_accounts_own,
             finished_commands_are_forgotten,
@@ -140,6 +143,7 @@ macro_rules! conformance_tests {
             nobody_hears_of_who_has_not_beaten,
             nodes_beat,
             changes_are_told,
+            changes_of_commands_and_agents_are_told,
             what_is_forgotten_was_missed,
             a_closed_store_says_so,
         );

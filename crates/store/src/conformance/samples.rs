@@ -8,10 +8,11 @@ use inborn_identity::{
 };
 
 use crate::{
-    AgentReport, Attachment, Change, ChangeRequest, Command, CommandProgress, CommandState, CommandStep, Detector,
-    DetectorPart, Document, EpochState, Finding, HostJoin, HostKeyBasis, HostKeySet, HostKeys, Instance, InstanceState,
-    InventoryKind, InventoryRecord, Invocation, InvocationState, JoinToken, KeyPair, KeyType, LaunchRequest, Operator,
-    OwnMac, PartKind, Sealed, SealedEpoch, SentCommand, Session, SessionEnd, StateReason, UserData,
+    AgentReport, Attachment, Change, ChangeRequest, Command, CommandChange, CommandProgress, CommandState, CommandStep,
+    Detector, DetectorPart, Document, EpochState, Finding, HostJoin, HostKeyBasis, HostKeySet, HostKeys, Instance,
+    InstanceState, InventoryKind, InventoryRecord, Invocation, InvocationChange, InvocationState, JoinToken, KeyPair,
+    KeyType, LaunchRequest, Operator, OwnMac, PartKind, Sealed, SealedEpoch, SentCommand, Session, SessionEnd,
+    StateReason, UserData,
 };
 
 /// When the samples were launched: 2026-01-01T00:00:00Z.
@@ -311,6 +312,20 @@ pub fn invocation(number: u32, machine: u32, state: InvocationState, steps: usiz
         acknowledged_at: (state != InvocationState::Pending).then_some(LAUNCHED_AT.plus(1)),
         trace: "traced".into(),
         steps: (0..steps).map(step).collect(),
+    }
+}
+
+/// A change of a command that is for all machines at once, and may fail on none: before and after on each.
+#[must_use]
+pub fn command_change(number: u32, invocations: Vec<(Invocation, Invocation)>) -> CommandChange {
+    let change = |(before, after): (Invocation, Invocation)| InvocationChange { expected: before.basis(), after };
+    CommandChange {
+        command: command(number, 0).id,
+        is_cancelled: false,
+        claims: false,
+        concurrency_max: 50,
+        errors_max: 0,
+        invocations: invocations.into_iter().map(change).collect(),
     }
 }
 

@@ -1,11 +1,15 @@
 //! Commands and what became of them as rows.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use inborn_identity::InstanceId;
 use rusqlite::{Connection, Row, ToSql, params};
 
 use super::fault::{self, Outcome};
 use super::records::{column, moment, parsed, time};
 use crate::{
-    Command, CommandChange, CommandProgress, CommandQuery, CommandRetention, CommandStep, Invocation, SentCommand,
+    Command, CommandChange, CommandOutcome, CommandProgress, CommandQuery, CommandRetention, CommandStep, Invocation,
+    InvocationBasis, InvocationChange, SentCommand,
 };
 
 /// The most commands that one [`crate::Store::forget_commands`] forgets, so that it does not hold up other writes for long.
@@ -60,37 +64,59 @@ pub(super) fn put(connection: &Connection, sent: &SentCommand) -> Outcome<()> {
     Ok(())
 }
 
-/// See [`crate::Store::change_commands`]. What has ended is left as it is, whatever the caller believes of it.
-pub(super) fn change(connection: &Connection, changes: &[CommandChange]) -> Outcome<()> {
-    for change in changes {
-        let progress = change.progress;
-        let sql = "UPDATE commands SET state = ?2, is_open = ?3, target_count = ?4, completed_count = ?5, \
-            error_count = ?6, delivery_timed_out_count = ?7, content = CASE WHEN ?3 THEN content ELSE '' END \
-            WHERE id = ?1 AND is_open = 1";
-        let row = params![
-            change.command,
-            progress.state.as_str(),
-            !progress.state.is_terminal(),
-            progress.targets,
-            progress.completed,
-            progress.errors,
-            progress.delivery_timed_out,
-        ];
-        execute(connection, sql, row)?;
-        for invocation in &change.invocations {
-            let id = invocation.instance.to_string();
-            let sql = "UPDATE invocations SET instance_name = ?3, state = ?4, acknowledged_at = ?5, trace = ?6 \
-                WHERE command_id = ?1 AND instance_id = ?2 \
-                AND state IN ('Pending', 'Delayed', 'InProgress', 'Cancelling')";
-            let (state, acknowledged) = (invocation.state.as_str(), invocation.acknowledged_at.map(time));
-            let row = params![change.command, id, invocation.instance_name, state, acknowledged, invocation.trace];
-            if execute(connection, sql, row)? == 0 {
-                continue;
-            }
-            let sql = "DELETE FROM invocation_steps WHERE command_id = ?1 AND instance_id = ?2";
-            execute(connection, sql, params![change.command, id])?;
-            put_steps(connection, invocation)?;
-        }
+/// See [`crate::Store::change_commands`].
+pub(super) fn change(connection: &Connection, changes: &[CommandChange]) -> Outcome<Vec<CommandOutcome>> {
+    changes.iter().map(|change| change_one(connection, change)).collect()
+}
+
+fn change_one(connection: &Connection, change: &CommandChange) -> Outcome<CommandOutcome> {
+    let sql = "SELECT * FROM commands WHERE id = ?1";
+    let Some(before) = select(connection, sql, &[&change.command], read_progress)?.pop() else {
+        return Ok(CommandOutcome::default());
+    };
+    let sql = "SELECT state, COUNT(*) AS machines FROM invocations WHERE command_id = ?1 GROUP BY state";
+    let count = |row: &Row<'_>| Ok((parsed(row, "state")?, column::<u32>(row, "machines")? as usize));
+    let counts = select(connection, sql, &[&change.command], count)?.into_iter().collect();
+    let mut own = BTreeMap::new();
+    for InvocationChange { after, .. } in &change.invocations {
+        let sql = "SELECT state, acknowledged_at FROM invocations WHERE command_id = ?1 AND instance_id = ?2";
+        let found = select(connection, sql, &[&change.command, &after.instance.to_string()], read_basis)?;
+        own.extend(found.into_iter().map(|found| (after.instance, found)));
+    }
+    let (taken, outcome) = change.judge(before, counts, &own);
+    if let (Some(taken), Some(progress)) = (taken, outcome.progress) {
+        write(connection, &change.command, progress, &taken)?;
+    }
+    Ok(outcome)
+}
+
+fn write(connection: &Connection, id: &str, progress: CommandProgress, invocations: &[&Invocation]) -> Outcome<()> {
+    let sql = "UPDATE commands SET state = ?2, is_open = ?3, target_count = ?4, completed_count = ?5, \
+        error_count = ?6, delivery_timed_out_count = ?7, content = CASE WHEN ?3 THEN content ELSE '' END \
+        WHERE id = ?1 AND is_open = 1";
+    let row = params![
+        id,
+        progress.state.as_str(),
+        !progress.state.is_terminal(),
+        progress.targets,
+        progress.completed,
+        progress.errors,
+        progress.delivery_timed_out,
+    ];
+    execute(connection, sql, row)?;
+    for invocation in invocations {
+        let instance = invocation.instance.to_string();
+        let sql = "UPDATE invocations SET instance_name = ?3, state = ?4, acknowledged_at = ?5, trace = ?6 \
+            WHERE command_id = ?1 AND instance_id = ?2";
+        let (state, acknowledged) = (invocation.state.as_str(), invocation.acknowledged_at.map(time));
+        execute(
+            connection,
+            sql,
+            params![id, instance, invocation.instance_name, state, acknowledged, invocation.trace],
+        )?;
+        let sql = "DELETE FROM invocation_steps WHERE command_id = ?1 AND instance_id = ?2";
+        execute(connection, sql, params![id, instance])?;
+        put_steps(connection, invocation)?;
     }
     Ok(())
 }
@@ -122,16 +148,36 @@ fn put_steps(connection: &Connection, invocation: &Invocation) -> Outcome<()> {
 pub(super) fn open(connection: &Connection) -> Outcome<Vec<SentCommand>> {
     let sql = "SELECT * FROM commands WHERE is_open = 1 ORDER BY requested_at, id";
     let found = select(connection, sql, &[], |row| Ok((read(row)?, column::<String>(row, "content")?)))?;
-    let mut open = Vec::with_capacity(found.len());
-    for (command, content) in found {
+    found.into_iter().map(|(command, content)| with_invocations(connection, command, content, &[])).collect()
+}
+
+/// See [`crate::Store::sent_command`].
+pub(super) fn sent(connection: &Connection, id: &str, instances: &[InstanceId]) -> Outcome<Option<SentCommand>> {
+    let sql = "SELECT * FROM commands WHERE id = ?1";
+    let found = select(connection, sql, &[&id], |row| Ok((read(row)?, column::<String>(row, "content")?)))?.pop();
+    found.map(|(command, content)| with_invocations(connection, command, content, instances)).transpose()
+}
+
+/// A command with its invocations on these machines, or on all.
+fn with_invocations(
+    connection: &Connection,
+    command: Command,
+    content: String,
+    instances: &[InstanceId],
+) -> Outcome<SentCommand> {
+    let mut invocations = Vec::new();
+    if instances.is_empty() {
         let sql = "SELECT * FROM invocations WHERE command_id = ?1 ORDER BY instance_id";
-        let mut invocations = select(connection, sql, &[&command.id], read_invocation)?;
-        for invocation in &mut invocations {
-            invocation.steps = steps(connection, invocation)?;
-        }
-        open.push(SentCommand { command, content, invocations });
+        invocations = select(connection, sql, &[&command.id], read_invocation)?;
     }
-    Ok(open)
+    for instance in instances.iter().collect::<BTreeSet<_>>() {
+        let sql = "SELECT * FROM invocations WHERE command_id = ?1 AND instance_id = ?2";
+        invocations.extend(select(connection, sql, &[&command.id, &instance.to_string()], read_invocation)?);
+    }
+    for invocation in &mut invocations {
+        invocation.steps = steps(connection, invocation)?;
+    }
+    Ok(SentCommand { command, content, invocations })
 }
 
 /// See [`crate::Store::commands`].
@@ -225,24 +271,36 @@ fn read(row: &Row<'_>) -> Outcome<Command> {
         execution_seconds: column(row, "execution_seconds")?,
         concurrency_max: column(row, "concurrency_max")?,
         errors_max: column(row, "errors_max")?,
-        progress: CommandProgress {
-            state: parsed(row, "state")?,
-            targets: column(row, "target_count")?,
-            completed: column(row, "completed_count")?,
-            errors: column(row, "error_count")?,
-            delivery_timed_out: column(row, "delivery_timed_out_count")?,
-        },
+        progress: read_progress(row)?,
+    })
+}
+
+fn read_progress(row: &Row<'_>) -> Outcome<CommandProgress> {
+    Ok(CommandProgress {
+        state: parsed(row, "state")?,
+        targets: column(row, "target_count")?,
+        completed: column(row, "completed_count")?,
+        errors: column(row, "error_count")?,
+        delivery_timed_out: column(row, "delivery_timed_out_count")?,
+    })
+}
+
+fn read_basis(row: &Row<'_>) -> Outcome<InvocationBasis> {
+    let acknowledged: Option<i64> = column(row, "acknowledged_at")?;
+    Ok(InvocationBasis {
+        state: parsed(row, "state")?,
+        acknowledged_at: acknowledged.map(|_| moment(row, "acknowledged_at")).transpose()?,
     })
 }
 
 fn read_invocation(row: &Row<'_>) -> Outcome<Invocation> {
-    let acknowledged: Option<i64> = column(row, "acknowledged_at")?;
+    let InvocationBasis { state, acknowledged_at } = read_basis(row)?;
     Ok(Invocation {
         command: column(row, "command_id")?,
         instance: parsed(row, "instance_id")?,
         instance_name: column(row, "instance_name")?,
-        state: parsed(row, "state")?,
-        acknowledged_at: acknowledged.map(|_| moment(row, "acknowledged_at")).transpose()?,
+        state,
+        acknowledged_at,
         trace: column(row, "trace")?,
         steps: Vec::new(),
     })

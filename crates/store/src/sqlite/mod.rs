@@ -36,13 +36,13 @@ use tokio::sync::mpsc;
 use tracing::{Instrument as _, trace_span};
 
 use crate::{
-    Account, AgentReport, Beat, ChangeRequest, Changed, Command, CommandChange, CommandQuery, CommandRetention,
-    Detector, DetectorPart, Document, EpochChange, Fence, Finding, FindingQuery, FindingRetention, Future, Heard, Host,
-    HostChange, HostJoin, HostKeys, HostKeysChange, Instance, InstancePage, InstanceQuery, InventoryChange,
-    InventoryQuery, InventoryRecord, Invocation, JoinToken, KeyPair, LaunchOutcome, LaunchRequest, Living, News, Node,
-    NodeId, Operator, OperatorChange, Packer, PartKind, Quarantine, QuarantineScope, RecordedCutOff, Registration,
-    RegistrationChange, Resealing, Role, SealedEpoch, SentCommand, Session, SessionEnd, SessionQuery, SessionRetention,
-    SettingChange, Store, StoreError, Topic,
+    Account, AgentReport, Beat, ChangeRequest, Changed, Command, CommandChange, CommandOutcome, CommandQuery,
+    CommandRetention, Detector, DetectorPart, Document, EpochChange, Fence, Finding, FindingQuery, FindingRetention,
+    Future, Heard, Host, HostChange, HostJoin, HostKeys, HostKeysChange, Instance, InstancePage, InstanceQuery,
+    InventoryChange, InventoryQuery, InventoryRecord, Invocation, JoinToken, KeyPair, LaunchOutcome, LaunchRequest,
+    Living, News, Node, NodeId, Operator, OperatorChange, Packer, PartKind, Quarantine, QuarantineScope,
+    RecordedCutOff, Registration, RegistrationChange, Resealing, Role, SealedEpoch, SentCommand, Session, SessionEnd,
+    SessionQuery, SessionRetention, SettingChange, Store, StoreError, Topic,
 };
 pub use loading::SqliteLoading;
 use queue::Queue;
@@ -462,9 +462,21 @@ impl Store for SqliteStore {
         self.read(nodes::nodes)
     }
 
+    fn nodes_by_id(&self, ids: Vec<InstanceId>) -> Future<'_, Vec<Node>> {
+        match InstanceQuery::check_ids(&ids) {
+            Ok(()) => self.read(move |connection| nodes::by_id(connection, ids)),
+            Err(error) => refuse(error),
+        }
+    }
+
     fn put_node(&self, node: Node) -> Future<'_, ()> {
         match node.check() {
-            Ok(()) => self.write(move |connection| nodes::put_node(connection, &node)),
+            Ok(()) => {
+                let instance = node.instance;
+                let topics = move |is_new: &bool| if *is_new { vec![Topic::Node(instance)] } else { vec![] };
+                let done = self.tell(move |connection| nodes::put_node(connection, &node), topics);
+                Box::pin(async move { done.await.map(drop) })
+            }
             Err(error) => refuse(error),
         }
     }
@@ -487,16 +499,27 @@ impl Store for SqliteStore {
 
     fn put_command(&self, sent: SentCommand) -> Future<'_, ()> {
         match sent.check() {
-            Ok(()) => self.write(move |connection| commands::put(connection, &sent)),
+            Ok(()) => {
+                let told = Topic::of_sent(&sent);
+                self.tell(move |connection| commands::put(connection, &sent), move |()| told.clone())
+            }
             Err(error) => refuse(error),
         }
     }
 
-    fn change_commands(&self, changes: Vec<CommandChange>) -> Future<'_, ()> {
+    fn change_commands(&self, changes: Vec<CommandChange>) -> Future<'_, Vec<CommandOutcome>> {
         match changes.iter().try_for_each(CommandChange::check) {
-            Ok(()) => self.write(move |connection| commands::change(connection, &changes)),
+            Ok(()) => {
+                let told: Vec<_> = changes.iter().map(Topic::of_command_change).collect();
+                let topics = move |outcomes: &Vec<CommandOutcome>| Topic::of_command_changes(&told, outcomes);
+                self.tell(move |connection| commands::change(connection, &changes), topics)
+            }
             Err(error) => refuse(error),
         }
+    }
+
+    fn sent_command(&self, id: String, instances: Vec<InstanceId>) -> Future<'_, Option<SentCommand>> {
+        self.read(move |connection| commands::sent(connection, &id, &instances))
     }
 
     fn open_commands(&self) -> Future<'_, Vec<SentCommand>> {

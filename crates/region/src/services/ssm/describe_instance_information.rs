@@ -14,6 +14,8 @@ use crate::operation::{JsonCall, Outcome};
 
 /// Most nodes on a page, and as many as there are if the caller does not say. Source: botocore's model, `MaxResultsEC2Compatible`.
 const PAGE_MAX: usize = 50;
+/// How many nodes are looked at together, and so read together from the store.
+const READ_AT_ONCE: usize = 200;
 /// Filters as `Filters` names them; the older list says `PlatformTypes`. Limits from the same source.
 const RULES: Rules = Rules {
     keys: &[
@@ -45,20 +47,48 @@ pub(super) fn run(call: JsonCall<'_>) -> Outcome<'_> {
             None => PAGE_MAX,
         };
         let after = call.parameters.text("NextToken")?.map(read_token).transpose()?;
-        let nodes = call.nodes(after).into_iter();
-        let mut shown = nodes.filter_map(|node| {
-            let entry = entry(&call, &node)?;
-            filters.iter().all(|filter| filter.matches(&call, &node, &entry)).then_some((node.instance, entry))
-        });
-        let page: Vec<(InstanceId, Map<String, Value>)> = shown.by_ref().take(limit).collect();
-        let next = shown.next().and_then(|_| page.last()).map(|(last, _)| write_token(*last));
-        let list: Vec<Value> = page.into_iter().map(|(_, entry)| Value::Object(entry)).collect();
+        let (list, next) = page(&call, &filters, after, limit, entry).await;
         let mut output = json!({"InstanceInformationList": list});
         if let (Some(next), Some(output)) = (next, output.as_object_mut()) {
             output.insert("NextToken".to_owned(), next.into());
         }
         Ok(success::aws_json(call.request_id, &output).into())
     })
+}
+
+/// The nodes behind this one that are asked for, as `show` has them, and the token of the next page if there is one.
+pub(super) async fn page(
+    call: &JsonCall<'_>,
+    filters: &[Filter],
+    after: Option<InstanceId>,
+    limit: usize,
+    show: fn(&JsonCall<'_>, &Node) -> Option<Map<String, Value>>,
+) -> (Vec<Value>, Option<String>) {
+    let is_asked = |node: &Node, entry: &Map<String, Value>, is_fresh: bool| {
+        let mut filters = filters.iter().filter(|filter| is_fresh || !filter.is_about_status());
+        filters.all(|filter| filter.matches(call, node, entry))
+    };
+    let (mut list, mut last) = (Vec::new(), None);
+    for nodes in call.nodes(after).chunks(READ_AT_ONCE) {
+        let mut nodes = nodes.to_vec();
+        if call.region.fleet().is_some() {
+            // When agents spoke last may be known to other servers alone. Where the store is away it is shown as it was heard.
+            nodes.retain(|node| show(call, node).is_some_and(|entry| is_asked(node, &entry, false)));
+            if let Err(error) = call.region.nodes().refresh(&nodes, call.now).await {
+                tracing::debug!(%error, "nodes are shown as they were");
+            }
+        }
+        for node in nodes {
+            let node = call.region.nodes().get(node.instance).unwrap_or(node);
+            let Some(entry) = show(call, &node).filter(|entry| is_asked(&node, entry, true)) else { continue };
+            if list.len() == limit {
+                return (list, last.map(write_token));
+            }
+            list.push(Value::Object(entry));
+            last = Some(node.instance);
+        }
+    }
+    (list, None)
 }
 
 /// A node as AWS shows it; `None` if its machine is gone.

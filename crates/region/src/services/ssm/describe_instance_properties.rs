@@ -1,13 +1,12 @@
 //! `DescribeInstanceProperties`: the nodes with what EC2 knows of their machines.
 
-use inborn_identity::InstanceId;
 use inborn_store::Node;
 use inborn_wire::error::Problem;
 use inborn_wire::json::Object;
 use inborn_wire::{constraint, success};
 use serde_json::{Map, Value, json};
 
-use super::describe_instance_information::{entry, read_token, write_token};
+use super::describe_instance_information::{entry, page, read_token};
 use super::node_filter::{Filter, Rules};
 use super::refusal;
 use crate::operation::{JsonCall, Outcome};
@@ -51,14 +50,7 @@ pub(super) fn run(call: JsonCall<'_>) -> Outcome<'_> {
             None => PAGE_DEFAULT,
         };
         let after = call.parameters.text("NextToken")?.map(read_token).transpose()?;
-        let nodes = call.nodes(after).into_iter();
-        let mut shown = nodes.filter_map(|node| {
-            let entry = properties(&call, &node)?;
-            filters.iter().all(|filter| filter.matches(&call, &node, &entry)).then_some((node.instance, entry))
-        });
-        let page: Vec<(InstanceId, Map<String, Value>)> = shown.by_ref().take(limit).collect();
-        let next = shown.next().and_then(|_| page.last()).map(|(last, _)| write_token(*last));
-        let list: Vec<Value> = page.into_iter().map(|(_, entry)| Value::Object(entry)).collect();
+        let (list, next) = page(&call, &filters, after, limit, properties).await;
         let mut output = json!({"InstanceProperties": list});
         if let (Some(next), Some(output)) = (next, output.as_object_mut()) {
             output.insert("NextToken".to_owned(), next.into());

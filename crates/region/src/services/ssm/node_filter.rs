@@ -53,6 +53,11 @@ impl Filter {
         Ok(Self { key: key.to_owned(), comparison, values })
     }
 
+    /// Whether it asks for nodes by whether their agents spoke lately.
+    pub(super) fn is_about_status(&self) -> bool {
+        self.key == "PingStatus"
+    }
+
     /// Whether a node that is shown so is asked for.
     pub(super) fn matches(&self, call: &JsonCall<'_>, node: &Node, entry: &Map<String, Value>) -> bool {
         let shown =
