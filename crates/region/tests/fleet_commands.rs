@@ -306,11 +306,13 @@ async fn no_more_machines_run_a_command_than_may_wherever_they_are() {
             told = job(&mut at_b) => (false, told),
         };
         let (one, other) = if is_first { (&mut at_a, &mut at_b) } else { (&mut at_b, &mut at_a) };
-        takes(one, &told).await;
+        // It has not even said that it has it: that it was sent is known to both.
         let waits = tokio::time::timeout(Duration::from_millis(1500), job(other)).await;
         assert!(waits.is_err(), "it runs on both: {waits:?}");
-        let waiting = if is_first { second } else { first };
+        let (running, waiting) = if is_first { (first, second) } else { (second, first) };
+        assert_eq!(a.details(&command, running).await, "Delayed");
         assert_eq!(a.details(&command, waiting).await, "Pending");
+        takes(one, &told).await;
         says(one, &told, "Success", "").await;
         let told = job(other).await;
         says(other, &told, "Success", "").await;
