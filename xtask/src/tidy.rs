@@ -13,6 +13,10 @@ const ANY_LENGTH: [&str; 4] = ["LICENSE", ".lock", ".json", ".txt"];
 /// The one crate that may hold `unsafe`, each use allowed by name.
 const UNSAFE_CRATE: &str = "crates/host/";
 
+/// What lets ids be drawn from a seed, and who may ask for it: what is shipped must not.
+const SEEDED: &str = "\"seeded\"";
+const SEEDED_MANIFEST: &str = "crates/simulation/Cargo.toml";
+
 const FORBID_UNSAFE: &str = "#![forbid(unsafe_code)]";
 
 pub(crate) fn run(root: &Path) -> Result<()> {
@@ -52,6 +56,9 @@ fn problems(name: &str, text: &str) -> Vec<String> {
     }
     if name.ends_with("package-lock.json") && text.contains("\"resolved\"") {
         found.push(format!("{name}: names the registry it was made with; remove its \"resolved\" keys"));
+    }
+    if name.ends_with("Cargo.toml") && name != SEEDED_MANIFEST && text.contains(SEEDED) {
+        found.push(format!("{name}: only {SEEDED_MANIFEST} may ask for {SEEDED}"));
     }
     // This file has to spell what it looks for.
     if name != "xtask/src/tidy.rs" {
@@ -120,6 +127,15 @@ mod tests {
         assert!(problems("crates/wire/src/lib.rs", "#![forbid(unsafe_code)]\n").is_empty());
         assert!(problems("crates/host/src/lib.rs", "//! Hello.\n").is_empty());
         assert!(problems("crates/wire/src/xml.rs", "//! Hello.\n").is_empty());
+    }
+
+    #[test]
+    fn nobody_but_the_simulation_draws_from_a_seed() {
+        let asking = "inborn-chance = { workspace = true, features = [\"seeded\"] }\n";
+        assert_eq!(problems("crates/region/Cargo.toml", asking).len(), 1);
+        assert_eq!(problems("Cargo.toml", asking).len(), 1);
+        assert!(problems("crates/simulation/Cargo.toml", asking).is_empty());
+        assert!(problems("crates/chance/Cargo.toml", "[features]\nseeded = [\"dep:fastrand\"]\n").is_empty());
     }
 
     #[test]
