@@ -490,12 +490,10 @@ impl RegionServer {
     async fn hear_in_turn(&self) -> Result<(), StoreError> {
         let before = self.quarantines.list.load_full();
         let list = read(&*self.store).await?;
-        let is_released = before.keys().any(|scope| !list.contains_key(scope));
-        if is_released {
-            // The cut-offs of a release are there with it, but the news of them may still be to come.
-            let cut_offs = self.store.cut_offs().await?;
-            self.cut_off_all(&cut_offs);
-        }
+        // What was released before the list was read is not in it, whether or not it was known here that it had ever begun. The
+        // cut-offs of the release are there with it, but the news of them may still be to come.
+        let cut_offs = self.store.cut_offs().await?;
+        self.cut_off_all(&cut_offs);
         let changed: HashSet<QuarantineScope> =
             before.keys().chain(list.keys()).filter(|scope| before.get(*scope) != list.get(*scope)).copied().collect();
         self.quarantines.set(list);

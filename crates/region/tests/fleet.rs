@@ -198,6 +198,25 @@ async fn a_quarantine_is_one_at_every_server() {
 }
 
 /// A server that nobody tells of an end closes what is open, unless it is told to serve all the same.
+/// Where the store is slow, a quarantine may have come and gone before a server reads which there are.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quarantine_that_nobody_saw_has_ended_what_was_before_it() {
+    let Fleet { a, b, of_b, .. } = &fleet(&[]).await;
+    let id = a.launch().await;
+    let machine = a.machine(id);
+    assert_eq!(whoami(b, &machine).await, (200, String::new()));
+    let quarantine =
+        async |action: &str| a.send(&a.operator(), &ec2(&format!("Action={action}&Subject.1={id}"))).await.status;
+    let held = of_b.hold_quarantines().await;
+    assert_eq!(quarantine("Inborn.PutQuarantine").await, 200);
+    until("the list is about to be read", async || of_b.held_up() == 1).await;
+    assert_eq!(quarantine("Inborn.EndQuarantine").await, 200);
+    // Of the release it hears nothing but what the list says.
+    of_b.silence(true);
+    drop(held);
+    until("the release is known", async || whoami(b, &machine).await == expired()).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn who_has_not_heard_for_long_closes_what_is_open() {
     for (stale, is_closed) in [(&[][..], true), (&[("ssmmessages", StalePolicy::Serve)], false)] {

@@ -1,5 +1,5 @@
 //! Many seeds, and those that have failed once.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "tests")]
 
 use std::ops::Range;
 use std::sync::Mutex;

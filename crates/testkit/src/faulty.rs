@@ -1,6 +1,6 @@
 //! A store that fails when it is told to, or lies at the end of a link that is not to be relied upon.
 
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,7 +14,7 @@ use inborn_store::{
     RecordedCutOff, Registration, RegistrationChange, Resealing, Role, SealedEpoch, SentCommand, Session, SessionEnd,
     SessionQuery, SessionRetention, SettingChange, Store, StoreError,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedRwLockWriteGuard, RwLock, mpsc};
 
 use crate::link::{self, Link};
 
@@ -50,6 +50,13 @@ impl Fault {
     }
 }
 
+/// What some reads pass through.
+#[derive(Default)]
+struct Gate {
+    open: Arc<RwLock<()>>,
+    waiting: AtomicUsize,
+}
+
 /// Any store, of which chosen writes fail. Reads, `close` and the high-water mark go through untouched, but for the change feed
 /// while it is silent, and for what the link does that the store may lie behind.
 pub struct FaultyStore {
@@ -57,6 +64,7 @@ pub struct FaultyStore {
     /// Which node it says that it is, if not the inner store's.
     node: Option<NodeId>,
     is_silent: AtomicBool,
+    quarantines: Gate,
     inner: Arc<dyn Store>,
     writes: AtomicU64,
     plan: Mutex<BTreeMap<u64, Fault>>,
@@ -73,6 +81,7 @@ impl FaultyStore {
             plan: Mutex::default(),
             node: None,
             is_silent: AtomicBool::new(false),
+            quarantines: Gate::default(),
         }
     }
 
@@ -92,6 +101,17 @@ impl FaultyStore {
     /// Whether the change feed is not to be had.
     pub fn silence(&self, is_silent: bool) {
         self.is_silent.store(is_silent, Ordering::SeqCst);
+    }
+
+    /// Holds up whoever reads the list of quarantines, as a slow store does, until what is given is dropped.
+    pub async fn hold_quarantines(&self) -> OwnedRwLockWriteGuard<()> {
+        Arc::clone(&self.quarantines.open).write_owned().await
+    }
+
+    /// How many are held up so.
+    #[must_use]
+    pub fn held_up(&self) -> usize {
+        self.quarantines.waiting.load(Ordering::SeqCst)
     }
 
     /// Plans that write number `write` (the first ever is 0, in the order their verbs are called) fails.
@@ -252,7 +272,13 @@ impl Store for FaultyStore {
     }
 
     fn quarantines(&self) -> Future<'_, Vec<Quarantine>> {
-        self.read(move |store| store.quarantines())
+        let Gate { open, waiting } = &self.quarantines;
+        Box::pin(async move {
+            waiting.fetch_add(1, Ordering::SeqCst);
+            drop(open.read().await);
+            waiting.fetch_sub(1, Ordering::SeqCst);
+            self.read(move |store| store.quarantines()).await
+        })
     }
 
     fn put_quarantine(&self, quarantine: Quarantine) -> Future<'_, ()> {

@@ -16,7 +16,7 @@ use inborn_fleet::{
     RECORDS_MAX, RENEW, REQUEST_BYTES_MAX, RefusalCode, Refused, Renewed, WAIT_SECONDS,
 };
 use inborn_identity::{HostId, InstanceId, UnixTime};
-use inborn_listener::{Peer, read_body};
+use inborn_listener::{BodyError, Peer, read_body};
 use inborn_pki::HostCertificate;
 use inborn_store::{Host, HostState};
 use serde::Serialize;
@@ -400,7 +400,11 @@ fn unavailable() -> Refused {
 
 async fn read<T: DeserializeOwned>(body: Incoming, bytes_max: usize) -> Answer<T> {
     let bytes = read_body(body, bytes_max, BODY_TIMEOUT).await;
-    let bytes = bytes.map_err(|error| refuse(RefusalCode::Malformed, format!("the body was not read: {error:?}")))?;
+    let bytes = bytes.map_err(|error| match error {
+        BodyError::TooLarge => refuse(RefusalCode::Malformed, format!("the body has more than {bytes_max} bytes")),
+        // The line is slow, or gone: the same call may do better.
+        BodyError::TooSlow | BodyError::Broken => refuse(RefusalCode::Busy, "the body did not come in time"),
+    })?;
     serde_json::from_slice(&bytes).map_err(|_| refuse(RefusalCode::Malformed, "the body is not what this call takes"))
 }
 
