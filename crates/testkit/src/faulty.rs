@@ -21,6 +21,9 @@ use crate::link::{self, Link};
 /// The setting that a region writes beside what it is asked: no test knows when.
 const HIGH_WATER: &str = "high-water";
 
+/// The most parts in which all machines come over a link: more than a simulation has.
+const PARTS_MAX: usize = 1024;
+
 /// How a write fails.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Fault {
@@ -180,7 +183,20 @@ impl Store for FaultyStore {
     }
 
     fn living(&self, packer: Arc<Packer>, parts: mpsc::Sender<Living>) -> Future<'_, ()> {
-        self.read(move |store| store.living(packer, parts))
+        if self.link.is_none() {
+            return self.inner.living(packer, parts);
+        }
+        Box::pin(async move {
+            // A call over a link is done in one step, in which nobody can take what comes.
+            let (sender, mut found) = mpsc::channel(PARTS_MAX);
+            self.read(move |store| store.living(packer, sender)).await?;
+            while let Some(part) = found.recv().await {
+                if parts.send(part).await.is_err() {
+                    break;
+                }
+            }
+            Ok(())
+        })
     }
 
     fn change(&self, request: ChangeRequest) -> Future<'_, Vec<Changed>> {
