@@ -161,8 +161,10 @@ impl Authenticator {
 
     /// Ends credentials, from this call's return on. `at` is the moment of the decision.
     pub fn cut_off(&self, cut_off: CutOff, at: UnixTime) {
-        write(&self.cut_offs).insert(cut_off, at);
-        self.made.fetch_add(1, Ordering::SeqCst);
+        // What is told again is none more.
+        if write(&self.cut_offs).insert(cut_off, at) {
+            self.made.fetch_add(1, Ordering::SeqCst);
+        }
     }
 
     /// What the cut-offs say now about a session that was let in before. Whether it has expired by itself is not asked.

@@ -148,8 +148,8 @@ impl CutOffs {
         self.len() == 0 && self.all == Ended::default()
     }
 
-    /// Adds a cut-off decided at the moment `at`. Cut-offs only add up: none takes back another.
-    pub fn insert(&mut self, cut_off: CutOff, at: UnixTime) {
+    /// Adds a cut-off decided at the moment `at`, and says whether it was not known. Cut-offs only add up: none takes back another.
+    pub fn insert(&mut self, cut_off: CutOff, at: UnixTime) -> bool {
         let (instance, account) = match cut_off {
             CutOff::Dead { instance } | CutOff::OlderBoot { instance, .. } => (Some(instance), None),
             CutOff::IssuedBefore { scope: Scope::Instance(instance), .. } => (Some(instance), None),
@@ -164,14 +164,20 @@ impl CutOffs {
                 self.collapse(at);
             }
         }
+        let changed = |ended: &mut Ended| {
+            let before = *ended;
+            ended.add(cut_off, at);
+            *ended != before
+        };
         match (instance, account) {
             (Some(instance), _) => {
                 let mut ended = self.of(instance).unwrap_or_default();
-                ended.add(cut_off, at);
+                let is_changed = changed(&mut ended);
                 self.instances.insert(instance.to_bytes(), ended.into());
+                is_changed
             }
-            (None, Some(account)) => self.accounts.entry(account).or_default().add(cut_off, at),
-            (None, None) => self.all.add(cut_off, at),
+            (None, Some(account)) => changed(self.accounts.entry(account).or_default()),
+            (None, None) => changed(&mut self.all),
         }
     }
 

@@ -347,6 +347,7 @@ impl RegionServer {
                 Topic::Epochs => epochs = true,
                 Topic::Accounts => accounts = true,
                 Topic::Operators => operators = true,
+                Topic::SessionEnded(id) => self.sessions.ended_elsewhere(id),
                 Topic::Node(instance) => _ = nodes.insert(*instance),
                 Topic::Command { id, instances } => commands.push((id.as_str(), instances.as_slice())),
                 _ => {}

@@ -318,6 +318,8 @@ impl RegionServer {
             Some(home) => home.authenticator.beside(identity.region.clone(), keyring)?,
         };
         let authenticator = Arc::new(authenticator);
+        // First, as ever: what is released is gone from here when its cut-offs are there.
+        let quarantines = Quarantines::load(&*store).await?;
         for recorded in store.cut_offs().await? {
             authenticator.cut_off(secrets::cut_off(recorded.cut_off), recorded.at);
         }
@@ -338,7 +340,6 @@ impl RegionServer {
         let host_management = HostManagement::load(Arc::clone(&store), identity.account).await?;
         let agents = Agents::load(Arc::clone(&store)).await?;
         let nodes = Nodes::load(Arc::clone(&store)).await?;
-        let quarantines = Quarantines::load(&*store).await?;
         let documents = Documents::load(Arc::clone(&store), identity.account).await?;
         let guardduty = GuardDuty::load(Arc::clone(&store)).await?;
         let (run_command, engine) = RunCommand::load(Arc::clone(&store)).await?;

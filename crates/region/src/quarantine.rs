@@ -4,7 +4,7 @@
 //! ends all that it was given before: whoever has stolen that is not let in again with the machine.
 
 use core::time::Duration;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -30,6 +30,10 @@ const GIVEN_AFTER_SECONDS: u64 = 370;
 
 /// How far the clocks of two servers may be apart without a release letting in again what was issued before it.
 const CLOCKS_APART_SECONDS: u64 = 60;
+
+/// Cut-offs so old were heard of before the list of quarantines was asked for that no longer has what they are of, whatever the
+/// clocks say: by then a server that had not would have been stale for long.
+const RELEASED_SECONDS: u64 = 600;
 
 /// How long a region waits for the home's store: longer, and the trouble would be the region's too.
 const HOME_PATIENCE: Duration = Duration::from_secs(3);
@@ -281,11 +285,8 @@ impl RegionServer {
         let outcome = self.store.put_quarantine(quarantine).await;
         if matches!(outcome, Ok(()) | Err(StoreError::Io(_) | StoreError::Closed)) {
             // After an error it may have been written all the same.
-            let list = read(&*self.store).await?;
-            self.quarantines.set(list);
             self.high_water.count_an_end();
-            self.end_what_no_longer_stands();
-            self.credentials_ended(scope);
+            self.hear_in_turn().await?;
         }
         Ok(outcome?)
     }
@@ -369,8 +370,7 @@ impl RegionServer {
             }
         }
         if is_changed {
-            let _turn = self.quarantines.turn.lock().await;
-            self.quarantines.set(read(&*self.store).await?);
+            self.hear_quarantines().await?;
         }
         Ok(())
     }
@@ -424,11 +424,11 @@ impl RegionServer {
         // What another server has written a moment ago counts too.
         let list = read(&*self.store).await?;
         let Some(quarantine) = list.get(&scope) else {
-            self.quarantines.set(list);
+            self.hear_in_turn().await?;
             return Ok(false);
         };
         if !may_end(quarantine, account, self.identity().account) {
-            self.quarantines.set(list);
+            self.hear_in_turn().await?;
             return Err(QuarantineError::NotYours(scope));
         }
         // Of an earlier release, which may have been another server's.
@@ -445,7 +445,8 @@ impl RegionServer {
             Err(error) => return Err(error.into()),
         }
         self.cut_off_all(&cut_offs);
-        self.quarantines.set(read(&*self.store).await?);
+        self.hear_in_turn().await?;
+        // Also if it was not known here that it had ever begun.
         self.end_what_no_longer_stands();
         self.credentials_ended(scope);
         Ok(true)
@@ -487,14 +488,19 @@ impl RegionServer {
         self.hear_in_turn().await
     }
 
+    /// The only way in which what the store has comes to memory.
     async fn hear_in_turn(&self) -> Result<(), StoreError> {
         let before = self.quarantines.list.load_full();
         let list = read(&*self.store).await?;
         // What was released before the list was read is not in it, whether or not it was known here that it had ever begun. The
         // cut-offs of the release are there with it, but the news of them may still be to come.
-        let cut_offs = self.store.cut_offs().await?;
-        self.cut_off_all(&cut_offs);
-        let changed: HashSet<QuarantineScope> =
+        if self.fleet().is_some() {
+            let since = self.now().minus(RELEASED_SECONDS);
+            let mut cut_offs = self.store.cut_offs().await?;
+            cut_offs.retain(|recorded| recorded.at >= since);
+            self.cut_off_all(&cut_offs);
+        }
+        let changed: BTreeSet<QuarantineScope> =
             before.keys().chain(list.keys()).filter(|scope| before.get(*scope) != list.get(*scope)).copied().collect();
         self.quarantines.set(list);
         if !changed.is_empty() {

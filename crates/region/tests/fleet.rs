@@ -197,7 +197,6 @@ async fn a_quarantine_is_one_at_every_server() {
     assert_eq!(whoami(a, &b.machine(id)).await, (200, String::new()));
 }
 
-/// A server that nobody tells of an end closes what is open, unless it is told to serve all the same.
 /// Where the store is slow, a quarantine may have come and gone before a server reads which there are.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_quarantine_that_nobody_saw_has_ended_what_was_before_it() {
@@ -217,6 +216,7 @@ async fn a_quarantine_that_nobody_saw_has_ended_what_was_before_it() {
     until("the release is known", async || whoami(b, &machine).await == expired()).await;
 }
 
+/// A server that nobody tells of an end closes what is open, unless it is told to serve all the same.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_has_not_heard_for_long_closes_what_is_open() {
     for (stale, is_closed) in [(&[][..], true), (&[("ssmmessages", StalePolicy::Serve)], false)] {

@@ -403,3 +403,25 @@ async fn a_session_is_not_idle_because_another_server_carries_it() {
     c.region.tidy().await;
     until("it is over", async || count(true).await == 1).await;
 }
+
+/// An operator ends a session at any server: the one that carries it hears of that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_is_ended_at_any_server() {
+    let (fleet, a, b) = two().await;
+    let (id, session) = node(&a, &b).await;
+    let _socket = a.control_channel(&session, id).await;
+    let started = a.ssm("StartSession", value!({"Target": id.to_string()})).await;
+    assert_eq!(started.status, 200, "{}", started.body);
+    let name = between(&started.body, "\"SessionId\":\"", "\"").to_owned();
+    let is_active = async |server: &Running| {
+        let shown = server.ssm("DescribeSessions", value!({"State": "Active"})).await;
+        assert_eq!(shown.status, 200, "{}", shown.body);
+        shown.body.contains(&name)
+    };
+    let c = fleet.server("c").await;
+    assert!(is_active(&a).await && is_active(&c).await);
+    let ended = c.ssm("TerminateSession", value!({"SessionId": name})).await;
+    assert_eq!(ended.status, 200, "{}", ended.body);
+    until("who carries it has ended it", async || !is_active(&a).await).await;
+    assert!(!is_active(&c).await);
+}

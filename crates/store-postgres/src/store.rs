@@ -554,7 +554,11 @@ impl Store for PostgresStore {
 
     fn end_session(&self, id: String, end: SessionEnd) -> Future<'_, bool> {
         match end.check() {
-            Ok(()) => self.run(Access::Write, (id, end), |session, request| Box::pin(sessions::end(session, request))),
+            Ok(()) => self.tell(
+                (id, end),
+                |session, request| Box::pin(sessions::end(session, request)),
+                |(id, _), was_open| if *was_open { vec![Topic::SessionEnded(id.clone())] } else { vec![] },
+            ),
             Err(error) => refuse(error),
         }
     }

@@ -147,13 +147,16 @@ pub enum Topic {
     },
     /// The agent of this instance has said of itself what it had not said before.
     Node(InstanceId),
+    /// The session of this id has ended.
+    SessionEnded(String),
 }
 
 const ALL: &str = "*";
-/// What the subjects of [`Topic::Command`] and [`Topic::Node`] begin with. Their word is that of a setting: programs that know
+/// What the subjects of [`Topic::Command`], [`Topic::Node`] and [`Topic::SessionEnded`] begin with. Their word is that of a setting: programs that know
 /// neither read everything again for a word that they do not know, and nothing for a setting that is none of theirs.
 const COMMAND: &str = "run-command";
 const NODE: &str = "agent-node";
+const SESSION_END: &str = "session-end";
 /// The most machines that an entry names: of more it names none.
 const NAMED_MAX: usize = 100;
 
@@ -262,6 +265,7 @@ impl Topic {
                 ("setting", format!("{COMMAND} {id}{instances}"))
             }
             Self::Node(instance) => ("setting", format!("{NODE} {instance}")),
+            Self::SessionEnded(id) => ("setting", format!("{SESSION_END} {id}")),
         }
     }
 
@@ -279,6 +283,7 @@ impl Topic {
             "setting" => match subject.split_once(' ') {
                 Some((COMMAND, rest)) => command(rest)?,
                 Some((NODE, instance)) => Self::Node(instance.parse().ok()?),
+                Some((SESSION_END, id)) => Self::SessionEnded(id.to_owned()),
                 _ => Self::Setting(subject.to_owned()),
             },
             "documents" => Self::Documents,
@@ -425,6 +430,7 @@ mod tests {
             Topic::Command { id: "c-1".into(), instances: vec![] },
             Topic::Command { id: "c-1".into(), instances: vec![id(2), id(1)] },
             Topic::Node(id(4)),
+            Topic::SessionEnded("operator-0123".into()),
         ] {
             let (word, subject) = topic.to_columns();
             assert_eq!(Topic::from_columns(word, &subject), Some(topic));
@@ -434,7 +440,8 @@ mod tests {
     /// A program that does not know a word reads everything again: of what is new it is told as of settings that are none of its own.
     #[test]
     fn older_programs_pass_over_what_is_new() {
-        for topic in [Topic::Command { id: "c-1".into(), instances: vec![id(1)] }, Topic::Node(id(1))] {
+        let command = Topic::Command { id: "c-1".into(), instances: vec![id(1)] };
+        for topic in [command, Topic::Node(id(1)), Topic::SessionEnded("s-1".into())] {
             let (word, subject) = topic.to_columns();
             assert!(word == "setting" && subject.contains(' '), "{word} {subject}");
         }

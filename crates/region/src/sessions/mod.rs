@@ -80,11 +80,17 @@ pub(crate) struct End {
     details: String,
     /// What the person at the other end is told; empty for nothing.
     output: String,
+    /// Whether another server has written it down.
+    is_told: bool,
 }
 
 impl End {
     pub(crate) fn terminated(details: impl Into<String>, output: impl Into<String>) -> Self {
-        Self { is_failure: false, details: details.into(), output: output.into() }
+        Self { is_failure: false, details: details.into(), output: output.into(), is_told: false }
+    }
+
+    fn told() -> Self {
+        Self { is_told: true, ..Self::terminated("It was ended at another server.", "The session was terminated.") }
     }
 
     /// What let the agent in is no longer good.
@@ -93,7 +99,7 @@ impl End {
     }
 
     fn failed(details: impl Into<String>) -> Self {
-        Self { is_failure: true, details: details.into(), output: String::new() }
+        Self { is_failure: true, details: details.into(), output: String::new(), is_told: false }
     }
 
     /// As `DescribeSessions` shows it.
@@ -331,6 +337,13 @@ impl Sessions {
         }
     }
 
+    /// Another server says that a session has ended, whichever server carries it.
+    pub(crate) fn ended_elsewhere(&self, id: &str) {
+        if let Some(session) = self.get(id) {
+            session.close(End::told());
+        }
+    }
+
     /// Ends what is idle or old.
     pub(crate) fn look(&self, now: UnixTime) {
         self.sessions().values().for_each(|session| session.look(now));
@@ -338,7 +351,8 @@ impl Sessions {
 
     fn enter(&self, session: &Arc<Session>) -> Result<(), StartError> {
         let mut open = self.sessions();
-        if open.len() >= SESSIONS_MAX {
+        // What other servers carry takes no place here.
+        if open.values().filter(|session| !session.is_elsewhere()).count() >= SESSIONS_MAX && !session.is_elsewhere() {
             return Err(StartError::TooMany);
         }
         open.insert(session.record.id.clone(), Arc::clone(session));
@@ -456,6 +470,11 @@ async fn supervise(region: Arc<RegionServer>, session: Arc<Session>) {
         }
     };
     let (id, now) = (session.record.id.clone(), region.now());
+    if end.is_told {
+        region.sessions().sessions().remove(&id);
+        session.written.send_replace(Some(Ok(())));
+        return;
+    }
     let written = SessionEnd { at: now, status: end.status().to_owned(), details: end.details.clone() };
     region.record_end_of_session(&session.record, end.status(), &end.details, now);
     let [mut pause, longest] = AGAIN_AFTER;

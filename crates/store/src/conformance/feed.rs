@@ -5,8 +5,8 @@ use std::sync::Arc;
 use inborn_identity::{RoleName, UnixTime};
 
 use super::samples::{
-    LAUNCHED_AT, account, bare, change, command, command_change, document, epoch, host_id, host_join, id, invocation,
-    join_token, launch, launch_with_token, operator, sent, terminate,
+    LAUNCHED_AT, account, bare, change, command, command_change, document, ended, epoch, host_id, host_join, id,
+    invocation, join_token, launch, launch_with_token, operator, sent, session, terminate,
 };
 use crate::{
     Beat, Change, CommandChange, CommandState, CutOff, CutOffScope, EpochState, Heard, HostChange, InvocationState,
@@ -155,8 +155,14 @@ pub async fn changes_of_commands_and_agents_are_told(store: Arc<dyn Store>) {
         store.put_node(node.clone()).await.unwrap();
         assert_eq!(store.nodes_by_id(vec![id(2), id(1), id(1)]).await, Ok(vec![node]));
     }
+    let open = session(1, 0);
+    store.put_session(open.clone()).await.unwrap();
+    for was_open in [true, false] {
+        assert_eq!(store.end_session(open.id.clone(), ended(5)).await, Ok(was_open));
+    }
     let told = |instances| Topic::Command { id: command(1, 0).id, instances };
-    let told = [told(vec![]), told(vec![id(1)]), told(vec![]), Topic::Node(id(1)), Topic::Node(id(1))];
+    let of_session = Topic::SessionEnded(open.id);
+    let told = [told(vec![]), told(vec![id(1)]), told(vec![]), Topic::Node(id(1)), Topic::Node(id(1)), of_session];
     assert_eq!(hear(&store, &mut heard).await, told);
 }
 

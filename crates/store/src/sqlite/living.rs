@@ -39,6 +39,9 @@ const USER_DATA_BOUNDS: &str =
 
 /// Rows from one number to another.
 type Range = (i64, i64);
+const NOTHING: Range = (1, 0);
+/// What is shorter is read in one.
+const HALVED_MIN: u64 = 1024;
 /// What reads some rows, and gives the number of the last one; `None`: there are no more.
 type ReadPart = fn(&Connection, Range) -> Outcome<(Living, Option<i64>)>;
 
@@ -101,7 +104,9 @@ impl SqliteStore {
 
     /// What belongs to instances.
     async fn send_rows(&self, read: ReadPart, ranges: Vec<Range>, parts: &mpsc::Sender<Living>) -> Outcome<()> {
-        let (one, other): (Vec<_>, Vec<_>) = ranges.into_iter().map(halves).map(Into::into).unzip();
+        let halved =
+            |range: Range| if range.1.abs_diff(range.0) < HALVED_MIN { [range, NOTHING] } else { halves(range) };
+        let (one, other): (Vec<_>, Vec<_>) = ranges.into_iter().map(halved).map(Into::into).unzip();
         tokio::try_join!(self.send_half(read, one, parts), self.send_half(read, other, parts)).map(drop)
     }
 

@@ -568,7 +568,12 @@ impl Store for SqliteStore {
 
     fn end_session(&self, id: String, end: SessionEnd) -> Future<'_, bool> {
         match end.check() {
-            Ok(()) => self.write(move |connection| sessions::end(connection, &id, &end)),
+            Ok(()) => {
+                let ended = id.clone();
+                let topics =
+                    move |was_open: &bool| if *was_open { vec![Topic::SessionEnded(ended.clone())] } else { vec![] };
+                self.tell(move |connection| sessions::end(connection, &id, &end), topics)
+            }
             Err(error) => refuse(error),
         }
     }

@@ -17,6 +17,8 @@ const SOUGHT_MAX: usize = 16;
 const AHEAD_MAX: usize = 64;
 /// After so many in a row that are no instance's here, the rest lies elsewhere.
 const STRANGERS_MAX: usize = 64;
+/// Fewer tags than this that were taken are read again, rather than that what is around them is read in two.
+const WORTH_LEAVING_OUT: i64 = 32;
 
 /// Where tags lie beside the instances that are read now.
 #[derive(Default)]
@@ -75,7 +77,8 @@ impl TagsBeside {
 
     /// What of `bounds` neither of the two has taken.
     pub(super) fn left_of(&self, other: &Self, (first, last): Range) -> Vec<Range> {
-        let mut taken: Vec<Range> = self.taken.iter().chain(&other.taken).copied().collect();
+        let is_worth = |(begin, end): &&Range| end - begin >= WORTH_LEAVING_OUT;
+        let mut taken: Vec<Range> = self.taken.iter().chain(&other.taken).filter(is_worth).copied().collect();
         taken.sort_unstable();
         let mut left = Vec::new();
         let mut from = first;
