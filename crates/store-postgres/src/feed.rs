@@ -37,11 +37,10 @@ pub(crate) struct Node {
     beats: Mutex<Beats>,
 }
 
-/// Beats, numbered from 1.
+/// Beats, numbered from 1. One that was not answered counts for nothing: its number is the next one's, so that an outage, however long,
+/// does not use up what a database may have forgotten.
 #[derive(Default)]
 struct Beats {
-    /// The last one that was tried.
-    last: i64,
     /// The last one that was answered, and when.
     answered: Option<(i64, Instant)>,
     /// When it was last said that a database does not know them.
@@ -123,11 +122,9 @@ impl Node {
         self.beats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The number of a beat that is about to be made.
+    /// The number of a beat that is about to be made: the same until one of that number is answered.
     pub(crate) fn next_beat(&self) -> i64 {
-        let mut beats = self.beats();
-        beats.last = beats.last.saturating_add(1);
-        beats.last
+        self.beats().answered.map_or(1, |(answered, _)| answered.saturating_add(1))
     }
 
     /// A beat was answered.
@@ -272,10 +269,11 @@ mod tests {
         let node = Node::default();
         let begun = Instant::now();
         assert_eq!(node.beats_to_be_known(begun), None, "nothing was answered yet");
-        assert_eq!(node.next_beat(), 1);
+        assert_eq!([(); 30].map(|()| node.next_beat()), [1; 30], "one that is not answered counts for nothing");
         assert_eq!(node.beats_to_be_known(begun), None, "nor is it known whether it was");
         node.beat_answered(1, begun);
         assert_eq!(node.beats_to_be_known(begun), Some(1), "it must be known at all");
+        assert_eq!((node.next_beat(), node.next_beat(), node.beats_answered()), (2, 2, Some(1)));
         node.beat_answered(BEATS_LOST_MAX + 1, begun);
         assert_eq!(node.beats_to_be_known(begun), Some(1));
         node.beat_answered(BEATS_LOST_MAX + 2, begun);

@@ -25,6 +25,9 @@ const TASKS: u32 = 4;
 /// How long after a standby was promoted everybody writes again, at the latest.
 const GOES_ON_WITHIN: Duration = Duration::from_secs(15);
 
+/// Longer than any machine needs, however loaded.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// What was answered.
 #[derive(Default)]
 struct Answered {
@@ -228,6 +231,46 @@ async fn nothing_that_was_answered_is_lost_with_the_primary() {
     tokio::task::block_in_place(|| primary.kill());
     stores[0].launch(launch(vec![bare(97)])).await.unwrap();
     assert!(store.instance(id(97)).await.unwrap().is_some());
+}
+
+/// Beats that nobody answered count for nothing: after an outage of many, a database that lacks only the one that was answered since is
+/// the one that has answered, to a server that runs and to one that is started.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_uses_up_nothing_of_what_may_be_forgotten() {
+    let Some(cluster) = common::cluster() else { return };
+    let (url, elsewhere) = (cluster.database(), cluster.url("postgres"));
+    let name = url.rsplit_once('/').unwrap().1;
+    let store = PostgresStore::open_with(&url, options()).await.unwrap();
+    let beat = || store.beat(Beat { name: "one".into(), at: LAUNCHED_AT, verifies: 0 });
+    let begun = Instant::now();
+    let is_over = |outcome: Result<(), StoreError>| match outcome {
+        Ok(()) => true,
+        // It had no time to connect.
+        Err(error) => {
+            assert!(begun.elapsed() < PATIENCE, "{error}");
+            assert!(!error.to_string().contains("does not know"), "{error}");
+            false
+        }
+    };
+    while !is_over(beat().await) {}
+    assert_eq!(store.fence().unwrap().beats, 1);
+
+    let end_connections =
+        format!("SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE datname = '{name}'");
+    cluster.sql(&elsewhere, &format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false"));
+    cluster.sql(&elsewhere, &end_connections);
+    for _ in 0..30 {
+        assert!(beat().await.is_err());
+    }
+    cluster.sql(&elsewhere, &format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true"));
+    while !is_over(beat().await) {}
+    let fence = store.fence().unwrap();
+
+    cluster.sql(&url, "UPDATE region_nodes SET beats = 1");
+    cluster.sql(&elsewhere, &end_connections);
+    while !is_over(store.instance(id(1)).await.map(drop)) {}
+    let started = PostgresStore::open(&url).await.unwrap();
+    assert_eq!(started.has_forgotten(fence).await, Ok(false), "{fence:?}");
 }
 
 /// Somebody keeps a row locked: a verb that waits for it is busy after the time that a statement may take, not for ever, and
