@@ -82,7 +82,18 @@ impl Server {
 
     /// With these settings, as variables.
     pub fn start_with(name: &str, data: &Path, settings: &[(&str, &str)]) -> Self {
-        let child = command(name, data, settings).spawn().unwrap();
+        Self::started(name, data, command(name, data, settings))
+    }
+
+    /// The same, with its log in a file.
+    pub fn start_saying(name: &str, data: &Path, settings: &[(&str, &str)], log: &Path) -> Self {
+        let mut command = command(name, data, settings);
+        command.stderr(std::fs::File::create(log).unwrap());
+        Self::started(name, data, command)
+    }
+
+    fn started(name: &str, data: &Path, mut command: Command) -> Self {
+        let child = command.spawn().unwrap();
         let none = Signer { access_key_id: String::new(), secret: String::new(), token: None };
         let mut server = Self { child, ready: serde_json::Value::Null, operator: none };
         server.ready = until("a server is ready", || {
