@@ -37,11 +37,12 @@ pub(crate) async fn work(world: Rc<World>, mut random: fastrand::Rng) {
         // One operator at a time has a machine, so that it is known what came after what.
         world.oracle.borrow_mut().take(id);
         match random.u32(0..5) {
-            0 => end(&world, id, "TerminateInstances", Ending::Terminated).await,
+            0 => _ = end(&world, id, "TerminateInstances", Ending::Terminated).await,
             1 => {
-                end(&world, id, "StopInstances", Ending::Stopped).await;
-                sleep(Duration::from_millis(random.u64(0..8000))).await;
-                begin(&world, id, "StartInstances").await;
+                let pair = ("StopInstances", Ending::Stopped, "StartInstances");
+                if !end_and_begin(&world, id, pair, &mut random).await {
+                    continue;
+                }
             }
             2 => {
                 let reboot = format!("Action=RebootInstances&Version=2016-11-15&InstanceId.1={id}");
@@ -50,9 +51,10 @@ pub(crate) async fn work(world: Rc<World>, mut random: fastrand::Rng) {
                 world.oracle.borrow_mut().rebooted(id, world.elapsed());
             }
             3 => {
-                end(&world, id, "Inborn.PutQuarantine", Ending::Quarantined).await;
-                sleep(Duration::from_millis(random.u64(0..8000))).await;
-                begin(&world, id, "Inborn.EndQuarantine").await;
+                let pair = ("Inborn.PutQuarantine", Ending::Quarantined, "Inborn.EndQuarantine");
+                if !end_and_begin(&world, id, pair, &mut random).await {
+                    continue;
+                }
             }
             _ => sleep(Duration::from_millis(random.u64(0..3000))).await,
         }
@@ -94,12 +96,28 @@ async fn launch(world: &Rc<World>, random: &mut fastrand::Rng, number: u32) {
     }
 }
 
-async fn end(world: &Rc<World>, id: InstanceId, action: &str, ending: Ending) {
-    world.oracle.borrow_mut().may_end(id, world.elapsed());
-    if let Some(server) = told(world, id, action).await {
-        let number = world.oracle.borrow_mut().ended(id, ending, server, world.elapsed());
-        world.note(format!("machine {number} has ended: {ending:?}"));
+/// Ends a machine and lets it begin again; whether its operator knows how it is. A call that nobody has answered goes on at its
+/// server, and may do what it was asked for when the next has long been answered: after it nothing else is asked for.
+async fn end_and_begin(
+    world: &Rc<World>,
+    id: InstanceId,
+    (end_by, ending, begin_by): (&str, Ending, &str),
+    random: &mut fastrand::Rng,
+) -> bool {
+    if !end(world, id, end_by, ending).await {
+        return false;
     }
+    sleep(Duration::from_millis(random.u64(0..8000))).await;
+    begin(world, id, begin_by).await
+}
+
+/// Whether it is done, and nothing of it is still under way.
+async fn end(world: &Rc<World>, id: InstanceId, action: &str, ending: Ending) -> bool {
+    world.oracle.borrow_mut().may_end(id, world.elapsed());
+    let Some(done) = told(world, id, action).await else { return false };
+    let number = world.oracle.borrow_mut().ended(id, ending, done.server, world.elapsed());
+    world.note(format!("machine {number} has ended: {ending:?}"));
+    done.is_alone
 }
 
 /// Cuts a host off, and with it all that it has.
@@ -118,7 +136,7 @@ async fn evict(world: &Rc<World>, random: &mut fastrand::Rng) {
     }
     let ask = format!("Action=Inborn.EvictHost&Version=2016-11-15&HostId={}", host.id);
     // Of what was not acknowledged nobody knows anything.
-    let Some((server, _)) = ask_for(world, &ask).await else { return };
+    let Some(Done { server, .. }) = ask_for(world, &ask).await else { return };
     world.note(format!("host {} is evicted", host.number));
     world.oracle.borrow_mut().evicted();
     host.state.borrow_mut().is_cut_off = true;
@@ -128,37 +146,48 @@ async fn evict(world: &Rc<World>, random: &mut fastrand::Rng) {
     }
 }
 
-async fn begin(world: &Rc<World>, id: InstanceId, action: &str) {
+/// As [`end`].
+async fn begin(world: &Rc<World>, id: InstanceId, action: &str) -> bool {
     world.oracle.borrow_mut().may_begin(id, world.elapsed());
-    if told(world, id, action).await.is_some() {
-        let number = world.oracle.borrow_mut().begun(id, world.elapsed());
-        world.note(format!("machine {number} has begun again"));
-    }
+    let Some(done) = told(world, id, action).await else { return false };
+    let number = world.oracle.borrow_mut().begun(id, world.elapsed());
+    world.note(format!("machine {number} has begun again"));
+    done.is_alone
 }
 
-/// Which run of a server has said that it is done.
-async fn told(world: &Rc<World>, id: InstanceId, action: &str) -> Option<usize> {
+/// What was asked for, and is done.
+struct Done {
+    /// Which run of a server has said so.
+    server: usize,
+    reply: Reply,
+    /// Whether every try before was answered.
+    is_alone: bool,
+}
+
+async fn told(world: &Rc<World>, id: InstanceId, action: &str) -> Option<Done> {
     let subject = if action.starts_with("Inborn.") { "Subject" } else { "InstanceId" };
-    ask_for(world, &format!("Action={action}&Version=2016-11-15&{subject}.1={id}")).await.map(|(server, _)| server)
+    ask_for(world, &format!("Action={action}&Version=2016-11-15&{subject}.1={id}")).await
 }
 
 async fn ask(world: &Rc<World>, body: &str) -> Option<Reply> {
-    ask_for(world, body).await.map(|(_, reply)| reply)
+    ask_for(world, body).await.map(|done| done.reply)
 }
 
 /// Asks one server after the other until one has done it.
-async fn ask_for(world: &Rc<World>, body: &str) -> Option<(usize, Reply)> {
+async fn ask_for(world: &Rc<World>, body: &str) -> Option<Done> {
+    let mut is_alone = true;
     for _ in 0..TRIES_MAX {
         if let Some(server) = world.any_server() {
             let signer = Signer::from(server.region.operator_key().unwrap());
             match world.call(&server, "ec2", body, &signer).await {
-                Some(reply) if reply.status == 200 => return Some((server.run, reply)),
+                Some(reply) if reply.status == 200 => return Some(Done { server: server.run, reply, is_alone }),
                 // What was done at the first try, whose answer was lost, or cannot be done.
                 Some(reply) if reply.status == 400 => {
                     world.note(format!("refused: {} for {}", reply.code(), body.split('&').next().unwrap_or_default()));
                     return None;
                 }
-                _ => {}
+                Some(_) => {}
+                None => is_alone = false,
             }
         }
         sleep(Duration::from_millis(700)).await;
