@@ -78,8 +78,19 @@ fn setting_name(account: AccountId) -> String {
 
 /// The defaults of the caller's account.
 pub(super) async fn of_account(call: &Call<'_>) -> Result<MetadataDefaults, Problem> {
-    let stored = call.region.store().setting(&setting_name(call.caller.principal.account())).await;
-    understood(stored.map_err(refusal::of_store)?.as_deref())
+    let name = setting_name(call.caller.principal.account());
+    let own = call.region.store().setting(&name).await.map_err(refusal::of_store)?;
+    in_force(call.region, &name, own.as_deref()).await
+}
+
+/// What counts in a region that has `own`. One that has nothing yet, because it was not served or did not answer when the account was made,
+/// has the home's until it has taken them over: version 1 is not let in meanwhile.
+async fn in_force(region: &RegionServer, name: &str, own: Option<&[u8]>) -> Result<MetadataDefaults, Problem> {
+    if own.is_some() || region.is_home() {
+        return understood(own);
+    }
+    let of_home = region.home().store().setting(name).await.map_err(refusal::of_store)?;
+    understood(of_home.as_deref())
 }
 
 fn understood(stored: Option<&[u8]>) -> Result<MetadataDefaults, Problem> {
@@ -110,7 +121,8 @@ pub(super) async fn change_of(
     let name = setting_name(account);
     for _ in 0..ATTEMPTS_MAX {
         let expected = region.store().setting(&name).await.map_err(refusal::of_store)?;
-        let value = change(understood(expected.as_deref())?).to_json().to_string().into_bytes();
+        let before = in_force(region, &name, expected.as_deref()).await?;
+        let value = change(before).to_json().to_string().into_bytes();
         match region.store().put_setting(SettingChange { name: name.clone(), expected, value }).await {
             Err(StoreError::Conflict(Conflict::SettingChanged(_))) => {}
             outcome => return outcome.map_err(refusal::of_store),
