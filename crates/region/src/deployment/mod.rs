@@ -154,7 +154,7 @@ impl RegionServer {
     pub(crate) fn route(self: &Arc<Self>, asked: &Asked<'_>) -> Route {
         let siblings = self.deployment.siblings.load();
         if siblings.len() <= 1 {
-            return Route { region: Arc::clone(self), host_region: None, is_unclaimed: false };
+            return Route::to(self);
         }
         let is_claimed = Cell::new(false);
         let names: Vec<&str> = siblings.iter().map(|sibling| sibling.name.as_str()).collect();
@@ -171,22 +171,28 @@ impl RegionServer {
         let region = index.and_then(server).unwrap_or_else(|| Arc::clone(self));
         let host_region = host_region.and_then(|index| siblings.get(index)).map(|sibling| sibling.name.clone());
         let is_unclaimed = asked.session_at_sts().is_some() && !is_claimed.get();
-        Route { region, host_region, is_unclaimed }
+        Route { region, host_region, is_unclaimed, has_waited: false }
     }
 
     /// As [`RegionServer::route`], where need be once what there is to hear is heard: a token that no region has issued may be of an epoch
-    /// that another server of one has made a moment ago. `None`: a region does not hear, so that nobody can tell whose it is.
-    pub(crate) async fn route_when_heard(self: &Arc<Self>, asked: &Asked<'_>) -> Option<Route> {
+    /// that another server of one has made a moment ago. `None`: a region does not hear, or too many wait already, so that nobody can tell whose
+    /// it is. What is refused whoever sent it (`is_fit`) waits for nothing.
+    pub(crate) async fn route_when_heard(
+        self: &Arc<Self>,
+        asked: &Asked<'_>,
+        is_fit: impl Fn(&Route) -> bool,
+    ) -> Option<Route> {
         let route = self.route(asked);
         let Some((_, token)) = asked.session_at_sts().filter(|_| route.is_unclaimed) else { return Some(route) };
         let regions = self.regions();
         let ahead = regions.iter().filter(|region| region.authenticator.keyring().is_ahead(token));
         let hearing: Vec<_> = ahead.filter_map(|region| region.fleet()).map(Fleet::catch_up).collect();
-        if hearing.is_empty() {
+        if hearing.is_empty() || !is_fit(&route) {
             return Some(route);
         }
+        let _place = self.bounds.place_to_wait()?;
         let all_heard = join_all(hearing).await.into_iter().all(|has_heard| has_heard);
-        let route = self.route(asked);
+        let route = Route { has_waited: all_heard, ..self.route(asked) };
         (all_heard || !route.is_unclaimed).then_some(route)
     }
 }
@@ -215,3 +221,6 @@ pub(crate) async fn check_home(
         outcome => Ok(outcome?),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,6 +19,15 @@ pub(crate) struct Route {
     pub(crate) host_region: Option<Region>,
     /// Whether a session came to STS whose token none of the regions has issued, as far as they have heard.
     pub(crate) is_unclaimed: bool,
+    /// Whether all was heard that any of them had to hear of when the request came.
+    pub(crate) has_waited: bool,
+}
+
+impl Route {
+    /// To a region, whatever is asked.
+    pub(crate) fn to(region: &Arc<RegionServer>) -> Self {
+        Self { region: Arc::clone(region), host_region: None, is_unclaimed: false, has_waited: false }
+    }
 }
 
 /// What a request says of where it wants to go. Nothing of it is verified yet. It holds a token, and is never shown but by tests.

@@ -3,6 +3,7 @@
 //! The order is AWS's: what needs no key is looked at first, then who signed, then whether they may, then the action,
 //! then the audit, then the answer. What can be refused by its head is refused before its body is read.
 
+mod bounds;
 mod record;
 mod request;
 mod response;
@@ -28,7 +29,7 @@ use inborn_store::InstanceState;
 use inborn_wire::error::{self, Dialect, Problem, RequestShape, dialect_for};
 use inborn_wire::json;
 use serde_json::Value;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::SemaphorePermit;
 use tracing::{Instrument as _, Span};
 
 use crate::deployment::{Asked, Route, Sibling};
@@ -36,11 +37,12 @@ use crate::metrics::{CallLabels, StaleLabels};
 use crate::operation::{Call, Handler, Input, Reply};
 use crate::sessions::Joiner;
 use crate::telemetry::Share;
-use crate::throttle::{Limited, Rate, Rates, Source, Throttle};
+use crate::throttle::{Limited, Source};
 use crate::{Effect, Operation, Protocol, RegionServer, Service, services};
 use request::{Meant, Named, Target, cut};
 use response::response;
 
+pub(crate) use bounds::Bounds;
 pub(crate) use record::PendingHostKeys;
 pub(crate) use response::new_uuid;
 pub(crate) use websocket::{Handshake, Socket};
@@ -51,15 +53,8 @@ pub const BODY_TIMEOUT: Duration = Duration::from_secs(20);
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
 /// The longest body of a request to a service that is not served: enough to tell who asked.
 const FOREIGN_BODY_BYTES_MAX: usize = 64 * 1024;
-/// A body of at most this many bytes never waits for memory.
-const SMALL_BODY_BYTES_MAX: usize = 16 * 1024;
-/// Memory that longer bodies share, of all clients together: who sends them has proved nothing yet.
-const LARGE_BODIES_BYTES_MAX: usize = 64 * 1024 * 1024;
-const KIBIBYTE: usize = 1024;
 /// How far a client's clock may be off. Source: STS, which says so in its answers; the compatible choice elsewhere.
 const SKEW_SECONDS: u64 = 15 * 60;
-/// Audit lines for each source about callers who proved nothing.
-const UNPROVEN_RECORDS: Rate = Rate { per_second: 20, burst: 400 };
 
 /// Where a request comes from.
 #[derive(Clone, Debug)]
@@ -69,54 +64,6 @@ pub struct RequestOrigin {
     /// The machine that the listener is for, if it is for one alone: in a network of its own, every machine has the same
     /// addresses.
     pub machine: Option<InstanceId>,
-}
-
-/// What keeps one client from being everybody's problem.
-#[derive(Debug)]
-pub(crate) struct Bounds {
-    sources: Arc<Throttle<Source>>,
-    principals: Throttle<Limited>,
-    unproven: Arc<Throttle<Source>>,
-    large_bodies: Arc<Semaphore>,
-}
-
-impl Bounds {
-    pub(crate) fn new(rates: Rates) -> Self {
-        Self {
-            sources: Arc::new(Throttle::new(rates.source)),
-            principals: Throttle::new(rates.principal),
-            unproven: Arc::new(Throttle::new(UNPROVEN_RECORDS)),
-            large_bodies: Arc::new(Semaphore::new(LARGE_BODIES_BYTES_MAX / KIBIBYTE)),
-        }
-    }
-
-    /// Those of another region of the same process. Whoever has proved nothing has no more of it by there being more regions.
-    pub(crate) fn beside(home: &Self, rates: Rates) -> Self {
-        Self {
-            sources: Arc::clone(&home.sources),
-            principals: Throttle::new(rates.principal),
-            unproven: Arc::clone(&home.unproven),
-            large_bodies: Arc::clone(&home.large_bodies),
-        }
-    }
-
-    /// From now on these are the rates.
-    pub(crate) fn change(&self, rates: Rates) {
-        self.sources.change(rates.source);
-        self.principals.change(rates.principal);
-    }
-
-    /// Waits until there is memory for a body; it is free again when the permit is dropped, after the answer.
-    async fn room_for(&self, bytes: usize) -> Result<Option<SemaphorePermit<'_>>, BodyError> {
-        if bytes <= SMALL_BODY_BYTES_MAX {
-            return Ok(None);
-        }
-        let kibibytes = u32::try_from(bytes.div_ceil(KIBIBYTE)).unwrap_or(u32::MAX);
-        match tokio::time::timeout(BODY_TIMEOUT, self.large_bodies.acquire_many(kibibytes)).await {
-            Ok(Ok(permit)) => Ok(Some(permit)),
-            _ => Err(BodyError::TooSlow),
-        }
-    }
 }
 
 /// Memory that a body takes, if it is counted; free again when this is dropped, after the answer.
@@ -158,6 +105,8 @@ struct Exchange<'a> {
     route: Option<&'static crate::Route>,
     /// The region of the deployment that the host name names.
     host_region: Option<Region>,
+    /// Whether it was waited for what other servers have made by the time it came.
+    has_waited: bool,
     /// The region that was signed for, as it was said.
     scope_region: Option<&'a str>,
     operation: Option<&'static Operation>,
@@ -236,10 +185,17 @@ impl RegionServer {
         };
         // Before it is looked for who has issued a token.
         let is_admitted = self.bounds.sources.admits((&origin).into(), self.now());
-        let found = if is_admitted { self.route_when_heard(&asked).await } else { None };
+        let signed = Signed { request: &signed, presented: presented.as_ref() };
+        let is_fit = |route: &Route| {
+            let siblings = self.siblings();
+            let regions = self.scopes(service, route.host_region.as_ref(), &siblings);
+            let is_socket = service.is_some_and(|service| service.socket(target.path).is_some());
+            let endpoint = endpoint_of(service, endpoint_service, &regions, is_socket);
+            signed.accept(&endpoint, self.now()).is_ok()
+        };
+        let found = if is_admitted { self.route_when_heard(&asked, is_fit).await } else { None };
         let is_told = found.is_some();
-        let (region, host_region) =
-            found.map_or_else(|| (Arc::clone(&self), None), |Route { region, host_region, .. }| (region, host_region));
+        let Route { region, host_region, has_waited, .. } = found.unwrap_or_else(|| Route::to(&self));
         let origin = region.seen_from(&self, origin);
         let request_id = new_uuid().to_string();
         let mut exchange = Exchange {
@@ -250,6 +206,7 @@ impl RegionServer {
             service,
             route,
             host_region,
+            has_waited,
             scope_region: asked.scope_region,
             operation: None,
             caller: None,
@@ -264,7 +221,6 @@ impl RegionServer {
             origin: &origin,
         };
         exchange.dialect = exchange.find_dialect();
-        let signed = Signed { request: &signed, presented: presented.as_ref() };
         let span = exchange.span.clone();
         let outcome = match (is_admitted, is_told) {
             (true, true) => region.call(&mut exchange, signed, body, endpoint_service).instrument(span).await,
@@ -314,15 +270,7 @@ impl RegionServer {
         let (siblings, host_region) = (self.siblings(), exchange.host_region.clone());
         let regions = self.scopes(exchange.service, host_region.as_ref(), &siblings);
         let socket = exchange.service.and_then(|service| service.socket(exchange.target.path));
-        let endpoint = Endpoint {
-            service: endpoint_service,
-            regions: &regions,
-            path_mode: if endpoint_service == "s3" { PathMode::AsIs } else { PathMode::Normalized },
-            skew_seconds: SKEW_SECONDS,
-            // Who asks at a service that is not here may do it in any form: the answer is the same.
-            query_auth: socket.is_some() || exchange.service.is_none_or(|service| service.query_auth),
-            expires: if socket.is_some() { Expires::Honoured } else { Expires::Ignored },
-        };
+        let endpoint = endpoint_of(exchange.service, endpoint_service, &regions, socket.is_some());
         let Some(service) = exchange.service else {
             return Err(self.stranger(exchange, signed, body, &endpoint).await);
         };
@@ -423,8 +371,9 @@ impl RegionServer {
         let caller = match (authenticate(), self.fleet()) {
             // Another server may have made the epoch a moment ago.
             (Err(AuthFault::TokenInvalid), Some(fleet))
-                if token.is_some_and(|token| self.authenticator.keyring().is_ahead(token)) =>
+                if !exchange.has_waited && token.is_some_and(|token| self.authenticator.keyring().is_ahead(token)) =>
             {
+                let _place = self.bounds.place_to_wait().ok_or(Problem::Unavailable)?;
                 let caught_up = fleet.catch_up().await;
                 match authenticate() {
                     Err(AuthFault::TokenInvalid) if !caught_up => return Err(Problem::Unavailable),
@@ -754,6 +703,24 @@ impl Exchange<'_> {
                 }),
             },
         }
+    }
+}
+
+/// What a signature has to be for.
+fn endpoint_of<'a>(
+    service: Option<&Service>,
+    signing_name: &'a str,
+    regions: &'a [&'a str],
+    is_socket: bool,
+) -> Endpoint<'a> {
+    Endpoint {
+        service: signing_name,
+        regions,
+        path_mode: if signing_name == "s3" { PathMode::AsIs } else { PathMode::Normalized },
+        skew_seconds: SKEW_SECONDS,
+        // Who asks at a service that is not here may do it in any form: the answer is the same.
+        query_auth: is_socket || service.is_none_or(|service| service.query_auth),
+        expires: if is_socket { Expires::Honoured } else { Expires::Ignored },
     }
 }
 
