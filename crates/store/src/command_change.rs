@@ -38,10 +38,10 @@ pub struct InvocationChange {
 pub struct CommandChange {
     /// The command.
     pub command: String,
-    /// It is to be ended on all machines. Once said, that stays.
+    /// It is to be ended on all machines, as somebody says now. Once said, that stays.
     pub is_cancelled: bool,
     /// The machines are about to be sent it: only so many of them are taken that no more than
-    /// [`CommandChange::concurrency_max`] are under way, and none once it has failed on too many.
+    /// [`CommandChange::concurrency_max`] are under way, and none once it has failed on too many or is to be ended.
     pub claims: bool,
     /// On how many machines it may be under way at once.
     pub concurrency_max: u32,
@@ -93,9 +93,11 @@ impl CommandChange {
         own: &BTreeMap<InstanceId, InvocationBasis>,
     ) -> (Option<Vec<&Invocation>>, CommandOutcome) {
         let (mut taken, mut refused) = (Vec::new(), Vec::new());
+        let was_cancelled = before.state == CommandState::Cancelling;
+        let may_claim = |counts: &InvocationCounts| !was_cancelled && self.has_room(counts);
         for InvocationChange { expected, after } in &self.invocations {
             let is_as_expected = own.get(&after.instance).is_some_and(|found| found == expected);
-            if !is_as_expected || expected.state.is_terminal() || (self.claims && !self.has_room(&counts)) {
+            if !is_as_expected || expected.state.is_terminal() || (self.claims && !may_claim(&counts)) {
                 refused.push(after.instance);
                 continue;
             }
@@ -108,7 +110,6 @@ impl CommandChange {
             let is_written = !taken.is_empty();
             return (is_written.then_some(taken), CommandOutcome { progress: Some(before), refused });
         }
-        let was_cancelled = before.state == CommandState::Cancelling;
         let errors_max = usize::try_from(self.errors_max).unwrap_or(usize::MAX);
         let progress = CommandProgress::of(&counts, errors_max, was_cancelled || self.is_cancelled);
         let is_written = !taken.is_empty() || (self.is_cancelled && !was_cancelled);

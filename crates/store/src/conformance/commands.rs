@@ -201,6 +201,18 @@ pub async fn claims_take_no_more_room_than_there_is(store: Arc<dyn Store>) {
         let outcome = store.change_commands(vec![claim]).await.unwrap().remove(0);
         assert_eq!(outcome.refused.is_empty(), is_taken, "{errors_max}");
     }
+    // Nor is what is to be ended sent to anybody more.
+    for (number, is_cancelled) in [(21, false), (22, true)] {
+        let one = sent(number, 10, &[1, 2]);
+        assert_eq!(store.put_command(one.clone()).await, Ok(()));
+        let cancel = CommandChange { is_cancelled, ..command_change(number, vec![]) };
+        store.change_commands(vec![cancel]).await.unwrap();
+        let before = one.invocations[0].clone();
+        let after = Invocation { state: InvocationState::Delayed, ..before.clone() };
+        let claim = CommandChange { claims: true, concurrency_max: 2, ..command_change(number, vec![(before, after)]) };
+        let outcome = store.change_commands(vec![claim]).await.unwrap().remove(0);
+        assert_eq!(outcome.refused.is_empty(), !is_cancelled);
+    }
 }
 
 /// Of many that want the last place at the same time one gets it.
