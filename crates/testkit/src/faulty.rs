@@ -68,6 +68,8 @@ pub struct FaultyStore {
     node: Option<NodeId>,
     is_silent: AtomicBool,
     quarantines: Gate,
+    hidden: Mutex<Option<String>>,
+    command_reads: AtomicU64,
     inner: Arc<dyn Store>,
     writes: AtomicU64,
     plan: Mutex<BTreeMap<u64, Fault>>,
@@ -85,6 +87,8 @@ impl FaultyStore {
             node: None,
             is_silent: AtomicBool::new(false),
             quarantines: Gate::default(),
+            hidden: Mutex::default(),
+            command_reads: AtomicU64::new(0),
         }
     }
 
@@ -115,6 +119,17 @@ impl FaultyStore {
     #[must_use]
     pub fn held_up(&self) -> usize {
         self.quarantines.waiting.load(Ordering::SeqCst)
+    }
+
+    /// From now on this command cannot be read with its invocations.
+    pub fn hide_command(&self, id: Option<&str>) {
+        *self.hidden.lock().unwrap_or_else(PoisonError::into_inner) = id.map(str::to_owned);
+    }
+
+    /// How often a command was asked for with its invocations.
+    #[must_use]
+    pub fn command_reads(&self) -> u64 {
+        self.command_reads.load(Ordering::SeqCst)
     }
 
     /// Plans that write number `write` (the first ever is 0, in the order their verbs are called) fails.
@@ -389,6 +404,10 @@ impl Store for FaultyStore {
     }
 
     fn sent_command(&self, id: String, instances: Vec<InstanceId>) -> Future<'_, Option<SentCommand>> {
+        self.command_reads.fetch_add(1, Ordering::SeqCst);
+        if self.hidden.lock().unwrap_or_else(PoisonError::into_inner).as_ref() == Some(&id) {
+            return Box::pin(core::future::ready(Err(StoreError::Io("injected, as a command was read".into()))));
+        }
         self.read(move |store| store.sent_command(id, instances))
     }
 

@@ -3,8 +3,10 @@
 //! Several servers may own the same ones. Each writes what it makes of what it hears, if the store still has what that was made of;
 //! else it reads what others have made of it, and thinks again. Only who reaches a machine sends to it.
 
+mod reading;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use inborn_identity::{InstanceId, UnixTime};
@@ -16,7 +18,9 @@ use tokio::time::MissedTickBehavior;
 use super::invocation::{Event, without_old_steps};
 use super::message::Job;
 use super::open::{Draft, Due, OpenCommand};
+use super::over::Over;
 use super::told::Told;
+use super::waits::Waits;
 use super::{Load, RUNNING_OUTPUT_BYTES_MAX};
 use crate::RegionServer;
 use crate::gateway::new_uuid;
@@ -25,6 +29,8 @@ use crate::gateway::new_uuid;
 const TICK: Duration = Duration::from_secs(1);
 /// Most things that are taken in one turn, and so in one commit.
 const INPUTS_PER_TURN_MAX: usize = 256;
+/// Most machines to which commands are written down as sent in one turn: agents must not wait long to be heard.
+const CLAIMS_PER_TURN_MAX: usize = 256;
 /// Most messages in the answer to one poll.
 const MESSAGES_PER_POLL_MAX: usize = 4;
 /// How often a turn is thought through, where others change the same.
@@ -68,6 +74,10 @@ pub(crate) struct Engine {
     told: Arc<Mutex<Told>>,
     /// What is to be read again.
     to_read: Told,
+    /// What could not be read again, until it is tried again.
+    waits: Waits,
+    /// Commands of which nothing becomes any more.
+    over: Over,
 }
 
 /// What somebody wants, or has said, of a command.
@@ -102,8 +112,10 @@ impl Engine {
         told: Arc<Mutex<Told>>,
     ) -> Self {
         let (commands, by_instance, polls) = (HashMap::new(), HashMap::new(), HashMap::new());
-        let (in_doubt, to_read) = (Failed::new(), Told::default());
-        let mut engine = Self { inputs, load, commands, by_instance, serial: 0, polls, in_doubt, told, to_read };
+        let (in_doubt, to_read, waits, over) = (Failed::new(), Told::default(), Waits::default(), Over::new());
+        let serial = 0;
+        let mut engine =
+            Self { inputs, load, commands, by_instance, serial, polls, in_doubt, told, to_read, waits, over };
         open.into_iter().for_each(|sent| engine.open(sent, true));
         engine
     }
@@ -145,10 +157,11 @@ impl Engine {
         for input in inputs {
             self.take(input, &mut turn, now);
         }
-        self.read_again(store).await;
+        self.over.pass_time(now);
+        self.read_again(store, now).await;
         let mut unread = Failed::new();
         if !is_alone {
-            turn.touched.extend(self.read_told(store).await);
+            turn.touched.extend(self.read_told(store, now).await);
             unread = self.read_unknown(store, &turn).await;
         }
         if is_tick {
@@ -261,7 +274,11 @@ impl Engine {
             if again.is_empty() {
                 return failed;
             }
-            self.read_told(store).await;
+            self.read_told(store, now).await;
+            // Of what could not be read the same would be made again.
+            let (unread, again) = again.into_iter().partition(|id| self.to_read.commands.contains_key(id));
+            let unread: BTreeSet<String> = unread;
+            failed.extend(unread.into_iter().map(|id| (id, StoreError::Busy)));
             refused = Some(again);
         }
         failed.extend(refused.into_iter().flatten().map(|id| (id, StoreError::Busy)));
@@ -317,7 +334,7 @@ impl Engine {
         }
         let in_doubt = failed.iter().filter(|(_, error)| matches!(error, StoreError::Io(_) | StoreError::Closed));
         self.in_doubt.extend(in_doubt.map(|(id, error)| (id.clone(), error.clone())));
-        self.read_again(store).await;
+        self.read_again(store, now).await;
         (failed, refused)
     }
 
@@ -335,88 +352,6 @@ impl Engine {
         }
         let ids: Vec<String> = changes.iter().map(|change| change.command.clone()).collect();
         Ok(ids.into_iter().zip(store.change_commands(changes).await?).collect())
-    }
-
-    /// Takes over what the store has of commands that are in doubt. If it cannot be read they stay so.
-    async fn read_again(&mut self, store: &dyn Store) {
-        while let Some(id) = self.in_doubt.keys().next().cloned() {
-            let Ok(found) = store.sent_command(id.clone(), Vec::new()).await else { return };
-            self.in_doubt.remove(&id);
-            self.take_over(&id, found);
-        }
-    }
-
-    /// Reads what others have told of, and what they had changed in between. What cannot be read is read in the next turn. Gives
-    /// which commands it was.
-    async fn read_told(&mut self, store: &dyn Store) -> BTreeSet<String> {
-        let told = core::mem::take(&mut *self.told.lock().unwrap_or_else(PoisonError::into_inner));
-        self.to_read.append(told);
-        let mut touched = BTreeSet::new();
-        if self.to_read.everything {
-            let open = match store.open_commands().await {
-                Ok(open) => open,
-                Err(error) => {
-                    tracing::debug!(%error, "commands are not read again");
-                    return touched;
-                }
-            };
-            self.to_read.everything = false;
-            let known: BTreeSet<String> = open.iter().map(|sent| sent.command.id.clone()).collect();
-            let over: Vec<String> = self.commands.keys().filter(|id| !known.contains(*id)).cloned().collect();
-            over.iter().for_each(|id| self.close(id));
-            for sent in open {
-                self.take_over(&sent.command.id.clone(), Some(sent));
-            }
-            touched = known;
-        }
-        while let Some((id, machines)) = self.to_read.commands.pop_first() {
-            let is_known = self.commands.contains_key(&id);
-            let asked: Vec<InstanceId> = machines.iter().copied().filter(|_| is_known).collect();
-            match store.sent_command(id.clone(), asked).await {
-                Ok(found) => {
-                    self.take_over(&id, found);
-                    touched.insert(id);
-                }
-                Err(error) => {
-                    tracing::debug!(command = %id, %error, "a command is not read again");
-                    self.to_read.add(&id, &machines.into_iter().collect::<Vec<_>>());
-                    break;
-                }
-            }
-        }
-        touched
-    }
-
-    /// Reads the commands that somebody speaks of and that are not known here: another server may have sent them a moment ago.
-    async fn read_unknown(&mut self, store: &dyn Store, turn: &Turn) -> Failed {
-        let spoken_of = turn.acts.iter().map(|act| &act.command);
-        let unknown: BTreeSet<&String> = spoken_of.filter(|id| !self.commands.contains_key(*id)).collect();
-        let mut failed = Failed::new();
-        for id in unknown {
-            match store.sent_command(id.clone(), Vec::new()).await {
-                Ok(found) => self.take_over(id, found),
-                Err(error) => _ = failed.insert(id.clone(), error),
-            }
-        }
-        failed
-    }
-
-    /// Takes over what the store has of a command, on some of its machines or on all.
-    fn take_over(&mut self, id: &str, found: Option<SentCommand>) {
-        let Some(sent) = found.filter(|sent| !sent.command.progress.state.is_terminal()) else {
-            return self.close(id);
-        };
-        match self.commands.get_mut(id) {
-            Some(command) => {
-                let invocations = sent.invocations.into_iter().map(without_old_steps).collect();
-                command.take_over(sent.command.progress, invocations);
-            }
-            None => {
-                // More than there may be was let in by others: it is finished all the same.
-                self.load.take(&sent);
-                self.open(sent, false);
-            }
-        }
     }
 
     /// The machines that are gone for good. One that is not known here may have been launched by another server a moment ago: the
@@ -441,6 +376,7 @@ impl Engine {
     }
 
     fn close(&mut self, id: &str) {
+        self.over.add(id);
         let Some(command) = self.commands.remove(id) else { return };
         self.load.release(id);
         for instance in command.instances() {
@@ -472,21 +408,35 @@ impl Engine {
     /// never sent. What was written down and not sent goes to the machine from wherever it is reached.
     async fn claim(&mut self, region: &RegionServer, looked: &Looked, now: UnixTime) {
         let mail = Mail { region, polls: &self.polls, letters: BTreeMap::new() };
-        let mut drafts: BTreeMap<String, Draft> = BTreeMap::new();
-        for ((_, only), id) in looked {
-            if let Some(command) = self.commands.get(id) {
-                let draft = drafts.entry(id.clone()).or_default();
-                command.claim(draft, |instance| mail.reaches(instance), *only, now);
+        let drafts = self.claims(looked, |instance| mail.reaches(instance), now);
+        let store: &dyn Store = &**region.store();
+        let mut is_refused = false;
+        for (id, draft) in drafts {
+            // Each for itself: one that others change all the time holds up no other.
+            let (failed, refused) = self.store(store, BTreeMap::from([(id, draft)]), now).await;
+            is_refused |= !refused.is_empty();
+            if let Some((command, error)) = failed.first_key_value() {
+                tracing::warn!(%command, %error, "commands wait to be sent: it cannot be written down");
+                if !matches!(error, StoreError::Invalid(_)) {
+                    break;
+                }
             }
         }
-        let store: &dyn Store = &**region.store();
-        let (failed, refused) = self.store(store, drafts, now).await;
-        if !refused.is_empty() {
-            self.read_told(store).await;
+        if is_refused {
+            self.read_told(store, now).await;
         }
-        if let Some((command, error)) = failed.first_key_value() {
-            tracing::warn!(%command, %error, "commands wait to be sent: it cannot be written down");
+    }
+
+    /// What is to be written down as sent, by command: no more than is taken in one turn. The rest is looked at with the time.
+    fn claims(&self, looked: &Looked, reached: impl Fn(InstanceId) -> bool, now: UnixTime) -> BTreeMap<String, Draft> {
+        let mut drafts: BTreeMap<String, Draft> = BTreeMap::new();
+        let mut left = CLAIMS_PER_TURN_MAX;
+        for ((_, only), id) in looked {
+            if let Some(command) = self.commands.get(id) {
+                left -= command.claim(drafts.entry(id.clone()).or_default(), &reached, *only, left, now);
+            }
         }
+        drafts
     }
 
     /// Sends what is due. In a fleet that is what was written down as sent.

@@ -4,6 +4,8 @@ use inborn_testkit::{Fault, FaultyStore};
 use inborn_wire::message_gateway::report::{Outcome, Report};
 
 const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
+/// When what could not be read is tried again.
+const LATER: UnixTime = NOW.plus(60);
 
 fn machine(number: u8) -> InstanceId {
     InstanceId::from_bytes([number; 9])
@@ -51,7 +53,7 @@ fn engine_of(open: Vec<SentCommand>) -> Engine {
 
 /// One turn in which this happens on machine 1, without sending.
 async fn turn(engine: &mut Engine, store: &dyn Store, events: &[(&str, Event)]) -> Failed {
-    engine.read_again(store).await;
+    engine.read_again(store, NOW).await;
     let mut turn = Turn::default();
     for (command, event) in events {
         let (command, event, done) = ((*command).to_owned(), event.clone(), oneshot::channel().0);
@@ -156,7 +158,7 @@ async fn nothing_becomes_of_what_stays_in_doubt() {
     turn(&mut other, &store, &[("a", Event::Refused("no".into()))]).await;
     let failed = {
         let drafts = BTreeMap::from([("a".to_owned(), Draft::default())]);
-        engine.store(&store, drafts, NOW).await.0
+        engine.store(&store, drafts, LATER).await.0
     };
     assert_eq!(failed.len(), 1, "the draft was made before it was read");
     assert_eq!(turn(&mut engine, &store, &[("a", success())]).await, Failed::new());
@@ -221,6 +223,7 @@ async fn what_another_has_sent_is_read_when_somebody_speaks_of_it() {
     assert!(engine.commands.is_empty());
     let closed = store_with(&[]).await;
     closed.close().await.unwrap();
+    let mut engine = engine_of(vec![]);
     assert_eq!(engine.read_unknown(&closed, &spoken_of).await.len(), 2, "the agent tells it again");
 }
 
@@ -234,8 +237,8 @@ async fn what_others_have_told_is_read() {
     other.told.lock().unwrap().add("b", &[machine(1)]);
     let closed = store_with(&[]).await;
     closed.close().await.unwrap();
-    assert!(other.read_told(&closed).await.is_empty());
-    assert_eq!(other.read_told(&store).await.into_iter().collect::<Vec<_>>(), ["a", "b"]);
+    assert!(other.read_told(&closed, NOW).await.is_empty());
+    assert_eq!(other.read_told(&store, LATER).await.into_iter().collect::<Vec<_>>(), ["a", "b"]);
     assert_eq!(other.commands.len(), 2);
     assert_eq!(other.to_read, Told::default());
     assert!(!other.commands["a"].is_unsent(machine(1)) && other.commands["b"].is_unsent(machine(1)));
@@ -243,8 +246,114 @@ async fn what_others_have_told_is_read() {
     turn(&mut one, &store, &[("a", success())]).await;
     store.put_command(sent("c")).await.unwrap();
     other.told.lock().unwrap().everything = true;
-    other.read_told(&store).await;
+    other.read_told(&store, LATER).await;
     let mut known: Vec<_> = other.commands.keys().cloned().collect();
     known.sort_unstable();
     assert_eq!(known, ["b", "c"]);
+}
+
+/// One that cannot be read holds up no other, and is left alone for a while, whoever has changed it meanwhile.
+#[tokio::test]
+async fn a_command_that_cannot_be_read_holds_up_no_other() {
+    let store = store_with(&["a", "b", "c"]).await;
+    let all = || ["a", "b", "c"].map(sent).to_vec();
+    let (mut one, mut other) = (engine_of(all()), engine_of(all()));
+    turn(&mut one, &store, &["a", "b", "c"].map(|id| (id, Event::Acknowledged))).await;
+    for id in ["a", "b", "c"] {
+        other.told.lock().unwrap().add(id, &[machine(1)]);
+    }
+    store.hide_command(Some("a"));
+    let reads = store.command_reads();
+    assert_eq!(other.read_told(&store, NOW).await.into_iter().collect::<Vec<_>>(), ["b", "c"]);
+    assert_eq!(store.command_reads(), reads + 3);
+    assert!(other.read_told(&store, NOW).await.is_empty());
+    assert_eq!(store.command_reads(), reads + 3, "it is left alone");
+    // Nor is a turn thought through again and again for it: it would come to the same.
+    let writes = store.writes();
+    let failed = turn(&mut other, &store, &[("a", success()), ("b", success())]).await;
+    assert_eq!(failed.keys().collect::<Vec<_>>(), ["a"]);
+    assert_eq!((state(&store, "b").await, store.writes()), (InvocationState::Success, writes + 1));
+    store.hide_command(None);
+    assert!(other.read_told(&store, NOW).await.is_empty());
+    assert_eq!(other.read_told(&store, NOW.plus(1)).await.into_iter().collect::<Vec<_>>(), ["a"]);
+    assert_eq!(turn(&mut other, &store, &[("a", success())]).await, Failed::new());
+    assert_eq!(state(&store, "a").await, InvocationState::Success);
+    // The same of those in doubt.
+    let store = store_with(&["a", "b"]).await;
+    let mut engine = engine_of(["a", "b"].map(sent).to_vec());
+    store.hide_command(Some("a"));
+    store.fail_next(Fault::io_after());
+    turn(&mut engine, &store, &["a", "b"].map(|id| (id, Event::Acknowledged))).await;
+    assert_eq!(engine.in_doubt.keys().collect::<Vec<_>>(), ["a"]);
+}
+
+/// What an agent says of commands that are over, or that nobody sent, reads no output, and the second time nothing at all.
+#[tokio::test]
+async fn what_is_over_is_not_read_whenever_an_agent_speaks_of_it() {
+    let store = store_with(&["a"]).await;
+    let mut other = engine_of(vec![sent("a")]);
+    turn(&mut other, &store, &[("a", success())]).await;
+    let mut engine = engine_of(vec![]);
+    let act = |command: &str| Act {
+        command: command.into(),
+        what: What::Event(machine(1), success()),
+        done: oneshot::channel().0,
+    };
+    let spoken_of = || Turn { acts: vec![act("a"), act("of nobody")], ..Turn::default() };
+    let reads = store.command_reads();
+    assert_eq!(engine.read_unknown(&store, &spoken_of()).await, Failed::new());
+    assert_eq!(store.command_reads(), reads);
+    let closed = store_with(&[]).await;
+    closed.close().await.unwrap();
+    for engine in [&mut engine, &mut other] {
+        let again = Turn { acts: vec![act("a")], ..Turn::default() };
+        assert_eq!(engine.read_unknown(&closed, &again).await, Failed::new(), "it is not even looked for");
+    }
+    // What is sent meanwhile is told of, and known.
+    store.put_command(sent("of nobody")).await.unwrap();
+    engine.told.lock().unwrap().add("of nobody", &[]);
+    engine.read_told(&store, NOW).await;
+    assert_eq!(engine.commands.keys().collect::<Vec<_>>(), ["of nobody"]);
+}
+
+/// What nobody has told of may have been sent: it is not over before its agent says so.
+#[tokio::test]
+async fn what_is_found_after_being_away_may_have_been_sent() {
+    let store = store_with(&["a", "b"]).await;
+    let mut engine = engine_of(vec![]);
+    engine.told.lock().unwrap().add("a", &[]);
+    engine.read_told(&store, NOW).await;
+    engine.told.lock().unwrap().everything = true;
+    engine.read_told(&store, NOW).await;
+    let mut turn = Turn::default();
+    for id in ["a", "b"] {
+        engine.take(
+            Input::Cancel { command: id.into(), instances: vec![], done: oneshot::channel().0 },
+            &mut turn,
+            NOW,
+        );
+    }
+    assert_eq!(engine.settle(&store, &turn, NOW).await, Failed::new());
+    assert_eq!(state(&store, "a").await, InvocationState::Cancelled);
+    assert_eq!(state(&store, "b").await, InvocationState::Cancelling);
+}
+
+/// Of all commands together.
+#[test]
+fn claims_of_a_turn_below_at_and_above_the_most() {
+    for (machines, expected) in [(127, 254), (128, 256), (129, 256)] {
+        let of = |id: &str| {
+            let mut sent = sent(id);
+            sent.command.concurrency_max = "1000".into();
+            let one = sent.invocations.remove(0);
+            let on = |number: u8| Invocation { instance: machine(number), ..one.clone() };
+            sent.invocations = (0..machines).map(on).collect();
+            sent
+        };
+        let engine = engine_of(vec![of("a"), of("b")]);
+        let looked = engine.looked(["a", "b"].map(str::to_owned).into(), &BTreeSet::new());
+        let claims = engine.claims(&looked, |_| true, NOW);
+        let machines = claims.iter().map(|(id, draft)| engine.commands[id].change(draft).invocations.len());
+        assert_eq!(machines.sum::<usize>(), expected);
+    }
 }

@@ -16,7 +16,9 @@ mod engine;
 mod invocation;
 mod message;
 mod open;
+mod over;
 mod told;
+mod waits;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

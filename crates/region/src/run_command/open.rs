@@ -215,7 +215,8 @@ impl OpenCommand {
         };
         CommandChange {
             command: self.command.id.clone(),
-            is_cancelled: self.is_cancelled || draft.is_cancelled,
+            // What was said before the store knows.
+            is_cancelled: draft.is_cancelled,
             claims: draft.claims,
             concurrency_max: small(self.concurrency_max),
             errors_max: small(self.errors_max),
@@ -235,16 +236,20 @@ impl OpenCommand {
         draft.invocations.into_values().for_each(|invocation| self.hold(invocation));
     }
 
-    /// Adds that it is about to be sent to these of its machines to which it was not sent yet, as far as there is room.
+    /// Adds that it is about to be sent to these of its machines to which it was not sent yet, as far as there is room, and at most
+    /// so many; how many it was.
     pub(super) fn claim(
         &self,
         draft: &mut Draft,
         reached: impl Fn(InstanceId) -> bool,
         only: Option<InstanceId>,
+        most: usize,
         now: UnixTime,
-    ) {
+    ) -> usize {
         draft.claims = true;
-        let mut room = self.room().saturating_sub(draft.invocations.len());
+        let before = draft.invocations.len();
+        // A store refuses it once all of it is to be ended.
+        let mut room = if self.is_cancelled { 0 } else { self.room().saturating_sub(before).min(most) };
         for (instance, due) in self.due(only, now) {
             let is_new = self.is_unsent(instance) && !draft.invocations.contains_key(&instance);
             if room > 0 && due == Due::Command && is_new && reached(instance) {
@@ -252,6 +257,7 @@ impl OpenCommand {
                 room -= 1;
             }
         }
+        draft.invocations.len().saturating_sub(before)
     }
 
     /// Whether nobody has sent it to this machine, as far as the store says.

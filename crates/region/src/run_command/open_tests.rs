@@ -83,6 +83,20 @@ fn state(command: &OpenCommand) -> CommandState {
 }
 
 #[test]
+fn that_it_is_to_be_ended_is_said_once() {
+    let mut command = open(2, "2", "0");
+    command.note_sent(id(0), Due::Command, NOW);
+    let mut draft = Draft::default();
+    command.cancel(&mut draft, &[], NOW);
+    assert!(command.change(&draft).is_cancelled);
+    store(&mut command, draft);
+    assert_eq!(state(&command), CommandState::Cancelling);
+    let mut draft = Draft::default();
+    command.apply(&mut draft, id(0), Event::Acknowledged, NOW);
+    assert!(!command.change(&draft).is_cancelled && !command.is_unchanged(&draft));
+}
+
+#[test]
 fn shares_of_machines() {
     for (text, count, expected) in
         [("0", 9, 0), ("50", 9, 50), ("10%", 9, 0), ("10%", 10, 1), ("100%", 7, 7), ("50%", 3, 1), ("x", 3, 0)]
@@ -228,7 +242,7 @@ fn what_is_claimed_is_what_is_reached_and_has_room() {
     let mut command = open(5, "3", "0");
     happen(&mut command, id(0), Event::Acknowledged, NOW);
     let mut draft = Draft::default();
-    command.claim(&mut draft, |instance| instance != id(1), None, NOW);
+    command.claim(&mut draft, |instance| instance != id(1), None, usize::MAX, NOW);
     let change = command.change(&draft);
     let claimed: Vec<_> = change.invocations.iter().map(|change| change.after.instance).collect();
     assert!(change.claims);
@@ -243,7 +257,7 @@ fn what_is_claimed_is_what_is_reached_and_has_room() {
     // Once asked for one machine after the other, it is the same.
     let mut draft = Draft::default();
     for instance in [id(3), id(3), id(4)] {
-        command.claim(&mut draft, |_| true, Some(instance), NOW);
+        command.claim(&mut draft, |_| true, Some(instance), usize::MAX, NOW);
     }
     assert_eq!(command.change(&draft).invocations.len(), 1);
     // What was written down may be out: it is ended by telling the machine, what was not is over at once.
