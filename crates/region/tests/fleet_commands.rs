@@ -263,7 +263,8 @@ async fn who_has_not_heard_times_nothing_out() {
     let mut input = to(&[id]);
     input["TimeoutSeconds"] = 30.into();
     let (running, done) = (a.command(input.clone()).await, a.command(input).await);
-    // All of it is known to the second server as it was sent.
+    // Of most of it the second server has heard; a third one knows all of it as it was sent.
+    until("the second server has heard", async || b.link.command_reads() >= 3).await;
     let third = fleet.server("c").await;
     third.link.silence(true);
     b.link.silence(true);
@@ -272,11 +273,13 @@ async fn who_has_not_heard_times_nothing_out() {
         takes(&mut socket, told).await;
     }
     says(&mut socket, &told[1], "Success", "out").await;
+    let reads = third.link.command_reads();
     for server in [&b, &third] {
         server.clock.set(NOW.plus(31));
     }
     until("what nobody took is over", async || a.details(&untaken.0, untaken.1).await == "DeliveryTimedOut").await;
-    // It has been looked at by then.
+    // It would end what is under way, finds that this is otherwise than it knew, and reads it.
+    until("the third has looked", async || third.link.command_reads() > reads).await;
     for _ in 0..2 {
         assert_eq!(a.details(&running, id).await, "InProgress");
         assert_eq!(a.invocation(&done, id).await["StandardOutputContent"], "out");
