@@ -129,12 +129,14 @@ impl Engine {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            // In this order: a simulation is to go the same way each time, and who tells much must not stop the time.
             let first = tokio::select! {
+                biased;
+                _ = ticks.tick() => None,
                 input = self.inputs.recv() => match input {
                     Some(input) => Some(input),
                     None => return,
                 },
-                _ = ticks.tick() => None,
             };
             let Some(region) = region.upgrade() else { return };
             let is_tick = first.is_none();
