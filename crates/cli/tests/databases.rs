@@ -11,6 +11,7 @@
 #[path = "../../store-postgres/tests/common/mod.rs"]
 mod postgres;
 
+mod calls;
 mod patience;
 mod servers;
 

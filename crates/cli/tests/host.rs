@@ -9,6 +9,7 @@
     reason = "a test fails by panicking, and says how long things took"
 )]
 
+mod calls;
 mod hosts;
 
 use std::os::unix::fs::PermissionsExt;

@@ -12,6 +12,7 @@
 #[path = "../../store-postgres/tests/common/mod.rs"]
 mod postgres;
 
+mod calls;
 mod patience;
 mod servers;
 

@@ -1,16 +1,17 @@
 //! Processes: a region that listens to hosts, hosts that join it, and what both are asked.
 #![allow(unreachable_pub, dead_code, reason = "each test file uses some of it")]
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::Write;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use inborn_identity::{InstanceId, UnixTime};
-use inborn_sigv4::sign::{Credentials, Target, sign};
-use inborn_sigv4::{Header, PathMode, Request};
+use inborn_identity::InstanceId;
 use tempfile::TempDir;
+
+use crate::calls;
+pub use crate::calls::{Signer, exchange};
 
 /// Longer than any machine needs, however loaded.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -28,12 +29,6 @@ pub fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
         assert!(begun.elapsed() < PATIENCE, "{what}: not in {PATIENCE:?}");
         std::thread::sleep(Duration::from_millis(20));
     }
-}
-
-pub fn now() -> UnixTime {
-    #[expect(clippy::disallowed_methods, reason = "processes of their own have clocks of their own")]
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-    UnixTime::from_secs(since.as_secs())
 }
 
 pub fn inborn(arguments: &[&str]) -> Command {
@@ -61,12 +56,6 @@ impl Drop for Process {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-pub struct Signer {
-    pub access_key_id: String,
-    pub secret: String,
-    pub token: Option<String>,
 }
 
 /// A region in a process.
@@ -175,23 +164,7 @@ impl Region {
     pub fn call_in(&self, region: &str, signer: &Signer, service: &str, body: &str) -> (u16, String) {
         let address = self.ready["endpoint"].as_str().unwrap().strip_prefix("http://").unwrap();
         let host = format!("{service}.{region}.amazonaws.com");
-        let headers = [("host", host.as_str()), ("content-type", "application/x-www-form-urlencoded; charset=utf-8")];
-        let fields = headers.map(|(name, value)| Header { name: name.as_bytes(), value: value.as_bytes() });
-        let unsigned = Request { method: "POST", path: b"/", query: b"", headers: &fields };
-        let credentials = Credentials {
-            access_key_id: &signer.access_key_id,
-            secret_access_key: signer.secret.as_bytes(),
-            session_token: signer.token.as_deref(),
-        };
-        let target = Target { region, service, path_mode: PathMode::Normalized };
-        let added = sign(&unsigned, body.as_bytes(), &credentials, &target, now()).unwrap();
-        let mut text = "POST / HTTP/1.1\r\n".to_owned();
-        let all = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        for (name, value) in all.chain(added.iter().map(|(name, value)| (name.to_string(), value.to_string()))) {
-            text.push_str(&format!("{name}: {value}\r\n"));
-        }
-        text.push_str(&format!("content-length: {}\r\nconnection: close\r\n\r\n{body}", body.len()));
-        exchange(address, &text).unwrap()
+        calls::call(address, &host, signer, (service, region), body).unwrap()
     }
 
     /// An operator's call, which is done.
@@ -227,18 +200,6 @@ pub fn launch(host: &str) -> String {
 
 pub fn between<'a>(text: &'a str, before: &str, after: &str) -> &'a str {
     text.split_once(before).unwrap().1.split_once(after).unwrap().0
-}
-
-pub fn exchange(address: &str, text: &str) -> std::io::Result<(u16, String)> {
-    let mut stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.write_all(text.as_bytes())?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    let broken = || std::io::Error::other("no answer");
-    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(broken)?;
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or_else(broken)?;
-    Ok((status, body.to_owned()))
 }
 
 /// A host: its data directory, and its process while it runs.

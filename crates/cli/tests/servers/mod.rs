@@ -3,20 +3,18 @@
 
 use std::ffi::OsStr;
 use std::fs::DirBuilder;
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::io::Read;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::SystemTime;
 
 use inborn_credential::{Claims, Delivery, Epoch, EpochId, EpochRoot, Kek, Keyring, Kind, generation};
-use inborn_identity::{InstanceId, Partition, UnixTime};
-use inborn_sigv4::sign::{Credentials, Target, sign};
-use inborn_sigv4::{Header, PathMode, Request};
+use inborn_identity::{InstanceId, Partition};
 use inborn_store::{Instance, Store};
 use inborn_store_postgres::PostgresStore;
 
+pub use crate::calls::Signer;
+use crate::calls::{self, now};
 use crate::patience::until;
 
 pub const REGION: &str = "us-east-1";
@@ -30,24 +28,11 @@ pub struct Server {
     pub operator: Signer,
 }
 
-#[derive(Clone)]
-pub struct Signer {
-    pub access_key_id: String,
-    pub secret: String,
-    pub token: Option<String>,
-}
-
 impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-pub fn now() -> UnixTime {
-    #[expect(clippy::disallowed_methods, reason = "processes of their own have clocks of their own")]
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-    UnixTime::from_secs(since.as_secs())
 }
 
 pub fn inborn(data: &Path) -> Command {
@@ -148,27 +133,9 @@ impl Server {
         self.send(signer, "127.0.0.1", (service, region), body)
     }
 
-    fn send(&self, signer: &Signer, host: &str, (service, region): (&str, &str), body: &str) -> (u16, String) {
+    fn send(&self, signer: &Signer, host: &str, scope: (&str, &str), body: &str) -> (u16, String) {
         let address = self.ready["endpoint"].as_str().unwrap().strip_prefix("http://").unwrap();
-        let headers = [("host", host), ("content-type", "application/x-www-form-urlencoded; charset=utf-8")];
-        let fields = headers.map(|(name, value)| Header { name: name.as_bytes(), value: value.as_bytes() });
-        let unsigned = Request { method: "POST", path: b"/", query: b"", headers: &fields };
-        let credentials = Credentials {
-            access_key_id: &signer.access_key_id,
-            secret_access_key: signer.secret.as_bytes(),
-            session_token: signer.token.as_deref(),
-        };
-        let target = Target { region, service, path_mode: PathMode::Normalized };
-        let added = sign(&unsigned, body.as_bytes(), &credentials, &target, now()).unwrap();
-        let mut text = "POST / HTTP/1.1\r\n".to_owned();
-        for (name, value) in headers {
-            text.push_str(&format!("{name}: {value}\r\n"));
-        }
-        for (name, value) in &added {
-            text.push_str(&format!("{name}: {value}\r\n"));
-        }
-        text.push_str(&format!("content-length: {}\r\nconnection: close\r\n\r\n{body}", body.len()));
-        exchange(address, &text)
+        calls::call(address, host, signer, scope, body).unwrap()
     }
 
     pub fn launch(&self) -> InstanceId {
@@ -192,22 +159,13 @@ impl Server {
 
     pub fn readiness(&self) -> (u16, String) {
         let address = self.ready["operations"].as_str().unwrap().strip_prefix("http://").unwrap();
-        exchange(address, "GET /readyz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        calls::exchange(address, "GET /readyz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap()
     }
 }
 
 /// The machine that a launch has answered.
 pub fn launched(body: &str) -> InstanceId {
     body.split_once("<instanceId>").unwrap().1.split_once('<').unwrap().0.parse().unwrap()
-}
-
-fn exchange(address: &str, text: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.write_all(text.as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
 }
 
 /// Gives one server's key to another, as an operator copies it.
