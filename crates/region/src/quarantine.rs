@@ -490,8 +490,11 @@ impl RegionServer {
 
     /// The only way in which what the store has comes to memory.
     async fn hear_in_turn(&self) -> Result<(), StoreError> {
-        let before = self.quarantines.list.load_full();
         let list = read(&*self.store).await?;
+        // What has begun counts at once, also if what comes next takes long, or fails.
+        let mut both = List::clone(&self.quarantines.list.load());
+        both.extend(list.iter().map(|(scope, quarantine)| (*scope, Arc::clone(quarantine))));
+        self.now_there_are(both);
         // What was released before the list was read is not in it, whether or not it was known here that it had ever begun. The
         // cut-offs of the release are there with it, but the news of them may still be to come.
         if self.fleet().is_some() {
@@ -500,14 +503,21 @@ impl RegionServer {
             cut_offs.retain(|recorded| recorded.at >= since);
             self.cut_off_all(&cut_offs);
         }
-        let changed: BTreeSet<QuarantineScope> =
-            before.keys().chain(list.keys()).filter(|scope| before.get(*scope) != list.get(*scope)).copied().collect();
-        self.quarantines.set(list);
-        if !changed.is_empty() {
-            self.end_what_no_longer_stands();
-            changed.into_iter().for_each(|scope| self.credentials_ended(scope));
-        }
+        self.now_there_are(list);
         Ok(())
+    }
+
+    /// Puts a list in the place of the one that was, and tells who has to know what is different.
+    fn now_there_are(&self, list: List) {
+        let before = self.quarantines.list.load_full();
+        let is_other = |scope: &&QuarantineScope| before.get(*scope) != list.get(*scope);
+        let changed: BTreeSet<QuarantineScope> = before.keys().chain(list.keys()).filter(is_other).copied().collect();
+        if changed.is_empty() {
+            return;
+        }
+        self.quarantines.set(list);
+        self.end_what_no_longer_stands();
+        changed.into_iter().for_each(|scope| self.credentials_ended(scope));
     }
 
     /// Tells who has to know that what the machines of a scope were given so far has ended.
