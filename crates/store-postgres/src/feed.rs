@@ -172,12 +172,19 @@ fn least_known(answered: i64) -> i64 {
 /// Enters what was changed, in the transaction that changes it.
 pub(crate) async fn enter(session: &Session<'_>, turn: Turn, topics: &[Topic]) -> Outcome<()> {
     for (place, topic) in (0_i64..).zip(topics) {
-        let (topic, subject) = topic.to_columns();
-        let sql = "INSERT INTO feed (writer, number, place, made_at, topic, subject) VALUES ($1, $2, $3, $4, $5, $6)";
-        let row = values![turn.writer.to_string(), bounded(turn.number), place, turn.made_at, topic, subject];
-        session.run(sql, row).await?;
+        session.run(INSERT, &row(turn, place, topic)).await?;
     }
     Ok(())
+}
+
+/// One entry, of which it takes the [`row`].
+pub(crate) const INSERT: &str =
+    "INSERT INTO feed (writer, number, place, made_at, topic, subject) VALUES ($1, $2, $3, $4, $5, $6)";
+
+/// The values of [`INSERT`] of what is entered at a place under the number of a turn.
+pub(crate) fn row(turn: Turn, place: i64, topic: &Topic) -> Vec<Value> {
+    let (topic, subject) = topic.to_columns();
+    values![turn.writer.to_string(), bounded(turn.number), place, turn.made_at, topic, subject].to_vec()
 }
 
 /// A beat, by whom, its number, and up to where all was settled before its transaction began.

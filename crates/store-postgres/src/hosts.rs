@@ -25,6 +25,33 @@ pub(crate) async fn claim(session: &Session<'_>, id: HostId) -> Outcome<Option<H
     one(session, id).await
 }
 
+/// A host as somebody has found it who is about to write down what was decided by that.
+pub(crate) struct FoundHost {
+    pub(crate) host: Host,
+    /// Its accounts, as they are in the row.
+    accounts: String,
+}
+
+impl FoundHost {
+    /// Those of some ids.
+    pub(crate) const SELECT: &str =
+        "SELECT id, name, state, public_key, accounts, joined_at, seen_at FROM hosts WHERE id = ANY($1)";
+
+    /// As [`claim`], of those that are still as they were found: ids, states and accounts.
+    pub(crate) const CLAIM: &str = "UPDATE hosts SET state = found.state FROM UNNEST(CAST($1 AS TEXT[]), CAST($2 AS TEXT[]), \
+        CAST($3 AS TEXT[])) AS found (id, state, accounts) \
+        WHERE hosts.id = found.id AND hosts.state = found.state AND hosts.accounts = found.accounts";
+
+    pub(crate) fn read(row: &Row) -> Outcome<Self> {
+        Ok(Self { host: read(row)?, accounts: row.text("accounts")? })
+    }
+
+    /// What [`FoundHost::CLAIM`] takes of it.
+    pub(crate) fn row(&self) -> Vec<Value> {
+        values![self.host.id.to_string(), self.host.state.as_str(), &self.accounts].to_vec()
+    }
+}
+
 fn read(row: &Row) -> Outcome<Host> {
     let accounts = accounts_from_column(&row.text("accounts")?);
     Ok(Host {

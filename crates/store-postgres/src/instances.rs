@@ -11,21 +11,38 @@ use tokio_postgres::error::SqlState;
 
 use crate::fault::{self, Fault, Outcome};
 use crate::transaction::{Query, Session};
-use crate::value::{Row, Value, values};
+use crate::value::{Row, Value, columns, values};
 use crate::{hosts, records};
 
-/// All columns by name: a migration of a newer program may add some, and `*` would break statements that are prepared.
-const SELECT: &str = "SELECT id, account, zone, image_id, instance_type, private_address, state, launch_time, boot_time, \
-    boot_generation, terminated_at, reason_code, reason_message, http_tokens, http_endpoint, hop_limit, metadata_ipv6, \
-    metadata_tags, key_name, ami_launch_index, reservation_id, client_token, lease, attachment_kind, attachment_value, \
-    attachment_mac, public_key, ipv6_address, placement_group, placement_partition, host_id FROM instances";
+/// All columns by name: a migration of a newer program may add some, and `*` would break statements that are prepared. In the order
+/// of [`row`].
+macro_rules! columns {
+    () => {
+        "id, account, zone, image_id, instance_type, private_address, state, launch_time, boot_time, boot_generation, \
+         terminated_at, reason_code, reason_message, http_tokens, http_endpoint, hop_limit, metadata_ipv6, metadata_tags, \
+         key_name, ami_launch_index, reservation_id, client_token, lease, attachment_kind, attachment_value, \
+         attachment_mac, public_key, ipv6_address, placement_group, placement_partition, host_id"
+    };
+}
 
-const INSERT: &str = "INSERT INTO instances (id, account, zone, image_id, instance_type, private_address, state, \
-    launch_time, boot_time, boot_generation, terminated_at, reason_code, reason_message, http_tokens, http_endpoint, \
-    hop_limit, metadata_ipv6, metadata_tags, key_name, ami_launch_index, reservation_id, client_token, \
-    lease, attachment_kind, attachment_value, attachment_mac, public_key, ipv6_address, placement_group, \
-    placement_partition, host_id) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, \
-    $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31)";
+const SELECT: &str = concat!("SELECT ", columns!(), " FROM instances");
+
+/// Any number of instances, of which it takes the [`columns`], each as one array.
+pub(crate) const INSERT: &str = concat!(
+    "INSERT INTO instances (",
+    columns!(),
+    ") SELECT ",
+    columns!(),
+    " FROM UNNEST(CAST($1 AS TEXT[]), CAST($2 AS TEXT[]), CAST($3 AS TEXT[]), CAST($4 AS TEXT[]), CAST($5 AS TEXT[]), \
+     CAST($6 AS TEXT[]), CAST($7 AS TEXT[]), CAST($8 AS BIGINT[]), CAST($9 AS BIGINT[]), CAST($10 AS BIGINT[]), \
+     CAST($11 AS BIGINT[]), CAST($12 AS TEXT[]), CAST($13 AS TEXT[]), CAST($14 AS TEXT[]), CAST($15 AS TEXT[]), \
+     CAST($16 AS BIGINT[]), CAST($17 AS BOOLEAN[]), CAST($18 AS BOOLEAN[]), CAST($19 AS TEXT[]), CAST($20 AS BIGINT[]), \
+     CAST($21 AS TEXT[]), CAST($22 AS TEXT[]), CAST($23 AS BOOLEAN[]), CAST($24 AS TEXT[]), CAST($25 AS TEXT[]), \
+     CAST($26 AS TEXT[]), CAST($27 AS TEXT[]), CAST($28 AS TEXT[]), CAST($29 AS TEXT[]), CAST($30 AS BIGINT[]), \
+     CAST($31 AS TEXT[])) AS launched (",
+    columns!(),
+    ")"
+);
 
 /// Everything that a change can change.
 const UPDATE: &str = "UPDATE instances SET state = $2, launch_time = $3, boot_time = $4, boot_generation = $5, \
@@ -69,13 +86,11 @@ pub(crate) async fn launch(session: &Session<'_>, request: &LaunchRequest) -> Ou
     if session.row("SELECT id FROM instances WHERE id = ANY($1) LIMIT 1", &[ids]).await?.is_some() {
         return Err(Conflict::Exists(INSTANCE).into());
     }
-    let rows: Vec<_> = request.instances.iter().map(row).collect();
-    session.run_all(INSERT, &rows, refused).await?;
+    let rows = columns(request.instances.iter().map(row))?;
+    session.attempt(INSERT, &rows).await.map_err(|error| refused(&error))?;
     insert_user_data(session, &request.instances).await?;
     insert_tags(session, &request.instances).await?;
-    let mut instances = request.instances.clone();
-    instances.sort_by_key(|instance| instance.ami_launch_index);
-    Ok(LaunchOutcome::New(instances))
+    Ok(LaunchOutcome::New(request.launched()))
 }
 
 async fn earlier_launch(session: &Session<'_>, account: AccountId, token: &str) -> Outcome<Option<([u8; 32], String)>> {
@@ -86,8 +101,8 @@ async fn earlier_launch(session: &Session<'_>, account: AccountId, token: &str) 
     Ok(Some((fingerprint, row.text("reservation_id")?)))
 }
 
-/// The values of [`INSERT`].
-fn row(instance: &Instance) -> Vec<Value> {
+/// The values of one instance.
+pub(crate) fn row(instance: &Instance) -> Vec<Value> {
     let (attachment_kind, attachment_value) = instance.attachment.as_ref().map(Attachment::to_columns).unzip();
     let options = &instance.metadata_options;
     let row: &[Value] = values![
@@ -134,22 +149,33 @@ fn refused(error: &tokio_postgres::Error) -> Fault {
     }
 }
 
+/// User data, of which it takes the columns of [`user_data`].
+pub(crate) const INSERT_USER_DATA: &str = "INSERT INTO instance_user_data (instance_id, user_data) \
+    SELECT instance_id, user_data FROM UNNEST(CAST($1 AS TEXT[]), CAST($2 AS BYTEA[])) AS given (instance_id, user_data)";
+
+/// A row: of whose instance, and what.
+pub(crate) fn user_data(instance: &Instance) -> Option<Vec<Value>> {
+    let data = instance.user_data.as_ref()?;
+    Some(vec![Value::shown(instance.id), data.as_bytes().into()])
+}
+
 async fn insert_user_data(session: &Session<'_>, instances: &[Instance]) -> Outcome<()> {
-    let sql = "INSERT INTO instance_user_data (instance_id, user_data) VALUES ($1, $2)";
-    let rows = instances.iter().filter_map(|instance| {
-        let data = instance.user_data.as_ref()?;
-        Some(vec![Value::shown(instance.id), data.as_bytes().into()])
-    });
-    session.run_all(sql, &rows.collect::<Vec<_>>(), fault::from_statement).await
+    session.insert(INSERT_USER_DATA, instances.iter().filter_map(user_data)).await
+}
+
+/// Tags, of which it takes the columns of [`tags`].
+pub(crate) const INSERT_TAGS: &str = "INSERT INTO instance_tags (instance_id, tag_key, tag_value) \
+    SELECT instance_id, tag_key, tag_value FROM UNNEST(CAST($1 AS TEXT[]), CAST($2 AS TEXT[]), CAST($3 AS TEXT[])) \
+    AS given (instance_id, tag_key, tag_value)";
+
+/// Rows: of which instance, key, value.
+pub(crate) fn tags(instance: &Instance) -> impl Iterator<Item = Vec<Value>> {
+    let id = Value::shown(instance.id);
+    instance.tags.iter().map(move |(key, value)| vec![id.clone(), key.into(), value.into()])
 }
 
 async fn insert_tags(session: &Session<'_>, instances: &[Instance]) -> Outcome<()> {
-    let sql = "INSERT INTO instance_tags (instance_id, tag_key, tag_value) VALUES ($1, $2, $3)";
-    let rows = instances.iter().flat_map(|instance| {
-        let id = Value::shown(instance.id);
-        instance.tags.iter().map(move |(key, value)| vec![id.clone(), key.into(), value.into()])
-    });
-    session.run_all(sql, &rows.collect::<Vec<_>>(), fault::from_statement).await
+    session.insert(INSERT_TAGS, instances.iter().flat_map(tags)).await
 }
 
 /// Writes the row of the instance whatever has changed, tags alone, too: of two who change one instance the second begins

@@ -18,6 +18,7 @@ mod hosts;
 mod instances;
 mod inventory;
 mod key_pairs;
+mod launches;
 mod living;
 mod management;
 mod nodes;

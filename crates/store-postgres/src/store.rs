@@ -18,6 +18,7 @@ use tokio::sync::{RwLock, mpsc};
 use tracing::{Instrument as _, trace_span};
 
 use crate::address::Address;
+use crate::launches::{Joined, Launches};
 use crate::pool::{self, PostgresOptions};
 use crate::schema::{self, SchemaVersion};
 use crate::transaction::{self, Access, Task, Topics, Work};
@@ -37,7 +38,8 @@ pub struct PostgresStore {
     on_the_way: Arc<RwLock<()>>,
     node: Arc<feed::Node>,
     /// What the database said of its last restore, or of its last sealing anew, when it was opened.
-    filled: AtomicI64,
+    filled: Arc<AtomicI64>,
+    launches: Arc<Launches>,
     /// Opened to read: a write is refused before the database is asked.
     only_reads: bool,
 }
@@ -64,9 +66,9 @@ impl PostgresStore {
             // Another program, of another version, may have done so at the same time.
             schema::check(&client).await?;
         }
-        let filled = AtomicI64::new(schema::filled(&client).await?);
+        let filled = schema::filled(&client).await?;
         drop(client);
-        Ok(Self { pool, options, on_the_way: Arc::default(), node, filled, only_reads: false })
+        Ok(Self::of(pool, options, node, filled, false))
     }
 
     /// What the database at `url` says of its schema, and the version that this program would bring it to. Changes nothing.
@@ -91,9 +93,15 @@ impl PostgresStore {
         if found.version < schema::known() {
             return Err(StoreError::Older { found: found.version, known: schema::known() });
         }
-        let filled = AtomicI64::new(schema::filled(&client).await?);
+        let filled = schema::filled(&client).await?;
         drop(client);
-        Ok(Self { pool, options, on_the_way: Arc::default(), node: Arc::default(), filled, only_reads: true })
+        Ok(Self::of(pool, options, Arc::default(), filled, true))
+    }
+
+    fn of(pool: Pool, options: PostgresOptions, node: Arc<feed::Node>, filled: i64, only_reads: bool) -> Self {
+        let filled = Arc::new(AtomicI64::new(filled));
+        let launches = Launches::new(pool.clone(), Arc::clone(&node), options.patience(), Arc::clone(&filled));
+        Self { pool, options, on_the_way: Arc::default(), node, filled, launches, only_reads }
     }
 
     pub(crate) fn run<R, T>(&self, access: Access, request: R, work: Work<R, T>) -> Future<'_, T>
@@ -125,7 +133,7 @@ impl PostgresStore {
         T: Send + Sync + 'static,
     {
         if self.only_reads && access != Access::Read {
-            return refuse(StoreError::Unavailable("it was opened to read alone".to_owned()));
+            return refuse(only_reads());
         }
         let span = match access {
             Access::Read => trace_span!(target: "inborn_trace", "store.read", db.system.name = "postgresql"),
@@ -139,6 +147,28 @@ impl PostgresStore {
         };
         Box::pin(asking.instrument(span))
     }
+
+    async fn launch_with_others(&self, request: LaunchRequest) -> Result<LaunchOutcome, StoreError> {
+        let request = Arc::new(request);
+        let joined = {
+            let _on_the_way = self.on_the_way.read().await;
+            let span = trace_span!(target: "inborn_trace", "store.write", db.system.name = "postgresql");
+            self.launches.join(Arc::clone(&request)).instrument(span).await
+        };
+        match joined {
+            Joined::Launched => Ok(LaunchOutcome::New(request.launched())),
+            Joined::Failed(error) => Err(error),
+            Joined::Alone => {
+                let work: Work<Arc<LaunchRequest>, _> =
+                    |session, request| Box::pin(instances::launch(session, request));
+                self.tell(request, work, |_, outcome| Topic::of_launch(outcome)).await
+            }
+        }
+    }
+}
+
+fn only_reads() -> StoreError {
+    StoreError::Unavailable("it was opened to read alone".to_owned())
 }
 
 async fn connection(pool: &Pool) -> Result<Object, StoreError> {
@@ -153,11 +183,8 @@ fn refuse<'a, T: Send + 'a>(error: StoreError) -> Future<'a, T> {
 impl Store for PostgresStore {
     fn launch(&self, request: LaunchRequest) -> Future<'_, LaunchOutcome> {
         match request.check() {
-            Ok(()) => self.tell(
-                request,
-                |session, request| Box::pin(instances::launch(session, request)),
-                |_, outcome| Topic::of_launch(outcome),
-            ),
+            Ok(()) if self.only_reads => refuse(only_reads()),
+            Ok(()) => Box::pin(self.launch_with_others(request)),
             Err(error) => refuse(error),
         }
     }

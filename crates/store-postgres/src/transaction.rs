@@ -13,7 +13,7 @@ use tokio_postgres::IsolationLevel;
 use crate::fault::{self, Fault, Outcome};
 use crate::feed::{self, Node, Turn};
 use crate::schema;
-use crate::value::{Row, Value};
+use crate::value::{Row, Value, columns};
 
 /// The most attempts of one transaction.
 const ATTEMPTS_MAX: u32 = 12;
@@ -206,6 +206,14 @@ impl Session<'_> {
         Ok(())
     }
 
+    /// Inserts rows by a statement that takes each of their columns as an array.
+    pub(crate) async fn insert(&self, sql: &str, rows: impl IntoIterator<Item = Vec<Value>>) -> Outcome<()> {
+        match columns(rows)? {
+            columns if columns.is_empty() => Ok(()),
+            columns => self.run(sql, &columns).await.map(drop),
+        }
+    }
+
     /// Inserts or updates `what`. A key that is taken is a conflict.
     pub(crate) async fn put(&self, sql: &str, values: &[Value], what: &'static str) -> Outcome<()> {
         self.attempt(sql, values).await.map(drop).map_err(|error| fault::from_insertion(&error, what))
@@ -242,6 +250,29 @@ impl Query {
         self.sql.push_str(sql);
     }
 
+    /// A statement of its own between two texts, if it has anything to say: its parameters, which it counts from `$1`, come
+    /// behind those that are there.
+    pub(crate) fn push_part(&mut self, before: &str, sql: &str, values: Vec<Value>, behind: &str) {
+        if values.is_empty() {
+            return;
+        }
+        self.sql.push_str(before);
+        let mut pieces = sql.split('$');
+        self.sql.push_str(pieces.next().unwrap_or_default());
+        for piece in pieces {
+            let (number, rest) = piece.split_at(piece.bytes().take_while(u8::is_ascii_digit).count());
+            let number = number.parse().map_or(0, |number: usize| number + self.values.len());
+            self.sql.push_str(&format!("${number}{rest}"));
+        }
+        self.sql.push_str(behind);
+        self.values.extend(values);
+    }
+
+    /// The text and the values.
+    pub(crate) fn into_parts(self) -> (String, Vec<Value>) {
+        (self.sql, self.values)
+    }
+
     /// The rows that it gives.
     pub(crate) async fn rows(&self, session: &Session<'_>) -> Outcome<Vec<Row>> {
         session.rows(&self.sql, &self.values).await
@@ -251,6 +282,16 @@ impl Query {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_parameters_of_a_part_come_behind_those_before_it() {
+        let mut query = Query::new("SELECT $1", &[Value::from(1_u32)]);
+        query.push_part(", (", "a = $1 OR b = $11", vec![Value::from(2_u32); 11], ")");
+        query.push_part(", (", "never $1", vec![], ")");
+        query.push_part(", ", "$2 + $1", vec![Value::from(3_u32); 2], "");
+        let (sql, values) = query.into_parts();
+        assert_eq!((sql.as_str(), values.len()), ("SELECT $1, (a = $2 OR b = $12), $14 + $13", 14));
+    }
 
     #[test]
     fn pauses_grow_and_stay_bounded() {

@@ -7,7 +7,7 @@ use core::str::FromStr;
 use std::borrow::Cow;
 
 use inborn_identity::UnixTime;
-use inborn_store::dump::{Cell, CellKind, Column};
+use inborn_store::dump::{self, Cell, CellKind};
 use tokio_postgres::types::{FromSqlOwned, ToSql};
 
 use crate::fault::{self, Outcome};
@@ -20,6 +20,69 @@ pub(crate) enum Value {
     Bytes(Vec<u8>),
     Number(Option<i64>),
     Flag(bool),
+    Column(Column),
+}
+
+/// What several rows have in one column, as `UNNEST` takes it.
+#[derive(Clone, PartialEq)]
+pub(crate) enum Column {
+    Texts(Vec<Option<String>>),
+    Numbers(Vec<Option<i64>>),
+    Flags(Vec<bool>),
+    Bytes(Vec<Vec<u8>>),
+}
+
+impl Column {
+    /// An empty one, of the kind that `value` has. There are no columns of lists.
+    fn of_kind(value: &Value) -> Option<Self> {
+        match value {
+            Value::Text(_) => Some(Self::Texts(Vec::new())),
+            Value::Number(_) => Some(Self::Numbers(Vec::new())),
+            Value::Flag(_) => Some(Self::Flags(Vec::new())),
+            Value::Bytes(_) => Some(Self::Bytes(Vec::new())),
+            Value::Texts(_) | Value::Column(_) => None,
+        }
+    }
+
+    fn push(&mut self, value: Value) -> Option<()> {
+        match (self, value) {
+            (Self::Texts(column), Value::Text(text)) => column.push(text),
+            (Self::Numbers(column), Value::Number(number)) => column.push(number),
+            (Self::Flags(column), Value::Flag(flag)) => column.push(flag),
+            (Self::Bytes(column), Value::Bytes(bytes)) => column.push(bytes),
+            _ => return None,
+        }
+        Some(())
+    }
+
+    fn as_sql(&self) -> &(dyn ToSql + Sync) {
+        match self {
+            Self::Texts(column) => column,
+            Self::Numbers(column) => column,
+            Self::Flags(column) => column,
+            Self::Bytes(column) => column,
+        }
+    }
+}
+
+/// Rows of one shape, turned: what they have in each column. No rows have no columns: these would be of no kind.
+///
+/// # Errors
+/// `Corrupt`: they are not of one shape.
+pub(crate) fn columns(rows: impl IntoIterator<Item = Vec<Value>>) -> Outcome<Vec<Value>> {
+    let unlike = || fault::corrupt("rows that are written together are not alike");
+    let mut rows = rows.into_iter().peekable();
+    let kinds = rows.peek().map_or(&[][..], Vec::as_slice).iter().map(Column::of_kind);
+    let mut columns = kinds.collect::<Option<Vec<Column>>>().ok_or_else(unlike)?;
+    for row in rows {
+        if row.len() != columns.len() {
+            return Err(unlike());
+        }
+        for (column, value) in columns.iter_mut().zip(row) {
+            column.push(value).ok_or_else(unlike)?;
+        }
+    }
+    Ok(columns.into_iter().map(Value::Column).collect())
 }
 
 impl Value {
@@ -31,6 +94,7 @@ impl Value {
             Self::Bytes(bytes) => bytes,
             Self::Number(number) => number,
             Self::Flag(flag) => flag,
+            Self::Column(column) => column.as_sql(),
         }
     }
 
@@ -190,7 +254,7 @@ impl Row {
     }
 
     /// A value of a dump.
-    pub(crate) fn cell(&self, column: &Column) -> Outcome<Cell> {
+    pub(crate) fn cell(&self, column: &dump::Column) -> Outcome<Cell> {
         let name = column.name;
         let cell = match column.kind {
             CellKind::Flag => Cell::Flag(self.flag(name)?),
@@ -271,6 +335,27 @@ mod tests {
         for (text, escaped) in texts.into_iter().zip(escaped) {
             assert!(!escaped.contains('\0'));
             assert_eq!(unescape(escaped).as_deref(), Some(text));
+        }
+    }
+
+    #[test]
+    fn rows_become_columns_if_they_are_alike() {
+        let rows =
+            [values![1_u32, "a", true, Option::<u32>::None], values![2_u32, Option::<&str>::None, false, Some(7_u32)]];
+        let column = |column| Value::Column(column);
+        let turned = columns(rows.map(|row| row.to_vec())).unwrap();
+        let numbers = column(Column::Numbers(vec![Some(1), Some(2)]));
+        let texts = column(Column::Texts(vec![Some("a".into()), None]));
+        let flags = column(Column::Flags(vec![true, false]));
+        assert!(turned == [numbers, texts, flags, column(Column::Numbers(vec![None, Some(7)]))]);
+        assert!(columns([]).unwrap().is_empty());
+        let unlike: [[&[Value]; 2]; 3] = [
+            [values![1_u32], values!["a"]],
+            [values![1_u32], values![1_u32, 2_u32]],
+            [&[Value::all(["a"])], &[Value::all(["b"])]],
+        ];
+        for rows in unlike {
+            assert!(columns(rows.map(|row| row.to_vec())).is_err());
         }
     }
 

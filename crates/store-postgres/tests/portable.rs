@@ -70,7 +70,7 @@ fn statements_of(source: &str) -> Vec<String> {
         .collect();
     let verbs = [
         "BEGIN ", "COMMIT", "SELECT ", "INSERT ", "UPDATE ", "DELETE ", "CREATE ", "ALTER ", "SET ", "SHOW ", " AND ",
-        " ORDER ",
+        " ORDER ", " FROM ",
     ];
     let texts = code.split('"').skip(1).step_by(2);
     texts.filter(|text| verbs.iter().any(|verb| text.starts_with(verb))).map(str::to_owned).collect()

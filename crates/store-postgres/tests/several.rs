@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 use inborn_store::conformance::samples::*;
 use inborn_store::{
-    Beat, Change, ChangeRequest, Conflict, CutOff, Heard, InstanceQuery, LaunchOutcome, PURGE_MAX, SettingChange,
-    Store, StoreError, Topic,
+    Beat, Change, ChangeRequest, Conflict, CutOff, Heard, Instance, InstanceQuery, LaunchOutcome, PURGE_MAX,
+    SettingChange, Store, StoreError, Topic,
 };
 use inborn_store_postgres::{PostgresOptions, PostgresStore};
 
@@ -95,6 +95,27 @@ async fn one_token_launches_once() {
     assert!(all.iter().all(|instances| *instances == all[0]));
     let query = InstanceQuery { account: None, after: None, limit: 1000 };
     assert_eq!(stores[1].instances(query).await.unwrap().instances, all[0]);
+}
+
+/// Those who ask at the same time are launched by one statement: there is one entry of news for all that waited.
+#[tokio::test]
+async fn who_waits_is_launched_together() {
+    const LAUNCHES: u32 = 64;
+    let Some(cluster) = common::cluster() else { return };
+    let url = cluster.database();
+    let store = PostgresStore::open(&url).await.unwrap();
+    store.beat(Beat { name: "node".into(), at: LAUNCHED_AT, verifies: 0 }).await.unwrap();
+    let launches =
+        (0..LAUNCHES).map(|number| store.launch(launch_with_token(vec![bare(number)], &number.to_string(), 1)));
+    for (number, launched) in (0..).zip(futures_util::future::join_all(launches).await) {
+        let instance = Instance { client_token: Some(number.to_string()), ..bare(number) };
+        assert_eq!(launched, Ok(LaunchOutcome::New(vec![instance])));
+    }
+    let entries: u32 = cluster.sql(&url, "SELECT COUNT(1) FROM feed").parse().unwrap();
+    assert!((1..=2).contains(&entries), "the first may go before the others have come: {entries}");
+    assert_eq!(cluster.sql(&url, "SELECT COUNT(1) FROM launches"), LAUNCHES.to_string());
+    store.close().await.unwrap();
+    assert_eq!(store.launch(launch(vec![bare(LAUNCHES)])).await, Err(StoreError::Closed));
 }
 
 /// All of them terminate and reboot one machine at once: it dies once, and nothing that comes after revives it. What one

@@ -61,6 +61,14 @@ impl LaunchRequest {
         }
         Ok(())
     }
+
+    /// The instances as [`LaunchOutcome::New`] has them, in the order of their launch indexes.
+    #[must_use]
+    pub fn launched(&self) -> Vec<Instance> {
+        let mut instances = self.instances.clone();
+        instances.sort_by_key(|instance| instance.ami_launch_index);
+        instances
+    }
 }
 
 /// What became of a launch. Instances are in the order of their launch index.

@@ -6,11 +6,95 @@ use std::sync::Arc;
 use inborn_identity::InstanceId;
 use tokio::sync::mpsc;
 
-use super::samples::{account, bare, change, full, id, launch, launch_with_token, other_account, terminate};
-use crate::{
-    Change, Conflict, Instance, InstanceQuery, InstanceState, LaunchOutcome, LaunchRequest, Living, PackedInstance,
-    PackedTags, Packer, Store, StoreError, TagRemoval,
+use super::samples::{
+    LAUNCHED_AT, account, bare, change, full, host_id, host_join, id, join_token, launch, launch_with_token,
+    other_account, terminate,
 };
+use crate::{
+    Attachment, Beat, Change, Conflict, Heard, HostChange, Instance, InstanceQuery, InstanceState, LaunchOutcome,
+    LaunchRequest, Living, PackedInstance, PackedTags, Packer, Store, StoreError, TagRemoval, Topic,
+};
+
+/// What is asked for in [`launches_at_once_are_answered_one_by_one`], and what is answered.
+fn of_every_kind(round: u32) -> Vec<(LaunchRequest, Result<LaunchOutcome, StoreError>)> {
+    let new = |request: LaunchRequest| {
+        let instances = request.instances.clone();
+        (request, Ok(LaunchOutcome::New(instances)))
+    };
+    let on_host = |number: u32, host: u8| Instance { host: Some(host_id(host)), ..bare(number) };
+    let mut all = Vec::new();
+    for number in (1..=12).map(|number| 1000 * round + 10 * number) {
+        all.push(new(launch(vec![full(number), bare(number + 1)])));
+        all.push(new(launch_with_token(vec![full(number + 2), bare(number + 3)], &format!("token {number}"), 1)));
+        all.push(new(launch_with_token(vec![on_host(number + 4, 1)], &format!("placed {number}"), 1)));
+        if number % 40 == 0 {
+            let early = launch_with_token(vec![bare(1)], "early", 1);
+            all.push((early.clone(), Ok(LaunchOutcome::Replayed(early.instances))));
+            all.push((launch_with_token(vec![bare(number + 5)], "early", 2), Ok(LaunchOutcome::Mismatch)));
+            let twice = launch_with_token(vec![bare(number + 6), bare(2)], &format!("never {number}"), 1);
+            all.push((twice, Err(Conflict::Exists("an instance").into())));
+            let taken = Instance { attachment: Some(Attachment::LoopbackPort(4000)), ..bare(number + 7) };
+            all.push((launch(vec![taken]), Err(Conflict::AttachmentTaken.into())));
+            all.push((launch(vec![on_host(number + 8, 2)]), Err(Conflict::HostRefused(host_id(2)).into())));
+        }
+    }
+    all
+}
+
+/// Many launches at once, some of them out of the ordinary: each has its own answer, and what is launched is there and told once.
+pub async fn launches_at_once_are_answered_one_by_one(store: Arc<dyn Store>) {
+    let beat = Beat { name: "node".into(), at: LAUNCHED_AT, verifies: 0 };
+    store.beat(beat.clone()).await.unwrap();
+    for number in [1, 2] {
+        store.put_join_token(join_token(number, 60)).await.unwrap();
+        store.join_host(host_join(number, number, 0)).await.unwrap();
+    }
+    store.change_host(host_id(2), HostChange::Drain).await.unwrap();
+    store.launch(launch_with_token(vec![bare(1)], "early", 1)).await.unwrap();
+    store.launch(launch(vec![bare(2)])).await.unwrap();
+    store.change(change(&[2], Change::Attach(Attachment::LoopbackPort(4000), None))).await.unwrap();
+    let mut expected: Vec<InstanceId> = vec![id(1), id(2)];
+    for round in 1..=3 {
+        let all = of_every_kind(round);
+        let mut calls = tokio::task::JoinSet::new();
+        for (request, answer) in all {
+            if let Ok(LaunchOutcome::New(instances)) = &answer {
+                expected.extend(instances.iter().map(|instance| instance.id));
+            }
+            let store = Arc::clone(&store);
+            calls.spawn(async move { assert_eq!(store.launch(request.clone()).await, answer, "{request:?}") });
+        }
+        while let Some(called) = calls.join_next().await {
+            called.unwrap();
+        }
+    }
+    expected.sort_unstable();
+    let page = store.instances(InstanceQuery { account: None, after: None, limit: 1000 }).await.unwrap();
+    let found: Vec<InstanceId> = page.instances.iter().map(|instance| instance.id).collect();
+    assert_eq!(found, expected);
+    for instance in page.instances.into_iter().filter(|instance| !instance.tags.is_empty()) {
+        let as_launched = Instance { reservation_id: String::new(), client_token: None, ..full(0) };
+        let found = Instance {
+            id: id(0),
+            attachment: as_launched.attachment.clone(),
+            reservation_id: String::new(),
+            client_token: None,
+            ..instance
+        };
+        assert_eq!(found, as_launched);
+    }
+    store.beat(beat).await.unwrap();
+    let mut told: Vec<InstanceId> = Vec::new();
+    for entry in store.news(Heard::default()).await.unwrap().entries {
+        if let Topic::Instances(ids) = entry.topic {
+            told.extend(ids);
+        }
+    }
+    told.sort_unstable();
+    // The second was attached.
+    expected.insert(2, id(2));
+    assert_eq!(told, expected);
+}
 
 /// What is launched is found, by id and in the list, exactly as it was given.
 pub async fn launches_are_found_again(store: Arc<dyn Store>) {

@@ -53,6 +53,7 @@ macro_rules! conformance_tests {
         $crate::conformance_tests!(@cases $make;
             launches_are_found_again,
             a_launch_is_whole_or_not_at_all,
+            launches_at_once_are_answered_one_by_one,
             a_token_launches_once,
             a_token_is_its_accounts_own,
             a_launch_that_makes_no_sense_is_refused,

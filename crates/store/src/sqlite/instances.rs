@@ -56,9 +56,7 @@ pub(super) fn launch(connection: &Connection, request: &LaunchRequest) -> Outcom
     for instance in &request.instances {
         insert(connection, instance)?;
     }
-    let mut instances = request.instances.clone();
-    instances.sort_by_key(|instance| instance.ami_launch_index);
-    Ok(LaunchOutcome::New(instances))
+    Ok(LaunchOutcome::New(request.launched()))
 }
 
 fn earlier_launch(connection: &Connection, account: AccountId, token: &str) -> Outcome<Option<([u8; 32], String)>> {
