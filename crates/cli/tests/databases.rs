@@ -100,8 +100,24 @@ async fn a_server_that_is_started_knows_an_old_primary() {
         assert!(refused.contains(text), "{text}: {refused}");
     }
     assert_eq!(nodes(), before, "it did not hear of the server");
+    // Who looks at it before a start is told so too.
+    let check = |more: &[&str]| run(of_a, &[&["store", "check", "--store", either.as_str()], more].concat());
+    let (found, shown) = (check(&[]), check(&["--output", "json"]));
+    assert_eq!((found.status.code(), shown.status.code()), (Some(1), Some(1)), "{}", said(&found));
+    let found = said(&found);
+    let fault = found.lines().find(|line| line.starts_with("FAULT")).unwrap_or_else(|| panic!("{found}"));
+    for text in ["older than what a server has seen", "does not know what it has answered", "--accept-older-store"] {
+        assert!(fault.contains(text), "{text}: {fault}");
+    }
+    assert!(!found.contains("it is whole"), "{found}");
+    let is_older = |shown: &[u8]| serde_json::from_slice::<Value>(shown).unwrap()["high_water"]["is_older"].clone();
+    assert_eq!(is_older(&shown.stdout), Value::Bool(true));
+    assert_eq!(nodes(), before);
     // Once it is off, all is as it was.
     primary.kill();
+    let shown = check(&["--output", "json"]);
+    assert!(shown.status.success(), "{}", said(&shown));
+    assert_eq!(is_older(&shown.stdout), Value::Bool(false));
     copy_key(of_a, of_b);
     for (name, data) in [("a", of_a), ("b", of_b)] {
         assert_eq!(Server::start_with(name, data, &settings).whoami(&machine).0, 200);

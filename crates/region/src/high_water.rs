@@ -20,6 +20,7 @@ use inborn_store::{
     StoreError,
 };
 use serde::{Deserialize, Serialize};
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::time::Instant;
 
 use crate::epochs::{new_epoch, retired};
@@ -215,7 +216,8 @@ impl HighWater {
     /// Notes a mark that the store has, and what it has answered.
     fn note(&self, mark: Mark, fence: Option<NotedFence>) -> Result<(), OpenError> {
         if let Some(path) = &self.path {
-            write(path, &Noted::new(&mark, fence))?;
+            let noted = Noted::new(&mark, fence);
+            aside(|| write(path, &noted))?;
         }
         *self.written.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = mark;
@@ -330,6 +332,16 @@ fn read(path: &Path) -> Result<Option<Noted>, OpenError> {
     file.take(FILE_BYTES_MAX).read_to_string(&mut text).map_err(failed)?;
     let noted = serde_json::from_str(&text);
     noted.map(Some).map_err(|error| failed(std::io::Error::new(ErrorKind::InvalidData, error)))
+}
+
+/// Does what blocks while this worker's other tasks go on at another one. It is done when this has answered, and nobody can give up
+/// waiting for it: a mark is never written after a later one. Where there is one worker alone (in tests, and in simulations, which must
+/// go the same way each time), they wait.
+fn aside<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        _ => work(),
+    }
 }
 
 /// Replaces the file as a whole: after a crash it is the old one or the new one.
@@ -468,6 +480,24 @@ mod tests {
         for high_water in begun {
             assert_eq!(older(Some(&high_water.seen()), found.as_ref()), None);
         }
+    }
+
+    /// What a disk takes its time with holds up nobody else, though there is one worker for all.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn others_go_on_while_the_file_is_written() {
+        let (done, is_done) = std::sync::mpsc::channel();
+        let writing = tokio::spawn(async move {
+            // On this worker, after what is done here.
+            tokio::spawn(async move { done.send(()) });
+            aside(|| is_done.recv_timeout(Duration::from_secs(60)))
+        });
+        assert_eq!(writing.await.unwrap(), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn one_worker_alone_writes_as_it_comes_to_it() {
+        assert_eq!(aside(|| 7), 7);
+        assert_eq!(std::thread::spawn(|| aside(|| 8)).join().unwrap(), 8, "nor is a runtime needed");
     }
 
     #[test]

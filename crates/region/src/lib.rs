@@ -678,6 +678,7 @@ impl RegionServer {
         self.authenticator.forget(now);
         self.agents.keep(|instance| self.machines.contains(instance));
         self.nodes.keep(|instance| self.machines.contains(instance));
+        self.nodes.tell_owed(now).await;
         self.telemetry.keep(|instance| self.machines.contains(instance));
         self.guardduty.keep_agents(|instance| self.machines.contains(instance));
         self.sessions.look(now);

@@ -1,7 +1,7 @@
 //! The machines whose agents have spoken, and what they said.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex as StdMutex, PoisonError, RwLock};
 
 use inborn_identity::{InstanceId, UnixTime};
 use inborn_store::{InstanceQuery, Node, Store, StoreError};
@@ -11,6 +11,11 @@ use tokio::sync::{Mutex, MutexGuard};
 pub(crate) const ONLINE_SECONDS: u64 = 11 * 60;
 /// How often agents speak.
 const REPORT_SECONDS: u64 = 5 * 60;
+/// How often within [`TOLD_SECONDS`] other servers are told that one machine's agent has said something else: an agent that says
+/// another thing each time is not to fill the feed. Of what it says beyond that they are told the last, once that time is over.
+const TOLD_MAX: u32 = 8;
+/// How long telling of one machine is counted.
+const TOLD_SECONDS: u64 = REPORT_SECONDS;
 /// How many changes to different nodes may go on side by side.
 const LANES: usize = 16;
 
@@ -18,14 +23,37 @@ const LANES: usize = 16;
 pub(crate) struct Nodes {
     store: Arc<dyn Store>,
     known: RwLock<BTreeMap<InstanceId, Arc<Node>>>,
+    /// What others were told of, by machine.
+    told: StdMutex<HashMap<InstanceId, Told>>,
     /// What an agent says builds on what it said before: one machine's words take turns.
     lanes: [Mutex<()>; LANES],
+}
+
+/// How often others were told of one machine lately.
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    since: UnixTime,
+    times: u32,
+    /// The last word they were not told.
+    is_owed: bool,
+}
+
+impl Told {
+    /// Whether its time is over; where time has been set back it is.
+    fn is_over(&self, now: UnixTime) -> bool {
+        now < self.since || now.since(self.since) >= TOLD_SECONDS
+    }
+
+    fn may_tell(&self, now: UnixTime) -> bool {
+        self.times < TOLD_MAX || self.is_over(now)
+    }
 }
 
 impl Nodes {
     pub(crate) async fn load(store: Arc<dyn Store>) -> Result<Self, StoreError> {
         let known = store.nodes().await?.into_iter().map(|node| (node.instance, Arc::new(node))).collect();
-        Ok(Self { store, known: RwLock::new(known), lanes: [const { Mutex::const_new(()) }; LANES] })
+        let told = StdMutex::default();
+        Ok(Self { store, known: RwLock::new(known), told, lanes: [const { Mutex::const_new(()) }; LANES] })
     }
 
     /// Takes down what an agent says of itself. What it leaves out this time, it said before: perhaps to another server, a moment
@@ -46,9 +74,54 @@ impl Nodes {
             let before = || before.as_ref().and_then(|node| node.facts.get(index).cloned()).unwrap_or_default();
             *fact = said.map_or_else(before, str::to_owned);
         }
-        self.store.put_node(node.clone()).await?;
+        let (may_tell, is_owed) =
+            self.told_of(instance).map_or((true, false), |told| (told.may_tell(now), told.is_owed));
+        let is_new = self.store.put_node(node.clone(), may_tell).await?;
         self.known.write().unwrap_or_else(PoisonError::into_inner).insert(instance, Arc::new(node));
+        if is_new {
+            self.note(instance, may_tell, now);
+        } else if is_owed && may_tell {
+            self.tell(instance, now).await;
+        }
         Ok(())
+    }
+
+    fn told_of(&self, instance: InstanceId) -> Option<Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).get(&instance).copied()
+    }
+
+    /// Notes that others were told of what an agent has said, or that they were not.
+    fn note(&self, instance: InstanceId, is_told: bool, now: UnixTime) {
+        let mut all = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let told = all.entry(instance).or_insert(Told { since: now, times: 0, is_owed: false });
+        if is_told && told.is_over(now) {
+            (told.since, told.times) = (now, 0);
+        }
+        told.times += u32::from(is_told);
+        told.is_owed = !is_told;
+    }
+
+    /// Tells others what they were not told. Where that fails it is owed still: who lists nodes reads them again all the same.
+    async fn tell(&self, instance: InstanceId, now: UnixTime) {
+        match self.store.tell_of_node(instance).await {
+            Ok(()) => self.note(instance, true, now),
+            Err(error) => tracing::debug!(%instance, %error, "what an agent said is told later"),
+        }
+    }
+
+    /// Tells others what they were not told because an agent has said too much, and its time is over.
+    pub(crate) async fn tell_owed(&self, now: UnixTime) {
+        let owed: BTreeSet<InstanceId> = {
+            let mut all = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            all.retain(|_, told| told.is_owed || !told.is_over(now));
+            all.iter().filter(|(_, told)| told.is_owed && told.may_tell(now)).map(|(instance, _)| *instance).collect()
+        };
+        for instance in owed {
+            let _turn = self.turn([instance].into_iter()).await;
+            if self.told_of(instance).is_some_and(|told| told.is_owed && told.may_tell(now)) {
+                self.tell(instance, now).await;
+            }
+        }
     }
 
     /// Other servers have heard something new of these machines: memory follows the store.
@@ -119,14 +192,15 @@ impl Nodes {
     /// Drops what is known of machines that are gone.
     pub(crate) fn keep(&self, is_alive: impl Fn(InstanceId) -> bool) {
         self.known.write().unwrap_or_else(PoisonError::into_inner).retain(|instance, _| is_alive(*instance));
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).retain(|instance, _| is_alive(*instance));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use inborn_store::SqliteStore;
     use inborn_store::conformance::samples::{bare, id, launch};
+    use inborn_store::{Beat, Heard, SqliteStore, Topic};
 
     const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
 
@@ -163,6 +237,62 @@ mod tests {
         assert_eq!(known(&a), (1, texts(&["b", "3"])), "the last facts, and the last time");
         b.read_again().await.unwrap();
         assert_eq!(known(&b).1, texts(&["b", "3"]));
+    }
+
+    /// What others were told of since it was asked last.
+    async fn told(store: &SqliteStore, heard: &mut Heard) -> usize {
+        // All is settled that came before a beat.
+        store.beat(Beat { name: "a".into(), at: NOW, verifies: 0 }).await.unwrap();
+        let news = store.news(heard.clone()).await.unwrap();
+        *heard = news.heard(None);
+        news.entries.iter().filter(|entry| entry.topic == Topic::Node(id(1))).count()
+    }
+
+    #[tokio::test]
+    async fn others_are_told_below_at_and_above_the_most_and_of_the_last_word() {
+        let store = Arc::new(SqliteStore::in_memory().unwrap());
+        store.beat(Beat { name: "a".into(), at: NOW, verifies: 0 }).await.unwrap();
+        store.launch(launch(vec![bare(1)])).await.unwrap();
+        let load = || Nodes::load(Arc::clone(&store) as Arc<dyn Store>);
+        let nodes = load().await.unwrap();
+        let mut heard = Heard::default();
+        let mut words = 0;
+        let mut say = async |nodes: &Nodes, times: u32, now| {
+            for _ in 0..times {
+                words += 1;
+                nodes.heard(id(1), said(&[&words.to_string(), "2"]), now).await.unwrap();
+            }
+            words
+        };
+        told(&store, &mut heard).await;
+        for (times, expected) in [(TOLD_MAX - 1, 7), (TOLD_MAX, 8), (TOLD_MAX + 1, 8)] {
+            let nodes = load().await.unwrap();
+            say(&nodes, times, NOW).await;
+            assert_eq!(told(&store, &mut heard).await, expected, "{times}");
+        }
+        // Much more, for as long as it counts; nothing of it is lost, and the last word is told when the time is over.
+        let last = say(&nodes, 100, NOW).await;
+        assert_eq!(told(&store, &mut heard).await, 8);
+        for seconds in [0, TOLD_SECONDS - 1] {
+            nodes.tell_owed(NOW.plus(seconds)).await;
+            assert_eq!(told(&store, &mut heard).await, 0, "{seconds}");
+        }
+        assert_eq!(store.nodes().await.unwrap()[0].facts[0], last.to_string());
+        for expected in [1, 0] {
+            nodes.tell_owed(NOW.plus(TOLD_SECONDS)).await;
+            assert_eq!(told(&store, &mut heard).await, expected);
+        }
+        // Or with its next word, also if that is the same.
+        let now = NOW.plus(TOLD_SECONDS);
+        let last = say(&nodes, TOLD_MAX, now).await.to_string();
+        assert_eq!(told(&store, &mut heard).await, 7);
+        for (seconds, expected) in [(TOLD_SECONDS - 1, 0), (TOLD_SECONDS, 1), (TOLD_SECONDS, 0)] {
+            nodes.heard(id(1), said(&[&last, "2"]), now.plus(seconds)).await.unwrap();
+            assert_eq!(told(&store, &mut heard).await, expected, "{seconds}");
+        }
+        // Nothing is counted for ever.
+        nodes.tell_owed(now.plus(2 * TOLD_SECONDS)).await;
+        assert!(nodes.told.lock().unwrap().is_empty());
     }
 
     #[tokio::test]

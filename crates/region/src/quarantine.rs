@@ -431,8 +431,9 @@ impl RegionServer {
             self.hear_in_turn().await?;
             return Err(QuarantineError::NotYours(scope));
         }
-        // Of an earlier release, which may have been another server's.
-        self.cut_off_all(&self.store.cut_offs().await?);
+        // Of an earlier release, which may have been another server's: what it has ended may be dated ahead of all clocks.
+        let since = now.minus(CutOffs::AHEAD_SECONDS_MAX + RELEASED_SECONDS);
+        self.cut_off_all(&self.store.cut_offs_since(since).await?);
         let cut_offs = self.cut_offs_of_release(quarantine, now);
         match self.store.end_quarantine(scope, cut_offs.clone()).await {
             Ok(true) => {}
@@ -499,9 +500,7 @@ impl RegionServer {
         // cut-offs of the release are there with it, but the news of them may still be to come.
         if self.fleet().is_some() {
             let since = self.now().minus(RELEASED_SECONDS);
-            let mut cut_offs = self.store.cut_offs().await?;
-            cut_offs.retain(|recorded| recorded.at >= since);
-            self.cut_off_all(&cut_offs);
+            self.cut_off_all(&self.store.cut_offs_since(since).await?);
         }
         self.now_there_are(list);
         Ok(())

@@ -164,13 +164,16 @@ async fn who_was_away_for_too_long_reads_everything_again() {
 /// Whoever is in quarantine is let in nowhere and given nothing, at every server, and its release brings nothing back.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_quarantine_is_one_at_every_server() {
-    let Fleet { a, b, .. } = &fleet(&[]).await;
+    let Fleet { a, b, of_b, .. } = &fleet(&[]).await;
+    let reads = of_b.cut_off_reads();
     let (id, _agent, role) = a.managed().await;
     let machine = a.machine(id);
     until("the agent is known", async || whoami(b, &role).await.0 == 200).await;
     let mut control = b.control_channel(&role, id).await;
-    let quarantine =
-        async |action: &str| a.send(&a.operator(), &ec2(&format!("Action={action}&Subject.1={id}"))).await.status;
+    let quarantine_at = async |at: &Running, action: &str| {
+        at.send(&at.operator(), &ec2(&format!("Action={action}&Subject.1={id}"))).await.status
+    };
+    let quarantine = async |action: &str| quarantine_at(a, action).await;
     assert_eq!(quarantine("Inborn.PutQuarantine").await, 200);
     until("the quarantine is known", async || whoami(b, &machine).await == unknown()).await;
     assert_eq!(control.closed().await, 1000);
@@ -195,6 +198,11 @@ async fn a_quarantine_is_one_at_every_server() {
     }
     assert_eq!(b.machine(id).secret, a.machine(id).secret, "both issue the same");
     assert_eq!(whoami(a, &b.machine(id)).await, (200, String::new()));
+    // There may be a million cut-offs: they are not all read each time.
+    for action in ["Inborn.PutQuarantine", "Inborn.EndQuarantine"] {
+        assert_eq!(quarantine_at(b, action).await, 200);
+    }
+    assert_eq!(of_b.cut_off_reads(), reads);
 }
 
 /// Where the store is slow, a quarantine may have come and gone before a server reads which there are.

@@ -193,6 +193,29 @@ async fn a_command_is_cancelled_wherever_its_agent_is() {
     assert_eq!(b.details(&command, id).await, "Cancelled");
 }
 
+/// A server that does not hear sends nothing that was cancelled meanwhile: the store says whether it is to be sent.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_not_heard_of_a_cancel_sends_no_command() {
+    let (fleet, a, b) = two().await;
+    let (id, session) = node(&a, &b).await;
+    let mut socket = a.control_channel(&session, id).await;
+    let (ended, open) = (a.command(to(&[id])).await, a.command(to(&[id])).await);
+    let told = [job(&mut socket).await, job(&mut socket).await];
+    assert_eq!(told.map(|told| told["JobId"].clone()), [job_id(&ended, id), job_id(&open, id)]);
+    // It has not said that it has them, and is gone.
+    drop(socket);
+    until("it is gone", async || !connected(&a, id).await).await;
+    let c = fleet.server("c").await;
+    c.link.silence(true);
+    assert_eq!(a.ssm("CancelCommand", value!({"CommandId": ended})).await.status, 200);
+    assert_eq!(a.details(&ended, id).await, "Cancelling");
+    let mut socket = c.control_channel_at_once(&session, id).await;
+    let told = [job(&mut socket).await, job(&mut socket).await];
+    let topics: Vec<_> = told.iter().map(|told| (told["Topic"].clone(), told["JobId"] == job_id(&open, id))).collect();
+    let (send, cancel) = (value!("aws.ssm.sendCommand"), value!("aws.ssm.cancelCommand"));
+    assert!(topics.contains(&(send, true)) && topics.contains(&(cancel, false)), "{told:?}");
+}
+
 /// A balancer may lead each connection of an agent to another server.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_channel_opens_with_the_token_of_another_server() {

@@ -1,11 +1,11 @@
 //! Commands and what became of them as rows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use inborn_identity::InstanceId;
 use inborn_store::{
-    Command, CommandChange, CommandOutcome, CommandProgress, CommandQuery, CommandRetention, CommandStep, Invocation,
-    InvocationBasis, InvocationCounts, SentCommand,
+    Command, CommandChange, CommandOutcome, CommandProgress, CommandQuery, CommandRetention, CommandStep,
+    FoundInvocation, Invocation, InvocationBasis, InvocationChange, InvocationCounts, SentCommand,
 };
 
 use crate::fault::{self, Outcome};
@@ -92,13 +92,7 @@ async fn change_one(session: &Session<'_>, change: &CommandChange) -> Outcome<Co
     let counts = session.rows(sql, values![&change.command]).await?;
     let counts = counts.iter().map(|row| Ok((row.parsed("state")?, row.number("machines")?)));
     let counts: InvocationCounts = counts.collect::<Outcome<_>>()?;
-    let instances = Value::all(change.invocations.iter().map(|change| change.after.instance));
-    let sql = "SELECT instance_id, state, acknowledged_at FROM invocations \
-        WHERE command_id = $1 AND instance_id = ANY($2)";
-    let mut own = BTreeMap::new();
-    for row in session.rows(sql, &[Value::from(&change.command), instances]).await? {
-        own.insert(row.parsed("instance_id")?, read_basis(&row)?);
-    }
+    let own = found(session, change).await?;
     let (taken, outcome) = change.judge(before, counts, &own);
     if let (Some(taken), Some(progress)) = (taken, outcome.progress) {
         write(session, &change.command, progress, &taken).await?;
@@ -106,7 +100,31 @@ async fn change_one(session: &Session<'_>, change: &CommandChange) -> Outcome<Co
     Ok(outcome)
 }
 
-async fn write(session: &Session<'_>, id: &str, to: CommandProgress, invocations: &[&Invocation]) -> Outcome<()> {
+/// How far a command has come on the machines that a change speaks of, and what their agents have told where it changes that.
+async fn found(session: &Session<'_>, change: &CommandChange) -> Outcome<BTreeMap<InstanceId, FoundInvocation>> {
+    let (told, untold): (Vec<_>, Vec<_>) =
+        change.invocations.iter().partition(|change| change.expected_words.is_some());
+    let ids = |changes: &[&InvocationChange]| Value::all(changes.iter().map(|change| change.after.instance));
+    let mut own = BTreeMap::new();
+    if !untold.is_empty() {
+        let sql = "SELECT instance_id, state, acknowledged_at FROM invocations \
+            WHERE command_id = $1 AND instance_id = ANY($2)";
+        for row in session.rows(sql, &[Value::from(&change.command), ids(&untold)]).await? {
+            let found = FoundInvocation { basis: read_basis(&row)?, words: None };
+            own.insert(row.parsed("instance_id")?, found);
+        }
+    }
+    if !told.is_empty() {
+        let sql = format!("{INVOCATIONS} WHERE command_id = $1 AND instance_id = ANY($2)");
+        let query = Query::new(&sql, &[Value::from(&change.command), ids(&told)]);
+        for found in select_invocations(session, &query, Words::OfAll).await? {
+            own.insert(found.instance, FoundInvocation { basis: found.basis(), words: Some(found.words()) });
+        }
+    }
+    Ok(own)
+}
+
+async fn write(session: &Session<'_>, id: &str, to: CommandProgress, taken: &[&InvocationChange]) -> Outcome<()> {
     let sql = "UPDATE commands SET state = $2, is_open = $3, target_count = $4, completed_count = $5, \
         error_count = $6, delivery_timed_out_count = $7, content = CASE WHEN $3 THEN content ELSE '' END \
         WHERE id = $1 AND is_open";
@@ -120,22 +138,18 @@ async fn write(session: &Session<'_>, id: &str, to: CommandProgress, invocations
         to.delivery_timed_out,
     ];
     session.run(sql, row).await?;
-    for invocation in invocations {
-        let instance = invocation.instance.to_string();
-        let sql = "UPDATE invocations SET instance_name = $3, state = $4, acknowledged_at = $5, trace = $6 \
-            WHERE command_id = $1 AND instance_id = $2";
-        let row = values![
-            id,
-            &instance,
-            &invocation.instance_name,
-            invocation.state.as_str(),
-            invocation.acknowledged_at,
-            &invocation.trace,
-        ];
-        session.run(sql, row).await?;
+    for InvocationChange { after, expected_words, .. } in taken {
+        let instance = after.instance.to_string();
+        let sql = "UPDATE invocations SET state = $3, acknowledged_at = $4 WHERE command_id = $1 AND instance_id = $2";
+        session.run(sql, values![id, &instance, after.state.as_str(), after.acknowledged_at]).await?;
+        if expected_words.is_none() {
+            continue;
+        }
+        let sql = "UPDATE invocations SET trace = $3 WHERE command_id = $1 AND instance_id = $2";
+        session.run(sql, values![id, &instance, &after.trace]).await?;
         let sql = "DELETE FROM invocation_steps WHERE command_id = $1 AND instance_id = $2";
         session.run(sql, values![id, instance]).await?;
-        put_steps(session, core::slice::from_ref(*invocation)).await?;
+        put_steps(session, core::slice::from_ref(after)).await?;
     }
     Ok(())
 }
@@ -175,7 +189,7 @@ pub(crate) async fn open(session: &Session<'_>) -> Outcome<Vec<SentCommand>> {
     let ids = Value::all(open.iter().map(|sent: &SentCommand| &sent.command.id));
     let query = Query::new(&format!("{INVOCATIONS} WHERE command_id = ANY($1) ORDER BY instance_id"), &[ids]);
     let mut of: BTreeMap<String, Vec<Invocation>> = BTreeMap::new();
-    for invocation in select_invocations(session, &query).await? {
+    for invocation in select_invocations(session, &query, Words::OfOpen).await? {
         of.entry(invocation.command.clone()).or_default().push(invocation);
     }
     for sent in &mut open {
@@ -196,7 +210,7 @@ pub(crate) async fn sent(
         query.push(&format!(" AND instance_id = ANY({instances})"));
     }
     query.push(" ORDER BY instance_id");
-    let invocations = select_invocations(session, &query).await?;
+    let invocations = select_invocations(session, &query, Words::OfOpen).await?;
     Ok(Some(SentCommand { command: read(&row)?, content: row.text("content")?, invocations }))
 }
 
@@ -249,7 +263,7 @@ pub(crate) async fn invocations(session: &Session<'_>, asked: &CommandQuery) -> 
     }
     let limit = query.value(asked.limit);
     query.push(&format!(" ORDER BY requested_at DESC, command_id, instance_id LIMIT {limit}"));
-    select_invocations(session, &query).await
+    select_invocations(session, &query, Words::OfAll).await
 }
 
 /// See [`inborn_store::Store::forget_commands`].
@@ -292,12 +306,20 @@ fn read_basis(row: &Row) -> Outcome<InvocationBasis> {
     Ok(InvocationBasis { state: row.parsed("state")?, acknowledged_at: row.moment_if_any("acknowledged_at")? })
 }
 
+/// Of which invocations it is asked what their agents have told.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Words {
+    OfAll,
+    /// Of those of which something may still become.
+    OfOpen,
+}
+
 /// Invocations with their steps: two statements, however many there are.
-async fn select_invocations(session: &Session<'_>, query: &Query) -> Outcome<Vec<Invocation>> {
+async fn select_invocations(session: &Session<'_>, query: &Query, words: Words) -> Outcome<Vec<Invocation>> {
     let mut found = Vec::new();
     for row in query.rows(session).await? {
         let InvocationBasis { state, acknowledged_at } = read_basis(&row)?;
-        found.push(Invocation {
+        let invocation = Invocation {
             command: row.text("command_id")?,
             instance: row.parsed("instance_id")?,
             instance_name: row.text("instance_name")?,
@@ -305,10 +327,16 @@ async fn select_invocations(session: &Session<'_>, query: &Query) -> Outcome<Vec
             acknowledged_at,
             trace: row.text("trace")?,
             steps: Vec::new(),
-        });
+        };
+        found.push(if words == Words::OfAll { invocation } else { invocation.without_last_words() });
     }
-    let commands = Value::all(found.iter().map(|invocation: &Invocation| &invocation.command));
-    let instances = Value::all(found.iter().map(|invocation| invocation.instance));
+    let is_asked = |invocation: &&Invocation| words == Words::OfAll || !invocation.state.is_terminal();
+    let commands: BTreeSet<&String> = found.iter().filter(is_asked).map(|invocation| &invocation.command).collect();
+    if commands.is_empty() {
+        return Ok(found);
+    }
+    let commands = Value::all(commands);
+    let instances = Value::all(found.iter().filter(is_asked).map(|invocation| invocation.instance));
     let sql = "SELECT command_id, instance_id, name, status, code, started, finished, output, standard_output, \
         standard_error FROM invocation_steps WHERE command_id = ANY($1) AND instance_id = ANY($2) \
         ORDER BY command_id, instance_id, place";
@@ -326,7 +354,7 @@ async fn select_invocations(session: &Session<'_>, query: &Query) -> Outcome<Vec
             standard_error: row.text("standard_error")?,
         });
     }
-    for invocation in &mut found {
+    for invocation in found.iter_mut().filter(|invocation| is_asked(&&**invocation)) {
         invocation.steps = steps.remove(&(invocation.command.clone(), invocation.instance)).unwrap_or_default();
     }
     Ok(found)

@@ -125,8 +125,8 @@ pub(crate) async fn change_epochs(
     Ok(())
 }
 
-/// See [`inborn_store::Store::cut_offs`].
-pub(crate) async fn cut_offs(session: &Session<'_>) -> Outcome<Vec<RecordedCutOff>> {
+/// See [`inborn_store::Store::cut_offs_since`].
+pub(crate) async fn cut_offs_since(session: &Session<'_>, since: &UnixTime) -> Outcome<Vec<RecordedCutOff>> {
     let read = |row: &Row| {
         let cut_off = match row.text("kind")?.as_str() {
             "dead" => CutOff::Dead { instance: row.parsed("subject")? },
@@ -136,8 +136,8 @@ pub(crate) async fn cut_offs(session: &Session<'_>) -> Outcome<Vec<RecordedCutOf
         };
         Ok(RecordedCutOff { cut_off, at: row.moment("made_at")? })
     };
-    let sql = "SELECT kind, subject, threshold, made_at FROM cut_offs ORDER BY kind, subject";
-    session.rows(sql, &[]).await?.iter().map(read).collect()
+    let sql = "SELECT kind, subject, threshold, made_at FROM cut_offs WHERE made_at >= $1 ORDER BY kind, subject";
+    session.rows(sql, values![*since]).await?.iter().map(read).collect()
 }
 
 /// An id of an instance begins with a letter, one of an account with a digit.

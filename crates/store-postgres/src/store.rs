@@ -337,7 +337,11 @@ impl Store for PostgresStore {
     }
 
     fn cut_offs(&self) -> Future<'_, Vec<RecordedCutOff>> {
-        self.run(Access::Read, (), |session, ()| Box::pin(records::cut_offs(session)))
+        self.cut_offs_since(UnixTime::from_secs(0))
+    }
+
+    fn cut_offs_since(&self, since: UnixTime) -> Future<'_, Vec<RecordedCutOff>> {
+        self.run(Access::Read, since, |session, since| Box::pin(records::cut_offs_since(session, since)))
     }
 
     fn put_cut_off(&self, cut_off: RecordedCutOff) -> Future<'_, ()> {
@@ -465,18 +469,21 @@ impl Store for PostgresStore {
         }
     }
 
-    fn put_node(&self, node: Node) -> Future<'_, ()> {
+    fn put_node(&self, node: Node, is_told: bool) -> Future<'_, bool> {
         match node.check() {
-            Ok(()) => {
-                let done = self.tell(
-                    node,
-                    |session, request| Box::pin(nodes::put_node(session, request)),
-                    |node, is_new| if *is_new { vec![Topic::Node(node.instance)] } else { vec![] },
-                );
-                Box::pin(async move { done.await.map(drop) })
-            }
+            Ok(()) => self.tell(
+                (node, is_told),
+                |session, (node, _)| Box::pin(nodes::put_node(session, node)),
+                |(node, is_told), is_new| {
+                    if *is_told && *is_new { vec![Topic::Node(node.instance)] } else { vec![] }
+                },
+            ),
             Err(error) => refuse(error),
         }
+    }
+
+    fn tell_of_node(&self, instance: InstanceId) -> Future<'_, ()> {
+        self.tell(instance, |_, _| Box::pin(async { Ok(()) }), |instance, ()| vec![Topic::Node(*instance)])
     }
 
     fn documents(&self) -> Future<'_, Vec<Document>> {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use inborn_identity::{InstanceId, UnixTime};
 
-use crate::{CommandProgress, CommandState, Invocation, InvocationState, StoreError};
+use crate::{CommandProgress, CommandState, CommandStep, Invocation, InvocationState, StoreError};
 
 /// How far a command has come on one machine, as far as others may have changed it meanwhile.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -16,11 +16,35 @@ pub struct InvocationBasis {
     pub acknowledged_at: Option<UnixTime>,
 }
 
+/// What its agent has told of a command on one machine, beside how far it is.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct InvocationWords {
+    /// What it says of it beside its steps.
+    pub trace: String,
+    /// Its steps.
+    pub steps: Vec<CommandStep>,
+}
+
 impl Invocation {
     /// What a change of it is based upon.
     #[must_use]
     pub const fn basis(&self) -> InvocationBasis {
         InvocationBasis { state: self.state, acknowledged_at: self.acknowledged_at }
+    }
+
+    /// What its agent has told of it.
+    #[must_use]
+    pub fn words(&self) -> InvocationWords {
+        InvocationWords { trace: self.trace.clone(), steps: self.steps.clone() }
+    }
+
+    /// Without what its agent has told, if nothing more becomes of it: that may be much, and is never changed any more.
+    #[must_use]
+    pub fn without_last_words(mut self) -> Self {
+        if self.state.is_terminal() {
+            (self.trace, self.steps) = (String::new(), Vec::new());
+        }
+        self
     }
 }
 
@@ -29,8 +53,39 @@ impl Invocation {
 pub struct InvocationChange {
     /// How it was when this was decided: it is changed only if it is still so.
     pub expected: InvocationBasis,
+    /// What its agent had told, if that changes too: likewise. `None`: what its agent has told stays as the store has it, whatever
+    /// is in `after`.
+    pub expected_words: Option<InvocationWords>,
     /// How it is to be.
     pub after: Invocation,
+}
+
+impl InvocationChange {
+    /// What makes `after` of an invocation.
+    #[must_use]
+    pub fn new(before: &Invocation, after: Invocation) -> Self {
+        let is_told = before.trace != after.trace || before.steps != after.steps;
+        Self { expected: before.basis(), expected_words: is_told.then(|| before.words()), after }
+    }
+
+    /// Whether it is to become another than it was expected to be. What is not is only compared.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        self.expected_words.is_some() || self.expected != self.after.basis()
+    }
+
+    fn is_based_upon(&self, found: &FoundInvocation) -> bool {
+        self.expected == found.basis && (self.expected_words.is_none() || self.expected_words == found.words)
+    }
+}
+
+/// How far a command has come on one machine, as a store finds it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FoundInvocation {
+    /// How far.
+    pub basis: InvocationBasis,
+    /// What its agent has told: has to be there only where a change says what it expects of it.
+    pub words: Option<InvocationWords>,
 }
 
 /// How far a command has come on the machines where that has changed. How far it has come as a whole the store makes out of all.
@@ -41,7 +96,8 @@ pub struct CommandChange {
     /// It is to be ended on all machines, as somebody says now. Once said, that stays.
     pub is_cancelled: bool,
     /// The machines are about to be sent it: only so many of them are taken that no more than
-    /// [`CommandChange::concurrency_max`] are under way, and none once it has failed on too many or is to be ended.
+    /// [`CommandChange::concurrency_max`] are under way, and none once it has failed on too many or is to be ended. Those that
+    /// were taken before, and are to be sent it again, take no more room.
     pub claims: bool,
     /// On how many machines it may be under way at once.
     pub concurrency_max: u32,
@@ -58,6 +114,8 @@ pub struct CommandOutcome {
     pub progress: Option<CommandProgress>,
     /// The machines on which it was not as expected, or for which there was no room: nothing was changed there.
     pub refused: Vec<InstanceId>,
+    /// Whether anything is another than it was: others have to hear of it.
+    pub is_written: bool,
 }
 
 /// On how many machines a command has come how far.
@@ -90,31 +148,35 @@ impl CommandChange {
         &self,
         before: CommandProgress,
         mut counts: InvocationCounts,
-        own: &BTreeMap<InstanceId, InvocationBasis>,
-    ) -> (Option<Vec<&Invocation>>, CommandOutcome) {
+        own: &BTreeMap<InstanceId, FoundInvocation>,
+    ) -> (Option<Vec<&InvocationChange>>, CommandOutcome) {
         let (mut taken, mut refused) = (Vec::new(), Vec::new());
         let was_cancelled = before.state == CommandState::Cancelling;
-        let may_claim = |counts: &InvocationCounts| !was_cancelled && self.has_room(counts);
-        for InvocationChange { expected, after } in &self.invocations {
-            let is_as_expected = own.get(&after.instance).is_some_and(|found| found == expected);
-            if !is_as_expected || expected.state.is_terminal() || (self.claims && !may_claim(&counts)) {
-                refused.push(after.instance);
+        for change in &self.invocations {
+            let (expected, after) = (change.expected.state, change.after.state);
+            let is_as_expected = own.get(&change.after.instance).is_some_and(|found| change.is_based_upon(found));
+            let may_be_sent = || !was_cancelled && (expected.is_under_way() || self.has_room(&counts));
+            if !is_as_expected || expected.is_terminal() || (self.claims && !may_be_sent()) {
+                refused.push(change.after.instance);
                 continue;
             }
-            let left = counts.entry(expected.state).or_default();
+            if !change.is_new() {
+                continue;
+            }
+            let left = counts.entry(expected).or_default();
             *left = left.saturating_sub(1);
-            *counts.entry(after.state).or_default() += 1;
-            taken.push(after);
+            *counts.entry(after).or_default() += 1;
+            taken.push(change);
         }
-        if before.state.is_terminal() {
-            let is_written = !taken.is_empty();
-            return (is_written.then_some(taken), CommandOutcome { progress: Some(before), refused });
-        }
-        let errors_max = usize::try_from(self.errors_max).unwrap_or(usize::MAX);
-        let progress = CommandProgress::of(&counts, errors_max, was_cancelled || self.is_cancelled);
-        let is_written = !taken.is_empty() || (self.is_cancelled && !was_cancelled);
-        let outcome = CommandOutcome { progress: Some(if is_written { progress } else { before }), refused };
-        (is_written.then_some(taken), outcome)
+        let is_cancelled_now = self.is_cancelled && !was_cancelled && !before.state.is_terminal();
+        let is_written = !taken.is_empty() || is_cancelled_now;
+        let progress = if is_written && !before.state.is_terminal() {
+            let errors_max = usize::try_from(self.errors_max).unwrap_or(usize::MAX);
+            CommandProgress::of(&counts, errors_max, was_cancelled || self.is_cancelled)
+        } else {
+            before
+        };
+        (is_written.then_some(taken), CommandOutcome { progress: Some(progress), refused, is_written })
     }
 
     fn has_room(&self, counts: &InvocationCounts) -> bool {

@@ -205,23 +205,21 @@ impl Topic {
         if is_over { vec![] } else { vec![Self::Command { id: sent.command.id.clone(), instances: Vec::new() }] }
     }
 
-    /// The command and the machines that a change speaks of, and whether it is to end all of it.
+    /// The command, and the machines on which a change would make something else of it.
     #[must_use]
-    pub fn of_command_change(change: &CommandChange) -> (String, Vec<InstanceId>, bool) {
-        let instances = change.invocations.iter().map(|change| change.after.instance).collect();
-        (change.command.clone(), instances, change.is_cancelled)
+    pub fn of_command_change(change: &CommandChange) -> (String, Vec<InstanceId>) {
+        let new = change.invocations.iter().filter(|change| change.is_new());
+        (change.command.clone(), new.map(|change| change.after.instance).collect())
     }
 
-    /// What changes of commands are told of as, by what [`Topic::of_command_change`] says of each: what took effect.
+    /// What changes of commands are told of as, by what [`Topic::of_command_change`] says of each: what took effect, and was not
+    /// so before.
     #[must_use]
-    pub fn of_command_changes(changes: &[(String, Vec<InstanceId>, bool)], outcomes: &[CommandOutcome]) -> Vec<Self> {
+    pub fn of_command_changes(changes: &[(String, Vec<InstanceId>)], outcomes: &[CommandOutcome]) -> Vec<Self> {
         let mut told = Vec::new();
-        for ((id, instances, is_cancelled), outcome) in changes.iter().zip(outcomes) {
+        for ((id, instances), outcome) in changes.iter().zip(outcomes).filter(|(_, outcome)| outcome.is_written) {
             let refused: BTreeSet<_> = outcome.refused.iter().collect();
             let mut taken: Vec<_> = instances.iter().filter(|id| !refused.contains(id)).copied().collect();
-            if outcome.progress.is_none() || (taken.is_empty() && !is_cancelled) {
-                continue;
-            }
             if taken.len() > NAMED_MAX {
                 taken.clear();
             }
@@ -471,8 +469,8 @@ mod tests {
         for (count, named) in [(NAMED_MAX - 1, NAMED_MAX - 1), (NAMED_MAX, NAMED_MAX), (NAMED_MAX + 1, 0)] {
             let instances = (0..count as u64).map(id).collect();
             let progress = CommandProgress::of(&InvocationCounts::default(), 0, false);
-            let outcome = CommandOutcome { progress: Some(progress), refused: vec![] };
-            let told = Topic::of_command_changes(&[("c".into(), instances, false)], &[outcome]);
+            let outcome = CommandOutcome { progress: Some(progress), refused: vec![], is_written: true };
+            let told = Topic::of_command_changes(&[("c".into(), instances)], &[outcome]);
             let [Topic::Command { instances, .. }] = told.as_slice() else { panic!("{told:?}") };
             assert_eq!(instances.len(), named, "{count}");
         }

@@ -44,7 +44,10 @@ pub use command::{
     Command, CommandPlace, CommandProgress, CommandQuery, CommandRetention, CommandState, CommandStep, Invocation,
     InvocationState, SentCommand,
 };
-pub use command_change::{CommandChange, CommandOutcome, InvocationBasis, InvocationChange, InvocationCounts};
+pub use command_change::{
+    CommandChange, CommandOutcome, FoundInvocation, InvocationBasis, InvocationChange, InvocationCounts,
+    InvocationWords,
+};
 pub use cut_off::{CutOff, CutOffScope, RecordedCutOff};
 pub use detector::{AgentReport, Detector, DetectorPart, PartKind};
 pub use document::Document;

@@ -311,6 +311,9 @@ pub trait Store: Send + Sync + 'static {
     /// All cut-offs, in a fixed order.
     fn cut_offs(&self) -> Future<'_, Vec<RecordedCutOff>>;
 
+    /// Those that were made at this moment or later, in the same order.
+    fn cut_offs_since(&self, since: UnixTime) -> Future<'_, Vec<RecordedCutOff>>;
+
     /// Adds a cut-off, or strengthens the one of the same kind and subject; it never weakens one.
     fn put_cut_off(&self, cut_off: RecordedCutOff) -> Future<'_, ()>;
 
@@ -391,11 +394,15 @@ pub trait Store: Send + Sync + 'static {
     /// `Invalid`: the number of ids.
     fn nodes_by_id(&self, ids: Vec<InstanceId>) -> Future<'_, Vec<Node>>;
 
-    /// Sets what a machine's agent said last. Others are told of it if it has said something else than before.
+    /// Sets what a machine's agent said last; gives whether that is something else than before. If it is, others are told of it
+    /// where `is_told`.
     ///
     /// # Errors
     /// `NotFound`: there is no such instance, or it is terminated; `Invalid`: a fact is too long.
-    fn put_node(&self, node: Node) -> Future<'_, ()>;
+    fn put_node(&self, node: Node, is_told: bool) -> Future<'_, bool>;
+
+    /// Tells others that a machine's agent has said something else, of which they were not told.
+    fn tell_of_node(&self, instance: InstanceId) -> Future<'_, ()>;
 
     /// All documents, ordered by account and name.
     fn documents(&self) -> Future<'_, Vec<Document>>;
@@ -416,17 +423,19 @@ pub trait Store: Send + Sync + 'static {
     fn put_command(&self, sent: SentCommand) -> Future<'_, ()>;
 
     /// Sets how far commands have come, each machine as far as it is as expected, in one step: what became of each change, in
-    /// their order. Commands and invocations of which nothing more becomes stay as they are. The text of the document of a
-    /// command of which nothing more becomes is forgotten.
+    /// their order. What agents have told stays where a change says nothing of it. Commands and invocations of which nothing more
+    /// becomes stay as they are. The text of the document of a command of which nothing more becomes is forgotten.
     ///
     /// # Errors
     /// `Invalid`: too much, or an invocation is of another command or there twice.
     fn change_commands(&self, changes: Vec<CommandChange>) -> Future<'_, Vec<CommandOutcome>>;
 
-    /// A command with its invocations by machine: on these machines, or on all if none is named.
+    /// A command with its invocations by machine: on these machines, or on all if none is named. Those of which nothing more becomes
+    /// are without what their agents have told.
     fn sent_command(&self, id: String, instances: Vec<InstanceId>) -> Future<'_, Option<SentCommand>>;
 
-    /// All commands of which something may still become, the oldest first, with their invocations by machine.
+    /// All commands of which something may still become, the oldest first, with their invocations as [`Store::sent_command`] gives
+    /// them.
     fn open_commands(&self) -> Future<'_, Vec<SentCommand>>;
 
     /// Commands, the latest first.

@@ -222,21 +222,32 @@ impl Model {
     /// A change on one machine.
     fn progress(&mut self, change: &CommandChange) -> CommandOutcome {
         let Some(sent) = self.commands.get_mut(&change.command) else { return CommandOutcome::default() };
-        let InvocationChange { expected, after } = &change.invocations[0];
+        let InvocationChange { expected, expected_words, after } = &change.invocations[0];
         let states = |sent: &SentCommand| sent.invocations.iter().map(|one| one.state).collect::<Vec<_>>();
         let is_out = |state: &&InvocationState| !state.is_terminal() && **state != InvocationState::Pending;
         let (out, errors) =
             (states(sent).iter().filter(is_out).count(), states(sent).iter().filter(|state| state.is_error()).count());
         let is_full = out >= change.concurrency_max as usize || errors > change.errors_max as usize;
+        let before = sent.command.progress.state;
+        let was_cancelled = before == CommandState::Cancelling;
         let own = sent.invocations.iter_mut().find(|own| own.instance == after.instance);
         let own = own.filter(|own| own.basis() == *expected && !own.state.is_terminal());
-        let own = own.filter(|_| !change.claims || !is_full);
+        let own = own.filter(|own| expected_words.as_ref().is_none_or(|words| own.words() == *words));
+        let is_out_already = |state: InvocationState| is_out(&&state);
+        let own = own.filter(|own| !change.claims || (!was_cancelled && (is_out_already(own.state) || !is_full)));
         let refused = if own.is_some() { vec![] } else { vec![after.instance] };
-        own.into_iter().for_each(|own| *own = after.clone());
-        let before = sent.command.progress.state;
-        let is_cancelled = before == CommandState::Cancelling || change.is_cancelled;
-        let is_new = refused.is_empty() || (change.is_cancelled && before != CommandState::Cancelling);
-        if !before.is_terminal() && is_new {
+        let mut is_changed = false;
+        if let Some(own) = own {
+            let was = own.clone();
+            (own.state, own.acknowledged_at) = (after.state, after.acknowledged_at);
+            if expected_words.is_some() {
+                (own.trace, own.steps) = (after.trace.clone(), after.steps.clone());
+            }
+            is_changed = *own != was;
+        }
+        let is_cancelled = was_cancelled || change.is_cancelled;
+        let is_written = is_changed || (change.is_cancelled && !was_cancelled && !before.is_terminal());
+        if !before.is_terminal() && is_written {
             let mut counts = InvocationCounts::new();
             states(sent).into_iter().for_each(|state| *counts.entry(state).or_default() += 1);
             sent.command.progress = CommandProgress::of(&counts, change.errors_max as usize, is_cancelled);
@@ -244,7 +255,7 @@ impl Model {
                 sent.content.clear();
             }
         }
-        CommandOutcome { progress: Some(sent.command.progress), refused }
+        CommandOutcome { progress: Some(sent.command.progress), refused, is_written }
     }
 
     fn forget_commands(&mut self, retention: CommandRetention) -> u64 {
@@ -631,6 +642,9 @@ async fn compare(store: &SqliteStore, model: &Model) {
     let mut open: Vec<_> =
         model.commands.values().filter(|sent| !sent.command.progress.state.is_terminal()).cloned().collect();
     open.sort_by_key(|sent| (sent.command.requested_at, sent.command.id.clone()));
+    for invocation in open.iter_mut().flat_map(|sent| &mut sent.invocations) {
+        *invocation = invocation.clone().without_last_words();
+    }
     assert_eq!(store.open_commands().await, Ok(open));
     let query = CommandQuery { limit: CommandQuery::LIMIT_MAX, ..CommandQuery::default() };
     let invocations = model.listed().into_iter().flat_map(|sent| sent.invocations.clone()).collect();

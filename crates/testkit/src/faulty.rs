@@ -70,6 +70,7 @@ pub struct FaultyStore {
     quarantines: Gate,
     hidden: Mutex<Option<String>>,
     command_reads: AtomicU64,
+    cut_off_reads: AtomicU64,
     inner: Arc<dyn Store>,
     writes: AtomicU64,
     plan: Mutex<BTreeMap<u64, Fault>>,
@@ -89,6 +90,7 @@ impl FaultyStore {
             quarantines: Gate::default(),
             hidden: Mutex::default(),
             command_reads: AtomicU64::new(0),
+            cut_off_reads: AtomicU64::new(0),
         }
     }
 
@@ -130,6 +132,12 @@ impl FaultyStore {
     #[must_use]
     pub fn command_reads(&self) -> u64 {
         self.command_reads.load(Ordering::SeqCst)
+    }
+
+    /// How often all cut-offs were asked for.
+    #[must_use]
+    pub fn cut_off_reads(&self) -> u64 {
+        self.cut_off_reads.load(Ordering::SeqCst)
     }
 
     /// Plans that write number `write` (the first ever is 0, in the order their verbs are called) fails.
@@ -291,7 +299,12 @@ impl Store for FaultyStore {
     }
 
     fn cut_offs(&self) -> Future<'_, Vec<RecordedCutOff>> {
+        self.cut_off_reads.fetch_add(1, Ordering::SeqCst);
         self.read(move |store| store.cut_offs())
+    }
+
+    fn cut_offs_since(&self, since: UnixTime) -> Future<'_, Vec<RecordedCutOff>> {
+        self.read(move |store| store.cut_offs_since(since))
     }
 
     fn put_cut_off(&self, cut_off: RecordedCutOff) -> Future<'_, ()> {
@@ -379,8 +392,12 @@ impl Store for FaultyStore {
         self.read(move |store| store.nodes_by_id(ids))
     }
 
-    fn put_node(&self, node: Node) -> Future<'_, ()> {
-        self.write(move |store| store.put_node(node))
+    fn put_node(&self, node: Node, is_told: bool) -> Future<'_, bool> {
+        self.write(move |store| store.put_node(node, is_told))
+    }
+
+    fn tell_of_node(&self, instance: InstanceId) -> Future<'_, ()> {
+        self.write(move |store| store.tell_of_node(instance))
     }
 
     fn documents(&self) -> Future<'_, Vec<Document>> {

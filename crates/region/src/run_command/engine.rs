@@ -15,7 +15,7 @@ use inborn_wire::message_gateway::payload::AGENT_JOB;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 
-use super::invocation::{Event, without_old_steps};
+use super::invocation::Event;
 use super::message::Job;
 use super::open::{Draft, Due, OpenCommand};
 use super::over::Over;
@@ -33,6 +33,8 @@ const INPUTS_PER_TURN_MAX: usize = 256;
 const CLAIMS_PER_TURN_MAX: usize = 256;
 /// Most messages in the answer to one poll.
 const MESSAGES_PER_POLL_MAX: usize = 4;
+/// Most commands of which all is read again in one turn because their claims were refused.
+const WHOLE_READS_PER_TURN_MAX: usize = 4;
 /// How often a turn is thought through, where others change the same.
 const ATTEMPTS_MAX: usize = 4;
 
@@ -58,6 +60,10 @@ type Done = oneshot::Sender<Result<(), StoreError>>;
 type Failed = BTreeMap<String, StoreError>;
 /// The commands that are looked through for what is to be sent, in their order: to this machine, or to any.
 type Looked = BTreeMap<(u64, Option<InstanceId>), String>;
+/// The machines to which commands may be sent now, as the store has answered.
+type Claimed = BTreeMap<String, BTreeSet<InstanceId>>;
+/// The machines on which the store did not take what a turn makes of commands, by command.
+type Refused = BTreeMap<String, Vec<InstanceId>>;
 
 /// The commands of which something may still become, and the machines that wait for messages.
 pub(crate) struct Engine {
@@ -188,10 +194,8 @@ impl Engine {
         let mut looked = self.looked(touched, &arrived);
         // Nothing is sent of what the store may know better.
         looked.retain(|_, id| !failed.contains_key(id));
-        if !is_alone {
-            self.claim(region, &looked, now).await;
-        }
-        self.send(region, &looked, is_alone, now);
+        let claimed = if is_alone { None } else { Some(self.claim(region, &looked, now).await) };
+        self.send(region, &looked, claimed.as_ref(), now);
     }
 
     /// The bytes that there is memory for of what machines tell of commands that are not over there.
@@ -272,6 +276,7 @@ impl Engine {
         for _ in 0..ATTEMPTS_MAX {
             let drafts = self.drafts(turn, refused.as_ref(), now);
             let (errors, again) = self.store(store, drafts, now).await;
+            let again: BTreeSet<String> = again.into_keys().collect();
             failed.extend(errors);
             if again.is_empty() {
                 return failed;
@@ -288,13 +293,13 @@ impl Engine {
     }
 
     /// Stores what has changed, then takes it over: all in one commit, unless something cannot be stored at all. Gives what failed,
-    /// and the commands that others had changed in between.
+    /// and what others had changed in between.
     async fn store(
         &mut self,
         store: &dyn Store,
         mut drafts: BTreeMap<String, Draft>,
         now: UnixTime,
-    ) -> (Failed, BTreeSet<String>) {
+    ) -> (Failed, Refused) {
         let mut failed = Failed::new();
         let mut changed = Vec::new();
         for (id, draft) in &mut drafts {
@@ -322,13 +327,13 @@ impl Engine {
             }
             Err(error) => failed.extend(changed.into_iter().map(|id| (id, error.clone()))),
         }
-        let mut refused = BTreeSet::new();
+        let mut refused = Refused::new();
         for (id, outcome) in outcomes {
             let (Some(command), Some(draft)) = (self.commands.get_mut(&id), drafts.remove(&id)) else { continue };
             command.commit(draft, &outcome);
             if !outcome.refused.is_empty() {
                 self.to_read.add(&id, &outcome.refused);
-                refused.insert(id.clone());
+                refused.insert(id.clone(), outcome.refused);
             }
             if outcome.progress.is_none_or(|progress| progress.state.is_terminal()) {
                 self.close(&id);
@@ -407,26 +412,48 @@ impl Engine {
     }
 
     /// One of several servers writes down what it is about to send before it does: the others count it, and do not say that it was
-    /// never sent. What was written down and not sent goes to the machine from wherever it is reached.
-    async fn claim(&mut self, region: &RegionServer, looked: &Looked, now: UnixTime) {
+    /// never sent. What was written down and not sent goes to the machine from wherever it is reached; whether it is to be sent
+    /// still, the store says as well. Gives what may be sent.
+    async fn claim(&mut self, region: &RegionServer, looked: &Looked, now: UnixTime) -> Claimed {
         let mail = Mail { region, polls: &self.polls, letters: BTreeMap::new() };
         let drafts = self.claims(looked, |instance| mail.reaches(instance), now);
-        let store: &dyn Store = &**region.store();
-        let mut is_refused = false;
+        self.store_claims(&**region.store(), drafts, now).await
+    }
+
+    async fn store_claims(&mut self, store: &dyn Store, drafts: BTreeMap<String, Draft>, now: UnixTime) -> Claimed {
+        let (mut claimed, mut all_refused) = (Claimed::new(), Refused::new());
         for (id, draft) in drafts {
+            let mut taken: BTreeSet<InstanceId> = draft.instances().collect();
             // Each for itself: one that others change all the time holds up no other.
-            let (failed, refused) = self.store(store, BTreeMap::from([(id, draft)]), now).await;
-            is_refused |= !refused.is_empty();
+            let (failed, refused) = self.store(store, BTreeMap::from([(id.clone(), draft)]), now).await;
             if let Some((command, error)) = failed.first_key_value() {
                 tracing::warn!(%command, %error, "commands wait to be sent: it cannot be written down");
                 if !matches!(error, StoreError::Invalid(_)) {
                     break;
                 }
+                continue;
+            }
+            refused.values().flatten().for_each(|instance| _ = taken.remove(instance));
+            claimed.insert(id, taken);
+            all_refused.extend(refused);
+        }
+        if all_refused.is_empty() {
+            return claimed;
+        }
+        self.read_told(store, now).await;
+        // Where the machines are as they were known to be, it is others that stand in their way.
+        let mut whole = Vec::new();
+        for (id, machines) in all_refused {
+            let command = self.commands.get_mut(&id).filter(|_| whole.len() < WHOLE_READS_PER_TURN_MAX);
+            if command.is_some_and(|command| command.wants_whole_read(&machines, now)) {
+                whole.push(id);
             }
         }
-        if is_refused {
+        if !whole.is_empty() {
+            whole.iter().for_each(|id| self.to_read.add(id, &[]));
             self.read_told(store, now).await;
         }
+        claimed
     }
 
     /// What is to be written down as sent, by command: no more than is taken in one turn. The rest is looked at with the time.
@@ -434,22 +461,27 @@ impl Engine {
         let mut drafts: BTreeMap<String, Draft> = BTreeMap::new();
         let mut left = CLAIMS_PER_TURN_MAX;
         for ((_, only), id) in looked {
-            if let Some(command) = self.commands.get(id) {
+            // Of what could not be read again the store would refuse the same.
+            let command = self.commands.get(id).filter(|_| !self.to_read.commands.contains_key(id));
+            if let Some(command) = command {
                 left -= command.claim(drafts.entry(id.clone()).or_default(), &reached, *only, left, now);
             }
         }
         drafts
     }
 
-    /// Sends what is due. In a fleet that is what was written down as sent.
-    fn send(&mut self, region: &RegionServer, looked: &Looked, is_alone: bool, now: UnixTime) {
+    /// Sends what is due: of several servers each what it may, as the store has answered.
+    fn send(&mut self, region: &RegionServer, looked: &Looked, claimed: Option<&Claimed>, now: UnixTime) {
         let mut mail = Mail { region, polls: &self.polls, letters: BTreeMap::new() };
         for ((_, only), id) in looked {
             if self.in_doubt.contains_key(id) {
                 continue;
             }
             if let Some(command) = self.commands.get_mut(id) {
-                send_command(command, *only, is_alone, &mut mail, now);
+                let may_be_sent = |instance| {
+                    claimed.is_none_or(|claimed| claimed.get(id).is_some_and(|taken| taken.contains(&instance)))
+                };
+                send_command(command, *only, may_be_sent, &mut mail, now);
             }
         }
         for (instance, jobs) in mail.letters {
@@ -493,18 +525,18 @@ impl Mail<'_> {
     }
 }
 
-/// Sends what is due of a command: to this machine, or to all.
+/// Sends what is due of a command: to this machine, or to all. To be ended a machine may always be told.
 fn send_command(
     command: &mut OpenCommand,
     only: Option<InstanceId>,
-    is_alone: bool,
+    may_be_sent: impl Fn(InstanceId) -> bool,
     mail: &mut Mail<'_>,
     now: UnixTime,
 ) {
     let mut room = command.room();
     for (instance, due) in command.due(only, now) {
         let takes_room = due == Due::Command && command.takes_room(instance);
-        let is_unclaimed = due == Due::Command && !is_alone && command.is_unsent(instance);
+        let is_unclaimed = due == Due::Command && !may_be_sent(instance);
         if is_unclaimed || (takes_room && room == 0) || !mail.reaches(instance) {
             continue;
         }

@@ -1,5 +1,5 @@
 use super::*;
-use inborn_store::{Command, Invocation, InvocationState, SqliteStore};
+use inborn_store::{Command, CommandQuery, Invocation, InvocationState, SqliteStore};
 use inborn_testkit::{Fault, FaultyStore};
 use inborn_wire::message_gateway::report::{Outcome, Report};
 
@@ -336,6 +336,161 @@ async fn what_is_found_after_being_away_may_have_been_sent() {
     assert_eq!(engine.settle(&store, &turn, NOW).await, Failed::new());
     assert_eq!(state(&store, "a").await, InvocationState::Cancelled);
     assert_eq!(state(&store, "b").await, InvocationState::Cancelling);
+}
+
+/// A command for these machines, of which one at a time may run it.
+fn sent_to(id: &str, machines: core::ops::RangeInclusive<u8>) -> SentCommand {
+    let mut sent = sent(id);
+    let one = sent.invocations.remove(0);
+    sent.invocations = machines.map(|number| Invocation { instance: machine(number), ..one.clone() }).collect();
+    sent
+}
+
+/// What a server that reaches these machines may send of a command, as the store answers.
+async fn claim(engine: &mut Engine, store: &dyn Store, reached: &[u8], now: UnixTime) -> Vec<InstanceId> {
+    let looked = engine.looked(["a".to_owned()].into(), &BTreeSet::new());
+    let drafts = engine.claims(&looked, |instance| reached.iter().any(|number| machine(*number) == instance), now);
+    let mut claimed = engine.store_claims(store, drafts, now).await;
+    claimed.remove("a").unwrap_or_default().into_iter().collect()
+}
+
+/// What an agent has told one server stays, whatever another makes of the command that has not heard of it.
+#[tokio::test]
+async fn steps_that_another_server_has_taken_down_stay() {
+    let step = |name: &str| inborn_wire::message_gateway::report::Step {
+        name: name.into(),
+        status: "Success".into(),
+        code: 0,
+        started: String::new(),
+        finished: String::new(),
+        output: String::new(),
+        standard_output: format!("of {name}"),
+        standard_error: String::new(),
+    };
+    let told = |outcome, name: &str| Event::Reported(Report { outcome, trace: String::new(), steps: vec![step(name)] });
+    let names = async |store: &FaultyStore| {
+        read_words(store).await.steps.iter().map(|step| step.name.clone()).collect::<Vec<_>>()
+    };
+    for last in [
+        told(Outcome::InProgress, "2"),
+        told(Outcome::Success, "2"),
+        Event::Cancel { was_sent: true },
+        Event::ExecutionOver,
+        Event::MachineGone,
+        Event::Refused("no".into()),
+    ] {
+        let store = store_with(&["a"]).await;
+        let mut one = engine_of(vec![sent("a")]);
+        assert_eq!(turn(&mut one, &store, &[("a", Event::Acknowledged)]).await, Failed::new());
+        // It has heard so far.
+        let mut other = engine_of(store.open_commands().await.unwrap());
+        assert_eq!(turn(&mut one, &store, &[("a", told(Outcome::InProgress, "1"))]).await, Failed::new());
+        assert_eq!(turn(&mut other, &store, &[("a", last.clone())]).await, Failed::new());
+        let mut expected = vec!["1"];
+        if matches!(last, Event::Reported(_)) {
+            expected.push("2");
+        }
+        assert_eq!(names(&store).await, expected, "{last:?}");
+        let is_said = matches!(last, Event::Refused(_));
+        assert_eq!(read_words(&store).await.trace == "no", is_said, "{last:?}");
+    }
+}
+
+/// With what its agent has told, also when it is over.
+async fn read_words(store: &FaultyStore) -> Invocation {
+    let query = CommandQuery { limit: 1, ..CommandQuery::default() };
+    store.invocations(query).await.unwrap().remove(0)
+}
+
+/// What was written down as sent is sent by whoever reaches the machine, if the store has it so still.
+#[tokio::test]
+async fn whether_it_is_sent_the_store_says() {
+    let store = store_with(&["a"]).await;
+    let mut one = engine_of(vec![sent("a")]);
+    let mut other = engine_of(vec![sent("a")]);
+    assert_eq!(claim(&mut one, &store, &[], NOW).await, [], "it does not reach it");
+    assert_eq!(claim(&mut one, &store, &[1], NOW).await, [machine(1)]);
+    // Who has not heard of that finds it out, and does not send in the same turn.
+    assert!(other.commands["a"].is_unsent(machine(1)));
+    assert_eq!(claim(&mut other, &store, &[1], NOW).await, []);
+    assert!(!other.commands["a"].is_unsent(machine(1)));
+    // The first has died, for all that anybody knows: its agent is here, and has not said that it has it.
+    let writes = store.open_commands().await.unwrap();
+    assert_eq!(claim(&mut other, &store, &[1], NOW).await, [machine(1)]);
+    assert_eq!(store.open_commands().await.unwrap(), writes);
+    other.commands.get_mut("a").unwrap().note_sent(machine(1), Due::Command, NOW);
+    assert_eq!(claim(&mut other, &store, &[1], NOW.plus(14)).await, []);
+    assert_eq!(claim(&mut other, &store, &[1], NOW.plus(15)).await, [machine(1)]);
+    // It has it, or it is to be ended: who has not heard of that sends nothing.
+    for event in [Event::Acknowledged, Event::Cancel { was_sent: true }, success()] {
+        let store = store_with(&["a"]).await;
+        let mut one = engine_of(vec![sent("a")]);
+        assert_eq!(claim(&mut one, &store, &[1], NOW).await, [machine(1)]);
+        let mut other = engine_of(store.open_commands().await.unwrap());
+        assert_eq!(turn(&mut one, &store, &[("a", event.clone())]).await, Failed::new());
+        assert_eq!(claim(&mut other, &store, &[1], NOW).await, [], "{event:?}");
+        let due = other.commands.get("a").map_or(vec![], |command| command.due(None, NOW));
+        assert!(!due.contains(&(machine(1), Due::Command)), "{event:?}: it knows now");
+    }
+    // Nor what the store has not answered.
+    let store = store_with(&["a"]).await;
+    for fault in [Fault::io_before(), Fault::io_after()] {
+        let mut one = engine_of(vec![sent("a")]);
+        store.fail_next(fault);
+        assert_eq!(claim(&mut one, &store, &[1], NOW).await, []);
+    }
+}
+
+/// Who finds no room for what it would send reads which machines take it, but not again and again.
+#[tokio::test]
+async fn who_finds_no_room_learns_who_takes_it() {
+    let store = store_with(&[]).await;
+    let all = sent_to("a", 1..=4);
+    store.put_command(all.clone()).await.unwrap();
+    let [mut one, mut other] = [engine_of(vec![all.clone()]), engine_of(vec![all])];
+    assert_eq!(claim(&mut one, &store, &[3], NOW).await, [machine(3)]);
+    let reads = store.command_reads();
+    assert_eq!(claim(&mut other, &store, &[1], NOW).await, []);
+    assert!(!other.commands["a"].is_unsent(machine(3)) && other.commands["a"].is_unsent(machine(1)));
+    assert_eq!((other.commands["a"].room(), store.command_reads()), (0, reads + 2));
+    // So it asks no more.
+    let writes = store.writes();
+    assert_eq!(claim(&mut other, &store, &[1], NOW).await, []);
+    assert_eq!((store.writes(), store.command_reads()), (writes, reads + 2));
+    // The place goes to another one each time, before anybody has told.
+    for (from, to, seconds, whole) in [(3, 2, 14, 0), (2, 4, 15, 1)] {
+        let now = NOW.plus(seconds);
+        let reads = store.command_reads();
+        for engine in [&mut one, &mut other] {
+            engine.told.lock().unwrap().add("a", &[machine(from)]);
+        }
+        let over = CommandQuery { limit: 100, ..CommandQuery::default() };
+        let before =
+            store.invocations(over).await.unwrap().into_iter().find(|own| own.instance == machine(from)).unwrap();
+        let after = Invocation { state: InvocationState::Success, ..before.clone() };
+        let ends = inborn_store::InvocationChange::new(&before, after);
+        let ends = CommandChange { invocations: vec![ends], ..one.commands["a"].change(&Draft::default()) };
+        store.change_commands(vec![ends]).await.unwrap();
+        one.read_told(&store, now).await;
+        other.read_told(&store, now).await;
+        assert_eq!(claim(&mut one, &store, &[to], now).await, [machine(to)]);
+        assert_eq!(claim(&mut other, &store, &[1], now).await, []);
+        assert_eq!(store.command_reads(), reads + 3 + whole, "{seconds}");
+        assert_eq!(other.commands["a"].is_unsent(machine(to)), whole == 0, "{seconds}");
+    }
+    // To be ended is found out with the refusal.
+    let store = store_with(&["a"]).await;
+    let [mut one, mut other] = [engine_of(vec![sent("a")]), engine_of(vec![sent("a")])];
+    let cancel = CommandChange { is_cancelled: true, ..one.commands["a"].change(&Draft::default()) };
+    store.change_commands(vec![cancel]).await.unwrap();
+    let reads = store.command_reads();
+    for engine in [&mut one, &mut other] {
+        assert_eq!(claim(engine, &store, &[1], NOW).await, []);
+    }
+    assert_eq!(store.command_reads(), reads + 2, "the machine alone");
+    let writes = store.writes();
+    assert_eq!(claim(&mut other, &store, &[1], NOW).await, []);
+    assert_eq!(store.writes(), writes);
 }
 
 /// Of all commands together.

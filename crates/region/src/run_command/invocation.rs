@@ -166,14 +166,6 @@ fn kept(step: Step) -> CommandStep {
     CommandStep { name, status, code, started, finished, output, standard_output, standard_error }
 }
 
-/// What has ended is in the store, and nothing in memory looks at its steps any more.
-pub(super) fn without_old_steps(mut invocation: Invocation) -> Invocation {
-    if invocation.state.is_terminal() {
-        invocation.steps = Vec::new();
-    }
-    invocation
-}
-
 /// Whether an agent says of a step that it has ended.
 pub(crate) fn is_over(status: &str) -> bool {
     matches!(status, "Success" | "Failed" | "TimedOut" | "Cancelled" | "Skipped")

@@ -10,11 +10,13 @@ use inborn_store::{
 };
 use serde_json::Value;
 
-use super::invocation::{Event, held_bytes, next, next_within, without_old_steps};
+use super::invocation::{Event, held_bytes, next, next_within};
 
 /// How long a machine has to say that it has what it was sent, before it is sent again. Agents say so at once, and ask that
 /// what they fetch be kept from others for ten seconds.
 pub(super) const RESEND_SECONDS: u64 = 15;
+/// How often at most all of a command is read again because its claims are refused.
+pub(super) const WHOLE_READ_SECONDS: u64 = 15;
 /// How much longer than its time a command may take until we end it: its agent does so itself, and says so.
 pub(super) const EXECUTION_GRACE_SECONDS: u64 = 60;
 
@@ -31,6 +33,8 @@ pub(super) struct OpenCommand {
     is_cancelled: bool,
     /// The bytes of what is in memory of its invocations.
     held: usize,
+    /// When all of it was read again last because its claims were refused.
+    read_whole_at: Option<UnixTime>,
 }
 
 /// An invocation, and what is known of it until the region restarts: it is sent again then.
@@ -69,6 +73,13 @@ pub(super) struct Draft {
     claims: bool,
 }
 
+impl Draft {
+    /// The machines that it is about.
+    pub(super) fn instances(&self) -> impl Iterator<Item = InstanceId> {
+        self.invocations.keys().copied()
+    }
+}
+
 impl OpenCommand {
     pub(super) fn new(sent: SentCommand, serial: u64, is_restored: bool) -> Self {
         let SentCommand { command, content, invocations } = sent;
@@ -82,6 +93,7 @@ impl OpenCommand {
             errors_max: share(&command.errors_max, count),
             is_cancelled: command.progress.state == CommandState::Cancelling,
             held: invocations.iter().map(held_bytes).sum(),
+            read_whole_at: None,
             document: serde_json::from_str(&content).unwrap_or_default(),
             invocations: invocations.into_iter().map(track).collect(),
             command,
@@ -210,8 +222,7 @@ impl OpenCommand {
     pub(super) fn change(&self, draft: &Draft) -> CommandChange {
         let small = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         let change = |(instance, after): (&InstanceId, &Invocation)| {
-            let expected = self.invocations.get(instance)?.invocation.basis();
-            Some(InvocationChange { expected, after: after.clone() })
+            Some(InvocationChange::new(&self.invocations.get(instance)?.invocation, after.clone()))
         };
         CommandChange {
             command: self.command.id.clone(),
@@ -232,12 +243,13 @@ impl OpenCommand {
         if let Some(progress) = outcome.progress {
             self.command.progress = progress;
         }
-        self.is_cancelled |= draft.is_cancelled;
+        // Others may have said so.
+        self.is_cancelled |= draft.is_cancelled || self.command.progress.state == CommandState::Cancelling;
         draft.invocations.into_values().for_each(|invocation| self.hold(invocation));
     }
 
-    /// Adds that it is about to be sent to these of its machines to which it was not sent yet, as far as there is room, and at most
-    /// so many; how many it was.
+    /// Adds that it is about to be sent to these of its machines to which it is due: to those to which it was not sent yet, as far as
+    /// there is room; of the others the store is asked whether that is to be still. At most so many; how many it was.
     pub(super) fn claim(
         &self,
         draft: &mut Draft,
@@ -247,17 +259,40 @@ impl OpenCommand {
         now: UnixTime,
     ) -> usize {
         draft.claims = true;
-        let before = draft.invocations.len();
         // A store refuses it once all of it is to be ended.
-        let mut room = if self.is_cancelled { 0 } else { self.room().saturating_sub(before).min(most) };
+        if self.is_cancelled {
+            return 0;
+        }
+        let before = draft.invocations.len();
+        let claimed = draft.invocations.keys().filter(|instance| self.is_unsent(**instance)).count();
+        let mut room = self.room().saturating_sub(claimed);
         for (instance, due) in self.due(only, now) {
-            let is_new = self.is_unsent(instance) && !draft.invocations.contains_key(&instance);
-            if room > 0 && due == Due::Command && is_new && reached(instance) {
+            if draft.invocations.len() - before >= most {
+                break;
+            }
+            if due != Due::Command || draft.invocations.contains_key(&instance) || !reached(instance) {
+                continue;
+            }
+            if !self.is_unsent(instance) {
+                let invocation = self.state_of(draft, instance).cloned();
+                draft.invocations.extend(invocation.map(|invocation| (instance, invocation)));
+            } else if room > 0 {
                 self.apply(draft, instance, Event::Claimed, now);
                 room -= 1;
             }
         }
-        draft.invocations.len().saturating_sub(before)
+        draft.invocations.len() - before
+    }
+
+    /// Whether all of it is to be read again, since a claim of these machines was refused though nobody has sent it to them: others
+    /// are under way than are known here. Not more often than every [`WHOLE_READ_SECONDS`]: the feed says the same soon.
+    pub(super) fn wants_whole_read(&mut self, refused: &[InstanceId], now: UnixTime) -> bool {
+        let is_early = self.read_whole_at.is_some_and(|at| now >= at && now.since(at) < WHOLE_READ_SECONDS);
+        if self.is_cancelled || is_early || !refused.iter().any(|instance| self.is_unsent(*instance)) {
+            return false;
+        }
+        self.read_whole_at = Some(now);
+        true
     }
 
     /// Whether nobody has sent it to this machine, as far as the store says.
@@ -269,7 +304,7 @@ impl OpenCommand {
     fn hold(&mut self, invocation: Invocation) {
         if let Some(tracked) = self.invocations.get_mut(&invocation.instance) {
             self.held = (self.held + held_bytes(&invocation)).saturating_sub(held_bytes(&tracked.invocation));
-            tracked.invocation = without_old_steps(invocation);
+            tracked.invocation = invocation.without_last_words();
         }
     }
 

@@ -68,7 +68,7 @@ fn happen(command: &mut OpenCommand, instance: InstanceId, event: Event, now: Un
 
 /// As a store does that nobody else has changed.
 fn store(command: &mut OpenCommand, draft: Draft) {
-    let outcome = CommandOutcome { progress: Some(command.progress(&draft)), refused: vec![] };
+    let outcome = CommandOutcome { progress: Some(command.progress(&draft)), refused: vec![], is_written: true };
     command.commit(draft, &outcome);
 }
 
@@ -249,7 +249,7 @@ fn what_is_claimed_is_what_is_reached_and_has_room() {
     assert_eq!((claimed, change.concurrency_max, change.errors_max), (vec![id(2), id(3)], 3, 0));
     // The store takes one of them: another server has taken the last place.
     let progress = Some(command.progress(&Draft::default()));
-    command.commit(draft, &CommandOutcome { progress, refused: vec![id(3)] });
+    command.commit(draft, &CommandOutcome { progress, refused: vec![id(3)], is_written: true });
     assert!(command.is_unsent(id(3)) && !command.is_unsent(id(2)));
     assert_eq!(command.room(), 1);
     let due = command.due(Some(id(2)), NOW);

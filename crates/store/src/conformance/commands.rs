@@ -69,7 +69,11 @@ pub async fn commands_come_back_as_far_as_they_have_come(store: Arc<dyn Store>) 
     let done =
         CommandProgress { state: CommandState::Failed, targets: 1, completed: 1, errors: 1, delivery_timed_out: 0 };
     let half = CommandProgress { state: CommandState::InProgress, ..first.command.progress };
-    let became = [Some(done), Some(half), None].map(|progress| CommandOutcome { progress, refused: vec![] });
+    let became = [Some(done), Some(half), None].map(|progress| CommandOutcome {
+        progress,
+        refused: vec![],
+        is_written: progress.is_some(),
+    });
     assert_eq!(store.change_commands(changes).await, Ok(became.to_vec()));
     let found = store.commands(CommandQuery { command: Some(command(2, 0).id), ..all() }).await.unwrap();
     assert_eq!(found[0].progress, done);
@@ -86,7 +90,7 @@ pub async fn commands_come_back_as_far_as_they_have_come(store: Arc<dyn Store>) 
     };
     assert_eq!(one(1, &[]).await, Some(open.clone()));
     assert_eq!(one(1, &[2, 7]).await, Some(SentCommand { invocations: vec![running], ..open }));
-    let over = SentCommand { content: String::new(), invocations: vec![failed], ..second };
+    let over = SentCommand { content: String::new(), invocations: vec![failed.without_last_words()], ..second };
     let over = SentCommand { command: Command { progress: done, ..over.command.clone() }, ..over };
     assert_eq!(one(2, &[]).await, Some(over));
     assert_eq!(one(9, &[]).await, None);
@@ -116,7 +120,7 @@ pub async fn what_has_ended_stays_as_it_ended(store: Arc<dyn Store>) {
     over.invocations[0] = invocation(90, 1, InvocationState::Failed, 1);
     assert_eq!(store.put_command(over.clone()).await, Ok(()));
     let cancelled = CommandChange { is_cancelled: true, ..command_change(90, vec![]) };
-    let outcome = CommandOutcome { progress: Some(over.command.progress), refused: vec![] };
+    let outcome = CommandOutcome { progress: Some(over.command.progress), refused: vec![], is_written: false };
     assert_eq!(store.change_commands(vec![cancelled]).await, Ok(vec![outcome]));
     assert!(store.open_commands().await.unwrap().iter().all(|sent| sent.command.id != over.command.id));
 }
@@ -171,6 +175,79 @@ pub async fn changes_of_commands_are_compared(store: Arc<dyn Store>) {
     let twice = command_change(2, vec![(first.clone(), success.clone()), (first, success)]);
     let twice = CommandChange { command: command(1, 0).id, ..twice };
     assert!(matches!(store.change_commands(vec![twice]).await, Err(StoreError::Invalid(_))));
+}
+
+/// What an agent has told is written only where a change says something of it, and then compared as well: who has not heard of it
+/// makes none of it undone.
+pub async fn what_agents_have_told_is_compared_too(store: Arc<dyn Store>) {
+    let one = sent(1, 10, &[1]);
+    assert_eq!(store.put_command(one.clone()).await, Ok(()));
+    let stale = invocation(1, 1, InvocationState::InProgress, 1);
+    let change = async |before: &Invocation, after: &Invocation| {
+        let change = command_change(1, vec![(before.clone(), after.clone())]);
+        let outcome = store.change_commands(vec![change]).await.unwrap().remove(0);
+        assert_eq!(outcome.refused.is_empty(), outcome.is_written);
+        outcome.is_written
+    };
+    let there = async || store.invocations(all()).await.unwrap().remove(0);
+    assert!(change(&one.invocations[0], &stale).await);
+    let told = Invocation { trace: "later".into(), ..invocation(1, 1, InvocationState::InProgress, 3) };
+    assert!(change(&stale, &told).await);
+    // Of other steps, of a shorter trace, of the trace alone: each would be taken for what was there before.
+    let other = invocation(1, 1, InvocationState::InProgress, 2);
+    let traced = Invocation { trace: String::new(), ..stale.clone() };
+    let mut same_steps = Invocation { trace: stale.trace.clone(), ..told.clone() };
+    for (before, after) in [(&stale, &other), (&stale, &traced), (&same_steps, &told), (&same_steps, &other)] {
+        assert!(!change(before, after).await);
+        assert_eq!(there().await, told);
+    }
+    // A step that is otherwise in one of its texts, or its code.
+    same_steps = told.clone();
+    same_steps.steps[2].standard_error.push('x');
+    assert!(!change(&same_steps, &other).await);
+    same_steps = told.clone();
+    same_steps.steps[2].code += 1;
+    assert!(!change(&same_steps, &other).await);
+    // Who says nothing of it changes the rest.
+    let ending = Invocation { state: InvocationState::Cancelling, ..stale.clone() };
+    assert!(change(&stale, &ending).await);
+    let expected = Invocation { state: InvocationState::Cancelling, ..told };
+    assert_eq!(there().await, expected);
+    let last = Invocation { trace: "last".into(), ..invocation(1, 1, InvocationState::Cancelled, 0) };
+    assert!(change(&expected, &last).await);
+    assert_eq!(there().await, last, "steps that are said to be gone are gone");
+}
+
+/// What is under way is sent again only if the store has it so still; that takes no room, and changes nothing.
+pub async fn who_sends_again_asks_as_well(store: Arc<dyn Store>) {
+    let mut one = sent(1, 10, &[1, 2]);
+    one.invocations[0] = invocation(1, 1, InvocationState::Delayed, 0);
+    assert_eq!(store.put_command(one.clone()).await, Ok(()));
+    let claim = async |before: &Invocation| {
+        let change = command_change(1, vec![(before.clone(), before.clone())]);
+        let claim = CommandChange { claims: true, concurrency_max: 1, ..change };
+        let outcome = store.change_commands(vec![claim]).await.unwrap().remove(0);
+        assert!(!outcome.is_written);
+        outcome.refused.is_empty()
+    };
+    let delayed = one.invocations[0].clone();
+    assert!(claim(&delayed).await && claim(&delayed).await);
+    let cancelling = Invocation { state: InvocationState::Cancelling, ..delayed.clone() };
+    let ends = command_change(1, vec![(delayed.clone(), cancelling.clone())]);
+    assert!(store.change_commands(vec![ends]).await.unwrap()[0].is_written);
+    assert!(!claim(&delayed).await);
+    let found = store.invocations(all()).await.unwrap();
+    assert_eq!(found, [cancelling, one.invocations[1].clone()]);
+    // All of it is to be ended, which has not come to that machine yet.
+    let mut other = sent(2, 10, &[1]);
+    other.invocations[0] = invocation(2, 1, InvocationState::Delayed, 0);
+    assert_eq!(store.put_command(other.clone()).await, Ok(()));
+    let cancel = CommandChange { is_cancelled: true, ..command_change(2, vec![]) };
+    assert!(store.change_commands(vec![cancel.clone()]).await.unwrap()[0].is_written);
+    assert!(!store.change_commands(vec![cancel]).await.unwrap()[0].is_written, "that was said before");
+    let again = command_change(2, vec![(other.invocations[0].clone(), other.invocations[0].clone())]);
+    let again = CommandChange { claims: true, ..again };
+    assert_eq!(store.change_commands(vec![again]).await.unwrap()[0].refused, [id(1)]);
 }
 
 /// Of machines that are about to be sent a command no more are taken than may be under way, whoever asks, and none after too many

@@ -147,14 +147,19 @@ pub async fn changes_of_commands_and_agents_are_told(store: Arc<dyn Store>) {
     let of_nobody = command_change(9, vec![(second.clone(), second)]);
     let of_nobody = CommandChange { invocations: vec![], ..of_nobody };
     let cancelled = CommandChange { is_cancelled: true, ..command_change(1, vec![]) };
-    store.change_commands(vec![refused, of_nobody, cancelled]).await.unwrap();
+    store.change_commands(vec![refused, of_nobody, cancelled.clone()]).await.unwrap();
+    // What is so already nobody has to hear of.
+    let again = command_change(1, vec![(running(1), running(1))]);
+    store.change_commands(vec![cancelled.clone(), again]).await.unwrap();
+    store.change_commands(vec![CommandChange { invocations: vec![], ..cancelled }]).await.unwrap();
 
     let facts = |fact: &str| core::array::from_fn(|index| format!("{fact}{index}"));
-    for (fact, seconds) in [("a", 1), ("a", 2), ("b", 3), ("b", 4)] {
+    for (fact, seconds, is_told) in [("a", 1, true), ("a", 2, true), ("b", 3, true), ("b", 4, true), ("c", 5, false)] {
         let node = Node { instance: id(1), pinged_at: LAUNCHED_AT.plus(seconds), facts: facts(fact) };
-        store.put_node(node.clone()).await.unwrap();
+        store.put_node(node.clone(), is_told).await.unwrap();
         assert_eq!(store.nodes_by_id(vec![id(2), id(1), id(1)]).await, Ok(vec![node]));
     }
+    store.tell_of_node(id(2)).await.unwrap();
     let open = session(1, 0);
     store.put_session(open.clone()).await.unwrap();
     for was_open in [true, false] {
@@ -162,7 +167,9 @@ pub async fn changes_of_commands_and_agents_are_told(store: Arc<dyn Store>) {
     }
     let told = |instances| Topic::Command { id: command(1, 0).id, instances };
     let of_session = Topic::SessionEnded(open.id);
-    let told = [told(vec![]), told(vec![id(1)]), told(vec![]), Topic::Node(id(1)), Topic::Node(id(1)), of_session];
+    let nodes = [1, 1, 2].map(|number| Topic::Node(id(number)));
+    let told = [told(vec![]), told(vec![id(1)]), told(vec![])].into_iter().chain(nodes).chain([of_session]);
+    let told: Vec<Topic> = told.collect();
     assert_eq!(hear(&store, &mut heard).await, told);
 }
 

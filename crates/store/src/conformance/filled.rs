@@ -55,7 +55,7 @@ pub async fn fill(store: &dyn Store) {
         RegistrationChange { instance: id(1), expected: None, public_key: Some(vec![48; 294]), at: LAUNCHED_AT };
     store.change_registration(registration).await.unwrap();
     let facts = core::array::from_fn(|at| if at == 3 { String::new() } else { format!("fact {at} ☃\u{0}") });
-    store.put_node(Node { instance: id(1), pinged_at: LAUNCHED_AT.plus(3), facts }).await.unwrap();
+    store.put_node(Node { instance: id(1), pinged_at: LAUNCHED_AT.plus(3), facts }, true).await.unwrap();
     store.put_document(document("d", 1)).await.unwrap();
     store.put_command(sent(1, 0, &[1])).await.unwrap();
     store.put_command(sent(2, 1, &[1, 3])).await.unwrap();

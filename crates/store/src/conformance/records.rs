@@ -97,6 +97,31 @@ pub async fn cut_offs_only_grow_stronger(store: Arc<dyn Store>) {
     assert_eq!(found, expected);
 }
 
+/// Those of before a moment, of it, and of after it: by the last time that one was made.
+pub async fn cut_offs_since_a_moment(store: Arc<dyn Store>) {
+    let at = |seconds| LAUNCHED_AT.plus(seconds);
+    let dead =
+        |number: u32, seconds| RecordedCutOff { cut_off: CutOff::Dead { instance: id(number) }, at: at(seconds) };
+    let all = CutOff::IssuedBefore { scope: CutOffScope::All, before: at(900) };
+    let (early, last) = (dead(1, 10), dead(2, 11));
+    // One that was made before, and again.
+    for recorded in
+        [early, last, RecordedCutOff { cut_off: all, at: at(9) }, RecordedCutOff { cut_off: all, at: at(12) }]
+    {
+        store.put_cut_off(recorded).await.unwrap();
+    }
+    let again = RecordedCutOff { cut_off: all, at: at(12) };
+    let everything = store.cut_offs().await.unwrap();
+    assert_eq!(everything, [early, last, again]);
+    for (seconds, expected) in
+        [(0, 3), (10, 3), (11, 2), (12, 1), (13, 0)].map(|(seconds, count)| (seconds, &everything[3 - count..]))
+    {
+        assert_eq!(store.cut_offs_since(at(seconds)).await.as_deref(), Ok(expected), "{seconds}");
+    }
+    assert_eq!(store.cut_offs_since(UnixTime::from_secs(0)).await, Ok(everything));
+    assert_eq!(store.cut_offs_since(UnixTime::MAX).await, Ok(vec![]));
+}
+
 /// A cut-off goes when it was made before the moment.
 pub async fn cut_offs_are_forgotten_by_age(store: Arc<dyn Store>) {
     let dead = |number: u32| RecordedCutOff {
@@ -210,6 +235,7 @@ pub async fn a_closed_store_says_so(store: Arc<dyn Store>) {
     assert_eq!(store.epochs().await.map(drop), closed());
     assert_eq!(store.put_epoch(epoch(1, EpochState::Sealing)).await, closed());
     assert_eq!(store.cut_offs().await.map(drop), closed());
+    assert_eq!(store.cut_offs_since(LAUNCHED_AT).await.map(drop), closed());
     let cut_off = RecordedCutOff { cut_off: CutOff::Dead { instance: id(1) }, at: LAUNCHED_AT };
     assert_eq!(store.put_cut_off(cut_off).await, closed());
     assert_eq!(store.forget_cut_offs(LAUNCHED_AT).await.map(drop), closed());

@@ -318,7 +318,7 @@ pub fn invocation(number: u32, machine: u32, state: InvocationState, steps: usiz
 /// A change of a command that is for all machines at once, and may fail on none: before and after on each.
 #[must_use]
 pub fn command_change(number: u32, invocations: Vec<(Invocation, Invocation)>) -> CommandChange {
-    let change = |(before, after): (Invocation, Invocation)| InvocationChange { expected: before.basis(), after };
+    let change = |(before, after): (Invocation, Invocation)| InvocationChange::new(&before, after);
     CommandChange {
         command: command(number, 0).id,
         is_cancelled: false,

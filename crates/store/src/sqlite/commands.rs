@@ -8,8 +8,8 @@ use rusqlite::{Connection, Row, ToSql, params};
 use super::fault::{self, Outcome};
 use super::records::{column, moment, parsed, time};
 use crate::{
-    Command, CommandChange, CommandOutcome, CommandProgress, CommandQuery, CommandRetention, CommandStep, Invocation,
-    InvocationBasis, InvocationChange, SentCommand,
+    Command, CommandChange, CommandOutcome, CommandProgress, CommandQuery, CommandRetention, CommandStep,
+    FoundInvocation, Invocation, InvocationBasis, InvocationChange, SentCommand,
 };
 
 /// The most commands that one [`crate::Store::forget_commands`] forgets, so that it does not hold up other writes for long.
@@ -78,10 +78,10 @@ fn change_one(connection: &Connection, change: &CommandChange) -> Outcome<Comman
     let count = |row: &Row<'_>| Ok((parsed(row, "state")?, column::<u32>(row, "machines")? as usize));
     let counts = select(connection, sql, &[&change.command], count)?.into_iter().collect();
     let mut own = BTreeMap::new();
-    for InvocationChange { after, .. } in &change.invocations {
-        let sql = "SELECT state, acknowledged_at FROM invocations WHERE command_id = ?1 AND instance_id = ?2";
-        let found = select(connection, sql, &[&change.command, &after.instance.to_string()], read_basis)?;
-        own.extend(found.into_iter().map(|found| (after.instance, found)));
+    for InvocationChange { after, expected_words, .. } in &change.invocations {
+        if let Some(found) = found(connection, &change.command, after.instance, expected_words.is_some())? {
+            own.insert(after.instance, found);
+        }
     }
     let (taken, outcome) = change.judge(before, counts, &own);
     if let (Some(taken), Some(progress)) = (taken, outcome.progress) {
@@ -90,7 +90,26 @@ fn change_one(connection: &Connection, change: &CommandChange) -> Outcome<Comman
     Ok(outcome)
 }
 
-fn write(connection: &Connection, id: &str, progress: CommandProgress, invocations: &[&Invocation]) -> Outcome<()> {
+/// How far a command has come on a machine; and what its agent has told of it, if that is asked for.
+fn found(
+    connection: &Connection,
+    command: &str,
+    instance: InstanceId,
+    has_words: bool,
+) -> Outcome<Option<FoundInvocation>> {
+    let key: [&dyn ToSql; 2] = [&command, &instance.to_string()];
+    if has_words {
+        let sql = "SELECT * FROM invocations WHERE command_id = ?1 AND instance_id = ?2";
+        let Some(mut found) = select(connection, sql, &key, read_invocation)?.pop() else { return Ok(None) };
+        found.steps = steps(connection, &found)?;
+        return Ok(Some(FoundInvocation { basis: found.basis(), words: Some(found.words()) }));
+    }
+    let sql = "SELECT state, acknowledged_at FROM invocations WHERE command_id = ?1 AND instance_id = ?2";
+    let found = select(connection, sql, &key, read_basis)?.pop();
+    Ok(found.map(|basis| FoundInvocation { basis, words: None }))
+}
+
+fn write(connection: &Connection, id: &str, progress: CommandProgress, taken: &[&InvocationChange]) -> Outcome<()> {
     let sql = "UPDATE commands SET state = ?2, is_open = ?3, target_count = ?4, completed_count = ?5, \
         error_count = ?6, delivery_timed_out_count = ?7, content = CASE WHEN ?3 THEN content ELSE '' END \
         WHERE id = ?1 AND is_open = 1";
@@ -104,19 +123,18 @@ fn write(connection: &Connection, id: &str, progress: CommandProgress, invocatio
         progress.delivery_timed_out,
     ];
     execute(connection, sql, row)?;
-    for invocation in invocations {
-        let instance = invocation.instance.to_string();
-        let sql = "UPDATE invocations SET instance_name = ?3, state = ?4, acknowledged_at = ?5, trace = ?6 \
-            WHERE command_id = ?1 AND instance_id = ?2";
-        let (state, acknowledged) = (invocation.state.as_str(), invocation.acknowledged_at.map(time));
-        execute(
-            connection,
-            sql,
-            params![id, instance, invocation.instance_name, state, acknowledged, invocation.trace],
-        )?;
+    for InvocationChange { after, expected_words, .. } in taken {
+        let instance = after.instance.to_string();
+        let sql = "UPDATE invocations SET state = ?3, acknowledged_at = ?4 WHERE command_id = ?1 AND instance_id = ?2";
+        execute(connection, sql, params![id, instance, after.state.as_str(), after.acknowledged_at.map(time)])?;
+        if expected_words.is_none() {
+            continue;
+        }
+        let sql = "UPDATE invocations SET trace = ?3 WHERE command_id = ?1 AND instance_id = ?2";
+        execute(connection, sql, params![id, instance, after.trace])?;
         let sql = "DELETE FROM invocation_steps WHERE command_id = ?1 AND instance_id = ?2";
         execute(connection, sql, params![id, instance])?;
-        put_steps(connection, invocation)?;
+        put_steps(connection, after)?;
     }
     Ok(())
 }
@@ -166,15 +184,16 @@ fn with_invocations(
     instances: &[InstanceId],
 ) -> Outcome<SentCommand> {
     let mut invocations = Vec::new();
+    let read = |row: &Row<'_>| read_invocation(row).map(Invocation::without_last_words);
     if instances.is_empty() {
         let sql = "SELECT * FROM invocations WHERE command_id = ?1 ORDER BY instance_id";
-        invocations = select(connection, sql, &[&command.id], read_invocation)?;
+        invocations = select(connection, sql, &[&command.id], read)?;
     }
     for instance in instances.iter().collect::<BTreeSet<_>>() {
         let sql = "SELECT * FROM invocations WHERE command_id = ?1 AND instance_id = ?2";
-        invocations.extend(select(connection, sql, &[&command.id, &instance.to_string()], read_invocation)?);
+        invocations.extend(select(connection, sql, &[&command.id, &instance.to_string()], read)?);
     }
-    for invocation in &mut invocations {
+    for invocation in invocations.iter_mut().filter(|invocation| !invocation.state.is_terminal()) {
         invocation.steps = steps(connection, invocation)?;
     }
     Ok(SentCommand { command, content, invocations })

@@ -357,7 +357,11 @@ impl Store for SqliteStore {
     }
 
     fn cut_offs(&self) -> Future<'_, Vec<RecordedCutOff>> {
-        self.read(records::cut_offs)
+        self.cut_offs_since(UnixTime::from_secs(0))
+    }
+
+    fn cut_offs_since(&self, since: UnixTime) -> Future<'_, Vec<RecordedCutOff>> {
+        self.read(move |connection| records::cut_offs_since(connection, since))
     }
 
     fn put_cut_off(&self, cut_off: RecordedCutOff) -> Future<'_, ()> {
@@ -469,16 +473,19 @@ impl Store for SqliteStore {
         }
     }
 
-    fn put_node(&self, node: Node) -> Future<'_, ()> {
+    fn put_node(&self, node: Node, is_told: bool) -> Future<'_, bool> {
         match node.check() {
             Ok(()) => {
-                let instance = node.instance;
-                let topics = move |is_new: &bool| if *is_new { vec![Topic::Node(instance)] } else { vec![] };
-                let done = self.tell(move |connection| nodes::put_node(connection, &node), topics);
-                Box::pin(async move { done.await.map(drop) })
+                let told = is_told.then_some(Topic::Node(node.instance));
+                let topics = move |is_new: &bool| told.iter().filter(|_| *is_new).cloned().collect();
+                self.tell(move |connection| nodes::put_node(connection, &node), topics)
             }
             Err(error) => refuse(error),
         }
+    }
+
+    fn tell_of_node(&self, instance: InstanceId) -> Future<'_, ()> {
+        self.tell(|_| Ok(()), move |()| vec![Topic::Node(instance)])
     }
 
     fn documents(&self) -> Future<'_, Vec<Document>> {

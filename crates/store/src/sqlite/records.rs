@@ -5,7 +5,7 @@ use core::str::FromStr;
 
 use inborn_identity::{AccessKeyId, UnixTime};
 use rusqlite::types::FromSql;
-use rusqlite::{Connection, OptionalExtension, Row};
+use rusqlite::{Connection, OptionalExtension, Params, Row};
 
 use super::fault::{self, Outcome};
 use crate::{
@@ -41,8 +41,18 @@ fn instant(seconds: i64) -> Outcome<UnixTime> {
 
 /// All rows of a query without parameters.
 pub(super) fn all<T>(connection: &Connection, sql: &str, read: impl Fn(&Row<'_>) -> Outcome<T>) -> Outcome<Vec<T>> {
+    all_with(connection, sql, (), read)
+}
+
+/// All rows of a query.
+fn all_with<T>(
+    connection: &Connection,
+    sql: &str,
+    values: impl Params,
+    read: impl Fn(&Row<'_>) -> Outcome<T>,
+) -> Outcome<Vec<T>> {
     let mut statement = connection.prepare_cached(sql).map_err(fault::from_sqlite)?;
-    let mut rows = statement.query(()).map_err(fault::from_sqlite)?;
+    let mut rows = statement.query(values).map_err(fault::from_sqlite)?;
     let mut records = Vec::new();
     while let Some(row) = rows.next().map_err(fault::from_sqlite)? {
         records.push(read(row)?);
@@ -156,9 +166,10 @@ pub(super) fn change_epochs(
     cut_offs.iter().try_for_each(|cut_off| put_cut_off(connection, *cut_off))
 }
 
-/// See [`crate::Store::cut_offs`].
-pub(super) fn cut_offs(connection: &Connection) -> Outcome<Vec<RecordedCutOff>> {
-    all(connection, "SELECT * FROM cut_offs ORDER BY kind, subject", |row| {
+/// See [`crate::Store::cut_offs_since`].
+pub(super) fn cut_offs_since(connection: &Connection, since: UnixTime) -> Outcome<Vec<RecordedCutOff>> {
+    let sql = "SELECT * FROM cut_offs WHERE made_at >= ?1 ORDER BY kind, subject";
+    all_with(connection, sql, (time(since),), |row| {
         let kind: String = column(row, "kind")?;
         let threshold: i64 = column(row, "threshold")?;
         let cut_off = match kind.as_str() {

@@ -6,7 +6,7 @@ use std::sync::PoisonError;
 use inborn_identity::{InstanceId, UnixTime};
 use inborn_store::{CommandQuery, SentCommand, Store, StoreError};
 
-use super::{Engine, Failed, Turn, without_old_steps};
+use super::{Engine, Failed, Turn};
 
 /// After so many failures in a row of reads the others wait for the next turn: a store that is away may take its time with each.
 const FAILURES_MAX: usize = 4;
@@ -115,8 +115,7 @@ impl Engine {
         };
         match self.commands.get_mut(id) {
             Some(command) => {
-                let invocations = sent.invocations.into_iter().map(without_old_steps).collect();
-                command.take_over(sent.command.progress, invocations);
+                command.take_over(sent.command.progress, sent.invocations);
             }
             None => {
                 // More than there may be was let in by others: it is finished all the same.
