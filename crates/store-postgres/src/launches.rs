@@ -65,6 +65,18 @@ struct Waiting {
     told: oneshot::Sender<Joined>,
 }
 
+/// The turn of one who found nobody under way. Its end is the next turn, of those who have come meanwhile.
+struct FirstTurn<'a>(&'a Arc<Launches>);
+
+impl Drop for FirstTurn<'_> {
+    fn drop(&mut self) {
+        if self.0.is_waited_for() {
+            // Apart from all callers, any of whom may go away while others wait for the same statement.
+            tokio::spawn(Serving(Arc::clone(self.0)).serve());
+        }
+    }
+}
+
 /// Takes launches out for as long as there are any. Gone before that, it leaves nobody waiting.
 struct Serving(Arc<Launches>);
 
@@ -91,18 +103,34 @@ impl Launches {
 
     /// Waits for others who are under way, then for the launch.
     pub(crate) async fn join(self: &Arc<Self>, request: Arc<LaunchRequest>) -> Joined {
-        let (told, answer) = oneshot::channel();
-        let is_first = {
-            let mut queue = self.queue();
-            queue.waiting.push_back(Waiting { request, told });
-            !core::mem::replace(&mut queue.is_served, true)
+        let Some(answer) = self.enter(&request) else {
+            let _turn = FirstTurn(self);
+            return match self.make(&[&request]).await {
+                Ok(()) => Joined::Launched,
+                Err(Failure::Refused) => Joined::Alone,
+                Err(Failure::Failed(error) | Failure::Unknown(error)) => Joined::Failed(error),
+            };
         };
-        if is_first {
-            // Apart from the caller, who may go away while others wait for the same statement.
-            tokio::spawn(Serving(Arc::clone(self)).serve());
-        }
         let broken_off = || StoreError::Io("the launch was broken off; it may have taken effect".to_owned());
         answer.await.unwrap_or_else(|_| Joined::Failed(broken_off()))
+    }
+
+    /// A place among those who wait; `None` if there is nobody to wait for.
+    fn enter(&self, request: &Arc<LaunchRequest>) -> Option<oneshot::Receiver<Joined>> {
+        let mut queue = self.queue();
+        if !core::mem::replace(&mut queue.is_served, true) {
+            return None;
+        }
+        let (told, answer) = oneshot::channel();
+        queue.waiting.push_back(Waiting { request: Arc::clone(request), told });
+        Some(answer)
+    }
+
+    /// Whether somebody waits; if not, the next one finds nobody under way.
+    fn is_waited_for(&self) -> bool {
+        let mut queue = self.queue();
+        queue.is_served = !queue.waiting.is_empty();
+        queue.is_served
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -121,7 +149,8 @@ impl Launches {
     async fn launch(&self, group: Vec<Waiting>) {
         let mut parts = vec![group];
         while let Some(mut part) = parts.pop() {
-            match self.make(&part).await {
+            let requests: Vec<&LaunchRequest> = part.iter().map(|waiting| &*waiting.request).collect();
+            match self.make(&requests).await {
                 Ok(()) => tell(part, &Joined::Launched),
                 Err(Failure::Failed(error) | Failure::Unknown(error)) => tell(part, &Joined::Failed(error)),
                 Err(Failure::Refused) if part.len() > 1 => {
@@ -134,12 +163,11 @@ impl Launches {
     }
 
     /// Launches all of them or none.
-    async fn make(&self, group: &[Waiting]) -> Result<(), Failure> {
+    async fn make(&self, requests: &[&LaunchRequest]) -> Result<(), Failure> {
         let client = self.pool.get().await.map_err(|error| Failure::Failed(fault::from_pool(&error)))?;
         let running = self.node.begin(self.patience);
         let turn = running.as_ref().map(|running| running.turn);
-        let requests: Vec<&LaunchRequest> = group.iter().map(|waiting| &*waiting.request).collect();
-        let making = make(&client, &requests, turn, self.filled.load(Ordering::SeqCst));
+        let making = make(&client, requests, turn, self.filled.load(Ordering::SeqCst));
         let made = tokio::time::timeout(self.patience, making).await.unwrap_or_else(|_| {
             let why = "the database did not answer in time; the write may have taken effect";
             Err(Failure::Unknown(StoreError::Io(why.to_owned())))
@@ -172,6 +200,7 @@ fn tell(group: Vec<Waiting>, what: &Joined) {
 /// Takes out those that go together: in their order, no two with one token, and no more than fit. Who has gone away before its
 /// turn goes with nobody.
 fn together(waiting: &mut VecDeque<Waiting>) -> Vec<Waiting> {
+    waiting.retain(|waiting| !waiting.told.is_closed());
     let mut group: Vec<Waiting> = Vec::new();
     let mut instances = 0;
     let mut tokens: HashSet<(AccountId, String)> = HashSet::new();
@@ -183,7 +212,7 @@ fn together(waiting: &mut VecDeque<Waiting>) -> Vec<Waiting> {
         if !fits || !token.is_none_or(|token| tokens.insert(token)) {
             break;
         }
-        group.extend(waiting.pop_front().filter(|next| !next.told.is_closed()));
+        group.extend(waiting.pop_front());
     }
     group
 }
@@ -333,21 +362,42 @@ mod tests {
 
     #[test]
     fn who_has_gone_away_is_not_launched() {
-        let (first, answer) = waiting(launch(vec![bare(1)]));
-        let (second, gone) = waiting(launch(vec![bare(2)]));
-        drop(gone);
-        let mut queue = VecDeque::from([first, second]);
-        let group = together(&mut queue);
-        assert_eq!((group.len(), group[0].request.instances[0].id), (1, bare(1).id));
+        let named = |number| waiting(launch_with_token(vec![bare(number)], "token", 1));
+        let ((first, gone), (second, _answer), (third, gone_too)) = (named(1), named(2), named(3));
+        drop((gone, gone_too));
+        let mut queue = VecDeque::from([first, second, third]);
+        let ids: Vec<_> = together(&mut queue).iter().map(|next| next.request.instances[0].id).collect();
+        assert_eq!(ids, [bare(2).id], "nor does its token count");
         assert!(queue.is_empty());
-        drop(answer);
+    }
+
+    /// A store whose database is not there.
+    fn without_database() -> Arc<Launches> {
+        let address = crate::address::Address::parse("postgres://nobody@127.0.0.1:1/none").unwrap();
+        let pool = crate::pool::new(address, &crate::PostgresOptions::default()).unwrap();
+        Launches::new(pool, Arc::default(), Duration::from_secs(1), Arc::default())
+    }
+
+    #[tokio::test]
+    async fn who_goes_away_leaves_its_turn_to_those_who_wait() {
+        let launches = without_database();
+        let request = || Arc::new(launch(vec![bare(1)]));
+        let mut first = Box::pin(launches.join(request()));
+        assert!(futures_util::poll!(&mut first).is_pending());
+        let mut second = Box::pin(launches.join(request()));
+        assert!(futures_util::poll!(&mut second).is_pending());
+        drop(first);
+        let joined = second.await;
+        assert!(matches!(joined, Joined::Failed(StoreError::Unavailable(_))), "{joined:?}");
+        // The one that served the second goes after it has told it.
+        while launches.queue().is_served {
+            tokio::task::yield_now().await;
+        }
     }
 
     #[tokio::test]
     async fn who_waits_for_nobody_is_told() {
-        let address = crate::address::Address::parse("postgres://nobody@127.0.0.1:1/none").unwrap();
-        let pool = crate::pool::new(address, &crate::PostgresOptions::default()).unwrap();
-        let launches = Launches::new(pool, Arc::default(), Duration::from_secs(1), Arc::default());
+        let launches = without_database();
         let (one, answer) = waiting(launch(vec![bare(1)]));
         *launches.queue() = Queue { waiting: [one].into(), is_served: true };
         drop(Serving(Arc::clone(&launches)));
