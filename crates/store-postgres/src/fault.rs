@@ -93,7 +93,7 @@ pub(crate) fn from_pool(error: &PoolError) -> StoreError {
 }
 
 /// The server is going down, coming up, or has no room for another connection; classes 08 and 57P, and 53300.
-pub(crate) fn is_interruption(code: &SqlState) -> bool {
+fn is_interruption(code: &SqlState) -> bool {
     let code = code.code();
     code.starts_with("08") || code.starts_with("57P") || code == SqlState::TOO_MANY_CONNECTIONS.code()
 }

@@ -35,7 +35,7 @@ pub(crate) struct FoundHost {
 impl FoundHost {
     /// Those of some ids.
     pub(crate) const SELECT: &str =
-        "SELECT id, name, state, public_key, accounts, joined_at, seen_at FROM hosts WHERE id = ANY($1)";
+        "SELECT id, name, state, public_key, accounts, joined_at, seen_at FROM hosts WHERE id = ANY($1) ORDER BY id";
 
     /// As [`claim`], of those that are still as they were found: ids, states and accounts.
     pub(crate) const CLAIM: &str = "UPDATE hosts SET state = found.state FROM UNNEST(CAST($1 AS TEXT[]), CAST($2 AS TEXT[]), \
@@ -106,7 +106,8 @@ pub(crate) async fn join(session: &Session<'_>, join: &HostJoin) -> Outcome<Host
 
 /// See [`inborn_store::Store::change_host`].
 pub(crate) async fn change(session: &Session<'_>, (id, change): &(HostId, HostChange)) -> Outcome<Option<Host>> {
-    let Some(before) = one(session, *id).await? else { return Ok(None) };
+    let row = session.row(&format!("{SELECT} WHERE id = $1 FOR UPDATE"), &[Value::shown(id)]).await?;
+    let Some(before) = row.as_ref().map(read).transpose()? else { return Ok(None) };
     let after = change.apply(&before);
     if after != before {
         let sql = "UPDATE hosts SET state = $2, seen_at = $3 WHERE id = $1";

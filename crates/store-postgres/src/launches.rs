@@ -1,31 +1,36 @@
 //! Launches that wait at the same time are made durable together: one statement for all, and one wait for the disk.
 //!
-//! A launch that comes while others are under way waits until these are over, and goes with all that wait by then; one that finds
-//! nobody under way goes at once. What is out of the ordinary (a token or an id that was used before, a host that takes nobody)
-//! is refused by the statement as a whole. Then each half of them is tried, and so on; the one that is refused all by itself goes
-//! by a transaction that finds out what to answer ([`instances::launch`]).
+//! A launch that comes while others on the same hosts are under way waits until these are over, and goes with all that wait by then;
+//! one that finds nobody under way goes at once. What is out of the ordinary (a token or an id that was used before, a host that takes
+//! nobody) is refused by the statement as a whole. Then each half is tried, and so on; who is refused all by itself, or after so
+//! many tries, goes by a transaction that finds out what to answer ([`instances::launch`]).
 
 use core::sync::atomic::{AtomicI64, Ordering};
-use core::time::Duration;
-use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use deadpool_postgres::{ClientWrapper, Object, Pool};
 use inborn_identity::{AccountId, HostId};
 use inborn_store::{LaunchRequest, StoreError, Topic};
-use tokio::sync::oneshot;
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedRwLockReadGuard, oneshot};
 use tokio_postgres::Error;
+use tokio_postgres::error::SqlState;
 
 use crate::fault::{self, Fault, Outcome};
 use crate::feed::{self, Node, Turn};
 use crate::hosts::FoundHost;
 use crate::instances;
+use crate::pool::PostgresOptions;
 use crate::schema;
 use crate::transaction::Query;
 use crate::value::{Row, Value, columns, values};
 
 /// Instances that are launched by one statement, unless a single launch has more: as many as one launch may have.
 const INSTANCES_MAX: usize = LaunchRequest::INSTANCES_MAX;
+/// Statements of one turn. Enough to find one or two that are out of the ordinary among a thousand; with more of them there is
+/// nothing to be won.
+const STATEMENTS_MAX: usize = 24;
 
 /// Tokens, each of an account, a digest, and the reservation it stands for.
 const NAME: &str = "INSERT INTO launches (account, client_token, fingerprint, reservation_id) \
@@ -47,42 +52,74 @@ pub(crate) enum Joined {
 pub(crate) struct Launches {
     pool: Pool,
     node: Arc<Node>,
-    patience: Duration,
+    options: PostgresOptions,
     /// What the database said of its last restore, as the store has it.
     filled: Arc<AtomicI64>,
-    queue: Mutex<Queue>,
+    /// Of each set of hosts on which something is under way, who waits for it: a host that cannot be had keeps out its own machines
+    /// alone.
+    queues: Mutex<HashMap<Hosts, VecDeque<Waiting>>>,
 }
 
-#[derive(Default)]
-struct Queue {
-    waiting: VecDeque<Waiting>,
-    /// Whether somebody takes them out.
-    is_served: bool,
-}
+/// The hosts that a launch names.
+type Hosts = BTreeSet<HostId>;
+
+/// What keeps the store from being closed.
+pub(crate) type OnTheWay = OwnedRwLockReadGuard<()>;
 
 struct Waiting {
     request: Arc<LaunchRequest>,
     told: oneshot::Sender<Joined>,
+    /// Also of a caller who has gone away.
+    _on_the_way: OnTheWay,
 }
 
 /// The turn of one who found nobody under way. Its end is the next turn, of those who have come meanwhile.
-struct FirstTurn<'a>(&'a Arc<Launches>);
+struct FirstTurn<'a> {
+    launches: &'a Arc<Launches>,
+    hosts: Option<Hosts>,
+}
 
 impl Drop for FirstTurn<'_> {
     fn drop(&mut self) {
-        if self.0.is_waited_for() {
-            // Apart from all callers, any of whom may go away while others wait for the same statement.
-            tokio::spawn(Serving(Arc::clone(self.0)).serve());
+        let Some(hosts) = self.hosts.take().filter(|hosts| self.launches.is_waited_for(hosts)) else { return };
+        let serving = Serving { launches: Arc::clone(self.launches), hosts: Some(hosts) };
+        // Apart from all callers, any of whom may go away while others wait for the same statement. Without a runtime there is nobody
+        // who could wait.
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(serving.serve());
         }
     }
 }
 
 /// Takes launches out for as long as there are any. Gone before that, it leaves nobody waiting.
-struct Serving(Arc<Launches>);
+struct Serving {
+    launches: Arc<Launches>,
+    /// `None` once there are none: what comes then is not its own.
+    hosts: Option<Hosts>,
+}
+
+impl Serving {
+    async fn serve(mut self) {
+        while let Some(group) = self.next() {
+            self.launches.launch(group).await;
+        }
+    }
+
+    /// Who goes next.
+    fn next(&mut self) -> Option<Vec<Waiting>> {
+        let group = self.launches.next(self.hosts.as_ref()?);
+        if group.is_none() {
+            self.hosts = None;
+        }
+        group
+    }
+}
 
 impl Drop for Serving {
     fn drop(&mut self) {
-        *self.0.queue() = Queue::default();
+        if let Some(hosts) = self.hosts.take() {
+            self.launches.queues().remove(&hosts);
+        }
     }
 }
 
@@ -97,67 +134,104 @@ enum Failure {
 }
 
 impl Launches {
-    pub(crate) fn new(pool: Pool, node: Arc<Node>, patience: Duration, filled: Arc<AtomicI64>) -> Arc<Self> {
-        Arc::new(Self { pool, node, patience, filled, queue: Mutex::default() })
+    pub(crate) fn new(pool: Pool, node: Arc<Node>, options: PostgresOptions, filled: Arc<AtomicI64>) -> Arc<Self> {
+        Arc::new(Self { pool, node, options, filled, queues: Mutex::default() })
     }
 
-    /// Waits for others who are under way, then for the launch.
-    pub(crate) async fn join(self: &Arc<Self>, request: Arc<LaunchRequest>) -> Joined {
-        let Some(answer) = self.enter(&request) else {
-            let _turn = FirstTurn(self);
-            return match self.make(&[&request]).await {
-                Ok(()) => Joined::Launched,
-                Err(Failure::Refused) => Joined::Alone,
-                Err(Failure::Failed(error) | Failure::Unknown(error)) => Joined::Failed(error),
-            };
+    /// Waits for others who are under way on the same hosts, then for the launch.
+    pub(crate) async fn join(self: &Arc<Self>, request: Arc<LaunchRequest>, on_the_way: OnTheWay) -> Joined {
+        let hosts: Hosts = named(&request).collect();
+        let mut answer = match self.enter(&hosts, &request, on_the_way) {
+            Ok(answer) => answer,
+            Err(_on_the_way) => {
+                let _turn = FirstTurn { launches: self, hosts: Some(hosts) };
+                return match self.make(&[&request]).await {
+                    Ok(()) => Joined::Launched,
+                    Err(Failure::Refused) => Joined::Alone,
+                    Err(Failure::Failed(error) | Failure::Unknown(error)) => Joined::Failed(error),
+                };
+            }
+        };
+        let in_time = tokio::time::timeout(self.options.wait, &mut answer).await;
+        let answered = match in_time {
+            Err(_) if self.leave(&hosts, &request) => return Joined::Failed(StoreError::Busy),
+            Err(_) => answer.await,
+            Ok(answered) => answered,
         };
         let broken_off = || StoreError::Io("the launch was broken off; it may have taken effect".to_owned());
-        answer.await.unwrap_or_else(|_| Joined::Failed(broken_off()))
+        answered.unwrap_or_else(|_| Joined::Failed(broken_off()))
     }
 
-    /// A place among those who wait; `None` if there is nobody to wait for.
-    fn enter(&self, request: &Arc<LaunchRequest>) -> Option<oneshot::Receiver<Joined>> {
-        let mut queue = self.queue();
-        if !core::mem::replace(&mut queue.is_served, true) {
-            return None;
-        }
+    /// A place among those who wait.
+    ///
+    /// # Errors
+    /// There is nobody to wait for.
+    fn enter(
+        &self,
+        hosts: &Hosts,
+        request: &Arc<LaunchRequest>,
+        on_the_way: OnTheWay,
+    ) -> Result<oneshot::Receiver<Joined>, OnTheWay> {
+        let mut queues = self.queues();
+        let Some(waiting) = queues.get_mut(hosts) else {
+            queues.insert(hosts.clone(), VecDeque::new());
+            return Err(on_the_way);
+        };
         let (told, answer) = oneshot::channel();
-        queue.waiting.push_back(Waiting { request: Arc::clone(request), told });
-        Some(answer)
+        waiting.push_back(Waiting { request: Arc::clone(request), told, _on_the_way: on_the_way });
+        Ok(answer)
+    }
+
+    /// Takes a launch back that waits; `false`: it is under way.
+    fn leave(&self, hosts: &Hosts, request: &Arc<LaunchRequest>) -> bool {
+        let mut queues = self.queues();
+        let Some(waiting) = queues.get_mut(hosts) else { return false };
+        let place = waiting.iter().position(|waiting| Arc::ptr_eq(&waiting.request, request));
+        place.and_then(|place| waiting.remove(place)).is_some()
     }
 
     /// Whether somebody waits; if not, the next one finds nobody under way.
-    fn is_waited_for(&self) -> bool {
-        let mut queue = self.queue();
-        queue.is_served = !queue.waiting.is_empty();
-        queue.is_served
+    fn is_waited_for(&self, hosts: &Hosts) -> bool {
+        let mut queues = self.queues();
+        let is_waited_for = queues.get(hosts).is_some_and(|waiting| !waiting.is_empty());
+        if !is_waited_for {
+            queues.remove(hosts);
+        }
+        is_waited_for
     }
 
-    fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    fn queues(&self) -> MutexGuard<'_, HashMap<Hosts, VecDeque<Waiting>>> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Who goes next; nobody, and from now on nobody takes them out.
-    fn next(&self) -> Option<Vec<Waiting>> {
-        let mut queue = self.queue();
-        let together = together(&mut queue.waiting);
-        queue.is_served = !together.is_empty();
-        queue.is_served.then_some(together)
+    fn next(&self, hosts: &Hosts) -> Option<Vec<Waiting>> {
+        let mut queues = self.queues();
+        let group = together(queues.get_mut(hosts)?);
+        if group.is_empty() {
+            queues.remove(hosts);
+            return None;
+        }
+        Some(group)
     }
 
     /// Launches all of them, or tells each what it has to do.
     async fn launch(&self, group: Vec<Waiting>) {
+        let mut statements = 0;
         let mut parts = vec![group];
         while let Some(mut part) = parts.pop() {
+            statements += 1;
             let requests: Vec<&LaunchRequest> = part.iter().map(|waiting| &*waiting.request).collect();
             match self.make(&requests).await {
                 Ok(()) => tell(part, &Joined::Launched),
-                Err(Failure::Failed(error) | Failure::Unknown(error)) => tell(part, &Joined::Failed(error)),
-                Err(Failure::Refused) if part.len() > 1 => {
+                Err(Failure::Unknown(error)) => tell(part, &Joined::Failed(error)),
+                Err(Failure::Failed(error)) if part.len() == 1 => tell(part, &Joined::Failed(error)),
+                Err(Failure::Refused) if part.len() > 1 && statements < STATEMENTS_MAX => {
                     parts.push(part.split_off(part.len() / 2));
                     parts.push(part);
                 }
-                Err(Failure::Refused) => tell(part, &Joined::Alone),
+                // What fails for all may be one's own: its user data have no room, its host cannot be read.
+                Err(Failure::Refused | Failure::Failed(_)) => tell(part, &Joined::Alone),
             }
         }
     }
@@ -165,10 +239,10 @@ impl Launches {
     /// Launches all of them or none.
     async fn make(&self, requests: &[&LaunchRequest]) -> Result<(), Failure> {
         let client = self.pool.get().await.map_err(|error| Failure::Failed(fault::from_pool(&error)))?;
-        let running = self.node.begin(self.patience);
+        let running = self.node.begin(self.options.patience());
         let turn = running.as_ref().map(|running| running.turn);
         let making = make(&client, requests, turn, self.filled.load(Ordering::SeqCst));
-        let made = tokio::time::timeout(self.patience, making).await.unwrap_or_else(|_| {
+        let made = tokio::time::timeout(self.options.patience(), making).await.unwrap_or_else(|_| {
             let why = "the database did not answer in time; the write may have taken effect";
             Err(Failure::Unknown(StoreError::Io(why.to_owned())))
         });
@@ -182,14 +256,6 @@ impl Launches {
     }
 }
 
-impl Serving {
-    async fn serve(self) {
-        while let Some(group) = self.0.next() {
-            self.0.launch(group).await;
-        }
-    }
-}
-
 /// Who has gone away need not be told.
 fn tell(group: Vec<Waiting>, what: &Joined) {
     for waiting in group {
@@ -197,23 +263,30 @@ fn tell(group: Vec<Waiting>, what: &Joined) {
     }
 }
 
-/// Takes out those that go together: in their order, no two with one token, and no more than fit. Who has gone away before its
-/// turn goes with nobody.
+/// Takes out those that go together: in their order, and no more than fit. Of several with one token the first goes, and the
+/// others wait for its end. Who has gone away before its turn goes with nobody.
 fn together(waiting: &mut VecDeque<Waiting>) -> Vec<Waiting> {
     waiting.retain(|waiting| !waiting.told.is_closed());
     let mut group: Vec<Waiting> = Vec::new();
+    let mut later = VecDeque::new();
     let mut instances = 0;
     let mut tokens: HashSet<(AccountId, String)> = HashSet::new();
-    while let Some(next) = waiting.front() {
+    while let Some(next) = waiting.pop_front() {
         let request = &next.request;
-        instances += request.instances.len();
         let token = request.client_token.as_ref().map(|token| (request.account, token.clone()));
-        let fits = group.is_empty() || instances <= INSTANCES_MAX;
-        if !fits || !token.is_none_or(|token| tokens.insert(token)) {
+        if !group.is_empty() && instances + request.instances.len() > INSTANCES_MAX {
+            later.push_back(next);
             break;
         }
-        group.extend(waiting.pop_front());
+        if token.is_none_or(|token| tokens.insert(token)) {
+            instances += request.instances.len();
+            group.push(next);
+        } else {
+            later.push_back(next);
+        }
     }
+    later.append(waiting);
+    *waiting = later;
     group
 }
 
@@ -244,17 +317,37 @@ fn nothing_happened(fault: Fault) -> Failure {
     }
 }
 
-/// Why the statement did not come to its end. It is its own transaction: beyond a refusal that says so, nobody knows whether that
-/// was committed.
+/// Why the statement did not come to its end.
 fn why(error: &Error) -> Failure {
-    let Some(code) = error.code().filter(|code| !fault::is_interruption(code)) else {
-        return Failure::Unknown(StoreError::Io(format!("{}; the launch may have taken effect", fault::says(error))));
-    };
-    match code.code().as_bytes() {
-        // A value that it cannot take (as the nought by which it divides if the database is another), a constraint, another
-        // transaction in the way, a text that is too long for an index.
-        [b'2', b'2' | b'3', ..] | [b'4', b'0', ..] | [b'5', b'4', ..] => Failure::Refused,
-        _ => nothing_happened(fault::from_statement(error)),
+    match error.code().map(meaning) {
+        Some(Meaning::Refusal) => Failure::Refused,
+        Some(Meaning::Lack) => nothing_happened(fault::from_statement(error)),
+        Some(Meaning::None) | None => {
+            Failure::Unknown(StoreError::Io(format!("{}; the launch may have taken effect", fault::says(error))))
+        }
+    }
+}
+
+/// What a code says of a statement that is its own transaction.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Meaning {
+    /// It was rolled back by what is in it, or by another transaction in its way.
+    Refusal,
+    /// It was rolled back, and the database lacks something.
+    Lack,
+    /// Nothing: an end may have been under way. Of a statement that took too long, too: not every one of the three databases knows then
+    /// whether it had ended.
+    None,
+}
+
+fn meaning(code: &SqlState) -> Meaning {
+    match code {
+        &SqlState::T_R_SERIALIZATION_FAILURE | &SqlState::T_R_DEADLOCK_DETECTED => Meaning::Refusal,
+        &SqlState::READ_ONLY_SQL_TRANSACTION | &SqlState::DISK_FULL => Meaning::Lack,
+        // A value that it cannot take (as the nought by which it divides if the database is another), a constraint, a text that is too
+        // long for an index.
+        code if ["22", "23", "54"].iter().any(|class| code.code().starts_with(class)) => Meaning::Refusal,
+        _ => Meaning::None,
     }
 }
 
@@ -265,7 +358,7 @@ fn named(request: &LaunchRequest) -> impl Iterator<Item = HostId> {
 
 /// The hosts that the launches name, as they are. The statement finds out by itself if one is another by then.
 async fn hosts_of(client: &ClientWrapper, requests: &[&LaunchRequest]) -> Outcome<Vec<FoundHost>> {
-    let ids: BTreeSet<HostId> = requests.iter().flat_map(|request| named(request)).collect();
+    let ids: Hosts = requests.iter().flat_map(|request| named(request)).collect();
     if ids.is_empty() {
         return Ok(Vec::new());
     }
@@ -317,15 +410,22 @@ fn name(request: &LaunchRequest) -> Option<Vec<Value>> {
 
 #[cfg(test)]
 mod tests {
-    use inborn_store::conformance::samples::{bare, launch, launch_with_token};
+    use core::time::Duration;
+
+    use inborn_store::conformance::samples::{bare, full, host_id, launch, launch_with_token, other_account};
+    use tokio::sync::RwLock;
 
     use super::*;
 
     type Answer = oneshot::Receiver<Joined>;
 
+    fn on_the_way() -> OnTheWay {
+        Arc::new(RwLock::new(())).try_read_owned().unwrap()
+    }
+
     fn waiting(request: LaunchRequest) -> (Waiting, Answer) {
         let (told, answer) = oneshot::channel();
-        (Waiting { request: Arc::new(request), told }, answer)
+        (Waiting { request: Arc::new(request), told, _on_the_way: on_the_way() }, answer)
     }
 
     /// How many launches go in each turn.
@@ -351,13 +451,10 @@ mod tests {
     #[test]
     fn no_two_with_one_token_go_together() {
         let named = |number, token| launch_with_token(vec![bare(number)], token, 1);
-        assert_eq!(turns(vec![named(1, "a"), named(2, "b"), named(3, "a"), named(4, "b")]), [2, 2]);
-        let other = {
-            let mut other = named(3, "a");
-            other.account = inborn_store::conformance::samples::other_account();
-            other
-        };
-        assert_eq!(turns(vec![named(1, "a"), other]), [2], "a token is its account's own");
+        assert_eq!(turns(vec![named(1, "a"), named(2, "a"), named(3, "b"), named(4, "a")]), [2, 1, 1]);
+        let mut others = named(3, "a");
+        others.account = other_account();
+        assert_eq!(turns(vec![named(1, "a"), others]), [2], "a token is its account's own");
     }
 
     #[test]
@@ -372,39 +469,90 @@ mod tests {
     }
 
     /// A store whose database is not there.
-    fn without_database() -> Arc<Launches> {
+    fn without_database(wait: Duration) -> Arc<Launches> {
         let address = crate::address::Address::parse("postgres://nobody@127.0.0.1:1/none").unwrap();
-        let pool = crate::pool::new(address, &crate::PostgresOptions::default()).unwrap();
-        Launches::new(pool, Arc::default(), Duration::from_secs(1), Arc::default())
+        let options = PostgresOptions { wait, ..PostgresOptions::default() };
+        let pool = crate::pool::new(address, &options).unwrap();
+        Launches::new(pool, Arc::default(), options, Arc::default())
+    }
+
+    fn request() -> Arc<LaunchRequest> {
+        Arc::new(launch(vec![bare(1)]))
     }
 
     #[tokio::test]
     async fn who_goes_away_leaves_its_turn_to_those_who_wait() {
-        let launches = without_database();
-        let request = || Arc::new(launch(vec![bare(1)]));
-        let mut first = Box::pin(launches.join(request()));
+        let launches = without_database(Duration::from_secs(60));
+        let mut first = Box::pin(launches.join(request(), on_the_way()));
         assert!(futures_util::poll!(&mut first).is_pending());
-        let mut second = Box::pin(launches.join(request()));
+        let mut second = Box::pin(launches.join(request(), on_the_way()));
         assert!(futures_util::poll!(&mut second).is_pending());
         drop(first);
         let joined = second.await;
         assert!(matches!(joined, Joined::Failed(StoreError::Unavailable(_))), "{joined:?}");
         // The one that served the second goes after it has told it.
-        while launches.queue().is_served {
+        while !launches.queues().is_empty() {
             tokio::task::yield_now().await;
         }
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn who_has_waited_long_enough_is_not_launched() {
+        let launches = without_database(Duration::from_secs(5));
+        let hosts = Hosts::new();
+        launches.queues().insert(hosts.clone(), VecDeque::new());
+        let joined = launches.join(request(), on_the_way()).await;
+        assert!(matches!(joined, Joined::Failed(StoreError::Busy)), "{joined:?}");
+        assert_eq!(launches.queues().get(&hosts).map(VecDeque::len), Some(0), "it is not to be taken out later");
+    }
+
     #[tokio::test]
-    async fn who_waits_for_nobody_is_told() {
-        let launches = without_database();
-        let (one, answer) = waiting(launch(vec![bare(1)]));
-        *launches.queue() = Queue { waiting: [one].into(), is_served: true };
-        drop(Serving(Arc::clone(&launches)));
-        answer.await.unwrap_err();
-        assert!(!launches.queue().is_served, "the next one is served again");
-        let joined = launches.join(Arc::new(launch(vec![bare(1)]))).await;
+    async fn machines_of_one_host_do_not_wait_for_those_of_another() {
+        let launches = without_database(Duration::from_secs(60));
+        launches.queues().insert(Hosts::from([host_id(1)]), VecDeque::new());
+        let on_host = |number| {
+            let instance = inborn_store::Instance { host: Some(host_id(number)), ..bare(1) };
+            Arc::new(launch(vec![instance]))
+        };
+        let mut waits = Box::pin(launches.join(on_host(1), on_the_way()));
+        assert!(futures_util::poll!(&mut waits).is_pending());
+        let joined = launches.join(on_host(2), on_the_way()).await;
         assert!(matches!(joined, Joined::Failed(StoreError::Unavailable(_))), "{joined:?}");
+        assert!(futures_util::poll!(&mut waits).is_pending());
+    }
+
+    #[tokio::test]
+    async fn who_serves_leaves_nobody_waiting_and_nobody_elses_alone() {
+        let launches = without_database(Duration::from_secs(60));
+        let hosts = Hosts::new();
+        let serving = || Serving { launches: Arc::clone(&launches), hosts: Some(hosts.clone()) };
+        let (one, answer) = waiting(launch(vec![bare(1)]));
+        launches.queues().insert(hosts.clone(), [one].into());
+        drop(serving());
+        answer.await.unwrap_err();
+        assert!(launches.queues().is_empty(), "the next one finds nobody under way");
+
+        launches.queues().insert(hosts.clone(), VecDeque::new());
+        let mut done = serving();
+        assert!(done.next().is_none());
+        let (one, _answer) = waiting(launch(vec![bare(1)]));
+        launches.queues().insert(hosts.clone(), [one].into());
+        drop(done);
+        assert_eq!(launches.queues().get(&hosts).map(VecDeque::len), Some(1), "it came after its end");
+    }
+
+    #[test]
+    fn what_codes_say_of_a_statement() {
+        let refused = ["22012", "23505", "23503", "23514", "40001", "40P01", "54000"];
+        let lacking = ["25006", "53100"];
+        let nothing = ["40003", "57014", "57P01", "08006", "XX000", "53300", "55P03", "42601"];
+        for (codes, expected) in
+            [(&refused[..], Meaning::Refusal), (&lacking[..], Meaning::Lack), (&nothing[..], Meaning::None)]
+        {
+            for code in codes {
+                assert_eq!(meaning(&SqlState::from_code(code)), expected, "{code}");
+            }
+        }
     }
 
     #[test]
@@ -413,8 +561,7 @@ mod tests {
         let (plain, values) = sql(&launch(vec![bare(1)]));
         assert_eq!(values.len(), 33, "31 columns, and what the database has to be");
         assert!(plain.ends_with("WHERE one = 1 AND filled = $32 AND usable_from <= $33"), "{plain}");
-        let full = launch_with_token(vec![inborn_store::conformance::samples::full(1)], "token", 1);
-        let (all, values) = sql(&full);
+        let (all, values) = sql(&launch_with_token(vec![full(1)], "token", 1));
         assert_eq!(values.len(), 33 + 4 + 2 + 3);
         for table in ["instances (", "launches (", "instance_user_data (", "instance_tags ("] {
             assert!(all.contains(&format!("INSERT INTO {table}")), "{table}");

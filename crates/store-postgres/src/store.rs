@@ -100,7 +100,7 @@ impl PostgresStore {
 
     fn of(pool: Pool, options: PostgresOptions, node: Arc<feed::Node>, filled: i64, only_reads: bool) -> Self {
         let filled = Arc::new(AtomicI64::new(filled));
-        let launches = Launches::new(pool.clone(), Arc::clone(&node), options.patience(), Arc::clone(&filled));
+        let launches = Launches::new(pool.clone(), Arc::clone(&node), options, Arc::clone(&filled));
         Self { pool, options, on_the_way: Arc::default(), node, filled, launches, only_reads }
     }
 
@@ -150,12 +150,9 @@ impl PostgresStore {
 
     async fn launch_with_others(&self, request: LaunchRequest) -> Result<LaunchOutcome, StoreError> {
         let request = Arc::new(request);
-        let joined = {
-            let _on_the_way = self.on_the_way.read().await;
-            let span = trace_span!(target: "inborn_trace", "store.write", db.system.name = "postgresql");
-            self.launches.join(Arc::clone(&request)).instrument(span).await
-        };
-        match joined {
+        let span = trace_span!(target: "inborn_trace", "store.write", db.system.name = "postgresql");
+        let on_the_way = Arc::clone(&self.on_the_way).read_owned().await;
+        match self.launches.join(Arc::clone(&request), on_the_way).instrument(span).await {
             Joined::Launched => Ok(LaunchOutcome::New(request.launched())),
             Joined::Failed(error) => Err(error),
             Joined::Alone => {
@@ -249,10 +246,12 @@ impl Store for PostgresStore {
     }
 
     fn change_host(&self, id: HostId, change: HostChange) -> Future<'_, Option<Host>> {
-        self.tell(
+        // Machines are launched on it all the time.
+        self.transact(
+            Access::WriteLocked,
             (id, change),
             |session, request| Box::pin(hosts::change(session, request)),
-            |(_, change), changed| change.topics(changed.as_ref()),
+            Some((&self.node, |(_, change), changed| change.topics(changed.as_ref()))),
         )
     }
 

@@ -41,6 +41,9 @@ pub(crate) enum Access {
     Write,
     /// To change records by what it has read of others.
     WriteByOthers,
+    /// To change one record that it has locked before it reads it. It waits for whoever has it, and is never told to begin again: what
+    /// others write without end cannot keep it out.
+    WriteLocked,
 }
 
 impl Access {
@@ -50,6 +53,7 @@ impl Access {
         match self {
             Self::Read | Self::Write => IsolationLevel::RepeatableRead,
             Self::WriteByOthers => IsolationLevel::Serializable,
+            Self::WriteLocked => IsolationLevel::ReadCommitted,
         }
     }
 }
@@ -149,7 +153,7 @@ async fn worked<R: Sync, T: Send + Sync>(
     let value = match task.access {
         Access::Read => work.await?,
         // Asked beside the work, so that nobody waits for it, and before anything is committed.
-        Access::Write | Access::WriteByOthers => {
+        Access::Write | Access::WriteByOthers | Access::WriteLocked => {
             future::try_join(schema::must_be_as_opened(session, task.filled), work).await?.1
         }
     };

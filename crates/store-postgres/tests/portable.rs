@@ -69,8 +69,24 @@ fn statements_of(source: &str) -> Vec<String> {
         .flat_map(|line| [line, "\n"])
         .collect();
     let verbs = [
-        "BEGIN ", "COMMIT", "SELECT ", "INSERT ", "UPDATE ", "DELETE ", "CREATE ", "ALTER ", "SET ", "SHOW ", " AND ",
-        " ORDER ", " FROM ",
+        "BEGIN ",
+        "COMMIT",
+        "SELECT ",
+        "INSERT ",
+        "UPDATE ",
+        "DELETE ",
+        "CREATE ",
+        "ALTER ",
+        "SET ",
+        "SHOW ",
+        " AND ",
+        " ORDER ",
+        " FROM ",
+        " SELECT ",
+        " RETURNING ",
+        " WHERE ",
+        "WITH ",
+        ", ",
     ];
     let texts = code.split('"').skip(1).step_by(2);
     texts.filter(|text| verbs.iter().any(|verb| text.starts_with(verb))).map(str::to_owned).collect()

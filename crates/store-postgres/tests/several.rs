@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 use inborn_store::conformance::samples::*;
 use inborn_store::{
-    Beat, Change, ChangeRequest, Conflict, CutOff, Heard, Instance, InstanceQuery, LaunchOutcome, PURGE_MAX,
-    SettingChange, Store, StoreError, Topic,
+    Beat, Change, ChangeRequest, Conflict, CutOff, Heard, HostChange, HostState, Instance, InstanceQuery,
+    LaunchOutcome, PURGE_MAX, SettingChange, Store, StoreError, Topic,
 };
 use inborn_store_postgres::{PostgresOptions, PostgresStore};
 
@@ -112,10 +112,58 @@ async fn who_waits_is_launched_together() {
         assert_eq!(launched, Ok(LaunchOutcome::New(vec![instance])));
     }
     let entries: u32 = cluster.sql(&url, "SELECT COUNT(1) FROM feed").parse().unwrap();
-    assert!((1..=2).contains(&entries), "the first may go before the others have come: {entries}");
+    assert_eq!(entries, 2, "the first goes at once, all others when that is over");
     assert_eq!(cluster.sql(&url, "SELECT COUNT(1) FROM launches"), LAUNCHES.to_string());
     store.close().await.unwrap();
     assert_eq!(store.launch(launch(vec![bare(LAUNCHES)])).await, Err(StoreError::Closed));
+}
+
+/// Launches on one host that never end, from two programs, do not keep out who evicts it; after that none of them launches.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_eviction_is_not_kept_out_by_launches() {
+    let Some(cluster) = common::cluster() else { return };
+    let stores = stores(&cluster.database()).await;
+    stores[0].put_join_token(join_token(1, 60)).await.unwrap();
+    stores[0].join_host(host_join(1, 1, 0)).await.unwrap();
+    let refused = StoreError::from(Conflict::HostRefused(host_id(1)));
+    let mut launching = tokio::task::JoinSet::new();
+    for number in 0..2 * CALLS {
+        let (store, refused) = (Arc::clone(&stores[(number % 2) as usize]), refused.clone());
+        launching.spawn(async move {
+            for launched in 0.. {
+                let placed = Instance { host: Some(host_id(1)), ..bare(number * 10_000 + launched) };
+                match store.launch(launch(vec![placed])).await {
+                    Ok(_) | Err(StoreError::Busy) => {}
+                    Err(error) => {
+                        assert_eq!(error, refused);
+                        return launched;
+                    }
+                }
+            }
+            0
+        });
+    }
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    let evicted = stores[2].change_host(host_id(1), HostChange::Evict).await.unwrap().unwrap();
+    assert_eq!(evicted.state, HostState::Evicted);
+    let on_it: u32 = launching.join_all().await.into_iter().sum();
+    assert!(on_it > 0, "some were launched before");
+}
+
+/// A database may be told to see all transactions as one after the other, and launches are as good there.
+#[tokio::test(flavor = "multi_thread")]
+async fn launches_do_not_depend_on_how_a_database_isolates() {
+    let Some(cluster) = common::cluster() else { return };
+    for level in ["serializable", "repeatable read"] {
+        let url = cluster.database();
+        let name = url.rsplit('/').next().unwrap();
+        cluster.sql(
+            &cluster.url("postgres"),
+            &format!("ALTER DATABASE {name} SET default_transaction_isolation = '{level}'"),
+        );
+        let store: Arc<dyn Store> = Arc::new(PostgresStore::open(&url).await.unwrap());
+        inborn_store::conformance::launches_at_once_are_answered_one_by_one(store).await;
+    }
 }
 
 /// All of them terminate and reboot one machine at once: it dies once, and nothing that comes after revives it. What one
