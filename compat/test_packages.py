@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from harness import HERE, ROOT, Region, binary, clean_env, run, scratch
+from harness import HERE, READY_SECONDS, ROOT, Region, binary, clean_env, run, scratch, wait_until
 
 TREE = HERE.parent
+SCRIPTS = ("postinst", "prerm")
 pytestmark = [
     pytest.mark.skipif(
         not ROOT or shutil.which("dpkg-deb") is None or shutil.which("cargo") is None,
@@ -61,6 +62,17 @@ def test_everything_is_roots_and_nobody_elses_to_write(packages):
         for path, (mode, owner) in contents(package).items():
             assert owner == "root/root", path
             assert mode[5] != "w" and mode[8] != "w", (path, mode)
+
+
+def test_documents_lead_to_documents_that_are_there(packages):
+    """A link to another document of docs/, in any that a package ships."""
+    shipped = {path for package in packages.values() for path in contents(package)}
+    for document in sorted((TREE / "docs").glob("*.md")):
+        assert f"/usr/share/doc/inborn/{document.name}" in shipped
+        for linked in re.findall(r"\]\((\w[\w-]*\.md)[)#]", document.read_text()):
+            assert f"/usr/share/doc/inborn/{linked}" in shipped, (document.name, linked)
+    for name in ("inborn-host", "inborn-guest"):
+        assert f"/usr/share/doc/{name}/README.Debian" in shipped
 
 
 def test_conffiles_are_what_is_below_etc(packages):
@@ -117,6 +129,54 @@ def test_all_three_are_installed_upgraded_and_removed(packages, place: Path):
     run(["dpkg", "--root", root, *force, "--purge", *reversed(every)], dict(os.environ), check=True)
     assert not (root / "usr/bin/inborn").exists() and not settings.exists() and not hook.exists()
     assert (root / "var/lib/inborn/epoch.key").read_text() == "precious", "not even a purge takes the key away"
+
+
+def test_every_service_of_the_program_has_what_it_is_started_with(packages, place: Path):
+    """Settings that it names, a place for its state, and scripts that stop it and that restart it when it is new."""
+    root = place / "root"
+    installed(packages, root, "inborn")
+    units = root / "usr/lib/systemd/system"
+    scripts = {name: run(["dpkg-deb", "--info", packages["inborn"], name], dict(os.environ)).stdout for name in SCRIPTS}
+    directories = (root / "usr/lib/tmpfiles.d/inborn.conf").read_text()
+    services = {unit.name: unit.read_text() for unit in units.glob("*.service")}
+    assert set(services) == {"inborn.service", "inborn-region.service"}
+    for name, text in services.items():
+        for settings in re.findall(r"--config (/\S+)", text):
+            assert (root / settings.lstrip("/")).is_file(), settings
+        state = re.search(r"^StateDirectory=(\S+)$", text, re.M)[1]
+        assert re.search(rf"^d /var/lib/{state} 0700 inborn inborn -$", directories, re.M), state
+        assert re.search(rf"try-restart .*\b{re.escape(name)}", scripts["postinst"]), name
+    stopped = re.search(r"disable --now (.*?) \|\|", scripts["prerm"], re.S)[1].replace("\\", "").split()
+    assert set(stopped) == {*services, *(unit.name for unit in units.glob("*.socket"))}
+
+
+def test_a_region_server_starts_with_the_settings_of_the_package(packages, place: Path):
+    root = place / "root"
+    installed(packages, root, "inborn")
+    settings = root / "etc/inborn/region.toml"
+    ports = ["--port", "0", "--tls-port", "0", "--operations-port", "0"]
+    command = [root / "usr/bin/inborn", "region", "--config", settings, "--data", place / "data", *ports]
+    environment = clean_env(place / "home")
+    refused = run(command, environment)
+    assert refused.returncode == 1 and "INBORN_STORE" in refused.stderr, "it says what is to be set"
+    # Each line that is commented out is one that it takes.
+    lines = settings.read_text().splitlines()
+    assert all(line.startswith("#") or not line for line in lines)
+    whole = [line.removeprefix("# ") for line in lines if re.match(r"# (\w+ = |\[)", line)]
+    assert len(whole) >= 10
+    trial = place / "region.toml"
+    trial.write_text("\n".join([*whole, ""]).replace("postgres:", "nonsense:"))
+    refused = run([trial if word == settings else word for word in command], environment)
+    assert refused.returncode == 1 and refused.stderr.count("\n") == 1, refused.stderr
+    assert refused.stderr.startswith("inborn: store: "), refused.stderr
+    ready = place / "data/ready.json"
+    environment["INBORN_STORE"] = f"sqlite:{place}/store.db"
+    with subprocess.Popen(list(map(str, command)), env=environment, stdout=subprocess.DEVNULL) as server:
+        try:
+            wait_until(lambda: ready.exists() or server.poll() is not None, "the server is ready", READY_SECONDS)
+            assert server.poll() is None
+        finally:
+            server.terminate()
 
 
 def test_units_name_what_is_there(packages, place: Path):

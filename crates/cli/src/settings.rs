@@ -212,7 +212,9 @@ impl Settings {
         let store = match arguments.store.clone().or(file.store.take()) {
             Some(text) => text.parse().map_err(|error: &str| mistakes.push(format!("store: {error}"))).ok(),
             None => {
-                mistakes.push("store: none is named: say which with --store or INBORN_STORE".to_owned());
+                mistakes.push(
+                    "store: none is named: say which with --store, INBORN_STORE or `store` in the settings".to_owned(),
+                );
                 None
             }
         };

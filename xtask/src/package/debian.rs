@@ -60,7 +60,8 @@ that is launched finds credentials at the link-local metadata address, which
 rotate by themselves and which AWS's own tools can use.
 .
 This package has the program, with everything it can do: region, host, and what
-runs inside machines. Its service is not enabled: systemctl enable --now inborn.",
+runs inside machines. Its services are not enabled: systemctl enable --now inborn
+for a region on one computer, inborn-region for one of several servers.",
         fields: "Recommends: ca-certificates, openssh-client\nSuggests: passt, awscli, inborn-host\n",
         depends: "systemd | systemd-standalone-sysusers | adduser",
         files: &[
@@ -71,17 +72,21 @@ runs inside machines. Its service is not enabled: systemctl enable --now inborn.
             manual("inborn.fish", "usr/share/fish/vendor_completions.d/inborn.fish"),
             source("contrib/systemd/inborn.service", "usr/lib/systemd/system/inborn.service"),
             source("contrib/systemd/inborn-region.service", "usr/lib/systemd/system/inborn-region.service"),
+            source("contrib/systemd/inborn-region.socket", "usr/lib/systemd/system/inborn-region.socket"),
+            source("contrib/systemd/inborn-region-tls.socket", "usr/lib/systemd/system/inborn-region-tls.socket"),
             source("contrib/systemd/inborn.socket", "usr/lib/systemd/system/inborn.socket"),
             source("contrib/systemd/inborn-tls.socket", "usr/lib/systemd/system/inborn-tls.socket"),
             source("contrib/systemd/sysusers.conf", "usr/lib/sysusers.d/inborn.conf"),
             source("contrib/systemd/tmpfiles.conf", "usr/lib/tmpfiles.d/inborn.conf"),
             source("contrib/debian/inborn.toml", "etc/inborn/inborn.toml"),
+            source("contrib/debian/region.toml", "etc/inborn/region.toml"),
             source("contrib/monitoring/alerts.yaml", "usr/share/inborn/monitoring/alerts.yaml"),
             source("contrib/monitoring/dashboard.json", "usr/share/inborn/monitoring/dashboard.json"),
             source("contrib/debian/copyright", "usr/share/doc/inborn/copyright"),
             compressed("CHANGELOG.md", "usr/share/doc/inborn/changelog"),
             source("README.md", "usr/share/doc/inborn/README.md"),
             source("COMPAT.md", "usr/share/doc/inborn/COMPAT.md"),
+            source("docs/accounts.md", "usr/share/doc/inborn/accounts.md"),
             source("docs/attachments.md", "usr/share/doc/inborn/attachments.md"),
             source("docs/certificates.md", "usr/share/doc/inborn/certificates.md"),
             source("docs/cli.md", "usr/share/doc/inborn/cli.md"),
@@ -89,6 +94,8 @@ runs inside machines. Its service is not enabled: systemctl enable --now inborn.
             source("docs/hosts.md", "usr/share/doc/inborn/hosts.md"),
             source("docs/instance-connect.md", "usr/share/doc/inborn/instance-connect.md"),
             source("docs/operations.md", "usr/share/doc/inborn/operations.md"),
+            source("docs/revocation.md", "usr/share/doc/inborn/revocation.md"),
+            source("docs/scaling.md", "usr/share/doc/inborn/scaling.md"),
             source("docs/stores.md", "usr/share/doc/inborn/stores.md"),
             source("docs/systems-manager.md", "usr/share/doc/inborn/systems-manager.md"),
             source("docs/telemetry.md", "usr/share/doc/inborn/telemetry.md"),
@@ -102,8 +109,11 @@ runs inside machines. Its service is not enabled: systemctl enable --now inborn.
 For a computer that runs machines: gives the service of inborn the privileges to
 hear them in network namespaces and behind interfaces, and has libvirt, Podman,
 CRI-O and Firecracker tell it when one starts and stops. Examples for Proxmox VE
-and systemd-nspawn are in /usr/share/doc/inborn-host/examples. For a host whose
-region is elsewhere there is inborn-host.service, which is not enabled.",
+and systemd-nspawn are in /usr/share/doc/inborn-host/examples.
+.
+For a host whose region is elsewhere there is inborn-host.service, which is not
+enabled. Such a host launches nothing itself: operators launch onto it through
+the region. The hooks of this package are for a region on the same computer.",
         fields: "Enhances: libvirt-daemon, podman\n",
         depends: "iproute2",
         files: &[
@@ -114,6 +124,7 @@ region is elsewhere there is inborn-host.service, which is not enabled.",
             program("contrib/firecracker/inborn-firecracker", "usr/bin/inborn-firecracker"),
             program("contrib/proxmox/inborn-hookscript", "usr/share/doc/inborn-host/examples/inborn-hookscript"),
             source("contrib/nspawn/inborn.conf", "usr/share/doc/inborn-host/examples/systemd-nspawn-inborn.conf"),
+            source("contrib/debian/inborn-host.README.Debian", "usr/share/doc/inborn-host/README.Debian"),
             source("contrib/debian/copyright", "usr/share/doc/inborn-host/copyright"),
         ],
     },
@@ -144,6 +155,7 @@ what happens on the machine, are there too, and not enabled.",
             ),
             source("contrib/systemd/inborn-sensor.service", "usr/lib/systemd/system/inborn-sensor.service"),
             source("contrib/selinux/inborn_authorized_keys.te", "usr/share/doc/inborn-guest/inborn_authorized_keys.te"),
+            source("contrib/debian/inborn-guest.README.Debian", "usr/share/doc/inborn-guest/README.Debian"),
             source("contrib/debian/copyright", "usr/share/doc/inborn-guest/copyright"),
         ],
     },
@@ -173,7 +185,35 @@ impl Package {
 
 #[cfg(test)]
 mod tests {
-    use super::PACKAGES;
+    use std::path::Path;
+
+    use super::{Content, PACKAGES};
+
+    /// Names in a directory of the source tree that end so.
+    fn names(directory: &str, ending: &str) -> Vec<String> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let entries = std::fs::read_dir(root.join(directory)).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.ends_with(ending)).collect()
+    }
+
+    fn is_packaged(path: &str) -> bool {
+        let is_it = |content: &Content| matches!(content, Content::Source(from) if *from == path);
+        PACKAGES.iter().flat_map(|package| package.files).any(|file| is_it(&file.content))
+    }
+
+    #[test]
+    fn every_document_and_every_unit_is_packaged() {
+        let endings = [".service", ".socket", ".path", ".timer"];
+        let units = endings.iter().flat_map(|ending| names("contrib/systemd", ending));
+        let units: Vec<String> = units.map(|name| format!("contrib/systemd/{name}")).collect();
+        let documents: Vec<String> = names("docs", ".md").iter().map(|name| format!("docs/{name}")).collect();
+        assert!(units.len() >= 10 && documents.len() >= 10, "{units:?} {documents:?}");
+        for path in units.iter().chain(&documents) {
+            assert!(is_packaged(path), "{path} is in no package");
+        }
+        assert!(!is_packaged("docs/none.md"));
+    }
 
     #[test]
     fn fields_are_in_the_form_of_debian() {
