@@ -274,7 +274,7 @@ def test_a_unit_that_is_not_hardened_is_told(place: Path):
 
 
 def test_what_is_refused_kills_nothing():
-    """A call that a filter shuts is an error to the program, not its end: libraries ask for what they can do without."""
+    """A call that a filter shuts is an error to the program, not its end: libraries ask for more than they need."""
     for name in SERVICES:
         lines = (SYSTEMD / name).read_text().splitlines()
         filters = any(line.startswith("SystemCallFilter=") for line in lines)
