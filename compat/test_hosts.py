@@ -42,10 +42,10 @@ class Host:
         self.id = re.search(r"h-[0-9a-f]{17}", joined.stdout).group()
         self.process: subprocess.Popen | None = None
 
-    def start(self) -> Host:
+    def start(self, *flags: str) -> Host:
         self.ready.unlink(missing_ok=True)
         self.process = subprocess.Popen(
-            [binary(), "host", "--data", self.data, "--ready-file", self.ready],
+            [binary(), "host", "--data", self.data, "--ready-file", self.ready, *flags],
             env=clean_env(self.home),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ import pytest
 
 from harness import HERE, ROOT, Region, binary, clean_env, read_exports, run, wait_until
 from raw import connect, good_request, read_answer
+from test_hosts import Host, free_port
 
 MONITORING = HERE.parent / "contrib/monitoring"
 needs_root = pytest.mark.skipif(not ROOT, reason="a small disk has to be mounted")
@@ -196,15 +198,39 @@ def metric_names(text: str) -> set[str]:
     return set(re.findall(r"\binborn_[a-z0-9_]+", text))
 
 
-def served(region: Region) -> tuple[set[str], str]:
-    status, text = ask(region, "/metrics")
-    assert status == 200 and text.endswith("# EOF\n")
+def names_in(text: str) -> set[str]:
+    """The names of what is served, as they are asked for."""
+    assert text.endswith("# EOF\n")
     families = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.M))
     suffix = {"counter": "_total", "info": "_info"}
-    return {name + suffix.get(kind, "") for name, kind in families.items()}, text
+    return {name + suffix.get(kind, "") for name, kind in families.items()}
 
 
-def test_dashboard_and_alerts_speak_of_what_is_served(make_region, place: Path):
+def served(region: Region) -> tuple[set[str], str]:
+    status, text = ask(region, "/metrics")
+    assert status == 200
+    return names_in(text), text
+
+
+def asked_for() -> list[str]:
+    """What the dashboard and the alerts ask."""
+    dashboard = json.loads((MONITORING / "dashboard.json").read_text())
+    asked = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
+    alerts = re.findall(r"^\s+expr: (.+)$", (MONITORING / "alerts.yaml").read_text(), re.M)
+    assert len(asked) >= 20 and len(alerts) >= 15
+    return [*asked, *alerts]
+
+
+def registered(name: str) -> set[str]:
+    """What a counter with labels is served as from its first count on, by the region's source: for what takes a lost
+    database."""
+    source = (HERE.parent / "crates/region/src/metrics.rs").read_text()
+    field = re.search(rf'"{name}",\s+"[^"]+",\s+self\.(\w+)\.clone\(\)', source)[1]
+    assert re.search(rf"pub\(crate\) {field}: Family<\w+, Counter>,", source), field
+    return {f"{name}_total"}
+
+
+def served_by_a_region(make_region, place: Path) -> set[str]:
     """After something was counted for each: a family is not served before."""
     region = make_region("data", "--metadata-rate", "5").start()
     machine = read_exports(region.cli("launch", "--export").stdout)
@@ -215,16 +241,42 @@ def test_dashboard_and_alerts_speak_of_what_is_served(make_region, place: Path):
     for _ in range(30):
         with contextlib.suppress(urllib.error.HTTPError):
             urllib.request.urlopen(machine["AWS_EC2_METADATA_SERVICE_ENDPOINT"] + "/latest/", timeout=10)
-    names, _ = served(region)
-    dashboard = json.loads((MONITORING / "dashboard.json").read_text())
-    asked = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
-    assert len(asked) >= 10
-    alerts = (MONITORING / "alerts.yaml").read_text()
-    expressions = re.findall(r"^\s+expr: (.+)$", alerts, re.M)
-    assert len(expressions) >= 5
-    for expression in [*asked, *expressions]:
+    return served(region)[0]
+
+
+def served_by_a_fleet(make_region, place: Path) -> set[str]:
+    """By a region server, and by a host of it."""
+    port = str(free_port())
+    server = make_region("server", "--store", f"sqlite:{place}/store.db", "--hosts-port", port)
+    as_up = server.command
+    server.command = lambda ready, *more: ["region" if word == "up" else word for word in as_up(ready, *more)]
+    server.start()
+    host = Host(server, place, f"127.0.0.1:{port}").start("--operations-port", "0")
+    try:
+        stranger = ssl.create_default_context()
+        stranger.check_hostname, stranger.verify_mode = False, ssl.CERT_NONE
+        with pytest.raises(urllib.error.HTTPError):
+            urllib.request.urlopen(f"https://127.0.0.1:{port}/", context=stranger, timeout=10)
+        operations = json.loads(host.ready.read_text())["operations"]
+        with urllib.request.urlopen(f"{operations}/metrics", timeout=10) as answer:
+            return served(server)[0] | names_in(answer.read().decode())
+    finally:
+        host.kill()
+
+
+def test_dashboard_and_alerts_speak_of_what_is_served(make_region, place: Path):
+    names = served_by_a_region(make_region, place) | served_by_a_fleet(make_region, place)
+    names |= registered("inborn_stale_calls")
+    for expression in asked_for():
         assert metric_names(expression) or "up{" in expression, expression
         assert metric_names(expression) <= names, expression
+
+
+def test_every_alert_has_a_row_that_says_what_to_do():
+    alerts = re.findall(r"^\s+- alert: (\w+)$", (MONITORING / "alerts.yaml").read_text(), re.M)
+    rows = re.findall(r"^\| (`Inborn.*?) \| ", (HERE.parent / "docs/operations.md").read_text(), re.M)
+    told = [name for row in rows for name in re.findall(r"`(Inborn\w+)`", row)]
+    assert sorted(told) == sorted(alerts)
 
 
 def test_labels_are_words_from_short_lists(region: Region):
