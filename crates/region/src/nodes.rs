@@ -101,12 +101,15 @@ impl Nodes {
         told.is_owed = !is_told;
     }
 
-    /// Tells others what they were not told. Where that fails it is owed still: who lists nodes reads them again all the same.
-    async fn tell(&self, instance: InstanceId, now: UnixTime) {
-        match self.store.tell_of_node(instance).await {
+    /// Tells others what they were not told; whether that was done. If not, it is owed still: who lists nodes reads them again all the
+    /// same.
+    async fn tell(&self, instance: InstanceId, now: UnixTime) -> bool {
+        let told = self.store.tell_of_node(instance).await;
+        match &told {
             Ok(()) => self.note(instance, true, now),
             Err(error) => tracing::debug!(%instance, %error, "what an agent said is told later"),
         }
+        told.is_ok()
     }
 
     /// Tells others what they were not told because an agent has said too much, and its time is over.
@@ -118,8 +121,10 @@ impl Nodes {
         };
         for instance in owed {
             let _turn = self.turn([instance].into_iter()).await;
-            if self.told_of(instance).is_some_and(|told| told.is_owed && told.may_tell(now)) {
-                self.tell(instance, now).await;
+            let is_owed = self.told_of(instance).is_some_and(|told| told.is_owed && told.may_tell(now));
+            // A store that is away may take its time with each.
+            if is_owed && !self.tell(instance, now).await {
+                return;
             }
         }
     }

@@ -17,7 +17,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::invocation::Event;
 use super::message::Job;
-use super::open::{Draft, Due, OpenCommand};
+use super::open::{ClaimsLeft, Draft, Due, OpenCommand};
 use super::over::Over;
 use super::told::Told;
 use super::waits::Waits;
@@ -29,7 +29,8 @@ use crate::gateway::new_uuid;
 const TICK: Duration = Duration::from_secs(1);
 /// Most things that are taken in one turn, and so in one commit.
 const INPUTS_PER_TURN_MAX: usize = 256;
-/// Most machines to which commands are written down as sent in one turn: agents must not wait long to be heard.
+/// Most machines to which commands are written down as sent in one turn, and most of which it is asked whether they are to be sent
+/// again: agents must not wait long to be heard.
 const CLAIMS_PER_TURN_MAX: usize = 256;
 /// Most messages in the answer to one poll.
 const MESSAGES_PER_POLL_MAX: usize = 4;
@@ -459,12 +460,12 @@ impl Engine {
     /// What is to be written down as sent, by command: no more than is taken in one turn. The rest is looked at with the time.
     fn claims(&self, looked: &Looked, reached: impl Fn(InstanceId) -> bool, now: UnixTime) -> BTreeMap<String, Draft> {
         let mut drafts: BTreeMap<String, Draft> = BTreeMap::new();
-        let mut left = CLAIMS_PER_TURN_MAX;
+        let mut left = ClaimsLeft { new: CLAIMS_PER_TURN_MAX, again: CLAIMS_PER_TURN_MAX };
         for ((_, only), id) in looked {
             // Of what could not be read again the store would refuse the same.
             let command = self.commands.get(id).filter(|_| !self.to_read.commands.contains_key(id));
             if let Some(command) = command {
-                left -= command.claim(drafts.entry(id.clone()).or_default(), &reached, *only, left, now);
+                command.claim(drafts.entry(id.clone()).or_default(), &reached, *only, &mut left, now);
             }
         }
         drafts

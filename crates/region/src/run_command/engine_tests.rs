@@ -493,22 +493,43 @@ async fn who_finds_no_room_learns_who_takes_it() {
     assert_eq!(store.writes(), writes);
 }
 
-/// Of all commands together.
+/// Of all commands together, and of those that are sent again for themselves.
 #[test]
 fn claims_of_a_turn_below_at_and_above_the_most() {
     for (machines, expected) in [(127, 254), (128, 256), (129, 256)] {
-        let of = |id: &str| {
-            let mut sent = sent(id);
+        let of = |id: &str, state| {
+            let mut sent = sent_to(id, 1..=machines);
             sent.command.concurrency_max = "1000".into();
-            let one = sent.invocations.remove(0);
-            let on = |number: u8| Invocation { instance: machine(number), ..one.clone() };
-            sent.invocations = (0..machines).map(on).collect();
+            sent.invocations.iter_mut().for_each(|invocation| invocation.state = state);
             sent
         };
-        let engine = engine_of(vec![of("a"), of("b")]);
-        let looked = engine.looked(["a", "b"].map(str::to_owned).into(), &BTreeSet::new());
+        let (new, again) = (InvocationState::Pending, InvocationState::Delayed);
+        let engine = engine_of(vec![of("a", again), of("b", again), of("c", new), of("d", new)]);
+        let looked = engine.looked(["a", "b", "c", "d"].map(str::to_owned).into(), &BTreeSet::new());
         let claims = engine.claims(&looked, |_| true, NOW);
-        let machines = claims.iter().map(|(id, draft)| engine.commands[id].change(draft).invocations.len());
-        assert_eq!(machines.sum::<usize>(), expected);
+        let count = |id: &str| engine.commands[id].change(&claims[id]).invocations.len();
+        assert_eq!((count("a") + count("b"), count("c") + count("d")), (expected, expected));
+    }
+}
+
+/// However many commands find no room, few of them are read whole in one turn.
+#[tokio::test]
+async fn whole_reads_of_a_turn_below_at_and_above_the_most() {
+    for (count, whole) in [(3, 3), (4, 4), (5, 4)] {
+        let ids: Vec<String> = (0..count).map(|number| format!("c{number}")).collect();
+        let store = store_with(&[]).await;
+        let all: Vec<_> = ids.iter().map(|id| sent_to(id, 1..=2)).collect();
+        for sent in &all {
+            store.put_command(sent.clone()).await.unwrap();
+        }
+        let [mut one, mut other] = [engine_of(all.clone()), engine_of(all)];
+        let looked = one.looked(ids.iter().cloned().collect(), &BTreeSet::new());
+        let drafts = one.claims(&looked, |instance| instance == machine(2), NOW);
+        assert_eq!(one.store_claims(&store, drafts, NOW).await.len(), count);
+        let reads = store.command_reads();
+        let drafts = other.claims(&looked, |instance| instance == machine(1), NOW);
+        let claimed = other.store_claims(&store, drafts, NOW).await;
+        assert!(claimed.values().all(BTreeSet::is_empty));
+        assert_eq!(store.command_reads() - reads, count as u64 + whole, "{count}");
     }
 }

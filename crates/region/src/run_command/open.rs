@@ -73,6 +73,15 @@ pub(super) struct Draft {
     claims: bool,
 }
 
+/// How many machines may still be claimed in one turn.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ClaimsLeft {
+    /// Those to which it was not sent yet.
+    pub(super) new: usize,
+    /// Those to which it is sent again. They are counted for themselves: who does not answer is not to hold up others.
+    pub(super) again: usize,
+}
+
 impl Draft {
     /// The machines that it is about.
     pub(super) fn instances(&self) -> impl Iterator<Item = InstanceId> {
@@ -249,39 +258,39 @@ impl OpenCommand {
     }
 
     /// Adds that it is about to be sent to these of its machines to which it is due: to those to which it was not sent yet, as far as
-    /// there is room; of the others the store is asked whether that is to be still. At most so many; how many it was.
+    /// there is room; of the others the store is asked whether that is to be still. At most so many as are left, which then are less.
     pub(super) fn claim(
         &self,
         draft: &mut Draft,
         reached: impl Fn(InstanceId) -> bool,
         only: Option<InstanceId>,
-        most: usize,
+        left: &mut ClaimsLeft,
         now: UnixTime,
-    ) -> usize {
+    ) {
         draft.claims = true;
         // A store refuses it once all of it is to be ended.
         if self.is_cancelled {
-            return 0;
+            return;
         }
-        let before = draft.invocations.len();
         let claimed = draft.invocations.keys().filter(|instance| self.is_unsent(**instance)).count();
         let mut room = self.room().saturating_sub(claimed);
         for (instance, due) in self.due(only, now) {
-            if draft.invocations.len() - before >= most {
-                break;
-            }
             if due != Due::Command || draft.invocations.contains_key(&instance) || !reached(instance) {
                 continue;
             }
             if !self.is_unsent(instance) {
-                let invocation = self.state_of(draft, instance).cloned();
-                draft.invocations.extend(invocation.map(|invocation| (instance, invocation)));
-            } else if room > 0 {
+                if left.again > 0
+                    && let Some(invocation) = self.state_of(draft, instance).cloned()
+                {
+                    draft.invocations.insert(instance, invocation);
+                    left.again -= 1;
+                }
+            } else if room > 0 && left.new > 0 {
                 self.apply(draft, instance, Event::Claimed, now);
                 room -= 1;
+                left.new -= 1;
             }
         }
-        draft.invocations.len() - before
     }
 
     /// Whether all of it is to be read again, since a claim of these machines was refused though nobody has sent it to them: others

@@ -236,13 +236,17 @@ fn what_is_known_to_be_out_takes_room_after_a_restart() {
     }
 }
 
+fn any_number() -> ClaimsLeft {
+    ClaimsLeft { new: usize::MAX, again: usize::MAX }
+}
+
 /// Of several servers each writes down what it sends; what it believes of the others may be wrong.
 #[test]
 fn what_is_claimed_is_what_is_reached_and_has_room() {
     let mut command = open(5, "3", "0");
     happen(&mut command, id(0), Event::Acknowledged, NOW);
     let mut draft = Draft::default();
-    command.claim(&mut draft, |instance| instance != id(1), None, usize::MAX, NOW);
+    command.claim(&mut draft, |instance| instance != id(1), None, &mut any_number(), NOW);
     let change = command.change(&draft);
     let claimed: Vec<_> = change.invocations.iter().map(|change| change.after.instance).collect();
     assert!(change.claims);
@@ -257,7 +261,7 @@ fn what_is_claimed_is_what_is_reached_and_has_room() {
     // Once asked for one machine after the other, it is the same.
     let mut draft = Draft::default();
     for instance in [id(3), id(3), id(4)] {
-        command.claim(&mut draft, |_| true, Some(instance), usize::MAX, NOW);
+        command.claim(&mut draft, |_| true, Some(instance), &mut any_number(), NOW);
     }
     assert_eq!(command.change(&draft).invocations.len(), 1);
     // What was written down may be out: it is ended by telling the machine, what was not is over at once.
