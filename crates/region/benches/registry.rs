@@ -40,6 +40,7 @@ fn main() {
     let mut arguments = std::env::args().skip(1).filter(|argument| !argument.starts_with('-'));
     match (arguments.next().as_deref(), arguments.next()) {
         (Some("open"), Some(directory)) => runtime().block_on(open(Path::new(&directory))),
+        (Some("start"), Some(directory)) => drop(runtime().block_on(start(Path::new(&directory)))),
         (Some("cut-offs"), _) => cut_offs(),
         _ => {
             let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
@@ -120,7 +121,8 @@ async fn host(store: &SqliteStore, number: u32) -> HostId {
     id
 }
 
-async fn open(directory: &Path) {
+/// Starts a region: also by itself, to compare two builds in turn over the store that one of them has left.
+async fn start(directory: &Path) -> Arc<RegionServer> {
     let before = memory("VmRSS");
     let started = Instant::now();
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&directory.join("region.db")).unwrap());
@@ -136,12 +138,18 @@ async fn open(directory: &Path) {
     };
     let clock = Arc::new(ManualClock::new(NOW)) as Arc<dyn Clock>;
     let region = RegionServer::open(store, opening, clock).await.unwrap();
-    let took = started.elapsed().as_secs_f64();
+    let (took, processors) = (started.elapsed().as_secs_f64(), seconds(ClockId::ProcessCPUTime));
     assert_eq!(region.machines().count(), machines_at_all() as usize);
     let (rest, most) = (memory("VmRSS"), memory("VmHWM"));
     println!(
-        "  ready after {took:.2} s; the process has {before:.0} MB before and {rest:.0} MB after, {most:.0} MB at most"
+        "  ready after {took:.2} s, of processors {processors:.2} s; the process has {before:.0} MB before and {rest:.0} MB \
+        after, {most:.0} MB at most"
     );
+    region
+}
+
+async fn open(directory: &Path) {
+    let region = start(directory).await;
     let machines = region.machines();
     let account = identity().account;
     spread("a look-up as for verification", |number| machines.packed(id(number)).is_some());
@@ -229,6 +237,10 @@ fn memory(of: &str) -> f64 {
 }
 
 fn cpu() -> f64 {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
+    seconds(ClockId::ThreadCPUTime)
+}
+
+fn seconds(clock: ClockId) -> f64 {
+    let time = clock_gettime(clock);
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::BuildHasher;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::thread;
 
 use hashbrown::hash_table::Entry;
 use hashbrown::{DefaultHashBuilder, HashTable};
@@ -203,6 +204,23 @@ impl Registry {
     pub(super) fn pack(&self, instance: &Instance) -> PackedInstance {
         self.packer.pack(instance)
     }
+
+    /// Puts machines into the tables of their shards, where nobody else has the registry yet. Who is there stays; who came again is
+    /// told.
+    fn put_in(&mut self, waiting: Vec<Waiting>, again: &mut Vec<Arc<PackedInstance>>) {
+        let Self { hasher, shards, .. } = self;
+        let rehash = |known: &Arc<PackedInstance>| hasher.hash_one(*known.id_bytes());
+        for (shard, waiting) in shards.iter_mut().zip(waiting) {
+            let table = shard.get_mut().unwrap_or_else(PoisonError::into_inner);
+            table.reserve(waiting.len(), rehash);
+            for (hash, machine) in waiting {
+                match table.entry(hash, |known| known.id_bytes() == machine.id_bytes(), rehash) {
+                    Entry::Vacant(free) => drop(free.insert(machine)),
+                    Entry::Occupied(_) => again.push(machine),
+                }
+            }
+        }
+    }
 }
 
 /// Less than [`SHARDS`].
@@ -256,11 +274,37 @@ impl Places {
     }
 }
 
+/// Does two things on two threads.
+fn side_by_side(one: impl FnOnce() + Send, other: impl FnOnce()) {
+    let mut one = Some(one);
+    thread::scope(|scope| {
+        let run = || {
+            if let Some(one) = one.take() {
+                one();
+            }
+        };
+        let _ = thread::Builder::new().name("loader".into()).spawn_scoped(scope, run);
+        other();
+    });
+    // There was no thread to be had: then one after the other.
+    if let Some(one) = one {
+        one();
+    }
+}
+
+/// Those of a shard that are not in its table yet, each with its hash, in the order in which they came.
+type Waiting = Vec<(u64, Arc<PackedInstance>)>;
+
 /// A registry that is being filled: nobody else has it yet, and what can be made at the end is.
 #[derive(Default)]
 pub(super) struct Loading {
     registry: Registry,
     expected: usize,
+    /// One for each shard. Put in one after the other each machine would go to another place in memory; a shard that is filled in one
+    /// stays in a processor's cache meanwhile.
+    waiting: Vec<Waiting>,
+    /// Those that came again.
+    again: Vec<Arc<PackedInstance>>,
     by_address: Vec<(AccountId, Ipv4Addr, Key)>,
     by_ipv6: BTreeSet<(AccountId, Ipv6Addr, Key)>,
     /// Those that were read one after the other are together.
@@ -279,6 +323,7 @@ impl Loading {
             Living::Expected(machines) => self.expect(machines),
             Living::Instances(machines) => machines.into_iter().for_each(|machine| self.add(machine)),
             Living::Tags(all) => {
+                self.put_in();
                 for (id, more) in all {
                     self.change(id, |machine| {
                         if machine.tags().next().is_none() {
@@ -292,6 +337,7 @@ impl Loading {
                 }
             }
             Living::UserData(all) => {
+                self.put_in();
                 let packer = Arc::clone(self.packer());
                 for (id, data) in all {
                     self.change(id, |machine| *machine = packer.with_user_data(machine, &data));
@@ -303,37 +349,38 @@ impl Loading {
     /// Makes room for so many more than were expected before, so that nothing is moved while they come.
     fn expect(&mut self, machines: usize) {
         self.expected = self.expected.saturating_add(machines).min(EXPECTED_MAX);
-        let Registry { hasher, shards, .. } = &mut self.registry;
         // Ids do not fall on all parts alike.
         let of_shard = self.expected / SHARDS + self.expected / SHARDS / 16;
-        for shard in shards {
-            let rehash = |known: &Arc<PackedInstance>| hasher.hash_one(*known.id_bytes());
-            let table = shard.get_mut().unwrap_or_else(PoisonError::into_inner);
-            table.reserve(of_shard.saturating_sub(table.len()), rehash);
+        self.waiting.resize_with(SHARDS, Vec::new);
+        for waiting in &mut self.waiting {
+            waiting.reserve(of_shard.saturating_sub(waiting.len()));
         }
         self.by_address.reserve(self.expected.saturating_sub(self.by_address.len()));
     }
 
     fn add(&mut self, machine: PackedInstance) {
         let key = *machine.id_bytes();
-        let Registry { hasher, shards, .. } = &mut self.registry;
-        let hash = hasher.hash_one(key);
-        let Some(shard) = shards.get_mut(shard_index(hash)) else { return };
-        let table = shard.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let rehash = |known: &Arc<PackedInstance>| hasher.hash_one(*known.id_bytes());
-        if let Entry::Vacant(free) = table.entry(hash, |known| *known.id_bytes() == key, rehash) {
-            self.by_address.push((machine.account(), machine.private_address(), key));
-            if let Some(address) = machine.ipv6_address() {
-                self.by_ipv6.insert((machine.account(), address, key));
-            }
-            if let Some(host) = machine.host() {
-                match self.on_hosts.last_mut().filter(|(last, _)| *last == host) {
-                    Some((_, machines)) => machines.push(machine.id()),
-                    None => self.on_hosts.push((host, vec![machine.id()])),
-                }
-            }
-            free.insert(Arc::new(machine));
+        let hash = self.registry.hash(&key);
+        self.by_address.push((machine.account(), machine.private_address(), key));
+        if let Some(address) = machine.ipv6_address() {
+            self.by_ipv6.insert((machine.account(), address, key));
         }
+        if let Some(host) = machine.host() {
+            match self.on_hosts.last_mut().filter(|(last, _)| *last == host) {
+                Some((_, machines)) => machines.push(machine.id()),
+                None => self.on_hosts.push((host, vec![machine.id()])),
+            }
+        }
+        self.waiting.resize_with(SHARDS, Vec::new);
+        if let Some(waiting) = self.waiting.get_mut(shard_index(hash)) {
+            waiting.push((hash, Arc::new(machine)));
+        }
+    }
+
+    /// Puts those that wait into their tables.
+    fn put_in(&mut self) {
+        let waiting = core::mem::take(&mut self.waiting);
+        self.registry.put_in(waiting, &mut self.again);
     }
 
     fn change(&mut self, id: InstanceId, change: impl FnOnce(&mut PackedInstance)) {
@@ -349,21 +396,31 @@ impl Loading {
 
     /// The registry, and which machines are on which hosts.
     pub(super) fn finish(self) -> (Registry, Vec<(HostId, Vec<InstanceId>)>) {
-        let Self { mut registry, expected: _, by_address, by_ipv6, on_hosts } = self;
-        let Registry { hasher, shards, .. } = &mut registry;
-        for shard in shards {
-            let table = shard.get_mut().unwrap_or_else(PoisonError::into_inner);
-            // More were expected than came.
-            if table.capacity() / 4 > table.len() {
-                table.shrink_to_fit(|known| hasher.hash_one(*known.id_bytes()));
+        let Self { mut registry, expected: _, waiting, mut again, mut by_address, by_ipv6, mut on_hosts } = self;
+        let mut places = Places { by_ipv6, ..Places::default() };
+        side_by_side(
+            || {
+                by_address.sort_unstable();
+                for (account, _, _) in &by_address {
+                    *places.counts.entry(*account).or_default() += 1;
+                }
+                // Put in as one: the nodes of the tree are full then, and nothing is moved.
+                places.by_address = by_address.into_iter().collect();
+            },
+            || registry.put_in(waiting, &mut again),
+        );
+        for machine in again {
+            let Some(first) = registry.by_key(machine.id_bytes()) else { continue };
+            // Both were counted, and have places.
+            places.remove(&machine);
+            places.remove(&first);
+            places.insert(&first);
+            if machine.host() != first.host() {
+                let of_host = on_hosts.iter_mut().filter(|(host, _)| Some(*host) == machine.host());
+                of_host.for_each(|(_, machines)| machines.retain(|id| *id != machine.id()));
             }
         }
-        let mut places = Places { by_ipv6, ..Places::default() };
-        for (account, _, _) in &by_address {
-            *places.counts.entry(*account).or_default() += 1;
-        }
-        // Sorted first and put in as one: the nodes of the tree are full then, and nothing is moved.
-        places.by_address = by_address.into_iter().collect();
+        on_hosts.retain(|(_, machines)| !machines.is_empty());
         *registry.places_mut() = places;
         (registry, on_hosts)
     }

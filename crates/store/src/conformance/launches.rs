@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use inborn_identity::InstanceId;
+use inborn_identity::{HttpEndpoint, HttpTokens, InstanceId};
 use tokio::sync::mpsc;
 
 use super::samples::{
@@ -274,6 +274,32 @@ async fn living(store: &Arc<dyn Store>) -> Vec<Instance> {
     found.values().map(PackedInstance::unpack).collect()
 }
 
+/// Instances each of which differs from the one before in something that many have in common.
+fn of_many_kinds() -> Vec<Instance> {
+    let changes: [fn(&mut Instance); 14] = [
+        |one| one.zone = "us-east-1f".parse().unwrap(),
+        |one| one.image_id = "ami-other".to_owned(),
+        |one| one.instance_type = "m5.large".to_owned(),
+        |one| one.placement_group = Some(String::new()),
+        |one| one.placement_group = Some("group".to_owned()),
+        |one| one.placement_partition = Some(7),
+        |one| one.metadata_options.http_tokens = HttpTokens::Optional,
+        |one| one.metadata_options.http_endpoint = HttpEndpoint::Disabled,
+        |one| one.metadata_options.hop_limit = 2,
+        |one| one.metadata_options.ipv6 = true,
+        |one| one.metadata_options.tags = true,
+        |one| one.key_name = Some("key".to_owned()),
+        |one| one.public_key = Some("ssh-ed25519 key".to_owned()),
+        |one| one.lease = true,
+    ];
+    let of = |(number, change): (u32, fn(&mut Instance))| {
+        let mut changed = bare(200 + 2 * number);
+        change(&mut changed);
+        [changed, bare(201 + 2 * number)]
+    };
+    (0..).zip(changes).flat_map(of).collect()
+}
+
 /// All that are not terminated are sent, whole, whatever has become of them since their launch.
 pub async fn all_that_live_are_sent(store: Arc<dyn Store>) {
     assert_eq!(living(&store).await, []);
@@ -283,6 +309,9 @@ pub async fn all_that_live_are_sent(store: Arc<dyn Store>) {
         store.launch(launch(launched)).await.unwrap();
     }
     store.launch(launch_with_token(vec![bare(7)], "token ☃", 1)).await.unwrap();
+    // One after the other that differ in one thing, and one that does not.
+    let kinds = of_many_kinds();
+    store.launch(launch(kinds.clone())).await.unwrap();
     store.change(change(&[4], terminate(5))).await.unwrap();
     // Tags that are written anew lie elsewhere than those that were there from the beginning.
     let tags = [("k".to_owned(), "new".to_owned()), ("a".to_owned(), String::new())];
@@ -291,7 +320,7 @@ pub async fn all_that_live_are_sent(store: Arc<dyn Store>) {
     let mut expected =
         store.instances(InstanceQuery { account: None, after: None, limit: 1000 }).await.unwrap().instances;
     expected.retain(|instance| instance.state != InstanceState::Terminated);
-    assert_eq!(expected.len(), 55);
+    assert_eq!(expected.len(), 55 + kinds.len());
     assert_eq!(living(&store).await, expected);
     // Many, of which some have no tags, some others than at first, and some are gone.
     let more = |number: u32| Instance {
@@ -316,7 +345,7 @@ pub async fn all_that_live_are_sent(store: Arc<dyn Store>) {
     let mut expected =
         store.instances(InstanceQuery { account: None, after: None, limit: 1000 }).await.unwrap().instances;
     expected.retain(|instance| instance.state != InstanceState::Terminated);
-    assert_eq!(expected.len(), 55 + 300 - every(3).len());
+    assert_eq!(expected.len(), 55 + kinds.len() + 300 - every(3).len());
     assert_eq!(living(&store).await, expected);
     // Who stops listening stops it, and nothing is wrong.
     let (sender, parts) = mpsc::channel(1);

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use hashbrown::HashTable;
 use inborn_identity::{AccountId, MetadataOptions, Zone};
 
-use super::InstanceRow;
 use crate::UserData;
 
 /// Kinds that nobody has any more are looked for when there are twice as many as were in use at the last look, and not before
@@ -15,7 +14,7 @@ const LOOK_MIN: usize = 1024;
 
 /// What instances of one kind have in common.
 #[derive(PartialEq, Eq)]
-pub(super) struct Kind {
+pub(crate) struct Kind {
     pub(super) account: AccountId,
     pub(super) zone: Zone,
     pub(super) image_id: Box<str>,
@@ -31,39 +30,23 @@ pub(super) struct Kind {
 
 /// The same, borrowed: to look for a kind without making one.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Parts<'a> {
-    account: AccountId,
-    zone: &'a str,
-    image_id: &'a str,
-    instance_type: &'a str,
-    placement_group: Option<&'a str>,
-    placement_partition: Option<u32>,
-    metadata_options: MetadataOptions,
-    key_name: Option<&'a str>,
-    public_key: Option<&'a str>,
-    user_data: Option<&'a UserData>,
-    lease: bool,
+pub(crate) struct Parts<'a> {
+    pub(crate) account: AccountId,
+    pub(crate) zone: &'a str,
+    pub(crate) image_id: &'a str,
+    pub(crate) instance_type: &'a str,
+    pub(crate) placement_group: Option<&'a str>,
+    pub(crate) placement_partition: Option<u32>,
+    pub(crate) metadata_options: MetadataOptions,
+    pub(crate) key_name: Option<&'a str>,
+    pub(crate) public_key: Option<&'a str>,
+    pub(crate) user_data: Option<&'a UserData>,
+    pub(crate) lease: bool,
 }
 
 impl<'a> Parts<'a> {
     pub(super) const fn with_user_data(self, user_data: &'a UserData) -> Self {
         Self { user_data: Some(user_data), ..self }
-    }
-
-    pub(super) const fn of(row: &InstanceRow<'a>) -> Self {
-        Self {
-            account: row.account,
-            zone: row.zone,
-            image_id: row.image_id,
-            instance_type: row.instance_type,
-            placement_group: row.placement_group,
-            placement_partition: row.placement_partition,
-            metadata_options: row.metadata_options,
-            key_name: row.key_name,
-            public_key: row.public_key,
-            user_data: row.user_data,
-            lease: row.lease,
-        }
     }
 
     fn to_kind(self, zone: Zone) -> Kind {

@@ -10,13 +10,13 @@ mod texts;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use inborn_identity::{AccountId, HostId, IdError, InstanceId, MetadataOptions, UnixTime, Zone};
+use inborn_identity::{AccountId, HostId, IdError, InstanceId, UnixTime};
 
 use crate::{Attachment, Instance, InstanceState, OwnMac, StateReason, UserData};
-use kind::Kind;
 use texts::Texts;
 
 pub use kind::Packer;
+pub(crate) use kind::{Kind, Parts};
 pub use texts::PackedTags;
 
 /// What only few instances have.
@@ -31,32 +31,21 @@ struct Rare {
     reservation_id: Option<Box<str>>,
 }
 
-/// Everything that a store has of an instance, as it lies in the row: texts are borrowed.
-pub(crate) struct InstanceRow<'a> {
+/// What an instance has for itself, as it lies in the row: texts are borrowed. What it has in common with others is in [`Parts`].
+pub(crate) struct OwnRow<'a> {
     pub(crate) id: InstanceId,
-    pub(crate) account: AccountId,
-    pub(crate) zone: &'a str,
-    pub(crate) image_id: &'a str,
-    pub(crate) instance_type: &'a str,
     pub(crate) private_address: Ipv4Addr,
     pub(crate) ipv6_address: Option<Ipv6Addr>,
-    pub(crate) placement_group: Option<&'a str>,
-    pub(crate) placement_partition: Option<u32>,
     pub(crate) state: InstanceState,
     pub(crate) launch_time: UnixTime,
     pub(crate) boot_time: UnixTime,
     pub(crate) boot_generation: u32,
     pub(crate) terminated_at: Option<UnixTime>,
     pub(crate) state_reason: Option<StateReason>,
-    pub(crate) metadata_options: MetadataOptions,
-    pub(crate) key_name: Option<&'a str>,
-    pub(crate) public_key: Option<&'a str>,
-    pub(crate) user_data: Option<&'a UserData>,
     pub(crate) ami_launch_index: u32,
     pub(crate) reservation_id: &'a str,
     pub(crate) client_token: Option<&'a str>,
     pub(crate) tags: PackedTags,
-    pub(crate) lease: bool,
     pub(crate) host: Option<HostId>,
     pub(crate) attachment: Option<Attachment>,
     pub(crate) mac: Option<OwnMac>,
@@ -144,46 +133,46 @@ impl Packer {
             attachment,
             mac,
         } = instance;
-        let row = InstanceRow {
-            id: *id,
+        let parts = Parts {
             account: *account,
             zone: zone.as_str(),
             image_id,
             instance_type,
-            private_address: *private_address,
-            ipv6_address: *ipv6_address,
             placement_group: placement_group.as_deref(),
             placement_partition: *placement_partition,
+            metadata_options: *metadata_options,
+            key_name: key_name.as_deref(),
+            public_key: public_key.as_deref(),
+            user_data: user_data.as_ref(),
+            lease: *lease,
+        };
+        let row = OwnRow {
+            id: *id,
+            private_address: *private_address,
+            ipv6_address: *ipv6_address,
             state: *state,
             launch_time: *launch_time,
             boot_time: *boot_time,
             boot_generation: *boot_generation,
             terminated_at: *terminated_at,
             state_reason: state_reason.clone(),
-            metadata_options: *metadata_options,
-            key_name: key_name.as_deref(),
-            public_key: public_key.as_deref(),
-            user_data: user_data.as_ref(),
             ami_launch_index: *ami_launch_index,
             reservation_id,
             client_token: client_token.as_deref(),
             tags: tags.iter().collect(),
-            lease: *lease,
             host: *host,
             attachment: attachment.clone(),
             mac: *mac,
         };
-        let kind = self.kind(&kind::Parts::of(&row), || zone.clone());
-        PackedInstance::new(kind, row)
+        PackedInstance::new(self.kind(&parts, || zone.clone()), row)
     }
 
-    /// Packs what lies in a row.
+    /// What instances have in common that lie in rows.
     ///
     /// # Errors
     /// The zone is none.
-    pub(crate) fn pack_row(&self, row: InstanceRow<'_>) -> Result<PackedInstance, IdError> {
-        let kind = self.try_kind(&kind::Parts::of(&row), || row.zone.parse::<Zone>())?;
-        Ok(PackedInstance::new(kind, row))
+    pub(crate) fn kind_of_rows(&self, parts: &Parts<'_>) -> Result<Arc<Kind>, IdError> {
+        self.try_kind(parts, || parts.zone.parse())
     }
 
     /// The same instance with other user data.
@@ -196,7 +185,7 @@ impl Packer {
 }
 
 impl PackedInstance {
-    fn new(kind: Arc<Kind>, row: InstanceRow<'_>) -> Self {
+    pub(crate) fn new(kind: Arc<Kind>, row: OwnRow<'_>) -> Self {
         let reservation = reservation_digits(row.reservation_id);
         let rare = Rare {
             ipv6_address: row.ipv6_address,

@@ -2,40 +2,47 @@
 //! number, and what is read is packed where it lies.
 
 mod beside;
+mod kinds;
 
 use core::str::FromStr;
 use std::sync::Arc;
 
-use inborn_identity::{InstanceId, MetadataOptions, UnixTime};
-use rusqlite::types::FromSql;
+use inborn_identity::{InstanceId, UnixTime};
+use rusqlite::types::{FromSql, Value, ValueRef};
 use rusqlite::{Connection, Row};
 use tokio::sync::mpsc;
 
 use self::beside::TagsBeside;
+use self::kinds::KindBefore;
 use super::fault::{self, Outcome};
 use super::{SqliteStore, instances};
-use crate::packed::InstanceRow;
+use crate::packed::{Kind, OwnRow};
 use crate::{Living, PackedInstance, PackedTags, Packer, StateReason, UserData};
 
-/// In the order in which [`packed`] takes them.
-const INSTANCES: &str = "SELECT rowid, id, account, zone, image_id, instance_type, private_address, ipv6_address, \
-    placement_group, placement_partition, state, launch_time, boot_time, boot_generation, reason_code, reason_message, \
-    http_tokens, http_endpoint, hop_limit, metadata_ipv6, metadata_tags, key_name, public_key, ami_launch_index, \
-    reservation_id, client_token, lease, host_id, attachment_kind, attachment_value, attachment_mac FROM instances \
-    WHERE rowid BETWEEN ?1 AND ?2 AND state <> 'terminated' ORDER BY rowid LIMIT ?3";
+/// In the order in which [`KindBefore::of`] and [`packed`] take them.
+const INSTANCES: &str = "SELECT rowid, account, zone, image_id, instance_type, placement_group, placement_partition, \
+    http_tokens, http_endpoint, hop_limit, metadata_ipv6, metadata_tags, key_name, public_key, lease, \
+    id, private_address, ipv6_address, state, launch_time, boot_time, boot_generation, reason_code, reason_message, \
+    ami_launch_index, reservation_id, client_token, host_id, attachment_kind, attachment_value, attachment_mac \
+    FROM instances WHERE rowid BETWEEN ?1 AND ?2 AND state <> 'terminated' ORDER BY rowid LIMIT ?3";
 
 const TAGS: &str = "SELECT rowid, instance_id, tag_key, tag_value FROM instance_tags \
     WHERE rowid BETWEEN ?1 AND ?2 ORDER BY rowid LIMIT ?3";
 
-/// User data is long: so many fit into a part.
 const USER_DATA: &str = "SELECT rowid, instance_id, user_data FROM instance_user_data \
-    WHERE rowid BETWEEN ?1 AND ?2 ORDER BY rowid LIMIT ?3 / 64";
+    WHERE rowid BETWEEN ?1 AND ?2 ORDER BY rowid LIMIT ?3";
 
 /// Each bound by itself: of both in one question SQLite reads the whole table.
 const INSTANCES_BOUNDS: &str = "SELECT (SELECT min(rowid) FROM instances), (SELECT max(rowid) FROM instances)";
 const TAGS_BOUNDS: &str = "SELECT (SELECT min(rowid) FROM instance_tags), (SELECT max(rowid) FROM instance_tags)";
 const USER_DATA_BOUNDS: &str =
     "SELECT (SELECT min(rowid) FROM instance_user_data), (SELECT max(rowid) FROM instance_user_data)";
+
+/// Rows of a part: what was read of so many is still in a processor's cache when it is put in its place.
+const TOGETHER: u32 = 4096;
+const _: () = assert!(TOGETHER <= Living::PART_MAX);
+/// User data is long: so many are a part.
+const USER_DATA_TOGETHER: u32 = 256;
 
 /// Rows from one number to another.
 type Range = (i64, i64);
@@ -74,21 +81,22 @@ impl SqliteStore {
         packer: &Arc<Packer>,
         parts: &mpsc::Sender<Living>,
     ) -> Outcome<TagsBeside> {
-        let (mut tags, mut is_begun) = (TagsBeside::default(), false);
+        let (mut tags, mut before, mut is_begun) = (TagsBeside::default(), KindBefore::default(), false);
         while from <= to {
             let packer = Arc::clone(packer);
             // A transaction for each part: others want to read too, and the log must not grow without end.
             let read = move |connection: &Connection| {
-                let mut found = Vec::new();
-                let last = each(connection, INSTANCES, (from, to), |columns| {
-                    found.push(packed(columns, &packer)?);
+                let mut found = Vec::with_capacity(if is_begun { TOGETHER as usize } else { 0 });
+                let last = each(connection, INSTANCES, (from, to), TOGETHER, |columns| {
+                    let kind = before.of(columns, &packer)?;
+                    found.push(packed(columns, kind)?);
                     Ok(())
                 })?;
                 tags.take(connection, &mut found)?;
-                Ok((found, last, tags))
+                Ok((found, last, tags, before))
             };
-            let (found, last, beside) = self.read(read).await?;
-            tags = beside;
+            let (found, last, of_tags, of_kind) = self.read(read).await?;
+            (tags, before) = (of_tags, of_kind);
             let Some(last) = last else { break };
             let expected = (!is_begun).then(|| expected(found.len(), (from, to), last));
             is_begun = true;
@@ -149,7 +157,7 @@ fn tags(connection: &Connection, range: Range) -> Outcome<(Living, Option<i64>)>
     let mut found: Vec<(InstanceId, PackedTags)> = Vec::new();
     // Those of one instance are written one after the other.
     let mut of = String::new();
-    let last = each(connection, TAGS, range, |columns| {
+    let last = each(connection, TAGS, range, TOGETHER, |columns| {
         let id = columns.text()?;
         if found.is_empty() || id != of {
             id.clone_into(&mut of);
@@ -166,7 +174,7 @@ fn tags(connection: &Connection, range: Range) -> Outcome<(Living, Option<i64>)>
 
 fn user_data(connection: &Connection, range: Range) -> Outcome<(Living, Option<i64>)> {
     let mut found = Vec::new();
-    let last = each(connection, USER_DATA, range, |columns| {
+    let last = each(connection, USER_DATA, range, USER_DATA_TOGETHER, |columns| {
         let id = columns.parsed()?;
         found.push((id, UserData::new(columns.value()?).map_err(fault::corrupt)?));
         Ok(())
@@ -174,15 +182,16 @@ fn user_data(connection: &Connection, range: Range) -> Outcome<(Living, Option<i
     Ok((Living::UserData(found), last))
 }
 
-/// Takes the rows of a range, and gives the number of the last.
+/// Takes the first rows of a range, and gives the number of the last.
 fn each(
     connection: &Connection,
     sql: &'static str,
     (from, to): Range,
+    together: u32,
     mut take: impl FnMut(&mut Columns<'_, '_>) -> Outcome<()>,
 ) -> Outcome<Option<i64>> {
     let mut statement = connection.prepare_cached(sql).map_err(fault::from_sqlite)?;
-    let mut rows = statement.query((from, to, Living::PART_MAX)).map_err(fault::from_sqlite)?;
+    let mut rows = statement.query((from, to, together)).map_err(fault::from_sqlite)?;
     let mut last = None;
     while let Some(row) = rows.next().map_err(fault::from_sqlite)? {
         let mut columns = Columns { row, next: 0 };
@@ -192,18 +201,12 @@ fn each(
     Ok(last)
 }
 
-fn packed(columns: &mut Columns<'_, '_>, packer: &Packer) -> Outcome<PackedInstance> {
+fn packed(columns: &mut Columns<'_, '_>, kind: Arc<Kind>) -> Outcome<PackedInstance> {
     // Fields are evaluated as they stand here: in the order of the columns.
-    let row = InstanceRow {
+    let row = OwnRow {
         id: columns.parsed()?,
-        account: columns.parsed()?,
-        zone: columns.text()?,
-        image_id: columns.text()?,
-        instance_type: columns.text()?,
         private_address: columns.parsed()?,
         ipv6_address: columns.parsed_if_any()?,
-        placement_group: columns.text_if_any()?,
-        placement_partition: columns.value()?,
         state: columns.parsed()?,
         launch_time: columns.moment()?,
         boot_time: columns.moment()?,
@@ -213,26 +216,15 @@ fn packed(columns: &mut Columns<'_, '_>, packer: &Packer) -> Outcome<PackedInsta
             (Some(code), Some(message)) => Some(StateReason { code: code.to_owned(), message: message.to_owned() }),
             _ => None,
         },
-        metadata_options: MetadataOptions {
-            http_tokens: columns.parsed()?,
-            http_endpoint: columns.parsed()?,
-            hop_limit: columns.value()?,
-            ipv6: columns.value()?,
-            tags: columns.value()?,
-        },
-        key_name: columns.text_if_any()?,
-        public_key: columns.text_if_any()?,
-        user_data: None,
         ami_launch_index: columns.value()?,
         reservation_id: columns.text()?,
         client_token: columns.text_if_any()?,
         tags: PackedTags::new(),
-        lease: columns.value()?,
         host: instances::host(columns.text()?)?,
         attachment: instances::attachment(columns.text_if_any()?, columns.text_if_any()?)?,
         mac: columns.text_if_any()?.map(instances::own_mac).transpose()?,
     };
-    packer.pack_row(row).map_err(fault::corrupt)
+    Ok(PackedInstance::new(kind, row))
 }
 
 /// The columns of a row, one after the other.
@@ -250,6 +242,17 @@ impl<'a> Columns<'a, '_> {
     fn value<T: FromSql>(&mut self) -> Outcome<T> {
         let column = self.step();
         self.row.get(column).map_err(fault::from_sqlite)
+    }
+
+    /// Steps over the next columns if they hold these values.
+    fn skip_same(&mut self, values: &[Value]) -> Outcome<bool> {
+        for (column, value) in (self.next..).zip(values) {
+            if self.row.get_ref(column).map_err(fault::from_sqlite)? != ValueRef::from(value) {
+                return Ok(false);
+            }
+        }
+        self.next += values.len();
+        Ok(true)
     }
 
     fn text_if_any(&mut self) -> Outcome<Option<&'a str>> {

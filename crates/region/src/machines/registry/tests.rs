@@ -96,6 +96,12 @@ fn what_is_loaded_is_as_if_it_had_been_put() {
     loading.take(Living::Instances(all.iter().map(without).collect()));
     // One that comes again changes nothing, and of one that is not there nothing is kept.
     loading.take(Living::Instances(vec![packer.pack(&Instance { launch_time: UnixTime::MAX, ..bare(2) })]));
+    let elsewhere = Instance {
+        host: Some(HostId::from_bytes([8; 9])),
+        ipv6_address: Some(Ipv6Addr::LOCALHOST),
+        ..at(2, other_account(), [10, 0, 0, 77])
+    };
+    loading.take(Living::Instances(vec![packer.pack(&elsewhere)]));
     let (some, others): (Vec<_>, Vec<_>) = all[0].tags.iter().partition(|(key, _)| key.is_empty());
     for tags in [others, some] {
         let tags: PackedTags = tags.into_iter().collect();
@@ -103,9 +109,12 @@ fn what_is_loaded_is_as_if_it_had_been_put() {
     }
     let data = all[0].user_data.clone().unwrap();
     loading.take(Living::UserData(vec![(id(1), data.clone()), (id(77), data)]));
+    loading.take(Living::Instances(vec![packer.pack(&elsewhere)]));
     let (registry, on_hosts) = loading.finish();
     assert_eq!(on_hosts, [(host, vec![id(2)])]);
-    assert_eq!(registry.count(), 3);
+    assert_eq!((registry.count(), registry.count_of(account()), registry.count_of(other_account())), (3, 2, 1));
+    assert!(registry.at(other_account(), [10, 0, 0, 77].into()).is_empty());
+    assert!(registry.at_ipv6(other_account(), Ipv6Addr::LOCALHOST).is_empty());
     for instance in &all {
         assert_eq!(&registry.get(instance.id).unwrap().unpack(), instance);
         assert!(ids(registry.at(instance.account, instance.private_address)).contains(&instance.id));
