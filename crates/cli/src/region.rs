@@ -83,7 +83,19 @@ impl Serving {
         let (stop, stopping) = watch::channel(false);
         let mut tasks = JoinSet::new();
         let operations = Operations::new(Arc::clone(&region), directory.path().to_owned(), registry);
+        let tls_port = listeners.tls_port()?;
         listeners.serve(&mut tasks, limits, &region, tls_config, &stopping, Arc::clone(&operations))?;
+        match &settings.advertise {
+            Some(advertise) => {
+                let address = advertise.address(tls_port);
+                tracing::info!(%address, "other servers reach this one here");
+                region.regions().iter().for_each(|region| region.advertise(&address));
+            }
+            None => tracing::info!(
+                "other servers are not told where they reach this one (--advertise): a session of Session Manager that it carries is \
+                 for calls that come to it"
+            ),
+        }
         let others = members.iter().map(|member| (&member.region, &member.directory));
         for (region, directory) in [(&region, &directory)].into_iter().chain(others) {
             certificates::publish(directory.path(), region)?;
@@ -102,6 +114,9 @@ impl Serving {
         let all = async { while self.tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(STOP_TIMEOUT + limits.stop_grace, all).await.is_err() {
             tracing::warn!("some connections did not end in time");
+        }
+        for region in self.region.regions() {
+            region.leave().await;
         }
         serving::close(&self.region).await;
         drop(self.members);

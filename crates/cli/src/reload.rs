@@ -120,6 +120,7 @@ impl Fixed {
             store,
             more,
             fleet,
+            advertise,
         } = settings;
         let path = |path: &PathBuf| path.display().to_string();
         Self(vec![
@@ -143,6 +144,7 @@ impl Fixed {
             ("store", format!("{store:?}")),
             ("more_regions, region_stores or region_hosts_ports", format!("{more:?}")),
             ("node", format!("{:?}", fleet.as_ref().map(|fleet| &fleet.name))),
+            ("advertise", format!("{advertise:?}")),
         ])
     }
 

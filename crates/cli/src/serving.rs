@@ -339,6 +339,11 @@ impl Listeners {
         })
     }
 
+    /// Where TLS is served.
+    pub(crate) fn tls_port(&self) -> anyhow::Result<u16> {
+        Ok(self.tls.local_addr()?.port())
+    }
+
     pub(crate) fn serve(
         self,
         tasks: &mut JoinSet<()>,

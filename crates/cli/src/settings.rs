@@ -1,5 +1,6 @@
 //! What `up` is asked for, from flags, environment and file, checked as a whole: all mistakes are told at once.
 
+mod advertise;
 mod more;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ use crate::detection::{Detection, FileDetection};
 use crate::directory;
 use crate::store_url::StoreUrl;
 use crate::telemetry_store::TelemetryStore;
+use advertise::Advertise;
 use more::More;
 
 pub(crate) use more::MoreRegion;
@@ -70,6 +72,8 @@ pub(crate) struct Settings {
     pub(crate) store: Option<StoreUrl>,
     /// How this server takes part in a fleet; `None`: it is alone.
     pub(crate) fleet: Option<FleetSettings>,
+    /// Where the others of it reach this one.
+    pub(crate) advertise: Option<Advertise>,
     /// The regions that are served beside this one, their home.
     pub(crate) more: Vec<MoreRegion>,
 }
@@ -166,6 +170,7 @@ struct FileSettings {
     telemetry_audit: Option<bool>,
     store: Option<String>,
     node: Option<String>,
+    advertise: Option<String>,
     stale: Option<BTreeMap<String, String>>,
     more_regions: Option<Vec<String>>,
     region_hosts_ports: Option<BTreeMap<String, u16>>,
@@ -193,8 +198,10 @@ impl Settings {
                 "region_stores in the settings is for `inborn region`: `inborn up` has a store for each region of its own"
             );
         }
-        if file.store.is_some() || file.node.is_some() || file.stale.is_some() {
-            bail!("store, node and stale in the settings are for `inborn region`: `inborn up` has a store of its own");
+        if file.store.is_some() || file.node.is_some() || file.stale.is_some() || file.advertise.is_some() {
+            bail!(
+                "store, node, advertise and stale in the settings are for `inborn region`: `inborn up` has a store of its own"
+            );
         }
         let mut mistakes = Vec::new();
         let more = More::gather(up, &mut file, &mut mistakes);
@@ -222,6 +229,8 @@ impl Settings {
         if name.is_empty() || name.len() > inborn_store::Beat::NAME_MAX {
             mistakes.push(format!("node: its name has 1 to {} bytes", inborn_store::Beat::NAME_MAX));
         }
+        let advertise = arguments.advertise.clone().or(file.advertise.take());
+        let advertise = advertise.and_then(|text| keep(&text, "advertise", &mut mistakes));
         let mut more = More::gather(&arguments.up, &mut file, &mut mistakes);
         more.gather_stores(&arguments.region_stores, file.region_stores.take(), &mut mistakes);
         let mut stale = BTreeMap::new();
@@ -247,7 +256,7 @@ impl Settings {
             bail!("{}", mistakes.join("\n"));
         }
         let merged = Self::merge_with(&arguments.up, file, more, Vec::new())?;
-        let merged = Self { store, fleet: Some(FleetSettings { name, stale }), ..merged };
+        let merged = Self { store, advertise, fleet: Some(FleetSettings { name, stale }), ..merged };
         more::check_stores(merged.store.as_ref(), &merged.more)?;
         Ok(merged)
     }
@@ -277,6 +286,7 @@ impl Settings {
             telemetry_store: None,
             store: None,
             fleet: None,
+            advertise: None,
             more: Vec::new(),
         })
     }
@@ -366,6 +376,7 @@ impl Settings {
             telemetry_store,
             store: None,
             fleet: None,
+            advertise: None,
             more,
         })
     }
@@ -554,10 +565,19 @@ data = "/file""#;
 
     #[test]
     fn all_mistakes_about_a_store_are_told_at_once() {
-        let arguments =
-            serve(&["--store", "mysql://u:secret@db", "--node", "", "--stale", "s3=serve,ec2", "--ephemeral"]);
+        let arguments = serve(&[
+            "--store",
+            "mysql://u:secret@db",
+            "--node",
+            "",
+            "--advertise",
+            "x y",
+            "--stale",
+            "s3=serve,ec2",
+            "--ephemeral",
+        ]);
         let text = Settings::merge_region(&arguments, FileSettings::default()).unwrap_err().to_string();
-        for word in ["store:", "node:", "stale `s3`", "stale `ec2`", "ephemeral:"] {
+        for word in ["store:", "node:", "advertise `x y`", "stale `s3`", "stale `ec2`", "ephemeral:"] {
             assert!(text.contains(word), "{word} in {text}");
         }
         assert!(!text.contains("secret"));

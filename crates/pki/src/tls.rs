@@ -142,6 +142,22 @@ pub fn client_config(bundle: Option<&Path>) -> Result<Arc<ClientConfig>, TrustEr
     Ok(Arc::new(config))
 }
 
+/// The configuration of a client that trusts this authority, and nobody else.
+///
+/// # Errors
+/// When the TLS library refuses the authority or its own defaults.
+pub fn client_of(authority: &Authority) -> Result<Arc<ClientConfig>, AuthorityError> {
+    let mut roots = RootCertStore::empty();
+    let pem = authority.certificate_pem().as_bytes();
+    roots.add(CertificateDer::from_pem_slice(pem).map_err(|_| AuthorityError::Stored)?)?;
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    Ok(Arc::new(config))
+}
+
 /// The certificates of this machine's bundle file, PEM, or nothing where there is none: what a bundle for guests is
 /// made of, together with the region's own authority.
 #[must_use]

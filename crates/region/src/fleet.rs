@@ -16,8 +16,9 @@ use inborn_store::{Beat, Heard, InstanceQuery, News, NodeId, QuarantineScope, Re
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::forwarding::{Forwarding, Other};
 use crate::signal::Signal;
-use crate::{Effect, RegionServer, secrets};
+use crate::{Effect, RegionServer, secrets, sessions};
 
 /// How often a server beats, and how often it asks what is new.
 const ROUND: Duration = Duration::from_millis(500);
@@ -87,6 +88,8 @@ pub struct FleetSettings {
 /// What this server knows of the others.
 pub(crate) struct Fleet {
     name: String,
+    /// Where it says that it is reached.
+    address: ArcSwap<String>,
     /// Policies of services; the others have the default.
     stale: ArcSwap<BTreeMap<String, StalePolicy>>,
     heard: Mutex<LastHeard>,
@@ -105,6 +108,27 @@ struct Seen {
     beaten_at: UnixTime,
     verifies: u32,
     at: Instant,
+    address: String,
+    /// Since when its beats would have been seen.
+    watched_since: Instant,
+    /// Whether it was found to be gone.
+    is_gone: bool,
+    /// Whether it was seen to beat, not only found: most that are found at a start and do not beat ended long ago.
+    has_beaten: bool,
+    started_at: UnixTime,
+}
+
+impl Seen {
+    fn is_alive(&self, now: Instant) -> bool {
+        let patience = if self.has_beaten { GONE_AFTER } else { STALE_AFTER };
+        now.saturating_duration_since(self.at.max(self.watched_since)) <= patience
+    }
+}
+
+/// Whether a server was started after this one where this one was reached: then it has ended.
+fn is_succeeded(nodes: &HashMap<NodeId, Seen>, seen: &Seen) -> bool {
+    let mut there = nodes.values().filter(|other| !seen.address.is_empty() && other.address == seen.address);
+    there.any(|other| other.started_at > seen.started_at)
 }
 
 /// When the round began that was the last to come to its end. Two clocks: one stands still while a machine is suspended, the
@@ -138,7 +162,7 @@ impl Fleet {
         now: UnixTime,
     ) -> Result<(Self, Reader), StoreError> {
         // It verifies with nothing yet: until it does nobody seals with what is new.
-        store.beat(Beat { name: settings.name.clone(), at: now, verifies: 0 }).await?;
+        store.beat(Beat { name: settings.name.clone(), at: now, verifies: 0, address: String::new() }).await?;
         let at = Instant::now();
         let node = store.node();
         // The first time everything is missed that anybody ever did: it is loaded.
@@ -146,6 +170,7 @@ impl Fleet {
         let heard = Mutex::new(LastHeard { at, at_time: now });
         let fleet = Self {
             name: settings.name,
+            address: ArcSwap::default(),
             stale: ArcSwap::from_pointee(settings.stale),
             heard,
             begun: AtomicU64::new(0),
@@ -153,7 +178,7 @@ impl Fleet {
             asked: Notify::new(),
             nodes: Mutex::default(),
         };
-        fleet.see(&news.nodes, at);
+        fleet.see(&news.nodes, at, true);
         Ok((fleet, Reader { heard: news.heard(Some(node)), ahead: BTreeSet::new() }))
     }
 
@@ -167,17 +192,65 @@ impl Fleet {
         heard.silence(Instant::now(), now)
     }
 
-    /// Notes who has beaten.
-    fn see(&self, found: &[RegionNode], at: Instant) {
+    /// Notes who has beaten. If nothing was heard for a while (`was_deaf`), nobody is taken for gone because of that.
+    fn see(&self, found: &[RegionNode], at: Instant, was_deaf: bool) {
         let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_first = nodes.is_empty();
         nodes.retain(|id, _| found.iter().any(|node| node.id == *id));
         for node in found {
-            let new = || Seen { name: node.name.clone(), beaten_at: node.beaten_at, verifies: node.verifies, at };
-            let seen = nodes.entry(node.id).or_insert_with(new);
-            if seen.beaten_at != node.beaten_at || seen.verifies != node.verifies {
+            let new = || Seen {
+                name: node.name.clone(),
+                beaten_at: node.beaten_at,
+                verifies: node.verifies,
+                at,
+                address: node.address.clone(),
+                watched_since: at,
+                is_gone: false,
+                has_beaten: true,
+                started_at: node.started_at,
+            };
+            let seen = nodes.entry(node.id).or_insert_with(|| Seen { has_beaten: !is_first, ..new() });
+            if was_deaf && !seen.is_gone {
+                seen.watched_since = at;
+            }
+            if seen.beaten_at != node.beaten_at || seen.verifies != node.verifies || seen.address != node.address {
                 *seen = new();
             }
         }
+    }
+
+    /// Whether a server has been found to be gone since this was asked last.
+    fn has_lost_one(&self) -> bool {
+        let now = Instant::now();
+        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        let lost = nodes.values_mut().filter(|seen| !seen.is_gone && !seen.is_alive(now));
+        lost.map(|seen| seen.is_gone = true).count() > 0
+    }
+
+    /// Whether a server beats, as far as is known here.
+    pub(crate) fn is_alive(&self, node: NodeId) -> bool {
+        let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        nodes.get(&node).is_some_and(|seen| seen.is_alive(Instant::now()) && !is_succeeded(&nodes, seen))
+    }
+
+    /// The servers that beat and can be reached, but for this one.
+    pub(crate) fn others(&self, own: NodeId) -> Vec<Other> {
+        let now = Instant::now();
+        let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        let reached = nodes.iter().filter(|(id, seen)| {
+            **id != own && seen.is_alive(now) && !seen.address.is_empty() && !is_succeeded(&nodes, seen)
+        });
+        let other = |(node, seen): (&NodeId, &Seen)| Other {
+            node: *node,
+            name: seen.name.clone(),
+            address: seen.address.clone(),
+        };
+        reached.map(other).collect()
+    }
+
+    /// Such a server.
+    pub(crate) fn other(&self, node: NodeId) -> Option<Other> {
+        self.others(NodeId::NOBODY).into_iter().find(|other| other.node == node)
     }
 
     /// The names of the servers that beat and have not said that they verify with an epoch.
@@ -231,7 +304,8 @@ async fn beat(region: Weak<RegionServer>) {
         let Some(region) = region.upgrade() else { return };
         let Some(fleet) = region.fleet() else { return };
         let verifies = region.epochs().verifies();
-        let beat = Beat { name: fleet.name.clone(), at: region.now(), verifies };
+        let (name, address) = (fleet.name.clone(), String::clone(&fleet.address.load()));
+        let beat = Beat { name, at: region.now(), verifies, address };
         match region.store().beat(beat).await {
             Ok(()) => {}
             Err(StoreError::Closed) => return,
@@ -249,7 +323,12 @@ async fn hear(region: Weak<RegionServer>, mut reader: Reader) {
             let round = fleet.begun.fetch_add(1, Ordering::SeqCst) + 1;
             let (at, at_time) = (Instant::now(), region.now());
             match reader.round(&region).await {
-                Ok(()) => fleet.note(round, at, at_time),
+                Ok(()) => {
+                    fleet.note(round, at, at_time);
+                    if fleet.has_lost_one() {
+                        tokio::spawn(sessions::end_those_left(Arc::downgrade(&region)));
+                    }
+                }
                 Err(StoreError::Closed) => return,
                 Err(error) => tracing::warn!(%error, "this server does not hear what others change"),
             }
@@ -270,7 +349,8 @@ impl Reader {
         let asked = tokio::time::timeout(PATIENCE, region.store().news(self.heard.clone())).await;
         let news = asked.map_err(|_| StoreError::Unavailable("it did not answer in time".to_owned()))??;
         if let Some(fleet) = region.fleet() {
-            fleet.see(&news.nodes, Instant::now());
+            let was_deaf = fleet.silence(region.now()) > STALE_AFTER;
+            fleet.see(&news.nodes, Instant::now(), was_deaf);
         }
         let is_in_doubt = region.take_doubt();
         if news.missed || is_in_doubt {
@@ -297,6 +377,39 @@ impl RegionServer {
     /// What this server knows of the others; `None` if it is alone with its store.
     pub(crate) const fn fleet(&self) -> Option<&Fleet> {
         self.fleet.as_ref()
+    }
+
+    /// From now on this is where other servers reach this one, as [`crate::check_address`] has it; empty: nowhere. They hear of it with its
+    /// next beat.
+    pub fn advertise(&self, address: &str) {
+        if let Some(fleet) = self.fleet() {
+            fleet.address.store(Arc::new(address.to_owned()));
+        }
+    }
+
+    /// What is passed on to other servers.
+    pub(crate) const fn forwarding(&self) -> &Forwarding {
+        &self.forwarding
+    }
+
+    /// Leaves the fleet, before the end of the process: other servers send nothing any more, and take up the sessions that this one
+    /// carries when their two sides come back.
+    pub async fn leave(&self) {
+        let Some(fleet) = self.fleet() else { return };
+        self.advertise("");
+        let beat = Beat {
+            name: fleet.name.clone(),
+            at: self.now(),
+            verifies: self.epochs().verifies(),
+            address: String::new(),
+        };
+        let leaving = async {
+            if let Err(error) = self.store().beat(beat).await {
+                tracing::warn!(%error, "the other servers do not hear that this one ends");
+            }
+            sessions::release(self).await;
+        };
+        let _ = tokio::time::timeout(PATIENCE, leaving).await;
     }
 
     /// Whether this server has not heard for too long what others change.
@@ -477,6 +590,82 @@ mod tests {
             assert_eq!(silence, Duration::from_secs(expected), "{elapsed} {clock}");
         }
         assert_eq!(heard.silence(at, at_time.minus(100)), Duration::ZERO, "a clock that was set back");
+    }
+
+    fn beaten(id: u64, at: u64, address: &str) -> RegionNode {
+        RegionNode {
+            id: NodeId::new(id),
+            name: id.to_string(),
+            started_at: UnixTime::from_secs(id),
+            beaten_at: UnixTime::from_secs(at),
+            verifies: 0,
+            settled: 0,
+            forgotten: 0,
+            address: address.to_owned(),
+        }
+    }
+
+    fn fleet() -> Fleet {
+        let heard = LastHeard { at: Instant::now(), at_time: UnixTime::from_secs(1) };
+        Fleet {
+            name: String::new(),
+            address: ArcSwap::default(),
+            stale: ArcSwap::default(),
+            heard: Mutex::new(heard),
+            begun: AtomicU64::new(0),
+            done: Signal::default(),
+            asked: Notify::new(),
+            nodes: Mutex::default(),
+        }
+    }
+
+    /// Who was found at the start and does not beat is taken for gone soon, who has beaten not so soon, and nobody because this server was
+    /// deaf.
+    #[tokio::test(start_paused = true)]
+    async fn servers_are_gone_after_so_long_and_no_sooner() {
+        let fleet = fleet();
+        let [old, other] = [1, 2].map(NodeId::new);
+        let alive = |fleet: &Fleet| [old, other].map(|node| fleet.is_alive(node));
+        fleet.see(&[beaten(1, 1, "")], Instant::now(), true);
+        fleet.see(&[beaten(1, 1, ""), beaten(2, 1, "")], Instant::now(), false);
+        assert_eq!(alive(&fleet), [true, true]);
+        assert!(!fleet.is_alive(NodeId::NOBODY) && !fleet.has_lost_one());
+        tokio::time::advance(STALE_AFTER).await;
+        assert_eq!(alive(&fleet), [true, true]);
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert_eq!(alive(&fleet), [false, true]);
+        assert_eq!([fleet.has_lost_one(), fleet.has_lost_one()], [true, false], "it is told once");
+        tokio::time::advance(GONE_AFTER - STALE_AFTER - Duration::from_millis(1)).await;
+        assert_eq!(alive(&fleet), [false, true]);
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert_eq!(alive(&fleet), [false, false]);
+        // The other may not have been able to beat either.
+        fleet.see(&[beaten(1, 1, ""), beaten(2, 1, "")], Instant::now(), true);
+        assert_eq!(alive(&fleet), [false, true]);
+        assert!(!fleet.has_lost_one());
+        fleet.see(&[beaten(1, 9, ""), beaten(2, 1, "")], Instant::now(), false);
+        assert_eq!(alive(&fleet), [true, true], "it was not gone");
+        tokio::time::advance(GONE_AFTER + Duration::from_millis(1)).await;
+        assert!(fleet.has_lost_one());
+    }
+
+    #[tokio::test]
+    async fn servers_are_reached_where_they_say_and_by_their_successors() {
+        let fleet = fleet();
+        let reached = |fleet: &Fleet| {
+            let mut nodes: Vec<_> = fleet.others(NodeId::new(4)).into_iter().map(|other| other.node).collect();
+            nodes.sort_unstable();
+            nodes
+        };
+        let found = [beaten(1, 1, "http://a:1"), beaten(2, 1, ""), beaten(3, 1, ""), beaten(4, 1, "http://d:1")];
+        fleet.see(&found, Instant::now(), false);
+        assert_eq!(reached(&fleet), [NodeId::new(1)]);
+        // One that was started later is there where another was.
+        let found = found.into_iter().chain([beaten(5, 1, "http://a:1")]).collect::<Vec<_>>();
+        fleet.see(&found, Instant::now(), false);
+        assert_eq!(reached(&fleet), [NodeId::new(5)]);
+        assert_eq!([1, 2, 3, 5].map(|node| fleet.is_alive(NodeId::new(node))), [false, true, true, true]);
+        assert!(fleet.other(NodeId::new(2)).is_none() && fleet.other(NodeId::new(5)).is_some());
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod epochs;
 mod examine;
 mod fence;
 mod fleet;
+mod forwarding;
 mod gateway;
 mod guardduty;
 mod health;
@@ -67,6 +68,7 @@ use deployment::Deployment;
 use documents::Documents;
 use epochs::Epochs;
 use fleet::Fleet;
+use forwarding::Forwarding;
 use gateway::Bounds;
 use guardduty::GuardDuty;
 use high_water::HighWater;
@@ -89,6 +91,7 @@ pub use examine::{
     open_all_sealed,
 };
 pub use fleet::{FleetSettings, STALE_AFTER, StalePolicy};
+pub use forwarding::{AddressError, check_address};
 pub use gateway::{BODY_TIMEOUT, RequestOrigin};
 pub use guardduty::EventSource;
 pub use health::Fault;
@@ -253,6 +256,7 @@ pub struct RegionServer {
     telemetry: Telemetry,
     detection: Detection,
     fleet: Option<Fleet>,
+    forwarding: Forwarding,
     /// Whether a change may have taken effect, or not, without memory following it.
     is_in_doubt: AtomicBool,
     metrics: Metrics,
@@ -380,6 +384,7 @@ impl RegionServer {
             telemetry: Telemetry::new(telemetry, home.map(|home| &home.telemetry)),
             detection: Detection::new(Arc::clone(&metrics.detection)),
             fleet,
+            forwarding: Forwarding::default(),
             is_in_doubt: AtomicBool::new(false),
             metrics,
         };

@@ -247,7 +247,7 @@ mod tests {
     /// What others were told of since it was asked last.
     async fn told(store: &SqliteStore, heard: &mut Heard) -> usize {
         // All is settled that came before a beat.
-        store.beat(Beat { name: "a".into(), at: NOW, verifies: 0 }).await.unwrap();
+        store.beat(Beat { name: "a".into(), at: NOW, verifies: 0, address: String::new() }).await.unwrap();
         let news = store.news(heard.clone()).await.unwrap();
         *heard = news.heard(None);
         news.entries.iter().filter(|entry| entry.topic == Topic::Node(id(1))).count()
@@ -256,7 +256,7 @@ mod tests {
     #[tokio::test]
     async fn others_are_told_below_at_and_above_the_most_and_of_the_last_word() {
         let store = Arc::new(SqliteStore::in_memory().unwrap());
-        store.beat(Beat { name: "a".into(), at: NOW, verifies: 0 }).await.unwrap();
+        store.beat(Beat { name: "a".into(), at: NOW, verifies: 0, address: String::new() }).await.unwrap();
         store.launch(launch(vec![bare(1)])).await.unwrap();
         let load = || Nodes::load(Arc::clone(&store) as Arc<dyn Store>);
         let nodes = load().await.unwrap();

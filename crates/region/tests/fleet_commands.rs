@@ -8,85 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::channel::{Socket, opening};
-use common::commands::{body, code, reply};
+use common::commands::{body, reply};
+use common::fleet::{PATIENCE, Server, node, set_time, two, until};
 use common::*;
-use inborn_identity::{InstanceId, UnixTime};
-use inborn_region::{EpochSettings, FleetSettings, KeySource, Opening, Rates, TelemetrySettings};
-use inborn_store::{CommandQuery, SessionQuery, SqliteStore, Store};
-use inborn_testkit::FaultyStore;
+use inborn_identity::InstanceId;
+use inborn_store::{CommandQuery, Store};
 use serde_json::{Value, json as value};
 use tokio_tungstenite::tungstenite::Message;
-
-/// How long what servers tell each other may take, on whatever computer.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A store, and servers that have it open, each as a program of its own.
-struct Fleet {
-    store: SqliteStore,
-    keys: tempfile::TempDir,
-}
-
-/// A server, and what it has of the store.
-struct Server {
-    running: Running,
-    link: Arc<FaultyStore>,
-}
-
-impl core::ops::Deref for Server {
-    type Target = Running;
-    fn deref(&self) -> &Running {
-        &self.running
-    }
-}
-
-impl Fleet {
-    fn new() -> Self {
-        Self { store: SqliteStore::in_memory().unwrap(), keys: tempfile::tempdir().unwrap() }
-    }
-
-    async fn server(&self, name: &str) -> Server {
-        let link = Arc::new(FaultyStore::new(Arc::new(self.store.another_node())));
-        let directory = tempfile::tempdir().unwrap();
-        let opening = Opening {
-            identity: identity(),
-            key_source: KeySource::File(self.keys.path().join("epoch.key")),
-            audit_file: directory.path().join("audit.jsonl"),
-            rates: Rates::default(),
-            telemetry: TelemetrySettings::default(),
-            epochs: EpochSettings::DEFAULT,
-            accept_older_store: false,
-            fleet: Some(FleetSettings { name: name.to_owned(), stale: [].into() }),
-        };
-        let running = start_at(directory, Arc::clone(&link) as Arc<dyn Store>, opening, NOW).await;
-        Server { running, link }
-    }
-}
-
-async fn two() -> (Fleet, Server, Server) {
-    let fleet = Fleet::new();
-    let a = fleet.server("a").await;
-    let b = fleet.server("b").await;
-    (fleet, a, b)
-}
-
-/// Waits until something is as it should be.
-async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let begun = tokio::time::Instant::now();
-    while !is_so().await {
-        assert!(begun.elapsed() < PATIENCE, "still not: {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
-/// Sets the clocks, and waits until no server believes that it has not heard for so long.
-async fn set_time(servers: &[&Server], now: UnixTime) {
-    for server in servers {
-        server.clock.set(now);
-    }
-    for server in servers {
-        until("it hears again", async || server.region.faults().await.is_empty()).await;
-    }
-}
 
 /// The next frame, however slow the computer is.
 async fn receive(socket: &mut Socket) -> (String, Value) {
@@ -120,20 +48,6 @@ fn to(ids: &[InstanceId]) -> Value {
 
 fn job_id(command: &str, id: InstanceId) -> Value {
     format!("aws.ssm.{command}.{id}").into()
-}
-
-/// A machine that both servers know, with the session of its agent.
-async fn node(at: &Running, other: &Running) -> (InstanceId, Signer) {
-    let (id, session) = at.node().await;
-    let describe = value!({"Filters": [{"Key": "InstanceIds", "Values": [id.to_string()]}]});
-    until("an agent is known", async || {
-        let reply = other.ssm("DescribeInstanceInformation", describe.clone()).await;
-        body(&reply)["InstanceInformationList"][0]["ComputerName"] == "web-1"
-    })
-    .await;
-    let whoami = || call("sts", WHOAMI);
-    until("its session is known", async || other.send(&session, &whoami()).await.status == 200).await;
-    (id, session)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -400,61 +314,4 @@ async fn what_agents_say_at_one_is_shown_at_the_other() {
     for server in [&a, &b] {
         assert_eq!(shown(server, "ConnectionLost").await["PingStatus"], "ConnectionLost");
     }
-}
-
-/// Sessions belong to the server that has the agent: another one says so at once.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_session_is_refused_where_the_agent_is_not() {
-    let (_fleet, a, b) = two().await;
-    let (id, session) = node(&a, &b).await;
-    let _socket = a.control_channel(&session, id).await;
-    assert!(connected(&a, id).await && !connected(&b, id).await);
-    let refused = b.ssm("StartSession", value!({"Target": id.to_string()})).await;
-    assert_eq!((refused.status, code(&refused).as_str()), (400, "TargetNotConnected"));
-}
-
-/// Nor does a server that was started meanwhile end a session that another carries, for nothing is heard of it there.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_session_is_not_idle_because_another_server_carries_it() {
-    let (fleet, a, b) = two().await;
-    let (id, session) = node(&a, &b).await;
-    let _socket = a.control_channel(&session, id).await;
-    let started = a.ssm("StartSession", value!({"Target": id.to_string()})).await;
-    assert_eq!(started.status, 200, "{}", started.body);
-    let c = fleet.server("c").await;
-    let count = async |has_ended| {
-        let query = SessionQuery { account: None, has_ended, after: None, limit: SessionQuery::LIMIT_MAX };
-        fleet.store.sessions(query).await.unwrap().len()
-    };
-    set_time(&[&c], NOW.plus(20 * 60 + 1)).await;
-    c.region.tidy().await;
-    // What would end it is written down at once.
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!((count(false).await, count(true).await), (1, 0));
-    // By its age it ends, whoever has carried it.
-    set_time(&[&c], NOW.plus(24 * 3600)).await;
-    c.region.tidy().await;
-    until("it is over", async || count(true).await == 1).await;
-}
-
-/// An operator ends a session at any server: the one that carries it hears of that.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_session_is_ended_at_any_server() {
-    let (fleet, a, b) = two().await;
-    let (id, session) = node(&a, &b).await;
-    let _socket = a.control_channel(&session, id).await;
-    let started = a.ssm("StartSession", value!({"Target": id.to_string()})).await;
-    assert_eq!(started.status, 200, "{}", started.body);
-    let name = between(&started.body, "\"SessionId\":\"", "\"").to_owned();
-    let is_active = async |server: &Running| {
-        let shown = server.ssm("DescribeSessions", value!({"State": "Active"})).await;
-        assert_eq!(shown.status, 200, "{}", shown.body);
-        shown.body.contains(&name)
-    };
-    let c = fleet.server("c").await;
-    assert!(is_active(&a).await && is_active(&c).await);
-    let ended = c.ssm("TerminateSession", value!({"SessionId": name})).await;
-    assert_eq!(ended.status, 200, "{}", ended.body);
-    until("who carries it has ended it", async || !is_active(&a).await).await;
-    assert!(!is_active(&c).await);
 }

@@ -192,12 +192,12 @@ pub(crate) type Beating = (Beat, NodeId, i64, u64);
 
 /// See [`inborn_store::Store::beat`].
 pub(crate) async fn beat(session: &Session<'_>, (beat, id, number, settled): &Beating) -> Outcome<()> {
-    let sql = "INSERT INTO region_nodes (id, name, started_at, beaten_at, verifies, settled, forgotten, beats) \
-        VALUES ($1, $2, $3, $3, $5, $4, 0, $6) ON CONFLICT (id) DO UPDATE SET name = excluded.name, \
-        beaten_at = excluded.beaten_at, verifies = excluded.verifies, settled = \
+    let sql = "INSERT INTO region_nodes (id, name, started_at, beaten_at, verifies, settled, forgotten, beats, address) \
+        VALUES ($1, $2, $3, $3, $5, $4, 0, $6, $7) ON CONFLICT (id) DO UPDATE SET name = excluded.name, \
+        address = excluded.address, beaten_at = excluded.beaten_at, verifies = excluded.verifies, settled = \
         CASE WHEN excluded.settled > region_nodes.settled THEN excluded.settled ELSE region_nodes.settled END, beats = \
         CASE WHEN excluded.beats > region_nodes.beats THEN excluded.beats ELSE region_nodes.beats END";
-    let row = values![id.to_string(), &beat.name, beat.at, bounded(*settled), beat.verifies, *number];
+    let row = values![id.to_string(), &beat.name, beat.at, bounded(*settled), beat.verifies, *number, &beat.address];
     session.run(sql, row).await.map(drop)
 }
 
@@ -219,9 +219,11 @@ pub(crate) async fn news(session: &Session<'_>, heard: &Heard) -> Outcome<News> 
             verifies: row.number("verifies")?,
             settled: row.number("settled")?,
             forgotten: row.number("forgotten")?,
+            address: row.text("address")?,
         })
     };
-    let sql = "SELECT id, name, started_at, beaten_at, verifies, settled, forgotten FROM region_nodes ORDER BY id";
+    let sql =
+        "SELECT id, name, started_at, beaten_at, verifies, settled, forgotten, address FROM region_nodes ORDER BY id";
     let nodes: Vec<RegionNode> = session.rows(sql, &[]).await?.iter().map(read).collect::<Outcome<_>>()?;
     let mut writers = Vec::new();
     for node in &nodes {

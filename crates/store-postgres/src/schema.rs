@@ -34,6 +34,7 @@ const MIGRATIONS: &[Migration] = &[
     // A program that knows one account would show its operators what is another's.
     Migration { sql: include_str!("../migrations/0006.sql"), usable_from: 6 },
     Migration { sql: include_str!("../migrations/0007.sql"), usable_from: 6 },
+    Migration { sql: include_str!("../migrations/0008.sql"), usable_from: 6 },
 ];
 
 /// What `usable_from` is while a restore is under way: no program of any version opens such a database.

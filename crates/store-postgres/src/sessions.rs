@@ -1,6 +1,6 @@
 //! Sessions as rows.
 
-use inborn_store::{Session as Record, SessionEnd, SessionQuery, SessionRetention};
+use inborn_store::{NodeId, Session as Record, SessionEnd, SessionQuery, SessionRetention};
 
 use crate::fault::Outcome;
 use crate::transaction::{Query, Session};
@@ -13,7 +13,7 @@ const FORGOTTEN_MAX: u32 = 1000;
 /// See [`inborn_store::Store::put_session`].
 pub(crate) async fn put(session: &Session<'_>, record: &Record) -> Outcome<()> {
     let sql = "INSERT INTO sessions (id, account, instance_id, owner, document_name, reason, started_at, ended_at, \
-        status, details) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+        status, details, carrier) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
     let end = record.end.as_ref();
     let row = values![
         &record.id,
@@ -26,14 +26,38 @@ pub(crate) async fn put(session: &Session<'_>, record: &Record) -> Outcome<()> {
         end.map(|end| end.at),
         end.map_or("", |end| end.status.as_str()),
         end.map_or("", |end| end.details.as_str()),
+        shown(record.carrier),
     ];
     session.put(sql, row, "a session").await
 }
 
 /// See [`inborn_store::Store::end_session`].
-pub(crate) async fn end(session: &Session<'_>, (id, end): &(String, SessionEnd)) -> Outcome<bool> {
+pub(crate) async fn end(session: &Session<'_>, (id, end, by): &(String, SessionEnd, Option<NodeId>)) -> Outcome<bool> {
     let sql = "UPDATE sessions SET ended_at = $2, status = $3, details = $4 WHERE id = $1 AND ended_at IS NULL";
-    Ok(session.run(sql, values![id, end.at, &end.status, &end.details]).await? > 0)
+    let Some(by) = by else {
+        return Ok(session.run(sql, values![id, end.at, &end.status, &end.details]).await? > 0);
+    };
+    let sql = "UPDATE sessions SET ended_at = $2, status = $3, details = $4 WHERE id = $1 AND ended_at IS NULL \
+        AND carrier = $5";
+    Ok(session.run(sql, values![id, end.at, &end.status, &end.details, by.to_string()]).await? > 0)
+}
+
+/// See [`inborn_store::Store::session`].
+pub(crate) async fn one(session: &Session<'_>, id: &str) -> Outcome<Option<Record>> {
+    let sql = "SELECT id, account, instance_id, owner, document_name, reason, started_at, ended_at, status, details, \
+        carrier FROM sessions WHERE id = $1";
+    session.row(sql, values![id]).await?.as_ref().map(read).transpose()
+}
+
+/// See [`inborn_store::Store::carry_session`].
+pub(crate) async fn carry(session: &Session<'_>, (id, from, to): &(String, Option<NodeId>, NodeId)) -> Outcome<bool> {
+    let sql = "UPDATE sessions SET carrier = $3 WHERE id = $1 AND ended_at IS NULL AND carrier = $2";
+    Ok(session.run(sql, values![id, shown(*from), to.to_string()]).await? > 0)
+}
+
+/// Who carries a session, as it is written.
+fn shown(carrier: Option<NodeId>) -> String {
+    carrier.map(|node| node.to_string()).unwrap_or_default()
 }
 
 /// See [`inborn_store::Store::sessions`].
@@ -41,8 +65,8 @@ pub(crate) async fn sessions(session: &Session<'_>, asked: &SessionQuery) -> Out
     let is_ended = if asked.has_ended { "IS NOT NULL" } else { "IS NULL" };
     let mut query = Query::new(
         &format!(
-            "SELECT id, account, instance_id, owner, document_name, reason, started_at, ended_at, status, details \
-             FROM sessions WHERE ended_at {is_ended}"
+            "SELECT id, account, instance_id, owner, document_name, reason, started_at, ended_at, status, details, \
+             carrier FROM sessions WHERE ended_at {is_ended}"
         ),
         &[],
     );
@@ -72,6 +96,7 @@ fn read(row: &Row) -> Outcome<Record> {
         None => None,
         Some(at) => Some(SessionEnd { at, status: row.text("status")?, details: row.text("details")? }),
     };
+    let carrier = row.text("carrier")?;
     Ok(Record {
         id: row.text("id")?,
         account: row.parsed("account")?,
@@ -81,5 +106,6 @@ fn read(row: &Row) -> Outcome<Record> {
         reason: row.text("reason")?,
         started_at: row.moment("started_at")?,
         end,
+        carrier: if carrier.is_empty() { None } else { Some(row.parsed("carrier")?) },
     })
 }

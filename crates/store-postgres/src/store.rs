@@ -585,15 +585,23 @@ impl Store for PostgresStore {
         }
     }
 
-    fn end_session(&self, id: String, end: SessionEnd) -> Future<'_, bool> {
+    fn end_session(&self, id: String, end: SessionEnd, by: Option<NodeId>) -> Future<'_, bool> {
         match end.check() {
             Ok(()) => self.tell(
-                (id, end),
+                (id, end, by),
                 |session, request| Box::pin(sessions::end(session, request)),
-                |(id, _), was_open| if *was_open { vec![Topic::SessionEnded(id.clone())] } else { vec![] },
+                |(id, ..), was_open| if *was_open { vec![Topic::SessionEnded(id.clone())] } else { vec![] },
             ),
             Err(error) => refuse(error),
         }
+    }
+
+    fn session(&self, id: String) -> Future<'_, Option<Session>> {
+        self.run(Access::Read, id, |session, request| Box::pin(sessions::one(session, request)))
+    }
+
+    fn carry_session(&self, id: String, from: Option<NodeId>, to: NodeId) -> Future<'_, bool> {
+        self.run(Access::Write, (id, from, to), |session, request| Box::pin(sessions::carry(session, request)))
     }
 
     fn sessions(&self, query: SessionQuery) -> Future<'_, Vec<Session>> {

@@ -196,10 +196,10 @@ async fn what_broke_off_is_opened_by_nobody() {
     assert!(matches!(PostgresLoading::begin(&url).await.err(), Some(StoreError::Newer { .. })));
     cluster.sql(&url, "UPDATE schema_version SET usable_from = 6");
     let ahead = PostgresSnapshot::open(&url).await.unwrap();
-    assert!(matches!(ahead.must_be_current(), Err(StoreError::Newer { found: 9, known: 7 })));
+    assert!(matches!(ahead.must_be_current(), Err(StoreError::Newer { found: 9, known: 8 })));
     cluster.sql(&url, "UPDATE schema_version SET version = 5");
     let behind = PostgresStore::open_to_read(&url).await.err();
-    assert_eq!(behind, Some(StoreError::Older { found: 5, known: 7 }));
+    assert_eq!(behind, Some(StoreError::Older { found: 5, known: 8 }));
     assert!(matches!(PostgresSnapshot::open(&cluster.database()).await.err(), Some(StoreError::Absent(_))));
 }
 
@@ -214,7 +214,7 @@ async fn who_has_it_open_from_before_writes_nothing() {
     let expected = digests(&mut from).await.unwrap();
     let url = cluster.database();
     let before = PostgresStore::open(&url).await.unwrap();
-    let beat = |at: u64| Beat { name: "one".into(), at: LAUNCHED_AT.plus(at), verifies: 0 };
+    let beat = |at: u64| Beat { name: "one".into(), at: LAUNCHED_AT.plus(at), verifies: 0, address: String::new() };
     before.beat(beat(0)).await.unwrap();
     let loading = PostgresLoading::begin(&url).await.unwrap();
     let refused = before.launch(launch(vec![bare(9)])).await;

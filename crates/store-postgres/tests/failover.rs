@@ -203,7 +203,7 @@ async fn nothing_that_was_answered_is_lost_with_the_primary() {
     primary.sql(&url, "ALTER SYSTEM RESET synchronous_standby_names");
     primary.sql(&url, "SELECT pg_reload_conf()");
     for number in 0..30 {
-        let beat = Beat { name: "one".into(), at: LAUNCHED_AT.plus(number), verifies: 0 };
+        let beat = Beat { name: "one".into(), at: LAUNCHED_AT.plus(number), verifies: 0, address: String::new() };
         stores[0].beat(beat).await.unwrap();
     }
     let fence = stores[0].fence().unwrap();
@@ -241,7 +241,7 @@ async fn an_outage_uses_up_nothing_of_what_may_be_forgotten() {
     let (url, elsewhere) = (cluster.database(), cluster.url("postgres"));
     let name = url.rsplit_once('/').unwrap().1;
     let store = PostgresStore::open_with(&url, options()).await.unwrap();
-    let beat = || store.beat(Beat { name: "one".into(), at: LAUNCHED_AT, verifies: 0 });
+    let beat = || store.beat(Beat { name: "one".into(), at: LAUNCHED_AT, verifies: 0, address: String::new() });
     let begun = Instant::now();
     let is_over = |outcome: Result<(), StoreError>| match outcome {
         Ok(()) => true,

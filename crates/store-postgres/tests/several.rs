@@ -104,7 +104,7 @@ async fn who_waits_is_launched_together() {
     let Some(cluster) = common::cluster() else { return };
     let url = cluster.database();
     let store = PostgresStore::open(&url).await.unwrap();
-    store.beat(Beat { name: "node".into(), at: LAUNCHED_AT, verifies: 0 }).await.unwrap();
+    store.beat(Beat { name: "node".into(), at: LAUNCHED_AT, verifies: 0, address: String::new() }).await.unwrap();
     let launches =
         (0..LAUNCHES).map(|number| store.launch(launch_with_token(vec![bare(number)], &number.to_string(), 1)));
     for (number, launched) in (0..).zip(futures_util::future::join_all(launches).await) {
@@ -294,12 +294,12 @@ async fn databases_that_are_not_fit_are_refused() {
     let Some(cluster) = common::cluster() else { return };
     let url = cluster.database();
     drop(PostgresStore::open(&url).await.unwrap());
-    cluster.sql(&url, "UPDATE schema_version SET version = 8");
+    cluster.sql(&url, "UPDATE schema_version SET version = 9");
     // Ahead, but nothing in it is beyond this program: a fleet in the middle of an upgrade.
     drop(PostgresStore::open(&url).await.unwrap());
-    assert_eq!(cluster.sql(&url, "SELECT version FROM schema_version"), "8");
-    cluster.sql(&url, "UPDATE schema_version SET usable_from = 8");
-    assert_eq!(PostgresStore::open(&url).await.err(), Some(StoreError::Newer { found: 8, known: 7 }));
+    assert_eq!(cluster.sql(&url, "SELECT version FROM schema_version"), "9");
+    cluster.sql(&url, "UPDATE schema_version SET usable_from = 9");
+    assert_eq!(PostgresStore::open(&url).await.err(), Some(StoreError::Newer { found: 9, known: 8 }));
 
     let url = cluster.database();
     cluster.sql(&url, "CREATE TABLE orders (id BIGINT)");
@@ -338,7 +338,8 @@ async fn no_change_goes_unheard() {
     const LAUNCHES: u32 = 20;
     let Some(cluster) = common::cluster() else { return };
     let stores = stores(&cluster.database()).await;
-    let beat = |seconds| Beat { name: "node".into(), at: LAUNCHED_AT.plus(seconds), verifies: 0 };
+    let beat =
+        |seconds| Beat { name: "node".into(), at: LAUNCHED_AT.plus(seconds), verifies: 0, address: String::new() };
     for store in &stores {
         store.beat(beat(0)).await.unwrap();
     }
@@ -349,7 +350,10 @@ async fn no_change_goes_unheard() {
             for launched in 0..LAUNCHES {
                 store.launch(launch(vec![bare(number * LAUNCHES + launched)])).await.unwrap();
                 if launched % 4 == 0 {
-                    store.beat(Beat { name: "node".into(), at: LAUNCHED_AT, verifies: 0 }).await.unwrap();
+                    store
+                        .beat(Beat { name: "node".into(), at: LAUNCHED_AT, verifies: 0, address: String::new() })
+                        .await
+                        .unwrap();
                 }
             }
         });

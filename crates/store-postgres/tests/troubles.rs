@@ -27,7 +27,7 @@ fn options() -> PostgresOptions {
 }
 
 fn beat(seconds: u64) -> Beat {
-    Beat { name: "node".into(), at: LAUNCHED_AT.plus(seconds), verifies: 0 }
+    Beat { name: "node".into(), at: LAUNCHED_AT.plus(seconds), verifies: 0, address: String::new() }
 }
 
 /// What was asked for, by what is known of it.

@@ -34,6 +34,9 @@ impl NodeId {
         }
     }
 
+    /// Nobody: a node of this name there never was.
+    pub const NOBODY: Self = Self(0);
+
     /// One that is chosen, for tests.
     #[must_use]
     pub const fn new(number: u64) -> Self {
@@ -64,11 +67,15 @@ pub struct Beat {
     pub at: UnixTime,
     /// The highest epoch that it verifies with; 0: none yet.
     pub verifies: u32,
+    /// Where other nodes reach it: at most [`Beat::ADDRESS_MAX`] bytes, empty for nowhere.
+    pub address: String,
 }
 
 impl Beat {
     /// The longest name, in bytes.
     pub const NAME_MAX: usize = 255;
+    /// The longest address, in bytes.
+    pub const ADDRESS_MAX: usize = 512;
 
     /// Whether it makes sense to a store: what every store asks before it does anything.
     ///
@@ -77,6 +84,9 @@ impl Beat {
     pub fn check(&self) -> Result<(), StoreError> {
         if self.name.len() > Self::NAME_MAX {
             return Err(StoreError::Invalid("the name of a node has at most 255 bytes"));
+        }
+        if self.address.len() > Self::ADDRESS_MAX {
+            return Err(StoreError::Invalid("the address of a node has at most 512 bytes"));
         }
         Ok(())
     }
@@ -99,6 +109,8 @@ pub struct RegionNode {
     pub settled: u64,
     /// The highest serial of which an entry was forgotten.
     pub forgotten: u64,
+    /// Where other nodes reach it, as it said last; empty: nowhere.
+    pub address: String,
 }
 
 /// What was answered to an opening of the store: by it a later one tells whether the database that it finds is one that has answered.
@@ -490,7 +502,13 @@ mod tests {
     #[test]
     fn names_below_at_and_above_the_longest() {
         for (length, is_good) in [(254, true), (255, true), (256, false)] {
-            let beat = Beat { name: "n".repeat(length), at: UnixTime::from_secs(1), verifies: 0 };
+            let beat =
+                Beat { name: "n".repeat(length), at: UnixTime::from_secs(1), verifies: 0, address: String::new() };
+            assert_eq!(beat.check().is_ok(), is_good, "{length}");
+        }
+        for (length, is_good) in [(511, true), (512, true), (513, false)] {
+            let beat =
+                Beat { name: String::new(), at: UnixTime::from_secs(1), verifies: 0, address: "n".repeat(length) };
             assert_eq!(beat.check().is_ok(), is_good, "{length}");
         }
     }
@@ -498,7 +516,17 @@ mod tests {
     fn node(id: u64, settled: u64, forgotten: u64) -> RegionNode {
         let at = UnixTime::from_secs(1);
         let name = String::new();
-        RegionNode { id: NodeId::new(id), name, started_at: at, beaten_at: at, verifies: 0, settled, forgotten }
+        let address = String::new();
+        RegionNode {
+            id: NodeId::new(id),
+            name,
+            started_at: at,
+            beaten_at: at,
+            verifies: 0,
+            settled,
+            forgotten,
+            address,
+        }
     }
 
     fn rows(count: usize) -> Vec<(NodeId, u64, String, String)> {

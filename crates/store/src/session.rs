@@ -2,7 +2,7 @@
 
 use inborn_identity::{AccountId, InstanceId, UnixTime};
 
-use crate::StoreError;
+use crate::{NodeId, StoreError};
 
 /// One session.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -23,6 +23,8 @@ pub struct Session {
     pub started_at: UnixTime,
     /// How it ended, if it has.
     pub end: Option<SessionEnd>,
+    /// The node that carries it; [`NodeId::NOBODY`]: whichever takes it up; `None`: of a program that did not say.
+    pub carrier: Option<NodeId>,
 }
 
 /// How a session ended.

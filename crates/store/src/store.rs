@@ -472,11 +472,18 @@ pub trait Store: Send + Sync + 'static {
     /// `Conflict`: there is one with this id; `Invalid`: too long.
     fn put_session(&self, session: Session) -> Future<'_, ()>;
 
-    /// Ends a session that is open; gives whether there was one.
+    /// Ends a session that is open; gives whether there was one. `by` is the node that carries it: where another does, nothing
+    /// ends; `None`: whoever carries it.
     ///
     /// # Errors
     /// `Invalid`: too long.
-    fn end_session(&self, id: String, end: SessionEnd) -> Future<'_, bool>;
+    fn end_session(&self, id: String, end: SessionEnd, by: Option<NodeId>) -> Future<'_, bool>;
+
+    /// One session, open or not.
+    fn session(&self, id: String) -> Future<'_, Option<Session>>;
+
+    /// From now on `to` carries a session, if it is open and `from` carries it; gives whether that was so. Nobody is told.
+    fn carry_session(&self, id: String, from: Option<NodeId>, to: NodeId) -> Future<'_, bool>;
 
     /// Sessions, the latest first.
     ///

@@ -16,7 +16,7 @@ use inborn_store::conformance::samples::{
 use inborn_store::{
     Account, Attachment, Change, ChangeRequest, CommandQuery, CutOff, CutOffScope, Document, EpochState, HostKeys,
     Instance, InstanceQuery, InstanceState, KeyPair, LaunchOutcome, Node, Operator, OperatorChange, OwnMac, PartKind,
-    RecordedCutOff, Registration, Role, SessionQuery, SettingChange, SqliteStore, StateReason, Store,
+    RecordedCutOff, Registration, Role, Session, SessionQuery, SettingChange, SqliteStore, StateReason, Store,
 };
 use rusqlite::Connection;
 
@@ -159,7 +159,7 @@ async fn schema_9_opens_with_all_it_holds() {
     restore(dump, &path);
     let store = SqliteStore::open(&path).unwrap();
     let open = SessionQuery { account: None, has_ended: false, after: None, limit: 10 };
-    assert_eq!(store.sessions(open).await, Ok(vec![session(1, 0)]));
+    assert_eq!(store.sessions(open).await, Ok(vec![Session { carrier: None, ..session(1, 0) }]));
     assert_eq!((store.detectors().await, store.agent_reports().await), (Ok(vec![]), Ok(vec![])));
     let part = detector_part(1, PartKind::Filter, 1, 1);
     store.put_detector(detector(1, account())).await.unwrap();

@@ -501,7 +501,7 @@ async fn step(store: &SqliteStore, model: &mut Model, action: Action) {
         Action::EndSession { number, seconds } => {
             let (id, end) = (session(number.into(), 0).id, ended(seconds.into()));
             let open = model.sessions.get_mut(&id).filter(|session| session.end.is_none());
-            assert_eq!(store.end_session(id, end.clone()).await, Ok(open.is_some()));
+            assert_eq!(store.end_session(id, end.clone(), None).await, Ok(open.is_some()));
             if let Some(open) = open {
                 open.end = Some(end);
             }

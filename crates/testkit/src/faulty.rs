@@ -460,8 +460,16 @@ impl Store for FaultyStore {
         self.write(move |store| store.put_session(session))
     }
 
-    fn end_session(&self, id: String, end: SessionEnd) -> Future<'_, bool> {
-        self.write(move |store| store.end_session(id, end))
+    fn end_session(&self, id: String, end: SessionEnd, by: Option<NodeId>) -> Future<'_, bool> {
+        self.write(move |store| store.end_session(id, end, by))
+    }
+
+    fn session(&self, id: String) -> Future<'_, Option<Session>> {
+        self.read(move |store| store.session(id))
+    }
+
+    fn carry_session(&self, id: String, from: Option<NodeId>, to: NodeId) -> Future<'_, bool> {
+        self.write(move |store| store.carry_session(id, from, to))
     }
 
     fn sessions(&self, query: SessionQuery) -> Future<'_, Vec<Session>> {

@@ -162,6 +162,10 @@ pub(crate) struct ServeRegion {
     /// What this server is called among the others [default: the computer's name]
     #[arg(long, env = "INBORN_NODE", value_name = "NAME")]
     pub(crate) node: Option<String>,
+    /// Where the other servers reach this one, so that sessions work whichever server a call comes to: HOST, which is asked by
+    /// TLS at --tls-port, or https://HOST:PORT or http://HOST:PORT
+    #[arg(long, env = "INBORN_ADVERTISE", value_name = "ADDRESS")]
+    pub(crate) advertise: Option<String>,
     /// What is done for callers of a service while nothing is heard of the other servers: refuse-changes, refuse-all or serve
     /// [default: refuse-changes]
     #[arg(long, env = "INBORN_STALE", value_name = "SERVICE=POLICY", value_delimiter = ',')]

@@ -34,17 +34,32 @@ pub fn call(
     (service, region): (&str, &str),
     body: &str,
 ) -> Result<(u16, String)> {
-    let headers = [("host", host), ("content-type", "application/x-www-form-urlencoded; charset=utf-8")];
-    let fields = headers.map(|(name, value)| Header { name: name.as_bytes(), value: value.as_bytes() });
-    let unsigned = Request { method: "POST", path: b"/", query: b"", headers: &fields };
+    let headers = [("content-type", "application/x-www-form-urlencoded; charset=utf-8")];
+    exchange(address, &signed(host, signer, (service, region), ("POST", "/"), &headers, body))
+}
+
+/// The bytes of a request that is signed for a service in a region and ends its connection.
+pub fn signed(
+    host: &str,
+    signer: &Signer,
+    (service, region): (&str, &str),
+    (method, target): (&str, &str),
+    headers: &[(&str, &str)],
+    body: &str,
+) -> String {
+    let headers: Vec<(&str, &str)> = [("host", host)].into_iter().chain(headers.iter().copied()).collect();
+    let fields: Vec<Header<'_>> =
+        headers.iter().map(|(name, value)| Header { name: name.as_bytes(), value: value.as_bytes() }).collect();
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let unsigned = Request { method, path: path.as_bytes(), query: query.as_bytes(), headers: &fields };
     let credentials = Credentials {
         access_key_id: &signer.access_key_id,
         secret_access_key: signer.secret.as_bytes(),
         session_token: signer.token.as_deref(),
     };
-    let target = Target { region, service, path_mode: PathMode::Normalized };
-    let added = sign(&unsigned, body.as_bytes(), &credentials, &target, now()).unwrap();
-    let mut text = "POST / HTTP/1.1\r\n".to_owned();
+    let scope = Target { region, service, path_mode: PathMode::Normalized };
+    let added = sign(&unsigned, body.as_bytes(), &credentials, &scope, now()).unwrap();
+    let mut text = format!("{method} {target} HTTP/1.1\r\n");
     for (name, value) in headers {
         text.push_str(&format!("{name}: {value}\r\n"));
     }
@@ -52,7 +67,7 @@ pub fn call(
         text.push_str(&format!("{name}: {value}\r\n"));
     }
     text.push_str(&format!("content-length: {}\r\nconnection: close\r\n\r\n{body}", body.len()));
-    exchange(address, &text)
+    text
 }
 
 /// Sends a request that asks for the connection to be closed; gives status and body.

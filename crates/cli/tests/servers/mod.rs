@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use inborn_credential::{Claims, Delivery, Epoch, EpochId, EpochRoot, Kek, Keyring, Kind, generation};
-use inborn_identity::{InstanceId, Partition};
+use inborn_identity::{InstanceId, MANAGEMENT_ROLE_NAME, Partition, UnixTime};
 use inborn_store::{Instance, Store};
 use inborn_store_postgres::PostgresStore;
 
@@ -109,6 +109,18 @@ impl Server {
         said
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> &str {
+        self.ready["endpoint"].as_str().unwrap().strip_prefix("http://").unwrap()
+    }
+
+    /// Lets it end by itself.
+    pub fn stop(mut self) {
+        self.signal("-TERM");
+        let ended = until("a server ends", || self.child.try_wait().unwrap());
+        assert!(ended.success(), "{ended}");
+    }
+
     /// It sleeps, as when its machine is suspended.
     pub fn pause(&self) {
         self.signal("-STOP");
@@ -134,8 +146,7 @@ impl Server {
     }
 
     fn send(&self, signer: &Signer, host: &str, scope: (&str, &str), body: &str) -> (u16, String) {
-        let address = self.ready["endpoint"].as_str().unwrap().strip_prefix("http://").unwrap();
-        calls::call(address, host, signer, scope, body).unwrap()
+        calls::call(self.address(), host, signer, scope, body).unwrap()
     }
 
     pub fn launch(&self) -> InstanceId {
@@ -212,15 +223,29 @@ impl Mint {
         self.of_record(&self.store.instance(id).await.unwrap().unwrap())
     }
 
+    /// What the machine's agent holds that registered a moment ago.
+    pub async fn agent(&self, id: InstanceId) -> Signer {
+        let machine = self.store.instance(id).await.unwrap().unwrap();
+        let roles = self.store.roles().await.unwrap();
+        let role = roles.into_iter().find(|role| role.name.to_string() == MANAGEMENT_ROLE_NAME).unwrap();
+        let kind = Kind::Management { role: role.name, role_id: role.role_id.as_str().into() };
+        // Later than all that has ended with the setting and the registration.
+        self.mint(&machine, kind, now().plus(2), now().plus(3000))
+    }
+
     fn of_record(&self, machine: &Instance) -> Signer {
         let generation = generation(machine.id, machine.boot_time, now());
+        self.mint(machine, Kind::Identity, generation.issued_at, generation.expires_at)
+    }
+
+    fn mint(&self, machine: &Instance, kind: Kind, issued_at: UnixTime, expires_at: UnixTime) -> Signer {
         let claims = Claims {
-            kind: Kind::Identity,
+            kind,
             account: machine.account,
             instance: machine.id,
             region: self.region.parse().unwrap(),
-            issued_at: generation.issued_at,
-            expires_at: generation.expires_at,
+            issued_at,
+            expires_at,
             delivery: Delivery::V2,
             boot_generation: machine.boot_generation,
             private_address: Some(machine.private_address.into()),

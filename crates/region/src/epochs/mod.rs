@@ -92,6 +92,11 @@ impl Epochs {
         Self { kek, source, settings, known: Mutex::new(known), verifies }
     }
 
+    /// The key that the servers of the region share.
+    pub(crate) fn kek(&self) -> &Kek {
+        &self.kek
+    }
+
     /// An operator as the authenticator needs it.
     pub(crate) fn unseal_operator(
         &self,

@@ -4,6 +4,7 @@
 //! then the audit, then the answer. What can be refused by its head is refused before its body is read.
 
 mod bounds;
+mod passing;
 mod record;
 mod request;
 mod response;
@@ -39,6 +40,7 @@ use crate::sessions::Joiner;
 use crate::telemetry::Share;
 use crate::throttle::{Limited, Source};
 use crate::{Effect, Operation, Protocol, RegionServer, Service, services};
+use passing::{Arrival, Done};
 use request::{Meant, Named, Target, cut};
 use response::response;
 
@@ -107,6 +109,8 @@ struct Exchange<'a> {
     host_region: Option<Region>,
     /// Whether it was waited for what other servers have made by the time it came.
     has_waited: bool,
+    /// Whether another server has passed it on.
+    is_forwarded: bool,
     /// The region that was signed for, as it was said.
     scope_region: Option<&'a str>,
     operation: Option<&'static Operation>,
@@ -159,7 +163,11 @@ impl Context {
 impl RegionServer {
     /// Answers one request, in the name of the region that it is for.
     pub async fn handle(self: Arc<Self>, request: Request<Incoming>, origin: RequestOrigin) -> Response<Full<Bytes>> {
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
+        let (origin, is_forwarded) = match self.arrival(&mut parts, origin) {
+            Arrival::From(origin, is_forwarded) => (origin, is_forwarded),
+            Arrival::Own(answer) => return answer,
+        };
         let headers: Vec<Header<'_>> = request::fields(&parts.headers);
         let target = Target::of(&parts);
         let signed = inborn_sigv4::Request {
@@ -207,6 +215,7 @@ impl RegionServer {
             route,
             host_region,
             has_waited,
+            is_forwarded,
             scope_region: asked.scope_region,
             operation: None,
             caller: None,
@@ -228,7 +237,14 @@ impl RegionServer {
             (true, false) => Err(Problem::Unavailable),
             (false, _) => Err(Problem::Throttled),
         };
-        region.answer(&exchange, outcome).await
+        match outcome {
+            Ok(Done::Elsewhere(response)) => {
+                region.passed_on(&exchange, &response);
+                response
+            }
+            Ok(Done::Here(reply)) => region.answer(&exchange, Ok(reply)).await,
+            Err(problem) => region.answer(&exchange, Err(problem)).await,
+        }
     }
 
     /// Where a request comes from that arrived at `arrival`, as this region has to see it: a machine of another region is none
@@ -266,7 +282,7 @@ impl RegionServer {
         signed: Signed<'_>,
         body: Incoming,
         endpoint_service: &str,
-    ) -> Result<Reply, Problem> {
+    ) -> Result<Done, Problem> {
         let (siblings, host_region) = (self.siblings(), exchange.host_region.clone());
         let regions = self.scopes(exchange.service, host_region.as_ref(), &siblings);
         let socket = exchange.service.and_then(|service| service.socket(exchange.target.path));
@@ -281,7 +297,10 @@ impl RegionServer {
         if exchange.route.is_some_and(|route| route.is_open)
             && signed.presented.err() == Some(&Fault::MissingAuthentication)
         {
-            return self.open_without_signature(exchange);
+            return match self.pass_unsigned(exchange).await? {
+                Some(response) => Ok(Done::Elsewhere(response)),
+                None => self.open_without_signature(exchange).map(Done::Here),
+            };
         }
         // Steps 5 to 13 need no body. One that waits for `100 Continue` is never asked for if they fail.
         signed.accept(&endpoint, exchange.received).map_err(Problem::Signature)?;
@@ -295,6 +314,7 @@ impl RegionServer {
         exchange.operation = Some(operation);
         self.check_sent_on(exchange, &caller, operation)?;
         self.check_heard(service, operation, &caller)?;
+        let as_it_came = body.clone();
         let input = match exchange.input.as_ref() {
             Some(input) => Arc::clone(input),
             None => {
@@ -308,7 +328,10 @@ impl RegionServer {
                 Arc::clone(exchange.input.insert(Arc::new(input)))
             }
         };
-        self.perform(exchange, operation, caller, input).await
+        if let Some(response) = self.pass_if_elsewhere(exchange, operation, &caller, &input, as_it_came).await? {
+            return Ok(Done::Elsewhere(response));
+        }
+        self.perform(exchange, operation, caller, input).await.map(Done::Here)
     }
 
     /// A WebSocket for whoever says the right token over it. Who asks is known by that, and by nothing before.

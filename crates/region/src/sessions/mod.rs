@@ -11,13 +11,13 @@ mod relay;
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use inborn_credential::Claims;
 use inborn_identity::{InstanceId, UnixTime};
 use inborn_store::{
-    Instance, InstanceState, Session as Record, SessionEnd, SessionQuery, SessionRetention, Store, StoreError,
+    Instance, InstanceState, NodeId, Session as Record, SessionEnd, SessionQuery, SessionRetention, Store, StoreError,
 };
 use inborn_wire::message_gateway::payload::{self, INTERACTIVE_SHELL, InteractiveShell, SCHEMA};
 use serde_json::{Map, Value, json};
@@ -45,6 +45,8 @@ const REMEMBERED_MAX: u32 = 100_000;
 const LOOK_EVERY: Duration = Duration::from_secs(15);
 /// How long an agent has after its side has ended to say what the person should be told.
 const LAST_WORD: Duration = Duration::from_secs(5);
+/// How long the two sides of a session have to come back, once its server was found to be gone.
+const RETURN_WITHIN: Duration = Duration::from_secs(30);
 /// How long whoever ends a session waits until that is written down.
 const WRITTEN_WITHIN: Duration = Duration::from_secs(3);
 /// How long after an end could not be written down that is tried again: twice as long each time, from the first to the last.
@@ -122,8 +124,6 @@ pub(crate) struct Session {
     written: watch::Sender<Option<Result<(), StoreError>>>,
     /// What the agent is told of the session, until it asks for its data channel: then it knows.
     told: Mutex<Option<Vec<u8>>>,
-    /// Whether another server may carry it, as long as neither side has come here.
-    is_of_fleet: AtomicBool,
 }
 
 /// What there is of each side.
@@ -160,14 +160,7 @@ impl Session {
             is_ending: AtomicBool::new(false),
             written: watch::Sender::new(None),
             told: Mutex::default(),
-            is_of_fleet: AtomicBool::new(false),
         })
-    }
-
-    /// Whether it is, as far as is known, at another server: what is not heard of it here says nothing.
-    fn is_elsewhere(&self) -> bool {
-        let came = |half: &Half| *half.channels.borrow() > 0;
-        self.is_of_fleet.load(Ordering::Relaxed) && !came(&self.agent) && !came(&self.client)
     }
 
     /// The agent knows of the session, or need not any more.
@@ -245,7 +238,7 @@ impl Session {
     /// Ends the session if it is idle, or has lasted long enough.
     fn look(&self, now: UnixTime) {
         let heard_at = UnixTime::from_secs(self.heard_at.load(Ordering::Relaxed));
-        if now.since(heard_at) >= IDLE_SECONDS_MAX && !self.is_elsewhere() {
+        if now.since(heard_at) >= IDLE_SECONDS_MAX {
             self.close(End::terminated("The session was idle.", "The session was idle for 20 minutes."));
         } else if now.since(self.record.started_at) >= LIFE_SECONDS_MAX {
             self.close(End::terminated("The session had lasted a day.", "A session lasts a day at most."));
@@ -351,8 +344,7 @@ impl Sessions {
 
     fn enter(&self, session: &Arc<Session>) -> Result<(), StartError> {
         let mut open = self.sessions();
-        // What other servers carry takes no place here.
-        if open.values().filter(|session| !session.is_elsewhere()).count() >= SESSIONS_MAX && !session.is_elsewhere() {
+        if open.len() >= SESSIONS_MAX {
             return Err(StartError::TooMany);
         }
         open.insert(session.record.id.clone(), Arc::clone(session));
@@ -434,28 +426,111 @@ pub(crate) fn arrived(region: &Arc<RegionServer>, instance: InstanceId) -> Done<
     })
 }
 
-/// Takes up the sessions that were open when the region stopped: their two sides come back by themselves, or they are idle. Those that
-/// another server of a fleet carries are not for this one to end, but by their age.
+/// Takes up the sessions that were open when the region stopped: their two sides come back by themselves, or they are idle. In a fleet
+/// they are taken up one by one: see [`claim`].
 pub(crate) async fn take_up(region: &Arc<RegionServer>) -> Result<(), StoreError> {
-    let now = region.now();
-    let mut query = SessionQuery { account: None, has_ended: false, after: None, limit: SessionQuery::LIMIT_MAX };
-    loop {
-        let page = region.store().sessions(query.clone()).await?;
-        let Some(last) = page.last() else { return Ok(()) };
-        query.after = Some(inborn_store::SessionPlace { started_at: last.started_at, id: last.id.clone() });
+    if region.fleet().is_some() {
+        return Ok(());
+    }
+    let mut query = all_open();
+    while let Some(page) = page_of_open(region, &mut query).await? {
         for record in page {
-            let session = Session::new(record, now);
-            session.is_of_fleet.store(region.fleet().is_some(), Ordering::Relaxed);
             // More than are allowed were never opened.
-            if region.sessions().enter(&session).is_err() {
+            if !carry_on(region, record) {
                 return Ok(());
             }
-            if let Some(machine) = region.machines().get(session.record.instance) {
-                region.sessions().changed(&machine);
-            } else {
-                session.close(End::terminated("The machine was terminated.", ""));
+        }
+    }
+    Ok(())
+}
+
+fn all_open() -> SessionQuery {
+    SessionQuery { account: None, has_ended: false, after: None, limit: SessionQuery::LIMIT_MAX }
+}
+
+/// The next page of the sessions that are open, if there is one.
+async fn page_of_open(region: &RegionServer, query: &mut SessionQuery) -> Result<Option<Vec<Record>>, StoreError> {
+    let page = region.store().sessions(query.clone()).await?;
+    let Some(last) = page.last() else { return Ok(None) };
+    query.after = Some(inborn_store::SessionPlace { started_at: last.started_at, id: last.id.clone() });
+    Ok(Some(page))
+}
+
+/// Carries a session that was carried before; `false` if that would be too many.
+fn carry_on(region: &Arc<RegionServer>, record: Record) -> bool {
+    let session = Session::new(record, region.now());
+    if region.sessions().enter(&session).is_err() {
+        return false;
+    }
+    if let Some(machine) = region.machines().get(session.record.instance) {
+        region.sessions().changed(&machine);
+    } else {
+        session.close(End::terminated("The machine was terminated.", ""));
+    }
+    tokio::spawn(supervise(Arc::clone(region), session));
+    true
+}
+
+/// Takes up a session whose server has gone; `false` if another server has come first, or as many are open as may be.
+pub(crate) async fn claim(region: &Arc<RegionServer>, record: Record) -> Result<bool, StoreError> {
+    let own = region.store().node();
+    if region.sessions().sessions().len() >= SESSIONS_MAX
+        || !region.store().carry_session(record.id.clone(), record.carrier, own).await?
+    {
+        return Ok(false);
+    }
+    tracing::info!(session = %record.id, "a session whose server has gone is carried here");
+    Ok(carry_on(region, Record { carrier: Some(own), ..record }))
+}
+
+/// A server has gone. Its sessions are carried on where one of their sides comes back; those of which none does end, by whichever server
+/// is first.
+pub(crate) async fn end_those_left(region: Weak<RegionServer>) {
+    let [mut pause, longest] = AGAIN_AFTER;
+    tokio::time::sleep(RETURN_WITHIN).await;
+    while let Some(region) = region.upgrade() {
+        match end_left(&region).await {
+            Ok(()) | Err(StoreError::Closed) => return,
+            Err(error) => tracing::warn!(%error, "the sessions of a server that has gone are not ended yet"),
+        }
+        drop(region);
+        tokio::time::sleep(pause).await;
+        pause = longest.min(pause * 2);
+    }
+}
+
+async fn end_left(region: &Arc<RegionServer>) -> Result<(), StoreError> {
+    let (Some(fleet), own, mut query) = (region.fleet(), region.store().node(), all_open()) else { return Ok(()) };
+    while let Some(page) = page_of_open(region, &mut query).await? {
+        for record in page {
+            let is_left = match record.carrier {
+                Some(carrier) => carrier != own && !fleet.is_alive(carrier),
+                // A program of before may carry it, as long as any session lasts.
+                None => region.now().since(record.started_at) >= LIFE_SECONDS_MAX,
+            };
+            let id = record.id.clone();
+            if is_left
+                && claim(region, record).await?
+                && let Some(session) = region.sessions().get(&id)
+            {
+                session.close(End::terminated("The server that carried it has gone, and neither side came back.", ""));
             }
-            tokio::spawn(supervise(Arc::clone(region), session));
+        }
+    }
+    Ok(())
+}
+
+/// This server ends: whichever server one of the two sides comes to takes the session up.
+pub(crate) async fn release(region: &RegionServer) {
+    let own = region.store().node();
+    let open = region.sessions().all().into_iter().filter(|session| !session.has_ended());
+    let released = open.map(|session| {
+        let id = session.record.id.clone();
+        region.store().carry_session(id, Some(own), NodeId::NOBODY)
+    });
+    for outcome in futures_util::future::join_all(released).await {
+        if let Err(error) = outcome {
+            tracing::warn!(%error, "a session is not left to other servers: it ends");
         }
     }
 }
@@ -478,7 +553,9 @@ async fn supervise(region: Arc<RegionServer>, session: Arc<Session>) {
     let written = SessionEnd { at: now, status: end.status().to_owned(), details: end.details.clone() };
     region.record_end_of_session(&session.record, end.status(), &end.details, now);
     let [mut pause, longest] = AGAIN_AFTER;
-    while let Err(error) = region.store().end_session(id.clone(), written.clone()).await {
+    // In a fleet another server may have taken it up meanwhile. One that is alone has no other name for itself than the last time.
+    let by = region.fleet().map(|_| region.store().node());
+    while let Err(error) = region.store().end_session(id.clone(), written.clone(), by).await {
         tracing::error!(session = %id, %error, "the end of a session is not written down yet");
         session.written.send_replace(Some(Err(error)));
         tokio::time::sleep(pause).await;

@@ -18,6 +18,7 @@ fn session() -> Arc<Session> {
         reason: String::new(),
         started_at: START,
         end: None,
+        carrier: None,
     };
     Session::new(record, START)
 }

@@ -6,6 +6,7 @@ pub mod agent;
 pub mod calls;
 pub mod channel;
 pub mod commands;
+pub mod fleet;
 pub mod hosts;
 pub mod session;
 pub mod telemetry;

@@ -43,7 +43,7 @@ pub async fn account_limits(store: Arc<dyn Store>) {
 
 /// An operator is switched off and on, and forgotten; the others stay as they are. Others are told of each.
 pub async fn operators_are_changed_and_forgotten(store: Arc<dyn Store>) {
-    store.beat(Beat { name: "one".into(), at: LAUNCHED_AT, verifies: 0 }).await.unwrap();
+    store.beat(Beat { name: "one".into(), at: LAUNCHED_AT, verifies: 0, address: String::new() }).await.unwrap();
     for number in [1, 2] {
         store.put_operator(operator(number)).await.unwrap();
     }

@@ -14,7 +14,7 @@ fn change(expected: &SealedEpoch, after: &SealedEpoch) -> EpochChange {
 
 /// Epochs go from stage to stage, several at once with what they cut off, and only from how they are.
 pub async fn epochs_go_on_and_never_back(store: Arc<dyn Store>) {
-    store.beat(Beat { name: "one".into(), at: LAUNCHED_AT, verifies: 1 }).await.unwrap();
+    store.beat(Beat { name: "one".into(), at: LAUNCHED_AT, verifies: 1, address: String::new() }).await.unwrap();
     let (first, second) = (epoch(1, EpochState::Sealing), epoch(2, EpochState::Published));
     for epoch in [&first, &second] {
         store.put_epoch(epoch.clone()).await.unwrap();

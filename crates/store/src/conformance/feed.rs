@@ -14,7 +14,7 @@ use crate::{
 };
 
 async fn beat(store: &Arc<dyn Store>, at: UnixTime) {
-    assert_eq!(store.beat(Beat { name: "one ☃".into(), at, verifies: 7 }).await, Ok(()));
+    assert_eq!(store.beat(Beat { name: "one ☃".into(), at, verifies: 7, address: "https://é:1".into() }).await, Ok(()));
 }
 
 /// What is told behind these positions, and the positions behind it.
@@ -44,9 +44,10 @@ pub async fn nodes_beat(store: Arc<dyn Store>) {
         verifies: 7,
         settled: 0,
         forgotten: 0,
+        address: "https://é:1".into(),
     };
     assert_eq!(nodes, [node]);
-    let long = Beat { name: "n".repeat(Beat::NAME_MAX + 1), at: LAUNCHED_AT, verifies: 0 };
+    let long = Beat { name: "n".repeat(Beat::NAME_MAX + 1), at: LAUNCHED_AT, verifies: 0, address: String::new() };
     assert!(matches!(store.beat(long).await, Err(StoreError::Invalid(_))));
 }
 
@@ -163,7 +164,7 @@ pub async fn changes_of_commands_and_agents_are_told(store: Arc<dyn Store>) {
     let open = session(1, 0);
     store.put_session(open.clone()).await.unwrap();
     for was_open in [true, false] {
-        assert_eq!(store.end_session(open.id.clone(), ended(5)).await, Ok(was_open));
+        assert_eq!(store.end_session(open.id.clone(), ended(5), None).await, Ok(was_open));
     }
     let told = |instances| Topic::Command { id: command(1, 0).id, instances };
     let of_session = Topic::SessionEnded(open.id);

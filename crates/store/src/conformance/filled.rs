@@ -74,7 +74,7 @@ pub async fn fill(store: &dyn Store) {
     store.put_inventory(inventory).await.unwrap();
     store.put_session(session(1, 0)).await.unwrap();
     store.put_session(session(2, 1)).await.unwrap();
-    store.end_session(session(2, 1).id, ended(9)).await.unwrap();
+    store.end_session(session(2, 1).id, ended(9), None).await.unwrap();
     store.put_detector(detector(1, account())).await.unwrap();
     store.put_detector(detector(2, other_account())).await.unwrap();
     for kind in [PartKind::Filter, PartKind::IpSet] {

@@ -43,7 +43,7 @@ fn of_every_kind(round: u32) -> Vec<(LaunchRequest, Result<LaunchOutcome, StoreE
 
 /// Many launches at once, some of them out of the ordinary: each has its own answer, and what is launched is there and told once.
 pub async fn launches_at_once_are_answered_one_by_one(store: Arc<dyn Store>) {
-    let beat = Beat { name: "node".into(), at: LAUNCHED_AT, verifies: 0 };
+    let beat = Beat { name: "node".into(), at: LAUNCHED_AT, verifies: 0, address: String::new() };
     store.beat(beat.clone()).await.unwrap();
     for number in [1, 2] {
         store.put_join_token(join_token(number, 60)).await.unwrap();

@@ -132,6 +132,7 @@ macro_rules! conformance_tests {
             inventory_is_forgotten_by_age,
             inventory_limits,
             sessions_end_once,
+            sessions_are_carried_by_one,
             sessions_are_listed_in_pages,
             ended_sessions_are_forgotten,
             session_limits,

@@ -37,7 +37,7 @@ pub async fn quarantines_last_until_they_are_ended(store: Arc<dyn Store>) {
 
 /// Who is released has lost what it had before; where there was no quarantine nothing is lost. Others are told of both.
 pub async fn the_end_of_a_quarantine_cuts_off_in_the_same_step(store: Arc<dyn Store>) {
-    store.beat(Beat { name: "one".into(), at: LAUNCHED_AT, verifies: 0 }).await.unwrap();
+    store.beat(Beat { name: "one".into(), at: LAUNCHED_AT, verifies: 0, address: String::new() }).await.unwrap();
     let scope = QuarantineScope::Instance(id(1));
     let at = LAUNCHED_AT.plus(60);
     let cut_off = |instance| RecordedCutOff {

@@ -11,7 +11,7 @@ use crate::{
     AgentReport, Attachment, Change, ChangeRequest, Command, CommandChange, CommandProgress, CommandState, CommandStep,
     Detector, DetectorPart, Document, EpochState, Finding, HostJoin, HostKeyBasis, HostKeySet, HostKeys, Instance,
     InstanceState, InventoryKind, InventoryRecord, Invocation, InvocationChange, InvocationState, JoinToken, KeyPair,
-    KeyType, LaunchRequest, Operator, OwnMac, PartKind, Sealed, SealedEpoch, SentCommand, Session, SessionEnd,
+    KeyType, LaunchRequest, NodeId, Operator, OwnMac, PartKind, Sealed, SealedEpoch, SentCommand, Session, SessionEnd,
     StateReason, UserData,
 };
 
@@ -364,6 +364,7 @@ pub fn session(number: u32, seconds: u64) -> Session {
         reason: "'é".into(),
         started_at: LAUNCHED_AT.plus(seconds),
         end: None,
+        carrier: Some(NodeId::new(7)),
     }
 }
 

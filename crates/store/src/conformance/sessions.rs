@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::samples::{LAUNCHED_AT, account, ended, other_account, session};
-use crate::{Session, SessionPlace, SessionQuery, SessionRetention, Store, StoreError};
+use crate::{NodeId, Session, SessionPlace, SessionQuery, SessionRetention, Store, StoreError};
 
 fn query(has_ended: bool) -> SessionQuery {
     SessionQuery { account: None, has_ended, after: None, limit: 200 }
@@ -19,11 +19,39 @@ pub async fn sessions_end_once(store: Arc<dyn Store>) {
     assert_eq!(store.sessions(query(true)).await, Ok(vec![]));
 
     let end = ended(9);
-    assert_eq!(store.end_session(open.id.clone(), end.clone()).await, Ok(true));
-    assert_eq!(store.end_session(open.id.clone(), ended(10)).await, Ok(false), "it has ended already");
-    assert_eq!(store.end_session("nobody".into(), end.clone()).await, Ok(false));
+    assert_eq!(store.end_session(open.id.clone(), end.clone(), None).await, Ok(true));
+    assert_eq!(store.end_session(open.id.clone(), ended(10), None).await, Ok(false), "it has ended already");
+    assert_eq!(store.end_session("nobody".into(), end.clone(), None).await, Ok(false));
     assert_eq!(store.sessions(query(false)).await, Ok(vec![]));
     assert_eq!(store.sessions(query(true)).await, Ok(vec![Session { end: Some(end), ..open }]));
+}
+
+/// One node carries a session, or nobody, and another takes it over once; who does not carry it does not end it.
+pub async fn sessions_are_carried_by_one(store: Arc<dyn Store>) {
+    let [first, second] = [7, 8].map(NodeId::new);
+    let open = session(1, 5);
+    store.put_session(open.clone()).await.unwrap();
+    let unsaid = Session { carrier: None, ..session(2, 5) };
+    store.put_session(unsaid.clone()).await.unwrap();
+    assert_eq!(store.session(open.id.clone()).await, Ok(Some(open.clone())));
+    assert_eq!(store.session(unsaid.id.clone()).await, Ok(Some(unsaid.clone())));
+    assert_eq!(store.session("nobody".into()).await, Ok(None));
+
+    let carry = async |id: &str, from, to| store.carry_session(id.to_owned(), from, to).await.unwrap();
+    assert!(!carry(&open.id, Some(second), second).await, "another carries it");
+    assert!(!carry(&open.id, None, second).await);
+    assert!(carry(&open.id, Some(first), NodeId::NOBODY).await);
+    assert!(carry(&open.id, Some(NodeId::NOBODY), second).await);
+    assert!(!carry(&open.id, Some(NodeId::NOBODY), first).await, "once");
+    assert!(carry(&unsaid.id, None, second).await);
+    assert!(!carry("nobody", None, second).await);
+    let carried = Session { carrier: Some(second), ..open.clone() };
+    assert_eq!(store.session(open.id.clone()).await, Ok(Some(carried.clone())));
+
+    assert_eq!(store.end_session(open.id.clone(), ended(9), Some(first)).await, Ok(false));
+    assert_eq!(store.end_session(open.id.clone(), ended(9), Some(second)).await, Ok(true));
+    assert!(!carry(&open.id, Some(second), first).await, "it has ended");
+    assert_eq!(store.session(open.id).await, Ok(Some(Session { end: Some(ended(9)), ..carried })));
 }
 
 /// The latest first, an account's own, page by page.
@@ -52,7 +80,7 @@ pub async fn ended_sessions_are_forgotten(store: Arc<dyn Store>) {
         store.put_session(session(number, number.into())).await.unwrap();
     }
     for number in 2..=5 {
-        store.end_session(session(number, 0).id, ended(9)).await.unwrap();
+        store.end_session(session(number, 0).id, ended(9), None).await.unwrap();
     }
     let keep = |seconds, sessions_max| SessionRetention { started_since: LAUNCHED_AT.plus(seconds), sessions_max };
     assert_eq!(store.forget_sessions(keep(2, 4)).await, Ok(0));
@@ -75,7 +103,7 @@ pub async fn session_limits(store: Arc<dyn Store>) {
         let put = store.put_session(Session { reason: long(length), ..session(2, 0) }).await;
         assert_eq!(put.is_ok(), is_good, "{length}");
         let end = crate::SessionEnd { details: long(length), ..ended(1) };
-        assert_eq!(store.end_session(session(2, 0).id, end).await.is_ok(), is_good, "{length}");
+        assert_eq!(store.end_session(session(2, 0).id, end, None).await.is_ok(), is_good, "{length}");
     }
     for (limit, is_good) in [(0, false), (1, true), (200, true), (201, false)] {
         assert_eq!(store.sessions(SessionQuery { limit, ..query(false) }).await.is_ok(), is_good, "{limit}");

@@ -80,6 +80,11 @@ impl Column {
         Self { is_optional: true, ..self }
     }
 
+    /// It is there since a version of the catalogue; rows of before have this in it.
+    pub(super) const fn since(self, version: u32, earlier: Earlier) -> Self {
+        Self { since: Some((version, earlier)), ..self }
+    }
+
     /// Whether it may hold this.
     #[must_use]
     pub fn takes(&self, cell: &Cell) -> bool {

@@ -42,11 +42,11 @@ impl Node {
 
     /// See [`crate::Store::beat`].
     pub(super) fn beat(&self, connection: &Connection, beat: &Beat) -> Outcome<()> {
-        let sql = "INSERT INTO region_nodes (id, name, started_at, beaten_at, verifies, settled, forgotten) \
-            VALUES (?1, ?2, ?3, ?3, ?4, (SELECT COALESCE(MAX(number), 0) FROM feed WHERE writer = ?1), 0) \
+        let sql = "INSERT INTO region_nodes (id, name, started_at, beaten_at, verifies, settled, forgotten, address) \
+            VALUES (?1, ?2, ?3, ?3, ?4, (SELECT COALESCE(MAX(number), 0) FROM feed WHERE writer = ?1), 0, ?5) \
             ON CONFLICT (id) DO UPDATE SET name = excluded.name, beaten_at = excluded.beaten_at, verifies = excluded.verifies, \
-            settled = MAX(region_nodes.settled, excluded.settled)";
-        let row = (self.id.to_string(), &beat.name, time(beat.at), beat.verifies);
+            address = excluded.address, settled = MAX(region_nodes.settled, excluded.settled)";
+        let row = (self.id.to_string(), &beat.name, time(beat.at), beat.verifies, &beat.address);
         connection.prepare_cached(sql).and_then(|mut sql| sql.execute(row)).map_err(fault::from_sqlite)?;
         // Writes come to this thread one by one: what it does from here on is entered.
         self.beaten_at.store(beat.at.as_secs(), Ordering::Relaxed);
@@ -65,6 +65,7 @@ fn nodes(connection: &Connection) -> Outcome<Vec<RegionNode>> {
             verifies: column(row, "verifies")?,
             settled: number(row, "settled")?,
             forgotten: number(row, "forgotten")?,
+            address: column(row, "address")?,
         })
     })
 }

@@ -573,16 +573,24 @@ impl Store for SqliteStore {
         }
     }
 
-    fn end_session(&self, id: String, end: SessionEnd) -> Future<'_, bool> {
+    fn end_session(&self, id: String, end: SessionEnd, by: Option<NodeId>) -> Future<'_, bool> {
         match end.check() {
             Ok(()) => {
                 let ended = id.clone();
                 let topics =
                     move |was_open: &bool| if *was_open { vec![Topic::SessionEnded(ended.clone())] } else { vec![] };
-                self.tell(move |connection| sessions::end(connection, &id, &end), topics)
+                self.tell(move |connection| sessions::end(connection, &id, &end, by), topics)
             }
             Err(error) => refuse(error),
         }
+    }
+
+    fn session(&self, id: String) -> Future<'_, Option<Session>> {
+        self.read(move |connection| sessions::one(connection, &id))
+    }
+
+    fn carry_session(&self, id: String, from: Option<NodeId>, to: NodeId) -> Future<'_, bool> {
+        self.write(move |connection| sessions::carry(connection, &id, from, to))
     }
 
     fn sessions(&self, query: SessionQuery) -> Future<'_, Vec<Session>> {

@@ -24,6 +24,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/0013.sql"),
     include_str!("../../migrations/0014.sql"),
     include_str!("../../migrations/0015.sql"),
+    include_str!("../../migrations/0016.sql"),
 ];
 
 /// The version that [`migrate`] leads to.

@@ -4,7 +4,7 @@ use rusqlite::{Connection, Row, ToSql, params};
 
 use super::fault::{self, Outcome};
 use super::records::{column, moment, parsed, time};
-use crate::{Session, SessionEnd, SessionQuery, SessionRetention};
+use crate::{NodeId, Session, SessionEnd, SessionQuery, SessionRetention};
 
 /// The most sessions that one [`crate::Store::forget_sessions`] forgets, so that it does not hold up other writes for long.
 const FORGOTTEN_MAX: u32 = 1000;
@@ -12,7 +12,7 @@ const FORGOTTEN_MAX: u32 = 1000;
 /// See [`crate::Store::put_session`].
 pub(super) fn put(connection: &Connection, session: &Session) -> Outcome<()> {
     let sql = "INSERT INTO sessions (id, account, instance_id, owner, document_name, reason, started_at, ended_at, \
-        status, details) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+        status, details, carrier) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
     let end = session.end.as_ref();
     let row = params![
         session.id,
@@ -25,17 +25,39 @@ pub(super) fn put(connection: &Connection, session: &Session) -> Outcome<()> {
         end.map(|end| time(end.at)),
         end.map_or("", |end| &end.status),
         end.map_or("", |end| &end.details),
+        shown(session.carrier),
     ];
     let inserted = connection.prepare_cached(sql).and_then(|mut sql| sql.execute(row));
     inserted.map(drop).map_err(|error| fault::from_insertion(error, "a session"))
 }
 
 /// See [`crate::Store::end_session`].
-pub(super) fn end(connection: &Connection, id: &str, end: &SessionEnd) -> Outcome<bool> {
-    let sql = "UPDATE sessions SET ended_at = ?2, status = ?3, details = ?4 WHERE id = ?1 AND ended_at IS NULL";
-    let row = params![id, time(end.at), end.status, end.details];
+pub(super) fn end(connection: &Connection, id: &str, end: &SessionEnd, by: Option<NodeId>) -> Outcome<bool> {
+    let sql = "UPDATE sessions SET ended_at = ?2, status = ?3, details = ?4 WHERE id = ?1 AND ended_at IS NULL \
+        AND (?5 = '' OR carrier = ?5)";
+    let row = params![id, time(end.at), end.status, end.details, shown(by)];
     let ended = connection.prepare_cached(sql).and_then(|mut sql| sql.execute(row));
     ended.map(|rows| rows > 0).map_err(fault::from_sqlite)
+}
+
+/// See [`crate::Store::session`].
+pub(super) fn one(connection: &Connection, id: &str) -> Outcome<Option<Session>> {
+    let mut statement =
+        connection.prepare_cached("SELECT * FROM sessions WHERE id = ?1").map_err(fault::from_sqlite)?;
+    let mut rows = statement.query([id]).map_err(fault::from_sqlite)?;
+    rows.next().map_err(fault::from_sqlite)?.map(read).transpose()
+}
+
+/// See [`crate::Store::carry_session`].
+pub(super) fn carry(connection: &Connection, id: &str, from: Option<NodeId>, to: NodeId) -> Outcome<bool> {
+    let sql = "UPDATE sessions SET carrier = ?3 WHERE id = ?1 AND ended_at IS NULL AND carrier = ?2";
+    let carried = connection.prepare_cached(sql).and_then(|mut sql| sql.execute((id, shown(from), to.to_string())));
+    carried.map(|rows| rows > 0).map_err(fault::from_sqlite)
+}
+
+/// Who carries a session, as it is written.
+fn shown(carrier: Option<NodeId>) -> String {
+    carrier.map(|node| node.to_string()).unwrap_or_default()
 }
 
 /// See [`crate::Store::sessions`].
@@ -78,6 +100,7 @@ fn read(row: &Row<'_>) -> Outcome<Session> {
             details: column(row, "details")?,
         }),
     };
+    let carrier: String = column(row, "carrier")?;
     Ok(Session {
         id: column(row, "id")?,
         account: parsed(row, "account")?,
@@ -87,5 +110,6 @@ fn read(row: &Row<'_>) -> Outcome<Session> {
         reason: column(row, "reason")?,
         started_at: moment(row, "started_at")?,
         end,
+        carrier: if carrier.is_empty() { None } else { Some(parsed(row, "carrier")?) },
     })
 }

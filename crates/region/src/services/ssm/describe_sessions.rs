@@ -1,5 +1,7 @@
 //! `DescribeSessions`: the sessions that are open, or those that have ended.
 
+use std::collections::BTreeMap;
+
 use inborn_identity::UnixTime;
 use inborn_store::{Session as Record, SessionPlace, SessionQuery};
 use inborn_wire::error::Problem;
@@ -40,8 +42,8 @@ pub(super) fn run(call: JsonCall<'_>) -> Outcome<'_> {
         };
         let after = call.parameters.text("NextToken")?.map(read_token).transpose()?;
         let (page, next) = match state {
-            "Active" => active(&call, &filters, after, limit),
-            _ => history(&call, &filters, after, limit).await?,
+            "Active" if call.region.fleet().is_none() => active(&call, &filters, after, limit),
+            state => stored(&call, &filters, after, limit, state == "History").await?,
         };
         let list: Vec<_> = page.iter().map(|(record, status)| session::shown(record, status)).collect();
         let mut output = json!({"Sessions": list});
@@ -75,21 +77,29 @@ fn active(call: &JsonCall<'_>, filters: &[Filter], after: Option<SessionPlace>, 
     (page, next)
 }
 
-async fn history(
+async fn stored(
     call: &JsonCall<'_>,
     filters: &[Filter],
     mut after: Option<SessionPlace>,
     limit: usize,
+    has_ended: bool,
 ) -> Result<Page, Problem> {
     let account = Some(call.caller.principal.account());
+    let elsewhere = if has_ended { BTreeMap::new() } else { call.region.sessions_elsewhere().await? };
+    let status = |record: &Record| match (&record.end, call.region.sessions().get(&record.id)) {
+        (Some(end), _) => end.status.clone(),
+        (None, Some(session)) => session.status().to_owned(),
+        // Of one that nobody carries neither side is connected.
+        (None, None) => elsewhere.get(&record.id).cloned().unwrap_or_else(|| "Disconnected".to_owned()),
+    };
     let mut page = Vec::new();
     for _ in 0..LOOKS_MAX {
-        let query = SessionQuery { account, has_ended: true, after, limit: SessionQuery::LIMIT_MAX };
+        let query = SessionQuery { account, has_ended, after, limit: SessionQuery::LIMIT_MAX };
         let found = call.region.store().sessions(query).await.map_err(refusal::of_store)?;
         let is_last = found.len() < PAGE_MAX;
         after = found.last().map(place);
         for record in found {
-            let status = record.end.as_ref().map(|end| end.status.clone()).unwrap_or_default();
+            let status = status(&record);
             if !filters.iter().all(|filter| filter.admits(&record, &status)) {
                 continue;
             }

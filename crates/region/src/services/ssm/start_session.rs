@@ -46,6 +46,7 @@ pub(super) fn run(call: JsonCall<'_>) -> Outcome<'_> {
             reason: reason.unwrap_or_default().to_owned(),
             started_at: call.now,
             end: None,
+            carrier: Some(call.region.store().node()),
         };
         let new = NewSession { record, document, parameters };
         let session = sessions::start(call.region, new).await.map_err(|error| match error {

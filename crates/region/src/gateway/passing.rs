@@ -1,0 +1,133 @@
+//! Requests that another server of the fleet answers, and those that it has passed on to this one: see [`crate::forwarding`].
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Response, StatusCode};
+use http_body_util::Full;
+use hyper::upgrade::OnUpgrade;
+use inborn_credential::Caller;
+use inborn_store::Session as Record;
+use inborn_wire::error::Problem;
+
+use super::{Exchange, Handshake, RequestOrigin, trace};
+use crate::forwarding::{Asking, NotAuthentic, Other};
+use crate::metrics::CallLabels;
+use crate::operation::{Input, Reply};
+use crate::{Operation, RegionServer};
+
+/// What became of a call that was not refused.
+pub(super) enum Done {
+    /// It was done here.
+    Here(Reply),
+    /// Another server has answered it, and recorded that.
+    Elsewhere(Response<Full<Bytes>>),
+}
+
+/// How a request has come.
+pub(super) enum Arrival {
+    /// From there, and whether another server has passed it on.
+    From(RequestOrigin, bool),
+    /// It is a question of another server, or says so of itself and is none: this is the answer.
+    Own(Response<Full<Bytes>>),
+}
+
+impl RegionServer {
+    /// Where a request comes from, as far as that can be believed.
+    pub(super) fn arrival(&self, parts: &mut Parts, origin: RequestOrigin) -> Arrival {
+        match self.take_forwarded(parts) {
+            Ok(None) => Arrival::From(origin, false),
+            Ok(Some((region, peer))) => match region.answer_other(parts.uri.path()) {
+                Some(answer) => Arrival::Own(answer),
+                None => Arrival::From(RequestOrigin { peer, machine: None }, true),
+            },
+            Err(NotAuthentic) => {
+                tracing::warn!(source = %origin.peer.address, "a request that says it was passed on by another server is not believed: if it was, look at that one's clock and epoch.key");
+                let mut response = Response::new(Full::default());
+                *response.status_mut() = StatusCode::MISDIRECTED_REQUEST;
+                Arrival::Own(response)
+            }
+        }
+    }
+
+    /// The answer of the other server whose call this is, if it is another one's: of a caller who may ask for it.
+    pub(super) async fn pass_if_elsewhere(
+        self: &Arc<Self>,
+        exchange: &Exchange<'_>,
+        operation: &Operation,
+        caller: &Caller,
+        input: &Input,
+        body: Bytes,
+    ) -> Result<Option<Response<Full<Bytes>>>, Problem> {
+        let Input::Json(members) = input else { return Ok(None) };
+        if exchange.is_forwarded || self.fleet().is_none() {
+            return Ok(None);
+        }
+        let account = caller.principal.account();
+        let is_own = |record: &Record| match caller.principal.instance() {
+            Some(own) => record.instance == own,
+            None => record.account == account,
+        };
+        let text = |name: &str| members.text(name).ok().flatten().unwrap_or_default();
+        let session = text("SessionId");
+        let other = match (exchange.service.map_or("", |service| service.name), operation.name) {
+            ("ssm", "StartSession" | "GetConnectionStatus") => {
+                let runs =
+                    |id: &_| self.machines().packed(*id).is_some_and(|it| it.account() == account && it.is_running());
+                match text("Target").parse().ok().filter(runs) {
+                    Some(machine) => self.who_has_agent(machine).await?,
+                    None => None,
+                }
+            }
+            ("ssm", "ResumeSession") | ("ssmmessages", "CreateDataChannel") => {
+                self.who_carries(session, true, is_own).await?
+            }
+            ("ssmmessages", "OpenDataChannel") => {
+                let Some(other) = self.who_carries(session, false, is_own).await? else { return Ok(None) };
+                return self.pass_socket(exchange, other, session, true).await;
+            }
+            _ => None,
+        };
+        let Some(other) = other else { return Ok(None) };
+        self.pass_on(other, exchange.parts, body, &exchange.origin.peer, None).await.map(Some)
+    }
+
+    /// The same for a data channel that is opened without a signature. It is known who asks once the other server has heard the token.
+    pub(super) async fn pass_unsigned(
+        self: &Arc<Self>,
+        exchange: &Exchange<'_>,
+    ) -> Result<Option<Response<Full<Bytes>>>, Problem> {
+        let session = exchange.target.path.rsplit('/').next().unwrap_or_default();
+        if exchange.is_forwarded || Handshake::of(exchange.parts).is_none() {
+            return Ok(None);
+        }
+        let Some(other) = self.who_carries(session, false, |_| true).await? else { return Ok(None) };
+        self.pass_socket(exchange, other, session, false).await
+    }
+
+    async fn pass_socket(
+        self: &Arc<Self>,
+        exchange: &Exchange<'_>,
+        other: Other,
+        session: &str,
+        is_signed: bool,
+    ) -> Result<Option<Response<Full<Bytes>>>, Problem> {
+        let Some(client) = exchange.parts.extensions.get::<OnUpgrade>().cloned() else { return Ok(None) };
+        let asking = Asking { session: session.to_owned(), is_signed, client };
+        self.pass_on(other, exchange.parts, Bytes::new(), &exchange.origin.peer, Some(asking)).await.map(Some)
+    }
+
+    /// Counts a call that another server has answered.
+    pub(super) fn passed_on(&self, exchange: &Exchange<'_>, response: &Response<Full<Bytes>>) {
+        let labels = CallLabels {
+            service: exchange.service.map_or("other", |service| service.name),
+            action: exchange.operation.map_or("other", |operation| operation.name),
+            result: "passed on",
+            reason: "",
+        };
+        self.metrics.calls.get_or_create(&labels).inc();
+        trace::end(&exchange.span, &labels, response.status().as_u16(), exchange.caller.as_ref());
+        tracing::debug!(request_id = %exchange.request_id, action = labels.action, "a call was passed on");
+    }
+}
