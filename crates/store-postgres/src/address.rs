@@ -3,7 +3,9 @@
 use core::fmt;
 use core::str::FromStr;
 use core::time::Duration;
-use std::path::Path;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use inborn_store::StoreError;
@@ -79,7 +81,7 @@ impl Address {
         let is_plain = config.get_ssl_mode() == SslMode::Disable;
         let roots = match roots {
             _ if is_plain => RootCertStore::empty(),
-            Some(path) => from_file(Path::new(path))?,
+            Some(path) => from_file(&path_of(path))?,
             None => of_the_system()?,
         };
         Ok(Self { config, tls: MakeRustlsConnect::new(trusting(roots)?) })
@@ -130,6 +132,26 @@ fn of_the_system() -> Result<RootCertStore, StoreError> {
     Ok(roots)
 }
 
+/// A path as a URL has it: `%20` is a space.
+fn path_of(text: &str) -> PathBuf {
+    let (mut bytes, mut rest) = (Vec::with_capacity(text.len()), text.as_bytes());
+    while let Some((first, behind)) = rest.split_first() {
+        let hex = |at: usize| behind.get(at).and_then(|digit| char::from(*digit).to_digit(16));
+        let decoded = hex(0).zip(hex(1)).and_then(|(high, low)| u8::try_from(16 * high + low).ok());
+        match (first, decoded) {
+            (b'%', Some(byte)) => {
+                bytes.push(byte);
+                rest = behind.get(2..).unwrap_or_default();
+            }
+            _ => {
+                bytes.push(*first);
+                rest = behind;
+            }
+        }
+    }
+    OsString::from_vec(bytes).into()
+}
+
 fn unfit(what: &str) -> StoreError {
     StoreError::Unfit(what.to_owned())
 }
@@ -166,6 +188,20 @@ mod tests {
             format!("postgres://inborn@127.0.0.1/inborn?sslmode=require&{roots}"),
         ] {
             assert_eq!(mode(&url), Ok(SslMode::Require), "{url}");
+        }
+    }
+
+    #[test]
+    fn paths_are_read_as_urls_have_them() {
+        for (text, path) in [
+            ("/etc/ca.pem", "/etc/ca.pem"),
+            ("%2Fetc%2fca%20of%26us.pem", "/etc/ca of&us.pem"),
+            ("/100%", "/100%"),
+            ("/%4", "/%4"),
+            ("/%zz%+1", "/%zz%+1"),
+            ("%C3%A4", "ä"),
+        ] {
+            assert_eq!(path_of(text), Path::new(path), "{text}");
         }
     }
 

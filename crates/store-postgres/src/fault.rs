@@ -1,9 +1,11 @@
 //! What the errors of the wire mean: to the helper that tries again, and to the callers of a store.
 
 use core::fmt::Display;
+use std::io;
 
 use deadpool_postgres::{HookError, PoolError, TimeoutType};
 use inborn_store::{Conflict, StoreError};
+use rustls::CertificateError;
 use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
 
@@ -86,7 +88,10 @@ pub(crate) fn from_pool(error: &PoolError) -> StoreError {
         PoolError::Closed => StoreError::Closed,
         PoolError::Timeout(TimeoutType::Wait) => StoreError::Busy,
         PoolError::Timeout(_) => StoreError::Unavailable("it did not answer in time".to_owned()),
-        PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)) => unavailable(error),
+        PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)) => match advice(error) {
+            Some(advice) => StoreError::Unavailable(format!("{}; {advice}", says(error))),
+            None => unavailable(error),
+        },
         PoolError::PostCreateHook(HookError::Message(text)) => StoreError::Unavailable(text.to_string()),
         error => StoreError::Unavailable(error.to_string()),
     }
@@ -99,7 +104,40 @@ fn is_interruption(code: &SqlState) -> bool {
 }
 
 fn is_of_the_wire(error: &Error) -> bool {
-    core::error::Error::source(error).is_some_and(|source| source.is::<std::io::Error>())
+    core::error::Error::source(error).is_some_and(|source| source.is::<io::Error>())
+}
+
+/// What the driver says of a server that refuses TLS; it has no type for it.
+const NO_TLS: &str = "server does not support TLS";
+
+/// What to do about a server that does not prove who it is. It has been sent nothing then, not even a name.
+fn advice(error: &Error) -> Option<&'static str> {
+    let source = core::error::Error::source(error)?;
+    let Some(error) = source.downcast_ref::<io::Error>() else {
+        return (source.to_string() == NO_TLS).then_some(
+            "switch TLS on there (ssl = on, with a certificate; it has none over a socket), or say sslmode=disable if nobody else \
+             is on the way. Nothing was sent in plain text",
+        );
+    };
+    let rustls::Error::InvalidCertificate(why) = error.get_ref()?.downcast_ref()? else { return None };
+    Some(match why {
+        CertificateError::UnknownIssuer => {
+            "name a PEM file with the certificate of the authority that issued the server's, by sslrootcert=PATH"
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "name the host in the URL as its certificate does (hostaddr=IP says where it is), or have one issued with that name \
+             among its subject alternative names"
+        }
+        CertificateError::Expired
+        | CertificateError::ExpiredContext { .. }
+        | CertificateError::NotValidYet
+        | CertificateError::NotValidYetContext { .. } => {
+            "renew the server's certificate, or see that the clock here is right"
+        }
+        _ => {
+            "have the server's certificate issued anew: X.509 version 3, for a server and not for an authority, with its name"
+        }
+    })
 }
 
 fn unavailable(error: &Error) -> StoreError {
@@ -112,5 +150,104 @@ pub(crate) fn says(error: &Error) -> String {
         (Some(told), _) => format!("{} {}", told.code().code(), told.message()),
         (None, Some(source)) => format!("{error}: {source}"),
         (None, None) => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+    use tokio_postgres::{Client, NoTls};
+
+    use super::*;
+
+    /// A server that lets anybody in, and refuses each statement with the code that the statement is.
+    async fn refuse(mut stream: DuplexStream) -> io::Result<()> {
+        let mut rest = vec![0; stream.read_u32().await? as usize - 4];
+        stream.read_exact(&mut rest).await?;
+        // Let in; ready.
+        stream.write_all(b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I").await?;
+        loop {
+            let kind = stream.read_u8().await?;
+            let mut text = vec![0; stream.read_u32().await? as usize - 4];
+            stream.read_exact(&mut text).await?;
+            if kind != b'Q' {
+                return Ok(());
+            }
+            let code = core::str::from_utf8(&text).unwrap().trim_end_matches('\0');
+            let fields = format!("SERROR\0C{code}\0Mrefused\0DKey (id)=(hidden) is there.\0\0");
+            stream.write_u8(b'E').await?;
+            stream.write_u32(u32::try_from(fields.len()).unwrap() + 4).await?;
+            stream.write_all(fields.as_bytes()).await?;
+            stream.write_all(b"Z\0\0\0\x05I").await?;
+        }
+    }
+
+    async fn client() -> Client {
+        let (ours, theirs) = tokio::io::duplex(4096);
+        tokio::spawn(refuse(theirs).map(drop));
+        let (client, connection) = tokio_postgres::Config::new().user("x").connect_raw(ours, NoTls).await.unwrap();
+        tokio::spawn(connection.map(drop));
+        client
+    }
+
+    /// What each code means in a statement, in an insertion and at the end: whether it is tried again, and what a caller is told.
+    #[tokio::test]
+    async fn what_the_codes_mean() {
+        let client = client().await;
+        let shown = |fault: &Fault| match fault {
+            Fault::Again(error) => ("again", format!("{error:?}")),
+            Fault::Final(error) => ("final", format!("{error:?}")),
+        };
+        let (is, unknown) =
+            (|code: &str, kind: &str| format!("{kind}(\"{code} refused\")"), "the commit may have taken effect");
+        for (code, how, told) in [
+            ("40001", "again", "Busy".to_owned()),
+            ("40P01", "again", "Busy".to_owned()),
+            ("23503", "again", "Busy".to_owned()),
+            ("57014", "final", "Busy".to_owned()),
+            ("55P03", "final", "Busy".to_owned()),
+            ("53100", "final", "Full".to_owned()),
+            ("25006", "final", is("25006", "Unavailable")),
+            ("53300", "again", is("53300", "Unavailable")),
+            ("57P01", "again", is("57P01", "Unavailable")),
+            ("57P03", "again", is("57P03", "Unavailable")),
+            ("08006", "again", is("08006", "Unavailable")),
+            ("XX001", "final", is("XX001", "Corrupt")),
+            ("XX002", "final", is("XX002", "Corrupt")),
+            ("23505", "final", is("23505", "Io")),
+            ("42601", "final", is("42601", "Io")),
+        ] {
+            let error = client.batch_execute(code).await.unwrap_err();
+            assert_eq!(shown(&from_statement(&error)), (how, told.clone()), "{code}");
+            // Of an insertion only the key that is taken means something else.
+            let inserted = shown(&from_insertion(&error, "a thing"));
+            match code {
+                "23505" => assert_eq!(inserted, ("final", "Conflict(Exists(\"a thing\"))".to_owned())),
+                _ => assert_eq!(inserted, (how, told)),
+            }
+            // A commit is tried again only where the server says that it was rolled back.
+            let (how, told) = shown(&from_commit(&error));
+            match code {
+                "40001" | "40P01" => assert_eq!((how, told.as_str()), ("again", "Busy")),
+                _ => assert!(how == "final" && told.starts_with("Io(") && told.contains(unknown), "{code}: {told}"),
+            }
+            assert!(!says(&error).contains("hidden"), "values are not quoted");
+        }
+        let error = client.batch_execute("54000").await.unwrap_err();
+        assert!(matches!(from_statement(&error), Fault::Final(StoreError::Invalid(_))));
+    }
+
+    /// A connection that ends before the end of a transaction was asked for has done nothing; after it, nobody knows.
+    #[tokio::test]
+    async fn what_a_broken_connection_means() {
+        let (ours, theirs) = tokio::io::duplex(4096);
+        let server = tokio::spawn(refuse(theirs));
+        let (client, connection) = tokio_postgres::Config::new().user("x").connect_raw(ours, NoTls).await.unwrap();
+        tokio::spawn(connection.map(drop));
+        server.abort();
+        let error = client.batch_execute("40001").await.unwrap_err();
+        assert!(matches!(from_statement(&error), Fault::Again(StoreError::Unavailable(_))), "{error}");
+        assert!(matches!(from_commit(&error), Fault::Final(StoreError::Io(_))), "{error}");
     }
 }

@@ -277,6 +277,51 @@ async fn connections_that_are_ended_are_made_again() {
     store.launch(launch(vec![bare(99_999)])).await.unwrap();
 }
 
+/// Somebody else takes two machines in the opposite order: the database ends one of the two, and if that is ours it begins again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deadlock_is_tried_again() {
+    /// How often it may be the other that the database ends: on a machine so slow that it was late to close the circle.
+    const ROUNDS: u32 = 10;
+    let Some(cluster) = common::cluster() else { return };
+    let url = cluster.database();
+    let name = url.rsplit_once('/').unwrap().1;
+    // Whose time is over first finds the circle, and is ended.
+    cluster.sql(&url, &format!("ALTER DATABASE {name} SET deadlock_timeout = '2s'"));
+    let options = PostgresOptions { statement: std::time::Duration::from_secs(60), ..PostgresOptions::default() };
+    let store = Arc::new(PostgresStore::open_with(&url, options).await.unwrap());
+    store.launch(launch(vec![bare(1), bare(2)])).await.unwrap();
+    let (other, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    other.batch_execute("SET deadlock_timeout = '20s'").await.unwrap();
+    let take = |number| format!("UPDATE instances SET lease = lease WHERE id = '{}'", id(number));
+    let waits_for_us =
+        "SELECT COUNT(1) FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))";
+    let mut generation = bare(1).boot_generation;
+    for round in 1.. {
+        other.batch_execute(&format!("BEGIN; {}", take(2))).await.unwrap();
+        let changing = Arc::clone(&store);
+        let changing = tokio::spawn(async move { changing.change(change(&[1, 2], reboot(1))).await });
+        while other.query_one(waits_for_us, &[]).await.unwrap().get::<_, i64>(0) == 0 {
+            assert!(!changing.is_finished(), "it has the second machine, which is taken");
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        let closed = other.batch_execute(&take(1)).await;
+        // Either way only one of the two has both.
+        other.batch_execute(if closed.is_ok() { "COMMIT" } else { "ROLLBACK" }).await.unwrap();
+        let changed = changing.await.unwrap().unwrap();
+        generation += 1;
+        assert!(changed.iter().all(|changed| changed.after.boot_generation == generation), "it was done once");
+        match closed {
+            Ok(()) => break,
+            Err(error) => assert!(error.code().unwrap().code() == "40P01" && round < ROUNDS, "{error}"),
+        }
+    }
+    let log = cluster.log();
+    assert!(log.contains("deadlock detected"), "{log}");
+    let machine = store.instance(id(1)).await.unwrap().unwrap();
+    assert_eq!(machine.boot_generation, generation);
+}
+
 /// Texts with U+0000 come back, which PostgreSQL has none of.
 #[tokio::test]
 async fn texts_hold_every_character() {

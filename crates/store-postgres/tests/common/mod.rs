@@ -11,6 +11,7 @@
 
 pub(crate) mod room;
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -20,6 +21,9 @@ use std::time::{Duration, Instant};
 /// The server refuses to run as root. `nobody` and `nogroup`, as Debian has them.
 const NOBODY: u32 = 65534;
 
+/// Where a server is that has nothing but a socket of its own.
+const PORT: u16 = 5432;
+
 /// How long a loaded machine may take to start one.
 const START_MAX: Duration = Duration::from_secs(120);
 
@@ -27,9 +31,19 @@ const START_MAX: Duration = Duration::from_secs(120);
 pub(crate) struct Cluster {
     directory: PathBuf,
     programs: PathBuf,
+    port: u16,
     shell: Child,
     /// Those of later starts.
     again: Vec<Child>,
+}
+
+/// A server that sleeps.
+pub(crate) struct Paused<'a>(&'a Cluster);
+
+impl Drop for Paused<'_> {
+    fn drop(&mut self) {
+        self.0.signal("-CONT");
+    }
 }
 
 static CLUSTER: OnceLock<Option<Cluster>> = OnceLock::new();
@@ -123,10 +137,36 @@ impl Cluster {
 
     /// Serves what is in `data` in a directory.
     pub(crate) fn serve(programs: &Path, directory: PathBuf, more: &str) -> Self {
+        Self::serve_at(programs, directory, PORT, more)
+    }
+
+    /// Starts one that listens at an address of this computer, too.
+    pub(crate) fn listening(programs: &Path, address: Ipv4Addr, port: u16, more: &str) -> Self {
+        // Of two words about one setting the server takes the later.
+        let more = format!("-c listen_addresses={address} -c port={port} {more}");
+        Self::serve_at(programs, initialised(programs, &[]), port, &more)
+    }
+
+    fn serve_at(programs: &Path, directory: PathBuf, port: u16, more: &str) -> Self {
         let shell = shell(programs, &directory, more);
-        let cluster = Self { directory, programs: programs.to_owned(), shell, again: Vec::new() };
+        let cluster = Self { directory, programs: programs.to_owned(), port, shell, again: Vec::new() };
         cluster.wait();
         cluster
+    }
+
+    /// Puts a file that nobody else reads beside what the server has.
+    pub(crate) fn put(&self, name: &str, text: &str) {
+        let path = self.directory.join("data").join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        if is_root() {
+            std::os::unix::fs::chown(&path, Some(NOBODY), Some(NOBODY)).unwrap();
+        }
+    }
+
+    /// What the server has said.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.join("log")).unwrap()
     }
 
     /// Another server with a copy of what this one has, which follows it under the name `standby`.
@@ -155,15 +195,35 @@ impl Cluster {
         assert!(promoted.status.success(), "pg_ctl: {}", String::from_utf8_lossy(&promoted.stderr));
     }
 
-    /// SIGKILL to all of the server at once, as if the power went.
-    pub(crate) fn kill(&self) {
+    /// The process of the server.
+    fn server(&self) -> String {
         let text = std::fs::read_to_string(self.directory.join("data/postmaster.pid")).unwrap();
-        let server = text.lines().next().unwrap().trim().to_owned();
+        text.lines().next().unwrap().trim().to_owned()
+    }
+
+    /// Sends a signal to all processes of the server.
+    fn signal(&self, name: &str) {
+        let server = self.server();
         let listed = Command::new("ps").args(["-o", "pid=", "--ppid", &server]).output().unwrap();
         let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
         let all: Vec<&str> = [server.as_str()].into_iter().chain(listed.split_whitespace()).collect();
         // A child may have ended by itself meanwhile.
-        let _ = Command::new("kill").arg("-KILL").args(all).stderr(Stdio::null()).status();
+        let _ = Command::new("kill").arg(name).args(all).stderr(Stdio::null()).status();
+    }
+
+    /// Makes the server sleep, with all who are connected, until what is given is dropped. Whoever connects is kept waiting.
+    pub(crate) fn pause(&self) -> Paused<'_> {
+        let paused = Paused(self);
+        // First the one that makes others, so that none is made while we look.
+        let stopped = Command::new("kill").args(["-STOP", &self.server()]).status().unwrap();
+        assert!(stopped.success());
+        self.signal("-STOP");
+        paused
+    }
+
+    /// SIGKILL to all of the server at once, as if the power went.
+    pub(crate) fn kill(&self) {
+        self.signal("-KILL");
         while self.answers() {
             std::thread::sleep(Duration::from_millis(10));
         }
@@ -172,7 +232,7 @@ impl Cluster {
     /// Starts it again after it was killed, on what it has.
     pub(crate) fn start_again(&mut self) {
         // Its shell has not asked yet how the killed one ended, so that the process still seems to be there.
-        for left in ["data/postmaster.pid", ".s.PGSQL.5432.lock"] {
+        for left in ["data/postmaster.pid", &format!(".s.PGSQL.{}.lock", self.port)] {
             let _ = std::fs::remove_file(self.directory.join(left));
         }
         self.again.push(shell(&self.programs, &self.directory, ""));
@@ -229,6 +289,7 @@ impl Cluster {
         let output = Command::new(self.programs.join("psql"))
             .args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--username=inborn", "--host"])
             .arg(&self.directory)
+            .args(["--port", &self.port.to_string()])
             .args(["--dbname", database, "--command", sql])
             .output()
             .unwrap();

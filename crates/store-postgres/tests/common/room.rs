@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::{Cluster, START_MAX, initialised, is_root};
+use super::{Cluster, PORT, START_MAX, initialised, is_root};
 
 /// What has little room.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -87,7 +87,7 @@ impl LittleRoom {
             .unwrap();
         let seen = directory.join("room").strip_prefix("/").unwrap().to_owned();
         let room = PathBuf::from(format!("/proc/{}/root", shell.id())).join(seen);
-        let cluster = Cluster { directory, programs: programs.to_owned(), shell, again: Vec::new() };
+        let cluster = Cluster { directory, programs: programs.to_owned(), port: PORT, shell, again: Vec::new() };
         let mut started = Self { cluster, room };
         started.start_again();
         started.cluster.wait();
