@@ -1,4 +1,4 @@
-//! A region server and a PostgreSQL that is full, replaced, or sealed anew under another key beneath it.
+//! A region server and a PostgreSQL that is full, asleep, read-only, replaced, or sealed anew under another key beneath it.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -16,7 +16,7 @@ mod patience;
 mod servers;
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use patience::until;
 use postgres::Cluster;
@@ -26,6 +26,10 @@ use servers::{LAUNCH, Mint, REGION, Server, copy_key, run, said};
 
 /// Longer than a server may not have heard.
 const STALE: Duration = Duration::from_secs(7);
+/// Shorter than it may not have heard to let anybody in.
+const LAPSED: Duration = Duration::from_secs(13);
+/// How often the machine of the tests may be so slow that it comes too late to see what is between the two.
+const LATE_MAX: u32 = 5;
 
 fn key_file(data: &Path) -> std::path::PathBuf {
     data.join("epoch.key")
@@ -60,6 +64,85 @@ async fn a_full_database_ends_nothing_but_changes() {
     assert_eq!(server.operate(REGION, &format!("Action=TerminateInstances&InstanceId.1={id}")).0, 200);
     assert_eq!(server.whoami(&machine).0, 403);
     until("it is ready", || (server.readiness().0 == 200).then_some(()));
+}
+
+/// A PostgreSQL that does not answer at all (it sleeps, as under a disk that hangs): the server says why, refuses changes at once, serves
+/// who asks who he is until it may not know the epochs any more, and goes on by itself. One that takes no writes is read on.
+#[tokio::test]
+async fn a_database_that_sleeps_or_takes_no_writes_is_waited_for() {
+    let Some(_) = postgres::cluster() else { return };
+    let cluster = Cluster::start(&postgres::programs().unwrap(), "");
+    let url = cluster.database();
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start("a", data.path(), &url);
+    let mint = Mint::open(REGION, &url, &key_file(data.path())).await;
+    let id = server.launch();
+    let machine = mint.machine(id).await;
+    assert_eq!(server.whoami(&machine).0, 200);
+    let end = format!("Action=TerminateInstances&InstanceId.1={id}");
+    let is_there = |id: &str| {
+        let (status, body) = server.operate(REGION, "Action=DescribeInstances");
+        assert_eq!(status, 200, "{body}");
+        body.contains(id)
+    };
+
+    let asleep = |round: u32| {
+        let begun = Instant::now();
+        let paused = cluster.pause();
+        let is_late = std::thread::scope(|scope| {
+            // It was asked for before anybody could know.
+            let before = scope.spawn(|| server.call(&server.operator, "ec2", LAUNCH));
+            std::thread::sleep(STALE);
+            let (status, _) = server.whoami(&machine);
+            let is_late = begun.elapsed() > LAPSED;
+            assert!(status == 200 || is_late && round < LATE_MAX, "{status}");
+            for change in [LAUNCH, &end] {
+                let (status, body) = server.operate(REGION, change);
+                assert!(status == 503 && body.contains("<Code>Unavailable</Code>"), "{change}: {status} {body}");
+            }
+            let said = until("it says why", || Some(server.readiness()).filter(|(_, said)| said.contains("fleet:")));
+            assert!(said.0 == 503 && said.1.contains("nothing was heard for"), "{said:?}");
+            assert!(said.1.contains("store: "), "{said:?}");
+            until("it lets nobody in", || (server.whoami(&machine).0 == 503).then_some(()));
+            drop(paused);
+            let (status, body) = before.join().unwrap();
+            // The store says which: 503, it has not happened; 500, it may have.
+            match status {
+                200 => assert!(is_there(&servers::launched(&body).to_string()), "{body}"),
+                status => assert!(status == 500 || status == 503, "{status} {body}"),
+            }
+            is_late
+        });
+        until("it is ready", || (server.readiness().0 == 200).then_some(()));
+        assert_eq!(server.whoami(&machine).0, 200);
+        !is_late
+    };
+    assert!((1..=LATE_MAX).any(asleep));
+    let launched = server.launch();
+    assert_eq!(server.whoami(&mint.machine(launched).await).0, 200);
+
+    let say = |what: &str| {
+        cluster.sql(&url, &format!("ALTER SYSTEM {what}"));
+        cluster.sql(&url, "SELECT pg_reload_conf()");
+    };
+    say("SET default_transaction_read_only = on");
+    let (status, body) = until("it takes no writes", || {
+        Some(server.call(&server.operator, "ec2", LAUNCH)).filter(|(status, _)| *status != 200)
+    });
+    assert!(status == 503 && body.contains("<Code>Unavailable</Code>"), "{status} {body}");
+    std::thread::sleep(STALE);
+    assert_eq!(server.whoami(&machine).0, 200);
+    let (status, body) = server.operate(REGION, &end);
+    assert_eq!(status, 503, "{body}");
+    assert!(is_there(&id.to_string()));
+    until("it says why", || server.readiness().1.contains("read-only transaction").then_some(()));
+    until("it hears all the while", || (!server.readiness().1.contains("fleet")).then_some(()));
+
+    say("RESET default_transaction_read_only");
+    until("it is ready", || (server.readiness().0 == 200).then_some(()));
+    server.launch();
+    assert_eq!(server.operate(REGION, &end).0, 200);
+    assert_eq!(server.whoami(&machine).0, 403);
 }
 
 /// A primary that was replaced comes back and is named first. A server that is started then finds out by what it was answered before, and
