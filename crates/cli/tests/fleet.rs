@@ -22,6 +22,19 @@ use inborn_identity::InstanceId;
 use patience::until;
 use servers::{LAUNCH, Mint, REGION, Server, WHOAMI, copy_key, run, said};
 
+/// How often an end is waited for.
+const ATTEMPTS: usize = 6;
+/// By when every server normally knows of it.
+const SEEN_WITHIN: Duration = Duration::from_secs(2);
+
+/// The fastest counts: a machine that is busy with something else is so for some of them. A server that asked too seldom would be late for
+/// the fastest, too: it has just asked, for the machine's first call, when the machine is ended.
+fn must_be_seen_soon(what: &str, seen: &[Duration]) {
+    let (shortest, longest) = (seen.iter().min().unwrap(), seen.iter().max().unwrap());
+    eprintln!("{what} at one server was known at the other after {shortest:?} to {longest:?}");
+    assert!(*shortest < SEEN_WITHIN, "{what} is known after {seen:?}");
+}
+
 #[tokio::test]
 async fn two_servers_are_one_region() {
     let Some(cluster) = postgres::cluster() else { return };
@@ -54,23 +67,24 @@ async fn two_servers_are_one_region() {
     eprintln!("a launch at one server verified at the other: first call answered in {:?}", begun.elapsed());
 
     let end = |id: InstanceId| format!("Action=TerminateInstances&InstanceId.1={id}&Version=2016-11-15");
-    let mut longest = Duration::ZERO;
-    for round in 0..5 {
-        let id = a.launch();
-        let signer = machine(id).await;
-        assert_eq!(b.call(&signer, "sts", WHOAMI).0, 200);
+    let mut seen = Vec::new();
+    for round in 0..ATTEMPTS {
         let (one, other) = if round % 2 == 0 { (&a, &b) } else { (&b, &a) };
+        let id = one.launch();
+        let signer = machine(id).await;
+        assert_eq!(other.call(&signer, "sts", WHOAMI).0, 200);
         assert_eq!(one.call(&one.operator, "ec2", &end(id)).0, 200);
         let begun = Instant::now();
         assert_eq!(one.call(&signer, "sts", WHOAMI).0, 403, "from the answer on");
         until("a termination is known", || (other.call(&signer, "sts", WHOAMI).0 == 403).then_some(()));
-        longest = longest.max(begun.elapsed());
+        seen.push(begun.elapsed());
     }
-    eprintln!("a termination at one server was known at the other after {longest:?} at most");
+    must_be_seen_soon("a termination", &seen);
 
     let quarantine = |action: &str| format!("Action=Inborn.{action}&Subject.1={id}&Version=2016-11-15");
-    let mut longest = Duration::ZERO;
-    for (one, other) in [(&a, &b), (&b, &a)] {
+    let mut seen = Vec::new();
+    for round in 0..ATTEMPTS {
+        let (one, other) = if round % 2 == 0 { (&a, &b) } else { (&b, &a) };
         let id = one.launch();
         let signer = machine(id).await;
         assert_eq!(other.call(&signer, "sts", WHOAMI).0, 200);
@@ -79,9 +93,9 @@ async fn two_servers_are_one_region() {
         let begun = Instant::now();
         assert_eq!(one.call(&signer, "sts", WHOAMI).0, 403, "from the answer on");
         until("a quarantine is known", || (other.call(&signer, "sts", WHOAMI).0 == 403).then_some(()));
-        longest = longest.max(begun.elapsed());
+        seen.push(begun.elapsed());
     }
-    eprintln!("a quarantine at one server was known at the other after {longest:?} at most");
+    must_be_seen_soon("a quarantine", &seen);
     assert_eq!(a.call(&a.operator, "ec2", &quarantine("EndQuarantine")).0, 400, "this one is in none");
 
     // A rotation: both verify with the new epoch, and nothing is lost by it.
