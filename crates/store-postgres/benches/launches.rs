@@ -55,16 +55,20 @@ async fn compare(cluster: &common::Cluster, clients: u32) {
     let sql = "SELECT sum(pg_total_relation_size(name::regclass)) / (SELECT count(*) FROM instances) \
         FROM unnest(ARRAY['instances', 'instance_tags', 'launches']) AS name";
     let row_bytes = cluster.sql(&url, sql);
-    let median = |of: fn(&(f64, f64)) -> f64| {
+    let sorted = |of: fn(&(f64, f64)) -> f64| {
         let mut values: Vec<f64> = rates.iter().map(of).collect();
         values.sort_by(f64::total_cmp);
-        values[ROUNDS / 2]
+        values
     };
+    let ratios = sorted(|rates| rates.1 / rates.0);
     println!(
-        "{clients:>3} clients: {:>6.0} launches a second, {:>6.0} bare inserts: {:.0} %; {:.0} bytes of tables and indexes a machine",
-        median(|rates| rates.1),
-        median(|rates| rates.0),
-        100.0 * median(|rates| rates.1 / rates.0),
+        "{clients:>3} clients: {:>6.0} launches a second, {:>6.0} bare inserts: {:.0} % ({:.0} to {:.0}); {:.0} bytes of tables and \
+         indexes a machine",
+        sorted(|rates| rates.1)[ROUNDS / 2],
+        sorted(|rates| rates.0)[ROUNDS / 2],
+        100.0 * ratios[ROUNDS / 2],
+        100.0 * ratios[0],
+        100.0 * ratios[ROUNDS - 1],
         row_bytes.parse::<f64>().unwrap(),
     );
 }
