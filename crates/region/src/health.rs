@@ -19,7 +19,10 @@ pub enum Fault {
     #[error("store: {0}")]
     Store(StoreError),
     /// It does not answer.
-    #[error("store: no answer within {} s: look at the disk that the data directory is on, or see that its database answers", STORE_PATIENCE.as_secs())]
+    #[error(
+        "store: no answer within {} s: look at the disk that the data directory is on, or see that its database answers",
+        STORE_PATIENCE.as_secs()
+    )]
     StoreSilent,
     /// Mutating calls are being refused.
     #[error("audit: no room for the lines of further calls, so that changes are refused: free some disk space")]
