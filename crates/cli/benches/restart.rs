@@ -3,7 +3,7 @@
 //! being written, locks and the connections of the one that was killed are there when the next one starts.
 //!
 //! And how long a host takes that was killed, while its region is away, until its machines have credentials again, from what it keeps.
-#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::indexing_slicing, reason = "a benchmark")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, clippy::indexing_slicing, reason = "a benchmark")]
 
 #[path = "../../store-postgres/tests/common/mod.rs"]
 mod postgres;

@@ -46,6 +46,9 @@ struct Said {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct NotAuthentic;
 
+/// Of which region's server a request is that was passed on, and who sent it.
+pub(crate) type PassedOn = (Arc<RegionServer>, Arc<Peer>);
+
 /// The requests that were taken a moment ago.
 #[derive(Debug, Default)]
 pub(super) struct Taken(Mutex<HashMap<[u8; 32], UnixTime>>);
@@ -132,7 +135,7 @@ impl RegionServer {
     ///
     /// # Errors
     /// The header is there, and not authentic.
-    pub(crate) fn take_forwarded(&self, parts: &mut Parts) -> Result<Option<(Arc<Self>, Arc<Peer>)>, NotAuthentic> {
+    pub(crate) fn take_forwarded(&self, parts: &mut Parts) -> Result<Option<PassedOn>, NotAuthentic> {
         let mut values = parts.headers.get_all(HEADER).iter();
         let (first, more) = (values.next().cloned(), values.next().is_some());
         let Some(value) = first else { return Ok(None) };

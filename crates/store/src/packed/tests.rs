@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use inborn_identity::{HttpEndpoint, HttpTokens, MacAddress};
+use inborn_identity::{HttpEndpoint, HttpTokens, MacAddress, MetadataOptions};
 use proptest::prelude::*;
 
 use super::*;
