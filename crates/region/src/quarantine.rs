@@ -26,10 +26,10 @@ pub(crate) const QUARANTINES_MAX: usize = 10_000;
 const FORGOTTEN_AT_ONCE: usize = 1000;
 /// How long after its beginning a machine may still be given something: until every server has heard, and then for as long as
 /// hosts are given credentials ahead of their time, which is 360 s.
-const GIVEN_AFTER_SECONDS: u64 = 370;
+pub(crate) const GIVEN_AFTER_SECONDS: u64 = 370;
 
-/// How far the clocks of two servers may be apart without a release letting in again what was issued before it.
-const CLOCKS_APART_SECONDS: u64 = 60;
+/// How far the clocks of two servers may be apart without a release, or a revocation, letting in again what was issued before it.
+pub(crate) const CLOCKS_APART_SECONDS: u64 = 60;
 
 /// Cut-offs so old were heard of before the list of quarantines was asked for that no longer has what they are of, whatever the
 /// clocks say: by then a server that had not would have been stale for long.

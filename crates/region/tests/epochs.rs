@@ -18,6 +18,10 @@ use inborn_testkit::{Fault, FaultyStore};
 /// How far ahead an epoch is said to seal, and how long after that the one before is retired.
 const SEALS_AHEAD_SECONDS: u64 = 1260;
 const RETIRED_AFTER_SECONDS: u64 = LIFE_MAX_SECONDS + 900;
+/// How far ahead what is issued after a revocation is dated: as far as hosts are given credentials ahead of their time, and
+/// clocks of servers may be apart.
+const REVOKED_AHEAD_SECONDS: u64 = 370 + 60;
+
 async fn ask(at: &Running, action: &str) -> Reply {
     at.send(&at.operator(), &ec2(&format!("Action=Inborn.{action}"))).await
 }
@@ -95,12 +99,36 @@ async fn a_revocation_ends_all_that_was_sealed_at_once() {
     let epochs = running.region.store().epochs().await.unwrap();
     assert_eq!(stages(&epochs), [(1, EpochState::Retired), (2, EpochState::Sealing)]);
     assert!(epochs[0].revoked && epochs[0].blob.as_bytes().is_empty());
-    running.clock.advance(1);
     let after = issue(&running, id, running.clock.now());
-    assert_eq!((epoch_of(&after), after.issued_at), (2, running.clock.now()));
+    assert_eq!((epoch_of(&after), after.issued_at), (2, NOW.plus(REVOKED_AHEAD_SECONDS)));
     assert_eq!(whoami(&running, &(&after).into()).await, good());
+    running.clock.advance(REVOKED_AHEAD_SECONDS);
+    assert_eq!(issue(&running, id, running.clock.now()), after, "it is had before its time");
     let record = running.audit().into_iter().rfind(|line| line["eventName"] == "Inborn.RevokeEpoch").unwrap();
     assert_eq!(record["requestParameters"]["EpochId"], "1");
+}
+
+/// What a host has it drops by the moment of issue: also what it was given ahead of its time, and what was launched by a clock that
+/// is ahead.
+#[tokio::test]
+async fn what_a_revocation_ends_was_issued_before_it_by_any_clock() {
+    let running = start().await;
+    for ahead in [0, 60, REVOKED_AHEAD_SECONDS - 1, REVOKED_AHEAD_SECONDS, REVOKED_AHEAD_SECONDS + 1] {
+        let now = running.clock.now();
+        let epoch = running.region.known_epochs().await.last().unwrap().id;
+        running.clock.set(now.plus(ahead));
+        let id = running.launch().await;
+        let before = issue(&running, id, running.clock.now());
+        running.clock.set(now);
+        assert_eq!(ask(&running, &format!("RevokeEpoch&EpochId={epoch}")).await.status, 200, "{ahead}");
+        let after = issue(&running, id, now);
+        assert!(after.issued_at > before.issued_at, "{ahead}: a host would go on with what nobody lets in");
+        assert!(after.issued_at >= now.plus(REVOKED_AHEAD_SECONDS), "{ahead}: or with what it has for later");
+        assert_eq!((epoch_of(&before), epoch_of(&after)), (epoch, epoch + 1), "{ahead}");
+        assert_eq!(whoami(&running, &(&before).into()).await, expired(), "{ahead}");
+        assert_eq!(whoami(&running, &(&after).into()).await, good(), "{ahead}");
+        running.clock.set(now.plus(3600));
+    }
 }
 
 /// One that was made by mistake, or leaked before it began: nobody loses anything.
@@ -133,7 +161,6 @@ async fn an_old_epoch_is_revoked_and_the_present_one_goes_on() {
     assert_eq!(whoami(&running, &(&present).into()).await, good());
     assert_eq!(issue(&running, id, running.clock.now()), present);
     assert_eq!(ask(&running, "RevokeEpoch&EpochId=2").await.status, 200);
-    running.clock.advance(1);
     assert_eq!(epoch_of(&issue(&running, id, running.clock.now())), 3);
 }
 

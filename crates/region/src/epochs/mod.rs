@@ -18,6 +18,7 @@ use inborn_store::{
 };
 use tokio::sync::Mutex;
 
+use crate::quarantine::{CLOCKS_APART_SECONDS, GIVEN_AFTER_SECONDS};
 use crate::secrets::{self, KeySource};
 use crate::{OpenError, RegionServer};
 use stage::Step;
@@ -27,7 +28,7 @@ pub(crate) use stage::{NoRotation, retired};
 const ROUND: Duration = Duration::from_secs(1);
 /// Steps of one look.
 const STEPS_MAX: usize = 8;
-/// How long after its decision a revocation counts: what was issued in that second is not told from what comes after.
+/// How long after a revocation its successor seals. What is issued in that second is not told from what comes after.
 const REVOKED_AHEAD_SECONDS: u64 = 1;
 
 /// How epochs follow each other.
@@ -183,6 +184,12 @@ impl RegionServer {
         Ok(())
     }
 
+    /// The epochs as this server has them in memory, as soon as it is not about to change them: for whoever checks that servers follow
+    /// their store.
+    pub async fn known_epochs(&self) -> Vec<SealedEpoch> {
+        self.epochs.known.lock().await.clone()
+    }
+
     /// The epochs as they are, oldest first, and the servers that do not verify with the newest yet.
     ///
     /// # Errors
@@ -273,7 +280,7 @@ impl RegionServer {
                     // Before all servers have said that they verify with it: who does not yet asks first.
                     let after = SealedEpoch { state: EpochState::Sealing, seals_from: Some(at), ..next.clone() };
                     changes.push(EpochChange { expected: next, after });
-                    at
+                    self.after_all_issued(now)
                 }
             };
             // What is issued from then on is the successor's, and nothing of before is good.
@@ -290,6 +297,18 @@ impl RegionServer {
         done?;
         tracing::warn!(epoch = id, "an epoch was revoked");
         Ok(())
+    }
+
+    /// A moment that comes after all that anything issued is dated, by whatever clock. Hosts tell by that alone whether what they have,
+    /// also for the next minutes, is of before a revocation: what is dated later they would go on with, and nobody lets it in.
+    fn after_all_issued(&self, now: UnixTime) -> UnixTime {
+        let usual = now.plus(GIVEN_AFTER_SECONDS + CLOCKS_APART_SECONDS);
+        let after = self.machines.iter().fold(usual, |after, machine| {
+            let not_before = self.authenticator.issue_not_before(machine.account(), machine.id());
+            after.max(machine.launch_time().max(machine.boot_time()).max(not_before).plus(1))
+        });
+        // What lies further ahead does not count whole.
+        after.min(now.plus(CutOffs::AHEAD_SECONDS_MAX))
     }
 
     /// The epoch that seals after `id`: the first that is left, or a new one. Never an earlier one.
