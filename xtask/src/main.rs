@@ -27,7 +27,8 @@ usage: cargo xtask COMMAND
   setup                            what compat/ needs: its Python environment, and the clients of other languages
   bench [-- ARGS]                  the benchmarks
   fuzz [--seconds N] [TARGET…]     each fuzz target for N seconds (default 60), with the pinned toolchain alone
-  simulate [--seeds FROM..TO]      servers, store and machines under faults, a run for each seed (default 0..10000)
+  simulate [--seeds FROM..TO]      servers, store and machines under faults, a run for each seed (default 0..10000), after those
+                                   that failed before: target/simulation/failed-SEED.txt says how, until they pass
   manual DIR                       man pages and shell completions, into DIR
   package [--binary FILE] [--out DIR]  the Debian packages, of a new release build or of FILE
   tidy                             rules that no compiler checks: file sizes, leftovers, machine paths

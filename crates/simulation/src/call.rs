@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use base64::Engine as _;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -27,11 +28,20 @@ pub(crate) struct Signer {
     pub(crate) access_key_id: String,
     secret: String,
     token: Option<String>,
+    /// Which epoch has sealed the token; of a signer without one nothing.
+    pub(crate) epoch: u32,
+}
+
+/// The number of the epoch as a token has it in clear: behind three bytes that say what it is.
+fn epoch_of(token: &str) -> u32 {
+    let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(&token[..12]).unwrap();
+    u32::from_be_bytes(*bytes[3..].first_chunk().unwrap())
 }
 
 impl From<&Credential> for Signer {
     fn from(credential: &Credential) -> Self {
         Self {
+            epoch: epoch_of(credential.session_token.expose()),
             access_key_id: credential.access_key_id.to_string(),
             secret: credential.secret_access_key.expose().to_owned(),
             token: Some(credential.session_token.expose().to_owned()),
@@ -41,7 +51,7 @@ impl From<&Credential> for Signer {
 
 impl From<&OperatorKey> for Signer {
     fn from(key: &OperatorKey) -> Self {
-        Self { access_key_id: key.access_key_id.clone(), secret: key.secret.expose().to_owned(), token: None }
+        Self { access_key_id: key.access_key_id.clone(), secret: key.secret.expose().to_owned(), token: None, epoch: 0 }
     }
 }
 

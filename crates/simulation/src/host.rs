@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use base64::Engine;
-use inborn_credential::Delivery;
+use inborn_credential::{Credential, Delivery};
 use inborn_fleet::{JOIN, Join, JoinToken, Joined};
 use inborn_host_agent::{Agent, Answer, Ask, Dice, Event, Failure, Now, Snapshot, decode};
 use inborn_identity::{Clock, HostId, InstanceId, UnixTime};
@@ -28,6 +28,9 @@ const KEPT_EVERY: Duration = Duration::from_secs(2);
 const REST_MAX: Duration = Duration::from_secs(1);
 /// How often who waits for an answer looks whether the other side is there.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// How far ahead of its time hosts are given a credential. Source: docs/hosts.md.
+pub(crate) const GIVEN_AHEAD_SECONDS: u64 = 360;
 
 /// One host.
 pub(crate) struct Host {
@@ -68,6 +71,14 @@ pub(crate) struct Held {
     pub(crate) signer: Signer,
     /// When its host asked for it.
     pub(crate) issued: Duration,
+    /// For how many seconds it is good, by the clock of who has it.
+    pub(crate) left: u64,
+}
+
+impl Held {
+    pub(crate) fn new(credential: &Credential, now: UnixTime, issued: Duration) -> Self {
+        Self { signer: Signer::from(credential), issued, left: credential.expires_at.since(now) }
+    }
 }
 
 pub(crate) struct Seeded(pub(crate) fastrand::Rng);
@@ -142,12 +153,17 @@ impl Host {
 
     /// What a guest finds in its metadata.
     pub(crate) fn credential(&self, id: InstanceId) -> Option<Held> {
+        self.credential_in(id, 0)
+    }
+
+    /// What a guest will find in so many seconds, if nothing is heard until then.
+    fn credential_in(&self, id: InstanceId, seconds: u64) -> Option<Held> {
         let state = self.state.borrow();
         let known = state.agent.as_ref()?.mirror().get(id)?;
-        let (credential, _) = known.credential(Delivery::V2, self.clock.now())?;
-        let signer = Signer::from(&credential);
-        let issued = state.asked.get(&signer.access_key_id).copied().unwrap_or_default();
-        Some(Held { signer, issued })
+        let now = self.clock.now().plus(seconds);
+        let (credential, _) = known.credential(Delivery::V2, now)?;
+        let issued = state.asked.get(credential.access_key_id.as_str()).copied().unwrap_or_default();
+        Some(Held::new(&credential, now, issued))
     }
 
     /// When it was heard of the region last, by its clock.
@@ -182,10 +198,12 @@ impl Host {
         if self.heard_at().is_none_or(|at| at <= since) {
             return Some(format!("host {number} has not come back to its region"));
         }
-        let lacks = |id: &InstanceId| self.credential(*id).is_none();
+        let is_good = |held: &Held| !world.oracle.borrow().lineage.is_revoked(held.signer.epoch);
+        let has = |id, seconds| self.credential_in(id, seconds).filter(is_good).is_some();
+        let lacks = |id: &InstanceId| !has(*id, 0) || !has(*id, GIVEN_AHEAD_SECONDS);
         let lacking = world.oracle.borrow().living_on(number).into_iter().find(lacks)?;
         let machine = world.oracle.borrow().place(lacking).map(|(machine, _)| machine);
-        Some(format!("machine {machine:?} has got no credential at host {number}"))
+        Some(format!("machine {machine:?} has got no credential that is good at host {number}"))
     }
 
     /// Asks a server; a failure, if question or answer are lost.

@@ -1,5 +1,5 @@
 //! Deterministic simulation: several real region servers over one real store, with operators and machines that call them, while
-//! links are cut, servers crash, the store is slow and clocks jump.
+//! links are cut, servers crash, the store is slow, clocks jump, and sometimes hours pass.
 //!
 //! All of it runs on one thread with a clock that is paused: seconds pass when nobody has anything to do. What goes wrong, who
 //! asks for what, how long everything takes, and the ids of all there is are drawn from a seed. Keys are not: nothing depends on
@@ -9,7 +9,9 @@
 
 mod call;
 mod clock;
+mod epochs;
 mod host;
+mod lineage;
 mod machine;
 mod operator;
 mod oracle;

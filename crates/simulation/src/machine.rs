@@ -9,7 +9,7 @@ use inborn_identity::InstanceId;
 use tokio::time::sleep;
 
 use crate::call::Signer;
-use crate::host::Held;
+use crate::host::{GIVEN_AHEAD_SECONDS, Held};
 use crate::oracle::Asked;
 use crate::world::World;
 
@@ -19,28 +19,29 @@ const KEPT_MAX: usize = 4;
 
 /// One machine, until all is well.
 pub(crate) async fn live(world: Rc<World>, id: InstanceId, host: Option<usize>, mut random: fastrand::Rng) {
-    let mut kept: Vec<(Duration, Signer)> = Vec::new();
+    let mut kept: Vec<Held> = Vec::new();
     let mut held = None;
     while world.is_troubled() {
-        sleep(Duration::from_millis(random.u64(300..3500))).await;
+        world.rest(Duration::from_millis(random.u64(300..3500))).await;
         if let Some(host) = host {
             look_again(&world, id, host, &mut held);
         }
         if kept.is_empty() || random.u32(0..3) == 0 {
             let found = credential(&world, id, host);
-            let is_new = |held: &Held| kept.iter().all(|(_, have)| have.access_key_id != held.signer.access_key_id);
-            if let Some(Held { signer, issued }) = found.filter(is_new) {
-                kept.push((issued, signer));
+            let is_new = |held: &Held| kept.iter().all(|have| have.signer.access_key_id != held.signer.access_key_id);
+            if let Some(found) = found.filter(is_new) {
+                kept.push(found);
                 if kept.len() > KEPT_MAX {
                     kept.remove(0);
                 }
             }
         }
         let Some(server) = world.any_server() else { continue };
-        let Some((issued, signer)) = kept.get(random.usize(0..kept.len().max(1))) else { continue };
+        let Some(Held { signer, issued, .. }) = kept.get(random.usize(0..kept.len().max(1))) else { continue };
         let sent = world.elapsed();
         let Some(reply) = world.call(&server, "sts", WHOAMI, signer).await else { continue };
-        let asked = Asked { id, issued: *issued, sent, answered: world.elapsed(), server: server.run };
+        let asked =
+            Asked { id, epoch: signer.epoch, issued: *issued, sent, answered: world.elapsed(), server: server.run };
         let policy = world.whoami;
         let told = world.oracle.borrow_mut().answered(asked, reply.status, reply.code(), policy);
         if let Some(line) = told {
@@ -49,20 +50,24 @@ pub(crate) async fn live(world: Rc<World>, id: InstanceId, host: Option<usize>, 
     }
 }
 
-/// What a machine finds in its metadata: of its host, or straight from some server.
+/// What a machine finds in its metadata: of its host, or straight from some server. Whatever it is, it is good for long.
 fn credential(world: &World, id: InstanceId, host: Option<usize>) -> Option<Held> {
-    if let Some(host) = host {
-        return world.hosts[host].credential(id);
-    }
-    let server = world.any_server()?;
-    let issued = server.region.issue(id, Delivery::V2, server.region.now())?;
-    Some(Held { signer: Signer::from(&issued.credential), issued: world.elapsed() })
+    let held = match host {
+        Some(host) => world.hosts[host].credential(id),
+        None => world.any_server().and_then(|server| {
+            let now = server.region.now();
+            let issued = server.region.issue(id, Delivery::V2, now)?;
+            Some(Held::new(&issued.credential, now, world.elapsed()))
+        }),
+    }?;
+    world.oracle.borrow_mut().found(id, held.left, world.elapsed());
+    Some(held)
 }
 
 /// What a host has of a machine that lives and is not changed, it has until its computer ends, whatever becomes of the region.
 fn look_again(world: &World, id: InstanceId, host: usize, held: &mut Option<(usize, Duration)>) {
     let now = world.hosts[host].run().zip(world.oracle.borrow().lives_since(id));
-    let has = world.hosts[host].credential(id);
+    let has = credential(world, id, Some(host));
     if now.is_some() && now == *held && has.is_none() {
         let number = world.oracle.borrow().place(id).map(|(number, _)| number);
         let line = format!("machine {number:?} has no credential any more at host {host}");
@@ -81,19 +86,18 @@ pub(crate) async fn compare(world: Rc<World>, mut random: fastrand::Rng) {
             continue;
         }
         let id = ids[random.usize(0..ids.len())];
-        let at = world.now();
+        // Hosts are given what comes next ahead of its time.
+        let at = world.now().plus(random.u64(0..=GIVEN_AHEAD_SECONDS));
         let issued: Vec<_> = world
             .servers
             .iter()
             .filter_map(|server| server.running())
             .filter_map(|server| server.region.issue(id, Delivery::V2, at))
-            .map(|issued| {
-                let credential = issued.credential;
-                let secret = credential.secret_access_key.expose().to_owned();
-                (credential.access_key_id.to_string(), secret, credential.session_token.expose().to_owned())
-            })
+            .map(|issued| issued.credential)
             .collect();
-        world.oracle.borrow_mut().compared(world.elapsed(), issued.windows(2).all(|pair| pair[0] == pair[1]));
+        let is_same = issued.windows(2).all(|pair| pair[0] == pair[1]);
+        let sealed = issued.first().map(|credential| (Signer::from(credential).epoch, credential.issued_at));
+        world.oracle.borrow_mut().compared(world.elapsed(), is_same, sealed);
     }
 }
 

@@ -7,6 +7,7 @@ use inborn_identity::InstanceId;
 use tokio::time::sleep;
 
 use crate::call::{Reply, Signer};
+use crate::epochs;
 use crate::host::Host;
 use crate::machine;
 use crate::oracle::Ending;
@@ -17,12 +18,26 @@ const TRIES_MAX: usize = 12;
 const MACHINES_MAX: usize = 12;
 /// An operator has something against a host once in so many times.
 const EVICTIONS_ONE_OF: u32 = 250;
+/// And so often an operator lets a new epoch take the place of the present one, or revokes one.
+const ROTATIONS_ONE_OF: u32 = 120;
+const REVOCATIONS_ONE_OF: u32 = 200;
+/// How often somebody asks who has to know: longer than any trouble lasts.
+const TRIES_UNTIL_KNOWN_MAX: usize = 120;
 
 /// One operator, until the trouble is over.
 pub(crate) async fn work(world: Rc<World>, mut random: fastrand::Rng) {
     let mut launches = 0;
     while world.is_troubled() {
-        sleep(Duration::from_millis(random.u64(0..2500))).await;
+        world.rest(Duration::from_millis(random.u64(0..2500))).await;
+        if random.u32(0..ROTATIONS_ONE_OF) == 0 {
+            epochs::rotate(&world).await;
+            continue;
+        }
+        // While hours pass more seldom: else none would come to its end.
+        if random.u32(0..REVOCATIONS_ONE_OF) == 0 && (world.slow_for().is_zero() || random.u32(0..4) == 0) {
+            epochs::revoke(&world, &mut random).await;
+            continue;
+        }
         if random.u32(0..EVICTIONS_ONE_OF) == 0 {
             evict(&world, &mut random).await;
             continue;
@@ -156,9 +171,9 @@ async fn begin(world: &Rc<World>, id: InstanceId, action: &str) -> bool {
 }
 
 /// What was asked for, and is done.
-struct Done {
+pub(crate) struct Done {
     /// Which run of a server has said so.
-    server: usize,
+    pub(crate) server: usize,
     reply: Reply,
     /// Whether every try before was answered.
     is_alone: bool,
@@ -169,22 +184,36 @@ async fn told(world: &Rc<World>, id: InstanceId, action: &str) -> Option<Done> {
     ask_for(world, &format!("Action={action}&Version=2016-11-15&{subject}.1={id}")).await
 }
 
-async fn ask(world: &Rc<World>, body: &str) -> Option<Reply> {
+pub(crate) async fn ask(world: &Rc<World>, body: &str) -> Option<Reply> {
     ask_for(world, body).await.map(|done| done.reply)
 }
 
 /// Asks one server after the other until one has done it.
 async fn ask_for(world: &Rc<World>, body: &str) -> Option<Done> {
+    let done = answered(world, body, TRIES_MAX).await?;
+    // What was done at the first try, whose answer was lost, or cannot be done.
+    if done.reply.status == 400 {
+        let action = body.split('&').next().unwrap_or_default();
+        world.note(format!("refused: {} for {action}", done.reply.code()));
+        return None;
+    }
+    Some(done)
+}
+
+/// As [`ask_for`], until it is known that it is done: what is refused is what was done at a try before.
+pub(crate) async fn try_until_known(world: &Rc<World>, body: &str) -> Option<Done> {
+    answered(world, body, TRIES_UNTIL_KNOWN_MAX).await
+}
+
+/// Asks one server after the other until one says that it is done, or that it cannot be done.
+async fn answered(world: &Rc<World>, body: &str, tries_max: usize) -> Option<Done> {
     let mut is_alone = true;
-    for _ in 0..TRIES_MAX {
+    for _ in 0..tries_max {
         if let Some(server) = world.any_server() {
             let signer = Signer::from(server.region.operator_key().unwrap());
             match world.call(&server, "ec2", body, &signer).await {
-                Some(reply) if reply.status == 200 => return Some(Done { server: server.run, reply, is_alone }),
-                // What was done at the first try, whose answer was lost, or cannot be done.
-                Some(reply) if reply.status == 400 => {
-                    world.note(format!("refused: {} for {}", reply.code(), body.split('&').next().unwrap_or_default()));
-                    return None;
+                Some(reply) if [200, 400].contains(&reply.status) => {
+                    return Some(Done { server: server.run, reply, is_alone });
                 }
                 Some(_) => {}
                 None => is_alone = false,

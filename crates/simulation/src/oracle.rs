@@ -4,14 +4,22 @@
 //! - Whatever has ended is let in nowhere later than the bound after the end was acknowledged, and at the server that
 //!   acknowledged it not at all; credentials of before stay ended when the machine begins again.
 //! - Who is known and has not ended is never refused, only put off.
-//! - Servers never disagree about a byte of a credential.
+//! - Servers never disagree about a byte of a credential, also of one of the next minutes, whichever epoch seals it: that is the one
+//!   that the store says.
 //! - A host has nothing of a machine that is not on it, and what it has of one that lives stays there whatever the region does.
+//! - Whatever credential a machine finds is good for another five hours, by the clock of who gives it.
+//! - Epochs only go forward, at each server and in the store; no server is ahead of the store; the number of the one that seals never
+//!   falls; a rotation comes to its end. What was sealed by one that was revoked, or by one before it, is let in nowhere later than the
+//!   bound after that was acknowledged, and every machine is given another (`lineage.rs`).
 
 use core::time::Duration;
 use std::collections::BTreeMap;
 
-use inborn_identity::InstanceId;
+use inborn_credential::{LIFE_SECONDS, WINDOW_SECONDS};
+use inborn_identity::{InstanceId, UnixTime};
 use inborn_region::{STALE_AFTER, StalePolicy};
+
+use crate::lineage::Lineage;
 
 /// How long a server that hears nothing lets sessions in, where its policy allows it. Source: docs/stores.md.
 const LAPSED_AFTER: Duration = Duration::from_secs(15);
@@ -19,6 +27,10 @@ const LAPSED_AFTER: Duration = Duration::from_secs(15);
 const SLACK: Duration = Duration::from_secs(2);
 /// After this, and the longest trouble, everybody has heard.
 const SETTLED_AFTER: Duration = Duration::from_secs(20);
+
+/// For how long a credential is good that a machine is given, at the least: windows follow each other hourly, and the next one is there
+/// ahead of its time. Source: docs/hosts.md.
+const LEFT_SECONDS_MIN: u64 = LIFE_SECONDS - WINDOW_SECONDS;
 
 /// How a machine has ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,7 +43,9 @@ pub(crate) enum Ending {
 /// A question of a machine.
 pub(crate) struct Asked {
     pub(crate) id: InstanceId,
-    /// When it was given the credential that it signed with.
+    /// Which epoch has sealed the credential that it signed with.
+    pub(crate) epoch: u32,
+    /// When it was given it.
     pub(crate) issued: Duration,
     pub(crate) sent: Duration,
     pub(crate) answered: Duration,
@@ -77,12 +91,15 @@ pub struct Summary {
     pub evicted: usize,
     /// How often servers were compared.
     pub compared: usize,
+    /// Rotations that were acknowledged, revocations that were, and epochs that came to seal because others had grown old.
+    pub epochs: [usize; 3],
 }
 
 /// What is known, and what was seen that may not be.
 #[derive(Default)]
 pub(crate) struct Oracle {
     machines: BTreeMap<InstanceId, Machine>,
+    pub(crate) lineage: Lineage,
     violations: Vec<String>,
     summary: Summary,
     is_over: bool,
@@ -97,7 +114,8 @@ impl Oracle {
 
     /// Machines that everybody has to know by now.
     pub(crate) fn settled(&self, now: Duration) -> impl Iterator<Item = InstanceId> {
-        self.in_order(move |machine| machine.is_settled(now))
+        let everyone = self.lineage.changed();
+        self.in_order(move |machine| machine.is_settled(now, everyone))
     }
 
     fn in_order(&self, which: impl Fn(&Machine) -> bool) -> impl Iterator<Item = InstanceId> {
@@ -180,11 +198,13 @@ impl Oracle {
             _ => 1,
         };
         self.summary.answers[kind] += 1;
+        let everyone = self.lineage.changed();
+        let revoked = self.lineage.wrongly_let_in(&asked, bound);
         let machine = self.machine(asked.id);
         let (number, is_on_host) = (machine.number, machine.host.is_some());
         let wrong = match kind {
-            0 => machine.wrongly_let_in(&asked, bound),
-            1 => machine.wrongly_refused(&asked).then(|| format!("it has not ended, and is refused: {code}")),
+            0 => machine.wrongly_let_in(&asked, bound).or(revoked),
+            1 => machine.wrongly_refused(&asked, everyone).then(|| format!("it has not ended, and is refused: {code}")),
             _ => None,
         };
         self.summary.by_hosts += usize::from(kind == 0 && is_on_host);
@@ -222,10 +242,17 @@ impl Oracle {
         self.in_order(is_living).collect()
     }
 
-    /// When a machine was changed last, if it is certain that it lives.
+    /// When a machine was changed last, by itself or with all others, if it is certain that it lives.
     pub(crate) fn lives_since(&self, id: InstanceId) -> Option<Duration> {
-        let machine = self.machines.get(&id)?;
-        (!machine.is_taken && !machine.is_uncertain && !machine.is_ended).then_some(machine.changed)
+        self.machines.get(&id)?.lives_since(self.lineage.changed())
+    }
+
+    /// A machine has found a credential that is good for so many seconds.
+    pub(crate) fn found(&mut self, id: InstanceId, left: u64, now: Duration) {
+        if left < LEFT_SECONDS_MIN {
+            let number = self.machine(id).number;
+            self.violation(now, format!("machine {number} finds a credential that is good for {left} s"));
+        }
     }
 
     /// Its number, and which host it was placed on.
@@ -234,10 +261,14 @@ impl Oracle {
     }
 
     /// Servers were asked for the same credential.
-    pub(crate) fn compared(&mut self, now: Duration, is_same: bool) {
+    pub(crate) fn compared(&mut self, now: Duration, is_same: bool, sealed: Option<(u32, UnixTime)>) {
         self.summary.compared += 1;
         if !is_same {
             self.violation(now, "servers disagree about a credential".to_owned());
+        }
+        let wrong = sealed.and_then(|(epoch, issued_at)| self.lineage.wrongly_sealed(epoch, issued_at));
+        if let Some(wrong) = wrong {
+            self.violation(now, wrong);
         }
     }
 
@@ -264,7 +295,7 @@ impl Oracle {
     }
 
     pub(crate) fn verdict(&self) -> (Summary, Vec<String>) {
-        (self.summary, self.violations.clone())
+        (Summary { epochs: self.lineage.counts(), ..self.summary }, self.violations.clone())
     }
 
     fn machine(&mut self, id: InstanceId) -> &mut Machine {
@@ -273,9 +304,14 @@ impl Oracle {
 }
 
 impl Machine {
-    fn is_settled(&self, now: Duration) -> bool {
+    /// Since when nothing has changed, if that is certain. `everyone`: since when nothing has for all.
+    fn lives_since(&self, everyone: Option<Duration>) -> Option<Duration> {
         let is_certain = !self.is_taken && !self.is_uncertain && !self.is_ended;
-        is_certain && now > self.changed + SETTLED_AFTER
+        everyone.filter(|_| is_certain).map(|changed| changed.max(self.changed))
+    }
+
+    fn is_settled(&self, now: Duration, everyone: Option<Duration>) -> bool {
+        self.lives_since(everyone).is_some_and(|since| now > since + SETTLED_AFTER)
     }
 
     fn wrongly_let_in(&self, asked: &Asked, bound: Duration) -> Option<String> {
@@ -293,7 +329,8 @@ impl Machine {
         (asked.sent > at + bound).then(|| format!("{ending:?} since {at:?}, and let in"))
     }
 
-    fn wrongly_refused(&self, asked: &Asked) -> bool {
-        self.is_settled(asked.sent) && asked.issued > self.changed + SETTLED_AFTER
+    fn wrongly_refused(&self, asked: &Asked, everyone: Option<Duration>) -> bool {
+        let since = self.lives_since(everyone);
+        since.is_some_and(|since| asked.sent.min(asked.issued) > since + SETTLED_AFTER)
     }
 }

@@ -14,7 +14,7 @@ const CLOCK_OFF_SECONDS_MAX: i64 = 30;
 /// Makes trouble until the time for it is over; then all is well again.
 pub(crate) async fn make(world: Rc<World>, mut random: fastrand::Rng) {
     while world.is_troubled() {
-        sleep(Duration::from_millis(random.u64(200..6000))).await;
+        world.rest(Duration::from_millis(random.u64(200..6000))).await;
         let server = random.usize(0..world.servers.len());
         let lasts = Duration::from_millis(random.u64(100..14_000));
         let kind = random.u32(0..8);

@@ -4,10 +4,12 @@ use core::cell::{Cell, RefCell};
 use core::fmt;
 use core::time::Duration;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use inborn_identity::{Clock, UnixTime};
 use inborn_region::StalePolicy;
-use inborn_store::SqliteStore;
+use inborn_store::{SealedEpoch, SqliteStore, Store as _};
+use inborn_testkit::{Fate, FaultyStore, Link, Passage};
 use tokio::time::{Instant, sleep};
 
 use crate::call::{Reply, Signer, call};
@@ -15,7 +17,7 @@ use crate::clock::SimulatedClock;
 use crate::host::{Host, Seeded};
 use crate::oracle::{Oracle, Summary};
 use crate::server::{Running, Server};
-use crate::{host, machine, operator, trouble};
+use crate::{epochs, host, machine, operator, trouble};
 
 const SERVERS: usize = 3;
 const OPERATORS: usize = 3;
@@ -28,6 +30,8 @@ const TROUBLED: Duration = Duration::from_secs(60);
 const QUIET: Duration = Duration::from_secs(30);
 /// The longest that a request or an answer is on its way.
 const WAY_MAX_MILLIS: u64 = 30;
+/// How much more seldom everybody does everything while a long time passes.
+const SLOW: u32 = 60;
 
 /// What is simulated.
 pub(crate) struct World {
@@ -36,6 +40,11 @@ pub(crate) struct World {
     pub(crate) oracle: RefCell<Oracle>,
     /// Whether a server that has not heard says who anybody is.
     pub(crate) whoami: StalePolicy,
+    /// The store as it is: nothing lies between.
+    store: FaultyStore,
+    /// How long things go wrong.
+    troubled: Cell<Duration>,
+    slow_until: Cell<Option<Instant>>,
     begun: Instant,
     true_clock: SimulatedClock,
     runs: Cell<usize>,
@@ -103,6 +112,9 @@ async fn simulate(seed: u64) -> Result<Report, Failure> {
         hosts: Vec::new(),
         oracle: RefCell::default(),
         whoami,
+        store: FaultyStore::behind(Arc::new(store.another_node()), Arc::new(Straight)),
+        troubled: Cell::new(TROUBLED),
+        slow_until: Cell::default(),
         begun,
         true_clock: SimulatedClock::new(begun),
         runs: Cell::new(0),
@@ -124,6 +136,8 @@ async fn simulate(seed: u64) -> Result<Report, Failure> {
     let operators = (0..OPERATORS).map(|_| tokio::task::spawn_local(operator::work(Rc::clone(&world), random.fork())));
     let operators: Vec<_> = operators.collect();
     let agreement = tokio::task::spawn_local(machine::compare(Rc::clone(&world), random.fork()));
+    let watch = tokio::task::spawn_local(epochs::watch(Rc::clone(&world)));
+    tokio::task::spawn_local(epochs::let_hours_pass(Rc::clone(&world), random.fork()));
     trouble::make(Rc::clone(&world), random.fork()).await;
     for one in operators {
         one.await.unwrap();
@@ -132,6 +146,8 @@ async fn simulate(seed: u64) -> Result<Report, Failure> {
     host::all_are_back(&world, BACK_AFTER - QUIET).await;
     world.oracle.borrow_mut().end();
     agreement.abort();
+    watch.abort();
+    epochs::all_are_onward(&world).await;
     machine::all_are_known(&world).await;
     let (summary, violations) = world.oracle.borrow().verdict();
     let trace = world.trace.take();
@@ -145,7 +161,29 @@ async fn simulate(seed: u64) -> Result<Report, Failure> {
 impl World {
     /// Whether things still go wrong.
     pub(crate) fn is_troubled(&self) -> bool {
-        self.begun.elapsed() < TROUBLED
+        self.begun.elapsed() < self.troubled.get()
+    }
+
+    /// From now on, for so long, everybody does everything more seldom; as much comes after it as would have without.
+    pub(crate) fn slow_down(&self, lasts: Duration) {
+        self.troubled.set(self.troubled.get() + lasts);
+        self.slow_until.set(Some(Instant::now() + lasts));
+    }
+
+    /// For how long that is still so.
+    pub(crate) fn slow_for(&self) -> Duration {
+        let left = |until: Instant| until.saturating_duration_since(Instant::now());
+        self.slow_until.get().map(left).unwrap_or_default()
+    }
+
+    /// Waits until somebody does the next thing.
+    pub(crate) async fn rest(&self, usual: Duration) {
+        sleep(usual.max((usual * SLOW).min(self.slow_for()))).await;
+    }
+
+    /// The epochs as the store has them.
+    pub(crate) async fn stored_epochs(&self) -> Vec<SealedEpoch> {
+        self.store.epochs().await.unwrap()
     }
 
     /// Since the beginning.
@@ -214,5 +252,14 @@ impl World {
     pub(crate) async fn way(&self) {
         let millis = self.random.borrow_mut().u64(0..=WAY_MAX_MILLIS);
         sleep(Duration::from_millis(millis)).await;
+    }
+}
+
+/// A way on which nothing is lost.
+struct Straight;
+
+impl Link for Straight {
+    fn passage(&self) -> Passage {
+        Passage { there: Duration::ZERO, back: Duration::ZERO, fate: Fate::Arrives }
     }
 }
