@@ -137,7 +137,7 @@ async fn simulate(seed: u64) -> Result<Report, Failure> {
     let operators: Vec<_> = operators.collect();
     let agreement = tokio::task::spawn_local(machine::compare(Rc::clone(&world), random.fork()));
     let watch = tokio::task::spawn_local(epochs::watch(Rc::clone(&world)));
-    tokio::task::spawn_local(epochs::let_hours_pass(Rc::clone(&world), random.fork()));
+    tokio::task::spawn_local(epochs::let_hours_pass(Rc::clone(&world), seed, random.fork()));
     trouble::make(Rc::clone(&world), random.fork()).await;
     for one in operators {
         one.await.unwrap();

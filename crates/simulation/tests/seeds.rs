@@ -19,8 +19,8 @@ const SEEDS: u64 = 1000;
 const TWICE: usize = 4;
 /// Of so few seeds it cannot be said how much happens in them.
 const FEW: usize = 20;
-/// Among so many there are some in which hours pass.
-const MANY: usize = 300;
+/// Among so many, one after the other, there are some in which hours pass, enough for a rotation to come to its end.
+const MANY: usize = 900;
 /// Seeds that have failed once: what they found stays found.
 const KEPT: &str = include_str!("seeds.txt");
 
