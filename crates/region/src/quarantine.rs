@@ -106,7 +106,7 @@ fn is_by(quarantine: &Quarantine, account: AccountId) -> bool {
 }
 
 /// Whether memory may not be what the store has after this error.
-const fn leaves_doubt(error: &StoreError) -> bool {
+pub(crate) const fn leaves_doubt(error: &StoreError) -> bool {
     matches!(error, StoreError::Io(_) | StoreError::Closed | StoreError::Unavailable(_))
 }
 

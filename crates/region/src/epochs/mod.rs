@@ -18,7 +18,7 @@ use inborn_store::{
 };
 use tokio::sync::Mutex;
 
-use crate::quarantine::{CLOCKS_APART_SECONDS, GIVEN_AFTER_SECONDS};
+use crate::quarantine::{CLOCKS_APART_SECONDS, GIVEN_AFTER_SECONDS, leaves_doubt};
 use crate::secrets::{self, KeySource};
 use crate::{OpenError, RegionServer};
 use stage::Step;
@@ -218,11 +218,11 @@ impl RegionServer {
                 Step::Publish(id) => self.publish(id, now).await,
                 Step::Change(change) => {
                     tracing::info!(epoch = change.after.id, state = %change.after.state, "an epoch goes on");
-                    self.store.change_epochs(vec![change], Vec::new()).await.map_err(EpochError::from)
+                    let done = self.store.change_epochs(vec![change], Vec::new()).await;
+                    done.inspect_err(|error| self.doubt_epochs_after(error)).map_err(EpochError::from)
                 }
             };
-            let found = self.store.epochs().await?;
-            self.follow_epochs(&mut known, found)?;
+            self.follow_own(&mut known).await?;
             match done {
                 // Somebody else has done it.
                 Ok(()) | Err(EpochError::Open(OpenError::Store(StoreError::Conflict(_)))) => {}
@@ -243,15 +243,28 @@ impl RegionServer {
         let now = self.now();
         let id = stage::next_id(&known, now)?;
         self.publish(id, now).await?;
-        let found = self.store.epochs().await?;
-        self.follow_epochs(&mut known, found)?;
+        self.follow_own(&mut known).await?;
         Ok(id)
+    }
+
+    /// Memory follows the store after a change of this server's own: of those it is told nothing, so that what cannot be read now is read
+    /// with the next round.
+    async fn follow_own(&self, known: &mut Vec<SealedEpoch>) -> Result<(), StoreError> {
+        let found = self.store.epochs().await.inspect_err(|_| self.doubt())?;
+        self.follow_epochs(known, found)
+    }
+
+    /// A change that has failed so may have been made, or be made yet.
+    fn doubt_epochs_after(&self, error: &StoreError) {
+        if leaves_doubt(error) {
+            self.doubt();
+        }
     }
 
     async fn publish(&self, id: u32, now: UnixTime) -> Result<(), EpochError> {
         let epoch = new_epoch(&self.epochs.kek, id, now)?;
         tracing::info!(epoch = id, "an epoch is published");
-        Ok(self.store.put_epoch(epoch).await?)
+        Ok(self.store.put_epoch(epoch).await.inspect_err(|error| self.doubt_epochs_after(error))?)
     }
 
     /// Ends an epoch at once, and with it everything that it sealed. Machines are given new credentials by the one that seals
@@ -288,12 +301,12 @@ impl RegionServer {
             cut_offs.push(RecordedCutOff { cut_off, at: now });
         }
         let done = self.store.change_epochs(changes, cut_offs.clone()).await;
+        let done = done.inspect_err(|error| self.doubt_epochs_after(error));
         if matches!(done, Ok(()) | Err(StoreError::Io(_) | StoreError::Closed)) {
             // What ends access is believed.
             self.cut_off_all(&cut_offs);
         }
-        let found = self.store.epochs().await?;
-        self.follow_epochs(&mut known, found)?;
+        self.follow_own(&mut known).await?;
         done?;
         tracing::warn!(epoch = id, "an epoch was revoked");
         Ok(())
@@ -321,8 +334,7 @@ impl RegionServer {
             return Ok(next);
         }
         self.publish(highest(known).checked_add(1).ok_or(NoRotation::Numbers)?, now).await?;
-        let found = self.store.epochs().await?;
-        self.follow_epochs(known, found)?;
+        self.follow_own(known).await?;
         first_after(known).ok_or(EpochError::Unknown(id))
     }
 }
