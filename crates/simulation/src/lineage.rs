@@ -61,9 +61,11 @@ impl Lineage {
         let back = before.iter().find_map(|before| went_back(before, found.iter().find(|epoch| epoch.id == before.id)));
         let seals = found.iter().filter(|epoch| seals_at(epoch, now)).map(|epoch| epoch.id).max();
         let sealed = self.seals.get(&place).copied();
-        // Which was revoked is followed from the next second on, by the clock of who did it: meanwhile none may seal.
-        let fell = seals.zip(sealed).filter(|(seals, sealed)| seals < sealed);
-        let wrong = back.or_else(|| fell.map(|(seals, sealed)| format!("epoch {seals} seals after {sealed}")));
+        // Which was revoked is followed from the next second on, by the clock of who did it: until then nothing is dated.
+        let by_any_clock = now.plus(CLOCKS_APART_SECONDS);
+        let follows = found.iter().filter(|epoch| seals_at(epoch, by_any_clock)).map(|epoch| epoch.id).max();
+        let fell = follows.zip(sealed).filter(|(follows, sealed)| follows < sealed);
+        let wrong = back.or_else(|| fell.map(|(follows, sealed)| format!("epoch {follows} seals after {sealed}")));
         let ahead = (place == Place::Store).then(|| self.ahead_of(&found)).flatten();
         if place == Place::Store
             && let Some(newest) = found.iter().find(|epoch| Some(epoch.id) == seals && seals > sealed)
@@ -71,7 +73,9 @@ impl Lineage {
         {
             self.followed += 1;
         }
-        if let Some(seals) = seals {
+        if seals > sealed
+            && let Some(seals) = seals
+        {
             self.seals.insert(place, seals);
         }
         self.seen.insert(place, found);
@@ -141,6 +145,9 @@ impl Lineage {
 
     /// What is wrong with what an epoch has sealed that was issued at this moment, when all has been settled for long enough.
     pub(crate) fn wrongly_sealed(&self, epoch: u32, issued_at: UnixTime) -> Option<String> {
+        if self.is_revoked(epoch) {
+            return Some(format!("epoch {epoch} seals, and has ended"));
+        }
         let seals = self.seen.get(&Place::Store)?.iter().filter(|epoch| seals_at(epoch, issued_at));
         let due = seals.max_by_key(|epoch| (epoch.seals_from, epoch.id))?.id;
         (due != epoch)
