@@ -30,6 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub const STALE_AFTER: Duration = Duration::from_secs(5);
 /// Who has not heard for longer verifies no session at all: it may not know of the epochs that seal now.
 pub(crate) const LAPSED_AFTER: Duration = Duration::from_secs(15);
+/// How exact the seconds of two programs on one computer are.
+const CLOCK_SECONDS: u64 = 2;
 /// Of whom no beat was heard for longer nobody waits for: by its own clock it has lapsed long ago.
 const GONE_AFTER: Duration = Duration::from_secs(30);
 /// How long a call waits to hear of a machine that is not known here: it may have been launched at another server just now.
@@ -125,10 +127,11 @@ impl Seen {
     }
 }
 
-/// Whether a server was started after this one where this one was reached: then it has ended.
+/// Whether a server was started after this one where this one was reached, and this one has not beaten since: then it has ended. If it
+/// has, both say the same of themselves.
 fn is_succeeded(nodes: &HashMap<NodeId, Seen>, seen: &Seen) -> bool {
     let mut there = nodes.values().filter(|other| !seen.address.is_empty() && other.address == seen.address);
-    there.any(|other| other.started_at > seen.started_at)
+    there.any(|other| other.started_at > seen.started_at && seen.beaten_at <= other.started_at.plus(CLOCK_SECONDS))
 }
 
 /// When the round began that was the last to come to its end. Two clocks: one stands still while a machine is suspended, the
@@ -231,6 +234,19 @@ impl Fleet {
     pub(crate) fn is_alive(&self, node: NodeId) -> bool {
         let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
         nodes.get(&node).is_some_and(|seen| seen.is_alive(Instant::now()) && !is_succeeded(&nodes, seen))
+    }
+
+    /// Whether a server is taken for gone since so long; also one of which nobody knows any more.
+    pub(crate) fn is_gone_for(&self, node: NodeId, long: Duration) -> bool {
+        let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        // As if it were earlier.
+        let then = Instant::now().checked_sub(long);
+        nodes.get(&node).is_none_or(|seen| then.is_some_and(|then| !seen.is_alive(then)))
+    }
+
+    /// Where the others reach this server, if it says so.
+    pub(crate) fn own_address(&self) -> Arc<String> {
+        self.address.load_full()
     }
 
     /// The servers that beat and can be reached, but for this one.

@@ -1,5 +1,6 @@
 //! One request to another server: a connection, an answer, and where that is a WebSocket, bytes both ways.
 
+use core::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use inborn_listener::Peer;
 use inborn_pki::tls;
-use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional_with_sizes};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -31,8 +32,8 @@ pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 /// How long a client may take to go on over the connection that it asked to become a WebSocket.
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(20);
-/// Bytes that are copied at a time.
-const COPY_BYTES: usize = 32 * 1024;
+/// How long the second of the two ends may take after the first.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often it is looked at whether the other server still lives.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
@@ -86,6 +87,10 @@ pub(super) async fn send(
     peer: &Peer,
 ) -> Result<Answered, Unreachable> {
     let address: Address = other.address.parse().map_err(unreachable)?;
+    // What the database says of a server is no reason to speak in the clear.
+    if !address.is_tls && region.fleet().is_some_and(|fleet| fleet.own_address().starts_with("https://")) {
+        return Err(unreachable("it is reached by plain http://, and this server by https://: give both the same"));
+    }
     let mut sender = timeout(CONNECT_TIMEOUT, connect(region, &address))
         .await
         .map_err(|_| unreachable("no connection in time"))??;
@@ -146,14 +151,27 @@ pub(super) async fn ask(region: &RegionServer, other: &Other, path: &str) -> Opt
 pub(super) async fn carry(region: Arc<RegionServer>, other: Other, client: OnUpgrade, server: OnUpgrade) {
     let both = async { tokio::try_join!(client, server) };
     let Ok(Ok((client, server))) = timeout(UPGRADE_TIMEOUT, both).await else { return };
-    let (mut client, mut server) = (TokioIo::new(client), TokioIo::new(server));
+    let (client, server) = (TokioIo::new(client), TokioIo::new(server));
     let gone = async {
         while region.fleet().is_some_and(|fleet| fleet.is_alive(other.node)) {
             tokio::time::sleep(LOOK_EVERY).await;
         }
     };
+    let (mut from_client, mut to_client) = tokio::io::split(client);
+    let (mut from_server, mut to_server) = tokio::io::split(server);
+    let up = async {
+        let _ = copy(&mut from_client, &mut to_server).await;
+        let _ = to_server.shutdown().await;
+    };
+    let down = async {
+        let _ = copy(&mut from_server, &mut to_client).await;
+        let _ = to_client.shutdown().await;
+    };
+    let (mut up, mut down) = (pin!(up), pin!(down));
+    // Whoever ends first says farewell by that; the other one has a moment to say it too.
     tokio::select! {
-        _ = copy_bidirectional_with_sizes(&mut client, &mut server, COPY_BYTES, COPY_BYTES) => {}
+        () = &mut up => drop(timeout(FAREWELL_TIMEOUT, down).await),
+        () = &mut down => drop(timeout(FAREWELL_TIMEOUT, up).await),
         () = gone => {}
     }
 }

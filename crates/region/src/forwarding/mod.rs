@@ -11,7 +11,8 @@ mod seal;
 
 use core::time::Duration;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -38,6 +39,8 @@ pub use address::{AddressError, check_address};
 const CALLS_MAX: usize = 256;
 /// WebSockets that are passed on at a time, of those who signed and of those who did not: each takes two descriptors and two buffers.
 const SOCKETS_MAX: usize = 2_000;
+/// How often it is said that a header was not believed.
+const SAID_EVERY: Duration = Duration::from_secs(60);
 /// How long other servers have to say whether they have an agent.
 const ASK_TIMEOUT: Duration = Duration::from_secs(4);
 /// What servers ask each other begins with this. Nobody is answered whom no server's seal comes with.
@@ -62,6 +65,8 @@ pub(crate) struct Forwarding {
     calls: Semaphore,
     signed: Openings<String>,
     unsigned: Openings<String>,
+    /// When it was last said that a header was not believed.
+    said_at: Mutex<Option<Instant>>,
 }
 
 impl Default for Forwarding {
@@ -71,11 +76,22 @@ impl Default for Forwarding {
             calls: Semaphore::new(CALLS_MAX),
             signed: Openings::new(SOCKETS_MAX),
             unsigned: Openings::new(SOCKETS_MAX),
+            said_at: Mutex::default(),
         }
     }
 }
 
 impl Forwarding {
+    /// Whether it is time to say again that a header was not believed: anybody may send one.
+    pub(crate) fn says_unbelieved(&self, now: Instant) -> bool {
+        let mut said_at = self.said_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = said_at.is_none_or(|at| now.saturating_duration_since(at) >= SAID_EVERY);
+        if is_due {
+            *said_at = Some(now);
+        }
+        is_due
+    }
+
     /// A place for a call that may go on to another server, if there is one; it is free again when it is dropped.
     fn place(&self) -> Result<SemaphorePermit<'_>, Problem> {
         self.calls.try_acquire().map_err(|_| Problem::Throttled)
@@ -235,6 +251,14 @@ mod tests {
         assert_eq!(forwarding.place().err(), Some(Problem::Throttled));
         places.pop();
         assert!(forwarding.place().is_ok());
+    }
+
+    #[test]
+    fn what_anybody_can_cause_is_said_once_a_minute() {
+        let (forwarding, begun) = (Forwarding::default(), Instant::now());
+        let later = begun + SAID_EVERY;
+        let said = [begun, later - Duration::from_millis(1), later, later].map(|now| forwarding.says_unbelieved(now));
+        assert_eq!(said, [true, false, true, false]);
     }
 
     #[test]

@@ -10,7 +10,7 @@ mod queue;
 mod relay;
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -84,11 +84,18 @@ pub(crate) struct End {
     output: String,
     /// Whether another server has written it down.
     is_told: bool,
+    /// Whether it is the session's end whichever server carries it.
+    is_for_all: bool,
 }
 
 impl End {
     pub(crate) fn terminated(details: impl Into<String>, output: impl Into<String>) -> Self {
-        Self { is_failure: false, details: details.into(), output: output.into(), is_told: false }
+        Self { is_failure: false, details: details.into(), output: output.into(), is_told: false, is_for_all: false }
+    }
+
+    /// An operator has said so. Another server may have taken it up without this one having noticed: it ends there, too.
+    pub(crate) fn by_operator(details: impl Into<String>) -> Self {
+        Self { is_for_all: true, ..Self::terminated(details, "") }
     }
 
     fn told() -> Self {
@@ -101,7 +108,7 @@ impl End {
     }
 
     fn failed(details: impl Into<String>) -> Self {
-        Self { is_failure: true, details: details.into(), output: String::new(), is_told: false }
+        Self { is_failure: true, ..Self::terminated(details, "") }
     }
 
     /// As `DescribeSessions` shows it.
@@ -351,6 +358,14 @@ impl Sessions {
         Ok(())
     }
 
+    /// Forgets a session that has ended. One of the same name may have taken its place.
+    fn remove(&self, session: &Arc<Session>) {
+        let mut open = self.sessions();
+        if open.get(&session.record.id).is_some_and(|there| Arc::ptr_eq(there, session)) {
+            open.remove(&session.record.id);
+        }
+    }
+
     fn sessions(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Session>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -395,7 +410,7 @@ pub(crate) async fn start(region: &Arc<RegionServer>, new: NewSession<'_>) -> Re
     let session = Session::new(record, now);
     region.sessions().enter(&session)?;
     if let Err(error) = region.store().put_session(session.record.clone()).await {
-        region.sessions().sessions().remove(&session.record.id);
+        region.sessions().remove(&session);
         return Err(error.into());
     }
     tokio::spawn(supervise(Arc::clone(region), Arc::clone(&session)));
@@ -471,10 +486,12 @@ fn carry_on(region: &Arc<RegionServer>, record: Record) -> bool {
     true
 }
 
-/// Takes up a session whose server has gone; `false` if another server has come first, or as many are open as may be.
+/// Takes up a session whose server has gone; `false` if another server has come first, as many are open as may be, or this server has
+/// not heard who is there.
 pub(crate) async fn claim(region: &Arc<RegionServer>, record: Record) -> Result<bool, StoreError> {
     let own = region.store().node();
-    if region.sessions().sessions().len() >= SESSIONS_MAX
+    if region.is_stale()
+        || region.sessions().sessions().len() >= SESSIONS_MAX
         || !region.store().carry_session(record.id.clone(), record.carrier, own).await?
     {
         return Ok(false);
@@ -487,28 +504,47 @@ pub(crate) async fn claim(region: &Arc<RegionServer>, record: Record) -> Result<
 /// is first.
 pub(crate) async fn end_those_left(region: Weak<RegionServer>) {
     let [mut pause, longest] = AGAIN_AFTER;
+    let mut released = HashSet::new();
     tokio::time::sleep(RETURN_WITHIN).await;
     while let Some(region) = region.upgrade() {
-        match end_left(&region).await {
-            Ok(()) | Err(StoreError::Closed) => return,
-            Err(error) => tracing::warn!(%error, "the sessions of a server that has gone are not ended yet"),
-        }
+        let next = match end_left(&region, &released).await {
+            Err(StoreError::Closed) => return,
+            // Those were left to others a moment ago, it may be.
+            Ok(found) if !found.is_subset(&released) => {
+                released = found;
+                RETURN_WITHIN
+            }
+            Ok(_) => return,
+            Err(error) => {
+                tracing::warn!(%error, "the sessions of a server that has gone are not ended yet");
+                pause = longest.min(pause * 2);
+                pause
+            }
+        };
         drop(region);
-        tokio::time::sleep(pause).await;
-        pause = longest.min(pause * 2);
+        tokio::time::sleep(next).await;
     }
 }
 
-async fn end_left(region: &Arc<RegionServer>) -> Result<(), StoreError> {
-    let (Some(fleet), own, mut query) = (region.fleet(), region.store().node(), all_open()) else { return Ok(()) };
+/// Ends the sessions that were left for long enough: by a server that has gone, or (those of `released`) by one that has ended. Gives those
+/// that such servers have left.
+async fn end_left(region: &Arc<RegionServer>, released: &HashSet<String>) -> Result<HashSet<String>, StoreError> {
+    let (Some(fleet), own, mut query) = (region.fleet(), region.store().node(), all_open()) else {
+        return Ok(HashSet::new());
+    };
+    if region.is_stale() {
+        return Err(StoreError::Unavailable("this server has not heard who is there".to_owned()));
+    }
+    let mut found = HashSet::new();
     while let Some(page) = page_of_open(region, &mut query).await? {
         for record in page {
+            let id = record.id.clone();
             let is_left = match record.carrier {
-                Some(carrier) => carrier != own && !fleet.is_alive(carrier),
+                Some(NodeId::NOBODY) => !found.insert(id.clone()) || released.contains(&id),
+                Some(carrier) => carrier != own && fleet.is_gone_for(carrier, RETURN_WITHIN),
                 // A program of before may carry it, as long as any session lasts.
                 None => region.now().since(record.started_at) >= LIFE_SECONDS_MAX,
             };
-            let id = record.id.clone();
             if is_left
                 && claim(region, record).await?
                 && let Some(session) = region.sessions().get(&id)
@@ -517,7 +553,7 @@ async fn end_left(region: &Arc<RegionServer>) -> Result<(), StoreError> {
             }
         }
     }
-    Ok(())
+    Ok(found)
 }
 
 /// This server ends: whichever server one of the two sides comes to takes the session up.
@@ -546,7 +582,7 @@ async fn supervise(region: Arc<RegionServer>, session: Arc<Session>) {
     };
     let (id, now) = (session.record.id.clone(), region.now());
     if end.is_told {
-        region.sessions().sessions().remove(&id);
+        region.sessions().remove(&session);
         session.written.send_replace(Some(Ok(())));
         return;
     }
@@ -554,14 +590,14 @@ async fn supervise(region: Arc<RegionServer>, session: Arc<Session>) {
     region.record_end_of_session(&session.record, end.status(), &end.details, now);
     let [mut pause, longest] = AGAIN_AFTER;
     // In a fleet another server may have taken it up meanwhile. One that is alone has no other name for itself than the last time.
-    let by = region.fleet().map(|_| region.store().node());
+    let by = region.fleet().filter(|_| !end.is_for_all).map(|_| region.store().node());
     while let Err(error) = region.store().end_session(id.clone(), written.clone(), by).await {
         tracing::error!(session = %id, %error, "the end of a session is not written down yet");
         session.written.send_replace(Some(Err(error)));
         tokio::time::sleep(pause).await;
         pause = longest.min(pause * 2);
     }
-    region.sessions().sessions().remove(&id);
+    region.sessions().remove(&session);
     session.written.send_replace(Some(Ok(())));
 }
 

@@ -17,7 +17,7 @@ pub(super) fn run(call: JsonCall<'_>) -> Outcome<'_> {
             end_elsewhere(&call, id, details).await?;
         } else {
             let session = session::open_session(&call)?;
-            session.close(End::terminated(details, ""));
+            session.close(End::by_operator(details));
             session.over().await.map_err(refusal::of_store)?;
         }
         Ok(success::aws_json(call.request_id, &json!({"SessionId": id})).into())
