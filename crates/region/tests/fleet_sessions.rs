@@ -318,8 +318,9 @@ async fn channels_that_are_passed_on_are_bounded() {
     let mut client = b.client_side(&other, &token).await;
     let mut agent = b.agent_side(&role, &other).await;
     talk(&mut agent, &mut client).await;
-    drop(silent);
+    // They never close their ends: who carries the session closes its own, and that is the end of both.
     until("there is room again", async || b.client_socket(&session).await.is_ok()).await;
+    drop(silent);
 }
 
 /// Serves a server by TLS, with a certificate for the region's names by `authority`: where, for as long as the sender lives.
@@ -441,4 +442,18 @@ async fn a_session_is_ended_at_any_server() {
     assert_eq!(ended.status, 200, "{}", ended.body);
     until("who carries it has ended it", async || !is_active(&a).await).await;
     assert!(!is_active(&c).await);
+}
+
+/// What an operator ends is over, also where another server has taken it up and the one that is asked has not noticed.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operators_word_ends_a_session_whoever_carries_it() {
+    let Scene { fleet, a, b, c: _c, id, role: _role, control: _control } = scene().await;
+    let (session, _) = started(&b, id).await;
+    let (own, other) = (a.region.store().node(), b.region.store().node());
+    assert_eq!(fleet.store.carry_session(session.clone(), Some(own), other).await, Ok(true));
+    let ended = a.ssm("TerminateSession", value!({"SessionId": session})).await;
+    assert_eq!(ended.status, 200, "{}", ended.body);
+    let record = fleet.store.session(session).await.unwrap().unwrap();
+    assert_eq!((record.carrier, record.end.unwrap().status.as_str()), (Some(other), "Terminated"));
+    assert_eq!((count(&fleet, false).await, count(&fleet, true).await), (0, 1));
 }
