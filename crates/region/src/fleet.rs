@@ -452,7 +452,7 @@ impl RegionServer {
         let (mut roles, mut documents, mut host_management, mut sessions) = (false, false, false, false);
         let (mut quarantines, mut epochs, mut ended) = (false, false, Vec::new());
         let (mut hosts, mut accounts, mut operators) = (false, false, false);
-        let (mut nodes, mut commands) = (BTreeSet::new(), Vec::new());
+        let (mut nodes, mut commands, mut detectors) = (BTreeSet::new(), Vec::new(), BTreeSet::new());
         for topic in topics {
             match topic {
                 Topic::Instances(ids) => instances.extend(ids.iter().copied()),
@@ -476,6 +476,7 @@ impl RegionServer {
                 Topic::Epochs => epochs = true,
                 Topic::Accounts => accounts = true,
                 Topic::Operators => operators = true,
+                Topic::Detector(account) => _ = detectors.insert(*account),
                 Topic::SessionEnded(id) => self.sessions.ended_elsewhere(id),
                 Topic::Node(instance) => _ = nodes.insert(*instance),
                 Topic::Command { id, instances } => commands.push((id.as_str(), instances.as_slice())),
@@ -517,6 +518,9 @@ impl RegionServer {
         }
         if host_management {
             self.host_management.hear().await?;
+        }
+        if !detectors.is_empty() {
+            self.guardduty.hear(&detectors).await?;
         }
         if quarantines {
             self.hear_quarantines().await?;
@@ -569,6 +573,7 @@ impl RegionServer {
         }
         self.documents.hear().await?;
         self.host_management.hear().await?;
+        self.guardduty.read_again().await?;
         self.agents.read_again(self.last_management_issue(self.now())).await?;
         self.nodes.read_again().await?;
         self.run_command.read_again();

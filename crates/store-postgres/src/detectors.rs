@@ -1,6 +1,7 @@
 //! Detectors, their parts and the agents that send them telemetry, as rows.
 
-use inborn_store::{AgentReport, Conflict, Detector, DetectorPart, PartKind};
+use inborn_identity::AccountId;
+use inborn_store::{AgentReport, Conflict, Detector, DetectorChange, DetectorPart};
 
 use crate::fault::Outcome;
 use crate::transaction::Session;
@@ -8,37 +9,73 @@ use crate::value::{Row, values};
 
 /// See [`inborn_store::Store::detectors`].
 pub(crate) async fn detectors(session: &Session<'_>) -> Outcome<Vec<Detector>> {
-    let read = |row: &Row| {
-        Ok(Detector {
-            id: row.text("id")?,
-            account: row.parsed("account")?,
-            created_at: row.moment("created_at")?,
-            updated_at: row.moment("updated_at")?,
-            document: row.text("document")?,
-        })
-    };
     let sql = "SELECT id, account, created_at, updated_at, document FROM detectors ORDER BY id";
     session.rows(sql, &[]).await?.iter().map(read).collect()
 }
 
+fn read(row: &Row) -> Outcome<Detector> {
+    Ok(Detector {
+        id: row.text("id")?,
+        account: row.parsed("account")?,
+        created_at: row.moment("created_at")?,
+        updated_at: row.moment("updated_at")?,
+        document: row.text("document")?,
+    })
+}
+
+/// See [`inborn_store::Store::detector_of`].
+pub(crate) async fn of(session: &Session<'_>, account: &AccountId) -> Outcome<Option<(Detector, Vec<DetectorPart>)>> {
+    let sql = "SELECT id, account, created_at, updated_at, document FROM detectors WHERE account = $1";
+    let Some(detector) = session.row(sql, values![account.to_string()]).await?.as_ref().map(read).transpose()? else {
+        return Ok(None);
+    };
+    let sql = "SELECT detector_id, kind, id, document FROM detector_parts WHERE detector_id = $1 ORDER BY kind, id";
+    let parts: Vec<_> =
+        session.rows(sql, values![&detector.id]).await?.iter().map(read_part).collect::<Outcome<_>>()?;
+    Ok(Some((detector, parts)))
+}
+
 /// See [`inborn_store::Store::put_detector`].
-pub(crate) async fn put(session: &Session<'_>, detector: &Detector) -> Outcome<()> {
-    let sql = "INSERT INTO detectors (id, account, created_at, updated_at, document) VALUES ($1, $2, $3, $4, $5) \
-        ON CONFLICT (id) DO UPDATE SET account = excluded.account, created_at = excluded.created_at, \
-        updated_at = excluded.updated_at, document = excluded.document";
-    let row = values![
-        &detector.id,
-        detector.account.to_string(),
-        detector.created_at,
-        detector.updated_at,
-        &detector.document,
-    ];
-    session.put(sql, row, "a detector").await
+pub(crate) async fn put(session: &Session<'_>, change: &DetectorChange) -> Outcome<()> {
+    let DetectorChange { expected, detector, part } = change;
+    let (id, account) = (&detector.id, detector.account.to_string());
+    match expected {
+        None => {
+            let sql =
+                "INSERT INTO detectors (id, account, created_at, updated_at, document) VALUES ($1, $2, $3, $4, $5)";
+            let row = values![id, account, detector.created_at, detector.updated_at, &detector.document];
+            session.put(sql, row, "a detector").await?;
+        }
+        Some(expected) => {
+            expect(session, id).await?;
+            let sql = "UPDATE detectors SET created_at = $3, updated_at = $4, document = $5 \
+                WHERE id = $1 AND account = $2 AND document = $6";
+            let row = values![id, account, detector.created_at, detector.updated_at, &detector.document, expected];
+            if session.run(sql, row).await? == 0 {
+                return Err(Conflict::DetectorChanged(id.clone()).into());
+            }
+        }
+    }
+    let Some(part) = part else { return Ok(()) };
+    let kind = part.kind.to_string();
+    match &part.document {
+        Some(document) => {
+            let sql = "INSERT INTO detector_parts (detector_id, kind, id, document) VALUES ($1, $2, $3, $4) \
+                ON CONFLICT (detector_id, kind, id) DO UPDATE SET document = excluded.document";
+            session.run(sql, values![id, kind, &part.id, document]).await
+        }
+        None => {
+            let sql = "DELETE FROM detector_parts WHERE detector_id = $1 AND kind = $2 AND id = $3";
+            session.run(sql, values![id, kind, &part.id]).await
+        }
+    }
+    .map(drop)
 }
 
 /// See [`inborn_store::Store::delete_detector`].
-pub(crate) async fn delete(session: &Session<'_>, id: &String) -> Outcome<bool> {
-    Ok(session.run("DELETE FROM detectors WHERE id = $1", values![id]).await? > 0)
+pub(crate) async fn delete(session: &Session<'_>, (account, id): &(AccountId, String)) -> Outcome<bool> {
+    let sql = "DELETE FROM detectors WHERE id = $1 AND account = $2";
+    Ok(session.run(sql, values![id, account.to_string()]).await? > 0)
 }
 
 /// Whether there is a detector of this id.
@@ -49,33 +86,17 @@ pub(crate) async fn expect(session: &Session<'_>, id: &str) -> Outcome<()> {
 
 /// See [`inborn_store::Store::detector_parts`].
 pub(crate) async fn parts(session: &Session<'_>) -> Outcome<Vec<DetectorPart>> {
-    let read = |row: &Row| {
-        Ok(DetectorPart {
-            detector: row.text("detector_id")?,
-            kind: row.parsed("kind")?,
-            id: row.text("id")?,
-            document: row.text("document")?,
-        })
-    };
     let sql = "SELECT detector_id, kind, id, document FROM detector_parts ORDER BY detector_id, kind, id";
-    session.rows(sql, &[]).await?.iter().map(read).collect()
+    session.rows(sql, &[]).await?.iter().map(read_part).collect()
 }
 
-/// See [`inborn_store::Store::put_detector_part`].
-pub(crate) async fn put_part(session: &Session<'_>, part: &DetectorPart) -> Outcome<()> {
-    expect(session, &part.detector).await?;
-    let sql = "INSERT INTO detector_parts (detector_id, kind, id, document) VALUES ($1, $2, $3, $4) \
-        ON CONFLICT (detector_id, kind, id) DO UPDATE SET document = excluded.document";
-    session.run(sql, values![&part.detector, part.kind.to_string(), &part.id, &part.document]).await.map(drop)
-}
-
-/// See [`inborn_store::Store::delete_detector_part`].
-pub(crate) async fn delete_part(
-    session: &Session<'_>,
-    (detector, kind, id): &(String, PartKind, String),
-) -> Outcome<bool> {
-    let sql = "DELETE FROM detector_parts WHERE detector_id = $1 AND kind = $2 AND id = $3";
-    Ok(session.run(sql, values![detector, kind.to_string(), id]).await? > 0)
+fn read_part(row: &Row) -> Outcome<DetectorPart> {
+    Ok(DetectorPart {
+        detector: row.text("detector_id")?,
+        kind: row.parsed("kind")?,
+        id: row.text("id")?,
+        document: row.text("document")?,
+    })
 }
 
 /// See [`inborn_store::Store::agent_reports`].

@@ -7,10 +7,10 @@ use deadpool_postgres::{Object, Pool};
 use inborn_identity::{AccessKeyId, AccountId, HostId, InstanceId, RoleName, UnixTime};
 use inborn_store::{
     Account, AgentReport, Beat, ChangeRequest, Changed, Command, CommandChange, CommandOutcome, CommandQuery,
-    CommandRetention, Detector, DetectorPart, Document, EpochChange, Fence, Finding, FindingQuery, FindingRetention,
-    Future, Heard, Host, HostChange, HostJoin, HostKeys, HostKeysChange, Instance, InstancePage, InstanceQuery,
-    InventoryChange, InventoryQuery, InventoryRecord, Invocation, JoinToken, KeyPair, LaunchOutcome, LaunchRequest,
-    Living, News, Node, NodeId, Operator, OperatorChange, Packer, PartKind, Quarantine, QuarantineScope,
+    CommandRetention, Detector, DetectorChange, DetectorPart, Document, EpochChange, Fence, Finding, FindingQuery,
+    FindingRetention, Future, Heard, Host, HostChange, HostJoin, HostKeys, HostKeysChange, Instance, InstancePage,
+    InstanceQuery, InventoryChange, InventoryQuery, InventoryRecord, Invocation, JoinToken, KeyPair, LaunchOutcome,
+    LaunchRequest, Living, News, Node, NodeId, Operator, OperatorChange, Packer, Quarantine, QuarantineScope,
     RecordedCutOff, Registration, RegistrationChange, Resealing, Role, SealedEpoch, SentCommand, Session, SessionEnd,
     SessionQuery, SessionRetention, SettingChange, Store, StoreError, Topic,
 };
@@ -619,32 +619,31 @@ impl Store for PostgresStore {
         self.run(Access::Read, (), |session, ()| Box::pin(detectors::detectors(session)))
     }
 
-    fn put_detector(&self, detector: Detector) -> Future<'_, ()> {
-        match detector.check() {
-            Ok(()) => self.run(Access::Write, detector, |session, request| Box::pin(detectors::put(session, request))),
+    fn detector_of(&self, account: AccountId) -> Future<'_, Option<(Detector, Vec<DetectorPart>)>> {
+        self.run(Access::Read, account, |session, account| Box::pin(detectors::of(session, account)))
+    }
+
+    fn put_detector(&self, change: DetectorChange) -> Future<'_, ()> {
+        match change.check() {
+            Ok(()) => self.tell(
+                change,
+                |session, request| Box::pin(detectors::put(session, request)),
+                |change, ()| vec![Topic::Detector(change.detector.account)],
+            ),
             Err(error) => refuse(error),
         }
     }
 
-    fn delete_detector(&self, id: String) -> Future<'_, bool> {
-        self.run(Access::Write, id, |session, request| Box::pin(detectors::delete(session, request)))
+    fn delete_detector(&self, account: AccountId, id: String) -> Future<'_, bool> {
+        self.tell(
+            (account, id),
+            |session, request| Box::pin(detectors::delete(session, request)),
+            |(account, _), deleted| if *deleted { vec![Topic::Detector(*account)] } else { vec![] },
+        )
     }
 
     fn detector_parts(&self) -> Future<'_, Vec<DetectorPart>> {
         self.run(Access::Read, (), |session, ()| Box::pin(detectors::parts(session)))
-    }
-
-    fn put_detector_part(&self, part: DetectorPart) -> Future<'_, ()> {
-        match part.check() {
-            Ok(()) => self.run(Access::Write, part, |session, request| Box::pin(detectors::put_part(session, request))),
-            Err(error) => refuse(error),
-        }
-    }
-
-    fn delete_detector_part(&self, detector: String, kind: PartKind, id: String) -> Future<'_, bool> {
-        self.run(Access::Write, (detector, kind, id), |session, request| {
-            Box::pin(detectors::delete_part(session, request))
-        })
     }
 
     fn put_findings(&self, findings: Vec<Finding>) -> Future<'_, ()> {

@@ -27,14 +27,6 @@ impl Detector {
     pub const ID_MAX: usize = 300;
     /// The longest document, of its parts too, in bytes: two hundred tags with four bytes to each character fit.
     pub const DOCUMENT_MAX: usize = 512 * 1024;
-
-    /// Whether it makes sense to a store: what every store asks before it does anything.
-    ///
-    /// # Errors
-    /// `Invalid`.
-    pub fn check(&self) -> Result<(), StoreError> {
-        fits(&self.id, &self.document)
-    }
 }
 
 fn fits(id: &str, document: &str) -> Result<(), StoreError> {
@@ -98,13 +90,43 @@ pub struct DetectorPart {
     pub document: String,
 }
 
-impl DetectorPart {
+/// A change of a detector, or of one thing that is set up at it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DetectorChange {
+    /// The document that the writer decided by; `None`: there was no detector.
+    pub expected: Option<String>,
+    /// The detector, as it is to be. Its document is another one than before with each change, of its parts too: so nobody decides by
+    /// parts that are no more.
+    pub detector: Detector,
+    /// The part that changes with it.
+    pub part: Option<PartChange>,
+}
+
+/// What becomes of a part of a detector.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PartChange {
+    /// What it is.
+    pub kind: PartKind,
+    /// Its id, or its name if that is its id.
+    pub id: String,
+    /// What it is to say, JSON; `None`: it is deleted.
+    pub document: Option<String>,
+}
+
+impl DetectorChange {
+    /// A detector for an account that has none.
+    #[must_use]
+    pub const fn new(detector: Detector) -> Self {
+        Self { expected: None, detector, part: None }
+    }
+
     /// Whether it makes sense to a store: what every store asks before it does anything.
     ///
     /// # Errors
     /// `Invalid`.
     pub fn check(&self) -> Result<(), StoreError> {
-        fits(&self.id, &self.document)
+        fits(&self.detector.id, &self.detector.document)?;
+        self.part.as_ref().map_or(Ok(()), |part| fits(&part.id, part.document.as_deref().unwrap_or_default()))
     }
 }
 

@@ -42,6 +42,9 @@ pub enum Conflict {
     /// A secret is no longer the one that was to be sealed anew.
     #[error("a secret was changed by somebody else: stop all servers and begin again")]
     SecretChanged,
+    /// The detector, or what is set up at it, is no longer as the writer decided by.
+    #[error("detector {0} was changed by somebody else: read it and decide again")]
+    DetectorChanged(String),
     /// The record of host keys is no longer the one that the writer decided by.
     #[error("the host keys of {0} were changed by somebody else: read them and decide again")]
     HostKeysChanged(InstanceId),

@@ -12,7 +12,7 @@ use core::str::FromStr;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::RandomState;
 
-use inborn_identity::{InstanceId, UnixTime};
+use inborn_identity::{AccountId, InstanceId, UnixTime};
 
 use crate::{
     Change, Changed, CommandChange, CommandOutcome, CutOff, CutOffScope, LaunchOutcome, RecordedCutOff, SentCommand,
@@ -161,14 +161,18 @@ pub enum Topic {
     Node(InstanceId),
     /// The session of this id has ended.
     SessionEnded(String),
+    /// The detector of this account was made, changed or deleted, or what is set up at it.
+    Detector(AccountId),
 }
 
 const ALL: &str = "*";
-/// What the subjects of [`Topic::Command`], [`Topic::Node`] and [`Topic::SessionEnded`] begin with. Their word is that of a setting: programs that know
-/// neither read everything again for a word that they do not know, and nothing for a setting that is none of theirs.
+/// What the subjects of [`Topic::Command`], [`Topic::Node`], [`Topic::SessionEnded`] and [`Topic::Detector`] begin with. Their word is that of a
+/// setting: programs that know none of them read everything again for a word that they do not know, and nothing for a setting that is none
+/// of theirs.
 const COMMAND: &str = "run-command";
 const NODE: &str = "agent-node";
 const SESSION_END: &str = "session-end";
+const DETECTOR: &str = "detector";
 /// The most machines that an entry names: of more it names none.
 const NAMED_MAX: usize = 100;
 
@@ -276,6 +280,7 @@ impl Topic {
             }
             Self::Node(instance) => ("setting", format!("{NODE} {instance}")),
             Self::SessionEnded(id) => ("setting", format!("{SESSION_END} {id}")),
+            Self::Detector(account) => ("setting", format!("{DETECTOR} {account}")),
         }
     }
 
@@ -294,6 +299,7 @@ impl Topic {
                 Some((COMMAND, rest)) => command(rest)?,
                 Some((NODE, instance)) => Self::Node(instance.parse().ok()?),
                 Some((SESSION_END, id)) => Self::SessionEnded(id.to_owned()),
+                Some((DETECTOR, account)) => Self::Detector(account.parse().ok()?),
                 _ => Self::Setting(subject.to_owned()),
             },
             "documents" => Self::Documents,
@@ -441,6 +447,7 @@ mod tests {
             Topic::Command { id: "c-1".into(), instances: vec![id(2), id(1)] },
             Topic::Node(id(4)),
             Topic::SessionEnded("operator-0123".into()),
+            Topic::Detector("123456789012".parse().unwrap()),
         ] {
             let (word, subject) = topic.to_columns();
             assert_eq!(Topic::from_columns(word, &subject), Some(topic));
@@ -451,7 +458,8 @@ mod tests {
     #[test]
     fn older_programs_pass_over_what_is_new() {
         let command = Topic::Command { id: "c-1".into(), instances: vec![id(1)] };
-        for topic in [command, Topic::Node(id(1)), Topic::SessionEnded("s-1".into())] {
+        let detector = Topic::Detector("123456789012".parse().unwrap());
+        for topic in [command, Topic::Node(id(1)), Topic::SessionEnded("s-1".into()), detector] {
             let (word, subject) = topic.to_columns();
             assert!(word == "setting" && subject.contains(' '), "{word} {subject}");
         }
@@ -467,6 +475,7 @@ mod tests {
             ("setting", "run-command "),
             ("setting", "run-command c-1 i-0"),
             ("setting", "agent-node x"),
+            ("setting", "detector x"),
             ("cut-off", "dead"),
             ("cut-off", "alive i-00000000000000001 0 1"),
             ("cut-off", "dead i-00000000000000001 0 1 2"),

@@ -49,7 +49,7 @@ pub use command_change::{
     InvocationWords,
 };
 pub use cut_off::{CutOff, CutOffScope, RecordedCutOff};
-pub use detector::{AgentReport, Detector, DetectorPart, PartKind};
+pub use detector::{AgentReport, Detector, DetectorChange, DetectorPart, PartChange, PartKind};
 pub use document::Document;
 pub use epoch::{EpochChange, EpochState, Sealed, SealedEpoch};
 pub use error::{Conflict, StoreError};

@@ -7,10 +7,10 @@ use inborn_identity::{AccessKeyId, AccountId, HostId, InstanceId, RoleName, Unix
 
 use crate::{
     Account, AgentReport, Beat, ChangeRequest, Changed, Command, CommandChange, CommandOutcome, CommandQuery,
-    CommandRetention, Detector, DetectorPart, Document, EpochChange, Fence, Finding, FindingQuery, FindingRetention,
-    Heard, Host, HostChange, HostJoin, HostKeys, HostKeysChange, Instance, InstanceState, InventoryChange,
-    InventoryQuery, InventoryRecord, Invocation, JoinToken, KeyPair, News, Node, NodeId, Operator, OperatorChange,
-    PackedInstance, PackedTags, Packer, PartKind, Quarantine, QuarantineScope, RecordedCutOff, Registration,
+    CommandRetention, Detector, DetectorChange, DetectorPart, Document, EpochChange, Fence, Finding, FindingQuery,
+    FindingRetention, Heard, Host, HostChange, HostJoin, HostKeys, HostKeysChange, Instance, InstanceState,
+    InventoryChange, InventoryQuery, InventoryRecord, Invocation, JoinToken, KeyPair, News, Node, NodeId, Operator,
+    OperatorChange, PackedInstance, PackedTags, Packer, Quarantine, QuarantineScope, RecordedCutOff, Registration,
     RegistrationChange, Resealing, Role, SealedEpoch, SentCommand, Session, SessionEnd, SessionQuery, SessionRetention,
     StoreError, UserData,
 };
@@ -497,26 +497,20 @@ pub trait Store: Send + Sync + 'static {
     /// All detectors, ordered by id.
     fn detectors(&self) -> Future<'_, Vec<Detector>>;
 
-    /// Adds a detector, or replaces the one with this id.
+    /// The detector of an account with its parts, ordered by kind and id.
+    fn detector_of(&self, account: AccountId) -> Future<'_, Option<(Detector, Vec<DetectorPart>)>>;
+
+    /// Adds a detector, or changes it and at most one part of it, if it is still as expected.
     ///
     /// # Errors
-    /// `Conflict`: the account has another; `Invalid`: too long.
-    fn put_detector(&self, detector: Detector) -> Future<'_, ()>;
+    /// `Conflict`: it is not as expected, is not there (any more), or the account has another; `Invalid`: too long.
+    fn put_detector(&self, change: DetectorChange) -> Future<'_, ()>;
 
-    /// Deletes a detector with its parts and findings; gives whether there was one.
-    fn delete_detector(&self, id: String) -> Future<'_, bool>;
+    /// Deletes a detector of an account with its parts and findings; gives whether there was one.
+    fn delete_detector(&self, account: AccountId, id: String) -> Future<'_, bool>;
 
     /// The parts of all detectors, ordered by detector, kind and id.
     fn detector_parts(&self) -> Future<'_, Vec<DetectorPart>>;
-
-    /// Adds a part of a detector, or replaces the one of this kind and id.
-    ///
-    /// # Errors
-    /// `Conflict`: there is no such detector; `Invalid`: too long.
-    fn put_detector_part(&self, part: DetectorPart) -> Future<'_, ()>;
-
-    /// Deletes a part of a detector; gives whether there was one.
-    fn delete_detector_part(&self, detector: String, kind: PartKind, id: String) -> Future<'_, bool>;
 
     /// Adds findings, or replaces those with their ids: all or none.
     ///

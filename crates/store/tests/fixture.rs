@@ -11,12 +11,13 @@ use std::path::Path;
 use inborn_identity::{AccountId, MacAddress};
 use inborn_store::conformance::samples::{
     LAUNCHED_AT, account, agent_report, bare, detector, detector_part, document, epoch, finding, full, host_keys, id,
-    key_pair, launch_with_token, operator, sent, session,
+    key_pair, launch_with_token, operator, part_change, sent, session,
 };
 use inborn_store::{
-    Account, Attachment, Change, ChangeRequest, CommandQuery, CutOff, CutOffScope, Document, EpochState, HostKeys,
-    Instance, InstanceQuery, InstanceState, KeyPair, LaunchOutcome, Node, Operator, OperatorChange, OwnMac, PartKind,
-    RecordedCutOff, Registration, Role, Session, SessionQuery, SettingChange, SqliteStore, StateReason, Store,
+    Account, Attachment, Change, ChangeRequest, CommandQuery, CutOff, CutOffScope, DetectorChange, Document,
+    EpochState, HostKeys, Instance, InstanceQuery, InstanceState, KeyPair, LaunchOutcome, Node, Operator,
+    OperatorChange, OwnMac, PartKind, RecordedCutOff, Registration, Role, Session, SessionQuery, SettingChange,
+    SqliteStore, StateReason, Store,
 };
 use rusqlite::Connection;
 
@@ -162,8 +163,8 @@ async fn schema_9_opens_with_all_it_holds() {
     assert_eq!(store.sessions(open).await, Ok(vec![Session { carrier: None, ..session(1, 0) }]));
     assert_eq!((store.detectors().await, store.agent_reports().await), (Ok(vec![]), Ok(vec![])));
     let part = detector_part(1, PartKind::Filter, 1, 1);
-    store.put_detector(detector(1, account())).await.unwrap();
-    store.put_detector_part(part.clone()).await.unwrap();
+    store.put_detector(DetectorChange::new(detector(1, account()))).await.unwrap();
+    store.put_detector(part_change(detector(1, account()), part.clone())).await.unwrap();
     store.put_findings(vec![finding(1, 1, 1)]).await.unwrap();
     store.put_agent_reports(vec![agent_report(1, 1)]).await.unwrap();
     store.close().await.unwrap();

@@ -18,12 +18,13 @@ use inborn_store::conformance::samples::{
 use inborn_store::dump::{DumpFile, dump, load};
 use inborn_store::{
     AgentReport, Attachment, Change, ChangeRequest, CommandChange, CommandOutcome, CommandPlace, CommandProgress,
-    CommandQuery, CommandRetention, CommandState, Conflict, CutOff, CutOffScope, Detector, DetectorPart, Document,
-    EpochState, Finding, FindingPlace, FindingQuery, FindingRetention, Host, HostChange, HostKeys, HostKeysChange,
-    HostState, Instance, InstanceQuery, InstanceState, InventoryChange, InventoryKind, InventoryQuery, InventoryRecord,
-    InvocationChange, InvocationCounts, InvocationState, JoinToken, KeyPair, LaunchOutcome, LaunchRequest, Operator,
-    OwnMac, PartKind, RecordedCutOff, SealedEpoch, SentCommand, Session, SessionPlace, SessionQuery, SessionRetention,
-    SettingChange, SqliteLoading, SqliteSnapshot, SqliteStore, Store, StoreError, TagRemoval, UserData,
+    CommandQuery, CommandRetention, CommandState, Conflict, CutOff, CutOffScope, Detector, DetectorChange,
+    DetectorPart, Document, EpochState, Finding, FindingPlace, FindingQuery, FindingRetention, Host, HostChange,
+    HostKeys, HostKeysChange, HostState, Instance, InstanceQuery, InstanceState, InventoryChange, InventoryKind,
+    InventoryQuery, InventoryRecord, InvocationChange, InvocationCounts, InvocationState, JoinToken, KeyPair,
+    LaunchOutcome, LaunchRequest, Operator, OwnMac, PartChange, PartKind, RecordedCutOff, SealedEpoch, SentCommand,
+    Session, SessionPlace, SessionQuery, SessionRetention, SettingChange, SqliteLoading, SqliteSnapshot, SqliteStore,
+    Store, StoreError, TagRemoval, UserData,
 };
 use proptest::prelude::*;
 
@@ -536,34 +537,43 @@ async fn step(store: &SqliteStore, model: &mut Model, action: Action) {
             let page = store.instances(query).await.unwrap();
             assert_eq!((page.instances, page.next), model.page(query));
         }
-        Action::Detector { number, other } => {
-            let detector = detector(number, whose(other));
-            let is_other = |found: &Detector| found.account == detector.account && found.id != detector.id;
-            let is_good = !model.detectors.values().any(is_other);
-            assert_eq!(store.put_detector(detector.clone()).await.is_ok(), is_good);
+        Action::Detector { number, other, version, is_known } => {
+            let document = format!(r#"{{"version":{version}}}"#);
+            let detector = Detector { document, ..detector(number, whose(other)) };
+            let known = model.detectors.get(&detector.id).map(|found| found.document.clone());
+            let expected = if is_known { known.clone() } else { Some("another".to_owned()) };
+            let is_other = |found: &Detector| (found.account == detector.account) != (found.id == detector.id);
+            let is_good = is_known && !model.detectors.values().any(is_other);
+            let change = DetectorChange { expected, detector: detector.clone(), part: None };
+            assert_eq!(store.put_detector(change).await.is_ok(), is_good);
             if is_good {
                 model.detectors.insert(detector.id.clone(), detector);
             }
         }
         Action::DeleteDetector(number) => {
             let id = detector(number, account()).id;
-            let was_there = model.detectors.remove(&id).is_some();
+            let whose = model.detectors.remove(&id).map(|found| found.account);
             model.parts.retain(|(detector, ..), _| *detector != id);
             model.findings.retain(|_, finding| finding.detector != id);
-            assert_eq!(store.delete_detector(id).await, Ok(was_there));
+            let deleted = store.delete_detector(whose.unwrap_or_else(account), id).await;
+            assert_eq!(deleted, Ok(whose.is_some()));
         }
-        Action::Part { detector, kind, number, version: Some(version) } => {
-            let part = detector_part(detector, kind, number, version);
-            let is_good = model.detectors.contains_key(&part.detector);
-            assert_eq!(store.put_detector_part(part.clone()).await.is_ok(), is_good);
-            if is_good {
-                model.parts.insert((part.detector.clone(), kind.to_string(), part.id.clone()), part);
+        Action::Part { detector: which, kind, number, version, is_known } => {
+            let part = detector_part(which, kind, number, version.unwrap_or_default());
+            let key = (part.detector.clone(), kind.to_string(), part.id.clone());
+            let known = model.detectors.get(&part.detector).cloned();
+            let is_good = known.is_some() && is_known;
+            let known = known.unwrap_or_else(|| detector(which, account()));
+            let expected = Some(if is_known { known.document.clone() } else { "another".to_owned() });
+            let document = version.map(|_| part.document.clone());
+            let changed = Some(PartChange { kind, id: part.id.clone(), document });
+            let change = DetectorChange { expected, detector: known, part: changed };
+            assert_eq!(store.put_detector(change).await.is_ok(), is_good);
+            match version {
+                _ if !is_good => {}
+                Some(_) => _ = model.parts.insert(key, part),
+                None => _ = model.parts.remove(&key),
             }
-        }
-        Action::Part { detector, kind, number, version: None } => {
-            let DetectorPart { detector, id, .. } = detector_part(detector, kind, number, 0);
-            let was_there = model.parts.remove(&(detector.clone(), kind.to_string(), id.clone())).is_some();
-            assert_eq!(store.delete_detector_part(detector, kind, id).await, Ok(was_there));
         }
         Action::Findings { detector: number, all } => {
             let all: Vec<_> = all.into_iter().map(|(which, seconds)| finding(number, which, seconds)).collect();
@@ -661,6 +671,10 @@ async fn compare(store: &SqliteStore, model: &Model) {
     }
     assert_eq!(store.detectors().await, Ok(model.detectors.values().cloned().collect()));
     assert_eq!(store.detector_parts().await, Ok(model.parts.values().cloned().collect()));
+    for detector in model.detectors.values() {
+        let parts = model.parts.values().filter(|part| part.detector == detector.id).cloned().collect();
+        assert_eq!(store.detector_of(detector.account).await, Ok(Some((detector.clone(), parts))));
+    }
     assert_eq!(store.agent_reports().await, Ok(model.agent_reports.values().cloned().collect()));
     for detector in model.detectors.keys() {
         let limit = FindingQuery::LIMIT_MAX;

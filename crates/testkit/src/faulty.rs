@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use inborn_identity::{AccessKeyId, AccountId, HostId, InstanceId, RoleName, UnixTime};
 use inborn_store::{
     Account, AgentReport, Beat, ChangeRequest, Changed, Command, CommandChange, CommandOutcome, CommandQuery,
-    CommandRetention, Detector, DetectorPart, Document, EpochChange, Fence, Finding, FindingQuery, FindingRetention,
-    Future, Heard, Host, HostChange, HostJoin, HostKeys, HostKeysChange, Instance, InstancePage, InstanceQuery,
-    InventoryChange, InventoryQuery, InventoryRecord, Invocation, JoinToken, KeyPair, LaunchOutcome, LaunchRequest,
-    Living, News, Node, NodeId, Operator, OperatorChange, Packer, PartKind, Quarantine, QuarantineScope,
+    CommandRetention, Detector, DetectorChange, DetectorPart, Document, EpochChange, Fence, Finding, FindingQuery,
+    FindingRetention, Future, Heard, Host, HostChange, HostJoin, HostKeys, HostKeysChange, Instance, InstancePage,
+    InstanceQuery, InventoryChange, InventoryQuery, InventoryRecord, Invocation, JoinToken, KeyPair, LaunchOutcome,
+    LaunchRequest, Living, News, Node, NodeId, Operator, OperatorChange, Packer, Quarantine, QuarantineScope,
     RecordedCutOff, Registration, RegistrationChange, Resealing, Role, SealedEpoch, SentCommand, Session, SessionEnd,
     SessionQuery, SessionRetention, SettingChange, Store, StoreError,
 };
@@ -484,24 +484,20 @@ impl Store for FaultyStore {
         self.read(move |store| store.detectors())
     }
 
-    fn put_detector(&self, detector: Detector) -> Future<'_, ()> {
-        self.write(move |store| store.put_detector(detector))
+    fn detector_of(&self, account: AccountId) -> Future<'_, Option<(Detector, Vec<DetectorPart>)>> {
+        self.read(move |store| store.detector_of(account))
     }
 
-    fn delete_detector(&self, id: String) -> Future<'_, bool> {
-        self.write(move |store| store.delete_detector(id))
+    fn put_detector(&self, change: DetectorChange) -> Future<'_, ()> {
+        self.write(move |store| store.put_detector(change))
+    }
+
+    fn delete_detector(&self, account: AccountId, id: String) -> Future<'_, bool> {
+        self.write(move |store| store.delete_detector(account, id))
     }
 
     fn detector_parts(&self) -> Future<'_, Vec<DetectorPart>> {
         self.read(move |store| store.detector_parts())
-    }
-
-    fn put_detector_part(&self, part: DetectorPart) -> Future<'_, ()> {
-        self.write(move |store| store.put_detector_part(part))
-    }
-
-    fn delete_detector_part(&self, detector: String, kind: PartKind, id: String) -> Future<'_, bool> {
-        self.write(move |store| store.delete_detector_part(detector, kind, id))
     }
 
     fn put_findings(&self, findings: Vec<Finding>) -> Future<'_, ()> {

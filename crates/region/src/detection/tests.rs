@@ -299,7 +299,7 @@ async fn lists_of_the_account_make_findings_and_trusted_addresses_make_none() {
             tags: Tags::new(),
             client_token: None,
         };
-        let change = |_: Option<&AddressSet>, _: &BTreeMap<_, _>| Ok::<_, ()>(SetChange::To(set));
+        let change = |_: Option<&AddressSet>, _: &BTreeMap<_, _>| Ok::<_, ()>(SetChange::To(set.clone()));
         assert!(guardduty.put_set((account, &detector, kind), None, change).await.is_ok());
     }
     setup.region.detection().found(Finding { action: Some(remote("127.0.0.1")), ..away("trusted") });

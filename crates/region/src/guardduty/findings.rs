@@ -40,7 +40,7 @@ impl RegionServer {
     }
 }
 
-/// What changes of detectors, their parts and findings take turns with: the findings of each detector, as far as they are counted.
+/// What changes of findings take turns with: the findings of each detector, as far as they are counted.
 pub(super) type Turn = HashMap<String, Shares>;
 
 /// A finding as it is about to be stored.
@@ -255,6 +255,8 @@ impl GuardDuty {
         self.agents.write(self.store.as_ref()).await?;
         let retention = FindingRetention { updated_since: now.minus(KEPT_SECONDS), findings_max: FINDINGS_MAX };
         let mut turn = self.turn.lock().await;
+        // Another server may have deleted it.
+        turn.retain(|detector, _| self.watched.load().values().any(|known| known.id == *detector));
         while self.store.forget_findings(retention).await? > 0 {
             turn.clear();
         }

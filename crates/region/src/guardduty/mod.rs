@@ -4,6 +4,7 @@
 //! without having set up anything. One that was deleted does not come back by itself.
 
 mod agents;
+mod changes;
 mod counted;
 pub(crate) mod criteria;
 mod events;
@@ -20,7 +21,7 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use inborn_identity::{AccountId, InstanceId, UnixTime};
-use inborn_store::{AgentReport, Conflict, Detector, DetectorPart, PartKind, SettingChange, Store, StoreError};
+use inborn_store::{AgentReport, Conflict, Detector, DetectorPart, PartKind, Store, StoreError};
 use tokio::sync::Mutex;
 
 use crate::RegionServer;
@@ -35,14 +36,12 @@ use settings::{AddressSet, Filter, Settings};
 
 pub(crate) use agents::is_covered;
 
-/// How often a setting is read again because somebody else has set it.
-const TRIES: u32 = 5;
-
 /// Detectors: the store's truth, mirrored in memory for those who cannot wait for it.
 pub(crate) struct GuardDuty {
     store: Arc<dyn Store>,
     watched: ArcSwap<BTreeMap<AccountId, Arc<Watched>>>,
-    /// Changes of detectors, their parts and findings take turns.
+    /// Changes of detectors and their parts take turns, and so do those of findings. Whoever has both took the former first.
+    changes: Mutex<()>,
     turn: Mutex<Turn>,
     agents: Agents,
     lists: OnceLock<PathBuf>,
@@ -57,6 +56,8 @@ pub(crate) struct Watched {
     pub(crate) created_at: UnixTime,
     pub(crate) updated_at: UnixTime,
     pub(crate) settings: Settings,
+    /// These as the store has them, byte for byte: the next change is compared with that.
+    stored: String,
     pub(crate) filters: BTreeMap<String, (Filter, Criteria)>,
     pub(crate) ip_sets: BTreeMap<String, ReadSet>,
     pub(crate) threat_sets: BTreeMap<String, ReadSet>,
@@ -101,15 +102,34 @@ pub(crate) enum Creation {
 }
 
 impl Watched {
-    fn record(&self) -> Result<Detector, StoreError> {
-        let (created_at, updated_at) = (self.created_at, self.updated_at);
-        Ok(Detector {
-            id: self.id.clone(),
-            account: self.account,
-            created_at,
-            updated_at,
-            document: document(&self.settings)?,
-        })
+    /// One at which nothing is set up yet.
+    fn new(id: String, account: AccountId, created_at: UnixTime, settings: Settings, stored: String) -> Self {
+        let (filters, ip_sets, threat_sets) = Default::default();
+        Self { id, account, created_at, updated_at: created_at, settings, stored, filters, ip_sets, threat_sets }
+    }
+
+    /// What the store has, without the files of sets.
+    fn read(detector: Detector, parts: Vec<DetectorPart>) -> Result<Self, StoreError> {
+        let Detector { id, account, created_at, updated_at, document } = detector;
+        let settings = serde_json::from_str(&document).map_err(|_| damaged("detector", &id))?;
+        let mut watched = Self { updated_at, ..Self::new(id, account, created_at, settings, document) };
+        for DetectorPart { kind, id, document, .. } in parts {
+            if kind == PartKind::Filter {
+                let filter: Filter = serde_json::from_str(&document).map_err(|_| damaged("filter", &id))?;
+                let criteria = Criteria::parse(&filter.criteria).map_err(|_| damaged("filter", &id))?;
+                watched.filters.insert(id, (filter, criteria));
+            } else {
+                let set = serde_json::from_str(&document).map_err(|_| damaged("set", &id))?;
+                watched.sets_mut(kind).insert(id, ReadSet { set, entries: None });
+            }
+        }
+        Ok(watched)
+    }
+
+    fn record(&self) -> Detector {
+        let Self { id, account, created_at, updated_at, stored, .. } = self;
+        let (account, created_at, updated_at) = (*account, *created_at, *updated_at);
+        Detector { id: id.clone(), account, created_at, updated_at, document: stored.clone() }
     }
 
     pub(crate) fn sets(&self, kind: PartKind) -> &BTreeMap<String, ReadSet> {
@@ -137,30 +157,21 @@ fn damaged(what: &'static str, id: &str) -> StoreError {
 impl GuardDuty {
     /// Reads all detectors.
     pub(crate) async fn load(store: Arc<dyn Store>) -> Result<Self, StoreError> {
+        let detectors = store.detectors().await?;
+        let mut parts: BTreeMap<String, Vec<DetectorPart>> = BTreeMap::new();
+        for part in store.detector_parts().await? {
+            parts.entry(part.detector.clone()).or_default().push(part);
+        }
         let mut watched = BTreeMap::new();
-        for Detector { id, account, created_at, updated_at, document } in store.detectors().await? {
-            let settings = serde_json::from_str(&document).map_err(|_| damaged("detector", &id))?;
-            let (filters, ip_sets, threat_sets) = <(BTreeMap<_, _>, BTreeMap<_, _>, BTreeMap<_, _>)>::default();
-            let one =
-                Watched { id: id.clone(), account, created_at, updated_at, settings, filters, ip_sets, threat_sets };
-            watched.insert(id, one);
+        for detector in detectors {
+            let parts = parts.remove(&detector.id).unwrap_or_default();
+            watched.insert(detector.account, Arc::new(Watched::read(detector, parts)?));
         }
-        for DetectorPart { detector, kind, id, document } in store.detector_parts().await? {
-            let Some(watched) = watched.get_mut(&detector) else { continue };
-            if kind == PartKind::Filter {
-                let filter: Filter = serde_json::from_str(&document).map_err(|_| damaged("filter", &id))?;
-                let criteria = Criteria::parse(&filter.criteria).map_err(|_| damaged("filter", &id))?;
-                watched.filters.insert(id, (filter, criteria));
-            } else {
-                let set = serde_json::from_str(&document).map_err(|_| damaged("set", &id))?;
-                watched.sets_mut(kind).insert(id, ReadSet { set, entries: None });
-            }
-        }
-        let watched = watched.into_values().map(|watched| (watched.account, Arc::new(watched))).collect();
         let agents = Agents::load(store.as_ref()).await?;
         let guardduty = Self {
             store,
             watched: ArcSwap::from_pointee(watched),
+            changes: Mutex::default(),
             turn: Mutex::default(),
             agents,
             lists: OnceLock::new(),
@@ -180,177 +191,23 @@ impl GuardDuty {
     }
 
     fn keep(&self, watched: Watched) {
-        let mut all = BTreeMap::clone(&self.watched.load());
-        all.insert(watched.account, Arc::new(watched));
-        self.watched.store(Arc::new(all));
+        let watched = Arc::new(watched);
+        self.watched.rcu(|all| {
+            let mut all = BTreeMap::clone(all);
+            all.insert(watched.account, Arc::clone(&watched));
+            all
+        });
     }
 
-    /// Makes a detector for an account that has none, or takes over the one that made itself.
-    pub(crate) async fn create(
-        &self,
-        account: AccountId,
-        settings: Settings,
-        now: UnixTime,
-    ) -> Result<Creation, StoreError> {
-        let _turn = self.turn.lock().await;
-        let (id, created_at) = match self.of(account) {
-            None => (new_id(), now),
-            Some(known) if known.settings.is_automatic => (known.id.clone(), known.created_at),
-            // The answer to the same request may have been lost.
-            Some(known) if settings.client_token.is_some() && known.settings.client_token == settings.client_token => {
-                return Ok(Creation::Done(known.id.clone()));
+    /// Forgets a detector. Another may have taken its place.
+    fn forget(&self, account: AccountId, id: &str) {
+        self.watched.rcu(|all| {
+            let mut all = BTreeMap::clone(all);
+            if all.get(&account).is_some_and(|known| known.id == id) {
+                all.remove(&account);
             }
-            Some(_) => return Ok(Creation::Exists),
-        };
-        let before = self.of(account);
-        let parts = before.as_deref();
-        let watched = Watched {
-            id: id.clone(),
-            account,
-            created_at,
-            updated_at: now,
-            settings,
-            filters: parts.map(|known| known.filters.clone()).unwrap_or_default(),
-            ip_sets: parts.map(|known| known.ip_sets.clone()).unwrap_or_default(),
-            threat_sets: parts.map(|known| known.threat_sets.clone()).unwrap_or_default(),
-        };
-        self.store.put_detector(watched.record()?).await?;
-        self.set_unwanted(account, false).await?;
-        self.keep(watched);
-        Ok(Creation::Done(id))
-    }
-
-    /// The detector of an account, made if it has none; `None` if there was one and it was deleted.
-    pub(crate) async fn ensure(&self, account: AccountId, now: UnixTime) -> Result<Option<Arc<Watched>>, StoreError> {
-        if let Some(known) = self.of(account) {
-            return Ok(Some(known));
-        }
-        if self.store.setting(&unwanted(account)).await?.is_some_and(|value| value == UNWANTED) {
-            return Ok(None);
-        }
-        let settings = Settings { is_automatic: true, ..Settings::new(now.as_secs()) };
-        match self.create(account, settings, now).await {
-            Ok(_) | Err(StoreError::Conflict(_)) => Ok(self.of(account)),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Changes the settings of a detector.
-    pub(crate) async fn change<E>(
-        &self,
-        account: AccountId,
-        id: &str,
-        now: UnixTime,
-        change: impl FnOnce(&mut Settings) -> Result<(), E>,
-    ) -> Result<(), ChangeError<E>> {
-        let _turn = self.turn.lock().await;
-        let known = self.get(account, id).ok_or(ChangeError::NoDetector)?;
-        let mut watched = Watched::clone(&known);
-        change(&mut watched.settings).map_err(ChangeError::Refused)?;
-        // Somebody has asked for something: from now on it is theirs.
-        (watched.settings.is_automatic, watched.updated_at) = (false, now);
-        self.store.put_detector(watched.record()?).await?;
-        self.keep(watched);
-        Ok(())
-    }
-
-    /// Deletes a detector with all that belongs to it; gives whether there was one.
-    pub(crate) async fn delete(&self, account: AccountId, id: &str) -> Result<bool, StoreError> {
-        let mut turn = self.turn.lock().await;
-        turn.remove(id);
-        if self.get(account, id).is_none() {
-            return Ok(false);
-        }
-        // First, so that it cannot come back by itself whatever happens in between.
-        self.set_unwanted(account, true).await?;
-        self.store.delete_detector(id.to_owned()).await?;
-        let mut all = BTreeMap::clone(&self.watched.load());
-        all.remove(&account);
-        self.watched.store(Arc::new(all));
-        Ok(true)
-    }
-
-    async fn set_unwanted(&self, account: AccountId, is_unwanted: bool) -> Result<(), StoreError> {
-        let name = unwanted(account);
-        let value = if is_unwanted { UNWANTED } else { WANTED };
-        for _ in 0..TRIES {
-            let expected = self.store.setting(&name).await?;
-            if expected.as_deref() == Some(value) || (expected.is_none() && !is_unwanted) {
-                return Ok(());
-            }
-            let change = SettingChange { name: name.clone(), expected, value: value.to_vec() };
-            match self.store.put_setting(change).await {
-                Err(StoreError::Conflict(Conflict::SettingChanged(_))) => {}
-                outcome => return outcome,
-            }
-        }
-        Err(StoreError::Busy)
-    }
-
-    /// Adds or changes a filter. `change` is given the one that is there, and how many others there are.
-    pub(crate) async fn put_filter<E>(
-        &self,
-        account: AccountId,
-        id: &str,
-        name: &str,
-        change: impl FnOnce(Option<&Filter>, usize) -> Result<(Filter, Criteria), E>,
-    ) -> Result<(), ChangeError<E>> {
-        let _turn = self.turn.lock().await;
-        let known = self.get(account, id).ok_or(ChangeError::NoDetector)?;
-        let before = known.filters.get(name).map(|(filter, _)| filter);
-        let others = known.filters.len() - usize::from(before.is_some());
-        let (filter, criteria) = change(before, others).map_err(ChangeError::Refused)?;
-        self.put_part(&known, PartKind::Filter, name, document(&filter)?).await?;
-        let mut watched = Watched::clone(&known);
-        watched.filters.insert(name.to_owned(), (filter, criteria));
-        self.keep(watched);
-        Ok(())
-    }
-
-    /// Adds a set of addresses (`id` is `None`) or changes one; gives its id. `change` is given the one that is there, and
-    /// all others.
-    pub(crate) async fn put_set<E>(
-        &self,
-        (account, detector, kind): (AccountId, &str, PartKind),
-        id: Option<&str>,
-        change: impl FnOnce(Option<&AddressSet>, &BTreeMap<String, ReadSet>) -> Result<SetChange, E>,
-    ) -> Result<String, ChangeError<E>> {
-        let _turn = self.turn.lock().await;
-        let known = self.get(account, detector).ok_or(ChangeError::NoDetector)?;
-        let sets = known.sets(kind);
-        let before = id.and_then(|id| sets.get(id)).map(|read| &read.set);
-        let set = match change(before, sets).map_err(ChangeError::Refused)? {
-            SetChange::Done(id) => return Ok(id),
-            SetChange::To(set) => set,
-        };
-        let id = id.map_or_else(new_id, str::to_owned);
-        let entries = self.entries(&set).map_err(ChangeError::List)?;
-        self.put_part(&known, kind, &id, document(&set)?).await?;
-        let mut watched = Watched::clone(&known);
-        watched.sets_mut(kind).insert(id.clone(), ReadSet { set, entries });
-        self.keep(watched);
-        Ok(id)
-    }
-
-    async fn put_part(&self, known: &Watched, kind: PartKind, id: &str, document: String) -> Result<(), StoreError> {
-        let part = DetectorPart { detector: known.id.clone(), kind, id: id.to_owned(), document };
-        self.store.put_detector_part(part).await
-    }
-
-    /// Deletes a filter or a set; gives whether there was one.
-    pub(crate) async fn delete_part(&self, known: &Watched, kind: PartKind, id: &str) -> Result<bool, StoreError> {
-        let _turn = self.turn.lock().await;
-        let was_there = self.store.delete_detector_part(known.id.clone(), kind, id.to_owned()).await?;
-        if let Some(known) = self.get(known.account, &known.id) {
-            let mut watched = Watched::clone(&known);
-            if kind == PartKind::Filter {
-                watched.filters.remove(id);
-            } else {
-                watched.sets_mut(kind).remove(id);
-            }
-            self.keep(watched);
-        }
-        Ok(was_there)
+            all
+        });
     }
 
     /// What the file of a set has, if it is active. An empty location is never read.
@@ -374,16 +231,38 @@ impl GuardDuty {
     /// Reads the files of active sets again, while nobody changes a set; gives how many were read, and how many cannot be, of which the
     /// entries stay that were read before.
     pub(crate) async fn read_lists_again(&self) -> (usize, usize) {
-        let _turn = self.turn.lock().await;
+        let _turn = self.changes.lock().await;
         self.read_lists()
     }
 
     fn read_lists(&self) -> (usize, usize) {
         let (mut count, mut failed) = (0, 0);
-        let mut all = BTreeMap::clone(&self.watched.load());
-        for watched in all.values_mut() {
-            let mut now = Watched::clone(watched);
-            for (id, read) in now.ip_sets.iter_mut().chain(&mut now.threat_sets) {
+        for known in self.watched.load_full().values() {
+            let mut now = Watched::clone(known);
+            let (read, lost) = self.read_entries(&mut now, Some(known));
+            (count, failed) = (count + read, failed + lost);
+            let now = Arc::new(now);
+            // At the start this is done while others may change it already: who does reads the files too.
+            self.watched.rcu(|all| {
+                let mut all = BTreeMap::clone(all);
+                if all.get(&now.account).is_some_and(|there| Arc::ptr_eq(there, known)) {
+                    all.insert(now.account, Arc::clone(&now));
+                }
+                all
+            });
+        }
+        (count, failed)
+    }
+
+    /// Reads the files of the active sets of a detector; gives how many were read, and how many cannot be: of those the entries stay
+    /// that `known` has of the same place.
+    fn read_entries(&self, watched: &mut Watched, known: Option<&Watched>) -> (usize, usize) {
+        let (mut count, mut failed) = (0, 0);
+        if self.lists.get().is_none() {
+            return (count, failed);
+        }
+        for kind in [PartKind::IpSet, PartKind::ThreatIntelSet] {
+            for (id, read) in watched.sets_mut(kind) {
                 match self.entries(&read.set) {
                     Ok(entries) => {
                         count += usize::from(entries.is_some());
@@ -391,14 +270,15 @@ impl GuardDuty {
                     }
                     Err(error) => {
                         failed += 1;
+                        let before = known.and_then(|known| known.sets(kind).get(id));
+                        let before = before.filter(|before| before.set.location == read.set.location);
+                        read.entries = before.and_then(|before| before.entries.clone());
                         let effect = if read.entries.is_some() { "is as it was" } else { "has no effect" };
                         tracing::warn!(set = %id, name = %read.set.name, %error, "a list cannot be read, and {effect}");
                     }
                 }
             }
-            *watched = Arc::new(now);
         }
-        self.watched.store(Arc::new(all));
         (count, failed)
     }
 
@@ -419,14 +299,6 @@ pub(crate) enum SetChange {
     Done(String),
     /// It is to be as this says.
     To(AddressSet),
-}
-
-const UNWANTED: &[u8] = b"deleted";
-const WANTED: &[u8] = b"wanted";
-
-/// The setting that says whether an account's detector was deleted.
-fn unwanted(account: AccountId) -> String {
-    format!("guardduty-detector {account}")
 }
 
 /// An id as GuardDuty has them: 32 hexadecimal digits.

@@ -27,6 +27,9 @@ pub(crate) struct Settings {
     /// What the request said that made it, so that it can be repeated.
     #[serde(default)]
     pub(crate) client_token: Option<String>,
+    /// Counts the changes of the detector and of what is set up at it: whoever decides by an earlier one is told.
+    #[serde(default)]
+    pub(crate) revision: u64,
 }
 
 /// A feature of a detector.
@@ -63,6 +66,7 @@ impl Settings {
             features: BTreeMap::from([(RUNTIME_MONITORING.to_owned(), feature)]),
             tags: Tags::new(),
             client_token: None,
+            revision: 0,
         }
     }
 

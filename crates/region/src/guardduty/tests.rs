@@ -65,7 +65,8 @@ impl GuardDuty {
             tags: settings::Tags::new(),
             client_token: None,
         };
-        let put = self.put_filter(account(), &watched.id, "own", |_, _| Ok::<_, ()>((filter, criteria)));
+        let put =
+            self.put_filter(account(), &watched.id, "own", |_, _| Ok::<_, ()>((filter.clone(), criteria.clone())));
         assert!(put.await.is_ok());
     }
 }
@@ -321,7 +322,8 @@ async fn lists_are_read_when_a_set_is_active_and_at_the_start() {
         client_token: None,
     };
     let place = (account(), id.as_str(), PartKind::ThreatIntelSet);
-    let put = |set: AddressSet| guardduty.put_set(place, Some("one"), move |_, _| Ok::<_, ()>(SetChange::To(set)));
+    let put =
+        |set: AddressSet| guardduty.put_set(place, Some("one"), move |_, _| Ok::<_, ()>(SetChange::To(set.clone())));
     assert!(matches!(put(set("https://example.com/x", false)).await, Err(ChangeError::List(_))));
     assert!(matches!(put(set("file:absent.txt", true)).await, Err(ChangeError::List(_))));
     assert!(put(set("file:bad.txt", false)).await.is_ok());

@@ -2,8 +2,9 @@
 
 use super::samples::*;
 use crate::{
-    Account, CutOff, CutOffScope, EpochState, HostKeysChange, InventoryChange, InventoryKind, InvocationState, Node,
-    PartKind, Quarantine, QuarantineScope, RecordedCutOff, RegistrationChange, Role, SettingChange, Store,
+    Account, CutOff, CutOffScope, DetectorChange, EpochState, HostKeysChange, InventoryChange, InventoryKind,
+    InvocationState, Node, PartKind, Quarantine, QuarantineScope, RecordedCutOff, RegistrationChange, Role,
+    SettingChange, Store,
 };
 
 /// Fills a store that is empty, so that every table of [`crate::dump::TABLES`] has rows, some of them with all that is hard to
@@ -75,10 +76,10 @@ pub async fn fill(store: &dyn Store) {
     store.put_session(session(1, 0)).await.unwrap();
     store.put_session(session(2, 1)).await.unwrap();
     store.end_session(session(2, 1).id, ended(9), None).await.unwrap();
-    store.put_detector(detector(1, account())).await.unwrap();
-    store.put_detector(detector(2, other_account())).await.unwrap();
+    store.put_detector(DetectorChange::new(detector(1, account()))).await.unwrap();
+    store.put_detector(DetectorChange::new(detector(2, other_account()))).await.unwrap();
     for kind in [PartKind::Filter, PartKind::IpSet] {
-        store.put_detector_part(detector_part(1, kind, 1, 1)).await.unwrap();
+        store.put_detector(part_change(detector(1, account()), detector_part(1, kind, 1, 1))).await.unwrap();
     }
     store.put_findings(vec![finding(1, 1, 1), finding(1, 2, 3)]).await.unwrap();
     store.put_agent_reports(vec![agent_report(1, 1)]).await.unwrap();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::samples::{LAUNCHED_AT, account, detector, finding, other_account};
-use crate::{Finding, FindingPlace, FindingQuery, FindingRetention, Store, StoreError};
+use crate::{DetectorChange, Finding, FindingPlace, FindingQuery, FindingRetention, Store, StoreError};
 
 fn query() -> FindingQuery {
     FindingQuery { detector: detector(1, account()).id, key: None, after: None, limit: FindingQuery::LIMIT_MAX }
@@ -11,7 +11,7 @@ fn query() -> FindingQuery {
 
 /// Findings are replaced by their ids, all or none, and belong to a detector.
 pub async fn findings_are_replaced_by_their_ids(store: Arc<dyn Store>) {
-    store.put_detector(detector(1, account())).await.unwrap();
+    store.put_detector(DetectorChange::new(detector(1, account()))).await.unwrap();
     let put = store.put_findings(vec![finding(1, 1, 1), finding(2, 2, 1)]).await;
     assert!(matches!(put, Err(StoreError::Conflict(_))), "{put:?}");
     assert_eq!(store.findings(query()).await, Ok(vec![]));
@@ -25,8 +25,8 @@ pub async fn findings_are_replaced_by_their_ids(store: Arc<dyn Store>) {
 
 /// The latest first, one detector's, page by page, and by key.
 pub async fn findings_are_listed_in_pages(store: Arc<dyn Store>) {
-    store.put_detector(detector(1, account())).await.unwrap();
-    store.put_detector(detector(2, other_account())).await.unwrap();
+    store.put_detector(DetectorChange::new(detector(1, account()))).await.unwrap();
+    store.put_detector(DetectorChange::new(detector(2, other_account()))).await.unwrap();
     let all = [(1, 5), (2, 7), (3, 5), (4, 1)].map(|(number, at)| finding(1, number, at));
     store.put_findings(all.iter().cloned().chain([finding(2, 5, 6)]).collect()).await.unwrap();
     let order = [1, 0, 2, 3].map(|at: usize| all[at].clone());
@@ -44,8 +44,8 @@ pub async fn findings_are_listed_in_pages(store: Arc<dyn Store>) {
 
 /// Findings are forgotten by age, and by number within each detector.
 pub async fn findings_are_forgotten(store: Arc<dyn Store>) {
-    store.put_detector(detector(1, account())).await.unwrap();
-    store.put_detector(detector(2, other_account())).await.unwrap();
+    store.put_detector(DetectorChange::new(detector(1, account()))).await.unwrap();
+    store.put_detector(DetectorChange::new(detector(2, other_account()))).await.unwrap();
     let all = (1..=5).map(|number| finding(1, number, number)).chain([finding(2, 9, 1)]);
     store.put_findings(all.collect()).await.unwrap();
     let keep = |seconds, findings_max| FindingRetention { updated_since: LAUNCHED_AT.plus(seconds), findings_max };
@@ -58,7 +58,7 @@ pub async fn findings_are_forgotten(store: Arc<dyn Store>) {
 
 /// A machine that has many findings of a type, all of them newer, pushes out neither others' nor its own of another type.
 pub async fn findings_are_forgotten_where_there_are_most(store: Arc<dyn Store>) {
-    store.put_detector(detector(1, account())).await.unwrap();
+    store.put_detector(DetectorChange::new(detector(1, account()))).await.unwrap();
     let flood = (10..=20).map(|number| Finding { instance: finding(1, 2, 0).instance, ..finding(1, number, number) });
     let kind = "UnauthorizedAccess:IAMUser/InstanceCredentialExfiltration.OutsideAWS".to_owned();
     let other_type = Finding { kind, instance: finding(1, 2, 0).instance, ..finding(1, 4, 2) };
@@ -78,7 +78,7 @@ pub async fn findings_are_forgotten_where_there_are_most(store: Arc<dyn Store>) 
 
 /// Below, at and above each limit.
 pub async fn finding_limits(store: Arc<dyn Store>) {
-    store.put_detector(detector(1, account())).await.unwrap();
+    store.put_detector(DetectorChange::new(detector(1, account()))).await.unwrap();
     let long = |length| "x".repeat(length);
     for (length, is_good) in [(0, false), (1, true), (300, true), (301, false)] {
         for named in

@@ -138,6 +138,7 @@ macro_rules! conformance_tests {
             session_limits,
             an_account_has_one_detector,
             parts_go_with_their_detector,
+            changes_of_detectors_are_told,
             agent_reports_are_replaced_and_go_with_their_machine,
             detector_limits,
             findings_are_replaced_by_their_ids,

@@ -9,10 +9,10 @@ use inborn_identity::{
 
 use crate::{
     AgentReport, Attachment, Change, ChangeRequest, Command, CommandChange, CommandProgress, CommandState, CommandStep,
-    Detector, DetectorPart, Document, EpochState, Finding, HostJoin, HostKeyBasis, HostKeySet, HostKeys, Instance,
-    InstanceState, InventoryKind, InventoryRecord, Invocation, InvocationChange, InvocationState, JoinToken, KeyPair,
-    KeyType, LaunchRequest, NodeId, Operator, OwnMac, PartKind, Sealed, SealedEpoch, SentCommand, Session, SessionEnd,
-    StateReason, UserData,
+    Detector, DetectorChange, DetectorPart, Document, EpochState, Finding, HostJoin, HostKeyBasis, HostKeySet,
+    HostKeys, Instance, InstanceState, InventoryKind, InventoryRecord, Invocation, InvocationChange, InvocationState,
+    JoinToken, KeyPair, KeyType, LaunchRequest, NodeId, Operator, OwnMac, PartChange, PartKind, Sealed, SealedEpoch,
+    SentCommand, Session, SessionEnd, StateReason, UserData,
 };
 
 /// When the samples were launched: 2026-01-01T00:00:00Z.
@@ -395,6 +395,13 @@ pub fn detector_part(detector: u8, kind: PartKind, number: u8, version: u8) -> D
         id: format!("part é {number}"),
         document: format!(r#"{{"version":{version}}}"#),
     }
+}
+
+/// The change by which a part of a detector is set, decided by that detector as it is.
+#[must_use]
+pub fn part_change(detector: Detector, part: DetectorPart) -> DetectorChange {
+    let part = PartChange { kind: part.kind, id: part.id, document: Some(part.document) };
+    DetectorChange { expected: Some(detector.document.clone()), detector, part: Some(part) }
 }
 
 /// Finding number `number` of a detector, changed so many seconds after the launch.

@@ -1,43 +1,99 @@
 //! Detectors, their parts and the agents that send them telemetry, as rows.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use inborn_identity::AccountId;
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 
 use super::fault::{self, Outcome};
 use super::records::{all, column, moment, parsed, time};
-use crate::{AgentReport, Conflict, Detector, DetectorPart, PartKind};
+use crate::{AgentReport, Conflict, Detector, DetectorChange, DetectorPart};
 
 /// See [`crate::Store::detectors`].
 pub(super) fn detectors(connection: &Connection) -> Outcome<Vec<Detector>> {
-    all(connection, "SELECT * FROM detectors ORDER BY id", |row| {
-        Ok(Detector {
-            id: column(row, "id")?,
-            account: parsed(row, "account")?,
-            created_at: moment(row, "created_at")?,
-            updated_at: moment(row, "updated_at")?,
-            document: column(row, "document")?,
-        })
+    all(connection, "SELECT * FROM detectors ORDER BY id", read)
+}
+
+fn read(row: &Row<'_>) -> Outcome<Detector> {
+    Ok(Detector {
+        id: column(row, "id")?,
+        account: parsed(row, "account")?,
+        created_at: moment(row, "created_at")?,
+        updated_at: moment(row, "updated_at")?,
+        document: column(row, "document")?,
     })
 }
 
+/// See [`crate::Store::detector_of`]. The detector first: whoever decides by parts that are newer than it is told to read again, and whoever
+/// decides by older ones would not be.
+pub(super) fn of(connection: &Connection, account: AccountId) -> Outcome<Option<(Detector, Vec<DetectorPart>)>> {
+    let Some(detector) =
+        select(connection, "SELECT * FROM detectors WHERE account = ?1", &account.to_string(), read)?.pop()
+    else {
+        return Ok(None);
+    };
+    let sql = "SELECT * FROM detector_parts WHERE detector_id = ?1 ORDER BY kind, id";
+    let parts = select(connection, sql, &detector.id, read_part)?;
+    Ok(Some((detector, parts)))
+}
+
+fn select<T>(
+    connection: &Connection,
+    sql: &str,
+    value: &str,
+    read: impl Fn(&Row<'_>) -> Outcome<T>,
+) -> Outcome<Vec<T>> {
+    let mut statement = connection.prepare_cached(sql).map_err(fault::from_sqlite)?;
+    let mut rows = statement.query((value,)).map_err(fault::from_sqlite)?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next().map_err(fault::from_sqlite)? {
+        found.push(read(row)?);
+    }
+    Ok(found)
+}
+
 /// See [`crate::Store::put_detector`].
-pub(super) fn put(connection: &Connection, detector: &Detector) -> Outcome<()> {
-    let sql = "INSERT INTO detectors (id, account, created_at, updated_at, document) VALUES (?1, ?2, ?3, ?4, ?5) \
-        ON CONFLICT (id) DO UPDATE SET account = excluded.account, created_at = excluded.created_at, \
-        updated_at = excluded.updated_at, document = excluded.document";
-    let row = params![
-        detector.id,
-        detector.account.to_string(),
-        time(detector.created_at),
-        time(detector.updated_at),
-        detector.document,
-    ];
-    let done = connection.prepare_cached(sql).and_then(|mut sql| sql.execute(row));
-    done.map(drop).map_err(|error| fault::from_insertion(error, "a detector"))
+pub(super) fn put(connection: &Connection, change: &DetectorChange) -> Outcome<()> {
+    let DetectorChange { expected, detector, part } = change;
+    let run = |sql: &str, row: &[&dyn ToSql]| connection.prepare_cached(sql).and_then(|mut sql| sql.execute(row));
+    let (account, created_at, updated_at) =
+        (detector.account.to_string(), time(detector.created_at), time(detector.updated_at));
+    match expected {
+        None => {
+            let sql =
+                "INSERT INTO detectors (id, account, created_at, updated_at, document) VALUES (?1, ?2, ?3, ?4, ?5)";
+            run(sql, &[&detector.id, &account, &created_at, &updated_at, &detector.document])
+                .map_err(|error| fault::from_insertion(error, "a detector"))?;
+        }
+        Some(expected) => {
+            expect(connection, &detector.id)?;
+            let sql = "UPDATE detectors SET updated_at = ?3, document = ?4, created_at = ?5 \
+                WHERE id = ?1 AND account = ?2 AND document = ?6";
+            let row: [&dyn ToSql; 6] =
+                [&detector.id, &account, &updated_at, &detector.document, &created_at, &expected];
+            if run(sql, &row).map_err(fault::from_sqlite)? == 0 {
+                return Err(Conflict::DetectorChanged(detector.id.clone()).into());
+            }
+        }
+    }
+    let Some(part) = part else { return Ok(()) };
+    let (kind, document) = (part.kind.to_string(), &part.document);
+    let done = match document {
+        Some(document) => {
+            let sql = "INSERT INTO detector_parts (detector_id, kind, id, document) VALUES (?1, ?2, ?3, ?4) \
+                ON CONFLICT (detector_id, kind, id) DO UPDATE SET document = excluded.document";
+            run(sql, &[&detector.id, &kind, &part.id, document])
+        }
+        None => {
+            let sql = "DELETE FROM detector_parts WHERE detector_id = ?1 AND kind = ?2 AND id = ?3";
+            run(sql, &[&detector.id, &kind, &part.id])
+        }
+    };
+    done.map(drop).map_err(fault::from_sqlite)
 }
 
 /// See [`crate::Store::delete_detector`].
-pub(super) fn delete(connection: &Connection, id: &str) -> Outcome<bool> {
-    let done = connection.prepare_cached("DELETE FROM detectors WHERE id = ?1").and_then(|mut sql| sql.execute((id,)));
+pub(super) fn delete(connection: &Connection, account: AccountId, id: &str) -> Outcome<bool> {
+    let sql = "DELETE FROM detectors WHERE id = ?1 AND account = ?2";
+    let done = connection.prepare_cached(sql).and_then(|mut sql| sql.execute((id, account.to_string())));
     done.map(|rows| rows > 0).map_err(fault::from_sqlite)
 }
 
@@ -52,31 +108,16 @@ pub(super) fn expect(connection: &Connection, id: &str) -> Outcome<()> {
 
 /// See [`crate::Store::detector_parts`].
 pub(super) fn parts(connection: &Connection) -> Outcome<Vec<DetectorPart>> {
-    all(connection, "SELECT * FROM detector_parts ORDER BY detector_id, kind, id", |row| {
-        Ok(DetectorPart {
-            detector: column(row, "detector_id")?,
-            kind: parsed(row, "kind")?,
-            id: column(row, "id")?,
-            document: column(row, "document")?,
-        })
+    all(connection, "SELECT * FROM detector_parts ORDER BY detector_id, kind, id", read_part)
+}
+
+fn read_part(row: &Row<'_>) -> Outcome<DetectorPart> {
+    Ok(DetectorPart {
+        detector: column(row, "detector_id")?,
+        kind: parsed(row, "kind")?,
+        id: column(row, "id")?,
+        document: column(row, "document")?,
     })
-}
-
-/// See [`crate::Store::put_detector_part`].
-pub(super) fn put_part(connection: &Connection, part: &DetectorPart) -> Outcome<()> {
-    expect(connection, &part.detector)?;
-    let sql = "INSERT INTO detector_parts (detector_id, kind, id, document) VALUES (?1, ?2, ?3, ?4) \
-        ON CONFLICT (detector_id, kind, id) DO UPDATE SET document = excluded.document";
-    let row = params![part.detector, part.kind.to_string(), part.id, part.document];
-    connection.prepare_cached(sql).and_then(|mut sql| sql.execute(row)).map(drop).map_err(fault::from_sqlite)
-}
-
-/// See [`crate::Store::delete_detector_part`].
-pub(super) fn delete_part(connection: &Connection, detector: &str, kind: PartKind, id: &str) -> Outcome<bool> {
-    let done = connection
-        .prepare_cached("DELETE FROM detector_parts WHERE detector_id = ?1 AND kind = ?2 AND id = ?3")
-        .and_then(|mut sql| sql.execute(params![detector, kind.to_string(), id]));
-    done.map(|rows| rows > 0).map_err(fault::from_sqlite)
 }
 
 /// See [`crate::Store::agent_reports`].

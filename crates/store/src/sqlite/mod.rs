@@ -37,10 +37,10 @@ use tracing::{Instrument as _, trace_span};
 
 use crate::{
     Account, AgentReport, Beat, ChangeRequest, Changed, Command, CommandChange, CommandOutcome, CommandQuery,
-    CommandRetention, Detector, DetectorPart, Document, EpochChange, Fence, Finding, FindingQuery, FindingRetention,
-    Future, Heard, Host, HostChange, HostJoin, HostKeys, HostKeysChange, Instance, InstancePage, InstanceQuery,
-    InventoryChange, InventoryQuery, InventoryRecord, Invocation, JoinToken, KeyPair, LaunchOutcome, LaunchRequest,
-    Living, News, Node, NodeId, Operator, OperatorChange, Packer, PartKind, Quarantine, QuarantineScope,
+    CommandRetention, Detector, DetectorChange, DetectorPart, Document, EpochChange, Fence, Finding, FindingQuery,
+    FindingRetention, Future, Heard, Host, HostChange, HostJoin, HostKeys, HostKeysChange, Instance, InstancePage,
+    InstanceQuery, InventoryChange, InventoryQuery, InventoryRecord, Invocation, JoinToken, KeyPair, LaunchOutcome,
+    LaunchRequest, Living, News, Node, NodeId, Operator, OperatorChange, Packer, Quarantine, QuarantineScope,
     RecordedCutOff, Registration, RegistrationChange, Resealing, Role, SealedEpoch, SentCommand, Session, SessionEnd,
     SessionQuery, SessionRetention, SettingChange, Store, StoreError, Topic,
 };
@@ -608,30 +608,30 @@ impl Store for SqliteStore {
         self.read(detectors::detectors)
     }
 
-    fn put_detector(&self, detector: Detector) -> Future<'_, ()> {
-        match detector.check() {
-            Ok(()) => self.write(move |connection| detectors::put(connection, &detector)),
+    fn detector_of(&self, account: AccountId) -> Future<'_, Option<(Detector, Vec<DetectorPart>)>> {
+        self.read(move |connection| detectors::of(connection, account))
+    }
+
+    fn put_detector(&self, change: DetectorChange) -> Future<'_, ()> {
+        match change.check() {
+            Ok(()) => {
+                let account = change.detector.account;
+                self.tell(
+                    move |connection| detectors::put(connection, &change),
+                    move |()| vec![Topic::Detector(account)],
+                )
+            }
             Err(error) => refuse(error),
         }
     }
 
-    fn delete_detector(&self, id: String) -> Future<'_, bool> {
-        self.write(move |connection| detectors::delete(connection, &id))
+    fn delete_detector(&self, account: AccountId, id: String) -> Future<'_, bool> {
+        let topics = move |deleted: &bool| if *deleted { vec![Topic::Detector(account)] } else { vec![] };
+        self.tell(move |connection| detectors::delete(connection, account, &id), topics)
     }
 
     fn detector_parts(&self) -> Future<'_, Vec<DetectorPart>> {
         self.read(detectors::parts)
-    }
-
-    fn put_detector_part(&self, part: DetectorPart) -> Future<'_, ()> {
-        match part.check() {
-            Ok(()) => self.write(move |connection| detectors::put_part(connection, &part)),
-            Err(error) => refuse(error),
-        }
-    }
-
-    fn delete_detector_part(&self, detector: String, kind: PartKind, id: String) -> Future<'_, bool> {
-        self.write(move |connection| detectors::delete_part(connection, &detector, kind, &id))
     }
 
     fn put_findings(&self, findings: Vec<Finding>) -> Future<'_, ()> {

@@ -32,9 +32,9 @@ pub(crate) enum Action {
     EndSession { number: u8, seconds: u8 },
     ForgetSessions { seconds: u8, sessions_max: u8 },
     Sessions { has_ended: bool, after: Option<(u8, u8)>, limit: u8 },
-    Detector { number: u8, other: bool },
+    Detector { number: u8, other: bool, version: u8, is_known: bool },
     DeleteDetector(u8),
-    Part { detector: u8, kind: PartKind, number: u8, version: Option<u8> },
+    Part { detector: u8, kind: PartKind, number: u8, version: Option<u8>, is_known: bool },
     Findings { detector: u8, all: Vec<(u8, u8)> },
     ForgetFindings { seconds: u8, findings_max: u8 },
     FindingPage { detector: u8, key: Option<u8>, after: Option<(u8, u8)>, limit: u8 },
@@ -168,11 +168,19 @@ pub(crate) fn action() -> impl Strategy<Value = Action> {
         1 => (0..5u8, 0..4u8).prop_map(|(seconds, sessions_max)| Action::ForgetSessions { seconds, sessions_max }),
         2 => (any::<bool>(), prop::option::of((0..4u8, 0..6u8)), 1..5u8)
             .prop_map(|(has_ended, after, limit)| Action::Sessions { has_ended, after, limit }),
-        3 => (0..3u8, any::<bool>()).prop_map(|(number, other)| Action::Detector { number, other }),
+        3 => (0..3u8, any::<bool>(), 0..3u8, prop::bool::weighted(0.8))
+            .prop_map(|(number, other, version, is_known)| Action::Detector { number, other, version, is_known }),
         1 => (0..3u8).prop_map(Action::DeleteDetector),
-        3 => (0..3u8, prop::sample::select(&PartKind::ALL[..]), 0..2u8, prop::option::weighted(0.7, 0..3u8)).prop_map(
-            |(detector, kind, number, version)| Action::Part { detector, kind, number, version }
-        ),
+        3 => (
+            0..3u8,
+            prop::sample::select(&PartKind::ALL[..]),
+            0..2u8,
+            prop::option::weighted(0.7, 0..3u8),
+            prop::bool::weighted(0.8)
+        )
+            .prop_map(|(detector, kind, number, version, is_known)| {
+                Action::Part { detector, kind, number, version, is_known }
+            }),
         4 => (0..3u8, prop::collection::vec((0..6u8, 0..4u8), 0..3))
             .prop_map(|(detector, all)| Action::Findings { detector, all }),
         1 => (0..5u8, 0..4u8).prop_map(|(seconds, findings_max)| Action::ForgetFindings { seconds, findings_max }),

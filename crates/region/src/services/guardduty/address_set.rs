@@ -66,7 +66,7 @@ pub(super) async fn create(call: JsonCall<'_>, kind: Kind) -> Result<Reply, Prob
         if all.values().any(|read| read.set.name == set.name) {
             return Err(refusal::rejected("because a set with this name already exists"));
         }
-        Ok(SetChange::To(set))
+        Ok(SetChange::To(set.clone()))
     };
     let put = call.region.guardduty().put_set((watched.account, &watched.id, kind.part), None, change).await;
     let id = put.map_err(refusal::of_change)?;

@@ -38,7 +38,7 @@ pub(super) fn run(call: JsonCall<'_>) -> Outcome<'_> {
             }
             Some(_) => Err(refusal::rejected("because a filter with this name already exists")),
             None if others >= filter::FILTERS_MAX => Err(refusal::too_many("filters", filter::FILTERS_MAX)),
-            None => Ok((new, criteria)),
+            None => Ok((new.clone(), criteria.clone())),
         };
         let put = call.region.guardduty().put_filter(watched.account, &watched.id, name, change).await;
         put.map_err(refusal::of_change)?;

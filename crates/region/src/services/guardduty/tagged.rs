@@ -54,7 +54,7 @@ impl Tagged {
     }
 
     /// Changes its tags.
-    pub(super) async fn change(&self, call: &JsonCall<'_>, change: impl FnOnce(&mut Tags)) -> Result<(), Problem> {
+    pub(super) async fn change(&self, call: &JsonCall<'_>, change: impl Fn(&mut Tags)) -> Result<(), Problem> {
         let (guardduty, account, detector) = (call.region.guardduty(), self.watched.account, self.watched.id.as_str());
         let change = |tags: &mut Tags| {
             change(tags);
