@@ -307,6 +307,44 @@ fn an_older_store_is_migrated() {
     }
 }
 
+/// The same of a database.
+#[tokio::test]
+async fn an_older_database_is_migrated() {
+    let Some(cluster) = postgres::cluster() else { return };
+    let base = tempfile::tempdir().unwrap();
+    let data = private_directory(base.path(), "data");
+    let url = cluster.database();
+    cluster.sql(&url, include_str!("../../store-postgres/tests/fixtures/schema-7.sql"));
+    let store = |words: &[&str]| {
+        let mut command = inborn(&data);
+        command.arg("store").args(words).env("INBORN_STORE", &url);
+        command
+    };
+    let known = PostgresSnapshot::known_schema();
+    let output = store(&["check", "--output", "json"]).output().unwrap();
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(!output.status.success() && found["faults"][0].as_str().unwrap().contains("store migrate"), "{found}");
+    assert_eq!(found["schema"]["found"], 7);
+    let file = base.path().join("x");
+    let said = refused(store(&["backup"]).arg(&file));
+    assert!(said.contains("store migrate") && !file.exists(), "{said}");
+    let said = done(&mut store(&["migrate", "--dry-run"]));
+    assert!(said.contains(&format!("would be brought from schema 7 to {known}")), "{said}");
+    assert_eq!(cluster.sql(&url, "SELECT version FROM schema_version"), "7");
+    let said = done(&mut store(&["migrate"]));
+    assert!(said.contains(&format!("was brought from schema 7 to {known}")), "{said}");
+    assert_eq!(cluster.sql(&url, "SELECT version FROM schema_version"), known.to_string());
+    assert!(done(&mut store(&["migrate"])).contains("already"));
+    done(store(&["backup"]).arg(&file));
+    let instances = digests(&mut PostgresSnapshot::open(&url).await.unwrap()).await.unwrap();
+    assert_eq!(instances.iter().find(|table| table.table == "instances").unwrap().rows, 3);
+    cluster.sql(&url, "UPDATE schema_version SET version = 1000, usable_from = 1000");
+    for words in [&["check"][..], &["migrate"], &["migrate", "--dry-run"], &["backup", "/nowhere/x"]] {
+        let said = refused(&mut store(words));
+        assert!(said.contains("use the newer program"), "{words:?}: {said}");
+    }
+}
+
 /// Many machines, so that there is a middle to be killed in.
 async fn large(path: &Path) {
     let store = SqliteStore::open(path).unwrap();
