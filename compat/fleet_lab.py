@@ -29,6 +29,15 @@ NOBODYS_MAC = "02:de:ad:00:00:01"
 PORT, HOSTS_PORT = 4580, 4544
 #: A debug build that starts beside eleven others on two cores.
 START_SECONDS = 4 * READY_SECONDS
+#: How a slow link is made: by netem each packet takes so long; by tbf, which more kernels have, so much fits through,
+#: and what does not waits.
+DELAYED = ["netem", "delay", "200ms", "50ms", "limit", "10000"]
+NARROWED = ["tbf", "rate", "500kbit", "burst", "2000", "latency", "5s"]
+#: What servers do while they do not hear each other, beside what they do by default: the bound of `fleet_oracle.py`
+#: holds by it.
+STALE = ("sts=refuse-all",)
+#: From Debian's package `libfaketime`: a clock of a process's own.
+FAKETIME = next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))), None)
 
 
 class Node:
@@ -66,6 +75,8 @@ class Network:
         self.ports = ["lo"]
         #: How packets can be lost here: nothing, where the kernel or the programs for it are not there.
         self.loses_with = self._find_loss()
+        #: How what a node sends can be made slow here: the same.
+        self.slows_with = self._find_slowness()
 
     def _change(self, what: tuple, by: int, do: Callable[[bool], None]) -> None:
         with self.lock:
@@ -116,6 +127,23 @@ class Network:
         """While this is open, the switch loses so many of all packets."""
         return self._while(("loss",), lambda is_broken: self._lose(percent if is_broken else 0))
 
+    def slowed(self, node: Node):
+        """While this is open, what the node sends takes its time."""
+
+        def do(is_broken: bool) -> None:
+            words = ["add", "dev", "eth0", "root", *self.slows_with] if is_broken else ["del", "dev", "eth0", "root"]
+            self._inside(["tc", "qdisc", *words], node.space)
+
+        return self._while(("slow", node.number), do)
+
+    def _find_slowness(self) -> list[str] | None:
+        for words in (DELAYED, NARROWED):
+            with contextlib.suppress(OSError, subprocess.CalledProcessError):
+                self._inside(["tc", "qdisc", "add", "dev", "br0", "root", *words])
+                self._inside(["tc", "qdisc", "del", "dev", "br0", "root"])
+                return words
+        return None
+
     def _find_loss(self) -> str | None:
         for way in ("nft", "tc"):
             self.loses_with = way
@@ -132,14 +160,14 @@ class Network:
         if self.loses_with == "nft":
             rule = f"ether type ip numgen random mod 100 < {percent} drop"
             table = f"table bridge loss {{ chain forward {{ type filter hook forward priority 0; {rule}; }}; }}\n"
-            self._inside(["nft", "-f", "-"], table if percent else "delete table bridge loss\n")
+            self._inside(["nft", "-f", "-"], text=table if percent else "delete table bridge loss\n")
         else:
             for port in self.ports:
                 words = ["add", "netem", "loss", f"{percent}%"] if percent else ["del"]
                 self._inside(["tc", "qdisc", words[0], "dev", port, "root", *words[1:]])
 
-    def _inside(self, argv: list[str], text: str = "") -> None:
-        words = ["nsenter", f"--net={self.switch.path}", "--", *argv]
+    def _inside(self, argv: list[str], space: Namespace | None = None, text: str = "") -> None:
+        words = ["nsenter", f"--net={(space or self.switch).path}", "--", *argv]
         subprocess.run(words, input=text, text=True, check=True, capture_output=True)
 
 
@@ -205,21 +233,28 @@ class Process:
 class Server(Process):
     """One `inborn region`."""
 
-    def __init__(self, node: Node, place: Path, store: str):
+    def __init__(self, node: Node, place: Path, store: str, stale: Sequence[str]):
         super().__init__(node)
+        self.stale = stale
         self.name, self.data = node.name, place / node.name
         self.log, self.ready = place / f"{node.name}.log", place / f"{node.name}.json"
         self.data.mkdir(mode=0o700)
         self.env = clean_env(place / "home", INBORN_STORE=store)
         self.endpoint = (node.address, PORT)
 
+    def set_clock(self, seconds: int) -> None:
+        """From its next start on its clock is ahead by so much, and runs as every clock does."""
+        assert FAKETIME is not None
+        self.env |= {"LD_PRELOAD": str(FAKETIME), "FAKETIME": f"{seconds:+d}s", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+
     def start(self) -> bool:
         """Whether it came up; one that does not find its store may end."""
         self.ready.unlink(missing_ok=True)
         ports = ["--port", PORT, "--tls-port", "4543", "--operations-port", "4590", "--hosts-port", HOSTS_PORT]
         argv = [binary(), "region", "--node", self.name, "--region", REGION, "--data", self.data]
-        argv += ["--bind", self.node.address, *ports, "--telemetry-days", "0"]
-        argv += ["--stale", "sts=refuse-all", "--ready-file", self.ready]
+        argv += ["--bind", self.node.address, "--advertise", self.node.address, *ports, "--telemetry-days", "0"]
+        argv += [word for policy in self.stale for word in ("--stale", policy)]
+        argv += ["--ready-file", self.ready]
         self.spawn(argv, self.log, self.env)
         if not self.wait_for(self.ready, f"server {self.name}"):
             return False
@@ -402,7 +437,15 @@ class Fleet:
     Each part is ended by the stack, also when a later one cannot be made, or another one not ended.
     """
 
-    def __init__(self, stack: contextlib.ExitStack, place: Path, programs: Path, servers: int, hosts: int):
+    def __init__(
+        self,
+        stack: contextlib.ExitStack,
+        place: Path,
+        programs: Path,
+        servers: int,
+        hosts: int,
+        stale: Sequence[str] = STALE,
+    ):
         self.place = place
         laboratory = Lab()
         stack.callback(laboratory.close)
@@ -414,7 +457,7 @@ class Fleet:
         self.primary, self.databases_in_hand = 0, threading.Lock()
         names = ",".join(one.node.address for one in self.databases)
         self.store = f"postgres://inborn@{names}/inborn?sslmode=disable&connect_timeout=2"
-        self.servers = [Server(node("abcdefgh"[n], 11 + n), place, self.store) for n in range(servers)]
+        self.servers = [Server(node("abcdefgh"[n], 11 + n), place, self.store, stale) for n in range(servers)]
         self.hosts = [Host(node(f"host{n}", 31 + n), n, place) for n in range(hosts)]
         self.operators = node("operators", 50)
         for one in (*self.databases, *self.servers, *self.hosts):
@@ -442,9 +485,9 @@ class Fleet:
 
 
 @contextlib.contextmanager
-def fleet(place: Path, programs: Path, servers: int, hosts: int) -> Iterator[Fleet]:
-    """A fleet that runs, gone at the end."""
+def fleet(place: Path, programs: Path, servers: int, hosts: int, stale: Sequence[str] = STALE) -> Iterator[Fleet]:
+    """A fleet that runs, gone at the end. `stale` are its servers' policies while they do not hear each other."""
     with contextlib.ExitStack() as stack:
-        made = Fleet(stack, place, programs, servers, hosts)
+        made = Fleet(stack, place, programs, servers, hosts, stale)
         made.start()
         yield made

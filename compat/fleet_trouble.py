@@ -53,6 +53,8 @@ class Trouble:
         ]  # fmt: skip
         if self.fleet.network.loses_with:
             self.kinds.append((self.packets_lost, 1))
+        if self.fleet.network.slows_with:
+            self.kinds.append((self.store_slowed, 2))
 
     def make(self) -> None:
         """Until the time is over, and all that was broken is whole again."""
@@ -134,6 +136,13 @@ class Trouble:
     def packets_lost(self, server: Server, host: Host, lasts: float) -> None:
         percent = self.world.random(f"loss {lasts}").randint(*LOSS)
         self.broken(f"{percent} % of all packets are lost", self.fleet.network.losing(percent), lasts / 2)
+
+    def store_slowed(self, server: Server, host: Host, lasts: float) -> None:
+        """Both databases: what they tell servers, and each other, takes its time."""
+        with contextlib.ExitStack() as stack:
+            for node in self.databases():
+                stack.enter_context(self.fleet.network.slowed(node))
+            self.broken("the databases are slow", contextlib.nullcontext(), lasts)
 
     @contextlib.contextmanager
     def mine(self, one: Process) -> Iterator[bool]:
@@ -228,12 +237,17 @@ def people(world: World) -> None:
 
 def readiness(server: Server) -> tuple[int, str]:
     """What a server says of itself to who looks after it."""
+    return operations(server, "/readyz")
+
+
+def operations(server: Server, path: str) -> tuple[int, str]:
+    """What is said at a server's operations port; 0 if nothing is."""
 
     def ask() -> tuple[int, str]:
-        operations = json.loads(server.ready.read_text())["operations"]
-        connection = http.client.HTTPConnection(operations.removeprefix("http://"), timeout=5)
+        address = json.loads(server.ready.read_text())["operations"]
+        connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=5)
         try:
-            connection.request("GET", "/readyz")
+            connection.request("GET", path)
             answer = connection.getresponse()
             return answer.status, answer.read().decode()
         except (OSError, http.client.HTTPException) as error:

@@ -8,8 +8,10 @@ way: a seed brings back the plan, not each moment of it.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
+import re
 import shutil
 import socket
 import tempfile
@@ -18,15 +20,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from botocore.credentials import Credentials
 
-from fleet_lab import START_SECONDS, Fleet, Network, Node, fleet, postgres_programs
-from fleet_people import Operator, World
-from fleet_trouble import CALM_SECONDS, Trouble, all_ready, check_afterwards, described, people
+from fleet_calls import WHOAMI, Answer, call, credentials_for
+from fleet_lab import FAKETIME, HOSTS_PORT, START_SECONDS, Fleet, Host, Network, Node, Server, fleet, postgres_programs
+from fleet_people import EC2, Operator, World
+from fleet_trouble import CALM_SECONDS, Trouble, all_ready, check_afterwards, described, operations, people, readiness
 from harness import ROOT, scratch, wait_until
 from lab import Lab
 from netlab import CI
 
 SERVERS, HOSTS = 3, 5
+#: Seconds that a server's clock is ahead, or behind.
+CLOCKS = (-20, 20)
 SECONDS = float(os.environ.get("INBORN_TROUBLE_SECONDS") or 60)
 #: Writers while the primary is lost, and how long after a standby was promoted each has to write again, at the latest.
 #: Source: docs/stores.md.
@@ -63,6 +69,9 @@ def world() -> Iterator[World]:
         with fleet(place, postgres_programs(), SERVERS, HOSTS) as made:
             if made.network.loses_with is None:
                 print("!! no packets are lost here: neither `nft` nor the kernel's netem is there")
+            if made.network.slows_with is None:
+                print("!! no database is slow here: neither netem nor tbf is in the kernel, or `tc` is not there")
+            set_a_clock(made, seed)
             world = World(made, seed)
             try:
                 world.join_hosts()
@@ -71,6 +80,19 @@ def world() -> Iterator[World]:
                 world.calm.set()
                 world.over.set()
                 world.join()
+
+
+def set_a_clock(made: Fleet, seed: int) -> None:
+    """One of the servers has another clock, as far off as it may be. Source: docs/stores.md."""
+    if FAKETIME is None:
+        print("!! all clocks are right here: no libfaketime; on Debian: apt-get install libfaketime")
+        return
+    dice = random.Random(f"{seed} clock")
+    server, seconds = dice.choice(made.servers), dice.choice(CLOCKS)
+    print(f"the clock of server {server.name} is {seconds:+d} s off")
+    server.kill()
+    server.set_clock(seconds)
+    assert server.start(), server.log.read_text()
 
 
 def verdict(world: World) -> None:
@@ -121,6 +143,16 @@ def test_what_breaks_is_broken_and_whole_again():
         if network.loses_with is not None:
             with network.losing(50):
                 assert all(0 < count < 50 for count in arrives())
+        wait_until(lambda: arrives() == [50, 50], "it works again")
+        if network.slows_with is not None:
+            with network.slowed(other):
+                begun = time.monotonic()
+                for _ in range(20):
+                    sockets[1].sendto(b"x" * 1000, sockets[0].getsockname())
+                sockets[0].settimeout(30)
+                assert sum(len(sockets[0].recv(2000)) for _ in range(20)) == 20_000
+                assert time.monotonic() - begun > 0.1, "what is slow is not fast"
+                sockets[0].settimeout(0.2)
         wait_until(lambda: arrives() == [50, 50], "it works again")
         for end in sockets:
             end.close()
@@ -213,3 +245,100 @@ def test_what_may_never_be_is_not_whatever_breaks(world: World):
     for what in ("broken", "killed", "promoted", "evicted"):
         assert summary.get(what, 0) > 0, f"nothing was {what}, and all went well:\n{world.oracle.timeline()}"
     assert summary.get("hosts refused: not-placed", 0) > 0, "no host asked for a machine of another"
+
+
+#: When a server that hears nothing is stale, and when it lets no session in any more, whatever its policies.
+#: Source: docs/stores.md.
+STALE_AFTER, LAPSED_AFTER = 5.0, 15.0
+#: How often it is tried to ask all questions between the two: a computer that has much else to do may be too slow.
+TRIES = 5
+LAUNCH = f"Action=RunInstances&{EC2}&ImageId=ami-12345678&MinCount=1&MaxCount=1"
+
+
+@pytest.mark.timeout(900)
+def test_a_server_without_the_database_says_who_somebody_is_and_changes_nothing(place: Path):
+    """The default policies, at a server that has lost the databases, beside one that has not."""
+    need_all()
+    with fleet(place, postgres_programs(), 2, 1, stale=()) as made:
+        world = World(made, 0)
+        world.join_hosts()
+        lonely, other = made.servers
+        assert launched(world, "one", made.hosts[0])
+        [machine, *_] = world.oracle.machines
+        session = session_of(world, machine)
+        databases = [database.node for database in made.databases]
+        for _ in range(TRIES):
+            with made.network.parted([lonely.node], databases):
+                lost = time.monotonic()
+                wait_until(lambda: "fleet" in readiness(lonely)[1], f"{lonely.name} says that it is stale", 60)
+                before = stale_calls(lonely)
+                begun = time.monotonic()
+                changed = asked(world, lonely, "ec2", LAUNCH)
+                read, known = (
+                    asked(world, lonely, "ec2", f"Action={one}&{EC2}")
+                    for one in ("DescribeInstances", "DescribeRegions")
+                )
+                who, whose = (asked(world, lonely, "sts", WHOAMI, keys) for keys in (None, session))
+                given = fleet_given(world, lonely, machine)
+                ended = time.monotonic()
+                after = stale_calls(lonely)
+                # The other one has lost nothing.
+                assert asked(world, other, "sts", WHOAMI, session).status == 200
+                assert launched(world, "two", None)
+            all_ready(world)
+            if begun - lost > STALE_AFTER and ended - lost < LAPSED_AFTER:
+                break
+        else:
+            pytest.fail(f"in {TRIES} tries this computer did not ask within {LAPSED_AFTER - STALE_AFTER} s")
+        assert (changed.status, changed.code) == (503, "Unavailable"), changed.body
+        # What is only in the database is there again when that is; what the server knows, it tells.
+        assert (read.status, read.code) == (503, "Unavailable"), read.body
+        assert (known.status, who.status, whose.status) == (200, 200, 200), (known.body, who.body, whose.body)
+        assert machine in whose.all("Arn")[0]
+        assert given.status == 503, given.body
+        raised = {what for what, count in after.items() if count > before.get(what, 0)}
+        assert {("ec2", "refused"), ("ec2", "served"), ("sts", "served")} <= raised and ("sts", "refused") not in raised
+        # What was refused was not done, and all is well again.
+        states = described(world, lonely)
+        assert set(states) == set(world.oracle.machines) == set(described(world, other))
+        assert asked(world, lonely, "sts", WHOAMI, session).status == 200
+        assert launched(world, "three", None)
+
+
+def launched(world: World, name: str, host: Host | None) -> bool:
+    """Whether an operator has launched a machine on a host, or on none."""
+    return world.fleet.operators.space.do(lambda: Operator(world, name).launch(host))
+
+
+def asked(world: World, server: Server, service: str, body: str, keys: Credentials | None = None) -> Answer:
+    """Asks as the operator, or as who has the keys."""
+    ask = lambda: call(server.endpoint, service, body, keys or world.operator)  # noqa: E731
+    return world.fleet.operators.space.do(ask)
+
+
+def session_of(world: World, machine: str) -> Credentials:
+    """A machine's session, as its host is given it."""
+
+    def ask() -> Credentials | None:
+        answer = fleet_given(world, world.fleet.servers[0], machine)
+        generations = json.loads(answer.body).get("generations") if answer.status == 200 else None
+        if not generations:
+            return None
+        given = generations[0]["v2"]
+        return Credentials(given["access_key_id"], given["secret_access_key"], given["session_token"])
+
+    return wait_until(ask, "the region gives credentials", START_SECONDS)
+
+
+def fleet_given(world: World, server: Server, machine: str) -> Answer:
+    """What a server answers to the host of a machine that asks for its credentials."""
+    address, context = (server.node.address, HOSTS_PORT), world.contexts[0]
+    return world.fleet.operators.space.do(lambda: credentials_for(address, context, [machine]))
+
+
+def stale_calls(server: Server) -> dict[tuple[str, str], float]:
+    """How many calls a server has counted while it was stale, by service and what became of them."""
+    status, text = operations(server, "/metrics")
+    assert status == 200, text
+    line = r'^inborn_stale_calls_total\{(?=.*service="([^"]*)")(?=.*outcome="([^"]*)").*\} (\S+)$'
+    return {(service, outcome): float(count) for service, outcome, count in re.findall(line, text, re.M)}
