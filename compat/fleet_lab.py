@@ -26,7 +26,8 @@ REGION = "us-east-1"
 SUBNET = "10.77.0"
 #: A hardware address that nobody has: what is sent there is lost, and nobody is told.
 NOBODYS_MAC = "02:de:ad:00:00:01"
-PORT, HOSTS_PORT = 4580, 4544
+#: TLS where clients look for it that know a name alone.
+PORT, TLS_PORT, HOSTS_PORT = 4580, 443, 4544
 #: A debug build that starts beside eleven others on two cores.
 START_SECONDS = 4 * READY_SECONDS
 #: How a slow link is made: by netem each packet takes so long; by tbf, which more kernels have, so much fits through,
@@ -250,7 +251,7 @@ class Server(Process):
     def start(self) -> bool:
         """Whether it came up; one that does not find its store may end."""
         self.ready.unlink(missing_ok=True)
-        ports = ["--port", PORT, "--tls-port", "4543", "--operations-port", "4590", "--hosts-port", HOSTS_PORT]
+        ports = ["--port", PORT, "--tls-port", TLS_PORT, "--operations-port", "4590", "--hosts-port", HOSTS_PORT]
         argv = [binary(), "region", "--node", self.name, "--region", REGION, "--data", self.data]
         argv += ["--bind", self.node.address, "--advertise", self.node.address, *ports, "--telemetry-days", "0"]
         argv += [word for policy in self.stale for word in ("--stale", policy)]

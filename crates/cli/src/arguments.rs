@@ -430,16 +430,37 @@ pub(crate) struct WhoAmI {
 }
 
 const DOCTOR_HELP: &str = "\
-Looks at the data directory (modes, key, disk, audit, clock), at the running `inborn up` or else at the ports that it would \
-take, at names and trust of the endpoints, and at what the kernel and other programs give to `inborn run` and `inborn ssh`. \
-Changes nothing.
+Looks at the data directory of an `inborn up`, `inborn region` or `inborn host`, which it tells apart by what is in it and by the \
+settings: modes, key, disk, audit, clock; the running process, or else the ports that it would take; names and trust of the endpoints; \
+and at what the kernel and other programs give to `inborn run` and `inborn ssh`. Of a region also at its store: can it be read and \
+written, schema, age, epochs, does the key open it; of a region server at the others: who beats, clocks, addresses; of a host at its \
+certificate, what it has kept, and whether its region knows it. Changes nothing.
 
-Exit status: 0 if there is no problem, hints aside; else 1.";
+Settings are those that the environment says, and for /var/lib/inborn-region those of its unit: /etc/inborn/region.toml and \
+/etc/inborn/region.env.
+
+Exit status: 0 if there is no problem, hints aside; else 1.
+
+Examples:
+  inborn doctor
+  sudo inborn doctor --data /var/lib/inborn-region
+  sudo inborn doctor --data /var/lib/inborn-host --output json";
 
 #[derive(Debug, Args)]
 pub(crate) struct Doctor {
     #[command(flatten)]
     pub(crate) region: Region,
+    /// The settings that the region is served with [default: what its unit names]
+    #[arg(long, env = "INBORN_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Variables that it is served with, as systemd reads them from a file; those of the environment win over them [default: what its
+    /// unit names]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) env_file: Option<PathBuf>,
+    /// The store of a region server: postgres://… or sqlite:PATH; others see a command line, so a password is better said by the
+    /// variable
+    #[arg(long, env = "INBORN_STORE", value_name = "URL", hide_env_values = true)]
+    pub(crate) store: Option<String>,
     /// How to print
     #[arg(long, value_enum, default_value = "table")]
     pub(crate) output: Output,

@@ -48,6 +48,9 @@ pub(crate) struct Ready {
     pub(crate) domain: String,
     pub(crate) partition: String,
     pub(crate) pid: u32,
+    /// What a region server is called among those over its store; `up` is alone with its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) node: Option<String>,
 }
 
 impl DataDirectory {
@@ -273,6 +276,7 @@ mod tests {
             domain: "amazonaws.com".into(),
             partition: "aws".into(),
             pid: 1,
+            node: None,
         }
     }
 

@@ -78,7 +78,8 @@ impl Serving {
         let certificate = tls::Certificate::new(region.authority(), names, clock.now())?;
         let tls_config = tls::server_config(Arc::clone(&certificate))?;
         serving::detect(settings, &region.regions());
-        let ready = listeners.ready(&directory, &region)?;
+        let node = settings.fleet.as_ref().map(|fleet| fleet.name.clone());
+        let ready = Ready { node, ..listeners.ready(&directory, &region)? };
         serving::write_files(&directory, &region, &ready)?;
         let (stop, stopping) = watch::channel(false);
         let mut tasks = JoinSet::new();

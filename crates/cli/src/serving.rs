@@ -336,6 +336,7 @@ impl Listeners {
             domain: identity.domain.clone(),
             partition: identity.partition.to_string(),
             pid: std::process::id(),
+            node: None,
         })
     }
 

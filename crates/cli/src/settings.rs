@@ -178,6 +178,14 @@ struct FileSettings {
 }
 
 impl FileSettings {
+    const fn is_of_a_server(&self) -> bool {
+        self.store.is_some()
+            || self.node.is_some()
+            || self.stale.is_some()
+            || self.advertise.is_some()
+            || self.region_stores.is_some()
+    }
+
     fn read(named: Option<&Path>) -> anyhow::Result<Self> {
         let path = named.unwrap_or(Path::new(DEFAULT_FILE));
         match crate::settled::read(path) {
@@ -187,6 +195,12 @@ impl FileSettings {
             Err(error) => Err(error).with_context(|| format!("cannot read the settings in {}", path.display())),
         }
     }
+}
+
+/// Whether a file of settings says something that only a region server is told. One that cannot be read says nothing.
+pub(crate) fn are_of_a_server(named: Option<&Path>) -> bool {
+    let variable = std::env::var_os("INBORN_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from);
+    FileSettings::read(named.or(variable.as_deref())).is_ok_and(|file| file.is_of_a_server())
 }
 
 impl Settings {

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::Finding;
+use super::{Finding, Kind};
 
 /// Fewer file descriptors are too few for a few thousand connections and guests.
 const DESCRIPTORS_MIN: u64 = 4096;
@@ -13,8 +13,12 @@ const EGRESS: &str = "pockets' network";
 const LOGINS: &str = "logins";
 const DESCRIPTORS: &str = "descriptors";
 
-pub(super) fn look() -> Vec<Finding> {
-    vec![pockets(), egress(), logins(), descriptors()]
+/// For who serves there: where a region or its machines are elsewhere, nobody runs pockets or logs in through this computer.
+pub(super) fn look(kind: Kind) -> Vec<Finding> {
+    match kind {
+        Kind::Up => vec![pockets(), egress(), logins(), descriptors()],
+        Kind::Region | Kind::Host => vec![descriptors()],
+    }
 }
 
 /// Whether `inborn run` can make namespaces: by making some.

@@ -7,7 +7,7 @@ use std::path::Path;
 use inborn_identity::Clock;
 use rustix::fs::{Access, StatVfsMountFlags, access, statvfs};
 
-use super::{Finding, Patient};
+use super::{Finding, Kind, Patient};
 use crate::clock::SystemClock;
 use crate::operations::{DISK_FREE_MIN_BYTES, disk_free};
 use crate::serving::{AUDIT_DIRECTORY, AUDIT_FILE, DATABASE, KEY_FILE, OPERATOR_ENV};
@@ -18,6 +18,9 @@ const DISK_LOW_BYTES: u64 = 1 << 30;
 /// A clock may be this far behind a file that was written by it; more is a clock that was set back.
 const CLOCK_BEHIND_SECONDS: u64 = 120;
 
+/// The private key of a host.
+const HOST_KEY: &str = "host.key";
+
 const DIRECTORY: &str = "data directory";
 const KEY: &str = "key file";
 const MODES: &str = "file modes";
@@ -25,14 +28,15 @@ const DISK: &str = "disk";
 const AUDIT: &str = "audit";
 const CLOCK: &str = "clock";
 
-/// `source` is where the key is to come from, if the settings can be read.
-pub(super) fn look(patient: &Patient, source: Option<&Key>) -> Vec<Finding> {
-    let data = &patient.data;
+/// `source` is where the key is to come from, if the settings can be read; `is_sealed` whether something in the store is sealed with it.
+pub(super) fn look(patient: &Patient, source: Option<&Key>, is_sealed: bool) -> Vec<Finding> {
+    let (data, kind) = (&patient.data, patient.kind);
     let metadata = match std::fs::metadata(data) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let found = format!("{} is not there yet", data.display());
-            return vec![Finding::hint(DIRECTORY, found, "`inborn up` makes it at its first start"), clock(data)];
+            let next = format!("`{}` makes it at its first start", kind.command());
+            return vec![Finding::hint(DIRECTORY, found, next), clock(data)];
         }
         Err(error) => {
             return vec![Finding::problem(
@@ -46,19 +50,29 @@ pub(super) fn look(patient: &Patient, source: Option<&Key>) -> Vec<Finding> {
         let found = format!("{} cannot be looked into: {error}", data.display());
         return vec![Finding::problem(DIRECTORY, found, "run this as its owner, or as root")];
     }
-    vec![directory(data, &metadata), key(data, source), modes(data), disk(data), audit(data), clock(data)]
+    let mut findings = vec![directory(data, kind, &metadata)];
+    if kind != Kind::Host {
+        findings.push(key(patient, source, is_sealed));
+    }
+    findings.extend([modes(data), disk(data)]);
+    if kind != Kind::Host {
+        findings.push(audit(data, kind));
+    }
+    findings.push(clock(data));
+    findings
 }
 
-fn directory(data: &Path, metadata: &std::fs::Metadata) -> Finding {
+fn directory(data: &Path, kind: Kind, metadata: &std::fs::Metadata) -> Finding {
     let (place, mode) = (data.display(), metadata.mode() & 0o7777);
     if mode & 0o077 != 0 {
         let next = format!("chmod 700 {place}");
         return Finding::problem(DIRECTORY, format!("{place} is open to others (mode {mode:04o})"), next);
     }
-    Finding::fine(DIRECTORY, format!("{place}, mode {mode:04o}"))
+    Finding::fine(DIRECTORY, format!("{place}, mode {mode:04o}: that of `{}`", kind.command()))
 }
 
-fn key(data: &Path, source: Option<&Key>) -> Finding {
+fn key(patient: &Patient, source: Option<&Key>, is_sealed: bool) -> Finding {
+    let Patient { data, kind, .. } = patient;
     let path = match source {
         // It may ask somebody, or count who asks: a doctor does not run it.
         Some(Key::Command(argv)) => {
@@ -68,7 +82,7 @@ fn key(data: &Path, source: Option<&Key>) -> Finding {
         Some(Key::Credential(path)) => path.clone(),
         Some(Key::File) | None => data.join(KEY_FILE),
     };
-    let is_sealed = data.join(DATABASE).exists();
+    let is_sealed = is_sealed || data.join(DATABASE).exists();
     match inborn_region::check_key_file(&path) {
         Err(inborn_region::KeyFileError::Missing(_)) if source.is_none() => Finding::hint(
             KEY,
@@ -77,8 +91,17 @@ fn key(data: &Path, source: Option<&Key>) -> Finding {
         ),
         Ok(()) => Finding::fine(KEY, format!("{}: have a copy of it apart from the database", path.display())),
         Err(inborn_region::KeyFileError::Missing(_)) if !is_sealed => {
-            Finding::hint(KEY, "there is none, and nothing is sealed with one", "`inborn up` makes it")
+            let next = match kind {
+                Kind::Region => "of several servers the first one makes it: copy it from there before this one's start",
+                Kind::Up | Kind::Host => "`inborn up` makes it",
+            };
+            Finding::hint(KEY, "there is none, and nothing that is known of is sealed with one", next)
         }
+        Err(error @ inborn_region::KeyFileError::Missing(_)) if *kind == Kind::Region => Finding::problem(
+            KEY,
+            error.to_string(),
+            "or copy it from another server of the region (mode 0600); never make a new one by hand",
+        ),
         // Its texts say what to do.
         Err(error) => Finding::problem(KEY, error.to_string(), "see above; never make a new one by hand"),
     }
@@ -103,7 +126,14 @@ fn modes(data: &Path) -> Finding {
         [] => Finding::fine(MODES, "nobody else may read the files"),
         some => {
             let has_key = some.iter().any(|path| path.ends_with(OPERATOR_ENV));
-            let more = if has_key { "; whoever has read operator.env has the operator's key" } else { "" };
+            let has_hosts_key = some.iter().any(|path| path.ends_with(HOST_KEY));
+            let more = match (has_key, has_hosts_key) {
+                (true, _) => "; whoever has read operator.env has the operator's key",
+                (_, true) => {
+                    "; whoever has read host.key can be this host: if somebody may have, evict it (`inborn host evict`)"
+                }
+                _ => "",
+            };
             Finding::problem(
                 MODES,
                 format!("others may use {}{more}", some.join(", ")),
@@ -135,19 +165,19 @@ fn verdict_on_room(free: u64) -> Finding {
     }
 }
 
-fn audit(data: &Path) -> Finding {
+fn audit(data: &Path, kind: Kind) -> Finding {
     let directory = data.join(AUDIT_DIRECTORY);
     let file = directory.join(AUDIT_FILE);
     let target = if file.exists() { &file } else { &directory };
     match access(target, Access::WRITE_OK) {
         Ok(()) => Finding::fine(AUDIT, format!("{} can be written", target.display())),
         Err(error) if error == rustix::io::Errno::NOENT => {
-            Finding::hint(AUDIT, "there is none yet", "`inborn up` makes it")
+            Finding::hint(AUDIT, "there is none yet", format!("`{}` makes it", kind.command()))
         }
         Err(error) => Finding::problem(
             AUDIT,
             format!("{} cannot be written by this user: {error}", target.display()),
-            "without it, changes are refused: give it to the user that runs `up`",
+            format!("without it, changes are refused: give it to the user that runs `{}`", kind.command()),
         ),
     }
 }
@@ -155,7 +185,7 @@ fn audit(data: &Path) -> Finding {
 /// Signatures and credentials are judged by the clock.
 fn clock(data: &Path) -> Finding {
     let now = SystemClock.now().as_secs();
-    let newest = [DATABASE, "inborn.db-wal", KEY_FILE]
+    let newest = [DATABASE, "inborn.db-wal", KEY_FILE, "host.json", "cache.sealed"]
         .iter()
         .filter_map(|name| u64::try_from(std::fs::metadata(data.join(name)).ok()?.mtime()).ok())
         .max();
@@ -227,24 +257,34 @@ mod tests {
         assert_eq!(modes(base.path()).verdict, Verdict::Fine);
     }
 
+    fn patient(data: &Path, kind: Kind) -> Patient {
+        Patient { data: data.to_owned(), kind, running: None }
+    }
+
     #[test]
     fn a_missing_key_is_a_problem_only_where_something_is_sealed() {
         let base = tempfile::tempdir().unwrap();
-        assert_eq!(key(base.path(), Some(&Key::File)).verdict, Verdict::Hint);
+        let key = |kind, source, is_sealed| key(&patient(base.path(), kind), source, is_sealed);
+        assert_eq!(key(Kind::Up, Some(&Key::File), false).verdict, Verdict::Hint);
+        let of_server = key(Kind::Region, Some(&Key::File), true);
+        assert!(of_server.verdict == Verdict::Problem && of_server.next.contains("another server"), "{of_server:?}");
+        let of_server = key(Kind::Region, Some(&Key::File), false);
+        assert!(of_server.verdict == Verdict::Hint && of_server.next.contains("copy it"), "{of_server:?}");
         std::fs::write(base.path().join(DATABASE), "").unwrap();
-        let finding = key(base.path(), Some(&Key::File));
+        let finding = key(Kind::Up, Some(&Key::File), false);
         assert!(finding.verdict == Verdict::Problem && finding.found.contains("backup"), "{finding:?}");
-        assert_eq!(key(base.path(), None).verdict, Verdict::Hint, "it may be elsewhere");
+        assert_eq!(key(Kind::Up, None, false).verdict, Verdict::Hint, "it may be elsewhere");
     }
 
     #[test]
     fn a_key_from_elsewhere_is_looked_for_there() {
         let base = tempfile::tempdir().unwrap();
         std::fs::write(base.path().join(DATABASE), "").unwrap();
-        let finding = key(base.path(), Some(&Key::Command(vec!["/usr/bin/age".to_owned(), "-d".to_owned()])));
+        let key = |source: Key| key(&patient(base.path(), Kind::Up), Some(&source), true);
+        let finding = key(Key::Command(vec!["/usr/bin/age".to_owned(), "-d".to_owned()]));
         assert!(finding.verdict == Verdict::Fine && finding.found.starts_with("/usr/bin/age "), "{finding:?}");
         let credential = base.path().join("key");
-        let finding = key(base.path(), Some(&Key::Credential(credential.clone())));
+        let finding = key(Key::Credential(credential));
         assert!(finding.verdict == Verdict::Problem && finding.found.contains("key"), "{finding:?}");
     }
 }

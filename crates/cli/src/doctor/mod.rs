@@ -2,21 +2,24 @@
 
 mod computer;
 mod files;
+mod host;
+mod kind;
 mod network;
+mod servers;
+mod store;
 mod telemetry;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::Parser;
 use serde_json::json;
 
-use crate::arguments::{Arguments, Command, Doctor, Output};
+use crate::arguments::{Doctor, Output};
 use crate::deployment;
 use crate::directory::{self, Ready};
 use crate::output;
-use crate::settings::Settings;
+use kind::{Kind, Said};
 
 /// How bad something is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +69,7 @@ impl Finding {
 /// Where to look.
 struct Patient {
     data: PathBuf,
+    kind: Kind,
     /// What runs on it, if something does.
     running: Option<Ready>,
 }
@@ -73,7 +77,7 @@ struct Patient {
 /// Exits with 0 if there is no problem.
 pub(crate) async fn doctor(arguments: &Doctor) -> anyhow::Result<ExitCode> {
     let data = deployment::named_directory(&arguments.region)?;
-    let findings = examine(data.as_deref()).await;
+    let findings = examine(arguments, data.as_deref()).await;
     let problems = findings.iter().filter(|finding| finding.verdict == Verdict::Problem).count();
     let mut out = std::io::stdout().lock();
     match arguments.output {
@@ -83,44 +87,45 @@ pub(crate) async fn doctor(arguments: &Doctor) -> anyhow::Result<ExitCode> {
     Ok(if problems == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn examine(data: Option<&Path>) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    match directory::find(data) {
-        Ok(running) => {
-            let place = match (&running, data) {
-                (Some(ready), _) => Ok(ready.data.clone()),
-                (None, Some(data)) => Ok(data.to_owned()),
-                (None, None) => directory::default_path(),
-            };
-            match place {
-                Ok(data) => {
-                    let patient = Patient { data, running };
-                    let settings = settings(&patient);
-                    findings.extend(files::look(&patient, settings.as_ref().ok().map(|settings| &settings.key)));
-                    let store = settings.as_ref().ok().and_then(|settings| settings.telemetry_store.clone());
-                    findings.extend(network::look(&patient, settings).await);
-                    findings.extend(telemetry::look(store).await);
-                }
-                Err(error) => findings.push(Finding::problem("data directory", format!("{error:#}"), "name it")),
-            }
+async fn examine(arguments: &Doctor, data: Option<&Path>) -> Vec<Finding> {
+    let running = match directory::find(data) {
+        Ok(running) => running,
+        Err(error) => {
+            let next = "run this as the user whose directory it is, or as root";
+            return vec![Finding::problem("data directory", format!("{error:#}"), next)];
         }
-        Err(error) => findings.push(Finding::problem(
-            "data directory",
-            format!("{error:#}"),
-            "run this as the user whose `up` it is, or as root",
-        )),
+    };
+    let place = match (&running, data) {
+        (Some(ready), _) => Ok(ready.data.clone()),
+        (None, Some(data)) => Ok(data.to_owned()),
+        (None, None) => directory::default_path(),
+    };
+    let data = match place {
+        Ok(data) => data,
+        Err(error) => return vec![Finding::problem("data directory", format!("{error:#}"), "name it")],
+    };
+    let (said, trouble) = Said::gather(arguments, &data);
+    let kind = kind::recognise(&data, running.as_ref(), &said);
+    let patient = Patient { data, kind, running };
+    let mut findings = Vec::new();
+    if kind == Kind::Host {
+        findings.extend(files::look(&patient, None, false));
+        findings.extend(host::look(&patient).await);
+    } else {
+        let settings = said.settings(kind, &patient.data);
+        let looked = match &settings {
+            Ok(settings) => store::look(&patient, settings).await,
+            Err(_) => store::Looked::default(),
+        };
+        let known = settings.as_ref().ok();
+        findings.extend(files::look(&patient, known.map(|settings| &settings.key), looked.is_sealed));
+        findings.extend(looked.findings);
+        findings.extend(network::look(&patient, &settings).await);
+        findings.extend(trouble);
+        findings.extend(telemetry::look(known.and_then(|settings| settings.telemetry_store.clone())).await);
     }
-    findings.extend(computer::look());
+    findings.extend(computer::look(kind));
     findings
-}
-
-/// Those that an `up` of this environment would have on this directory.
-fn settings(patient: &Patient) -> anyhow::Result<Settings> {
-    let words = ["inborn".as_ref(), "up".as_ref(), "--data".as_ref(), patient.data.as_os_str()];
-    match Arguments::try_parse_from(words)?.command {
-        Command::Up(up) => Settings::gather(&up),
-        _ => anyhow::bail!("the settings cannot be read"),
-    }
 }
 
 fn document(findings: &[Finding], problems: usize) -> serde_json::Value {

@@ -28,8 +28,9 @@ const RUNNING: &str = "running";
 const PORTS: &str = "ports";
 const NAMES: &str = "names";
 const TRUST: &str = "trust";
+const SETTINGS: &str = "settings";
 
-pub(super) async fn look(patient: &Patient, settings: anyhow::Result<Settings>) -> Vec<Finding> {
+pub(super) async fn look(patient: &Patient, settings: &anyhow::Result<Settings>) -> Vec<Finding> {
     let mut findings = Vec::new();
     match &patient.running {
         Some(ready) => {
@@ -40,19 +41,28 @@ pub(super) async fn look(patient: &Patient, settings: anyhow::Result<Settings>) 
         None => {
             findings.push(Finding::hint(
                 RUNNING,
-                format!("no `inborn up` runs on {}", patient.data.display()),
-                "`inborn up`, or `systemctl enable --now inborn`",
+                format!("no `{}` runs on {}", patient.kind.command(), patient.data.display()),
+                format!("`{}`, or `systemctl enable --now {}`", patient.kind.command(), patient.kind.unit()),
             ));
-            match settings {
-                Ok(settings) => {
-                    findings.push(ports(&settings));
-                    findings.push(names(settings.identity.region.as_str(), &settings.identity.domain).await);
-                }
-                Err(error) => findings.push(Finding::problem("settings", format!("{error:#}"), "mend them")),
+            if let Ok(settings) = settings {
+                findings.push(ports(settings));
+                findings.push(names(settings.identity.region.as_str(), &settings.identity.domain).await);
             }
         }
     }
-    findings.push(trust(&patient.data));
+    if let Err(error) = settings {
+        let next = "mend them, or name others with --config and --env-file; where the unit gives the key as a credential, say \
+                    CREDENTIALS_DIRECTORY=/run/credentials/UNIT";
+        let found = format!("{error:#}");
+        // What runs has read some that are good.
+        let is_served = patient.running.is_some();
+        findings.push(if is_served {
+            Finding::hint(SETTINGS, found, next)
+        } else {
+            Finding::problem(SETTINGS, found, next)
+        });
+    }
+    findings.push(trust(patient));
     findings
 }
 
@@ -84,7 +94,7 @@ async fn tls(ready: &Ready) -> Finding {
         Err(error) => Finding::problem(
             PORTS,
             format!("{}: {error}", ready.tls_endpoint),
-            "is a firewall or a proxy in between, or an older ca.pem? restart `inborn up`",
+            "is a firewall or a proxy in between, or an older ca.pem? restart it",
         ),
     }
 }
@@ -93,6 +103,8 @@ async fn tls(ready: &Ready) -> Finding {
 fn ports(settings: &Settings) -> Finding {
     let wanted =
         [(settings.port, "--port"), (settings.tls_port, "--tls-port"), (settings.operations_port, "--operations-port")];
+    let wanted: Vec<(u16, &str)> =
+        wanted.into_iter().chain(settings.hosts_port.map(|port| (port, "--hosts-port"))).collect();
     let taken: Vec<String> = wanted
         .iter()
         .filter_map(|(port, flag)| {
@@ -101,7 +113,10 @@ fn ports(settings: &Settings) -> Finding {
         })
         .collect();
     if taken.is_empty() {
-        return Finding::fine(PORTS, format!("{} are free", wanted.map(|(port, _)| port.to_string()).join(", ")));
+        return Finding::fine(
+            PORTS,
+            format!("{} are free", wanted.iter().map(|(port, _)| port.to_string()).collect::<Vec<_>>().join(", ")),
+        );
     }
     let next = "find out who has it with `ss -ltnp`, or choose another port; ports below 1024 need inborn.socket";
     Finding::problem(PORTS, taken.join("; "), next)
@@ -138,14 +153,19 @@ fn verdict_on_names(name: &str, domain: &str, addresses: &[IpAddr]) -> Finding {
 }
 
 /// Whether clients of this user trust the region's certificates.
-fn trust(data: &Path) -> Finding {
-    let path = data.join(Published::Tls.file());
+fn trust(patient: &Patient) -> Finding {
+    let path = patient.data.join(Published::Tls.file());
     let Ok(pem) = std::fs::read_to_string(&path) else {
-        return Finding::hint(TRUST, "there is no certificate authority yet", "`inborn up` makes it");
+        let next = format!("`{}` makes it", patient.kind.command());
+        return Finding::hint(TRUST, "there is no certificate authority yet", next);
     };
     let ends = CertificateSummary::of(&pem).ok().and_then(|all| all.first().map(|one| one.not_after));
     let Some(ends) = ends else {
-        return Finding::problem(TRUST, format!("{} is damaged", path.display()), "restart `inborn up`");
+        return Finding::problem(
+            TRUST,
+            format!("{} is damaged", path.display()),
+            format!("restart `{}`", patient.kind.command()),
+        );
     };
     let left = ends.as_secs().saturating_sub(SystemClock.now().as_secs());
     if left < AUTHORITY_LOW_SECONDS {

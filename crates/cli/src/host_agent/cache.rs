@@ -89,19 +89,8 @@ impl Cache {
     /// riddle.
     pub(super) fn read(&self) -> Option<Snapshot> {
         let read = || -> anyhow::Result<Option<Snapshot>> {
-            let file = match std::fs::File::open(&self.path) {
-                Ok(file) => file,
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-                Err(error) => return Err(error.into()),
-            };
-            let length = file.metadata()?.len();
-            let longest = u64::try_from(CACHE_BYTES_MAX)?.saturating_add(1024);
-            if length > longest {
-                bail!("it is longer than any cache");
-            }
-            let mut blob = Vec::with_capacity(usize::try_from(length)?);
-            file.take(longest).read_to_end(&mut blob)?;
-            Ok(Some(open(&blob, &self.key, self.host)?))
+            let blob = read_blob(&self.path)?;
+            Ok(blob.map(|blob| open(&blob, &self.key, self.host)).transpose()?)
         };
         read().unwrap_or_else(|error| {
             let path = self.path.display();
@@ -169,6 +158,51 @@ impl Cache {
     }
 }
 
+/// What is kept in a data directory, for who only looks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum KeptCache {
+    /// It can be used.
+    Good,
+    /// There is none.
+    Absent,
+    /// Its key is not in the directory.
+    Elsewhere,
+}
+
+/// Whether what `host` has kept could be used. Changes nothing.
+pub(crate) fn look(data: &Path, host: HostId) -> anyhow::Result<KeptCache> {
+    let path = data.join(FILE);
+    let blob = match read_blob(&path) {
+        Ok(None) => return Ok(KeptCache::Absent),
+        Ok(Some(blob)) => blob,
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    };
+    let key = match inborn_region::read_key_file(&data.join(KEY_FILE)) {
+        Ok(key) => Kek::from_bytes(&key)?,
+        Err(KeyFileError::Missing(_)) => return Ok(KeptCache::Elsewhere),
+        Err(error) => return Err(error.into()),
+    };
+    open(&blob, &key, host).with_context(|| format!("{} is of no use", path.display()))?;
+    Ok(KeptCache::Good)
+}
+
+/// The sealed bytes, if there are some.
+fn read_blob(path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
+    let file = match std::fs::File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let length = file.metadata()?.len();
+    let longest = u64::try_from(CACHE_BYTES_MAX)?.saturating_add(1024);
+    if length > longest {
+        bail!("it is longer than any cache");
+    }
+    let mut blob = Vec::with_capacity(usize::try_from(length)?);
+    file.take(longest).read_to_end(&mut blob)?;
+    Ok(Some(blob))
+}
+
 /// Removes the cache of a data directory, and its key.
 pub(super) fn remove_from(data: &Path) -> anyhow::Result<()> {
     // The key first: without it the other is nothing.
@@ -200,6 +234,19 @@ mod tests {
         let ask = agent.next(now).pop().unwrap();
         agent.heard(ask, Ok(Answer::Machines(MachinesChanged::default())), now, &mut SystemDice);
         agent.snapshot().unwrap()
+    }
+
+    #[tokio::test]
+    async fn who_only_looks_is_told_what_is_kept_and_changes_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let (data, host) = (directory.path(), "h-0123456789abcdef0".parse().unwrap());
+        assert_eq!(look(data, host).unwrap(), KeptCache::Absent);
+        assert_eq!(std::fs::read_dir(data).unwrap().count(), 0, "no key was made");
+        Cache::open(data, None, host).unwrap().keep(snapshot()).await.unwrap();
+        assert_eq!(look(data, host).unwrap(), KeptCache::Good);
+        assert!(look(data, "h-0123456789abcdef1".parse().unwrap()).is_err(), "another host's");
+        std::fs::remove_file(data.join(KEY_FILE)).unwrap();
+        assert_eq!(look(data, host).unwrap(), KeptCache::Elsewhere);
     }
 
     /// Nobody waits for the keep any more, and it goes on: it does not put back what was removed.

@@ -187,6 +187,11 @@ impl HostIdentity {
         HostCertificate::from_pem(&self.certificate).map_or(UnixTime::default(), |certificate| certificate.not_after)
     }
 
+    /// Whether its certificate is for it, and of its key.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.key.as_ref().is_some_and(|key| check(&self.certificate, self.host, key.public_key()).is_ok())
+    }
+
     /// Whether its certificate has ended: its region does not know it any more.
     pub(crate) fn has_ended(&self, now: UnixTime) -> bool {
         now > self.certificate_ends()
@@ -301,7 +306,7 @@ pub(super) mod tests {
         let read = HostIdentity::read(data).unwrap().unwrap();
         assert_eq!((read.host, &read.addresses, read.authority), (made.host, &made.addresses, made.authority));
         assert_eq!(read.key.as_ref().unwrap().public_key(), made.key.as_ref().unwrap().public_key());
-        assert!(read.tls().is_ok() && HostIdentity::is_in(data));
+        assert!(read.tls().is_ok() && read.is_whole() && HostIdentity::is_in(data));
         let ends = read.certificate_ends();
         assert!(!read.has_ended(ends) && read.has_ended(ends.plus(1)));
         // A week later: its own next certificate is taken, another's is not.
@@ -317,7 +322,13 @@ pub(super) mod tests {
         made.forget_key(data).unwrap();
         made.be_evicted(data).unwrap();
         let read = HostIdentity::read(data).unwrap().unwrap();
-        assert!(read.is_evicted && read.key.is_none() && read.tls().is_err() && !data.join(KEY_FILE).exists());
+        assert!(
+            read.is_evicted
+                && !read.is_whole()
+                && read.key.is_none()
+                && read.tls().is_err()
+                && !data.join(KEY_FILE).exists()
+        );
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod operations;
 mod serve;
 mod status;
 
+pub(crate) use cache::{KeptCache, look as look_at_cache};
 pub(crate) use identity::HostIdentity;
 pub(crate) use join::{JOIN_HELP, Join, join};
 pub(crate) use serve::{Serve, serve};
