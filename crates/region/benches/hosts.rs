@@ -18,9 +18,8 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use common::hosts::{Host, serve, today};
-use common::{Running, between, ec2, identity, start_at};
+use common::{Running, ec2, identity, start_at};
 use inborn_fleet::{CREDENTIALS, MACHINES};
-use inborn_identity::InstanceId;
 use inborn_pki::{HostKey, tls};
 use inborn_region::{EpochSettings, KeySource, Opening, Rate, Rates, TelemetrySettings};
 use inborn_store::SqliteStore;
@@ -76,7 +75,7 @@ impl Written {
 /// The server's thread: where it listens, who has joined, and its processor time.
 struct Server {
     address: SocketAddr,
-    busy: Vec<(Written, Vec<InstanceId>)>,
+    busy: Vec<(Written, Vec<String>)>,
     waiting: Vec<Written>,
     ask: Sender<()>,
     told: Receiver<Duration>,
@@ -146,7 +145,7 @@ async fn region() -> Running {
     start_at(directory, Arc::new(SqliteStore::in_memory().unwrap()), opening, today()).await
 }
 
-async fn launch(running: &Running, host: &Host) -> Vec<InstanceId> {
+async fn launch(running: &Running, host: &Host) -> Vec<String> {
     let call = format!(
         "Action=RunInstances&ImageId=ami-12345678&MinCount={MACHINES_OF_ONE}&MaxCount={MACHINES_OF_ONE}&Placement.HostId={}",
         host.id()
@@ -154,7 +153,7 @@ async fn launch(running: &Running, host: &Host) -> Vec<InstanceId> {
     let reply = running.send(&running.operator(), &ec2(&call)).await;
     assert_eq!(reply.status, 200, "{}", reply.body);
     let ids = reply.body.split("<instanceId>").skip(1);
-    ids.map(|rest| between(&format!("<{rest}"), "<", "<").parse().unwrap()).collect()
+    ids.map(|rest| rest.split('<').next().unwrap().to_owned()).collect()
 }
 
 async fn measure() {
@@ -212,7 +211,7 @@ impl Server {
     }
 
     /// Microseconds for a call, each host over a connection of its own.
-    async fn calls(&self, path: &str, question: impl Fn(&[InstanceId]) -> Value) -> f64 {
+    async fn calls(&self, path: &str, question: impl Fn(&[String]) -> Value) -> f64 {
         let mut hosts = Vec::new();
         for (written, ids) in &self.busy {
             hosts.push((connect(self.address, &written.config()).await, question(ids)));
