@@ -2,11 +2,16 @@
 //!
 //! Each attempt of a transaction takes a number before it begins, so that no two of them wait for each other. What a beat
 //! calls settled is everything below the lowest number whose attempt is not over.
+//!
+//! An attempt of which nobody knows how it ended may still commit, at any time: a commit that waits for a synchronous standby
+//! is ended by no timeout. So its number is entered by another transaction ([`settle`]), which waits for it: either the attempt
+//! has committed by then, or it never will, since its entry is there already. Until then nothing behind it is settled, and what
+//! it did is told to the node itself like news of others.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
-use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use inborn_identity::UnixTime;
 use inborn_store::{Beat, Fence, Heard, News, NodeId, RegionNode, Topic};
@@ -14,11 +19,15 @@ use tokio::time::Instant;
 
 use crate::fault::Outcome;
 use crate::transaction::{Query, Session};
-use crate::value::{Row, Value, values};
+use crate::value::{Row, Value, columns, values};
 
-/// How much longer than its patience an attempt of which nobody knows how it ended counts as not over. By then the server
-/// has ended the statement and, by `idle_in_transaction_session_timeout`, the transaction.
-const PATIENCE_FACTOR: u32 = 4;
+/// The most attempts of unknown end that are settled by one statement, the oldest first.
+const SETTLED_AT_ONCE: usize = 1000;
+/// The most of a node's own changes that it is told at once. Of more it has to read everything again.
+pub(crate) const OWN_MAX: usize = 1000;
+/// What an entry says that stands for an attempt which has come to nothing: a setting of nobody's, for which no program, new or
+/// old, reads anything.
+const NOTHING: &str = "nothing changed";
 
 /// How many of a server's last beats a database may have forgotten: a standby that is promoted without the last commits of its primary,
 /// where the primary did not wait for it, is no other database for that. Ten seconds, at two beats a second.
@@ -35,6 +44,7 @@ pub(crate) struct Node {
     /// When it beat last, in seconds since 1970: the time that entries are given.
     beaten_at: AtomicU64,
     beats: Mutex<Beats>,
+    is_settling: AtomicBool,
 }
 
 /// Beats, numbered from 1. One that was not answered counts for nothing: its number is the next one's, so that an outage, however long,
@@ -52,8 +62,19 @@ struct Numbers {
     /// Whether it has beaten: before that nobody listens.
     is_known: bool,
     last: u64,
-    /// Attempts that are not over, and until when those are not of which nobody knows how they ended.
-    under_way: BTreeMap<u64, Option<Instant>>,
+    /// Attempts that are not over.
+    under_way: BTreeMap<u64, Ending>,
+    /// Those of an ending that was unknown, until the node itself has heard of all behind them.
+    untold: BTreeSet<u64>,
+}
+
+/// How an attempt that is not over will have ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    /// As it will say.
+    Awaited,
+    /// As nobody will say.
+    Unknown,
 }
 
 /// What an attempt enters its changes under.
@@ -68,7 +89,6 @@ pub(crate) struct Turn {
 pub(crate) struct Running<'a> {
     node: &'a Node,
     pub(crate) turn: Turn,
-    patience: Duration,
     is_over: bool,
 }
 
@@ -81,41 +101,89 @@ impl Running<'_> {
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        let mut numbers = self.node.numbers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut numbers = self.node.numbers();
         if self.is_over {
             numbers.under_way.remove(&self.turn.number);
         } else {
-            let until = Instant::now() + self.patience.saturating_mul(PATIENCE_FACTOR);
-            numbers.under_way.insert(self.turn.number, Some(until));
+            numbers.under_way.insert(self.turn.number, Ending::Unknown);
+            numbers.untold.insert(self.turn.number);
         }
+    }
+}
+
+/// Somebody finds out how attempts have ended. One is enough.
+pub(crate) struct Settling {
+    node: Arc<Node>,
+    pub(crate) numbers: Vec<u64>,
+}
+
+impl Settling {
+    /// They have committed and are seen, or never will be.
+    pub(crate) fn settled(&self) {
+        let mut numbers = self.node.numbers();
+        for number in &self.numbers {
+            numbers.under_way.remove(number);
+        }
+    }
+}
+
+impl Drop for Settling {
+    fn drop(&mut self) {
+        self.node.is_settling.store(false, Ordering::SeqCst);
     }
 }
 
 impl Default for Node {
     fn default() -> Self {
-        Self { id: NodeId::random(), numbers: Mutex::default(), beaten_at: AtomicU64::new(0), beats: Mutex::default() }
+        Self {
+            id: NodeId::random(),
+            numbers: Mutex::default(),
+            beaten_at: AtomicU64::new(0),
+            beats: Mutex::default(),
+            is_settling: AtomicBool::new(false),
+        }
     }
 }
 
 impl Node {
-    /// A turn for an attempt that may change something and takes at most `patience`; `None` before the first beat.
-    pub(crate) fn begin(&self, patience: Duration) -> Option<Running<'_>> {
-        let mut numbers = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
+    fn numbers(&self) -> MutexGuard<'_, Numbers> {
+        self.numbers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A turn for an attempt that may change something; `None` before the first beat.
+    pub(crate) fn begin(&self) -> Option<Running<'_>> {
+        let mut numbers = self.numbers();
         if !numbers.is_known {
             return None;
         }
         numbers.last += 1;
         let number = numbers.last;
-        numbers.under_way.insert(number, None);
+        numbers.under_way.insert(number, Ending::Awaited);
         let made_at = UnixTime::from_secs(self.beaten_at.load(Ordering::Relaxed));
-        Some(Running { node: self, turn: Turn { writer: self.id, number, made_at }, patience, is_over: false })
+        Some(Running { node: self, turn: Turn { writer: self.id, number, made_at }, is_over: false })
     }
 
     /// The highest number up to which every attempt is over.
-    pub(crate) fn settled(&self, now: Instant) -> u64 {
-        let mut numbers = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
-        numbers.under_way.retain(|_, until| until.is_none_or(|until| until > now));
+    pub(crate) fn settled(&self) -> u64 {
+        let numbers = self.numbers();
         numbers.under_way.keys().next().map_or(numbers.last, |lowest| lowest.saturating_sub(1))
+    }
+
+    /// The attempts of which nobody knows how they ended, for one who finds out; `None`: there are none, or somebody does.
+    pub(crate) fn settling(self: &Arc<Self>) -> Option<Settling> {
+        let unknown = |(number, ending): (&u64, &Ending)| (*ending == Ending::Unknown).then_some(*number);
+        let numbers: Vec<u64> = self.numbers().under_way.iter().filter_map(unknown).take(SETTLED_AT_ONCE).collect();
+        if numbers.is_empty() || self.is_settling.swap(true, Ordering::SeqCst) {
+            return None;
+        }
+        Some(Settling { node: Arc::clone(self), numbers })
+    }
+
+    /// What the node has to be told of its own, once it has heard of all up to `heard`.
+    pub(crate) fn untold(&self, heard: u64) -> Vec<u64> {
+        let mut numbers = self.numbers();
+        numbers.untold = numbers.untold.split_off(&heard.saturating_add(1));
+        numbers.untold.iter().copied().collect()
     }
 
     fn beats(&self) -> MutexGuard<'_, Beats> {
@@ -160,7 +228,7 @@ impl Node {
     /// The database knows this node: from now on its changes are entered.
     pub(crate) fn known(&self, at: UnixTime) {
         self.beaten_at.store(at.as_secs(), Ordering::Relaxed);
-        self.numbers.lock().unwrap_or_else(PoisonError::into_inner).is_known = true;
+        self.numbers().is_known = true;
     }
 }
 
@@ -187,6 +255,17 @@ pub(crate) fn row(turn: Turn, place: i64, topic: &Topic) -> Vec<Value> {
     values![turn.writer.to_string(), bounded(turn.number), place, turn.made_at, topic, subject].to_vec()
 }
 
+/// Enters these numbers of a node, so that no attempt under them can commit any more; waits for those that are about to.
+pub(crate) async fn settle(session: &Session<'_>, (node, numbers, at): &(NodeId, Vec<u64>, UnixTime)) -> Outcome<()> {
+    let sql = "INSERT INTO feed (writer, number, place, made_at, topic, subject) SELECT CAST($1 AS TEXT), number, 0, \
+        CAST($2 AS BIGINT), CAST($3 AS TEXT), CAST($4 AS TEXT) FROM UNNEST(CAST($5 AS BIGINT[])) AS unknown (number) \
+        ON CONFLICT (writer, number, place) DO NOTHING";
+    let (topic, subject) = Topic::Setting(NOTHING.to_owned()).to_columns();
+    let mut row = values![node.to_string(), *at, topic, subject].to_vec();
+    row.extend(columns(numbers.iter().map(|number| vec![bounded(*number).into()]))?);
+    session.run(sql, &row).await.map(drop)
+}
+
 /// A beat, by whom, its number, and up to where all was settled before its transaction began.
 pub(crate) type Beating = (Beat, NodeId, i64, u64);
 
@@ -208,8 +287,9 @@ pub(crate) async fn has_forgotten(session: &Session<'_>, fence: &Fence) -> Outco
     Ok(found.is_none_or(|found| found < least_known(bounded(fence.beats))))
 }
 
-/// See [`inborn_store::Store::news`]. All of one moment: an entry up to a settled number is seen with that number.
-pub(crate) async fn news(session: &Session<'_>, heard: &Heard) -> Outcome<News> {
+/// See [`inborn_store::Store::news`]. All of one moment: an entry up to a settled number is seen with that number. `own` are the
+/// numbers of its own of which the reader is told.
+pub(crate) async fn news(session: &Session<'_>, (heard, own): &(Heard, Vec<u64>)) -> Outcome<News> {
     let read = |row: &Row| {
         Ok(RegionNode {
             id: row.parsed("id")?,
@@ -231,20 +311,25 @@ pub(crate) async fn news(session: &Session<'_>, heard: &Heard) -> Outcome<News> 
             writers.push((node.id, heard.positions.get(&node.id).copied().unwrap_or_default()));
         }
     }
-    if writers.is_empty() {
+    if writers.is_empty() && own.is_empty() {
         return Ok(News::of(heard, nodes, Vec::new()));
     }
-    let mut query = Query::new("SELECT writer, number, topic, subject FROM feed WHERE ", &[]);
-    for (index, (writer, behind)) in writers.into_iter().enumerate() {
+    let mut query = Query::new("SELECT writer, number, topic, subject FROM feed WHERE 1 = 0", &[]);
+    for (writer, behind) in writers {
         let (writer, behind) = (query.value(writer.to_string()), query.value(bounded(behind)));
-        query.push(if index == 0 { "" } else { " OR " });
-        query.push(&format!("(writer = {writer} AND number > {behind})"));
+        query.push(&format!(" OR (writer = {writer} AND number > {behind})"));
+    }
+    if let Some(id) = heard.except {
+        let numbers = columns(own.iter().take(OWN_MAX).map(|number| vec![bounded(*number).into()]))?;
+        let sql = format!("writer = '{id}' AND number IN (SELECT number FROM UNNEST(CAST($1 AS BIGINT[])) AS own (number))");
+        query.push_part(" OR (", &sql, numbers, ")");
     }
     let limit = query.value(i64::try_from(News::ENTRIES_MAX).unwrap_or(i64::MAX).saturating_add(1));
     query.push(&format!(" ORDER BY writer, number, place LIMIT {limit}"));
     let read = |row: &Row| Ok((row.parsed("writer")?, row.number("number")?, row.text("topic")?, row.text("subject")?));
     let rows = query.rows(session).await?.iter().map(read).collect::<Outcome<_>>()?;
-    Ok(News::of(heard, nodes, rows))
+    let news = News::of(heard, nodes, rows);
+    Ok(News { missed: news.missed || own.len() > OWN_MAX, ..news })
 }
 
 /// See [`inborn_store::Store::forget_news`].
@@ -298,21 +383,41 @@ mod tests {
 
     #[test]
     fn what_is_settled_ends_below_the_first_that_is_under_way() {
-        let node = Node::default();
-        let patience = Duration::from_secs(20);
-        assert!(node.begin(patience).is_none(), "before the first beat");
+        let node = Arc::new(Node::default());
+        assert!(node.begin().is_none(), "before the first beat");
         node.known(UnixTime::from_secs(1));
-        assert_eq!(node.settled(Instant::now()), 0);
-        let [first, second, third] = [(); 3].map(|()| node.begin(patience).unwrap());
-        assert_eq!(node.settled(Instant::now()), 0);
+        assert_eq!(node.settled(), 0);
+        let [first, second, third, fourth] = [(); 4].map(|()| node.begin().unwrap());
+        assert_eq!(node.settled(), 0);
         second.over();
-        assert_eq!(node.settled(Instant::now()), 0, "the first may still commit");
+        assert_eq!(node.settled(), 0, "the first may still commit");
         first.over();
-        assert_eq!(node.settled(Instant::now()), 2);
-        let before = Instant::now();
+        assert_eq!(node.settled(), 2);
+        assert!(node.settling().is_none(), "all others will say how they end");
         drop(third);
-        let longest = patience * PATIENCE_FACTOR;
-        assert_eq!(node.settled(before + longest - Duration::from_millis(1)), 2);
-        assert_eq!(node.settled(Instant::now() + longest), 3);
+        fourth.over();
+        assert_eq!((node.settled(), node.untold(2)), (2, vec![3]), "however long it takes");
+        let settling = node.settling().unwrap();
+        assert_eq!(settling.numbers, [3]);
+        assert!(node.settling().is_none(), "one is enough");
+        drop(settling);
+        assert_eq!(node.settled(), 2, "whoever did not find out has settled nothing");
+        node.settling().unwrap().settled();
+        assert_eq!((node.settled(), node.untold(2), node.untold(3)), (4, vec![3], vec![]));
+        assert!(node.settling().is_none());
+    }
+
+    #[test]
+    fn what_is_settled_at_once_below_at_and_above_the_most() {
+        for (count, settled) in [(SETTLED_AT_ONCE - 1, 999), (SETTLED_AT_ONCE, 1000), (SETTLED_AT_ONCE + 1, 1000)] {
+            let node = Arc::new(Node::default());
+            node.known(UnixTime::from_secs(1));
+            (0..count).for_each(|_| drop(node.begin().unwrap()));
+            let settling = node.settling().unwrap();
+            assert_eq!(settling.numbers, (1..=settled).collect::<Vec<u64>>());
+            settling.settled();
+            assert_eq!(node.settled(), settled);
+            assert_eq!(node.untold(0).len(), count);
+        }
     }
 }

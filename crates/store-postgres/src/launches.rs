@@ -239,7 +239,7 @@ impl Launches {
     /// Launches all of them or none.
     async fn make(&self, requests: &[&LaunchRequest]) -> Result<(), Failure> {
         let client = self.pool.get().await.map_err(|error| Failure::Failed(fault::from_pool(&error)))?;
-        let running = self.node.begin(self.options.patience());
+        let running = self.node.begin();
         let turn = running.as_ref().map(|running| running.turn);
         let making = make(&client, requests, turn, self.filled.load(Ordering::SeqCst));
         let made = tokio::time::timeout(self.options.patience(), making).await.unwrap_or_else(|_| {

@@ -121,6 +121,25 @@ impl PostgresStore {
         self.transact(Access::Write, request, work, Some((&self.node, topics)))
     }
 
+    /// Begins to find out how those attempts ended of which nobody knows. Apart from the beat that asks for it: it may have to
+    /// wait for them.
+    fn settle(&self, at: UnixTime) {
+        let Some(settling) = self.node.settling() else { return };
+        let (pool, patience) = (self.pool.clone(), self.options.patience());
+        let (id, filled) = (self.node.id, self.filled.load(Ordering::SeqCst));
+        let on_the_way = Arc::clone(&self.on_the_way);
+        tokio::spawn(async move {
+            let _on_the_way = on_the_way.read().await;
+            let request = (id, settling.numbers.clone(), at);
+            let work: Work<_, ()> = |session, request| Box::pin(feed::settle(session, request));
+            let task = Task { access: Access::WriteLocked, request: &request, work, told: None, filled };
+            match transaction::transact(&pool, patience, &task).await {
+                Ok(()) => settling.settled(),
+                Err(error) => tracing::debug!(%error, "it is not known yet how a change ended"),
+            }
+        });
+    }
+
     fn transact<'a, R, T>(
         &'a self,
         access: Access,
@@ -691,8 +710,9 @@ impl Store for PostgresStore {
         }
         Box::pin(async move {
             let at = beat.at;
+            self.settle(at);
             // Before the transaction begins: what is settled by now is seen by everybody who sees the beat.
-            let settled = self.node.settled(tokio::time::Instant::now());
+            let settled = self.node.settled();
             let number = self.node.next_beat();
             let request: feed::Beating = (beat, self.node.id, number, settled);
             self.run(Access::Write, request, |session, request| Box::pin(feed::beat(session, request))).await?;
@@ -715,7 +735,10 @@ impl Store for PostgresStore {
     }
 
     fn news(&self, heard: Heard) -> Future<'_, News> {
-        self.run(Access::Read, heard, |session, heard| Box::pin(feed::news(session, heard)))
+        let own = heard.except.filter(|node| *node == self.node.id);
+        let own = own.map(|node| self.node.untold(heard.positions.get(&node).copied().unwrap_or_default()));
+        let request = (heard, own.unwrap_or_default());
+        self.run(Access::Read, request, |session, request| Box::pin(feed::news(session, request)))
     }
 
     fn forget_news(&self, entries_before: UnixTime, nodes_before: UnixTime) -> Future<'_, u64> {

@@ -99,7 +99,7 @@ fn pause(attempt: u32, random: u64) -> Duration {
 
 async fn once<R: Sync, T: Send + Sync>(pool: &Pool, patience: Duration, task: &Task<'_, R, T>) -> Outcome<T> {
     let mut client = pool.get().await.map_err(|error| fault::from_pool(&error))?;
-    let running = task.told.and_then(|(node, _)| node.begin(patience));
+    let running = task.told.and_then(|(node, _)| node.begin());
     let turn = running.as_ref().map(|running| running.turn);
     let outcome = match tokio::time::timeout(patience, begun(&mut client, task, turn)).await {
         Ok(outcome) => outcome,
