@@ -269,3 +269,37 @@ async fn a_store_is_sealed_anew_under_another_key() {
     }
     assert_eq!(a.operate(REGION, "Action=Inborn.RotateEpoch").0, 200);
 }
+
+/// What takes effect long after nobody could say whether it would (its commit waits for a standby that is gone) is known to the server
+/// that was asked for it, too: it lets nobody in whom another server says to be gone.
+#[tokio::test]
+async fn what_takes_effect_late_is_known_everywhere() {
+    let Some(_) = postgres::cluster() else { return };
+    let cluster = Cluster::start(&postgres::programs().unwrap(), "");
+    let url = cluster.database();
+    let (of_a, of_b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let a = Server::start("a", of_a.path(), &url);
+    copy_key(of_a.path(), of_b.path());
+    let b = Server::start("b", of_b.path(), &url);
+    let mint = Mint::open(REGION, &url, &key_file(of_a.path())).await;
+    let id = a.launch();
+    let machine = mint.machine(id).await;
+    until("both let it in", || [&a, &b].iter().all(|server| server.whoami(&machine).0 == 200).then_some(()));
+
+    cluster.hold_commits();
+    let end = format!("Action=TerminateInstances&InstanceId.1={id}");
+    let (status, body) = a.operate(REGION, &end);
+    assert_eq!(status, 500, "nobody knows whether it will happen: {body}");
+    // Longer than it takes to look again.
+    std::thread::sleep(STALE);
+    assert_eq!(a.whoami(&machine).0, 200, "it has not happened yet");
+    cluster.release_commits();
+    // The other one has nothing to do any more, and says so.
+    let (status, body) = b.operate(REGION, &end);
+    assert_eq!(status, 200, "{body}");
+    for server in [&a, &b] {
+        until("it is gone", || (server.whoami(&machine).0 == 403).then_some(()));
+        let (status, body) = server.operate(REGION, "Action=DescribeInstances");
+        assert!(status == 200 && !body.contains("<name>running</name>"), "{body}");
+    }
+}

@@ -16,6 +16,7 @@ use inborn_store::{Beat, Heard, InstanceQuery, News, NodeId, QuarantineScope, Re
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::doubt::{Again, Doubt};
 use crate::forwarding::{Forwarding, Other};
 use crate::signal::Signal;
 use crate::{Effect, RegionServer, secrets, sessions};
@@ -39,7 +40,7 @@ const CATCH_UP_MAX: Duration = Duration::from_secs(1);
 /// The service whose policy says what becomes of open channels.
 const MESSAGE_GATEWAY: &str = "ssmmessages";
 /// How long entries of the feed are kept.
-const ENTRIES_KEPT_SECONDS: u64 = 3600;
+pub(crate) const ENTRIES_KEPT_SECONDS: u64 = 3600;
 /// How long a server that beats no more is kept among the nodes.
 const NODES_KEPT_SECONDS: u64 = 7 * 24 * 3600;
 
@@ -368,14 +369,21 @@ impl Reader {
             let was_deaf = fleet.silence(region.now()) > STALE_AFTER;
             fleet.see(&news.nodes, Instant::now(), was_deaf);
         }
-        let is_in_doubt = region.take_doubt();
-        if news.missed || is_in_doubt {
-            let why = if is_in_doubt { "it is not known what became of a change" } else { "it was away for too long" };
+        let doubt = region.take_doubt();
+        if news.missed || doubt == Doubt::All {
+            let why = if news.missed { "it was away for too long" } else { "it is not known what became of changes" };
             tracing::warn!("this server reads everything again: {why}");
-            region.read_again().await.inspect_err(|_| region.doubt())?;
+            region.read_again(Again::Everything).await.inspect_err(|_| region.doubt_of(Doubt::All))?;
         } else {
             let is_new = |entry: &&inborn_store::Entry| !self.ahead.contains(&(entry.writer, entry.serial));
-            region.follow(news.entries.iter().filter(is_new).map(|entry| &entry.topic)).await?;
+            let followed = region.follow(news.entries.iter().filter(is_new).map(|entry| &entry.topic)).await;
+            followed.inspect_err(|_| region.doubt_of(doubt))?;
+            if doubt == Doubt::Some {
+                tracing::info!(
+                    "this server reads again what was changed lately: it is not known what became of a change"
+                );
+                region.read_again(Again::Lately).await.inspect_err(|_| region.doubt_of(doubt))?;
+            }
         }
         self.advance(&news);
         Ok(())
@@ -538,54 +546,6 @@ impl RegionServer {
                 Scope::All => QuarantineScope::All,
             });
         }
-        Ok(())
-    }
-
-    /// Notes that it is not known whether a change of this server's own took effect. Of those it is told nothing: it has to look.
-    pub(crate) fn doubt(&self) {
-        self.is_in_doubt.store(true, Ordering::SeqCst);
-    }
-
-    fn take_doubt(&self) -> bool {
-        let of_machines = self.machines.take_doubt();
-        self.is_in_doubt.swap(false, Ordering::SeqCst) || of_machines
-    }
-
-    /// Reads everything again if it is in doubt, where no rounds do so.
-    pub(crate) async fn settle_doubts(&self) -> Result<(), StoreError> {
-        if self.fleet.is_some() || !self.take_doubt() {
-            return Ok(());
-        }
-        self.read_again().await.inspect_err(|_| self.doubt())
-    }
-
-    /// Reads everything that others may have changed.
-    async fn read_again(&self) -> Result<(), StoreError> {
-        self.hear_epochs().await?;
-        for recorded in self.store.cut_offs().await? {
-            self.authenticator.cut_off(secrets::cut_off(recorded.cut_off), recorded.at);
-        }
-        self.hear_accounts().await?;
-        self.hosts.refresh().await?;
-        self.machines.read_again(self.now()).await?;
-        if self.is_home() {
-            self.roles.hear().await?;
-        }
-        self.documents.hear().await?;
-        self.host_management.hear().await?;
-        self.guardduty.read_again().await?;
-        self.agents.read_again(self.last_management_issue(self.now())).await?;
-        self.nodes.read_again().await?;
-        self.run_command.read_again();
-        self.hear_quarantines().await?;
-        self.hand_on_quarantines();
-        if self.is_home() {
-            self.end_everywhere_what_no_longer_stands();
-        } else {
-            self.end_what_no_longer_stands();
-        }
-        // Whose credentials were cut off meanwhile is not known any more.
-        self.credentials_ended(QuarantineScope::All);
         Ok(())
     }
 

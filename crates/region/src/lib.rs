@@ -15,6 +15,7 @@ mod channels;
 mod deployment;
 mod detection;
 mod documents;
+mod doubt;
 mod epochs;
 mod examine;
 mod fence;
@@ -49,7 +50,7 @@ mod throttle;
 mod tunnels;
 mod user_keys;
 
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -257,8 +258,8 @@ pub struct RegionServer {
     detection: Detection,
     fleet: Option<Fleet>,
     forwarding: Forwarding,
-    /// Whether a change may have taken effect, or not, without memory following it.
-    is_in_doubt: AtomicBool,
+    /// What memory may not know; a [`doubt::Doubt`].
+    doubt: AtomicU8,
     metrics: Metrics,
 }
 
@@ -385,7 +386,7 @@ impl RegionServer {
             detection: Detection::new(Arc::clone(&metrics.detection)),
             fleet,
             forwarding: Forwarding::default(),
-            is_in_doubt: AtomicBool::new(false),
+            doubt: AtomicU8::new(0),
             metrics,
         };
         let region = Arc::new(region);

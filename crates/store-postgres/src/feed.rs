@@ -321,7 +321,8 @@ pub(crate) async fn news(session: &Session<'_>, (heard, own): &(Heard, Vec<u64>)
     }
     if let Some(id) = heard.except {
         let numbers = columns(own.iter().take(OWN_MAX).map(|number| vec![bounded(*number).into()]))?;
-        let sql = format!("writer = '{id}' AND number IN (SELECT number FROM UNNEST(CAST($1 AS BIGINT[])) AS own (number))");
+        let sql =
+            format!("writer = '{id}' AND number IN (SELECT number FROM UNNEST(CAST($1 AS BIGINT[])) AS own (number))");
         query.push_part(" OR (", &sql, numbers, ")");
     }
     let limit = query.value(i64::try_from(News::ENTRIES_MAX).unwrap_or(i64::MAX).saturating_add(1));

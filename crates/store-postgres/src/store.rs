@@ -741,6 +741,10 @@ impl Store for PostgresStore {
         self.run(Access::Read, request, |session, request| Box::pin(feed::news(session, request)))
     }
 
+    fn tells_of_doubtful(&self) -> bool {
+        true
+    }
+
     fn forget_news(&self, entries_before: UnixTime, nodes_before: UnixTime) -> Future<'_, u64> {
         self.run(Access::WriteByOthers, (entries_before, nodes_before), |session, request| {
             Box::pin(feed::forget(session, request))

@@ -227,3 +227,135 @@ async fn a_standby_is_no_primary() {
     either.launch(launch(vec![bare(2)])).await.unwrap();
     assert!(store.instance(id(2)).await.unwrap().is_some());
 }
+
+/// A commit that waits for a standby that is gone is ended by no timeout: nobody knows what becomes of the change until it is over, and
+/// then its own node is told of it, as others are.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_takes_effect_late_is_told_to_its_own_node() {
+    const STATEMENT: Duration = Duration::from_secs(1);
+    let Some(_) = common::cluster() else { return };
+    let cluster = Cluster::start(&common::programs().unwrap(), "");
+    let url = cluster.database();
+    let options = PostgresOptions { statement: STATEMENT, ..options() };
+    let own = PostgresStore::open_with(&url, options).await.unwrap();
+    let other = PostgresStore::open_with(&url, options).await.unwrap();
+    for store in [&own, &other] {
+        store.beat(beat(0)).await.unwrap();
+    }
+    own.launch(launch(vec![bare(1), bare(2), bare(3)])).await.unwrap();
+    own.beat(beat(1)).await.unwrap();
+    let mut heard = Vec::new();
+    for store in [&own, &other] {
+        let except = Some(store.node());
+        heard.push(store.news(Heard { except, ..Heard::default() }).await.unwrap().heard(except));
+    }
+
+    cluster.hold_commits();
+    let outcome = own.change(change(&[1], terminate(9))).await;
+    assert!(matches!(&outcome, Err(StoreError::Io(why)) if why.contains("may have taken effect")), "{outcome:?}");
+    // Its caller goes away.
+    assert!(tokio::time::timeout(STATEMENT / 4, own.change(change(&[2], terminate(9)))).await.is_err());
+    // It is asked for again and again how that ended, longer than anything is waited for.
+    let begun = Instant::now();
+    let mut seconds = 2;
+    while begun.elapsed() < STATEMENT * 10 {
+        seconds += 1;
+        assert!(matches!(own.beat(beat(seconds)).await, Err(StoreError::Io(_) | StoreError::Busy)));
+        for (store, heard) in [&own, &other].into_iter().zip(&heard) {
+            assert_eq!(store.news(heard.clone()).await.unwrap().entries, [], "nothing is known yet");
+        }
+    }
+    assert!(own.instance(id(1)).await.unwrap().unwrap().terminated_at.is_none());
+
+    cluster.release_commits();
+    let told = |entries: &[inborn_store::Entry]| -> BTreeSet<_> {
+        let ids = entries.iter().filter_map(|entry| match &entry.topic {
+            Topic::Instances(ids) => Some(ids.clone()),
+            _ => None,
+        });
+        ids.flatten().collect()
+    };
+    let begun = Instant::now();
+    let mut known = [BTreeSet::new(), BTreeSet::new()];
+    loop {
+        seconds += 1;
+        own.beat(beat(seconds)).await.unwrap();
+        let mut settled = 0;
+        for ((store, heard), known) in [&own, &other].into_iter().zip(&mut heard).zip(&mut known) {
+            let news = store.news(heard.clone()).await.unwrap();
+            assert!(!news.missed);
+            known.extend(told(&news.entries));
+            settled = news.nodes.iter().find(|node| node.id == own.node()).unwrap().settled;
+            *heard = news.heard(Some(store.node()));
+        }
+        // The launch, two changes, and whatever was begun again.
+        if settled >= 3 {
+            break;
+        }
+        assert!(begun.elapsed() < PATIENCE, "it is never settled: {settled}, {known:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let mut changed = BTreeSet::new();
+    for number in [1, 2] {
+        if own.instance(id(number)).await.unwrap().unwrap().terminated_at.is_some() {
+            changed.insert(id(number));
+        }
+    }
+    assert!(changed.contains(&id(1)));
+    assert_eq!(known, [changed.clone(), changed], "what has happened is told, and nothing else");
+    // Once.
+    own.change(change(&[3], terminate(9))).await.unwrap();
+    own.beat(beat(seconds + 1)).await.unwrap();
+    assert_eq!(own.news(heard[0].clone()).await.unwrap().entries, [], "it knows what it was answered");
+    assert_eq!(told(&other.news(heard[1].clone()).await.unwrap().entries), BTreeSet::from([id(3)]));
+}
+
+/// What has come to nothing keeps nobody from hearing: its number is used up.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_was_broken_off_is_settled() {
+    let Some(_) = common::cluster() else { return };
+    let cluster = Arc::new(Cluster::start(&common::programs().unwrap(), ""));
+    let url = cluster.database();
+    let store = PostgresStore::open_with(&url, options()).await.unwrap();
+    store.beat(beat(0)).await.unwrap();
+    store.launch(launch(vec![bare(1)])).await.unwrap();
+    let changes = "SELECT COUNT(1) FROM pg_locks WHERE NOT granted";
+    // Somebody else has the machines, so that the change waits.
+    let holding = tokio::task::spawn_blocking({
+        let (cluster, url) = (Arc::clone(&cluster), url.clone());
+        move || cluster.sql(&url, "BEGIN; LOCK TABLE instances IN EXCLUSIVE MODE; SELECT pg_sleep(3); COMMIT")
+    });
+    let begun = Instant::now();
+    while cluster.sql(&url, "SELECT COUNT(1) FROM pg_locks WHERE mode = 'ExclusiveLock' AND relation IS NOT NULL")
+        == "0"
+    {
+        assert!(begun.elapsed() < PATIENCE, "nobody locks anything");
+    }
+    tokio::select! {
+        outcome = store.change(change(&[1], terminate(9))) => panic!("it did not wait: {outcome:?}"),
+        () = async {
+            while cluster.sql(&url, changes) == "0" {
+                assert!(begun.elapsed() < PATIENCE, "it does not wait");
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        } => {}
+    }
+    holding.await.unwrap();
+    let begun = Instant::now();
+    let settled = async |seconds| {
+        store.beat(beat(seconds)).await.unwrap();
+        let nodes = store.news(Heard::default()).await.unwrap().nodes;
+        nodes.first().unwrap().settled
+    };
+    let mut seconds = 1;
+    while settled(seconds).await < 2 {
+        assert!(begun.elapsed() < PATIENCE, "it is never settled");
+        seconds += 1;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(store.instance(id(1)).await.unwrap().unwrap().terminated_at.is_none());
+    let entry = "SELECT number, topic FROM feed ORDER BY number";
+    assert_eq!(cluster.sql(&url, entry), "1|instances\n2|setting");
+    store.change(change(&[1], terminate(9))).await.unwrap();
+    assert_eq!(settled(seconds + 1).await, 3);
+}

@@ -395,7 +395,9 @@ impl News {
         let at = |positions: &BTreeMap<NodeId, u64>, id| positions.get(&id).copied().unwrap_or_default();
         let is_forgotten = |node: &RegionNode| {
             let known = at(&heard.positions, node.id).max(at(&heard.forgotten, node.id));
-            Some(node.id) != heard.except && node.forgotten > known
+            // Of its own it has to know only what is told to it, which is behind a position.
+            let is_told = Some(node.id) != heard.except || heard.positions.contains_key(&node.id);
+            is_told && node.forgotten > known
         };
         let mut missed = heard.positions.keys().any(is_gone) || nodes.iter().any(is_forgotten);
         missed |= rows.len() > Self::ENTRIES_MAX;
@@ -551,6 +553,8 @@ mod tests {
         };
         let missed = |heard: &Heard, nodes: &[RegionNode]| News::of(heard, nodes.to_vec(), vec![]).missed;
         assert!(!missed(&heard(&[]), &[node(1, 0, 0), node(9, 8, 8)]), "its own are its own");
+        assert!(!missed(&heard(&[(9, 8)]), &[node(9, 9, 8)]));
+        assert!(missed(&heard(&[(9, 8)]), &[node(9, 9, 9)]), "one of its own of which it did not know how it ended");
         assert!(missed(&heard(&[]), &[node(1, 5, 1)]), "a node of which nothing was heard");
         for (position, is_missed) in [(3, true), (4, false), (5, false)] {
             assert_eq!(missed(&heard(&[(1, position)]), &[node(1, 5, 4)]), is_missed, "{position}");

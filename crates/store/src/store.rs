@@ -559,6 +559,12 @@ pub trait Store: Send + Sync + 'static {
     /// What nodes have changed behind the positions of a reader; see [`crate::News`].
     fn news(&self, heard: Heard) -> Future<'_, News>;
 
+    /// Whether [`Store::news`] tells a node also of changes of its own: of those that an error has left in doubt, once they have
+    /// taken effect, however late.
+    fn tells_of_doubtful(&self) -> bool {
+        false
+    }
+
     /// Forgets entries that were made before a moment, by the clocks of those who made them, and nodes that have not beaten
     /// since another and of which no entry is left; gives how many entries. Readers find out what they have missed by it.
     fn forget_news(&self, entries_before: UnixTime, nodes_before: UnixTime) -> Future<'_, u64>;

@@ -34,6 +34,7 @@ use tokio::sync::SemaphorePermit;
 use tracing::{Instrument as _, Span};
 
 use crate::deployment::{Asked, Route, Sibling};
+use crate::doubt::Doubt;
 use crate::metrics::{CallLabels, StaleLabels};
 use crate::operation::{Call, Handler, Input, Reply};
 use crate::sessions::Joiner;
@@ -546,14 +547,15 @@ impl RegionServer {
             let is_unexplained = matches!(outcome, Err(Problem::Internal | Problem::Service { status: 500, .. }));
             if operation.effect == Effect::Mutating && is_unexplained {
                 region.doubt();
-                if !region.is_home() {
-                    region.home().doubt();
-                }
+                region.home().doubt();
             }
             outcome
         };
         tokio::spawn(running.instrument(span)).await.unwrap_or_else(|error| {
             tracing::error!(operation = operation.name, %error, "an action failed");
+            // It may have ended anywhere.
+            self.doubt_of(Doubt::All);
+            self.home().doubt_of(Doubt::All);
             Err(Problem::Internal)
         })
     }

@@ -2,10 +2,9 @@
 
 mod registry;
 
-use core::sync::atomic::{AtomicBool, Ordering};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError};
 
 use inborn_credential::{Authenticator, CutOff};
 use inborn_identity::{AccountId, HostId, InstanceId, UnixTime};
@@ -72,8 +71,8 @@ pub struct Machines {
     observer: OnceLock<Arc<dyn Observer>>,
     /// Changes whenever the boot of a machine has ended.
     boots_ended: watch::Sender<()>,
-    /// Whether a change may have taken effect, or not, without memory following it.
-    is_in_doubt: AtomicBool,
+    /// Of these a change may have taken effect, or not, without memory following it.
+    doubtful: std::sync::Mutex<BTreeSet<InstanceId>>,
 }
 
 impl core::fmt::Debug for Machines {
@@ -111,7 +110,7 @@ impl Machines {
             own_observers,
             observer: OnceLock::new(),
             boots_ended: watch::Sender::new(()),
-            is_in_doubt: AtomicBool::new(false),
+            doubtful: std::sync::Mutex::default(),
         };
         Ok((machines, on_hosts))
     }
@@ -281,34 +280,49 @@ impl Machines {
     /// # Errors
     /// The store's.
     pub(crate) async fn hear(&self, ids: &[InstanceId], now: UnixTime) -> Result<(), StoreError> {
+        self.look_at(ids, now, |_| true).await
+    }
+
+    /// Memory follows what the store says of these; which of them are lost where it says nothing.
+    async fn look_at(
+        &self,
+        ids: &[InstanceId],
+        now: UnixTime,
+        is_lost: impl Fn(InstanceId) -> bool,
+    ) -> Result<(), StoreError> {
         let _turns = self.take_turns(ids).await;
         let found = self.store.instances_by_id(ids.to_vec()).await?;
         for id in ids {
             match found.binary_search_by_key(id, |instance| instance.id).ok().and_then(|at| found.get(at)) {
                 Some(instance) => self.follow(instance.clone()),
-                None => self.lose(*id, now),
+                None if is_lost(*id) => self.lose(*id, now),
+                None => {}
             }
         }
         Ok(())
     }
 
-    /// Reads all machines again, while nobody changes one here.
+    /// Reads all machines again. Whose record is not what memory has is looked at once more while nobody changes it here, so that
+    /// all others may be changed meanwhile.
     ///
     /// # Errors
     /// The store's.
     pub(crate) async fn read_again(&self, now: UnixTime) -> Result<(), StoreError> {
-        let mut turns = Vec::with_capacity(LANES);
-        for lane in &self.lanes {
-            turns.push(lane.lock().await);
-        }
         // Pages are ordered by id, and so is this.
         let mut seen = Vec::with_capacity(self.count());
         let mut query = InstanceQuery { account: None, after: None, limit: InstanceQuery::LIMIT_MAX };
         loop {
             let page = self.store.instances(query).await?;
-            for instance in page.instances {
+            let mut apart = Vec::new();
+            for instance in &page.instances {
                 seen.push(instance.id.to_bytes());
-                self.follow(instance);
+                self.cut_off_if_terminated(instance);
+                if self.is_new(instance) {
+                    apart.push(instance.id);
+                }
+            }
+            if !apart.is_empty() {
+                self.hear(&apart, now).await?;
             }
             match page.next {
                 Some(after) => query.after = Some(after),
@@ -316,23 +330,47 @@ impl Machines {
             }
         }
         let is_unseen = |machine: &Arc<PackedInstance>| seen.binary_search(machine.id_bytes()).is_err();
-        self.live.iter().filter(is_unseen).for_each(|machine| self.lose(machine.id(), now));
+        let unseen: Vec<InstanceId> = self.live.iter().filter(is_unseen).map(|machine| machine.id()).collect();
+        for ids in unseen.chunks(InstanceQuery::LIMIT_MAX as usize) {
+            self.hear(ids, now).await?;
+        }
+        Ok(())
+    }
+
+    /// Looks again at the machines of which a change is in doubt.
+    ///
+    /// # Errors
+    /// The store's; then they stay so.
+    pub(crate) async fn settle(&self, now: UnixTime) -> Result<(), StoreError> {
+        let ids: Vec<InstanceId> = core::mem::take(&mut *self.doubtful()).into_iter().collect();
+        for chunk in ids.chunks(InstanceQuery::LIMIT_MAX as usize) {
+            // Of one that is not known here the store need not know either: its launch came to nothing, or still comes.
+            let outcome = self.look_at(chunk, now, |id| self.get(id).is_some()).await;
+            outcome.inspect_err(|_| self.doubtful().extend(&ids))?;
+        }
         Ok(())
     }
 
     /// Memory follows what the store says of a machine now.
     fn follow(&self, instance: Instance) {
+        self.cut_off_if_terminated(&instance);
+        if self.is_new(&instance) {
+            self.mirror(instance);
+        }
+    }
+
+    fn cut_off_if_terminated(&self, instance: &Instance) {
         if instance.state == InstanceState::Terminated {
             let at = instance.terminated_at.unwrap_or(instance.launch_time);
             self.authenticator.cut_off(CutOff::Dead { instance: instance.id }, at);
         }
-        let known = self.live.get(instance.id);
-        let is_new = match known {
-            Some(known) => *known != self.live.pack(&instance),
+    }
+
+    /// Whether memory has something else.
+    fn is_new(&self, instance: &Instance) -> bool {
+        match self.live.get(instance.id) {
+            Some(known) => *known != self.live.pack(instance),
             None => instance.state != InstanceState::Terminated,
-        };
-        if is_new {
-            self.mirror(instance);
         }
     }
 
@@ -399,9 +437,13 @@ impl Machines {
         }
     }
 
-    /// Whether memory may not be what the store is, since this was asked last.
-    pub(crate) fn take_doubt(&self) -> bool {
-        self.is_in_doubt.swap(false, Ordering::SeqCst)
+    /// Whether memory may not be what the store is.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        !self.doubtful().is_empty()
+    }
+
+    fn doubtful(&self) -> std::sync::MutexGuard<'_, BTreeSet<InstanceId>> {
+        self.doubtful.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// After a write of which nobody knows whether it took effect. A change that did not may still cut off what an
@@ -420,7 +462,7 @@ impl Machines {
                 }
                 Ok(None) => {}
                 Err(error) => {
-                    self.is_in_doubt.store(true, Ordering::SeqCst);
+                    self.doubtful().insert(*id);
                     tracing::error!(instance = %id, %error, "cannot tell yet whether a change took effect");
                 }
             }

@@ -221,6 +221,31 @@ impl Cluster {
         paused
     }
 
+    /// Lets no commit come to its end until [`Cluster::release_commits`]: as if the synchronous standby were gone. Reads go on.
+    pub(crate) fn hold_commits(&self) {
+        self.set_synchronous("nobody");
+        let is_set = || self.psql("postgres", "SHOW synchronous_standby_names").1 == "nobody";
+        let begun = Instant::now();
+        while !is_set() {
+            assert!(begun.elapsed() < START_MAX, "it does not read its settings");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        // Each process reads them by itself: those that wait for a statement do so before it.
+        std::thread::sleep(Duration::from_millis(500));
+    }
+
+    /// What was held takes effect now.
+    pub(crate) fn release_commits(&self) {
+        self.set_synchronous("");
+    }
+
+    fn set_synchronous(&self, names: &str) {
+        for sql in [&format!("ALTER SYSTEM SET synchronous_standby_names = '{names}'"), "SELECT pg_reload_conf()"] {
+            let (done, said) = self.psql("postgres", sql);
+            assert!(done, "{said}");
+        }
+    }
+
     /// SIGKILL to all of the server at once, as if the power went.
     pub(crate) fn kill(&self) {
         self.signal("-KILL");
