@@ -279,7 +279,12 @@ class Oracle:
 
     @staticmethod
     def _is_current(one: Machine, credential: Credential) -> bool:
-        """Whether a credential is known to be of the machine's present boot."""
+        """Whether a credential is known to be of the machine's present boot.
+
+        One that was seen before an end was asked for is not, whoever has let it in: who has not heard yet does that.
+        """
+        if any(credential.first_seen < end.asked for end in one.ends):
+            return False
         return one.changes == 0 or credential.let_in > one.changed
 
     # Hosts.

@@ -77,6 +77,16 @@ def refused_after_a_restart(oracle: Oracle) -> None:
     let_in(oracle, 15.0, "b0", 403, held=new)
 
 
+def let_in_by_one_who_has_not_heard(oracle: Oracle) -> None:
+    """It has begun again, and the credential of before is let in by one server, and refused by another."""
+    old = credential(seen=1.0)
+    end(oracle, "stopped", 10.0)
+    oracle.may_begin(11.0, ONE)
+    oracle.begun_again(12.0, ONE)
+    let_in(oracle, 12.5, "b0", held=old)
+    let_in(oracle, 12.6, "a0", 403, held=old)
+
+
 def released(after: float) -> Callable[[Oracle], None]:
     """Released, with a credential that is let in, and then without."""
 
@@ -149,6 +159,7 @@ WHOLE = {
     "put off, since it was slow": lambda o: let_in(o, 5.0, "a0", 408),
     "refused after its end": in_turn(ended, lambda o: let_in(o, 10.1, "a0", 403)),
     "refused while it is ended": in_turn(lambda o: o.may_change(4.0, ONE), lambda o: let_in(o, 3.9, "a0", 403)),
+    "refused after another has not heard": let_in_by_one_who_has_not_heard,
     "a change that may come late": in_turn(
         stopped, lambda o: o.may_come_late(ONE), given(ONE, 20.0, "b0")
     ),
