@@ -342,3 +342,15 @@ fn a_service_manager_gives_the_key_and_is_told() {
     let said = text(&missing.stderr);
     assert!(code(missing.status) == 1 && said.contains("LoadCredentialEncrypted"), "{said}");
 }
+
+/// Neither by `inborn open-tunnel` nor by what stands on it; nobody waits for a tunnel that leads nowhere.
+#[test]
+fn to_a_machine_on_a_host_no_tunnel_leads_and_it_is_said_what_does() {
+    let region = Region::start();
+    let host = Host::joined(&region);
+    let id = region.launch_on(&host.id).to_string();
+    let refused = run(&["open-tunnel", &id, "--data", region.data()]);
+    let said = text(&refused.stderr);
+    assert_eq!(code(refused.status), 1, "{said}");
+    assert!(said.contains(&host.id) && said.contains("inborn shell") && said.contains("your own network"), "{said}");
+}

@@ -34,6 +34,8 @@ const WINDOW_BYTES: usize = 32 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long an end may take to learn that the other one has ended.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
+/// What somebody is told whose server reaches no machine.
+const NO_WAY: &str = "this server reaches no machines. Use `inborn shell`, or your own network";
 /// Bytes of the reason in a close frame. Source: RFC 6455, section 5.5: 125 with the code.
 const REASON_BYTES_MAX: usize = 123;
 
@@ -112,7 +114,7 @@ impl Tunnels {
     }
 
     async fn connect(&self, instance: InstanceId, port: u16) -> Result<Reached, Unreachable> {
-        let reach = self.reach.get().ok_or_else(|| Unreachable("this region has no way to machines".to_owned()))?;
+        let reach = self.reach.get().ok_or_else(|| Unreachable(NO_WAY.to_owned()))?;
         match tokio::time::timeout(CONNECT_TIMEOUT, reach.reach(instance, port)).await {
             Ok(reached) => reached,
             Err(_) => Err(Unreachable("the instance does not answer".to_owned())),
@@ -314,6 +316,8 @@ mod tests {
     fn a_reason_fits_its_frame() {
         let frame = End::Unreachable(Unreachable("é".repeat(200))).frame();
         assert!(frame.reason.len() <= REASON_BYTES_MAX && frame.reason.ends_with('é'), "{}", frame.reason);
+        let no_way = End::Unreachable(Unreachable(NO_WAY.to_owned())).frame();
+        assert!(no_way.reason.ends_with("your own network"), "it is told to its end: {}", no_way.reason);
         assert_eq!(End::Done.frame(), CloseFrame { code: CloseCode::Normal, reason: "".into() });
     }
 }

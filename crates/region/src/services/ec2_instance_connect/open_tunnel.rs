@@ -36,6 +36,12 @@ pub(super) fn run(call: Call<'_>) -> Outcome<'_> {
         if call.region.quarantines().of(&*machine).is_some() {
             return Err(invalid("The instance is in quarantine: an operator has to release it first."));
         }
+        if let Some(host) = machine.host {
+            return Err(invalid(format!(
+                "The instance is on host {host}, where no tunnel leads. Log in by `inborn shell` (or aws ssm start-session), or over your \
+                 own network."
+            )));
+        }
         // There is one VPC: each endpoint leads to all its subnets.
         known_endpoint(&call, endpoint)?;
         let place = call.region.tunnels().place(machine.id).ok_or_else(|| {
