@@ -144,11 +144,17 @@ fn time(item: Node<'_, '_>, name: &str) -> String {
     item.child_text(name).replace(".000Z", "Z")
 }
 
+/// By its own quarantine; its machines may be in another, too.
+fn is_quarantined(item: Node<'_, '_>) -> bool {
+    item.child_text("isQuarantined") == "true"
+}
+
 fn to_json(item: Node<'_, '_>) -> Value {
     json!({
         "host_id": item.child_text("hostId"),
         "name": item.child_text("name"),
         "state": item.child_text("state"),
+        "is_quarantined": is_quarantined(item),
         "accounts": accounts(item),
         "machines": item.child_text("instanceCount").parse::<u64>().ok(),
         "joined": time(item, "joinTime"),
@@ -157,7 +163,10 @@ fn to_json(item: Node<'_, '_>) -> Value {
 }
 
 fn to_row(item: Node<'_, '_>) -> [String; 6] {
-    let [id, name, state, count] = ["hostId", "name", "state", "instanceCount"].map(|name| item.child_text(name));
+    let [id, name, mut state, count] = ["hostId", "name", "state", "instanceCount"].map(|name| item.child_text(name));
+    if is_quarantined(item) {
+        state.push_str(", quarantine");
+    }
     [id, name, state, count, time(item, "seenTime"), accounts(item).join(", ")]
 }
 
@@ -175,6 +184,11 @@ mod tests {
         let item = document.root_element().child("item").unwrap();
         let row = ["h-1", "kvm-1", "active", "3", "2026-11-27T06:00:00Z", "000000000007, 000000000042"];
         assert_eq!(to_row(item), row.map(str::to_owned));
+        assert_eq!(to_json(item)["is_quarantined"], json!(false), "a region of before does not say");
         assert_eq!((&to_json(item)["machines"], &to_json(item)["accounts"][1]), (&json!(3), &json!("000000000042")));
+        let text = text.replace("</state>", "</state><isQuarantined>true</isQuarantined>");
+        let document = Document::parse(&text).unwrap();
+        let item = document.root_element().child("item").unwrap();
+        assert_eq!((to_row(item)[2].as_str(), &to_json(item)["is_quarantined"]), ("active, quarantine", &json!(true)));
     }
 }

@@ -15,15 +15,12 @@ use std::time::Duration;
 
 use inborn_credential::Kek;
 use inborn_identity::UnixTime;
-use inborn_store::{
-    CutOff, CutOffScope, EpochChange, EpochState, OperatorChange, RecordedCutOff, SealedEpoch, SettingChange, Store,
-    StoreError,
-};
+use inborn_store::{SettingChange, Store, StoreError};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::time::Instant;
 
-use crate::epochs::{new_epoch, retired};
+use crate::accepted::end_all;
 use crate::fence::{self, NotedFence};
 use crate::secrets::KeySource;
 use crate::{OpenError, RegionServer};
@@ -34,8 +31,6 @@ pub(crate) const SETTING: &str = "high-water";
 const FILE_NAME: &str = "high-water.json";
 /// It is a line; anything much longer is not ours.
 const FILE_BYTES_MAX: u64 = 4096;
-/// No join token lives longer, by any clock that is nearly right.
-const TOKENS_ENDED_BY_SECONDS: u64 = 366 * 86_400;
 /// How much further than anything known an accepted older store counts, at least: more than any region ever counts. The store of before
 /// went on from the same count in another way, so that a backup of that would look as new as what is here.
 const LEAP: u64 = 1 << 32;
@@ -263,40 +258,6 @@ async fn put(store: &dyn Store, expected: Option<&Mark>, mark: &Mark) -> Result<
     let bytes = |mark: &Mark| serde_json::to_vec(mark).map_err(|_| StoreError::Invalid("a mark"));
     let (expected, value) = (expected.map(bytes).transpose()?, bytes(mark)?);
     store.put_setting(SettingChange { name: SETTING.to_owned(), expected, value }).await
-}
-
-/// Ends all epochs but a new one, and everything that was issued: nobody knows what had ended already. That is true of operators'
-/// keys as well, of which the region's own account is given a new one, and of tokens that let hosts join.
-async fn end_all(store: &Arc<dyn Store>, kek: &Kek, now: UnixTime) -> Result<(), OpenError> {
-    let epochs = store.epochs().await?;
-    let last = epochs.iter().map(|epoch| epoch.id).max().unwrap_or(0);
-    let next = new_epoch(kek, last.saturating_add(1), now)?;
-    store.put_epoch(next.clone()).await?;
-    let before = now.plus(1);
-    let is_in_use = |epoch: &&SealedEpoch| epoch.state != EpochState::Retired;
-    let mut changes: Vec<EpochChange> = epochs
-        .iter()
-        .filter(is_in_use)
-        .map(|epoch| EpochChange {
-            expected: epoch.clone(),
-            after: SealedEpoch { revoked: true, ..retired(epoch, now) },
-        })
-        .collect();
-    let sealing = SealedEpoch { state: EpochState::Sealing, seals_from: Some(before), ..next.clone() };
-    changes.push(EpochChange { expected: next, after: sealing });
-    let cut_off = CutOff::IssuedBefore { scope: CutOffScope::All, before };
-    store.change_epochs(changes, vec![RecordedCutOff { cut_off, at: now }]).await?;
-    store.forget_join_tokens(now.plus(TOKENS_ENDED_BY_SECONDS)).await?;
-    for operator in store.operators().await?.iter().filter(|operator| !operator.disabled) {
-        store.change_operator(operator.access_key_id, OperatorChange::Disable).await?;
-    }
-    tracing::warn!(
-        "an older store was accepted: all that was issued so far is refused, operators' keys too; a new one is in operator.env. \
-         Look at the machines (`inborn ps`): those that were terminated since the backup run again, and quarantines that were \
-         made since are gone; at the hosts (`inborn hosts`): evict again whoever was evicted since; and at the operators \
-         (`inborn operator list`): enable the keys that are to be good"
-    );
-    Ok(())
 }
 
 /// Takes down that a backup is put back of which nobody knows how much has ended since. The history is a new one, which no backup is of, so

@@ -8,6 +8,7 @@
 //! credentials with [`RegionServer::issue`].
 #![forbid(unsafe_code)]
 
+mod accepted;
 mod accounts;
 mod agents;
 mod audit;
@@ -153,7 +154,8 @@ pub enum OpenError {
     #[error(
         "the store is older than what this server has seen: {older}. Was it put back from a backup? Machines that were \
          terminated, cut off or put into quarantine since then would be let in again. Put back a newer one; or go on with \
-         this one by starting once with --accept-older-store: everything issued so far is refused then. What was seen is in {}",
+         this one by starting once with --accept-older-store: everything issued so far is refused then, and hosts are in \
+         quarantine until they are released. What was seen is in {}",
         path.display()
     )]
     Older {

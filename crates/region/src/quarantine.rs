@@ -129,6 +129,11 @@ impl Quarantines {
         scopes.into_iter().find_map(|scope| list.get(&scope)).cloned()
     }
 
+    /// Whether there is one of this scope.
+    pub(crate) fn has(&self, scope: QuarantineScope) -> bool {
+        self.list.load().contains_key(&scope)
+    }
+
     /// All there are, ordered by scope.
     pub(crate) fn all(&self) -> Vec<Arc<Quarantine>> {
         let mut all: Vec<_> = self.list.load().values().cloned().collect();

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use common::verdict::*;
-use common::*;
+use common::{hosts, *};
 use inborn_identity::{Clock, UnixTime};
 use inborn_region::{EpochSettings, KeySource, OpenError, Opening, Rates, RegionServer, TelemetrySettings};
 use inborn_store::{EpochState, SettingChange, SqliteStore, Store};
@@ -186,4 +186,81 @@ async fn a_store_that_goes_back_while_it_is_served() {
     assert_eq!(region.send(&region.operator(), &ec2("Action=DescribeInstances")).await.status, 200);
     let faults = region.region.faults().await;
     assert!(faults.iter().any(|fault| fault.to_string().contains("put back from a backup")), "{faults:?}");
+}
+
+/// Whoever has stolen a host has its certificate still, and the store of before its eviction takes it for a host.
+#[tokio::test]
+async fn no_host_is_given_anything_by_an_accepted_store_until_it_is_released() {
+    let data = tempfile::tempdir().unwrap();
+    let data = data.path();
+    let running = async |accept| {
+        start_at(tempfile::tempdir().unwrap(), open(data), opening(data, accept), hosts::today()).await
+    };
+    let done = async |at: &Running, what: &str| {
+        let reply = at.send(&at.operator(), &ec2(what)).await;
+        assert_eq!(reply.status, 200, "{}", reply.body);
+        reply.body
+    };
+    let first = running(false).await;
+    let at = hosts::serve(&first).await;
+    let mut all = Vec::new();
+    for _ in 0..4 {
+        let host = hosts::Host::joined(&first, &at).await;
+        let id = hosts::launch_on(&first, host.id()).await;
+        all.push((host, id));
+    }
+    let [(stolen, on_stolen), (trusted, on_trusted), (suspect, _), (gone, _)] = all.try_into().ok().unwrap();
+    let ended = hosts::launch_on(&first, trusted.id()).await;
+    done(&first, &format!("Action=Inborn.PutQuarantine&Subject.1={}&Reason=mining", suspect.id())).await;
+    done(&first, &format!("Action=Inborn.EvictHost&HostId={}", gone.id())).await;
+    stop(first).await;
+    std::fs::copy(data.join("inborn.db"), data.join("yesterday.db")).unwrap();
+
+    let second = running(false).await;
+    let before = count(data);
+    done(&second, &format!("Action=Inborn.EvictHost&HostId={}", stolen.id())).await;
+    done(&second, &format!("Action=TerminateInstances&InstanceId.1={ended}")).await;
+    until("the ends are counted", async || count(data) > before).await;
+    stop(second).await;
+    std::fs::copy(data.join("yesterday.db"), data.join("inborn.db")).unwrap();
+
+    let third = running(true).await;
+    let at = hosts::serve(&third).await;
+    third.clock.advance(1);
+    let given = async |host: &hosts::Host, id| {
+        let (status, answer) = host.credentials(&at, &[id]).await;
+        assert_eq!(status, 200, "{answer}");
+        answer["generations"].as_array().map_or(0, Vec::len)
+    };
+    for (host, id) in [(&stolen, on_stolen), (&trusted, on_trusted), (&trusted, ended)] {
+        let records = host.machines(&at).await.changed;
+        assert!(!records.is_empty() && records.iter().all(|record| record.machine.is_withheld), "{records:?}");
+        assert_eq!(given(host, id).await, 0, "{id}");
+        assert!(third.region.is_quarantined(id), "{id}");
+    }
+    let listed = done(&third, "Action=Inborn.DescribeQuarantines").await;
+    assert_eq!(listed.matches("<by>--accept-older-store</by>").count(), 2, "{listed}");
+    assert!(listed.contains("<reason>mining</reason>"), "what was known stays: {listed}");
+    let shown = done(&third, "Action=Inborn.DescribeHosts").await;
+    assert_eq!(shown.matches("<isQuarantined>true</isQuarantined>").count(), 3, "{shown}");
+    assert_eq!(gone.credentials(&at, &[]).await.1["code"], "evicted", "and so does an eviction");
+
+    // It ends by nothing that the host does, and by no time.
+    let (status, answer) = stolen.call(&at, inborn_fleet::RENEW, &serde_json::json!({})).await.unwrap();
+    assert_eq!(status, 200, "{answer}");
+    third.clock.advance(3 * 86_400);
+    assert_eq!(given(&stolen, on_stolen).await, 0);
+    // What had ended is ended again first, and then the host is released: it, and no other.
+    done(&third, &format!("Action=TerminateInstances&InstanceId.1={ended}")).await;
+    done(&third, &format!("Action=Inborn.EndQuarantine&Subject.1={}", trusted.id())).await;
+    assert!(given(&trusted, on_trusted).await > 0);
+    assert_eq!(whoami(&third, &third.machine(on_trusted)).await, 200);
+    assert_eq!(given(&stolen, on_stolen).await, 0);
+    done(&third, &format!("Action=Inborn.EvictHost&HostId={}", stolen.id())).await;
+    assert_eq!(stolen.credentials(&at, &[on_stolen]).await.1["code"], "evicted");
+    stop(third).await;
+
+    // Said once more of a store that is not older, it puts nobody there.
+    let fourth = running(true).await;
+    assert!(!fourth.region.is_quarantined(on_trusted));
 }

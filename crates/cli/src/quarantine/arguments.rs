@@ -34,12 +34,13 @@ pub(crate) struct Quarantine {
 
 pub(crate) const RELEASE_HELP: &str = "\
 All that the machines were given before their release stays refused: whoever has stolen it is not let in again. They get \
-new credentials at once, or five minutes after their quarantine began, if that is later.
+new credentials at once.
 
 Whoever was named by `inborn quarantine` is named here: a machine in the quarantine of its host is released with the host.
 
 Examples:
   inborn release web-1
+  inborn release --host h-0123456789abcdef0,h-0123456789abcdef1
   inborn release --all      ends the quarantine of all, and leaves those of single machines";
 
 /// Whom to release.
@@ -57,8 +58,8 @@ pub(crate) struct Subjects {
     /// Names or ids of machines
     #[arg(value_name = "NAME|ID")]
     pub(crate) machines: Vec<String>,
-    /// All machines that are placed on this host
-    #[arg(long, value_name = "ID")]
+    /// All machines that are placed on these hosts
+    #[arg(long, value_name = "ID,…", value_delimiter = ',')]
     pub(crate) host: Vec<String>,
     /// All machines of this account
     #[arg(long, value_name = "ID")]

@@ -2,6 +2,7 @@
 
 mod arguments;
 
+use std::collections::HashSet;
 use std::io::Write;
 
 use anyhow::Context;
@@ -17,25 +18,53 @@ pub(crate) use arguments::{QUARANTINE_HELP, Quarantine, RELEASE_HELP, Release, S
 
 /// What stands for all machines.
 const ALL: &str = "*";
+/// Whom one call may name.
+const SUBJECTS_MAX: usize = 100;
 
 pub(crate) async fn quarantine(arguments: &Quarantine) -> anyhow::Result<()> {
     let operator = Operator::find(&arguments.region).await?;
     if arguments.list {
         return list(&operator, arguments.output).await;
     }
-    let mut parameters = named(&operator, &arguments.subjects).await?;
-    parameters.extend(arguments.reason.iter().map(|reason| ("Reason".to_owned(), reason.clone())));
-    operator.call("Inborn.PutQuarantine", &parameters).await.map(drop)
+    let reason = arguments.reason.iter().map(|reason| ("Reason".to_owned(), reason.clone())).collect();
+    call_of_all(&operator, "Inborn.PutQuarantine", &arguments.subjects, reason).await
 }
 
 pub(crate) async fn release(arguments: &Release) -> anyhow::Result<()> {
     let operator = Operator::find(&arguments.region).await?;
-    let parameters = named(&operator, &arguments.subjects).await?;
-    operator.call("Inborn.EndQuarantine", &parameters).await.map(drop)
+    call_of_all(&operator, "Inborn.EndQuarantine", &arguments.subjects, Vec::new()).await
+}
+
+/// Calls as often as it takes to name all subjects.
+async fn call_of_all(
+    operator: &Operator,
+    action: &str,
+    subjects: &Subjects,
+    others: Vec<(String, String)>,
+) -> anyhow::Result<()> {
+    let all = named(operator, subjects).await?;
+    for (index, some) in all.chunks(SUBJECTS_MAX).enumerate() {
+        let mut parameters = numbered(some);
+        parameters.extend(others.iter().cloned());
+        let outcome = operator.call(action, &parameters).await;
+        // Which are left to be done, is to be told.
+        if index > 0 {
+            let done = index * SUBJECTS_MAX;
+            outcome.with_context(|| format!("the first {done} of {} are done, and not all of the others", all.len()))?;
+        } else {
+            outcome?;
+        }
+    }
+    Ok(())
 }
 
 /// `Subject.1`, … of a call.
-async fn named(operator: &Operator, subjects: &Subjects) -> anyhow::Result<Vec<(String, String)>> {
+fn numbered(subjects: &[String]) -> Vec<(String, String)> {
+    subjects.iter().zip(1..).map(|(subject, number)| (format!("Subject.{number}"), subject.clone())).collect()
+}
+
+/// Each once, in the order in which they were named.
+async fn named(operator: &Operator, subjects: &Subjects) -> anyhow::Result<Vec<String>> {
     let mut all = Vec::new();
     for machine in &subjects.machines {
         // An id is taken as it stands: whoever is in quarantine may be gone.
@@ -51,7 +80,9 @@ async fn named(operator: &Operator, subjects: &Subjects) -> anyhow::Result<Vec<(
         all.push(account.parse::<AccountId>().with_context(|| format!("--account {account}"))?.to_string());
     }
     all.extend(subjects.all.then(|| ALL.to_owned()));
-    Ok(all.into_iter().zip(1..).map(|(subject, number)| (format!("Subject.{number}"), subject)).collect())
+    let mut seen = HashSet::new();
+    all.retain(|subject| seen.insert(subject.clone()));
+    Ok(all)
 }
 
 async fn list(operator: &Operator, output: Output) -> anyhow::Result<()> {

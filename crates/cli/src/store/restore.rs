@@ -80,7 +80,7 @@ fn tell_high_water(out: &mut impl Write, report: &HighWaterReport, noted: Option
     let said = match (&report.older, report.seen) {
         (Some(older), _) => format!(
             "It is older than what a server has seen here ({older}), so that none starts on it: start once with \
-             --accept-older-store, and what was issued so far is refused"
+             --accept-older-store, and what was issued so far is refused; hosts are in quarantine until they are released"
         ),
         (None, Some(_)) if report.is_as_seen() => {
             "It is exactly as new as what a server has seen here: start as always".to_owned()
@@ -96,7 +96,8 @@ fn tell_high_water(out: &mut impl Write, report: &HighWaterReport, noted: Option
                 Some(file) => format!("{} says so, and no server starts on it here without", file.display()),
                 None => "start the first server once with".to_owned(),
             };
-            format!("{known}: {what} --accept-older-store, by which what was issued so far is refused")
+            format!("{known}: {what} --accept-older-store, by which what was issued so far is refused, and hosts are in \
+                 quarantine until they are released")
         }
     };
     writeln!(out, "{said}")?;

@@ -2,7 +2,7 @@
 //! is drained or evicted it has no word for, so the operations are ours.
 
 use inborn_identity::HostId;
-use inborn_store::{Host, HostState, StoreError};
+use inborn_store::{Host, HostState, QuarantineScope, StoreError};
 use inborn_wire::error::Problem;
 use inborn_wire::query::Structure;
 use inborn_wire::xml::Writer;
@@ -73,6 +73,8 @@ pub(super) fn write(w: &mut Writer, call: &Call<'_>, host: &Host) {
     w.leaf("hostId", &host.id.to_string());
     w.leaf("name", &host.name);
     w.leaf("state", host.state.as_str());
+    let is_quarantined = call.region.quarantines().has(QuarantineScope::Host(host.id));
+    w.boolean("isQuarantined", is_quarantined);
     w.list("accountSet", "item", &host.accounts, |w, account| w.leaf("accountId", &account.to_string()));
     w.integer("instanceCount", i64::try_from(call.region.hosts().count_on(host.id)).unwrap_or(i64::MAX));
     w.leaf("joinTime", &shape::milliseconds(host.joined_at));
