@@ -268,6 +268,45 @@ fn an_evicted_host_forgets_and_ends() {
     host.come_back();
 }
 
+/// A backup was put back: which hosts were evicted since nobody knows, and one command lets those in that are trusted.
+#[test]
+fn after_an_older_store_was_accepted_hosts_wait_for_their_release() {
+    let mut region = Region::start();
+    let hosts = [(); 3].map(|()| Host::start(&region));
+    let ports = hosts.each_ref().map(|host| host.attach(&region.launch_on(&host.id).to_string()));
+    for port in ports {
+        until("a machine has a credential", || credential(port));
+    }
+    region.go_away();
+    // Where the whole directory was put back, who takes this away and says so is believed.
+    std::fs::remove_file(std::path::Path::new(region.data()).join("high-water.json")).unwrap();
+    region.come_back_with(&["--accept-older-store"]);
+    let listed = run(&["hosts", "--data", region.data()]);
+    assert_eq!(text(&listed.stdout).matches("active, quarantine").count(), 3, "{listed:?}");
+    let why = text(&run(&["quarantine", "--list", "--data", region.data()]).stdout);
+    assert!(why.matches("--accept-older-store").count() == 3 && why.contains("an older store was accepted"), "{why}");
+    for port in ports {
+        until("nothing is served any more", || credential(port).is_none().then_some(()));
+    }
+
+    let release = |ids: &str| run(&["release", "--host", ids, "--data", region.data()]);
+    // More than one call may name: it is not refused for that.
+    let many: Vec<String> = (1..=101).map(|number| format!("h-{number:017x}")).collect();
+    let refused = release(&many.join(","));
+    assert!(text(&refused.stderr).contains(&format!("{} is not in quarantine", many[0])), "{refused:?}");
+    let [stolen, trusted @ ..] = &hosts;
+    let evicted = run(&["host", "evict", &stolen.id, "--data", region.data()]);
+    assert!(evicted.status.success(), "{evicted:?}");
+    let named: Vec<&str> = trusted.iter().map(|host| host.id.as_str()).collect();
+    let released = release(&named.join(","));
+    assert!(released.status.success(), "{released:?}");
+    for port in &ports[1..] {
+        let held = until("a machine has a credential again", || credential(*port));
+        assert_eq!(region.whoami(&held).0, 200);
+    }
+    assert!(credential(ports[0]).is_none());
+}
+
 /// Nothing of a machine is readable in the host's files, and no two of them can be mixed up.
 #[test]
 fn what_a_host_keeps_is_sealed() {

@@ -11,7 +11,7 @@ use common::hosts::{launch_on, serve, today};
 use common::verdict::*;
 use common::*;
 use inborn_credential::Delivery;
-use inborn_fleet::MACHINES;
+use inborn_fleet::{MACHINES, WAIT_SECONDS};
 use inborn_identity::{InstanceId, UnixTime};
 use inborn_region::{EpochSettings, FleetSettings, KeySource, Opening, Rates, StalePolicy, TelemetrySettings};
 use inborn_store::{CutOff, CutOffScope, RecordedCutOff, SqliteStore, Store};
@@ -203,6 +203,93 @@ async fn a_quarantine_is_one_at_every_server() {
         assert_eq!(quarantine_at(b, action).await, 200);
     }
     assert_eq!(of_b.cut_off_reads(), reads);
+}
+
+/// Whoever is named: one machine, all of a host, all of an account, or all; and no others.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quarantine_of_many_is_one_at_every_server() {
+    let Fleet { a, b, .. } = &fleet_at(&[], today()).await;
+    let host = common::hosts::Host::joined(a, &serve(a).await).await.id();
+    let done = async |at: &Running, who: &Signer, what: &str| {
+        let reply = at.send(who, &ec2(what)).await;
+        assert_eq!(reply.status, 200, "{what}: {}", reply.body);
+        reply.body
+    };
+    let owner = a.operator();
+    done(a, &owner, "Action=Inborn.CreateAccount&AccountId=210987654321").await;
+    let made = done(a, &owner, "Action=Inborn.CreateOperator&AccountId=210987654321&Name=other").await;
+    let text = |tag: &str| between(&made, &format!("<{tag}>"), &format!("</{tag}>")).to_owned();
+    let other = Signer { access_key_id: text("accessKeyId"), secret: text("secretAccessKey"), token: None };
+    let launched = done(a, &other, "Action=RunInstances&ImageId=ami-12345678&MinCount=1&MaxCount=1").await;
+    let in_other: InstanceId = between(&launched, "<instanceId>", "</instanceId>").parse().unwrap();
+    let (placed, elsewhere) = (launch_on(a, host).await, a.launch().await);
+    let all = [placed, elsewhere, in_other];
+    for (subject, covers) in [
+        (placed.to_string(), [true, false, false]),
+        (host.to_string(), [true, false, false]),
+        (identity().account.to_string(), [true, true, false]),
+        ("%2A".to_owned(), [true; 3]),
+    ] {
+        let machines = all.map(|id| b.machine(id));
+        for machine in &machines {
+            assert_eq!(whoami(b, machine).await, (200, String::new()), "{subject}");
+        }
+        done(a, &owner, &format!("Action=Inborn.PutQuarantine&Subject.1={subject}")).await;
+        let first = machines.iter().zip(covers).find(|(_, is_covered)| *is_covered).unwrap().0;
+        until("the quarantine is known", async || whoami(b, first).await == unknown()).await;
+        for ((id, machine), is_covered) in all.iter().zip(&machines).zip(covers) {
+            let expected = if is_covered { unknown() } else { (200, String::new()) };
+            assert_eq!(whoami(b, machine).await, expected, "{subject}: {id}");
+            assert_eq!(b.region.issue(*id, Delivery::V2, b.region.now()).is_none(), is_covered, "{subject}: {id}");
+        }
+        // Who comes later is in it, too.
+        if subject != placed.to_string() {
+            let late = launch_on(b, host).await;
+            assert!(b.region.issue(late, Delivery::V2, b.region.now()).is_none(), "{subject}");
+        }
+        // Whoever is released at once, at a server that may not have heard yet, is released.
+        done(a, &owner, &format!("Action=Inborn.EndQuarantine&Subject.1={subject}")).await;
+        done(a, &owner, &format!("Action=Inborn.PutQuarantine&Subject.1={subject}")).await;
+        done(b, &b.operator(), &format!("Action=Inborn.EndQuarantine&Subject.1={subject}")).await;
+        for (machine, is_covered) in machines.iter().zip(covers) {
+            let expected = if is_covered { expired() } else { (200, String::new()) };
+            assert_eq!(whoami(b, machine).await, expected, "{subject}");
+        }
+    }
+}
+
+/// What a host waits for at one server ends with its eviction at the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_waits_hears_of_its_eviction_elsewhere() {
+    let Fleet { a, b, .. } = &fleet_at(&[], today()).await;
+    let (at_a, at_b) = (serve(a).await, serve(b).await);
+    let host = common::hosts::Host::joined(a, &at_a).await;
+    let id = launch_on(a, host.id()).await;
+    until("the host is known", async || host.credentials(&at_b, &[id]).await.0 == 200).await;
+    let known: BTreeMap<String, String> = host
+        .machines(&at_b)
+        .await
+        .changed
+        .into_iter()
+        .map(|one| (one.machine.instance.to_string(), one.version))
+        .collect();
+    let begun = tokio::time::Instant::now();
+    let asked = json!({ "known": known });
+    let waits = host.call(&at_b, MACHINES, &asked);
+    let evicts = async {
+        // So long it has waited by then.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let evict = format!("Action=Inborn.EvictHost&HostId={}", host.id());
+        assert_eq!(a.send(&a.operator(), &ec2(&evict)).await.status, 200);
+    };
+    let (answer, ()) = tokio::join!(waits, evicts);
+    let (status, answer) = answer.unwrap();
+    assert!(status != 200 && answer["code"] == "evicted", "{answer}");
+    assert!(
+        begun.elapsed() < Duration::from_secs(WAIT_SECONDS),
+        "it was told when its wait was over: {:?}",
+        begun.elapsed()
+    );
 }
 
 /// Where the store is slow, a quarantine may have come and gone before a server reads which there are.

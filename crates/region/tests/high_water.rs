@@ -193,9 +193,8 @@ async fn a_store_that_goes_back_while_it_is_served() {
 async fn no_host_is_given_anything_by_an_accepted_store_until_it_is_released() {
     let data = tempfile::tempdir().unwrap();
     let data = data.path();
-    let running = async |accept| {
-        start_at(tempfile::tempdir().unwrap(), open(data), opening(data, accept), hosts::today()).await
-    };
+    let running =
+        async |accept| start_at(tempfile::tempdir().unwrap(), open(data), opening(data, accept), hosts::today()).await;
     let done = async |at: &Running, what: &str| {
         let reply = at.send(&at.operator(), &ec2(what)).await;
         assert_eq!(reply.status, 200, "{}", reply.body);

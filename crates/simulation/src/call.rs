@@ -51,7 +51,14 @@ impl From<&Credential> for Signer {
 
 impl From<&OperatorKey> for Signer {
     fn from(key: &OperatorKey) -> Self {
-        Self { access_key_id: key.access_key_id.clone(), secret: key.secret.expose().to_owned(), token: None, epoch: 0 }
+        Self::of_operator(key.access_key_id.clone(), key.secret.expose().to_owned())
+    }
+}
+
+impl Signer {
+    /// Who has a key that lasts.
+    pub(crate) const fn of_operator(access_key_id: String, secret: String) -> Self {
+        Self { access_key_id, secret, token: None, epoch: 0 }
     }
 }
 

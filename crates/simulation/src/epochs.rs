@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use tokio::time::{sleep, timeout};
 
+use crate::clock::Clocks;
 use crate::lineage::Place;
 use crate::operator::{ask, try_until_known};
 use crate::world::World;
@@ -80,10 +81,27 @@ const HOURS_AT: u64 = 77;
 const HOURS_MIN: Duration = Duration::from_secs(20 * 60);
 const HOURS_MAX: Duration = Duration::from_secs(70 * 60);
 
+/// Every second one of those has clocks that are as far off as a rotation allows.
+const FAR_ONE_OF: u64 = 2;
+
+const fn has_hours(seed: u64) -> bool {
+    seed % HOURS_ONE_OF == HOURS_AT
+}
+
+/// How far clocks are off.
+pub(crate) const fn clocks(seed: u64) -> Clocks {
+    let number = seed / HOURS_ONE_OF;
+    match (has_hours(seed) && number % FAR_ONE_OF == 1, number % (2 * FAR_ONE_OF) == 1) {
+        (true, true) => Clocks::FarAhead,
+        (true, false) => Clocks::FarBehind,
+        (false, _) => Clocks::Near,
+    }
+}
+
 /// In few simulations a long time passes, for all alike: servers and hosts do what they do, and everybody else does all more seldom.
 /// It begins with a rotation, so that most of them see one epoch follow another.
 pub(crate) async fn let_hours_pass(world: Rc<World>, seed: u64, mut random: fastrand::Rng) {
-    if seed % HOURS_ONE_OF != HOURS_AT {
+    if !has_hours(seed) {
         return;
     }
     sleep(Duration::from_millis(random.u64(5_000..45_000))).await;

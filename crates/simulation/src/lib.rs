@@ -15,6 +15,7 @@ mod lineage;
 mod machine;
 mod operator;
 mod oracle;
+mod quarantine;
 mod server;
 mod trouble;
 mod world;

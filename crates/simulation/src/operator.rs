@@ -6,17 +6,18 @@ use std::rc::Rc;
 use inborn_identity::InstanceId;
 use tokio::time::sleep;
 
-use crate::call::{Reply, Signer};
-use crate::epochs;
+use crate::call::Reply;
 use crate::host::Host;
-use crate::machine;
 use crate::oracle::Ending;
-use crate::world::World;
+use crate::world::{REGION_ACCOUNT, World};
+use crate::{epochs, machine, quarantine};
 
 /// How often somebody asks who hears nothing.
 const TRIES_MAX: usize = 12;
 const MACHINES_MAX: usize = 12;
-/// An operator has something against a host once in so many times.
+/// An operator has something against a host, an account or all once in so many times.
+const QUARANTINES_ONE_OF: u32 = 40;
+/// An operator has something against a host for good once in so many times.
 const EVICTIONS_ONE_OF: u32 = 250;
 /// And so often an operator lets a new epoch take the place of the present one, or revokes one.
 const ROTATIONS_ONE_OF: u32 = 120;
@@ -33,16 +34,28 @@ pub(crate) async fn work(world: Rc<World>, mut random: fastrand::Rng) {
             epochs::rotate(&world).await;
             continue;
         }
-        // While hours pass more seldom: else none would come to its end.
-        if random.u32(0..REVOCATIONS_ONE_OF) == 0 && (world.slow_for().is_zero() || random.u32(0..4) == 0) {
+        // While hours pass more seldom: else none would come to its end. Clocks must not be far off.
+        let is_far = world.clocks.is_far();
+        if random.u32(0..REVOCATIONS_ONE_OF) == 0 && !is_far && (world.slow_for().is_zero() || random.u32(0..4) == 0) {
             epochs::revoke(&world, &mut random).await;
             continue;
         }
+        if random.u32(0..QUARANTINES_ONE_OF) == 0 && !is_far {
+            quarantine::put_and_release(&world, &mut random).await;
+            continue;
+        }
+        if world.hands.are_awaited() {
+            continue;
+        }
         if random.u32(0..EVICTIONS_ONE_OF) == 0 {
+            let _hand = world.hands.take();
             evict(&world, &mut random).await;
             continue;
         }
         let known: Vec<InstanceId> = world.oracle.borrow().free().collect();
+        if known.is_empty() && world.oracle.borrow().in_wide() >= MACHINES_MAX {
+            continue;
+        }
         if known.is_empty() || (random.u32(0..4) == 0 && known.len() < MACHINES_MAX) {
             launches += 1;
             launch(&world, &mut random, launches).await;
@@ -51,6 +64,7 @@ pub(crate) async fn work(world: Rc<World>, mut random: fastrand::Rng) {
         let id = known[random.usize(0..known.len())];
         // One operator at a time has a machine, so that it is known what came after what.
         world.oracle.borrow_mut().take(id);
+        let _hand = world.hands.take();
         match random.u32(0..5) {
             0 => _ = end(&world, id, "TerminateInstances", Ending::Terminated).await,
             1 => {
@@ -62,10 +76,11 @@ pub(crate) async fn work(world: Rc<World>, mut random: fastrand::Rng) {
             2 => {
                 let reboot = format!("Action=RebootInstances&Version=2016-11-15&InstanceId.1={id}");
                 world.oracle.borrow_mut().rebooted(id, world.elapsed());
-                let _ = ask(&world, &reboot).await;
+                let account = world.oracle.borrow().account_of(id);
+                let _ = ask_of(&world, account, &reboot).await;
                 world.oracle.borrow_mut().rebooted(id, world.elapsed());
             }
-            3 => {
+            3 if !is_far => {
                 let pair = ("Inborn.PutQuarantine", Ending::Quarantined, "Inborn.EndQuarantine");
                 if !end_and_begin(&world, id, pair, &mut random).await {
                     continue;
@@ -79,6 +94,7 @@ pub(crate) async fn work(world: Rc<World>, mut random: fastrand::Rng) {
 
 async fn launch(world: &Rc<World>, random: &mut fastrand::Rng, number: u32) {
     let token = format!("{number}-{:016x}", random.u64(..));
+    let account = usize::from(random.u32(0..3) == 0);
     let count = random.u32(1..=2);
     let on = random.choice(&world.hosts).filter(|host| !host.state.borrow().is_ending && random.bool());
     let placed = on.map(|host| format!("&Placement.HostId={}", host.id)).unwrap_or_default();
@@ -92,7 +108,7 @@ async fn launch(world: &Rc<World>, random: &mut fastrand::Rng, number: u32) {
         });
     };
     launching(1);
-    let reply = ask(world, &body).await;
+    let reply = ask_of(world, account, &body).await;
     // Whether one that was not acknowledged is there nobody knows: its host is not to be cut off by the book.
     let Some(reply) = reply else { return };
     launching(-1);
@@ -102,7 +118,7 @@ async fn launch(world: &Rc<World>, random: &mut fastrand::Rng, number: u32) {
     }
     for id in ids {
         let host = on.map(|host| host.number);
-        let number = world.oracle.borrow_mut().launched(id, host, world.elapsed());
+        let number = world.oracle.borrow_mut().launched(id, account, host, world.elapsed());
         world.note(format!(
             "machine {number} is launched{}",
             host.map(|host| format!(" on host {host}")).unwrap_or_default()
@@ -151,7 +167,7 @@ async fn evict(world: &Rc<World>, random: &mut fastrand::Rng) {
     }
     let ask = format!("Action=Inborn.EvictHost&Version=2016-11-15&HostId={}", host.id);
     // Of what was not acknowledged nobody knows anything.
-    let Some(Done { server, .. }) = ask_for(world, &ask).await else { return };
+    let Some(Done { server, .. }) = ask_for(world, REGION_ACCOUNT, &ask).await else { return };
     world.note(format!("host {} is evicted", host.number));
     world.oracle.borrow_mut().evicted();
     host.state.borrow_mut().is_cut_off = true;
@@ -174,23 +190,29 @@ async fn begin(world: &Rc<World>, id: InstanceId, action: &str) -> bool {
 pub(crate) struct Done {
     /// Which run of a server has said so.
     pub(crate) server: usize,
-    reply: Reply,
+    pub(crate) reply: Reply,
     /// Whether every try before was answered.
-    is_alone: bool,
+    pub(crate) is_alone: bool,
 }
 
 async fn told(world: &Rc<World>, id: InstanceId, action: &str) -> Option<Done> {
     let subject = if action.starts_with("Inborn.") { "Subject" } else { "InstanceId" };
-    ask_for(world, &format!("Action={action}&Version=2016-11-15&{subject}.1={id}")).await
+    let account = world.oracle.borrow().account_of(id);
+    ask_for(world, account, &format!("Action={action}&Version=2016-11-15&{subject}.1={id}")).await
 }
 
+/// As an operator of the region's own account.
 pub(crate) async fn ask(world: &Rc<World>, body: &str) -> Option<Reply> {
-    ask_for(world, body).await.map(|done| done.reply)
+    ask_of(world, REGION_ACCOUNT, body).await
+}
+
+async fn ask_of(world: &Rc<World>, account: usize, body: &str) -> Option<Reply> {
+    ask_for(world, account, body).await.map(|done| done.reply)
 }
 
 /// Asks one server after the other until one has done it.
-async fn ask_for(world: &Rc<World>, body: &str) -> Option<Done> {
-    let done = answered(world, body, TRIES_MAX).await?;
+async fn ask_for(world: &Rc<World>, account: usize, body: &str) -> Option<Done> {
+    let done = answered(world, account, body, TRIES_MAX).await?;
     // What was done at the first try, whose answer was lost, or cannot be done.
     if done.reply.status == 400 {
         let action = body.split('&').next().unwrap_or_default();
@@ -202,15 +224,15 @@ async fn ask_for(world: &Rc<World>, body: &str) -> Option<Done> {
 
 /// As [`ask_for`], until it is known that it is done: what is refused is what was done at a try before.
 pub(crate) async fn try_until_known(world: &Rc<World>, body: &str) -> Option<Done> {
-    answered(world, body, TRIES_UNTIL_KNOWN_MAX).await
+    answered(world, REGION_ACCOUNT, body, TRIES_UNTIL_KNOWN_MAX).await
 }
 
 /// Asks one server after the other until one says that it is done, or that it cannot be done.
-async fn answered(world: &Rc<World>, body: &str, tries_max: usize) -> Option<Done> {
+async fn answered(world: &Rc<World>, account: usize, body: &str, tries_max: usize) -> Option<Done> {
     let mut is_alone = true;
     for _ in 0..tries_max {
         if let Some(server) = world.any_server() {
-            let signer = Signer::from(server.region.operator_key().unwrap());
+            let signer = world.operator_of(account, &server);
             match world.call(&server, "ec2", body, &signer).await {
                 Some(reply) if [200, 400].contains(&reply.status) => {
                     return Some(Done { server: server.run, reply, is_alone });

@@ -53,6 +53,36 @@ pub(crate) struct Asked {
     pub(crate) server: usize,
 }
 
+/// Nobody's: who has acknowledged an end that came with something else.
+const NO_SERVER: usize = usize::MAX;
+
+/// Whose machines are in quarantine together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Scope {
+    Host(usize),
+    Account(usize),
+    All,
+}
+
+impl Scope {
+    fn covers(self, machine: &Machine) -> bool {
+        match self {
+            Self::Host(host) => machine.host == Some(host),
+            Self::Account(account) => machine.account == account,
+            Self::All => true,
+        }
+    }
+}
+
+/// A quarantine of many, from when somebody asks for it until its end was acknowledged.
+struct Wide {
+    scope: Scope,
+    /// The machines that are in it, and whether they are an operator's that does nothing more with them.
+    members: Vec<(InstanceId, bool)>,
+    /// Whether it was acknowledged, and nobody has asked for its end.
+    is_certain: bool,
+}
+
 struct End {
     ending: Ending,
     /// When somebody asked for it first.
@@ -64,6 +94,8 @@ struct End {
 
 struct Machine {
     number: usize,
+    /// Which of the accounts it is of.
+    account: usize,
     /// Which host it was placed on.
     host: Option<usize>,
     /// Whether an operator has it in hand.
@@ -89,6 +121,8 @@ pub struct Summary {
     pub by_hosts: usize,
     /// Hosts that were cut off.
     pub evicted: usize,
+    /// Quarantines that were acknowledged: of a host, of an account, of all.
+    pub quarantined: [usize; 3],
     /// How often servers were compared.
     pub compared: usize,
     /// Rotations that were acknowledged, revocations that were, and epochs that came to seal because others had grown old.
@@ -100,6 +134,7 @@ pub struct Summary {
 pub(crate) struct Oracle {
     machines: BTreeMap<InstanceId, Machine>,
     pub(crate) lineage: Lineage,
+    wide: Option<Wide>,
     violations: Vec<String>,
     summary: Summary,
     is_over: bool,
@@ -138,11 +173,12 @@ impl Oracle {
     }
 
     /// A launch was acknowledged.
-    pub(crate) fn launched(&mut self, id: InstanceId, host: Option<usize>, now: Duration) -> usize {
+    pub(crate) fn launched(&mut self, id: InstanceId, account: usize, host: Option<usize>, now: Duration) -> usize {
         let number = self.machines.len();
         self.summary.launched += 1;
         let machine = Machine {
             number,
+            account,
             host,
             is_taken: false,
             is_uncertain: false,
@@ -153,7 +189,72 @@ impl Oracle {
         if self.machines.insert(id, machine).is_some() {
             self.violation(now, format!("machine {number} has the id of another"));
         }
+        self.launched_into_quarantine(id, now);
         number
+    }
+
+    /// A machine that is launched where all are in quarantine is in it, too.
+    fn launched_into_quarantine(&mut self, id: InstanceId, now: Duration) {
+        let machine = &self.machines[&id];
+        let Some(wide) = self.wide.as_mut().filter(|wide| wide.scope.covers(machine)) else { return };
+        wide.members.push((id, false));
+        let is_certain = wide.is_certain;
+        self.take(id);
+        self.may_end(id, now);
+        if is_certain {
+            self.ended(id, Ending::Quarantined, NO_SERVER, now);
+        }
+    }
+
+    /// Somebody asks for a quarantine of many, while nobody does anything with a machine. What is left with an operator that does
+    /// nothing more with it stays so.
+    pub(crate) fn wide_may_begin(&mut self, scope: Scope, now: Duration) {
+        let lives = |machine: &Machine| scope.covers(machine) && !machine.is_uncertain && !machine.is_ended;
+        let ids: Vec<InstanceId> = self.in_order(lives).collect();
+        let members = ids.into_iter().map(|id| (id, core::mem::replace(&mut self.machine(id).is_taken, true)));
+        let members: Vec<_> = members.collect();
+        members.iter().for_each(|(id, _)| self.may_end(*id, now));
+        self.wide = Some(Wide { scope, members, is_certain: false });
+    }
+
+    /// It was acknowledged.
+    pub(crate) fn wide_began(&mut self, server: usize, now: Duration) {
+        let Some(mut wide) = self.wide.take() else { return };
+        wide.is_certain = true;
+        wide.members.iter().for_each(|(id, _)| _ = self.ended(*id, Ending::Quarantined, server, now));
+        let kind = match wide.scope {
+            Scope::Host(_) => 0,
+            Scope::Account(_) => 1,
+            Scope::All => 2,
+        };
+        self.summary.quarantined[kind] += 1;
+        self.wide = Some(wide);
+    }
+
+    /// Somebody asks for its end.
+    pub(crate) fn wide_may_end(&mut self, now: Duration) {
+        let Some(mut wide) = self.wide.take() else { return };
+        wide.is_certain = false;
+        wide.members.iter().for_each(|(id, _)| self.may_begin(*id, now));
+        self.wide = Some(wide);
+    }
+
+    /// Its end was acknowledged.
+    pub(crate) fn wide_ended(&mut self, now: Duration) {
+        for (id, was_taken) in self.wide.take().map(|wide| wide.members).unwrap_or_default() {
+            self.begun(id, now);
+            self.machine(id).is_taken = was_taken;
+        }
+    }
+
+    /// How many machines are in a quarantine of many.
+    pub(crate) fn in_wide(&self) -> usize {
+        self.wide.as_ref().map_or(0, |wide| wide.members.len())
+    }
+
+    /// Which of the accounts a machine is of.
+    pub(crate) fn account_of(&self, id: InstanceId) -> usize {
+        self.machines[&id].account
     }
 
     /// Somebody asks for a reboot, or was answered: it ends nothing, and what is issued after it is not what was before.

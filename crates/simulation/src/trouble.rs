@@ -5,11 +5,9 @@ use std::rc::Rc;
 
 use tokio::time::sleep;
 
+use crate::clock::Clocks;
 use crate::host::Seeded;
 use crate::world::World;
-
-/// Clocks of servers are within a minute of each other. Source: docs/revocation.md.
-const CLOCK_OFF_SECONDS_MAX: i64 = 30;
 
 /// Makes trouble until the time for it is over; then all is well again.
 pub(crate) async fn make(world: Rc<World>, mut random: fastrand::Rng) {
@@ -20,7 +18,8 @@ pub(crate) async fn make(world: Rc<World>, mut random: fastrand::Rng) {
         let kind = random.u32(0..8);
         let host = random.usize(0..world.hosts.len());
         let mut dice = Seeded(random.fork());
-        let off_by = random.i64(-CLOCK_OFF_SECONDS_MAX..=CLOCK_OFF_SECONDS_MAX);
+        let (off_by, _) = Clocks::Near.draw(&mut random, lasts);
+        let (far_by, far_for) = world.clocks.draw(&mut random, lasts);
         let world = Rc::clone(&world);
         tokio::task::spawn_local(async move {
             let one = &world.servers[server];
@@ -50,9 +49,11 @@ pub(crate) async fn make(world: Rc<World>, mut random: fastrand::Rng) {
                     one.link.lock().unwrap().lost_per_mille = 0;
                 }
                 4 => {
-                    world.note(format!("the clock of server {server} is off by {off_by} s for {lasts:?}"));
-                    one.clock.set_off_by(off_by);
-                    sleep(lasts).await;
+                    // All is well when the time is over.
+                    let far_for = far_for.min(world.trouble_left().max(lasts));
+                    world.note(format!("the clock of server {server} is off by {far_by} s for {far_for:?}"));
+                    one.clock.set_off_by(far_by);
+                    sleep(far_for).await;
                     one.clock.set_off_by(0);
                 }
                 5 => {

@@ -13,11 +13,17 @@ use inborn_testkit::{Fate, FaultyStore, Link, Passage};
 use tokio::time::{Instant, sleep};
 
 use crate::call::{Reply, Signer, call};
-use crate::clock::SimulatedClock;
+use crate::clock::{Clocks, SimulatedClock};
 use crate::host::{Host, Seeded};
 use crate::oracle::{Oracle, Summary};
+use crate::quarantine::Hands;
 use crate::server::{Running, Server};
 use crate::{epochs, host, machine, operator, trouble};
+
+/// The accounts that machines are of: the region's own, and another.
+pub(crate) const ACCOUNTS: [&str; 2] = ["123456789012", "210987654321"];
+/// The place of the region's own.
+pub(crate) const REGION_ACCOUNT: usize = 0;
 
 const SERVERS: usize = 3;
 const OPERATORS: usize = 3;
@@ -40,6 +46,10 @@ pub(crate) struct World {
     pub(crate) oracle: RefCell<Oracle>,
     /// Whether a server that has not heard says who anybody is.
     pub(crate) whoami: StalePolicy,
+    pub(crate) clocks: Clocks,
+    pub(crate) hands: Hands,
+    /// The operator of the account that is not the region's own.
+    other_operator: Option<Signer>,
     /// The store as it is: nothing lies between.
     store: FaultyStore,
     /// How long things go wrong.
@@ -112,6 +122,9 @@ async fn simulate(seed: u64) -> Result<Report, Failure> {
         hosts: Vec::new(),
         oracle: RefCell::default(),
         whoami,
+        clocks: epochs::clocks(seed),
+        hands: Hands::default(),
+        other_operator: None,
         store: FaultyStore::behind(Arc::new(store.another_node()), Arc::new(Straight)),
         troubled: Cell::new(TROUBLED),
         slow_until: Cell::default(),
@@ -124,6 +137,7 @@ async fn simulate(seed: u64) -> Result<Report, Failure> {
     for number in 0..SERVERS {
         world.start(number).await;
     }
+    world.other_operator = Some(world.make_account(ACCOUNTS[1]).await);
     for number in 0..HOSTS {
         let host = world.join(number).await;
         host.start(SERVERS, &mut Seeded(random.fork()));
@@ -162,6 +176,11 @@ impl World {
     /// Whether things still go wrong.
     pub(crate) fn is_troubled(&self) -> bool {
         self.begun.elapsed() < self.troubled.get()
+    }
+
+    /// For how long they still go wrong.
+    pub(crate) fn trouble_left(&self) -> Duration {
+        self.troubled.get().saturating_sub(self.begun.elapsed())
     }
 
     /// From now on, for so long, everybody does everything more seldom; as much comes after it as would have without.
@@ -217,12 +236,35 @@ impl World {
         }
     }
 
+    /// Asks the first server as an operator of the region's own account, while all is well.
+    async fn set_up(&self, body: &str) -> Reply {
+        let server = self.servers[0].running().unwrap();
+        let operator = self.operator_of(REGION_ACCOUNT, &server);
+        let reply = self.call(&server, "ec2", &format!("{body}&Version=2016-11-15"), &operator).await.unwrap();
+        assert_eq!(reply.status, 200, "{}", reply.body);
+        reply
+    }
+
+    /// Makes an account; gives an operator of it.
+    async fn make_account(&self, id: &str) -> Signer {
+        self.set_up(&format!("Action=Inborn.CreateAccount&AccountId={id}")).await;
+        let made = self.set_up(&format!("Action=Inborn.CreateOperator&Name=other&AccountId={id}")).await;
+        let text = |tag: &str| made.all(tag).next().unwrap().to_owned();
+        Signer::of_operator(text("accessKeyId"), text("secretAccessKey"))
+    }
+
+    /// Who may do everything in an account.
+    pub(crate) fn operator_of(&self, account: usize, server: &Running) -> Signer {
+        let other = self.other_operator.clone().filter(|_| account != REGION_ACCOUNT);
+        other.unwrap_or_else(|| Signer::from(server.region.operator_key().unwrap()))
+    }
+
     /// Lets a computer join while all is well.
     async fn join(&self, number: usize) -> Host {
         let server = self.servers[0].running().unwrap();
-        let operator = Signer::from(server.region.operator_key().unwrap());
-        let ask = "Action=Inborn.CreateJoinToken&Version=2016-11-15";
-        let reply = self.call(&server, "ec2", ask, &operator).await.unwrap();
+        let [own, other] = ACCOUNTS;
+        let ask = format!("Action=Inborn.CreateJoinToken&AccountId.1={own}&AccountId.2={other}");
+        let reply = self.set_up(&ask).await;
         let token = reply.all("joinToken").next().unwrap().parse().unwrap();
         Host::join(number, &server, &token, SimulatedClock::new(self.begun)).await
     }
@@ -239,8 +281,9 @@ impl World {
         if !server.is_there() {
             return None;
         }
-        let asked =
-            tokio::time::timeout(Duration::from_secs(10), call(&server.region, service, body, signer, self.now()));
+        // Clients that are told of the time go by it, as SDKs do.
+        let now = if self.clocks.is_far() { server.region.now() } else { self.now() };
+        let asked = tokio::time::timeout(Duration::from_secs(10), call(&server.region, service, body, signer, now));
         let reply = asked.await.ok()??;
         if !server.is_there() {
             return None;

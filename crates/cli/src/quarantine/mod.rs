@@ -50,7 +50,8 @@ async fn call_of_all(
         // Which are left to be done, is to be told.
         if index > 0 {
             let done = index * SUBJECTS_MAX;
-            outcome.with_context(|| format!("the first {done} of {} are done, and not all of the others", all.len()))?;
+            outcome
+                .with_context(|| format!("the first {done} of {} are done, and not all of the others", all.len()))?;
         } else {
             outcome?;
         }

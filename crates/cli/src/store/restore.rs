@@ -96,8 +96,10 @@ fn tell_high_water(out: &mut impl Write, report: &HighWaterReport, noted: Option
                 Some(file) => format!("{} says so, and no server starts on it here without", file.display()),
                 None => "start the first server once with".to_owned(),
             };
-            format!("{known}: {what} --accept-older-store, by which what was issued so far is refused, and hosts are in \
-                 quarantine until they are released")
+            format!(
+                "{known}: {what} --accept-older-store, by which what was issued so far is refused, and hosts are in \
+                 quarantine until they are released"
+            )
         }
     };
     writeln!(out, "{said}")?;

@@ -110,6 +110,11 @@ impl Region {
     }
 
     pub fn come_back(&mut self) {
+        self.come_back_with(&[]);
+    }
+
+    /// With more arguments.
+    pub fn come_back_with(&mut self, arguments: &[&str]) {
         let ready_file = self.directory.path().join("told-ready.json");
         let _ = std::fs::remove_file(&ready_file);
         let hosts_port = self.port.to_string();
@@ -120,6 +125,7 @@ impl Region {
             command.args(["--region-hosts-port", &format!("{OTHER}={port}")]);
         }
         let child = command
+            .args(arguments)
             .args(["--telemetry-days", "0", "--region", REGION, "--hosts-port", &hosts_port, "--data", self.data()])
             .arg("--ready-file")
             .arg(&ready_file)

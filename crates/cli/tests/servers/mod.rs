@@ -223,6 +223,17 @@ impl Mint {
         self.of_record(&self.store.instance(id).await.unwrap().unwrap())
     }
 
+    /// The region's store.
+    pub fn store(&self) -> &dyn Store {
+        &self.store
+    }
+
+    /// What the machine holds that was given it so many seconds ahead, as it is after a release.
+    pub async fn machine_ahead(&self, id: InstanceId, seconds: u64) -> Signer {
+        let machine = self.store.instance(id).await.unwrap().unwrap();
+        self.mint(&machine, Kind::Identity, now().plus(seconds), now().plus(seconds + 3600))
+    }
+
     /// What the machine's agent holds that registered a moment ago.
     pub async fn agent(&self, id: InstanceId) -> Signer {
         let machine = self.store.instance(id).await.unwrap().unwrap();

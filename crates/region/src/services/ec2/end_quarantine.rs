@@ -1,5 +1,9 @@
 //! `Inborn.EndQuarantine`: machines are given credentials again; what they had before has ended for good.
 
+use std::sync::Arc;
+
+use inborn_store::Quarantine;
+
 use super::{put_quarantine, quarantine, refusal, request, shape};
 use crate::operation::{Call, Outcome, Reply};
 use crate::quarantine::{QuarantineError, is_everywhere, may_end};
@@ -9,10 +13,11 @@ pub(super) fn run(call: Call<'_>) -> Outcome<'_> {
         let scopes = quarantine::subjects(call.parameters)?;
         request::finish(call.parameters)?;
         let (account, region) = (call.caller.principal.account(), call.region.identity().account);
-        let mut mine = quarantine::of_caller(&call, call.region);
-        for region in call.region.regions() {
-            let there = quarantine::of_caller(&call, &region);
-            mine.extend(there.into_iter().filter(|found| is_everywhere(found.scope)));
+        let mut mine = known(&call);
+        // Another server may have put it there a moment ago.
+        if scopes.iter().any(|scope| mine.iter().all(|found| found.scope != *scope)) {
+            call.region.hear_quarantines().await.map_err(refusal::of_store)?;
+            mine = known(&call);
         }
         for scope in &scopes {
             let mut found = mine.iter().filter(|found| found.scope == *scope).peekable();
@@ -32,4 +37,14 @@ pub(super) fn run(call: Call<'_>) -> Outcome<'_> {
         let answer = shape::done("Inborn.EndQuarantine", call.request_id);
         Ok(Reply { answer, response_elements: quarantine::subject_set(&scopes) })
     })
+}
+
+/// What the caller may see and end: here, and in every region what is in quarantine everywhere.
+fn known(call: &Call<'_>) -> Vec<Arc<Quarantine>> {
+    let mut known = quarantine::of_caller(call, call.region);
+    for region in call.region.regions() {
+        let there = quarantine::of_caller(call, &region);
+        known.extend(there.into_iter().filter(|found| is_everywhere(found.scope)));
+    }
+    known
 }
