@@ -8,7 +8,8 @@
 - What a host has of a machine that lives stays there, with life left, whatever becomes of the region and over its own
   crashes.
 - Servers never disagree about a byte of a credential.
-- Epochs never go back.
+- Epochs never go back. What was seen before one was revoked is let in nowhere later than the bound after that was
+  acknowledged, and every machine is given another.
 
 Each method is told what somebody saw and when. All times are of one monotonic clock, and are taken so that the doubt is
 in favour of the fleet: a question counts from before its last byte was sent, an acknowledgement from after it was read.
@@ -28,9 +29,6 @@ BOUND = STALE_AFTER + SLACK
 KEPT_AFTER = 10.0
 #: What every machine's credential has left, also after hours without a region. Source: docs/hosts.md.
 LIFE_LEFT = 3600.0
-#: Who is released has no credentials before this long after its quarantine was asked for: what its host may have been
-#: given ahead has to end first, by the fastest clock there is. Source: docs/revocation.md.
-RELEASED_AFTER = 440.0
 #: "Again, a little later", beside all from 500 on: too slow a request, too many.
 LATER = {408, 429}
 #: What a credential is, as hosts are given it.
@@ -64,8 +62,6 @@ class Machine:
     is_shaky: bool = False
     is_ended: bool = False
     is_terminated: bool = False
-    #: Before that it has no credentials, although it lives.
-    waits_until: float = 0.0
     ends: list[End] = field(default_factory=list)
 
     @property
@@ -83,6 +79,20 @@ class Machine:
     def lives(self) -> bool:
         """Whether it is certain that it runs, and nobody is about to change that."""
         return self.is_certain and not self.is_taken and not self.is_ended
+
+
+@dataclass
+class Wide:
+    """A quarantine of many, from when somebody asks for it until its end was acknowledged."""
+
+    #: Of which host; nothing: of all.
+    host: int | None
+    members: list[str]
+    #: Whether it was acknowledged, and nobody has asked for its end.
+    is_certain: bool = False
+
+    def covers(self, one: Machine) -> bool:
+        return self.host is None or one.host == self.host
 
 
 @dataclass
@@ -121,6 +131,10 @@ class Oracle:
         self._epochs: dict[int, int] = {}
         self._epochs_read = 0.0
         self._evicted: dict[int, End] = {}
+        self._wide: Wide | None = None
+        #: When what everybody has may have ended last, and whether that is not known.
+        self._all_changed, self._is_all_uncertain = -1.0, False
+        self._revoked: list[End] = []
         self._timeline: list[tuple[float, str]] = []
         self.begun = 0.0
 
@@ -152,7 +166,62 @@ class Oracle:
             self.count("launched")
             new = Machine(len(self.machines), host, now, now)
             self.machines[machine] = new
+            wide = self._wide
+            if wide is not None and wide.covers(new):
+                # Who is launched where all are in quarantine is in it, too.
+                wide.members.append(machine)
+                self.take([machine])
+                self.may_change(now, machine)
+                if wide.is_certain:
+                    self.ended(now, machine, "quarantined", None)
             return new
+
+    def may_be_wide(self, now: float, host: int | None) -> None:
+        """Somebody asks for a quarantine of many, while nobody else has a machine in hand."""
+        with self.lock:
+            wide = Wide(host, [])
+            for id, one in self.machines.items():
+                if wide.covers(one) and one.lives:
+                    wide.members.append(id)
+            self.take(wide.members)
+            for id in wide.members:
+                self.may_change(now, id)
+            self._wide = wide
+
+    def is_wide(self, now: float, run: str | None) -> None:
+        """It was acknowledged."""
+        with self.lock:
+            self._wide.is_certain = True
+            for id in self._wide.members:
+                self.ended(now, id, "quarantined", run)
+            self.count("quarantined: a host" if self._wide.host is not None else "quarantined: all")
+
+    def may_be_wide_no_more(self, now: float) -> None:
+        """Somebody asks for its end."""
+        with self.lock:
+            self._wide.is_certain = False
+            for id in self._wide.members:
+                self.may_begin(now, id)
+
+    def is_wide_no_more(self, now: float) -> None:
+        """Its end was acknowledged."""
+        with self.lock:
+            wide, self._wide = self._wide, None
+            for id in wide.members:
+                self.begun_again(now, id)
+            self.give_back(wide.members)
+
+    def may_revoke(self, now: float) -> None:
+        """Somebody asks for the end of the epoch that seals, and with it of all that was issued."""
+        with self.lock:
+            self._all_changed, self._is_all_uncertain = now, True
+
+    def revoked(self, now: float, run: str | None) -> None:
+        """That was acknowledged."""
+        with self.lock:
+            self._revoked.append(End("the epoch is revoked", self._all_changed, now, run))
+            self._all_changed, self._is_all_uncertain = now, False
+            self.count("revoked")
 
     def take(self, machines: list[str]) -> None:
         with self.lock:
@@ -182,8 +251,6 @@ class Oracle:
             one = self.machines[machine]
             one.ends.append(End(kind, one.changed, now, run))
             one.is_uncertain, one.is_ended, one.changed = False, True, now
-            if kind == "quarantined":
-                one.waits_until = now + RELEASED_AFTER
             if kind == "terminated":
                 one.is_terminated, one.is_shaky = True, False
             self.count("ended")
@@ -252,14 +319,14 @@ class Oracle:
                 wrong = None
             else:
                 self.count("refused")
-                is_wrong = one.lives and sent > one.changed and self._is_current(one, credential)
+                is_wrong = self._lives_since(one, sent) and self._is_current(one, credential)
                 wrong = f"has not ended, and is refused: {status} {code}" if is_wrong else None
             if wrong is not None:
                 told = f"machine {one.number} {machine} at run {run}: {wrong} (sent {sent - self.begun:.3f})"
                 self.violation(now, told)
 
     def _wrongly_let_in(self, one: Machine, credential: Credential, sent: float, run: str | None) -> str | None:
-        for end in one.ends:
+        for end in [*one.ends, *self._revoked]:
             is_of_before = credential.first_seen < end.asked
             if is_of_before and self._is_late(end, sent, run):
                 return f"{end.kind} since {end.acknowledged - self.begun:.3f}, let in with a credential of before"
@@ -277,15 +344,23 @@ class Oracle:
     def _is_late(end: End, sent: float, run: str | None) -> bool:
         return sent > end.acknowledged + BOUND or (run is not None and run == end.run and sent > end.acknowledged)
 
-    @staticmethod
-    def _is_current(one: Machine, credential: Credential) -> bool:
-        """Whether a credential is known to be of the machine's present boot.
+    def _changed(self, one: Machine) -> float:
+        """When a machine was changed last, by itself or with all others."""
+        return max(one.changed, self._all_changed)
+
+    def _lives_since(self, one: Machine, moment: float) -> bool:
+        """Whether it is certain that it lives, and nothing has changed since."""
+        return one.lives and not self._is_all_uncertain and self._changed(one) < moment
+
+    def _is_current(self, one: Machine, credential: Credential) -> bool:
+        """Whether a credential is known to be good since the last change.
 
         One that was seen before an end was asked for is not, whoever has let it in: who has not heard yet does that.
         """
-        if any(credential.first_seen < end.asked for end in one.ends):
+        if any(credential.first_seen < end.asked for end in [*one.ends, *self._revoked]):
             return False
-        return one.changes == 0 or credential.let_in > one.changed
+        is_never_changed = one.changes == 0 and self._all_changed < one.launched
+        return is_never_changed or credential.let_in > self._changed(one)
 
     # Hosts.
 
@@ -313,7 +388,7 @@ class Oracle:
         with self.lock:
             one = self.machines[machine]
             held = self._held.get(machine)
-            if not one.lives or one.changed > sent or one.waits_until > sent:
+            if not self._lives_since(one, sent):
                 self._held.pop(machine, None)
                 return
             if found is not None:
@@ -322,10 +397,11 @@ class Oracle:
                     return
                 if found.expires < wall + LIFE_LEFT:
                     self.violation(now, f"machine {one.number}: its credential has {found.expires - wall:.0f} s left")
-                since = held.since if held and held.changed == one.changed else now
-                self._held[machine] = Held(one.changed, since, run)
+                changed = self._changed(one)
+                since = held.since if held and held.changed == changed else now
+                self._held[machine] = Held(changed, since, run)
                 return
-            if held is None or held.changed != one.changed:
+            if held is None or held.changed != self._changed(one):
                 return
             was_kept = held.since < killed - KEPT_AFTER
             if held.run == run or was_kept:

@@ -34,6 +34,9 @@ METADATA_SECONDS = 10.0
 #: Who sends its last byte late is judged by what is so then.
 DAWDLE_SECONDS = (1.0, 8.0)
 EVICTED = 4
+#: A call that nobody was told the end of may still be done for so long: the database ends a statement after 10 s, what
+#: comes back after 20 s is not waited for (docs/stores.md), and a server may have been held for 12 s.
+LATE_SECONDS = 45.0
 
 
 class World:
@@ -52,6 +55,9 @@ class World:
         self.unsettled: list[Launch] = []
         #: Hosts that are about to be evicted, or are: they are left to who does that.
         self.ending: set[int] = set()
+        #: One quarantine of many at a time; nobody begins anything while somebody waits for all machines to be free.
+        self.wide, self.hands_off = threading.Lock(), threading.Event()
+        self.hands = 0
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
 
@@ -133,6 +139,8 @@ class Operator:
         while not self.world.calm.is_set():
             time.sleep(self.dice.uniform(0, 1.0))
             self.settle_oldest()
+            if self.world.hands_off.is_set():
+                continue
             free = self.oracle.free()
             if not free or (self.dice.random() < 0.35 and len(free) < MACHINES_MAX):
                 self.launch(self.dice.choice(self.world.fleet.hosts))
@@ -140,15 +148,17 @@ class Operator:
             machine = self.dice.choice(free)
             with self.oracle.lock:
                 one = self.oracle.machines[machine]
-                if one.is_taken or one.host in self.world.ending:
+                if one.is_taken or one.host in self.world.ending or self.world.hands_off.is_set():
                     continue
                 self.oracle.take([machine])
+                self.world.hands += 1
             self.change(machine)
-            self.oracle.give_back([machine])
+            with self.oracle.lock:
+                self.oracle.give_back([machine])
+                self.world.hands -= 1
 
     def change(self, machine: str) -> None:
-        # Of quarantines there are few: who is released is without credentials for minutes.
-        kind = self.dice.choices(["terminate", "stop", "reboot", "nothing", "quarantine"], [3, 4, 3, 2, 1])[0]
+        kind = self.dice.choices(["terminate", "stop", "reboot", "nothing", "quarantine"], [3, 4, 3, 2, 3])[0]
         if self.oracle.machines[machine].is_shaky:
             kind = "terminate"
         if kind == "terminate":
@@ -228,8 +238,11 @@ class Operator:
             self.oracle.may_come_late(machine)
         return told
 
-    def ask(self, body: str, seconds: float = 0.0) -> Told | None:
-        """Asks one server after the other until one has done it; gives up after some tries, not within `seconds`."""
+    def ask(self, body: str, seconds: float = 0.0, *, is_for_good: bool = False) -> Told | None:
+        """Asks one server after the other until one has done it; gives up after some tries, not within `seconds`.
+
+        `is_for_good`: after it has been done it is refused, and for no other reason.
+        """
         is_doubtful, until, tries = False, self.world.now() + seconds, 0
         while tries < TRIES_MAX or self.world.now() < until:
             tries += 1
@@ -245,6 +258,8 @@ class Operator:
                 return Told(answer, run if run == run_of(server) else None, is_doubtful)
             # What was done by a try before, or cannot be done. Of a machine that was launched elsewhere a server may
             # not have heard yet.
+            if answer.status == 400 and is_for_good and is_doubtful:
+                return Told(answer, None, is_doubtful)
             if answer.status == 400 and "NotFound" not in answer.code:
                 self.world.note(f"{self.name} is refused: {answer.code} for {body[:60]}")
                 self.oracle.count("operators refused")
@@ -259,10 +274,71 @@ class Operator:
         told = self.ask(f"Action=Inborn.RotateEpoch&{EC2}")
         self.world.note(f"epochs are rotated: {told.answer.all('epochId') if told else 'nobody answered'}")
 
-    def evict(self) -> None:
-        """Cuts a host off, and with it all that it has."""
+    def revoke(self) -> None:
+        """Ends the epoch that seals, and with it all that was issued."""
+        self.world.fleet.operators.enter()
+        epoch, until = None, self.world.now() + EVICTION_SECONDS
+        while epoch is None and self.world.now() < until:
+            found = described_epochs(self.world, self.dice.choice(self.world.fleet.servers)) or {}
+            # One that follows may be said to seal from a later moment on.
+            epoch = min((id for id, state in found.items() if state == "sealing"), default=None)
+        if epoch is None:
+            return self.world.note("no server tells which epoch seals: none is revoked")
+        self.oracle.may_revoke(self.world.now())
+        body = f"Action=Inborn.RevokeEpoch&{EC2}&EpochId={epoch}"
+        told = self.ask(body, EVICTION_SECONDS + LATE_SECONDS, is_for_good=True)
+        if told is None:
+            return self.world.note(f"whether epoch {epoch} is revoked nobody knows")
+        self.oracle.revoked(self.world.now(), told.run)
+        return self.world.note(f"epoch {epoch} is revoked by {told.run}")
+
+    def quarantine_many(self, host: Host | None) -> None:
+        """Puts all of a host, or all, into quarantine, and releases them. What nobody was told of stays as it is."""
         world = self.world
         world.fleet.operators.enter()
+        with world.wide:
+            if not self.hands_are_free():
+                return world.note("nobody is put into quarantine: machines are in hand")
+            try:
+                self.oracle.may_be_wide(world.now(), None if host is None else host.number)
+            finally:
+                world.hands_off.clear()
+            subject = "%2A" if host is None else host.id
+            whose = "all" if host is None else f"host {host.number}"
+            told = self.ask(f"Action=Inborn.PutQuarantine&{EC2}&Subject.1={subject}", EVICTION_SECONDS)
+            if told is None:
+                return world.note(f"whether {whose} is in quarantine nobody knows")
+            self.oracle.is_wide(world.now(), told.run)
+            world.note(f"{whose} is in quarantine, says {told.run}")
+            time.sleep(LATE_SECONDS if told.is_doubtful else self.dice.uniform(1, 9))
+            self.oracle.may_be_wide_no_more(world.now())
+            body = f"Action=Inborn.EndQuarantine&{EC2}&Subject.1={subject}"
+            if self.ask(body, EVICTION_SECONDS + LATE_SECONDS, is_for_good=True) is None:
+                return world.note(f"whether {whose} is released nobody knows")
+            self.oracle.is_wide_no_more(world.now())
+            return world.note(f"{whose} is released")
+
+    def hands_are_free(self) -> bool:
+        """Lets nobody begin anything with a machine, and waits until nobody has one in hand."""
+        world, until = self.world, self.world.now() + EVICTION_SECONDS + LATE_SECONDS
+        world.hands_off.set()
+        while world.now() < until:
+            with self.oracle.lock:
+                if world.hands == 0:
+                    return True
+            time.sleep(0.1)
+        world.hands_off.clear()
+        return False
+
+    def evict(self) -> None:
+        """Cuts a host off, and with it all that it has."""
+        self.world.fleet.operators.enter()
+        # Not while all its machines are in other hands.
+        with self.world.wide:
+            self.evict_some()
+
+    def evict_some(self) -> None:
+        world = self.world
         chosen = self.wait_for_whole(self.dice.choice(world.fleet.hosts))
         if chosen is None:
             return world.note("no host is evicted: the machines of all are in other hands")

@@ -35,7 +35,9 @@ CALM_SECONDS = 10.0
 #: When everybody has to be back then: a host's widest pause (docs/hosts.md), and a question.
 BACK_SECONDS = 90.0
 #: When, of all the time of trouble, things happen that happen once.
-ROTATION_AT, FAILOVER_AT, EVICTION_AT = 0.15, 0.35, 0.6
+ROTATION_AT, FAILOVER_AT, EVICTION_AT, REVOCATION_AT = 0.15, 0.35, 0.6, 0.75
+#: A host is put into quarantine, then all are.
+WIDE_AT = {"a host": 0.25, "all": 0.85}
 #: Percent of all packets.
 LOSS = (5, 25)
 
@@ -64,7 +66,14 @@ class Trouble:
             world.spawn("rotation", lambda: self.at(ROTATION_AT, once.rotate)),
             world.spawn("failover", lambda: self.at(FAILOVER_AT, self.fail_over)),
             world.spawn("eviction", lambda: self.at(EVICTION_AT, Operator(world, "evictor").evict)),
+            world.spawn("revocation", lambda: self.at(REVOCATION_AT, Operator(world, "revoker").revoke)),
         ]
+        for whose, fraction in WIDE_AT.items():
+            work = Operator(world, f"quarantine of {whose}").quarantine_many
+            one = self.dice.choice(self.fleet.hosts) if whose == "a host" else None
+            threads.append(
+                world.spawn(f"quarantine of {whose}", lambda f=fraction, w=work, h=one: self.at(f, lambda: w(h)))
+            )
         kinds, weights = zip(*self.kinds, strict=True)
         while time.monotonic() < ends:
             time.sleep(self.dice.uniform(0.3, 3.5))
@@ -362,8 +371,6 @@ def check_machine(world: World, id: str, wrong) -> None:
         return
     if oracle.is_evicted(one.host):
         wrong(f"machine {one.number} lives on host {one.host}, which is evicted")
-        return
-    if one.waits_until > world.now():
         return
     try:
         if endpoint is None:

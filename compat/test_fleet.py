@@ -242,7 +242,7 @@ def test_what_may_never_be_is_not_whatever_breaks(world: World):
     summary = world.oracle.summary
     for what in ("launched", "ended", "let in", "refused", "held", "lists", "given", "compared", "epochs"):
         assert summary.get(what, 0) > 0, f"nobody was {what}: this has tested nothing"
-    for what in ("broken", "killed", "promoted", "evicted"):
+    for what in ("broken", "killed", "promoted", "evicted", "revoked", "quarantined: a host", "quarantined: all"):
         assert summary.get(what, 0) > 0, f"nothing was {what}, and all went well:\n{world.oracle.timeline()}"
     assert summary.get("hosts refused: not-placed", 0) > 0, "no host asked for a machine of another"
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from fleet_oracle import BOUND, KEPT_AFTER, LIFE_LEFT, RELEASED_AFTER, Credential, Oracle
+from fleet_oracle import BOUND, KEPT_AFTER, LIFE_LEFT, Credential, Oracle
 
 ONE, OTHER = "i-00000000000000001", "i-00000000000000002"
 
@@ -102,6 +102,41 @@ def released(after: float) -> Callable[[Oracle], None]:
     return do
 
 
+def later() -> Credential:
+    """What was seen after all that happens at ten seconds."""
+    return credential("ASIA3", seen=13.0)
+
+
+def refused_after_it_was_let_in(oracle: Oracle) -> None:
+    new = later()
+    let_in(oracle, 14.0, "b0", held=new)
+    let_in(oracle, 15.0, "b0", 403, held=new)
+
+
+def revoked(oracle: Oracle) -> None:
+    oracle.may_revoke(9.5)
+    oracle.revoked(10.0, "a0")
+
+
+def wide(host: int | None) -> Callable[[Oracle], None]:
+    """A host's machines, or all, are put into quarantine."""
+
+    def do(oracle: Oracle) -> None:
+        oracle.may_be_wide(9.5, host)
+        oracle.is_wide(10.0, "a0")
+
+    return do
+
+
+def unwide(oracle: Oracle) -> None:
+    oracle.may_be_wide_no_more(11.0)
+    oracle.is_wide_no_more(12.0)
+
+
+def let_in_other(oracle: Oracle, sent: float) -> None:
+    oracle.answered(OTHER, credential("ASIA4"), sent, sent + 0.1, "b0", 200, "")
+
+
 def given(machine: str, sent: float, run: str = "b0", secret: str = "s") -> Callable[[Oracle], None]:
     return lambda oracle: oracle.given(0, sent, sent, run, [generation(machine, secret)])
 
@@ -138,7 +173,18 @@ BROKEN = {
         in_turn(lambda o: looked(o, 1.0, 0, 0.0, credential()), lambda o: looked(o, 2.0, 0, 0.0, None)),
         "no credential any more",
     ),
-    "lost after a release": (released(RELEASED_AFTER), "no credential any more"),
+    "lost after a release": (released(5.0), "no credential any more"),
+    "let in after a revocation": (in_turn(revoked, lambda o: let_in(o, 10.1 + BOUND, "b0")), "epoch is revoked since"),
+    "let in by who revoked": (in_turn(revoked, lambda o: let_in(o, 10.1, "a0")), "epoch is revoked since"),
+    "refused with what came after a revocation": (in_turn(revoked, refused_after_it_was_let_in), "is refused"),
+    "let in while all are in quarantine": (in_turn(wide(None), lambda o: let_in(o, 10.1 + BOUND, "b0")), "quarantined"),
+    "let in while its host is in quarantine": (in_turn(wide(0), lambda o: let_in(o, 10.1, "a0")), "quarantined"),
+    "launched into a quarantine": (
+        in_turn(wide(0), lambda o: o.launched(11.0, OTHER, 0), lambda o: let_in_other(o, 11.1 + BOUND)), "quarantined"
+    ),
+    "let in with what was before a quarantine": (
+        in_turn(wide(0), unwide, lambda o: let_in(o, 30.0, "b0")), "credential of before"
+    ),
     "lost over a crash": (lost_over_a_crash(KEPT_AFTER + 0.1), "no credential any more"),
     "little life left": (lambda o: looked(o, 1.0, 0, 0.0, credential(expires=LIFE_LEFT + 9), wall=10.0), "3599 s left"),
     "an epoch that goes back": (
@@ -163,7 +209,18 @@ WHOLE = {
     "a change that may come late": in_turn(
         stopped, lambda o: o.may_come_late(ONE), given(ONE, 20.0, "b0")
     ),
-    "without any, just released": released(RELEASED_AFTER - 1.1),
+    "let in at the bound of a revocation": in_turn(revoked, lambda o: let_in(o, 10.0 + BOUND, "b0")),
+    "refused while somebody revokes": in_turn(lambda o: o.may_revoke(9.5), lambda o: let_in(o, 9.6, "b0", 403)),
+    "refused after a revocation": in_turn(revoked, lambda o: let_in(o, 20.0, "b0", 403)),
+    "let in with what came after a revocation": in_turn(revoked, lambda o: let_in(o, 20.0, "a0", held=later())),
+    "lost by a revocation": in_turn(
+        lambda o: looked(o, 1.0, 0, 0.0, credential()), revoked, lambda o: looked(o, 11.0, 0, 0.0, None)
+    ),
+    "let in while another host is in quarantine": in_turn(wide(1), lambda o: let_in(o, 20.0, "a0")),
+    "let in after a quarantine of many": in_turn(wide(None), unwide, lambda o: let_in(o, 30.0, "b0", held=later())),
+    "launched before it is certain": in_turn(
+        lambda o: o.may_be_wide(9.5, None), lambda o: o.launched(9.6, OTHER, 0), lambda o: let_in_other(o, 9.7)
+    ),
     "lost over a crash, just given": lost_over_a_crash(KEPT_AFTER - 0.1),
     "life enough": lambda o: looked(o, 1.0, 0, 0.0, credential(expires=LIFE_LEFT + 10), wall=10.0),
     "the same bytes": in_turn(given(ONE, 1.0), given(ONE, 2.0)),

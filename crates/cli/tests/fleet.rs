@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use calls::now;
 use inborn_identity::HostId;
-use inborn_store::{HostJoin, JoinToken, Store};
+use inborn_store::{HostJoin, JoinToken};
 use patience::until;
 use servers::{LAUNCH, Mint, REGION, Server, WHOAMI, copy_key, launched, run, said};
 
@@ -121,6 +121,10 @@ async fn host(mint: &Mint, account: &str, number: u8) -> HostId {
     id
 }
 
+/// What ends somebody. Account and all come last: what is released with them is cut off for minutes ahead.
+const KINDS: [&str; 6] =
+    ["termination", "eviction", "quarantine", "quarantine of a host", "quarantine of an account", "quarantine of all"];
+
 /// Whatever ends somebody at one server ends it at the other: at once at the first, within two seconds at the second, and at the worst
 /// within five.
 #[tokio::test]
@@ -129,35 +133,31 @@ async fn whoever_has_ended_is_let_in_nowhere() {
     let url = cluster.database();
     let (of_a, of_b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let settings = [("INBORN_STORE", url.as_str()), ("INBORN_STALE", "sts=refuse-all")];
-    let a = Server::start_with("a", of_a.path(), &settings);
-    copy_key(of_a.path(), of_b.path());
-    let b = Server::start_with("b", of_b.path(), &settings);
+    let first = Server::start_with("a", of_a.path(), &settings);
     let mint = Mint::open(REGION, &url, &of_a.path().join("epoch.key")).await;
-    let account = a.ready["account"].as_str().unwrap();
+    let account = first.ready["account"].as_str().unwrap().to_owned();
+    first.stop();
+    // Hosts are read at the start: of what is written by whoever is no server, servers do not hear.
+    let mut hosts = Vec::new();
+    for number in 0..KINDS.len() * ATTEMPTS {
+        hosts.push(host(&mint, &account, u8::try_from(number).unwrap()).await);
+    }
+    copy_key(of_a.path(), of_b.path());
+    let a = Server::start_with("a", of_a.path(), &settings);
+    let b = Server::start_with("b", of_b.path(), &settings);
     let done = |at: &Server, what: &str| {
         let (status, body) = at.operate(REGION, what);
         assert_eq!(status, 200, "{what}: {body}");
         body
     };
-    let mut hosts = 0;
-    // Account and all come last: what is released with them is cut off for minutes ahead.
-    for kind in [
-        "termination",
-        "eviction",
-        "quarantine",
-        "quarantine of a host",
-        "quarantine of an account",
-        "quarantine of all",
-    ] {
+    for kind in KINDS {
         let mut seen = Vec::new();
         for round in 0..ATTEMPTS {
             let (one, other) = if round % 2 == 0 { (&a, &b) } else { (&b, &a) };
-            hosts += 1;
-            let host = host(&mint, account, hosts).await;
-            let id = launched(&done(
-                one,
-                &format!("Action=RunInstances&ImageId=ami-12345678&MinCount=1&MaxCount=1&Placement.HostId={host}"),
-            ));
+            let host = hosts.pop().unwrap();
+            let launch =
+                format!("Action=RunInstances&ImageId=ami-12345678&MinCount=1&MaxCount=1&Placement.HostId={host}");
+            let id = launched(&done(one, &launch));
             let signer = mint.machine_ahead(id, AHEAD_SECONDS).await;
             for server in [one, other] {
                 until("the machine is known", || (server.whoami(&signer).0 == 200).then_some(()));
@@ -169,7 +169,7 @@ async fn whoever_has_ended_is_let_in_nowhere() {
                     let subject = match kind {
                         "quarantine" => id.to_string(),
                         "quarantine of a host" => host.to_string(),
-                        "quarantine of an account" => account.to_owned(),
+                        "quarantine of an account" => account.clone(),
                         _ => "%2A".to_owned(),
                     };
                     let of = |action| format!("Inborn.{action}Quarantine&Subject.1={subject}");

@@ -11,7 +11,7 @@ pub use attachment::{Host, Kind as AttachmentKind, Looked, Lost, Reached, Unreac
 pub use machine::{Issuer, Machine, MachineParts, SentKeys};
 pub use metadata::MetadataLimits;
 pub use metrics::Metrics;
-pub use wallet::{PREPARE_AHEAD_SECONDS, Wallet};
+pub use wallet::{BEGINS_WITHIN_SECONDS, PREPARE_AHEAD_SECONDS, Wallet};
 
 pub mod control;
 mod passing;

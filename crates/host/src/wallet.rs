@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use inborn_credential::Delivery;
+use inborn_credential::{CutOffs, Delivery};
 use inborn_identity::UnixTime;
 use inborn_imds::{PreparedCredential, PreparedCredentials};
 
@@ -10,6 +10,10 @@ use crate::{Issuer, Machine};
 
 /// The next generation is prepared this long before its time: longer than two rounds of the rotation.
 pub const PREPARE_AHEAD_SECONDS: u64 = 300;
+
+/// How much later than now what is handed out may begin, where nothing else is good: what takes the place of what was cut off is dated
+/// behind the cut-off, which may lie so far ahead, and the region lets it in at once. What begins later is a forgery to it.
+pub const BEGINS_WITHIN_SECONDS: u64 = CutOffs::AHEAD_SECONDS_MAX;
 
 /// Generations kept: the present one, the next one when it is near, and the one before, for a clock that is set back.
 const GENERATIONS_MAX: usize = 3;
@@ -38,9 +42,13 @@ impl Generation {
         self.credentials.issued_at()
     }
 
-    /// To the verifier, what begins later than now is a forgery, and what has ended is expired.
     fn is_good(&self, now: UnixTime) -> bool {
         self.issued_at() <= now && now < self.credentials.expires_at()
+    }
+
+    /// Whether it has not begun, and is let in all the same.
+    fn begins_soon(&self, now: UnixTime) -> bool {
+        now < self.issued_at() && self.issued_at() <= now.plus(BEGINS_WITHIN_SECONDS)
     }
 }
 
@@ -57,15 +65,16 @@ impl Wallet {
         self.is_withheld
     }
 
-    /// The credentials to hand out at the moment `now`: the latest that have begun and not ended. If the region is away, the
-    /// last that could be had.
+    /// The credentials to hand out at the moment `now`: the latest that have begun and not ended, or the first that begin soon. If the
+    /// region is away, the last that could be had.
     #[must_use]
     pub fn at(&self, now: UnixTime) -> Option<&PreparedCredentials> {
         self.present(now).map(|generation| &*generation.credentials)
     }
 
     fn present(&self, now: UnixTime) -> Option<&Generation> {
-        self.generations.iter().rev().find(|generation| generation.is_good(now))
+        let begin_soon = || self.generations.iter().find(|generation| generation.begins_soon(now));
+        self.generations.iter().rev().find(|generation| generation.is_good(now)).or_else(begin_soon)
     }
 
     /// This wallet with what `issuer` has to add at the moment `now`; `None` when nothing is due.
@@ -196,6 +205,23 @@ mod tests {
         let wallet = wallet.refilled(&machine(1), &region(), NOW).unwrap();
         assert!(present(&wallet, NOW).unwrap() <= NOW);
         assert!(present(&wallet, ahead).unwrap() > NOW, "the clock may be set right again");
+    }
+
+    /// After a release, or a revocation: the machine does not wait until what it is given has begun.
+    #[test]
+    fn what_begins_soon_is_handed_out_where_nothing_else_is() {
+        let begin = present(&filled(NOW), NOW).unwrap();
+        let wallet = Wallet::default().refilled(&machine(1), &region(), begin).unwrap();
+        for (before, is_handed_out) in [(1, true), (899, true), (900, true), (901, false)] {
+            let now = begin.minus(before);
+            assert_eq!(present(&wallet, now), is_handed_out.then_some(begin), "{before} s before");
+        }
+        assert!(wallet.refilled(&machine(1), &Away, begin.minus(900)).is_none(), "nothing is due");
+        assert_eq!(
+            present(&filled(NOW), begin.minus(1)).map(|other| other < begin),
+            Some(true),
+            "what has begun goes first"
+        );
     }
 
     /// A step of a second over the start of a generation, while the region is away, must not lose all there is.

@@ -6,7 +6,7 @@ use inborn_credential::Delivery;
 use inborn_host::control::{Attachment, BoxFuture, Handler, HostStatus, Lease, PlacedMachine, PocketRequest, Refusal};
 use inborn_host::place::Place;
 use inborn_host::pocket::Sockets;
-use inborn_host::{AttachmentKind, Host, Looked, Lost, Machine};
+use inborn_host::{AttachmentKind, BEGINS_WITHIN_SECONDS, Host, Looked, Lost, Machine};
 use inborn_host_agent::{Event, Known, Talk};
 use inborn_identity::{Clock, InstanceId, MacAddress};
 use tokio::sync::Mutex;
@@ -208,7 +208,9 @@ impl HostControl {
         let now = self.clock.now();
         let placed = |known: &Known| {
             let record = known.record();
-            let credential = known.credential(Delivery::V2, now).filter(|(credential, _)| credential.issued_at <= now);
+            let begins_by = now.plus(BEGINS_WITHIN_SECONDS);
+            let credential =
+                known.credential(Delivery::V2, now).filter(|(credential, _)| credential.issued_at <= begins_by);
             PlacedMachine {
                 instance: record.instance,
                 name: record.tags.get("Name").cloned().unwrap_or_default(),

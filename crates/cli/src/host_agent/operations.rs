@@ -9,6 +9,7 @@ use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use inborn_credential::Delivery;
+use inborn_host::BEGINS_WITHIN_SECONDS;
 use inborn_host_agent::{Known, Talk};
 use inborn_identity::{Clock, UnixTime};
 use prometheus_client::metrics::gauge::Gauge;
@@ -99,7 +100,8 @@ impl Operations {
         let agent = self.talk.agent();
         let is_bare = |known: &&Known| {
             let record = known.record();
-            let held = known.credential(Delivery::V2, now).filter(|(credential, _)| credential.issued_at <= now);
+            let begins_by = now.plus(BEGINS_WITHIN_SECONDS);
+            let held = known.credential(Delivery::V2, now).filter(|(credential, _)| credential.issued_at <= begins_by);
             record.is_running && !record.is_withheld && held.is_none()
         };
         Sight {
