@@ -89,9 +89,12 @@ impl Wallet {
         let mut wallet = if is_anew { Self::default() } else { self.clone() };
         wallet.boot_generation = boot_generation;
         let mut changed = is_anew;
-        let is_due = wallet.present(now).is_none_or(|present| now >= present.next_at);
+        let is_due = wallet.present(now).is_none_or(|present| now >= present.next_at || !present.is_good(now));
         if is_due {
-            changed |= wallet.add(prepare(machine, issuer, now), now);
+            // What is there already, and begins soon, is no news.
+            let is_there = |new: &Generation| wallet.generations.iter().any(|kept| kept.issued_at() == new.issued_at());
+            let prepared = prepare(machine, issuer, now).filter(|new| new.is_good(now) || !is_there(new));
+            changed |= wallet.add(prepared, now);
         }
         if let Some(next_at) = wallet.present(now).map(|present| present.next_at)
             && now < next_at
@@ -207,6 +210,15 @@ mod tests {
         assert!(present(&wallet, ahead).unwrap() > NOW, "the clock may be set right again");
     }
 
+    /// Gives what is dated behind a cut-off.
+    struct Behind(UnixTime);
+
+    impl Issuer for Behind {
+        fn issue(&self, id: InstanceId, delivery: Delivery, at: UnixTime) -> Option<(Credential, UnixTime)> {
+            region().issue(id, delivery, at.max(self.0))
+        }
+    }
+
     /// After a release, or a revocation: the machine does not wait until what it is given has begun.
     #[test]
     fn what_begins_soon_is_handed_out_where_nothing_else_is() {
@@ -216,7 +228,12 @@ mod tests {
             let now = begin.minus(before);
             assert_eq!(present(&wallet, now), is_handed_out.then_some(begin), "{before} s before");
         }
-        assert!(wallet.refilled(&machine(1), &Away, begin.minus(900)).is_none(), "nothing is due");
+        assert!(wallet.refilled(&machine(1), &Away, begin.minus(900)).is_none(), "nobody gives anything else");
+        let other = wallet.refilled(&machine(1), &region(), begin.minus(900)).unwrap();
+        assert!(present(&other, begin.minus(900)).unwrap() < begin, "what has begun is there: it goes first");
+        let behind = Wallet::default().refilled(&machine(1), &Behind(begin), begin.minus(430)).unwrap();
+        assert_eq!(present(&behind, begin.minus(430)), Some(begin), "at once");
+        assert!(behind.refilled(&machine(1), &Behind(begin), begin.minus(429)).is_none(), "nothing is new");
         assert_eq!(
             present(&filled(NOW), begin.minus(1)).map(|other| other < begin),
             Some(true),
