@@ -157,7 +157,9 @@ impl Reach for LocalReach {
     fn reach(&self, instance: InstanceId, port: u16) -> BoxFuture<'_, Result<Reached, Unreachable>> {
         Box::pin(async move {
             if !self.residents.is_of(instance, &self.region) {
-                return Err(Unreachable("it is not attached here. `inborn attach` it, or use `inborn shell`".to_owned()));
+                return Err(Unreachable(
+                    "it is not attached here. `inborn attach` it, or use `inborn shell`".to_owned(),
+                ));
             }
             let reached = self.host.reach(instance, port).await.map_err(|error| Unreachable(error.to_string()))?;
             let (stream, gone) = reached.into_parts();
