@@ -504,8 +504,13 @@ impl RegionServer {
         // What was released before the list was read is not in it, whether or not it was known here that it had ever begun. The
         // cut-offs of the release are there with it, but the news of them may still be to come.
         if self.fleet().is_some() {
-            let since = self.now().minus(RELEASED_SECONDS);
-            self.cut_off_all(&self.store.cut_offs_since(since).await?);
+            // A release may have taken effect long after it was asked for, but not before its quarantine began.
+            let before = self.quarantines.list.load_full();
+            let ended =
+                before.iter().filter(|(scope, _)| !list.contains_key(*scope)).map(|(_, quarantine)| quarantine.since);
+            let since =
+                ended.map(|since| since.minus(RELEASED_SECONDS)).chain([self.now().minus(RELEASED_SECONDS)]).min();
+            self.cut_off_all(&self.store.cut_offs_since(since.unwrap_or(UnixTime::from_secs(0))).await?);
         }
         self.now_there_are(list);
         Ok(())

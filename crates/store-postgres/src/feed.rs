@@ -23,8 +23,8 @@ use crate::value::{Row, Value, columns, values};
 
 /// The most attempts of unknown end that are settled by one statement, the oldest first.
 const SETTLED_AT_ONCE: usize = 1000;
-/// The most of a node's own changes that it is told at once. Of more it has to read everything again.
-pub(crate) const OWN_MAX: usize = 1000;
+/// The most of a node's own changes that are asked for by their numbers. If there are more it is told of all behind the first.
+const OWN_MAX: usize = 1000;
 /// What an entry says that stands for an attempt which has come to nothing: a setting of nobody's, for which no program, new or
 /// old, reads anything.
 const NOTHING: &str = "nothing changed";
@@ -66,6 +66,21 @@ struct Numbers {
     under_way: BTreeMap<u64, Ending>,
     /// Those of an ending that was unknown, until the node itself has heard of all behind them.
     untold: BTreeSet<u64>,
+}
+
+impl Numbers {
+    fn settled(&self) -> u64 {
+        self.under_way.keys().next().map_or(self.last, |lowest| lowest.saturating_sub(1))
+    }
+}
+
+/// What a node does not know of its own changes, at one moment.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Untold {
+    /// Their numbers.
+    numbers: Vec<u64>,
+    /// Of what was settled behind this number it was not known yet whether it has to be told.
+    settled: u64,
 }
 
 /// How an attempt that is not over will have ended.
@@ -165,8 +180,7 @@ impl Node {
 
     /// The highest number up to which every attempt is over.
     pub(crate) fn settled(&self) -> u64 {
-        let numbers = self.numbers();
-        numbers.under_way.keys().next().map_or(numbers.last, |lowest| lowest.saturating_sub(1))
+        self.numbers().settled()
     }
 
     /// The attempts of which nobody knows how they ended, for one who finds out; `None`: there are none, or somebody does.
@@ -180,10 +194,10 @@ impl Node {
     }
 
     /// What the node has to be told of its own, once it has heard of all up to `heard`.
-    pub(crate) fn untold(&self, heard: u64) -> Vec<u64> {
+    pub(crate) fn untold(&self, heard: u64) -> Untold {
         let mut numbers = self.numbers();
         numbers.untold = numbers.untold.split_off(&heard.saturating_add(1));
-        numbers.untold.iter().copied().collect()
+        Untold { numbers: numbers.untold.iter().copied().collect(), settled: numbers.settled() }
     }
 
     fn beats(&self) -> MutexGuard<'_, Beats> {
@@ -287,9 +301,9 @@ pub(crate) async fn has_forgotten(session: &Session<'_>, fence: &Fence) -> Outco
     Ok(found.is_none_or(|found| found < least_known(bounded(fence.beats))))
 }
 
-/// See [`inborn_store::Store::news`]. All of one moment: an entry up to a settled number is seen with that number. `own` are the
-/// numbers of its own of which the reader is told.
-pub(crate) async fn news(session: &Session<'_>, (heard, own): &(Heard, Vec<u64>)) -> Outcome<News> {
+/// See [`inborn_store::Store::news`]. All of one moment: an entry up to a settled number is seen with that number. `own` is what the
+/// reader has to be told of its own, if it has a node.
+pub(crate) async fn news(session: &Session<'_>, (heard, own): &(Heard, Option<Untold>)) -> Outcome<News> {
     let read = |row: &Row| {
         Ok(RegionNode {
             id: row.parsed("id")?,
@@ -304,13 +318,20 @@ pub(crate) async fn news(session: &Session<'_>, (heard, own): &(Heard, Vec<u64>)
     };
     let sql =
         "SELECT id, name, started_at, beaten_at, verifies, settled, forgotten, address FROM region_nodes ORDER BY id";
-    let nodes: Vec<RegionNode> = session.rows(sql, &[]).await?.iter().map(read).collect::<Outcome<_>>()?;
+    let mut nodes: Vec<RegionNode> = session.rows(sql, &[]).await?.iter().map(read).collect::<Outcome<_>>()?;
+    // Its own may have been settled behind that since it was asked what has to be told.
+    if let Some(own) = own
+        && let Some(node) = nodes.iter_mut().find(|node| Some(node.id) == heard.except)
+    {
+        node.settled = node.settled.min(own.settled);
+    }
     let mut writers = Vec::new();
     for node in &nodes {
         if Some(node.id) != heard.except {
             writers.push((node.id, heard.positions.get(&node.id).copied().unwrap_or_default()));
         }
     }
+    let own = own.as_ref().map(|own| own.numbers.as_slice()).unwrap_or_default();
     if writers.is_empty() && own.is_empty() {
         return Ok(News::of(heard, nodes, Vec::new()));
     }
@@ -319,18 +340,23 @@ pub(crate) async fn news(session: &Session<'_>, (heard, own): &(Heard, Vec<u64>)
         let (writer, behind) = (query.value(writer.to_string()), query.value(bounded(behind)));
         query.push(&format!(" OR (writer = {writer} AND number > {behind})"));
     }
-    if let Some(id) = heard.except {
-        let numbers = columns(own.iter().take(OWN_MAX).map(|number| vec![bounded(*number).into()]))?;
-        let sql =
-            format!("writer = '{id}' AND number IN (SELECT number FROM UNNEST(CAST($1 AS BIGINT[])) AS own (number))");
-        query.push_part(" OR (", &sql, numbers, ")");
+    if let (Some(id), Some(first)) = (heard.except, own.first()) {
+        let id = query.value(id.to_string());
+        query.push(&format!(" OR (writer = {id}"));
+        if own.len() > OWN_MAX {
+            let first = query.value(bounded(*first));
+            query.push(&format!(" AND number >= {first}"));
+        } else {
+            let numbers = columns(own.iter().map(|number| vec![bounded(*number).into()]))?;
+            query.push_part(" AND ", "number = ANY(CAST($1 AS BIGINT[]))", numbers, "");
+        }
+        query.push(")");
     }
     let limit = query.value(i64::try_from(News::ENTRIES_MAX).unwrap_or(i64::MAX).saturating_add(1));
     query.push(&format!(" ORDER BY writer, number, place LIMIT {limit}"));
     let read = |row: &Row| Ok((row.parsed("writer")?, row.number("number")?, row.text("topic")?, row.text("subject")?));
     let rows = query.rows(session).await?.iter().map(read).collect::<Outcome<_>>()?;
-    let news = News::of(heard, nodes, rows);
-    Ok(News { missed: news.missed || own.len() > OWN_MAX, ..news })
+    Ok(News::of(heard, nodes, rows))
 }
 
 /// See [`inborn_store::Store::forget_news`].
@@ -338,13 +364,18 @@ pub(crate) async fn forget(
     session: &Session<'_>,
     (entries_before, nodes_before): &(UnixTime, UnixTime),
 ) -> Outcome<u64> {
-    let doomed = "SELECT writer, MAX(number) AS number FROM feed WHERE made_at < $1 GROUP BY writer";
-    for row in session.rows(doomed, values![*entries_before]).await? {
+    // What is not settled stays, while its node lives: readers have not heard all up to there, and what is still to come has an
+    // old time.
+    let doomed = "SELECT writer, MAX(number) AS number FROM feed WHERE made_at < $1 AND NOT EXISTS (SELECT 1 FROM region_nodes \
+        WHERE region_nodes.id = feed.writer AND feed.number > region_nodes.settled AND region_nodes.beaten_at >= $2) GROUP BY writer";
+    for row in session.rows(doomed, values![*entries_before, *nodes_before]).await? {
         let number: Value = row.number::<i64>("number")?.into();
         let sql = "UPDATE region_nodes SET forgotten = $2 WHERE id = $1 AND forgotten < $2";
         session.run(sql, &[row.text("writer")?.into(), number]).await?;
     }
-    let forgotten = session.run("DELETE FROM feed WHERE made_at < $1", values![*entries_before]).await?;
+    let old = "DELETE FROM feed WHERE made_at < $1 AND NOT EXISTS (SELECT 1 FROM region_nodes \
+        WHERE region_nodes.id = feed.writer AND feed.number > region_nodes.settled AND region_nodes.beaten_at >= $2)";
+    let forgotten = session.run(old, values![*entries_before, *nodes_before]).await?;
     let gone = "DELETE FROM region_nodes WHERE beaten_at < $1 \
         AND NOT EXISTS (SELECT 1 FROM feed WHERE feed.writer = region_nodes.id)";
     session.run(gone, values![*nodes_before]).await?;
@@ -397,14 +428,15 @@ mod tests {
         assert!(node.settling().is_none(), "all others will say how they end");
         drop(third);
         fourth.over();
-        assert_eq!((node.settled(), node.untold(2)), (2, vec![3]), "however long it takes");
+        assert_eq!(node.untold(2), Untold { numbers: vec![3], settled: 2 }, "however long it takes");
         let settling = node.settling().unwrap();
         assert_eq!(settling.numbers, [3]);
         assert!(node.settling().is_none(), "one is enough");
         drop(settling);
         assert_eq!(node.settled(), 2, "whoever did not find out has settled nothing");
         node.settling().unwrap().settled();
-        assert_eq!((node.settled(), node.untold(2), node.untold(3)), (4, vec![3], vec![]));
+        assert_eq!(node.untold(2), Untold { numbers: vec![3], settled: 4 });
+        assert_eq!(node.untold(3), Untold { numbers: vec![], settled: 4 });
         assert!(node.settling().is_none());
     }
 
@@ -418,7 +450,7 @@ mod tests {
             assert_eq!(settling.numbers, (1..=settled).collect::<Vec<u64>>());
             settling.settled();
             assert_eq!(node.settled(), settled);
-            assert_eq!(node.untold(0).len(), count);
+            assert_eq!(node.untold(0).numbers.len(), count);
         }
     }
 }

@@ -737,7 +737,7 @@ impl Store for PostgresStore {
     fn news(&self, heard: Heard) -> Future<'_, News> {
         let own = heard.except.filter(|node| *node == self.node.id);
         let own = own.map(|node| self.node.untold(heard.positions.get(&node).copied().unwrap_or_default()));
-        let request = (heard, own.unwrap_or_default());
+        let request = (heard, own);
         self.run(Access::Read, request, |session, request| Box::pin(feed::news(session, request)))
     }
 

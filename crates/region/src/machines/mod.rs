@@ -449,6 +449,8 @@ impl Machines {
     /// After a write of which nobody knows whether it took effect. A change that did not may still cut off what an
     /// earlier boot was given: that machine fetches anew, where the other mistake would let a stopped one in.
     async fn follow_store(&self, ids: &[InstanceId], change: Option<&Change>) {
+        // It is looked at now, and once more when others are heard: a commit may still be on its way.
+        self.doubtful().extend(ids);
         for id in ids {
             match self.store.instance(*id).await {
                 Ok(Some(instance)) => {
@@ -462,7 +464,6 @@ impl Machines {
                 }
                 Ok(None) => {}
                 Err(error) => {
-                    self.doubtful().insert(*id);
                     tracing::error!(instance = %id, %error, "cannot tell yet whether a change took effect");
                 }
             }
