@@ -98,9 +98,14 @@ pub(crate) fn from_pool(error: &PoolError) -> StoreError {
 }
 
 /// The server is going down, coming up, or has no room for another connection; classes 08 and 57P, and 53300.
-fn is_interruption(code: &SqlState) -> bool {
+pub(crate) fn is_interruption(code: &SqlState) -> bool {
     let code = code.code();
     code.starts_with("08") || code.starts_with("57P") || code == SqlState::TOO_MANY_CONNECTIONS.code()
+}
+
+/// What came of it is not known because the connection has ended, without a word of the server.
+pub(crate) fn is_of_the_connection(error: &Error) -> bool {
+    error.code().is_none() && (error.is_closed() || is_of_the_wire(error))
 }
 
 fn is_of_the_wire(error: &Error) -> bool {

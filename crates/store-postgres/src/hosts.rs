@@ -5,7 +5,7 @@ use inborn_store::{Conflict, Host, HostChange, HostJoin, JoinToken, accounts_fro
 
 use crate::fault::{self, Outcome};
 use crate::transaction::Session;
-use crate::value::{Row, Value, values};
+use crate::value::{Insertion, Row, Value, values};
 
 const SELECT: &str = "SELECT id, name, state, public_key, accounts, joined_at, seen_at FROM hosts";
 
@@ -38,9 +38,12 @@ impl FoundHost {
         "SELECT id, name, state, public_key, accounts, joined_at, seen_at FROM hosts WHERE id = ANY($1) ORDER BY id";
 
     /// As [`claim`], of those that are still as they were found: ids, states and accounts.
-    pub(crate) const CLAIM: &str = "UPDATE hosts SET state = found.state FROM UNNEST(CAST($1 AS TEXT[]), CAST($2 AS TEXT[]), \
-        CAST($3 AS TEXT[])) AS found (id, state, accounts) \
-        WHERE hosts.id = found.id AND hosts.state = found.state AND hosts.accounts = found.accounts";
+    pub(crate) const CLAIM: Insertion = Insertion {
+        one: "UPDATE hosts SET state = $2 WHERE hosts.id = $1 AND hosts.state = $2 AND hosts.accounts = $3",
+        many: "UPDATE hosts SET state = found.state FROM UNNEST(CAST($1 AS TEXT[]), CAST($2 AS TEXT[]), \
+            CAST($3 AS TEXT[])) AS found (id, state, accounts) \
+            WHERE hosts.id = found.id AND hosts.state = found.state AND hosts.accounts = found.accounts",
+    };
 
     pub(crate) fn read(row: &Row) -> Outcome<Self> {
         Ok(Self { host: read(row)?, accounts: row.text("accounts")? })

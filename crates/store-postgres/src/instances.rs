@@ -11,7 +11,7 @@ use tokio_postgres::error::SqlState;
 
 use crate::fault::{self, Fault, Outcome};
 use crate::transaction::{Query, Session};
-use crate::value::{Row, Value, columns, values};
+use crate::value::{Insertion, Row, Value, values};
 use crate::{hosts, records};
 
 /// All columns by name: a migration of a newer program may add some, and `*` would break statements that are prepared. In the order
@@ -27,8 +27,17 @@ macro_rules! columns {
 
 const SELECT: &str = concat!("SELECT ", columns!(), " FROM instances");
 
-/// Any number of instances, of which it takes the [`columns`], each as one array.
-pub(crate) const INSERT: &str = concat!(
+/// Instances, of which it takes the [`columns`].
+pub(crate) const INSERT: Insertion = Insertion { one: INSERT_ONE, many: INSERT_MANY };
+
+const INSERT_ONE: &str = concat!(
+    "INSERT INTO instances (",
+    columns!(),
+    ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, \
+     $24, $25, $26, $27, $28, $29, $30, $31)"
+);
+
+const INSERT_MANY: &str = concat!(
     "INSERT INTO instances (",
     columns!(),
     ") SELECT ",
@@ -50,21 +59,26 @@ const UPDATE: &str = "UPDATE instances SET state = $2, launch_time = $3, boot_ti
     metadata_ipv6 = $12, metadata_tags = $13, attachment_kind = $14, attachment_value = $15, attachment_mac = $16 \
     WHERE id = $1";
 
-const INSTANCE: &str = "an instance";
+pub(crate) const INSTANCE: &str = "an instance";
 
 /// See [`inborn_store::Store::launch`].
 pub(crate) async fn launch(session: &Session<'_>, request: &LaunchRequest) -> Outcome<LaunchOutcome> {
+    launch_or(session, request, refused).await
+}
+
+/// As [`launch`]; what it means that the instances could not be inserted is for `meaning` to say.
+async fn launch_or(
+    session: &Session<'_>,
+    request: &LaunchRequest,
+    meaning: fn(&tokio_postgres::Error) -> Fault,
+) -> Outcome<LaunchOutcome> {
     if let Some(token) = &request.client_token {
         if let Some((fingerprint, reservation)) = earlier_launch(session, request.account, token).await? {
             if fingerprint != request.fingerprint {
                 return Ok(LaunchOutcome::Mismatch);
             }
-            let account = request.account.to_string();
-            let query = Query::new(
-                &format!("{SELECT} WHERE reservation_id = $1 AND account = $2 ORDER BY ami_launch_index"),
-                values![reservation, account],
-            );
-            return Ok(LaunchOutcome::Replayed(select(session, &query).await?));
+            let account = Value::shown(request.account);
+            return Ok(LaunchOutcome::Replayed(reserved(session, account, Value::all([reservation])).await?));
         }
         let sql = "INSERT INTO launches (account, client_token, fingerprint, reservation_id) VALUES ($1, $2, $3, $4)";
         let row: &[Value] =
@@ -86,19 +100,47 @@ pub(crate) async fn launch(session: &Session<'_>, request: &LaunchRequest) -> Ou
     if session.row("SELECT id FROM instances WHERE id = ANY($1) LIMIT 1", &[ids]).await?.is_some() {
         return Err(Conflict::Exists(INSTANCE).into());
     }
-    let rows = columns(request.instances.iter().map(row))?;
-    session.attempt(INSERT, &rows).await.map_err(|error| refused(&error))?;
+    let (sql, rows) = INSERT.of(request.instances.iter().map(row).collect())?;
+    session.attempt(sql, &rows).await.map_err(|error| meaning(&error))?;
     insert_user_data(session, &request.instances).await?;
     insert_tags(session, &request.instances).await?;
     Ok(LaunchOutcome::New(request.launched()))
 }
 
+/// As [`launch`], of one of which nobody knows whether an earlier attempt has taken effect, or still will. Ids are used once, so at most
+/// one of the two does: if the earlier one has, it is found here by its ids; if it is not over, this one waits for its end at the first
+/// of them. Whatever refuses this one has refused the earlier one, too.
+pub(crate) async fn launch_again(session: &Session<'_>, request: &LaunchRequest) -> Outcome<LaunchOutcome> {
+    let ids = Value::all(request.instances.iter().map(|instance| instance.id));
+    let sql = "SELECT id FROM instances WHERE id = ANY($1) AND account = $2 AND reservation_id = $3";
+    let own = session.rows(sql, &[ids, Value::shown(request.account), (&request.reservation_id).into()]).await?;
+    if own.len() == request.instances.len() {
+        return Ok(LaunchOutcome::New(request.launched()));
+    }
+    launch_or(session, request, |error| match refused(error) {
+        // The earlier one, perhaps, which was not seen before: the next attempt finds out.
+        Fault::Final(StoreError::Conflict(Conflict::Exists(_))) => Fault::Again(StoreError::Busy),
+        fault => fault,
+    })
+    .await
+}
+
+/// All of an account's reservations, in the order of their launch indexes.
+pub(crate) async fn reserved(session: &Session<'_>, account: Value, reservations: Value) -> Outcome<Vec<Instance>> {
+    let sql = format!("{SELECT} WHERE reservation_id = ANY($1) AND account = $2 ORDER BY ami_launch_index");
+    select(session, &Query::new(&sql, &[reservations, account])).await
+}
+
 async fn earlier_launch(session: &Session<'_>, account: AccountId, token: &str) -> Outcome<Option<([u8; 32], String)>> {
     let sql = "SELECT fingerprint, reservation_id FROM launches WHERE account = $1 AND client_token = $2";
-    let Some(row) = session.row(sql, values![account.to_string(), token]).await? else { return Ok(None) };
+    let row = session.row(sql, values![account.to_string(), token]).await?;
+    row.map(|row| Ok((fingerprint(&row)?, row.text("reservation_id")?))).transpose()
+}
+
+/// The digest of an earlier launch's parameters.
+pub(crate) fn fingerprint(row: &Row) -> Outcome<[u8; 32]> {
     let fingerprint = row.bytes("fingerprint")?.try_into();
-    let fingerprint = fingerprint.map_err(|_| fault::corrupt("a fingerprint has not 32 bytes"))?;
-    Ok(Some((fingerprint, row.text("reservation_id")?)))
+    fingerprint.map_err(|_| fault::corrupt("a fingerprint has not 32 bytes"))
 }
 
 /// The values of one instance.
@@ -150,8 +192,11 @@ fn refused(error: &tokio_postgres::Error) -> Fault {
 }
 
 /// User data, of which it takes the columns of [`user_data`].
-pub(crate) const INSERT_USER_DATA: &str = "INSERT INTO instance_user_data (instance_id, user_data) \
-    SELECT instance_id, user_data FROM UNNEST(CAST($1 AS TEXT[]), CAST($2 AS BYTEA[])) AS given (instance_id, user_data)";
+pub(crate) const INSERT_USER_DATA: Insertion = Insertion {
+    one: "INSERT INTO instance_user_data (instance_id, user_data) VALUES ($1, $2)",
+    many: "INSERT INTO instance_user_data (instance_id, user_data) \
+        SELECT instance_id, user_data FROM UNNEST(CAST($1 AS TEXT[]), CAST($2 AS BYTEA[])) AS given (instance_id, user_data)",
+};
 
 /// A row: of whose instance, and what.
 pub(crate) fn user_data(instance: &Instance) -> Option<Vec<Value>> {
@@ -160,13 +205,16 @@ pub(crate) fn user_data(instance: &Instance) -> Option<Vec<Value>> {
 }
 
 async fn insert_user_data(session: &Session<'_>, instances: &[Instance]) -> Outcome<()> {
-    session.insert(INSERT_USER_DATA, instances.iter().filter_map(user_data)).await
+    session.insert(&INSERT_USER_DATA, instances.iter().filter_map(user_data)).await
 }
 
 /// Tags, of which it takes the columns of [`tags`].
-pub(crate) const INSERT_TAGS: &str = "INSERT INTO instance_tags (instance_id, tag_key, tag_value) \
-    SELECT instance_id, tag_key, tag_value FROM UNNEST(CAST($1 AS TEXT[]), CAST($2 AS TEXT[]), CAST($3 AS TEXT[])) \
-    AS given (instance_id, tag_key, tag_value)";
+pub(crate) const INSERT_TAGS: Insertion = Insertion {
+    one: "INSERT INTO instance_tags (instance_id, tag_key, tag_value) VALUES ($1, $2, $3)",
+    many: "INSERT INTO instance_tags (instance_id, tag_key, tag_value) \
+        SELECT instance_id, tag_key, tag_value FROM UNNEST(CAST($1 AS TEXT[]), CAST($2 AS TEXT[]), CAST($3 AS TEXT[])) \
+        AS given (instance_id, tag_key, tag_value)",
+};
 
 /// Rows: of which instance, key, value.
 pub(crate) fn tags(instance: &Instance) -> impl Iterator<Item = Vec<Value>> {
@@ -175,7 +223,7 @@ pub(crate) fn tags(instance: &Instance) -> impl Iterator<Item = Vec<Value>> {
 }
 
 async fn insert_tags(session: &Session<'_>, instances: &[Instance]) -> Outcome<()> {
-    session.insert(INSERT_TAGS, instances.iter().flat_map(tags)).await
+    session.insert(&INSERT_TAGS, instances.iter().flat_map(tags)).await
 }
 
 /// Writes the row of the instance whatever has changed, tags alone, too: of two who change one instance the second begins
@@ -370,17 +418,17 @@ fn from_row(row: &Row) -> Outcome<Instance> {
 }
 
 /// The one in the region's own process has no id.
-fn host(text: &str) -> Outcome<Option<HostId>> {
+pub(crate) fn host(text: &str) -> Outcome<Option<HostId>> {
     let id = (!text.is_empty()).then(|| text.parse()).transpose();
     id.map_err(|_| fault::corrupt("instances.host_id is no id of a host"))
 }
 
-fn attachment(kind: Option<String>, value: Option<String>) -> Outcome<Option<Attachment>> {
+pub(crate) fn attachment(kind: Option<String>, value: Option<String>) -> Outcome<Option<Attachment>> {
     let (Some(kind), Some(value)) = (kind, value) else { return Ok(None) };
     let attachment = Attachment::from_columns(&kind, &value);
     attachment.map(Some).ok_or_else(|| fault::corrupt("instances.attachment_kind is of no known kind"))
 }
 
-fn own_mac(text: &str) -> Outcome<OwnMac> {
+pub(crate) fn own_mac(text: &str) -> Outcome<OwnMac> {
     OwnMac::from_column(text).ok_or_else(|| fault::corrupt("instances.attachment_mac is of no known kind"))
 }

@@ -2,48 +2,50 @@
 //!
 //! A launch that comes while others on the same hosts are under way waits until these are over, and goes with all that wait by then;
 //! one that finds nobody under way goes at once. What is out of the ordinary (a token or an id that was used before, a host that takes
-//! nobody) is refused by the statement as a whole. Then each half is tried, and so on; who is refused all by itself, or after so
-//! many tries, goes by a transaction that finds out what to answer ([`instances::launch`]).
+//! nobody) is refused by the statement as a whole. Then one transaction reads what there is against each of them, answers those
+//! (`answers`), and the others go again. If nothing is found, each half is tried, and so on; who is refused all by itself, or after so
+//! many tries, goes by a transaction that finds out what to answer ([`crate::instances::launch`]).
+//!
+//! Of a connection that ended before it answered nobody knows what has happened. A launch's ids are its own and used once, so it may be
+//! tried again by a transaction, over another connection: [`crate::instances::launch_again`].
+
+mod answers;
+mod statement;
 
 use core::sync::atomic::{AtomicI64, Ordering};
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use deadpool_postgres::{ClientWrapper, Object, Pool};
+use deadpool_postgres::{Object, Pool};
 use inborn_identity::{AccountId, HostId};
-use inborn_store::{LaunchRequest, StoreError, Topic};
+use inborn_store::{LaunchOutcome, LaunchRequest, StoreError};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedRwLockReadGuard, oneshot};
-use tokio_postgres::Error;
-use tokio_postgres::error::SqlState;
 
-use crate::fault::{self, Fault, Outcome};
-use crate::feed::{self, Node, Turn};
-use crate::hosts::FoundHost;
-use crate::instances;
+use self::answers::Asked;
+use self::statement::{Failure, make};
+use crate::fault;
+use crate::feed::Node;
 use crate::pool::PostgresOptions;
-use crate::schema;
-use crate::transaction::Query;
-use crate::value::{Row, Value, columns, values};
+use crate::transaction::{self, Access, Task};
 
 /// Instances that are launched by one statement, unless a single launch has more: as many as one launch may have.
 const INSTANCES_MAX: usize = LaunchRequest::INSTANCES_MAX;
-/// Statements of one turn. Enough to find one or two that are out of the ordinary among a thousand; with more of them there is
-/// nothing to be won.
+/// Statements of one turn. Enough to find one or two among a thousand that are refused for what could not be read (two that want one
+/// attachment at the same time, say); with more of them there is nothing to be won.
 const STATEMENTS_MAX: usize = 24;
-
-/// Tokens, each of an account, a digest, and the reservation it stands for.
-const NAME: &str = "INSERT INTO launches (account, client_token, fingerprint, reservation_id) \
-    SELECT account, client_token, fingerprint, reservation_id FROM UNNEST(CAST($1 AS TEXT[]), CAST($2 AS TEXT[]), \
-    CAST($3 AS BYTEA[]), CAST($4 AS TEXT[])) AS named (account, client_token, fingerprint, reservation_id)";
 
 /// What is left to do for those who waited.
 #[derive(Clone, Debug)]
 pub(crate) enum Joined {
     /// It is launched.
     Launched,
+    /// It was answered without being launched.
+    Answered(LaunchOutcome),
     /// Nothing has happened: it has to go alone.
     Alone,
+    /// The connection has ended, and it may be launched: it has to go alone, as one that was tried before.
+    Again,
     /// There is no more to be had.
     Failed(StoreError),
 }
@@ -123,16 +125,6 @@ impl Drop for Serving {
     }
 }
 
-/// Why a statement for several launches came to nothing.
-enum Failure {
-    /// Nothing of it has happened, by what one of the launches is.
-    Refused,
-    /// Nothing of it has happened, by what the database is.
-    Failed(StoreError),
-    /// Nobody knows what has happened.
-    Unknown(StoreError),
-}
-
 impl Launches {
     pub(crate) fn new(pool: Pool, node: Arc<Node>, options: PostgresOptions, filled: Arc<AtomicI64>) -> Arc<Self> {
         Arc::new(Self { pool, node, options, filled, queues: Mutex::default() })
@@ -148,6 +140,7 @@ impl Launches {
                 return match self.make(&[&request]).await {
                     Ok(()) => Joined::Launched,
                     Err(Failure::Refused) => Joined::Alone,
+                    Err(Failure::Broken) => Joined::Again,
                     Err(Failure::Failed(error) | Failure::Unknown(error)) => Joined::Failed(error),
                 };
             }
@@ -217,23 +210,56 @@ impl Launches {
 
     /// Launches all of them, or tells each what it has to do.
     async fn launch(&self, group: Vec<Waiting>) {
-        let mut statements = 0;
+        let (mut statements, mut is_read) = (0, false);
         let mut parts = vec![group];
-        while let Some(mut part) = parts.pop() {
+        while let Some(part) = parts.pop() {
             statements += 1;
             let requests: Vec<&LaunchRequest> = part.iter().map(|waiting| &*waiting.request).collect();
             match self.make(&requests).await {
                 Ok(()) => tell(part, &Joined::Launched),
                 Err(Failure::Unknown(error)) => tell(part, &Joined::Failed(error)),
+                Err(Failure::Broken) => tell(part, &Joined::Again),
                 Err(Failure::Failed(error)) if part.len() == 1 => tell(part, &Joined::Failed(error)),
-                Err(Failure::Refused) if part.len() > 1 && statements < STATEMENTS_MAX => {
-                    parts.push(part.split_off(part.len() / 2));
-                    parts.push(part);
+                Err(Failure::Refused) if part.len() > 1 && !is_read => {
+                    is_read = true;
+                    let all = part.len();
+                    let left = self.answer(part).await;
+                    match left.len() {
+                        0 => {}
+                        some if some < all => parts.push(left),
+                        _ => parts.extend(halves(left)),
+                    }
                 }
+                Err(Failure::Refused) if part.len() > 1 && statements < STATEMENTS_MAX => parts.extend(halves(part)),
                 // What fails for all may be one's own: its user data have no room, its host cannot be read.
                 Err(Failure::Refused | Failure::Failed(_)) => tell(part, &Joined::Alone),
             }
         }
+    }
+
+    /// Answers those who are out of the ordinary by what one transaction reads; gives the others.
+    async fn answer(&self, part: Vec<Waiting>) -> Vec<Waiting> {
+        let requests = part.iter().map(|waiting| Arc::clone(&waiting.request)).collect();
+        let filled = self.filled.load(Ordering::SeqCst);
+        let asked = Asked { requests, filled };
+        let task = Task {
+            access: Access::Read,
+            request: &asked,
+            work: |session, asked| Box::pin(answers::read(session, asked)),
+            told: None,
+            filled,
+        };
+        // What could not be read was not answered: each of them finds out by itself.
+        let Ok(answers) = transaction::transact(&self.pool, self.options.patience(), &task).await else { return part };
+        let mut left = Vec::new();
+        for (waiting, answer) in part.into_iter().zip(answers) {
+            match answer {
+                None => left.push(waiting),
+                Some(Ok(outcome)) => tell(vec![waiting], &Joined::Answered(outcome)),
+                Some(Err(conflict)) => tell(vec![waiting], &Joined::Failed(conflict.into())),
+            }
+        }
+        left
     }
 
     /// Launches all of them or none.
@@ -246,7 +272,7 @@ impl Launches {
             let why = "the database did not answer in time; the write may have taken effect";
             Err(Failure::Unknown(StoreError::Io(why.to_owned())))
         });
-        if matches!(made, Err(Failure::Unknown(_))) {
+        if matches!(made, Err(Failure::Unknown(_) | Failure::Broken)) {
             // Nor what is still on its way on this connection.
             drop(Object::take(client));
         } else if let Some(running) = running {
@@ -254,6 +280,12 @@ impl Launches {
         }
         made
     }
+}
+
+/// The first half goes first: it is the last one.
+fn halves(mut part: Vec<Waiting>) -> [Vec<Waiting>; 2] {
+    let second = part.split_off(part.len() / 2);
+    [second, part]
 }
 
 /// Who has gone away need not be told.
@@ -290,122 +322,9 @@ fn together(waiting: &mut VecDeque<Waiting>) -> Vec<Waiting> {
     group
 }
 
-/// Launches all of them or none.
-async fn make(
-    client: &ClientWrapper,
-    requests: &[&LaunchRequest],
-    turn: Option<Turn>,
-    filled: i64,
-) -> Result<(), Failure> {
-    let hosts = hosts_of(client, requests).await.map_err(nothing_happened)?;
-    let takes = |id: HostId, account| hosts.iter().any(|found| found.host.id == id && found.host.takes(account));
-    if !requests.iter().all(|request| named(request).all(|id| takes(id, request.account))) {
-        return Err(Failure::Refused);
-    }
-    let (sql, values) = statement(requests, &hosts, turn, filled).map_err(nothing_happened)?.into_parts();
-    let prepared = client.prepare_cached(&sql).await;
-    let prepared = prepared.map_err(|error| nothing_happened(fault::from_statement(&error)))?;
-    let values: Vec<_> = values.iter().map(Value::as_sql).collect();
-    client.query(&prepared, &values).await.map(drop).map_err(|error| why(&error))
-}
-
-/// What would be tried again is: by each of them, on another connection.
-fn nothing_happened(fault: Fault) -> Failure {
-    match fault {
-        Fault::Again(_) => Failure::Refused,
-        Fault::Final(error) => Failure::Failed(error),
-    }
-}
-
-/// Why the statement did not come to its end.
-fn why(error: &Error) -> Failure {
-    match error.code().map(meaning) {
-        Some(Meaning::Refusal) => Failure::Refused,
-        Some(Meaning::Lack) => nothing_happened(fault::from_statement(error)),
-        Some(Meaning::None) | None => {
-            Failure::Unknown(StoreError::Io(format!("{}; the launch may have taken effect", fault::says(error))))
-        }
-    }
-}
-
-/// What a code says of a statement that is its own transaction.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Meaning {
-    /// It was rolled back by what is in it, or by another transaction in its way.
-    Refusal,
-    /// It was rolled back, and the database lacks something.
-    Lack,
-    /// Nothing: an end may have been under way. Of a statement that took too long, too: not every one of the three databases knows then
-    /// whether it had ended.
-    None,
-}
-
-fn meaning(code: &SqlState) -> Meaning {
-    match code {
-        &SqlState::T_R_SERIALIZATION_FAILURE | &SqlState::T_R_DEADLOCK_DETECTED => Meaning::Refusal,
-        &SqlState::READ_ONLY_SQL_TRANSACTION | &SqlState::DISK_FULL => Meaning::Lack,
-        // A value that it cannot take (as the nought by which it divides if the database is another), a constraint, a text that is too
-        // long for an index.
-        code if ["22", "23", "54"].iter().any(|class| code.code().starts_with(class)) => Meaning::Refusal,
-        _ => Meaning::None,
-    }
-}
-
 /// The hosts that a launch names.
 fn named(request: &LaunchRequest) -> impl Iterator<Item = HostId> {
     request.instances.iter().filter_map(|instance| instance.host)
-}
-
-/// The hosts that the launches name, as they are. The statement finds out by itself if one is another by then.
-async fn hosts_of(client: &ClientWrapper, requests: &[&LaunchRequest]) -> Outcome<Vec<FoundHost>> {
-    let ids: Hosts = requests.iter().flat_map(|request| named(request)).collect();
-    if ids.is_empty() {
-        return Ok(Vec::new());
-    }
-    let prepared = client.prepare_cached(FoundHost::SELECT).await.map_err(|error| fault::from_statement(&error))?;
-    let ids = Value::all(ids);
-    let rows = client.query(&prepared, &[ids.as_sql()]).await.map_err(|error| fault::from_statement(&error))?;
-    rows.into_iter().map(|row| FoundHost::read(&Row(row))).collect()
-}
-
-/// All that is written of these launches, in one statement, which fails as a whole if the database is not the one that was
-/// opened (see [`schema::must_be_as_opened`]) or a host is no longer what was found.
-fn statement(requests: &[&LaunchRequest], hosts: &[FoundHost], turn: Option<Turn>, filled: i64) -> Outcome<Query> {
-    let instances = || requests.iter().flat_map(|request| &request.instances);
-    let mut query = Query::new("", &[]);
-    let launched = columns(instances().map(instances::row))?;
-    query.push_part("WITH launched AS (", instances::INSERT, launched, " RETURNING id)");
-    let named = columns(requests.iter().filter_map(|request| name(request)))?;
-    query.push_part(", named AS (", NAME, named, " RETURNING reservation_id)");
-    let user_data = columns(instances().filter_map(instances::user_data))?;
-    query.push_part(", filled_in AS (", instances::INSERT_USER_DATA, user_data, " RETURNING instance_id)");
-    let tags = columns(instances().flat_map(instances::tags))?;
-    query.push_part(", tagged AS (", instances::INSERT_TAGS, tags, " RETURNING instance_id)");
-    if let Some(turn) = turn {
-        let topic = Topic::Instances(instances().map(|instance| instance.id).collect());
-        query.push_part(", entered AS (", feed::INSERT, feed::row(turn, 0, &topic), " RETURNING number)");
-    }
-    let claimed = columns(hosts.iter().map(FoundHost::row))?;
-    query.push_part(", claimed AS (", FoundHost::CLAIM, claimed, " RETURNING hosts.id)");
-    // There is no other way to end a statement by a condition that all three databases have.
-    query.push_part(
-        "",
-        " SELECT 1 / COUNT(1) FROM schema_version WHERE one = 1 AND filled = $1 AND usable_from <= $2",
-        values![filled, schema::known()].to_vec(),
-        "",
-    );
-    if !hosts.is_empty() {
-        let sql = " AND (SELECT COUNT(1) FROM claimed) = $1";
-        query.push_part("", sql, values![i64::try_from(hosts.len()).unwrap_or(i64::MAX)].to_vec(), "");
-    }
-    Ok(query)
-}
-
-/// The values of [`NAME`].
-fn name(request: &LaunchRequest) -> Option<Vec<Value>> {
-    let token = request.client_token.as_ref()?;
-    let fingerprint = request.fingerprint.as_slice();
-    Some(values![request.account.to_string(), token, fingerprint, &request.reservation_id].to_vec())
 }
 
 #[cfg(test)]
@@ -539,33 +458,5 @@ mod tests {
         launches.queues().insert(hosts.clone(), [one].into());
         drop(done);
         assert_eq!(launches.queues().get(&hosts).map(VecDeque::len), Some(1), "it came after its end");
-    }
-
-    #[test]
-    fn what_codes_say_of_a_statement() {
-        let refused = ["22012", "23505", "23503", "23514", "40001", "40P01", "54000"];
-        let lacking = ["25006", "53100"];
-        let nothing = ["40003", "57014", "57P01", "08006", "XX000", "53300", "55P03", "42601"];
-        for (codes, expected) in
-            [(&refused[..], Meaning::Refusal), (&lacking[..], Meaning::Lack), (&nothing[..], Meaning::None)]
-        {
-            for code in codes {
-                assert_eq!(meaning(&SqlState::from_code(code)), expected, "{code}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_statement_says_what_there_is_to_say() {
-        let sql = |request: &LaunchRequest| statement(&[request], &[], None, 7).unwrap().into_parts();
-        let (plain, values) = sql(&launch(vec![bare(1)]));
-        assert_eq!(values.len(), 33, "31 columns, and what the database has to be");
-        assert!(plain.ends_with("WHERE one = 1 AND filled = $32 AND usable_from <= $33"), "{plain}");
-        let (all, values) = sql(&launch_with_token(vec![full(1)], "token", 1));
-        assert_eq!(values.len(), 33 + 4 + 2 + 3);
-        for table in ["instances (", "launches (", "instance_user_data (", "instance_tags ("] {
-            assert!(all.contains(&format!("INSERT INTO {table}")), "{table}");
-            assert_eq!(plain.contains(&format!("INSERT INTO {table}")), table == "instances (");
-        }
     }
 }

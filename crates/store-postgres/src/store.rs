@@ -14,7 +14,7 @@ use inborn_store::{
     RecordedCutOff, Registration, RegistrationChange, Resealing, Role, SealedEpoch, SentCommand, Session, SessionEnd,
     SessionQuery, SessionRetention, SettingChange, Store, StoreError, Topic,
 };
-use tokio::sync::{RwLock, mpsc};
+use tokio::sync::{RwLock, RwLockReadGuard, mpsc};
 use tracing::{Instrument as _, trace_span};
 
 use crate::address::Address;
@@ -104,6 +104,21 @@ impl PostgresStore {
         Self { pool, options, on_the_way: Arc::default(), node, filled, launches, only_reads }
     }
 
+    /// Held while something is on its way, so that `close` waits for it.
+    pub(crate) async fn under_way(&self) -> RwLockReadGuard<'_, ()> {
+        self.on_the_way.read().await
+    }
+
+    /// A connection of its own, for as long as it is held.
+    pub(crate) async fn connection(&self) -> Result<Object, StoreError> {
+        connection(&self.pool).await
+    }
+
+    /// How this store uses its database.
+    pub(crate) const fn options(&self) -> &PostgresOptions {
+        &self.options
+    }
+
     pub(crate) fn run<R, T>(&self, access: Access, request: R, work: Work<R, T>) -> Future<'_, T>
     where
         R: Send + Sync + 'static,
@@ -173,7 +188,18 @@ impl PostgresStore {
         let on_the_way = Arc::clone(&self.on_the_way).read_owned().await;
         match self.launches.join(Arc::clone(&request), on_the_way).instrument(span).await {
             Joined::Launched => Ok(LaunchOutcome::New(request.launched())),
+            Joined::Answered(outcome) => Ok(outcome),
             Joined::Failed(error) => Err(error),
+            Joined::Again => {
+                let work: Work<Arc<LaunchRequest>, _> =
+                    |session, request| Box::pin(instances::launch_again(session, request));
+                let again = self.tell(request, work, |_, outcome| Topic::of_launch(outcome)).await;
+                again.map_err(|error| match error {
+                    // Whatever is against it was against the first attempt, too.
+                    StoreError::Conflict(_) => error,
+                    error => StoreError::Io(format!("{error}; the launch may have taken effect before")),
+                })
+            }
             Joined::Alone => {
                 let work: Work<Arc<LaunchRequest>, _> =
                     |session, request| Box::pin(instances::launch(session, request));

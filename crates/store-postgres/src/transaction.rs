@@ -13,7 +13,7 @@ use tokio_postgres::IsolationLevel;
 use crate::fault::{self, Fault, Outcome};
 use crate::feed::{self, Node, Turn};
 use crate::schema;
-use crate::value::{Row, Value, columns};
+use crate::value::{Insertion, Row, Value};
 
 /// The most attempts of one transaction.
 const ATTEMPTS_MAX: u32 = 12;
@@ -210,11 +210,11 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Inserts rows by a statement that takes each of their columns as an array.
-    pub(crate) async fn insert(&self, sql: &str, rows: impl IntoIterator<Item = Vec<Value>>) -> Outcome<()> {
-        match columns(rows)? {
-            columns if columns.is_empty() => Ok(()),
-            columns => self.run(sql, &columns).await.map(drop),
+    /// Inserts rows.
+    pub(crate) async fn insert(&self, how: &Insertion, rows: impl IntoIterator<Item = Vec<Value>>) -> Outcome<()> {
+        match how.of(rows.into_iter().collect())? {
+            (_, values) if values.is_empty() => Ok(()),
+            (sql, values) => self.run(sql, &values).await.map(drop),
         }
     }
 

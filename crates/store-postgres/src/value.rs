@@ -85,6 +85,27 @@ pub(crate) fn columns(rows: impl IntoIterator<Item = Vec<Value>>) -> Outcome<Vec
     Ok(columns.into_iter().map(Value::Column).collect())
 }
 
+/// How rows are inserted by one statement, which takes their values in the order of its parameters.
+pub(crate) struct Insertion {
+    /// A single row, by its values: a server makes a table of each array, which is more work than the row is.
+    pub(crate) one: &'static str,
+    /// Any number of rows, each column as one array.
+    pub(crate) many: &'static str,
+}
+
+impl Insertion {
+    /// The statement for these rows, and its parameters, of which no rows have none.
+    ///
+    /// # Errors
+    /// As of [`columns`].
+    pub(crate) fn of(&self, mut rows: Vec<Vec<Value>>) -> Outcome<(&'static str, Vec<Value>)> {
+        match (rows.pop(), rows.is_empty()) {
+            (Some(row), true) => Ok((self.one, row)),
+            (last, _) => Ok((self.many, columns(rows.into_iter().chain(last))?)),
+        }
+    }
+}
+
 impl Value {
     /// As the driver takes it.
     pub(crate) fn as_sql(&self) -> &(dyn ToSql + Sync) {
@@ -226,9 +247,9 @@ fn escape(text: &str) -> Cow<'_, str> {
 }
 
 /// `None`: [`escape`] gives no such text.
-fn unescape(text: String) -> Option<String> {
+pub(crate) fn unescape(text: &str) -> Option<Cow<'_, str>> {
     if !text.contains(MARK) {
-        return Some(text);
+        return Some(Cow::Borrowed(text));
     }
     let mut plain = String::with_capacity(text.len());
     let mut characters = text.chars();
@@ -242,7 +263,7 @@ fn unescape(text: String) -> Option<String> {
             },
         });
     }
-    Some(plain)
+    Some(Cow::Owned(plain))
 }
 
 /// A row, whose columns are read by name.
@@ -267,8 +288,8 @@ impl Row {
 
     /// A text that may be absent.
     pub(crate) fn text_if_any(&self, name: &str) -> Outcome<Option<String>> {
-        let text: Option<String> = self.raw(name)?;
-        text.map(|text| unescape(text).ok_or_else(|| strange(name))).transpose()
+        let text: Option<&str> = self.0.try_get(name).map_err(|error| fault::from_statement(&error))?;
+        text.map(|text| unescape(text).map(Cow::into_owned).ok_or_else(|| strange(name))).transpose()
     }
 
     /// A text.
@@ -318,7 +339,8 @@ impl Row {
     }
 }
 
-fn strange(name: &str) -> fault::Fault {
+/// A column holds something else than we write.
+pub(crate) fn strange(name: &str) -> fault::Fault {
     fault::corrupt(format_args!("column {name} holds what was never written there"))
 }
 
@@ -334,7 +356,7 @@ mod tests {
         assert!(escaped.is_sorted_by(|a, b| a < b));
         for (text, escaped) in texts.into_iter().zip(escaped) {
             assert!(!escaped.contains('\0'));
-            assert_eq!(unescape(escaped).as_deref(), Some(text));
+            assert_eq!(unescape(&escaped).as_deref(), Some(text));
         }
     }
 
@@ -360,9 +382,18 @@ mod tests {
     }
 
     #[test]
+    fn one_row_is_inserted_by_its_values() {
+        let insertion = Insertion { one: "one", many: "many" };
+        let row = |number: u32| values![number, "a"].to_vec();
+        assert!(insertion.of(vec![]).unwrap() == ("many", vec![]));
+        assert!(insertion.of(vec![row(1)]).unwrap() == ("one", row(1)));
+        assert!(insertion.of(vec![row(1), row(2)]).unwrap() == ("many", columns([row(1), row(2)]).unwrap()));
+    }
+
+    #[test]
     fn what_was_never_written_is_not_read() {
         for text in ["\u{1}", "\u{1}2", "a\u{1}", "\u{1}\u{1}"] {
-            assert_eq!(unescape(text.to_owned()), None, "{text:?}");
+            assert_eq!(unescape(text), None, "{text:?}");
         }
     }
 }

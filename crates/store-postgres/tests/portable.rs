@@ -1,7 +1,7 @@
 //! No SQL that PostgreSQL, CockroachDB and YugabyteDB do not share: reads the sources, needs no database.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use inborn_store::dump::{INVARIANTS, TABLES};
 
@@ -92,14 +92,19 @@ fn statements_of(source: &str) -> Vec<String> {
     texts.filter(|text| verbs.iter().any(|verb| text.starts_with(verb))).map(str::to_owned).collect()
 }
 
+/// All files in a folder and those within.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    paths.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
+
 #[test]
 fn all_sql_is_portable() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut seen = 0;
     let mut wrong = Vec::new();
     for (folder, extension) in [("src", "rs"), ("migrations", "sql")] {
-        for entry in std::fs::read_dir(root.join(folder)).unwrap() {
-            let path = entry.unwrap().path();
+        for path in files(&root.join(folder)) {
             if path.extension().is_none_or(|found| found != extension) {
                 continue;
             }

@@ -303,6 +303,11 @@ impl Cluster {
         format!("postgres://inborn@{host}/{name}")
     }
 
+    /// The socket that it listens at.
+    pub(crate) fn socket(&self) -> String {
+        format!("{}/.s.PGSQL.{}", self.directory.display(), self.port)
+    }
+
     /// Runs SQL in the database of a URL as another client would; gives what was said.
     pub(crate) fn sql(&self, url: &str, sql: &str) -> String {
         let (done, said) = self.psql(url.rsplit_once('/').unwrap().1, sql);

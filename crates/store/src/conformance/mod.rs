@@ -23,6 +23,7 @@ mod launches;
 mod management;
 mod nodes;
 mod quarantines;
+pub mod rates;
 mod records;
 pub mod samples;
 mod sessions;
