@@ -234,10 +234,12 @@ class Process:
 class Server(Process):
     """One `inborn region`."""
 
-    def __init__(self, node: Node, place: Path, store: str, stale: Sequence[str]):
+    def __init__(self, node: Node, place: Path, store: str, stale: Sequence[str], program: Path | None = None):
         super().__init__(node)
         self.stale = stale
         self.name, self.data = node.name, place / node.name
+        #: Of what version it is: the one under test, unless it is said.
+        self.program = program or binary()
         self.log, self.ready = place / f"{node.name}.log", place / f"{node.name}.json"
         self.data.mkdir(mode=0o700)
         self.env = clean_env(place / "home", INBORN_STORE=store)
@@ -252,8 +254,11 @@ class Server(Process):
         """Whether it came up; one that does not find its store may end."""
         self.ready.unlink(missing_ok=True)
         ports = ["--port", PORT, "--tls-port", TLS_PORT, "--operations-port", "4590", "--hosts-port", HOSTS_PORT]
-        argv = [binary(), "region", "--node", self.name, "--region", REGION, "--data", self.data]
-        argv += ["--bind", self.node.address, "--advertise", self.node.address, *ports, "--telemetry-days", "0"]
+        argv = [self.program, "region", "--node", self.name, "--region", REGION, "--data", self.data]
+        argv += ["--bind", self.node.address, *ports, "--telemetry-days", "0"]
+        if self.program == binary():
+            # Which older programs may not know.
+            argv += ["--advertise", self.node.address]
         argv += [word for policy in self.stale for word in ("--stale", policy)]
         argv += ["--ready-file", self.ready]
         self.spawn(argv, self.log, self.env)
@@ -446,6 +451,7 @@ class Fleet:
         servers: int,
         hosts: int,
         stale: Sequence[str] = STALE,
+        versions: Sequence[Path | None] = (),
     ):
         self.place = place
         laboratory = Lab()
@@ -458,7 +464,10 @@ class Fleet:
         self.primary, self.databases_in_hand = 0, threading.Lock()
         names = ",".join(one.node.address for one in self.databases)
         self.store = f"postgres://inborn@{names}/inborn?sslmode=disable&connect_timeout=2"
-        self.servers = [Server(node("abcdefgh"[n], 11 + n), place, self.store, stale) for n in range(servers)]
+        # Of the first ones what they run may be said.
+        versions = [*versions, *[None] * (servers - len(versions))]
+        nodes = [node("abcdefgh"[n], 11 + n) for n in range(servers)]
+        self.servers = [Server(nodes[n], place, self.store, stale, versions[n]) for n in range(servers)]
         self.hosts = [Host(node(f"host{n}", 31 + n), n, place) for n in range(hosts)]
         self.operators = node("operators", 50)
         for one in (*self.databases, *self.servers, *self.hosts):
@@ -486,9 +495,16 @@ class Fleet:
 
 
 @contextlib.contextmanager
-def fleet(place: Path, programs: Path, servers: int, hosts: int, stale: Sequence[str] = STALE) -> Iterator[Fleet]:
+def fleet(
+    place: Path,
+    programs: Path,
+    servers: int,
+    hosts: int,
+    stale: Sequence[str] = STALE,
+    versions: Sequence[Path | None] = (),
+) -> Iterator[Fleet]:
     """A fleet that runs, gone at the end. `stale` are its servers' policies while they do not hear each other."""
     with contextlib.ExitStack() as stack:
-        made = Fleet(stack, place, programs, servers, hosts, stale)
+        made = Fleet(stack, place, programs, servers, hosts, stale, versions)
         made.start()
         yield made

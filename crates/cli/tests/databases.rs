@@ -1,4 +1,5 @@
-//! A region server and a PostgreSQL that is full, asleep, read-only, replaced, or sealed anew under another key beneath it.
+//! A region server and a PostgreSQL that is full, asleep, read-only, replaced, sealed anew under another key beneath it, or lost and put
+//! back.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -12,17 +13,21 @@
 mod postgres;
 
 mod calls;
+mod hosts;
 mod patience;
 mod servers;
 
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use hosts::{Host, between, credential};
 use patience::until;
 use postgres::Cluster;
 use postgres::room::{Little, LittleRoom};
 use serde_json::Value;
-use servers::{LAUNCH, Mint, REGION, Server, copy_key, run, said};
+use servers::{LAUNCH, Mint, REGION, Server, copy_key, launched, run, said};
 
 /// Longer than a server may not have heard.
 const STALE: Duration = Duration::from_secs(7);
@@ -302,4 +307,142 @@ async fn what_takes_effect_late_is_known_everywhere() {
         let (status, body) = server.operate(REGION, "Action=DescribeInstances");
         assert!(status == 200 && !body.contains("<name>running</name>"), "{body}");
     }
+}
+
+/// The drill of docs/operations.md over PostgreSQL: the database is gone, and what was backed up goes into another one. All that had ended
+/// stays ended, and hosts and their guests go on with what they have. Yesterday's backup is refused, and taken only at the price of all
+/// that was issued.
+#[tokio::test]
+async fn a_database_is_lost_and_put_back() {
+    let Some(cluster) = postgres::cluster() else { return };
+    let url = cluster.database();
+    let base = tempfile::tempdir().unwrap();
+    let (of_a, of_b) = (base.path().join("a"), base.path().join("b"));
+    DirBuilder::new().mode(0o700).create(&of_a).unwrap();
+    let port = hosts::free_port().to_string();
+    let server = |name: &str, url: &str, more: &[(&str, &str)]| {
+        let mut settings = vec![("INBORN_STORE", url)];
+        settings.extend((name == "a").then_some(("INBORN_HOSTS_PORT", port.as_str())));
+        settings.extend(more);
+        Server::start_with(name, if name == "a" { &of_a } else { &of_b }, &settings)
+    };
+    let a = server("a", &url, &[]);
+    copy_key(&of_a, &of_b);
+    let b = server("b", &url, &[]);
+    let mint = Mint::open(REGION, &url, &key_file(&of_a)).await;
+    let operate = |server: &Server, action: &str| {
+        let (status, body) = server.operate(REGION, &format!("Action={action}"));
+        assert_eq!(status, 200, "{action}: {body}");
+        body
+    };
+
+    // A machine on a host with a guest that asks, one that will have ended, and what ends it.
+    let token = operate(&a, "Inborn.CreateJoinToken");
+    let token = between(&token, "<joinToken>", "</joinToken>");
+    let mut host = Host::joined_at(&format!("127.0.0.1:{port}"), token);
+    host.come_back();
+    let launch_on_host = |server: &Server, host: &Host| {
+        let (status, body) = server.operate(REGION, &hosts::launch(&host.id));
+        assert_eq!(status, 200, "{body}");
+        launched(&body).to_string()
+    };
+    let guest = host.attach(&launch_on_host(&a, &host));
+    let before = until("the guest has credentials", || credential(guest));
+    assert_eq!(b.whoami(&before).0, 200);
+    let id = a.launch();
+    let ended = mint.machine(id).await;
+    assert_eq!(a.whoami(&ended).0, 200);
+    let backup = |name: &str| {
+        let file = base.path().join(name).to_str().unwrap().to_owned();
+        let made = run(&of_a, &["store", "backup", "--store", &url, &file]);
+        assert!(made.status.success(), "{}", said(&made));
+        file
+    };
+    let yesterday = backup("yesterday.backup");
+    operate(&b, &format!("TerminateInstances&InstanceId.1={id}"));
+    operate(&a, "Inborn.RotateEpoch");
+    until("the other has heard", || (a.whoami(&ended).0 == 403).then_some(()));
+    let mark =
+        |data: &Path| serde_json::from_slice::<Value>(&std::fs::read(data.join("high-water.json")).unwrap()).unwrap();
+    let counted = |url: &str| {
+        let sql = "SELECT CONVERT_FROM(value, 'UTF8') FROM settings WHERE name = 'high-water'";
+        serde_json::from_str::<Value>(&cluster.sql(url, sql)).unwrap()["count"].clone()
+    };
+    until("both have noted it", || {
+        [&of_a, &of_b].iter().all(|data| mark(data)["count"] == counted(&url)).then_some(())
+    });
+    let ends = |url: &str| {
+        let epochs = cluster.sql(url, "SELECT id, state, seals_from, ended_at, revoked FROM epochs ORDER BY id");
+        (epochs, cluster.sql(url, "SELECT kind, subject, threshold, made_at FROM cut_offs ORDER BY kind, subject"))
+    };
+    let today = backup("today.backup");
+    let ended_by_then = ends(&url);
+    assert!(ended_by_then.1.contains(&id.to_string()), "{ended_by_then:?}");
+
+    // The catastrophe. Servers that run do not go on as if nothing was.
+    let name = url.rsplit_once('/').unwrap().1;
+    cluster.sql(&cluster.url("postgres"), &format!("DROP DATABASE {name} WITH (FORCE)"));
+    for server in [&a, &b] {
+        until("it says that its store is gone", || (server.readiness().0 == 503).then_some(()));
+    }
+    assert!(credential(guest).is_some(), "the guest is served on");
+    drop((a, b));
+    // An empty database in the place of the one that is gone is none to start on.
+    let empty = cluster.database();
+    let refused = Server::refused("a", &of_a, &[("INBORN_STORE", &empty)]);
+    assert!(refused.contains("older than what this server has seen"), "{refused}");
+
+    // The restore, into a new database, as the document says it.
+    let restored = cluster.database();
+    let restore = |url: &str, file: &str| {
+        let done = run(&of_a, &["store", "restore", "--store", url, file]);
+        assert!(done.status.success(), "{}", said(&done));
+        said(&done)
+    };
+    assert!(restore(&restored, &today).contains("exactly as new"));
+    assert_eq!(ends(&restored), ended_by_then, "all that had ended is there");
+    let checked = run(&of_a, &["store", "check", "--store", &restored]);
+    assert!(checked.status.success() && said(&checked).contains("it is whole"), "{}", said(&checked));
+    let (a, b) = (server("a", &restored, &[]), server("b", &restored, &[]));
+    // A rotation that was under way goes on from where it was.
+    let (epochs, cut_offs) = ends(&restored);
+    let rank =
+        |line: &str| ["published", "acknowledged", "sealing", "retired"].iter().position(|state| line.contains(state));
+    assert_eq!(epochs.lines().count(), ended_by_then.0.lines().count());
+    for (after, before) in epochs.lines().zip(ended_by_then.0.lines()) {
+        assert!(rank(before).is_some() && rank(after) >= rank(before), "an epoch went back: {before}, then {after}");
+    }
+    assert_eq!(cut_offs, ended_by_then.1, "no cut-off has gone back");
+    for server in [&a, &b] {
+        assert_eq!(server.whoami(&ended).0, 403, "what had ended stays so");
+        assert_eq!(server.whoami(&before).0, 200, "what was issued stays good");
+    }
+    until("the host is back", || (host.status()["is_connected"] == true).then_some(()));
+    let new_guest = host.attach(&launch_on_host(&a, &host));
+    let of_new = until("a guest of after has credentials", || credential(new_guest));
+    assert_eq!(b.whoami(&of_new).0, 200);
+    drop((a, b));
+
+    // Yesterday's: it is refused, with the reason and the remedy, by whoever looks and by whoever starts.
+    let older = cluster.database();
+    assert!(restore(&older, &yesterday).contains("older than what a server has seen"));
+    let checked = run(&of_a, &["store", "check", "--store", &older]);
+    assert_eq!(checked.status.code(), Some(1), "{}", said(&checked));
+    for refused in [said(&checked), Server::refused("a", &of_a, &[("INBORN_STORE", &older)])] {
+        assert!(refused.contains("older than what") && refused.contains("--accept-older-store"), "{refused}");
+    }
+    let (epochs_before, _) = ends(&older);
+    let a = server("a", &older, &[("INBORN_ACCEPT_OLDER_STORE", "true")]);
+    // The other need not be told again.
+    let b = server("b", &older, &[]);
+    for server in [&a, &b] {
+        assert_eq!((server.whoami(&ended).0, server.whoami(&before).0), (403, 403), "nothing of before is good");
+    }
+    let (epochs, _) = ends(&older);
+    assert!(epochs.lines().count() > epochs_before.lines().count(), "{epochs}");
+    until("the host is back", || (host.status()["is_connected"] == true).then_some(()));
+    let again =
+        until("the guest has credentials that are good", || credential(guest).filter(|found| a.whoami(found).0 == 200));
+    assert_ne!(again.access_key_id, before.access_key_id);
+    assert_eq!(b.whoami(&again).0, 200);
 }

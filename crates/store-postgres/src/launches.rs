@@ -331,7 +331,7 @@ fn named(request: &LaunchRequest) -> impl Iterator<Item = HostId> {
 mod tests {
     use core::time::Duration;
 
-    use inborn_store::conformance::samples::{bare, full, host_id, launch, launch_with_token, other_account};
+    use inborn_store::conformance::samples::{bare, host_id, launch, launch_with_token, other_account};
     use tokio::sync::RwLock;
 
     use super::*;
