@@ -221,15 +221,6 @@ def asked_for() -> list[str]:
     return [*asked, *alerts]
 
 
-def registered(name: str) -> set[str]:
-    """What a counter with labels is served as from its first count on, by the region's source: for what takes a lost
-    database."""
-    source = (HERE.parent / "crates/region/src/metrics.rs").read_text()
-    field = re.search(rf'"{name}",\s+"[^"]+",\s+self\.(\w+)\.clone\(\)', source)[1]
-    assert re.search(rf"pub\(crate\) {field}: Family<\w+, Counter>,", source), field
-    return {f"{name}_total"}
-
-
 def served_by_a_region(make_region, place: Path) -> set[str]:
     """After something was counted for each: a family is not served before."""
     region = make_region("data", "--metadata-rate", "5").start()
@@ -266,7 +257,6 @@ def served_by_a_fleet(make_region, place: Path) -> set[str]:
 
 def test_dashboard_and_alerts_speak_of_what_is_served(make_region, place: Path):
     names = served_by_a_region(make_region, place) | served_by_a_fleet(make_region, place)
-    names |= registered("inborn_stale_calls")
     for expression in asked_for():
         assert metric_names(expression) or "up{" in expression, expression
         assert metric_names(expression) <= names, expression

@@ -5,7 +5,9 @@
 #[path = "../../store-postgres/tests/common/mod.rs"]
 mod postgres;
 
+mod balancer;
 mod calls;
+mod hosts;
 mod patience;
 mod servers;
 
@@ -14,6 +16,7 @@ use std::time::Duration;
 use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{KeyPair, RsaKeyPair};
+use balancer::Balancer;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use futures_util::{SinkExt, StreamExt};
@@ -167,4 +170,89 @@ async fn a_session_needs_no_one_server() {
     });
     assert_eq!(ended["Details"], "The server that carried it has gone, and neither side came back.");
     assert_eq!(done(&c, "DescribeSessions", &json!({"State": "Active"}))["Sessions"], json!([]));
+}
+
+/// Calls, WebSockets of both kinds and hosts, each connection at the next server. The price: servers see the balancer, and say so.
+#[tokio::test(flavor = "multi_thread")]
+async fn all_goes_through_what_balances_tcp() {
+    let Some(cluster) = postgres::cluster() else { return };
+    let url = cluster.database();
+    let directories = ["a", "b"].map(|name| (name, tempfile::tempdir().unwrap()));
+    let ports = [hosts::free_port().to_string(), hosts::free_port().to_string()];
+    let mut servers = Vec::new();
+    for ((name, directory), port) in directories.iter().zip(&ports) {
+        if *name != "a" {
+            copy_key(directories[0].1.path(), directory.path());
+        }
+        let advertised = ("INBORN_ADVERTISE", "127.0.0.1");
+        let settings = [("INBORN_STORE", url.as_str()), advertised, ("INBORN_HOSTS_PORT", port.as_str())];
+        servers.push(Server::start_with(name, directory.path(), &settings));
+    }
+    let calls = Balancer::before(servers.iter().map(|server| server.address().to_owned()).collect()).await;
+    let for_hosts = Balancer::before(ports.iter().map(|port| format!("127.0.0.1:{port}")).collect()).await;
+    let [mut front, other] = servers.try_into().ok().unwrap();
+    // Who asks it asks the balancer from here on.
+    front.ready["endpoint"] = format!("http://{}", calls.address).into();
+
+    let mint = Mint::open(REGION, &url, &directories[0].1.path().join("epoch.key")).await;
+    for _ in 0..2 {
+        let id = front.launch();
+        let signer = mint.machine(id).await;
+        for _ in 0..2 {
+            let (status, body) = front.whoami(&signer);
+            assert!(status == 200 && body.contains(&id.to_string()), "{body}");
+        }
+    }
+
+    let id = front.launch();
+    let agent = registered(&front, &mint, id).await;
+    // As agents do, it tries until each server has heard of it: the next connection is the other one's.
+    let path = format!("/v1/control-channel/{id}");
+    until("an agent is known at each server", || {
+        (0..2).all(|_| granted(&front, &agent, &path).is_some()).then_some(())
+    });
+    let mut control = agent_side(&front, &agent, &path, "role=subscribe&stream=input").await;
+    let target = json!({"Target": id.to_string()});
+    for _ in 0..2 {
+        until("an agent is found", || {
+            (done(&front, "GetConnectionStatus", &target)["Status"] == "connected").then_some(())
+        });
+    }
+    let begun = done(&front, "StartSession", &target);
+    let (session, token) = (begun["SessionId"].as_str().unwrap(), begun["TokenValue"].as_str().unwrap());
+    let told = tokio::time::timeout(PATIENCE, control.next()).await.unwrap().unwrap().unwrap();
+    assert!(String::from_utf8_lossy(&told.into_data()).contains(session));
+    let path = format!("/v1/data-channel/{session}");
+    let mut at_agent = agent_side(&front, &agent, &path, "role=publish_subscribe").await;
+    let mut at_client = client_side(&front, session, token).await;
+    talk(&mut at_agent, &mut at_client).await;
+    done(&front, "TerminateSession", &json!({"SessionId": session}));
+
+    // A host joins, is given its machine, and the machine is known.
+    let (status, body) = front.operate(REGION, "Action=Inborn.CreateJoinToken");
+    assert_eq!(status, 200, "{body}");
+    let joined_with = hosts::between(&body, "<joinToken>", "</joinToken>");
+    let mut host = hosts::Host::joined_at(&for_hosts.address, joined_with);
+    host.come_back();
+    let body = until("a host that joined is known", || {
+        let (status, body) = front.operate(REGION, &hosts::launch(&host.id));
+        (status == 200).then_some(body)
+    });
+    let placed = servers::launched(&body);
+    let port = host.attach(&placed.to_string());
+    let signer = until("a host has credentials", || hosts::credential(port));
+    for _ in 0..2 {
+        let (status, body) = front.whoami(&signer);
+        assert!(status == 200 && body.contains(&placed.to_string()), "{body}");
+    }
+
+    for taken in [calls.taken(), for_hosts.taken()] {
+        assert!(taken.iter().all(|taken| *taken > 0), "{taken:?}");
+    }
+    let audit = |at: usize| std::fs::read_to_string(directories[at].1.path().join("audit/audit.jsonl")).unwrap();
+    for at in [0, 1] {
+        let is_told = || audit(at).contains(&format!("\"sourceIPAddress\":\"{}\"", balancer::SOURCE)).then_some(());
+        until("the balancer is in the audit", is_told);
+    }
+    drop((host, other));
 }

@@ -327,6 +327,17 @@ pub enum RefusalCode {
 }
 
 impl RefusalCode {
+    /// All there are.
+    pub const ALL: [Self; 7] = [
+        Self::JoinTokenRefused,
+        Self::NotJoined,
+        Self::Evicted,
+        Self::NotPlaced,
+        Self::Malformed,
+        Self::Busy,
+        Self::Unavailable,
+    ];
+
     /// The code as it travels.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use inborn_fleet::RefusalCode;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use crate::SERVICES;
 use crate::detection::DetectionMetrics;
 use crate::telemetry::metrics::TelemetryMetrics;
 
@@ -60,6 +62,7 @@ pub struct Metrics {
 impl Metrics {
     /// Names the metrics in `registry`.
     pub fn register(&self, registry: &mut Registry) {
+        self.begin_with_zero();
         registry.register("inborn_verify", "Calls by service, action, result and reason", self.calls.clone());
         registry.register(
             "inborn_stale_calls",
@@ -94,6 +97,19 @@ impl Metrics {
         registry.register("inborn_control_channels", "Agents that are connected", self.control_channels.clone());
         self.detection.register(registry);
     }
+
+    /// Has what alerts look for an increase of be there before it is counted: of a counter that appears with its first count nobody
+    /// sees an increase.
+    fn begin_with_zero(&self) {
+        for service in SERVICES.iter().map(|service| service.name).chain(["other"]) {
+            for outcome in ["served", "refused"] {
+                drop(self.stale.get_or_create(&StaleLabels { service, outcome }));
+            }
+        }
+        for code in RefusalCode::ALL {
+            drop(self.hosts_refused.get_or_create(&HostRefusedLabels { code: code.as_str() }));
+        }
+    }
 }
 
 /// All of `registry` in the text format.
@@ -104,4 +120,24 @@ pub fn encode(registry: &Registry) -> Result<String, std::fmt::Error> {
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, registry)?;
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_alerted_of_is_there_before_it_is_counted() {
+        let (metrics, mut registry) = (Metrics::default(), Registry::default());
+        metrics.register(&mut registry);
+        let text = encode(&registry).unwrap_or_default();
+        let is_zero = |line: &str| assert!(text.lines().any(|found| found == format!("{line} 0")), "{line}: {text}");
+        for service in SERVICES.iter().map(|service| service.name).chain(["other"]) {
+            is_zero(&format!("inborn_stale_calls_total{{service=\"{service}\",outcome=\"served\"}}"));
+            is_zero(&format!("inborn_stale_calls_total{{service=\"{service}\",outcome=\"refused\"}}"));
+        }
+        for code in ["join-token-refused", "not-joined", "evicted", "not-placed", "malformed", "busy", "unavailable"] {
+            is_zero(&format!("inborn_hosts_refused_total{{code=\"{code}\"}}"));
+        }
+    }
 }

@@ -125,19 +125,40 @@ pub(crate) async fn change_epochs(
     Ok(())
 }
 
-/// See [`inborn_store::Store::cut_offs_since`].
+/// How many cut-offs are read at a time. A region may have a million, and a row on its way takes several times what a cut-off does.
+const CUT_OFFS_AT_ONCE: usize = 4096;
+
+/// See [`inborn_store::Store::cut_offs`]. The transaction sees one moment, so that pages fit together.
+pub(crate) async fn cut_offs(session: &Session<'_>) -> Outcome<Vec<RecordedCutOff>> {
+    let sql = format!(
+        "SELECT kind, subject, threshold, made_at FROM cut_offs WHERE (kind, subject) > ($1, $2) \
+         ORDER BY kind, subject LIMIT {CUT_OFFS_AT_ONCE}"
+    );
+    let (mut all, mut last) = (Vec::new(), (String::new(), String::new()));
+    loop {
+        let rows = session.rows(&sql, values![last.0.as_str(), last.1.as_str()]).await?;
+        for row in &rows {
+            all.push(recorded(row)?);
+        }
+        let Some(row) = rows.last().filter(|_| rows.len() == CUT_OFFS_AT_ONCE) else { return Ok(all) };
+        last = (row.text("kind")?, row.text("subject")?);
+    }
+}
+
+/// See [`inborn_store::Store::cut_offs_since`]. Of late there are few.
 pub(crate) async fn cut_offs_since(session: &Session<'_>, since: &UnixTime) -> Outcome<Vec<RecordedCutOff>> {
-    let read = |row: &Row| {
-        let cut_off = match row.text("kind")?.as_str() {
-            "dead" => CutOff::Dead { instance: row.parsed("subject")? },
-            "older-boot" => CutOff::OlderBoot { instance: row.parsed("subject")?, below: row.number("threshold")? },
-            "issued-before" => CutOff::IssuedBefore { scope: scope(row)?, before: row.moment("threshold")? },
-            _ => return Err(fault::corrupt("cut_offs.kind is of no known kind")),
-        };
-        Ok(RecordedCutOff { cut_off, at: row.moment("made_at")? })
-    };
     let sql = "SELECT kind, subject, threshold, made_at FROM cut_offs WHERE made_at >= $1 ORDER BY kind, subject";
-    session.rows(sql, values![*since]).await?.iter().map(read).collect()
+    session.rows(sql, values![*since]).await?.iter().map(recorded).collect()
+}
+
+fn recorded(row: &Row) -> Outcome<RecordedCutOff> {
+    let cut_off = match row.text("kind")?.as_str() {
+        "dead" => CutOff::Dead { instance: row.parsed("subject")? },
+        "older-boot" => CutOff::OlderBoot { instance: row.parsed("subject")?, below: row.number("threshold")? },
+        "issued-before" => CutOff::IssuedBefore { scope: scope(row)?, before: row.moment("threshold")? },
+        _ => return Err(fault::corrupt("cut_offs.kind is of no known kind")),
+    };
+    Ok(RecordedCutOff { cut_off, at: row.moment("made_at")? })
 }
 
 /// An id of an instance begins with a letter, one of an account with a digit.

@@ -381,7 +381,7 @@ impl Store for PostgresStore {
     }
 
     fn cut_offs(&self) -> Future<'_, Vec<RecordedCutOff>> {
-        self.cut_offs_since(UnixTime::from_secs(0))
+        self.run(Access::Read, (), |session, ()| Box::pin(records::cut_offs(session)))
     }
 
     fn cut_offs_since(&self, since: UnixTime) -> Future<'_, Vec<RecordedCutOff>> {

@@ -160,6 +160,45 @@ async fn a_snapshot_is_one_moment() {
     assert_ne!(digests_of(&url).await, before);
 }
 
+/// A standby is asked in place of its primary: a backup and a check of what it has heard. It takes no writes, and no server opens it.
+#[tokio::test]
+async fn a_standby_will_do_to_look() {
+    let (Some(_), Some(programs)) = (common::cluster(), common::programs()) else { return };
+    let primary = common::Cluster::start(&programs, "");
+    let url = primary.database();
+    let name = url.rsplit_once('/').unwrap().1;
+    let store = PostgresStore::open(&url).await.unwrap();
+    fill(&store).await;
+    let standby = primary.standby();
+    let of_standby = standby.url(name);
+    // Written since the copy was made: it has to come over the wire.
+    store.launch(launch(vec![bare(9)])).await.unwrap();
+    let expected = digests_of(&url).await;
+    let begun = std::time::Instant::now();
+    while digests_of(&of_standby).await != expected {
+        assert!(begun.elapsed().as_secs() < 60, "the standby does not follow");
+        tokio::time::sleep(core::time::Duration::from_millis(50)).await;
+    }
+    assert_eq!(standby.sql(&of_standby, "SELECT pg_is_in_recovery()"), "t");
+
+    let mut snapshot = PostgresSnapshot::open(&of_standby).await.unwrap();
+    snapshot.must_be_current().unwrap();
+    store.launch(launch(vec![bare(10)])).await.unwrap();
+    let mut file = Vec::new();
+    dump(&mut snapshot, "0", LAUNCHED_AT, &mut file).await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.db");
+    let loading = Box::new(SqliteLoading::begin(&path).unwrap());
+    load(DumpFile::open(Cursor::new(file)).unwrap().frames(), loading).await.unwrap();
+    assert_eq!(digests(&mut SqliteSnapshot::open(&path).unwrap()).await.unwrap(), expected, "one moment of it");
+    let reader = PostgresStore::open_to_read(&of_standby).await.unwrap();
+    let checked = check(&mut snapshot, &reader, LAUNCHED_AT).await.unwrap();
+    assert!(checked.rows.iter().any(|row| *row == ("instances", 5)), "{:?}", checked.rows);
+    assert!(reader.launch(launch(vec![bare(11)])).await.is_err());
+    assert!(PostgresStore::open(&of_standby).await.is_err(), "a server needs one that takes writes");
+    assert!(PostgresLoading::begin(&of_standby).await.is_err());
+}
+
 /// A restore that breaks off leaves a database that nobody opens, until one comes to its end.
 #[tokio::test]
 async fn what_broke_off_is_opened_by_nobody() {

@@ -270,3 +270,6 @@ impl Serving {
         eviction::end(&mut self.identity(), self.directory.path())
     }
 }
+
+#[cfg(test)]
+mod renewal;

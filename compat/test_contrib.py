@@ -1,0 +1,187 @@
+"""Files for who runs Inborn, as texts: alert rules, the dashboard, the recipe of an image."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+CONTRIB = ROOT / "contrib"
+ALERTS = CONTRIB / "monitoring/alerts.yaml"
+DASHBOARD = CONTRIB / "monitoring/dashboard.json"
+
+#: Functions and words of PromQL that rules and panels may use, and the labels that are ours or Prometheus's own.
+FUNCTIONS = {"changes", "count", "increase", "max", "min", "predict_linear", "rate", "sum", "time"}
+WORDS = {"and", "by", "or", "unless", "up"}
+LABELS = {"action", "code", "instance", "job", "outcome", "reason", "region", "result", "service", "version"}
+CLOSES = {")": "(", "]": "[", "}": "{"}
+DURATION = re.compile(r"\d+[smhd]")
+
+
+def faults(expression: str, metrics: set[str]) -> list[str]:
+    """What is wrong with an expression: brackets, quotes, names, durations of ranges, and counters without a range."""
+    found: list[str] = []
+    bare = re.sub(r'"[^"]*"', '""', expression)
+    if bare.count('"') % 2:
+        found.append("a quote that does not end")
+    opened: list[str] = []
+    for character in bare:
+        if character in "([{":
+            opened.append(character)
+        elif character in CLOSES and (not opened or opened.pop() != CLOSES[character]):
+            found.append(f"a {character} that nothing opens")
+    if opened:
+        found.append(f"{opened} is not closed")
+    found += [f"[{inner}] is no range" for inner in re.findall(r"\[([^\]]*)\]", bare) if not DURATION.fullmatch(inner)]
+    for labels in re.findall(r"\{([^}]*)\}", bare):
+        for matcher in labels.split(","):
+            matched = re.fullmatch(r'\s*(\w+)\s*(=|!=|=~|!~)\s*""\s*', matcher)
+            if not matched or matched[1] not in LABELS:
+                found.append(f"{matcher} matches no label")
+    for names in re.findall(r"\bby\s*\(([^)]*)\)", bare):
+        found += [f"{name} is no label" for name in re.split(r"\s*,\s*", names.strip()) if name not in LABELS]
+    outside = re.sub(r"\{[^}]*\}|\[[^\]]*\]|\bby\s*\([^)]*\)", "", bare)
+    for word, call in re.findall(r"([A-Za-z_]\w*)\s*(\()?", outside):
+        known = FUNCTIONS if call and word not in WORDS else WORDS | FUNCTIONS | metrics
+        if word not in known:
+            found.append(f"{word} is not known")
+    for name in re.findall(r"\binborn_\w+_total\b", bare):
+        if not re.search(rf"\b(rate|increase)\({name}(\{{[^}}]*\}})?\[", expression):
+            found.append(f"{name} counts from the start: rate or increase")
+    return found
+
+
+def metrics_of_the_source() -> set[str]:
+    """All names of metrics that are registered, as they are served."""
+    text = "".join(path.read_text() for path in sorted((ROOT / "crates").glob("*/src/**/*.rs")))
+    names = set(re.findall(r'"(inborn_[a-z0-9_]+)"', text))
+    return {name + suffix for name in names for suffix in ("", "_total", "_info")}
+
+
+def expressions() -> list[str]:
+    rules = [rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]]
+    panels = json.loads(DASHBOARD.read_text())["panels"]
+    asked = [target["expr"] for panel in panels for target in panel.get("targets", [])]
+    assert len(rules) >= 15 and len(asked) >= 20
+    return [rule["expr"] for rule in rules] + asked
+
+
+def test_rules_are_rules():
+    document = yaml.safe_load(ALERTS.read_text())
+    assert set(document) == {"groups"}
+    for group in document["groups"]:
+        assert set(group) == {"name", "rules"}
+        for rule in group["rules"]:
+            assert (
+                {"alert", "expr", "labels", "annotations"}
+                <= set(rule)
+                <= {"alert", "expr", "for", "labels", "annotations"}
+            ), rule
+            assert rule["labels"]["severity"] in ("critical", "warning"), rule
+            assert set(rule["annotations"]) == {"summary", "description"}, rule
+            assert DURATION.fullmatch(rule.get("for", "1m")), rule
+            for text in rule["annotations"].values():
+                holes = re.findall(r"\{\{(.*?)\}\}", text)
+                assert text.count("{{") == text.count("}}") == len(holes), text
+                for hole in holes:
+                    label = re.fullmatch(r" \$labels\.(\w+) | \$value ", hole)
+                    assert label and (label[1] is None or label[1] in LABELS), text
+
+
+def test_expressions_are_whole_and_speak_of_what_there_is():
+    metrics = metrics_of_the_source()
+    assert len(metrics) > 60
+    for expression in expressions():
+        assert faults(expression.replace("$job", "inborn"), metrics) == [], expression
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "sum(inborn_ready",
+        "sum(inborn_ready))",
+        'inborn_ready{job="inborn"',
+        'inborn_ready{job="inborn}',
+        'inborn_ready{pod="x"}',
+        "inborn_readyy == 0",
+        "rat(inborn_verify_total[5m])",
+        "rate(inborn_verify_total[5])",
+        "rate(inborn_verify_total[5m)]",
+        "inborn_verify_total > 0",
+        "sum by (pod) (rate(inborn_verify_total[5m]))",
+        "inborn_ready adn inborn_hosts",
+    ],
+)
+def test_what_is_wrong_with_an_expression_is_found(expression: str):
+    assert faults(expression, {"inborn_ready", "inborn_verify_total", "inborn_hosts"})
+
+
+def test_promtool_takes_the_rules():
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        reason = "NOT TESTED: there is no promtool here (on Debian: apt-get install prometheus)"
+        print(f"!! {reason}", file=sys.stderr)
+        pytest.skip(reason)
+    done = subprocess.run([promtool, "check", "rules", ALERTS], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def is_sent(path: str) -> bool:
+    """Whether .dockerignore lets a file into the build: the last line that matches it, or a directory above, counts."""
+    sent = True
+    for line in (ROOT / ".dockerignore").read_text().splitlines():
+        pattern, takes = (line[1:], True) if line.startswith("!") else (line, False)
+        if not pattern or line.startswith("#"):
+            continue
+        parts = path.split("/")
+        above = ["/".join(parts[: count + 1]) for count in range(len(parts))]
+        if pattern.startswith("**/"):
+            matches = any(fnmatch.fnmatchcase(part, pattern[3:]) for part in parts)
+        else:
+            matches = any(fnmatch.fnmatchcase(one, pattern) for one in above if one.count("/") == pattern.count("/"))
+        sent = takes if matches else sent
+    return sent
+
+
+def test_the_image_is_built_of_sources_alone():
+    for path in [
+        "Cargo.toml",
+        "Cargo.lock",
+        "crates/cli/src/main.rs",
+        "crates/store/migrations/0001.sql",
+        "xtask/Cargo.toml",
+    ]:
+        assert (ROOT / path).is_file() and is_sent(path), path
+    for path in [
+        "target/release/inborn",
+        ".git/config",
+        "compat/.venv/bin/python",
+        "compat/rust/target/debug/x",
+        "fuzz/target/x",
+        "crates/cli/target/x",
+        "epoch.key",
+        "operator.env",
+        "data/inborn.db",
+    ]:
+        assert not is_sent(path), path
+    members = re.search(r"^members = \[(.*)\]", (ROOT / "Cargo.toml").read_text(), re.M)[1]
+    assert all(is_sent(member.strip('"').removesuffix("/*") + "/x") for member in members.split(", "))
+
+
+def test_the_image_is_built_with_the_pinned_rust_and_tells_its_ports():
+    recipe = (CONTRIB / "Containerfile").read_text()
+    pinned = re.search(r'^channel = "(\d+\.\d+)\.\d+"', (ROOT / "rust-toolchain.toml").read_text(), re.M)[1]
+    assert re.findall(r"^FROM docker\.io/library/rust:(\S+) AS build$", recipe, re.M) == [f"{pinned}-bookworm"]
+    settings = (ROOT / "crates/cli/src/settings.rs").read_text()
+    ports = re.findall(r"^const DEFAULT_\w*PORT: u16 = (\d+);$", settings, re.M)
+    assert len(ports) >= 3
+    assert sorted(re.search(r"^EXPOSE (.+)$", recipe, re.M)[1].split()) == sorted(ports)
