@@ -8,7 +8,7 @@ use core::sync::atomic::Ordering;
 use inborn_store::{QuarantineScope, StoreError};
 
 use crate::fleet::ENTRIES_KEPT_SECONDS;
-use crate::{RegionServer, secrets};
+use crate::{RegionServer, secrets, sessions};
 
 /// What memory may not know of this server's own changes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -93,6 +93,7 @@ impl RegionServer {
         self.documents.hear().await?;
         self.host_management.hear().await?;
         self.guardduty.read_again().await?;
+        sessions::hear_all_carried(self).await?;
         if is_all {
             self.agents.read_again(self.last_management_issue(self.now())).await?;
             self.nodes.read_again().await?;

@@ -4,7 +4,7 @@
 //! what is new. Whoever has not heard for [`STALE_AFTER`] may not know of a termination: it says so, and does what the policy
 //! of each service allows.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -31,6 +31,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub const STALE_AFTER: Duration = Duration::from_secs(5);
 /// Who has not heard for longer verifies no session at all: it may not know of the epochs that seal now.
 pub(crate) const LAPSED_AFTER: Duration = Duration::from_secs(15);
+/// Whose own beats have failed for longer carries no session any more: others take it for gone after [`GONE_AFTER`].
+const UNBEATEN_AFTER: Duration = Duration::from_secs(15);
 /// How exact the seconds of two programs on one computer are.
 const CLOCK_SECONDS: u64 = 2;
 /// Of whom no beat was heard for longer nobody waits for: by its own clock it has lapsed long ago.
@@ -96,6 +98,10 @@ pub(crate) struct Fleet {
     /// Policies of services; the others have the default.
     stale: ArcSwap<BTreeMap<String, StalePolicy>>,
     heard: Mutex<LastHeard>,
+    /// When the beat was begun that was the last to be answered.
+    beaten: Mutex<Instant>,
+    /// Whether sessions may have been left by whom nobody sees to go.
+    has_lost: AtomicBool,
     /// Rounds that were begun.
     begun: AtomicU64,
     /// The last round that came to its end.
@@ -166,6 +172,7 @@ impl Fleet {
         now: UnixTime,
     ) -> Result<(Self, Reader), StoreError> {
         // It verifies with nothing yet: until it does nobody seals with what is new.
+        let beaten = Mutex::new(Instant::now());
         store.beat(Beat { name: settings.name.clone(), at: now, verifies: 0, address: String::new() }).await?;
         let at = Instant::now();
         let node = store.node();
@@ -177,6 +184,8 @@ impl Fleet {
             address: ArcSwap::default(),
             stale: ArcSwap::from_pointee(settings.stale),
             heard,
+            beaten,
+            has_lost: AtomicBool::new(true),
             begun: AtomicU64::new(0),
             done: Signal::default(),
             asked: Notify::new(),
@@ -194,6 +203,16 @@ impl Fleet {
     fn silence(&self, now: UnixTime) -> Duration {
         let heard = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         heard.silence(Instant::now(), now)
+    }
+
+    /// How long no beat of this server's was answered.
+    fn unbeaten(&self) -> Duration {
+        Instant::now().saturating_duration_since(*self.beaten.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether the others know that this server lives, as far as it knows.
+    pub(crate) fn beats(&self) -> bool {
+        self.unbeaten() <= UNBEATEN_AFTER
     }
 
     /// Notes who has beaten. If nothing was heard for a while (`was_deaf`), nobody is taken for gone because of that.
@@ -223,12 +242,19 @@ impl Fleet {
         }
     }
 
-    /// Whether a server has been found to be gone since this was asked last.
+    /// Sessions may have been left by this server itself.
+    pub(crate) fn lose(&self) {
+        self.has_lost.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether sessions may have been left since this was asked last: a server has been found to be gone. At the start too: of a server that
+    /// was gone before this one came, or whose sessions came with a backup, nobody sees that it is lost.
     fn has_lost_one(&self) -> bool {
+        let has_lost = self.has_lost.swap(false, Ordering::SeqCst);
         let now = Instant::now();
         let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
         let lost = nodes.values_mut().filter(|seen| !seen.is_gone && !seen.is_alive(now));
-        lost.map(|seen| seen.is_gone = true).count() > 0
+        lost.map(|seen| seen.is_gone = true).count() > 0 || has_lost
     }
 
     /// Whether a server beats, as far as is known here.
@@ -323,8 +349,9 @@ async fn beat(region: Weak<RegionServer>) {
         let verifies = region.epochs().verifies();
         let (name, address) = (fleet.name.clone(), String::clone(&fleet.address.load()));
         let beat = Beat { name, at: region.now(), verifies, address };
+        let at = Instant::now();
         match region.store().beat(beat).await {
-            Ok(()) => {}
+            Ok(()) => *fleet.beaten.lock().unwrap_or_else(PoisonError::into_inner) = at,
             Err(StoreError::Closed) => return,
             Err(error) => tracing::warn!(%error, "this server cannot tell the others that it lives"),
         }
@@ -348,6 +375,10 @@ async fn hear(region: Weak<RegionServer>, mut reader: Reader) {
                 }
                 Err(StoreError::Closed) => return,
                 Err(error) => tracing::warn!(%error, "this server does not hear what others change"),
+            }
+            if !fleet.beats() && fleet.policy(MESSAGE_GATEWAY) != StalePolicy::Serve && region.sessions().leave_all() {
+                tracing::warn!("the other servers may take this one for gone: it carries no session any more");
+                fleet.lose();
             }
             if region.has_lapsed() {
                 region.end_what_no_longer_stands();
@@ -458,7 +489,7 @@ impl RegionServer {
     async fn follow(&self, topics: impl Iterator<Item = &Topic>) -> Result<(), StoreError> {
         let mut instances = BTreeSet::new();
         let (mut roles, mut documents, mut host_management, mut sessions) = (false, false, false, false);
-        let (mut quarantines, mut epochs, mut ended) = (false, false, Vec::new());
+        let (mut quarantines, mut epochs, mut ended, mut carried) = (false, false, Vec::new(), Vec::new());
         let (mut hosts, mut accounts, mut operators) = (false, false, false);
         let (mut nodes, mut commands, mut detectors) = (BTreeSet::new(), Vec::new(), BTreeSet::new());
         for topic in topics {
@@ -485,12 +516,14 @@ impl RegionServer {
                 Topic::Accounts => accounts = true,
                 Topic::Operators => operators = true,
                 Topic::Detector(account) => _ = detectors.insert(*account),
+                Topic::SessionCarried(id) => carried.push(id.as_str()),
                 Topic::SessionEnded(id) => self.sessions.ended_elsewhere(id),
                 Topic::Node(instance) => _ = nodes.insert(*instance),
                 Topic::Command { id, instances } => commands.push((id.as_str(), instances.as_slice())),
                 _ => {}
             }
         }
+        sessions::hear_carried(self, &carried).await?;
         // First of all: what comes next may be sealed with a new one.
         if epochs {
             self.hear_epochs().await?;
@@ -593,6 +626,8 @@ mod tests {
             address: ArcSwap::default(),
             stale: ArcSwap::default(),
             heard: Mutex::new(heard),
+            beaten: Mutex::new(Instant::now()),
+            has_lost: AtomicBool::new(false),
             begun: AtomicU64::new(0),
             done: Signal::default(),
             asked: Notify::new(),
@@ -628,6 +663,18 @@ mod tests {
         assert_eq!(alive(&fleet), [true, true], "it was not gone");
         tokio::time::advance(GONE_AFTER + Duration::from_millis(1)).await;
         assert!(fleet.has_lost_one());
+    }
+
+    /// Sooner than others take it for gone, so that no session is carried by two.
+    #[tokio::test(start_paused = true)]
+    async fn who_cannot_beat_knows_below_at_and_above_the_time() {
+        let fleet = fleet();
+        let mut told = Vec::new();
+        for advance in [UNBEATEN_AFTER - Duration::from_millis(1), Duration::from_millis(1), Duration::from_millis(1)] {
+            tokio::time::advance(advance).await;
+            told.push(fleet.beats());
+        }
+        assert_eq!((told, UNBEATEN_AFTER < GONE_AFTER), (vec![true, true, false], true));
     }
 
     #[tokio::test]

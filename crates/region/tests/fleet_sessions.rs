@@ -457,3 +457,101 @@ async fn an_operators_word_ends_a_session_whoever_carries_it() {
     assert_eq!((record.carrier, record.end.unwrap().status.as_str()), (Some(other), "Terminated"));
     assert_eq!((count(&fleet, false).await, count(&fleet, true).await), (0, 1));
 }
+
+/// Who carried a session that another has taken up hears of it: both its sockets close, without a word of an end.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_carries_no_more_lets_both_sides_go() {
+    let Scene { fleet, a, b, c: _c, id, role, control: _control } = scene().await;
+    let (session, token) = started(&b, id).await;
+    let mut agent = a.agent_side(&role, &session).await;
+    let mut client = b.client_side(&session, &token).await;
+    talk(&mut agent, &mut client).await;
+    let (own, other) = (a.region.store().node(), b.region.store().node());
+    assert_eq!(b.link.carry_session(session.clone(), Some(own), other).await, Ok(true));
+    assert_eq!((let_go(&mut agent).await, let_go(&mut client).await), (1001, 1001));
+    assert_eq!((count(&fleet, false).await, count(&fleet, true).await), (1, 0));
+    // The other one has it by the store's word alone: whoever comes back finds it there.
+    let mut agent = a.agent_side(&role, &session).await;
+    let resumed = body(&a.ssm("ResumeSession", value!({"SessionId": session})).await);
+    let mut client = a.client_side(&session, resumed["TokenValue"].as_str().unwrap()).await;
+    talk(&mut agent, &mut client).await;
+    let record = fleet.store.session(session.clone()).await.unwrap().unwrap();
+    assert_eq!((record.carrier, record.end), (Some(other), None));
+    // So it is where what was told was forgotten before it was heard.
+    b.link.silence(true);
+    assert_eq!(a.link.carry_session(session.clone(), Some(other), own).await, Ok(true));
+    fleet.store.forget_news(NOW.plus(60), NOW.minus(60)).await.unwrap();
+    b.link.silence(false);
+    assert_eq!((let_go(&mut agent).await, let_go(&mut client).await), (1001, 1001));
+}
+
+/// How a socket closes over which nothing else came.
+async fn let_go(socket: &mut Socket) -> u16 {
+    match socket.next().await {
+        Err(frame) => frame.map_or(1006, |frame| frame.code.into()),
+        Ok(message) => panic!("{message}"),
+    }
+}
+
+/// A claim of which the answer was lost is no reason to leave a session to nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_whose_answer_was_lost_is_made_good() {
+    let Scene { fleet, a, b, c, id, role, control } = scene().await;
+    let (session, _) = started(&b, id).await;
+    a.region.leave().await;
+    drop(control);
+    let node = fleet.store.session(session.clone()).await.unwrap().unwrap().carrier;
+    assert_eq!(node, Some(NodeId::NOBODY));
+    let own = b.region.store().node();
+    assert_eq!(fleet.store.carry_session(session.clone(), node, own).await, Ok(true), "as if by b, who does not know");
+    let mut agent = c.agent_side(&role, &session).await;
+    let resumed = body(&b.ssm("ResumeSession", value!({"SessionId": session})).await);
+    let mut client = b.client_side(&session, resumed["TokenValue"].as_str().unwrap()).await;
+    talk(&mut agent, &mut client).await;
+    assert_eq!(fleet.store.session(session).await.unwrap().unwrap().carrier, Some(own));
+}
+
+/// A session that came with a backup, or whose server was forgotten before any of these came, is carried by nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_of_no_server_end_where_a_server_starts() {
+    let fleet = Fleet::new();
+    let a = fleet.server("a").await;
+    let id = a.launch().await;
+    let gone = NodeId::new(77);
+    let record = inborn_store::Session {
+        id: "operator-0".to_owned(),
+        account: identity().account,
+        instance: id,
+        owner: "arn:aws:iam::123456789012:root".to_owned(),
+        document_name: "SSM-SessionManagerRunShell".to_owned(),
+        reason: String::new(),
+        started_at: NOW,
+        end: None,
+        carrier: Some(gone),
+    };
+    fleet.store.put_session(record).await.unwrap();
+    let _b = fleet.server("b").await;
+    until("it has ended", async || count(&fleet, true).await == 1).await;
+    let details = fleet.store.session("operator-0".to_owned()).await.unwrap().unwrap().end.unwrap().details;
+    assert!(details.contains("neither side came back"), "{details}");
+}
+
+/// Who cannot beat is taken for gone after half a minute, and carries nothing by then. What it had is taken up again by whoever comes.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_cannot_beat_carries_no_session() {
+    let Scene { fleet, a, b: _b, c: _c, id, role, control: _control } = scene().await;
+    let (session, token) = started(&a, id).await;
+    let mut agent = a.agent_side(&role, &session).await;
+    let mut client = a.client_side(&session, &token).await;
+    talk(&mut agent, &mut client).await;
+    a.link.mute(true);
+    assert_eq!((let_go(&mut agent).await, let_go(&mut client).await), (1001, 1001));
+    assert_eq!(a.ssm("ResumeSession", value!({"SessionId": session})).await.status, 400, "not while it cannot");
+    a.link.mute(false);
+    until("it beats again", async || a.ssm("ResumeSession", value!({"SessionId": session})).await.status == 200).await;
+    let mut agent = a.agent_side(&role, &session).await;
+    let resumed = body(&a.ssm("ResumeSession", value!({"SessionId": session})).await);
+    let mut client = a.client_side(&session, resumed["TokenValue"].as_str().unwrap()).await;
+    talk(&mut agent, &mut client).await;
+    assert_eq!(count(&fleet, true).await, 0);
+}

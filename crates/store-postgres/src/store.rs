@@ -646,7 +646,11 @@ impl Store for PostgresStore {
     }
 
     fn carry_session(&self, id: String, from: Option<NodeId>, to: NodeId) -> Future<'_, bool> {
-        self.run(Access::Write, (id, from, to), |session, request| Box::pin(sessions::carry(session, request)))
+        self.tell(
+            (id, from, to),
+            |session, request| Box::pin(sessions::carry(session, request)),
+            |(id, ..), is_carried| if *is_carried { vec![Topic::SessionCarried(id.clone())] } else { vec![] },
+        )
     }
 
     fn sessions(&self, query: SessionQuery) -> Future<'_, Vec<Session>> {

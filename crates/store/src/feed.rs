@@ -161,17 +161,20 @@ pub enum Topic {
     Node(InstanceId),
     /// The session of this id has ended.
     SessionEnded(String),
+    /// The session of this id is carried by another node than before.
+    SessionCarried(String),
     /// The detector of this account was made, changed or deleted, or what is set up at it.
     Detector(AccountId),
 }
 
 const ALL: &str = "*";
-/// What the subjects of [`Topic::Command`], [`Topic::Node`], [`Topic::SessionEnded`] and [`Topic::Detector`] begin with. Their word is that of a
+/// What the subjects of [`Topic::Command`], [`Topic::Node`], [`Topic::SessionEnded`], [`Topic::SessionCarried`] and [`Topic::Detector`] begin with. Their word is that of a
 /// setting: programs that know none of them read everything again for a word that they do not know, and nothing for a setting that is none
 /// of theirs.
 const COMMAND: &str = "run-command";
 const NODE: &str = "agent-node";
 const SESSION_END: &str = "session-end";
+const SESSION_CARRIER: &str = "session-carrier";
 const DETECTOR: &str = "detector";
 /// The most machines that an entry names: of more it names none.
 const NAMED_MAX: usize = 100;
@@ -280,6 +283,7 @@ impl Topic {
             }
             Self::Node(instance) => ("setting", format!("{NODE} {instance}")),
             Self::SessionEnded(id) => ("setting", format!("{SESSION_END} {id}")),
+            Self::SessionCarried(id) => ("setting", format!("{SESSION_CARRIER} {id}")),
             Self::Detector(account) => ("setting", format!("{DETECTOR} {account}")),
         }
     }
@@ -299,6 +303,7 @@ impl Topic {
                 Some((COMMAND, rest)) => command(rest)?,
                 Some((NODE, instance)) => Self::Node(instance.parse().ok()?),
                 Some((SESSION_END, id)) => Self::SessionEnded(id.to_owned()),
+                Some((SESSION_CARRIER, id)) => Self::SessionCarried(id.to_owned()),
                 Some((DETECTOR, account)) => Self::Detector(account.parse().ok()?),
                 _ => Self::Setting(subject.to_owned()),
             },
@@ -449,6 +454,7 @@ mod tests {
             Topic::Command { id: "c-1".into(), instances: vec![id(2), id(1)] },
             Topic::Node(id(4)),
             Topic::SessionEnded("operator-0123".into()),
+            Topic::SessionCarried("operator-0123".into()),
             Topic::Detector("123456789012".parse().unwrap()),
         ] {
             let (word, subject) = topic.to_columns();
@@ -461,7 +467,8 @@ mod tests {
     fn older_programs_pass_over_what_is_new() {
         let command = Topic::Command { id: "c-1".into(), instances: vec![id(1)] };
         let detector = Topic::Detector("123456789012".parse().unwrap());
-        for topic in [command, Topic::Node(id(1)), Topic::SessionEnded("s-1".into()), detector] {
+        let carried = Topic::SessionCarried("s-1".into());
+        for topic in [command, Topic::Node(id(1)), Topic::SessionEnded("s-1".into()), carried, detector] {
             let (word, subject) = topic.to_columns();
             assert!(word == "setting" && subject.contains(' '), "{word} {subject}");
         }

@@ -482,7 +482,7 @@ pub trait Store: Send + Sync + 'static {
     /// One session, open or not.
     fn session(&self, id: String) -> Future<'_, Option<Session>>;
 
-    /// From now on `to` carries a session, if it is open and `from` carries it; gives whether that was so. Nobody is told.
+    /// From now on `to` carries a session, if it is open and `from` carries it; gives whether that was so.
     fn carry_session(&self, id: String, from: Option<NodeId>, to: NodeId) -> Future<'_, bool>;
 
     /// Sessions, the latest first.

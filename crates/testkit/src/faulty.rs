@@ -67,6 +67,7 @@ pub struct FaultyStore {
     /// Which node it says that it is, if not the inner store's.
     node: Option<NodeId>,
     is_silent: AtomicBool,
+    is_mute: AtomicBool,
     quarantines: Gate,
     hidden: Mutex<Option<String>>,
     command_reads: AtomicU64,
@@ -87,6 +88,7 @@ impl FaultyStore {
             plan: Mutex::default(),
             node: None,
             is_silent: AtomicBool::new(false),
+            is_mute: AtomicBool::new(false),
             quarantines: Gate::default(),
             hidden: Mutex::default(),
             command_reads: AtomicU64::new(0),
@@ -110,6 +112,11 @@ impl FaultyStore {
     /// Whether the change feed is not to be had.
     pub fn silence(&self, is_silent: bool) {
         self.is_silent.store(is_silent, Ordering::SeqCst);
+    }
+
+    /// Whether beats come to nothing.
+    pub fn mute(&self, is_mute: bool) {
+        self.is_mute.store(is_mute, Ordering::SeqCst);
     }
 
     /// Holds up whoever reads the list of quarantines, as a slow store does, until what is given is dropped.
@@ -529,6 +536,9 @@ impl Store for FaultyStore {
     }
 
     fn beat(&self, beat: Beat) -> Future<'_, ()> {
+        if self.is_mute.load(Ordering::SeqCst) {
+            return Box::pin(core::future::ready(Err(StoreError::Unavailable("injected: it takes no beats".into()))));
+        }
         self.write(move |store| store.beat(beat))
     }
 

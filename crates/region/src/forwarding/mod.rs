@@ -58,6 +58,17 @@ pub(crate) struct Other {
     pub(crate) address: String,
 }
 
+/// Which sessions are taken up that somebody asks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum TakesUp {
+    /// None: whoever asks has proved nothing, or comes too early.
+    Nothing,
+    /// Those that are this server's by the store's word: a claim was lost, or it could not beat for a while.
+    Own,
+    /// These, and those whose server has gone.
+    Left,
+}
+
 /// What is passed on, and what was.
 #[derive(Debug)]
 pub(crate) struct Forwarding {
@@ -129,12 +140,12 @@ impl RegionServer {
         Ok(timeout(ASK_TIMEOUT, first).await.unwrap_or_default())
     }
 
-    /// The other server that carries a session, if one does and the caller may know of it. A session whose server has gone is taken
-    /// up here, if `takes_up`: then it is none's.
+    /// The other server that carries a session, if one does and the caller may know of it. A session whose server has gone, or that
+    /// only the store knows to be this one's, is taken up here as far as `takes_up` allows: then it is none's.
     pub(crate) async fn who_carries(
         self: &Arc<Self>,
         id: &str,
-        takes_up: bool,
+        takes_up: TakesUp,
         is_own: impl Fn(&Record) -> bool,
     ) -> Result<Option<Other>, Problem> {
         let Some(fleet) = self.fleet().filter(|_| self.sessions().get(id).is_none()) else { return Ok(None) };
@@ -146,12 +157,12 @@ impl RegionServer {
         for _ in 0..2 {
             let found = self.store().session(id.to_owned()).await.map_err(|_| Problem::Unavailable)?;
             let Some(record) = found.filter(|record| record.end.is_none() && is_own(record)) else { return Ok(None) };
-            let Some(carrier) = record.carrier.filter(|carrier| *carrier != self.store().node()) else {
-                return Ok(None);
-            };
-            if fleet.is_alive(carrier) {
-                return Ok(fleet.other(carrier));
+            let Some(carrier) = record.carrier else { return Ok(None) };
+            let is_own = carrier == self.store().node();
+            if !is_own && fleet.is_alive(carrier) {
+                return Ok(fleet.other(carrier).filter(|_| takes_up != TakesUp::Own));
             }
+            let takes_up = takes_up == TakesUp::Left || (takes_up == TakesUp::Own && is_own);
             if !takes_up || sessions::claim(self, record).await.map_err(|_| Problem::Unavailable)? {
                 return Ok(None);
             }

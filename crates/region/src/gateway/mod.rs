@@ -3,59 +3,53 @@
 //! The order is AWS's: what needs no key is looked at first, then who signed, then whether they may, then the action,
 //! then the audit, then the answer. What can be refused by its head is refused before its body is read.
 
+mod body;
 mod bounds;
+mod exchange;
 mod passing;
 mod record;
 mod request;
 mod response;
+mod standing;
 mod trace;
 mod websocket;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE};
-use http::request::Parts;
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::{Body, Incoming};
-use inborn_credential::{AuthFault, Caller, Claims, Kind, SecondSignature, Verdict};
+use inborn_credential::{AuthFault, Caller, SecondSignature};
 use inborn_detect::away::Place;
 use inborn_identity::{CallerKind, InstanceId, Region, UnixTime};
-use inborn_listener::{BodyError, Peer, discard_body, read_body};
+use inborn_listener::Peer;
 use inborn_sigv4::{Endpoint, Expires, Fault, FaultClass, Header, Limit, PathMode, Presented};
-use inborn_store::InstanceState;
-use inborn_wire::error::{self, Dialect, Problem, RequestShape, dialect_for};
+use inborn_wire::error::{self, Dialect, Problem};
 use inborn_wire::json;
 use serde_json::Value;
-use tokio::sync::SemaphorePermit;
-use tracing::{Instrument as _, Span};
+use tracing::Instrument as _;
 
 use crate::deployment::{Asked, Route, Sibling};
 use crate::doubt::Doubt;
 use crate::metrics::{CallLabels, StaleLabels};
 use crate::operation::{Call, Handler, Input, Reply};
 use crate::sessions::Joiner;
-use crate::telemetry::Share;
-use crate::throttle::{Limited, Source};
+use crate::throttle::Limited;
 use crate::{Effect, Operation, Protocol, RegionServer, Service, services};
+use body::body_problem;
+use exchange::Exchange;
 use passing::{Arrival, Done};
-use request::{Meant, Named, Target, cut};
+use request::{Meant, Target, cut};
 use response::response;
 
+pub use body::BODY_TIMEOUT;
 pub(crate) use bounds::Bounds;
 pub(crate) use record::PendingHostKeys;
 pub(crate) use response::new_uuid;
 pub(crate) use websocket::{Handshake, Socket};
 
-/// How long a client may take to send a body.
-pub const BODY_TIMEOUT: Duration = Duration::from_secs(20);
-/// How long a body is listened to that there is no memory for.
-const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
-/// The longest body of a request to a service that is not served: enough to tell who asked.
-const FOREIGN_BODY_BYTES_MAX: usize = 64 * 1024;
 /// How far a client's clock may be off. Source: STS, which says so in its answers; the compatible choice elsewhere.
 const SKEW_SECONDS: u64 = 15 * 60;
 
@@ -67,13 +61,6 @@ pub struct RequestOrigin {
     /// The machine that the listener is for, if it is for one alone: in a network of its own, every machine has the same
     /// addresses.
     pub machine: Option<InstanceId>,
-}
-
-/// Memory that a body takes, if it is counted; free again when this is dropped, after the answer.
-#[derive(Default)]
-struct BodyRoom<'a> {
-    _large: Option<SemaphorePermit<'a>>,
-    _telemetry: Option<Share<Source>>,
 }
 
 /// A request, and what it says of its signature: read once, before the body is there.
@@ -92,41 +79,6 @@ impl Signed<'_> {
             Err(_) => Presented::accept(self.request, endpoint, now).map(drop),
         }
     }
-}
-
-/// What the gateway learns of a request as it goes, for answer, audit and metrics alike.
-struct Exchange<'a> {
-    parts: &'a Parts,
-    target: Target<'a>,
-    origin: &'a RequestOrigin,
-    received: UnixTime,
-    request_id: String,
-    /// The signing name of the service that was meant, as far as it can be known.
-    service_name: &'a str,
-    service: Option<&'static Service>,
-    /// The method and path by which the operation is named, if it is named so.
-    route: Option<&'static crate::Route>,
-    /// The region of the deployment that the host name names.
-    host_region: Option<Region>,
-    /// Whether it was waited for what other servers have made by the time it came.
-    has_waited: bool,
-    /// Whether another server has passed it on.
-    is_forwarded: bool,
-    /// The region that was signed for, as it was said.
-    scope_region: Option<&'a str>,
-    operation: Option<&'static Operation>,
-    caller: Option<Caller>,
-    /// Whether that caller calls more often than it may.
-    is_throttled: bool,
-    /// Where a machine's credentials were used, as far as the source tells.
-    place: Place,
-    claimed_access_key_id: Option<&'a str>,
-    input: Option<Arc<Input>>,
-    dialect: Dialect,
-    /// Whether the body was left unread, so that the connection cannot go on.
-    is_body_unread: bool,
-    /// What a trace tells of it.
-    span: Span,
 }
 
 /// What an action needs to know of its exchange, which it may outlive.
@@ -165,8 +117,8 @@ impl RegionServer {
     /// Answers one request, in the name of the region that it is for.
     pub async fn handle(self: Arc<Self>, request: Request<Incoming>, origin: RequestOrigin) -> Response<Full<Bytes>> {
         let (mut parts, body) = request.into_parts();
-        let (origin, is_forwarded) = match self.arrival(&mut parts, origin) {
-            Arrival::From(origin, is_forwarded) => (origin, is_forwarded),
+        let (origin, passed_on_by) = match self.arrival(&mut parts, origin) {
+            Arrival::From(origin, passed_on_by) => (origin, passed_on_by),
             Arrival::Own(answer) => return answer,
         };
         let headers: Vec<Header<'_>> = request::fields(&parts.headers);
@@ -205,6 +157,11 @@ impl RegionServer {
         let found = if is_admitted { self.route_when_heard(&asked, is_fit).await } else { None };
         let is_told = found.is_some();
         let Route { region, host_region, has_waited, .. } = found.unwrap_or_else(|| Route::to(&self));
+        // Whoever has the key of one region says nothing in the name of another.
+        if passed_on_by.as_ref().is_some_and(|by| is_told && !Arc::ptr_eq(by, &region)) {
+            return self.not_believed(&origin);
+        }
+        let is_forwarded = passed_on_by.is_some();
         let origin = region.seen_from(&self, origin);
         let request_id = new_uuid().to_string();
         let mut exchange = Exchange {
@@ -485,33 +442,6 @@ impl RegionServer {
         if is_refused { Err(Problem::Unavailable) } else { Ok(()) }
     }
 
-    /// Reads the body, within the limits of its service and of all services together.
-    async fn read(&self, exchange: &mut Exchange<'_>, body: Incoming) -> Result<(Bytes, BodyRoom<'_>), Unread> {
-        let bytes_max = exchange.service.map_or(FOREIGN_BODY_BYTES_MAX, |service| service.body_bytes_max);
-        if body.size_hint().lower() > bytes_max as u64 {
-            return Err(Unread::Body(BodyError::TooLarge));
-        }
-        let declared = body.size_hint().upper().and_then(|bytes| usize::try_from(bytes).ok());
-        let bytes = declared.unwrap_or(bytes_max).min(bytes_max);
-        // Telemetry comes by itself and again: it has a room of its own, so that however much of it comes, nobody else waits.
-        let room = if exchange.service.is_some_and(|service| service.name == services::TELEMETRY) {
-            match self.telemetry.room_for_body(exchange.origin.into(), bytes) {
-                Some(share) => BodyRoom { _telemetry: Some(share), ..BodyRoom::default() },
-                None => {
-                    self.metrics.telemetry.put_off("bodies");
-                    // Whoever has sent it already is still to hear the answer, and to go on over the same connection.
-                    exchange.is_body_unread = !discard_body(body, bytes_max, DISCARD_TIMEOUT).await;
-                    return Err(Unread::NoRoom);
-                }
-            }
-        } else {
-            BodyRoom { _large: self.bounds.room_for(bytes).await.map_err(Unread::Body)?, ..BodyRoom::default() }
-        };
-        let bytes = read_body(body, bytes_max, BODY_TIMEOUT).await.map_err(Unread::Body)?;
-        exchange.is_body_unread = false;
-        Ok((bytes, room))
-    }
-
     /// Does what a caller asked for that may have it.
     async fn perform(
         self: &Arc<Self>,
@@ -579,59 +509,6 @@ impl RegionServer {
         }
     }
 
-    /// Whether a session that was let in is still good.
-    pub(crate) fn holds(&self, claims: &Claims) -> bool {
-        self.now() < claims.expires_at && self.stands(claims)
-    }
-
-    /// Whether nothing has cut off a session that was let in, as far as this server can know. It may have expired since.
-    pub(crate) fn stands(&self, claims: &Claims) -> bool {
-        self.keeps_channels() && self.check_alive(claims).is_ok() && self.check_passed(claims).is_ok()
-    }
-
-    /// A session of the management role ends with the setting that passed the role, with the role, and with the registration
-    /// of its agent: at once.
-    fn check_passed(&self, claims: &Claims) -> Result<(), Problem> {
-        let Kind::Management { role, role_id } = &claims.kind else { return Ok(()) };
-        let is_role = self.roles().get(claims.account, role).is_some_and(|found| found.role_id == **role_id);
-        if !is_role {
-            return Err(Problem::UnknownKey);
-        }
-        let setting = self.host_management().of(claims.account).setting();
-        let is_passed = setting.role().as_ref() == Some(role) && setting.spares(claims.issued_at);
-        let is_registered = self.agents().spares(claims.instance, claims.issued_at);
-        if is_passed && is_registered { Ok(()) } else { Err(Problem::ExpiredToken) }
-    }
-
-    /// Cut-offs are forgotten by the clock, which may have been wrong. A machine that is gone is unknown, one that is off
-    /// has no credentials, and what it was given before it was off stays ended, whatever the clock says or said.
-    fn check_alive(&self, claims: &Claims) -> Result<(), Problem> {
-        let machine = self.machines.packed(claims.instance).ok_or(Problem::UnknownKey)?;
-        // It learns nothing of why.
-        if self.quarantines().of(&*machine).is_some() {
-            return Err(Problem::UnknownKey);
-        }
-        // After that: whoever is released meanwhile is cut off first, and what was good a moment ago may not be now.
-        match self.authenticator.verdict(claims) {
-            Verdict::Alive => {}
-            Verdict::Expired => return Err(Problem::ExpiredToken),
-            Verdict::Dead => return Err(Problem::UnknownKey),
-        }
-        if self.accounts().is_closed(machine.account()) {
-            return Err(Problem::UnknownKey);
-        }
-        // Whatever was given to its host may be in other hands, and its end is only a matter of time.
-        if self.hosts().has_evicted(&machine) {
-            return Err(Problem::UnknownKey);
-        }
-        match machine.state() {
-            // A start is a new launch time, a reboot is not; what is issued is never older than the boot it belongs to.
-            InstanceState::Running if claims.issued_at >= machine.launch_time() => Ok(()),
-            InstanceState::Running | InstanceState::Stopped => Err(Problem::ExpiredToken),
-            InstanceState::Terminated => Err(Problem::UnknownKey),
-        }
-    }
-
     /// Records the call and makes the response.
     async fn answer(&self, exchange: &Exchange<'_>, outcome: Result<Reply, Problem>) -> Response<Full<Bytes>> {
         let (mut answer, elements, refusal) = match outcome {
@@ -667,70 +544,6 @@ impl RegionServer {
     }
 }
 
-impl Exchange<'_> {
-    /// The name of the operation that is asked for, as far as it can be told: by what a query call says, or by the target.
-    fn operation_name(&self) -> Option<&str> {
-        let by_query = match self.input.as_deref() {
-            Some(Input::Query(parameters)) => parameters.action(),
-            _ => self.route.map(|route| route.operation),
-        };
-        by_query.or_else(|| request::target_operation(&self.parts.headers))
-    }
-
-    fn find_dialect(&self) -> Dialect {
-        let headers = &self.parts.headers;
-        let get = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-        dialect_for(&RequestShape {
-            service: self.service.map_or(self.service_name, |service| service.name),
-            content_type: get(CONTENT_TYPE.as_str()),
-            accept: get(ACCEPT.as_str()),
-            target: get("x-amz-target"),
-            is_socket: self.service.is_some_and(|service| service.socket(self.target.path).is_some()),
-            has_action: self.target.query.contains("Action="),
-        })
-    }
-
-    /// The operation that was asked for, if this kind of caller may do it.
-    fn permitted(
-        &self,
-        region: &RegionServer,
-        service: &Service,
-        caller: &Caller,
-    ) -> Result<&'static Operation, Problem> {
-        let Named { action, version } = match (service.protocol, self.input.as_deref()) {
-            (Protocol::Json { sockets, .. }, Some(Input::Query(_))) => {
-                let socket = sockets.iter().find(|socket| socket.path == self.target.path);
-                Named { action: socket.map(|socket| socket.operation), version: None }
-            }
-            (Protocol::Json { target_prefix, named_by_path, .. }, _) => {
-                let action = request::json_operation(self.parts, &self.target, target_prefix, named_by_path, caller);
-                Named { action, version: None }
-            }
-            (Protocol::Query, Some(Input::Query(parameters))) => Named::of(parameters),
-            (Protocol::Query, _) => Named { action: None, version: None },
-            (Protocol::Rest { .. }, _) => Named { action: self.route.map(|route| route.operation), version: None },
-        };
-        let kind = caller.principal.kind();
-        let is_version = service.version.is_none_or(|own| version == Some(own));
-        let operation = action.filter(|_| is_version).and_then(|name| service.operation(name));
-        match (operation, kind) {
-            (Some(operation), kind) if region.lets(operation, kind) => Ok(operation),
-            // To the identity role, what it may not do does not exist, and neither does it.
-            (_, CallerKind::IdentityRole) => Err(Problem::InvalidToken),
-            (Some(operation), _) => Err(denied(caller, service.signing_name, operation.name)),
-            // What its policy does not name is denied, whether it is here or not.
-            (None, CallerKind::ManagementRole) => Err(denied(caller, service.signing_name, action.unwrap_or("*"))),
-            (None, _) => match action {
-                None => Err(Problem::MissingAction),
-                Some(action) => Err(Problem::InvalidAction {
-                    action: cut(action, 128).to_owned(),
-                    version: version.map(|version| cut(version, 32).to_owned()),
-                }),
-            },
-        }
-    }
-}
-
 /// What a signature has to be for.
 fn endpoint_of<'a>(
     service: Option<&Service>,
@@ -762,27 +575,4 @@ fn auth_problem(fault: AuthFault) -> Problem {
         AuthFault::TokenExpired => Problem::ExpiredToken,
         AuthFault::UnknownKey => Problem::UnknownKey,
     }
-}
-
-/// Why there is no body.
-enum Unread {
-    Body(BodyError),
-    /// There is no memory for it.
-    NoRoom,
-}
-
-fn body_problem(unread: Unread) -> Problem {
-    let error = match unread {
-        Unread::Body(error) => error,
-        Unread::NoRoom => {
-            let message = "More telemetry is coming than there is memory for.".to_owned();
-            return Problem::Service { status: 503, code: "ServiceUnavailableException", message };
-        }
-    };
-    let (status, code, message) = match error {
-        BodyError::TooLarge => (413, "RequestEntityTooLarge", "Request body is larger than this service takes."),
-        BodyError::TooSlow => (408, "RequestTimeout", "The request body did not arrive in time."),
-        BodyError::Broken => (400, "IncompleteBody", "The request body could not be read to its end."),
-    };
-    Problem::Service { status, code, message: message.to_owned() }
 }

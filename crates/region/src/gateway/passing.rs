@@ -12,7 +12,7 @@ use inborn_store::Session as Record;
 use inborn_wire::error::Problem;
 
 use super::{Exchange, Handshake, RequestOrigin, trace};
-use crate::forwarding::{Asking, NotAuthentic, Other};
+use crate::forwarding::{Asking, NotAuthentic, Other, TakesUp};
 use crate::metrics::CallLabels;
 use crate::operation::{Input, Reply};
 use crate::{Operation, RegionServer};
@@ -27,8 +27,8 @@ pub(super) enum Done {
 
 /// How a request has come.
 pub(super) enum Arrival {
-    /// From there, and whether another server has passed it on.
-    From(RequestOrigin, bool),
+    /// From there; and of which region's server, if another one has passed it on.
+    From(RequestOrigin, Option<Arc<RegionServer>>),
     /// It is a question of another server, or says so of itself and is none: this is the answer.
     Own(Response<Full<Bytes>>),
 }
@@ -37,20 +37,23 @@ impl RegionServer {
     /// Where a request comes from, as far as that can be believed.
     pub(super) fn arrival(&self, parts: &mut Parts, origin: RequestOrigin) -> Arrival {
         match self.take_forwarded(parts) {
-            Ok(None) => Arrival::From(origin, false),
+            Ok(None) => Arrival::From(origin, None),
             Ok(Some((region, peer))) => match region.answer_other(parts.uri.path()) {
                 Some(answer) => Arrival::Own(answer),
-                None => Arrival::From(RequestOrigin { peer, machine: None }, true),
+                None => Arrival::From(RequestOrigin { peer, machine: None }, Some(region)),
             },
-            Err(NotAuthentic) => {
-                if self.forwarding().says_unbelieved(std::time::Instant::now()) {
-                    tracing::warn!(source = %origin.peer.address, "a request that says it was passed on by another server is not believed: if it was, look at that one's clock and epoch.key");
-                }
-                let mut response = Response::new(Full::default());
-                *response.status_mut() = StatusCode::MISDIRECTED_REQUEST;
-                Arrival::Own(response)
-            }
+            Err(NotAuthentic) => Arrival::Own(self.not_believed(&origin)),
         }
+    }
+
+    /// What is answered to who says that it has passed a request on, and has not, or none for this region.
+    pub(super) fn not_believed(&self, origin: &RequestOrigin) -> Response<Full<Bytes>> {
+        if self.forwarding().says_unbelieved(std::time::Instant::now()) {
+            tracing::warn!(source = %origin.peer.address, "a request that says it was passed on by another server is not believed: if it was, look at that one's clock and epoch.key");
+        }
+        let mut response = Response::new(Full::default());
+        *response.status_mut() = StatusCode::MISDIRECTED_REQUEST;
+        response
     }
 
     /// The answer of the other server whose call this is, if it is another one's: of a caller who may ask for it.
@@ -63,7 +66,7 @@ impl RegionServer {
         body: Bytes,
     ) -> Result<Option<Response<Full<Bytes>>>, Problem> {
         let Input::Json(members) = input else { return Ok(None) };
-        if exchange.is_forwarded || self.fleet().is_none() {
+        if self.fleet().is_none() {
             return Ok(None);
         }
         let account = caller.principal.account();
@@ -73,6 +76,13 @@ impl RegionServer {
         };
         let text = |name: &str| members.text(name).ok().flatten().unwrap_or_default();
         let session = text("SessionId");
+        if exchange.is_forwarded {
+            // By the store's word it is this server's.
+            if operation.name == "ResumeSession" || operation.name == "CreateDataChannel" {
+                self.who_carries(session, TakesUp::Own, is_own).await?;
+            }
+            return Ok(None);
+        }
         let other = match (exchange.service.map_or("", |service| service.name), operation.name) {
             ("ssm", "StartSession" | "GetConnectionStatus") => {
                 let runs =
@@ -83,10 +93,10 @@ impl RegionServer {
                 }
             }
             ("ssm", "ResumeSession") | ("ssmmessages", "CreateDataChannel") => {
-                self.who_carries(session, true, is_own).await?
+                self.who_carries(session, TakesUp::Left, is_own).await?
             }
             ("ssmmessages", "OpenDataChannel") => {
-                let Some(other) = self.who_carries(session, false, is_own).await? else { return Ok(None) };
+                let Some(other) = self.who_carries(session, TakesUp::Nothing, is_own).await? else { return Ok(None) };
                 return self.pass_socket(exchange, other, session, true).await;
             }
             _ => None,
@@ -104,7 +114,7 @@ impl RegionServer {
         if exchange.is_forwarded || Handshake::of(exchange.parts).is_none() {
             return Ok(None);
         }
-        let Some(other) = self.who_carries(session, false, |_| true).await? else { return Ok(None) };
+        let Some(other) = self.who_carries(session, TakesUp::Nothing, |_| true).await? else { return Ok(None) };
         self.pass_socket(exchange, other, session, false).await
     }
 

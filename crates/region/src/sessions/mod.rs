@@ -25,6 +25,7 @@ use tokio::sync::watch;
 
 use crate::RegionServer;
 use crate::channels::{Done, Grants, Openings, SendError};
+use crate::fleet::Fleet;
 use crate::machines::Observer;
 use queue::Queue;
 
@@ -82,24 +83,46 @@ pub(crate) struct End {
     details: String,
     /// What the person at the other end is told; empty for nothing.
     output: String,
-    /// Whether another server has written it down.
-    is_told: bool,
-    /// Whether it is the session's end whichever server carries it.
-    is_for_all: bool,
+    writing: Writing,
+}
+
+/// Who writes the end of a session down.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Writing {
+    /// This server, if it is the one that carries it.
+    Carrier,
+    /// This server, whichever one carries it.
+    Anybody,
+    /// Another server has done so.
+    Done,
+    /// Nobody: it goes on elsewhere, and only ends here.
+    Never,
 }
 
 impl End {
     pub(crate) fn terminated(details: impl Into<String>, output: impl Into<String>) -> Self {
-        Self { is_failure: false, details: details.into(), output: output.into(), is_told: false, is_for_all: false }
+        let (details, output) = (details.into(), output.into());
+        Self { is_failure: false, details, output, writing: Writing::Carrier }
     }
 
     /// An operator has said so. Another server may have taken it up without this one having noticed: it ends there, too.
     pub(crate) fn by_operator(details: impl Into<String>) -> Self {
-        Self { is_for_all: true, ..Self::terminated(details, "") }
+        Self { writing: Writing::Anybody, ..Self::terminated(details, "") }
     }
 
     fn told() -> Self {
-        Self { is_told: true, ..Self::terminated("It was ended at another server.", "The session was terminated.") }
+        let end = Self::terminated("It was ended at another server.", "The session was terminated.");
+        Self { writing: Writing::Done, ..end }
+    }
+
+    /// It is carried by another server, or may be soon: its two sides come back there by themselves, and are told of no end.
+    fn moved() -> Self {
+        Self { writing: Writing::Never, ..Self::terminated("", "") }
+    }
+
+    /// Whether only this server has done with it.
+    fn is_move(&self) -> bool {
+        self.writing == Writing::Never
     }
 
     /// What let the agent in is no longer good.
@@ -217,6 +240,18 @@ impl Session {
             }
             is_first
         });
+    }
+
+    /// Whether it is not carried here any more, and has not ended.
+    pub(crate) fn has_moved(&self) -> bool {
+        self.end.borrow().as_ref().is_some_and(End::is_move)
+    }
+
+    /// Waits until it is not carried here any more, if that comes first.
+    async fn moved(&self) {
+        if !self.ended().await.is_move() {
+            core::future::pending::<()>().await;
+        }
     }
 
     /// Waits until something ends the session.
@@ -349,13 +384,29 @@ impl Sessions {
         self.sessions().values().for_each(|session| session.look(now));
     }
 
-    fn enter(&self, session: &Arc<Session>) -> Result<(), StartError> {
+    /// Opens a session; `false` if it is open.
+    fn enter(&self, session: &Arc<Session>) -> Result<bool, StartError> {
         let mut open = self.sessions();
+        if open.contains_key(&session.record.id) {
+            return Ok(false);
+        }
         if open.len() >= SESSIONS_MAX {
             return Err(StartError::TooMany);
         }
         open.insert(session.record.id.clone(), Arc::clone(session));
-        Ok(())
+        Ok(true)
+    }
+
+    /// Whether one more may be open.
+    fn has_room(&self) -> bool {
+        self.sessions().len() < SESSIONS_MAX
+    }
+
+    /// This server carries no session any more: others may, without its hearing of that. Gives whether there were any.
+    pub(crate) fn leave_all(&self) -> bool {
+        let open = self.all();
+        open.iter().for_each(|session| session.close(End::moved()));
+        !open.is_empty()
     }
 
     /// Forgets a session that has ended. One of the same name may have taken its place.
@@ -474,8 +525,11 @@ async fn page_of_open(region: &RegionServer, query: &mut SessionQuery) -> Result
 /// Carries a session that was carried before; `false` if that would be too many.
 fn carry_on(region: &Arc<RegionServer>, record: Record) -> bool {
     let session = Session::new(record, region.now());
-    if region.sessions().enter(&session).is_err() {
-        return false;
+    match region.sessions().enter(&session) {
+        Ok(true) => {}
+        // Two calls at once.
+        Ok(false) => return true,
+        Err(_) => return false,
     }
     if let Some(machine) = region.machines().get(session.record.instance) {
         region.sessions().changed(&machine);
@@ -486,18 +540,65 @@ fn carry_on(region: &Arc<RegionServer>, record: Record) -> bool {
     true
 }
 
-/// Takes up a session whose server has gone; `false` if another server has come first, as many are open as may be, or this server has
-/// not heard who is there.
+/// Takes up a session whose server has gone, or one that this server carries by the store's word alone; `false` if another server has come
+/// first, as many are open as may be, or this server has not heard who is there. Done to its end, though whoever asks goes away.
 pub(crate) async fn claim(region: &Arc<RegionServer>, record: Record) -> Result<bool, StoreError> {
     let own = region.store().node();
-    if region.is_stale()
-        || region.sessions().sessions().len() >= SESSIONS_MAX
-        || !region.store().carry_session(record.id.clone(), record.carrier, own).await?
-    {
+    if region.is_stale() || !region.fleet().is_some_and(Fleet::beats) || !region.sessions().has_room() {
         return Ok(false);
     }
-    tracing::info!(session = %record.id, "a session whose server has gone is carried here");
-    Ok(carry_on(region, Record { carrier: Some(own), ..record }))
+    let region = Arc::clone(region);
+    let claiming = async move {
+        let id = record.id.clone();
+        match region.store().carry_session(id, record.carrier, own).await {
+            Ok(true) => {
+                tracing::info!(session = %record.id, "a session whose server has gone is carried here");
+                Ok(carry_on(&region, Record { carrier: Some(own), ..record }))
+            }
+            Ok(false) => Ok(false),
+            Err(error) => {
+                // It may be this server's by now. Who comes back takes it up; what nobody comes back to is looked for.
+                if let (StoreError::Io(_), Some(fleet)) = (&error, region.fleet()) {
+                    fleet.lose();
+                }
+                Err(error)
+            }
+        }
+    };
+    tokio::spawn(claiming).await.unwrap_or(Err(StoreError::Closed))
+}
+
+/// Others carry these sessions now, or did for a moment: those of them that are open here, and are another's, go on there.
+pub(crate) async fn hear_carried(region: &RegionServer, ids: &[&str]) -> Result<(), StoreError> {
+    for session in ids.iter().filter_map(|id| region.sessions().get(id)) {
+        let found = region.store().session(session.record.id.clone()).await?;
+        leave_if_moved(region, &session, found.as_ref());
+    }
+    Ok(())
+}
+
+/// Looks at every session that is open here, since it is not known what others have taken up.
+pub(crate) async fn hear_all_carried(region: &RegionServer) -> Result<(), StoreError> {
+    if region.fleet().is_none() || region.sessions().all().is_empty() {
+        return Ok(());
+    }
+    let mut query = all_open();
+    while let Some(page) = page_of_open(region, &mut query).await? {
+        for record in page {
+            if let Some(session) = region.sessions().get(&record.id) {
+                leave_if_moved(region, &session, Some(&record));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn leave_if_moved(region: &RegionServer, session: &Session, found: Option<&Record>) {
+    let carrier = found.filter(|record| record.end.is_none()).and_then(|record| record.carrier);
+    if carrier.is_some_and(|carrier| carrier != region.store().node()) {
+        tracing::info!(session = %session.record.id, "a session that was carried here is carried by another server");
+        session.close(End::moved());
+    }
 }
 
 /// A server has gone. Its sessions are carried on where one of their sides comes back; those of which none does end, by whichever server
@@ -526,8 +627,8 @@ pub(crate) async fn end_those_left(region: Weak<RegionServer>) {
     }
 }
 
-/// Ends the sessions that were left for long enough: by a server that has gone, or (those of `released`) by one that has ended. Gives those
-/// that such servers have left.
+/// Ends the sessions that were left for long enough: by a server that has gone, or (those of `released`) by one that has ended, or by this
+/// one. Gives those that the latter have left.
 async fn end_left(region: &Arc<RegionServer>, released: &HashSet<String>) -> Result<HashSet<String>, StoreError> {
     let (Some(fleet), own, mut query) = (region.fleet(), region.store().node(), all_open()) else {
         return Ok(HashSet::new());
@@ -541,7 +642,11 @@ async fn end_left(region: &Arc<RegionServer>, released: &HashSet<String>) -> Res
             let id = record.id.clone();
             let is_left = match record.carrier {
                 Some(NodeId::NOBODY) => !found.insert(id.clone()) || released.contains(&id),
-                Some(carrier) => carrier != own && fleet.is_gone_for(carrier, RETURN_WITHIN),
+                // Its claim was lost, or this server could not beat for a while.
+                Some(carrier) if carrier == own => {
+                    region.sessions().get(&id).is_none() && (!found.insert(id.clone()) || released.contains(&id))
+                }
+                Some(carrier) => fleet.is_gone_for(carrier, RETURN_WITHIN),
                 // A program of before may carry it, as long as any session lasts.
                 None => region.now().since(record.started_at) >= LIFE_SECONDS_MAX,
             };
@@ -581,7 +686,7 @@ async fn supervise(region: Arc<RegionServer>, session: Arc<Session>) {
         }
     };
     let (id, now) = (session.record.id.clone(), region.now());
-    if end.is_told {
+    if matches!(end.writing, Writing::Done | Writing::Never) {
         region.sessions().remove(&session);
         session.written.send_replace(Some(Ok(())));
         return;
@@ -590,7 +695,7 @@ async fn supervise(region: Arc<RegionServer>, session: Arc<Session>) {
     region.record_end_of_session(&session.record, end.status(), &end.details, now);
     let [mut pause, longest] = AGAIN_AFTER;
     // In a fleet another server may have taken it up meanwhile. One that is alone has no other name for itself than the last time.
-    let by = region.fleet().filter(|_| !end.is_for_all).map(|_| region.store().node());
+    let by = region.fleet().filter(|_| end.writing == Writing::Carrier).map(|_| region.store().node());
     while let Err(error) = region.store().end_session(id.clone(), written.clone(), by).await {
         tracing::error!(session = %id, %error, "the end of a session is not written down yet");
         session.written.send_replace(Some(Err(error)));

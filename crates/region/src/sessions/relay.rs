@@ -48,6 +48,8 @@ enum Cause {
     Gone,
     /// The side has another.
     Replaced,
+    /// The session is another server's.
+    Moved,
     /// It says what no data channel says.
     Malformed,
     /// The session is over.
@@ -81,11 +83,15 @@ pub(crate) async fn relay(
         cause = read(&region, &session, side, claims.as_deref(), &mut stream) => cause,
         cause = write(&session, side, &mut sink) => cause,
         () = replaced(&mut newest, own) => Cause::Replaced,
+        () = session.moved() => Cause::Moved,
     };
     half.leave(own);
     tracing::debug!(session = %session.record.id, ?side, "data channel ended");
     let Ok(mut socket) = stream.reunite(sink) else { return };
     let code = match cause {
+        // It is not over: whoever is told nothing of the kind comes back, and finds it where it is.
+        Cause::Over(end) if end.is_move() => CloseCode::Away,
+        Cause::Moved => CloseCode::Away,
         Cause::Over(end) => {
             let _ = timeout(WRITE_TIMEOUT, socket.send(closed(&region, &session, &end))).await;
             CloseCode::Normal

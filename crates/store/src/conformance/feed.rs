@@ -10,7 +10,7 @@ use super::samples::{
 };
 use crate::{
     Beat, Change, CommandChange, CommandState, CutOff, CutOffScope, EpochState, Heard, HostChange, InvocationState,
-    News, Node, RecordedCutOff, RegionNode, RegistrationChange, Role, SettingChange, Store, StoreError, Topic,
+    News, Node, NodeId, RecordedCutOff, RegionNode, RegistrationChange, Role, SettingChange, Store, StoreError, Topic,
 };
 
 async fn beat(store: &Arc<dyn Store>, at: UnixTime) {
@@ -163,13 +163,17 @@ pub async fn changes_of_commands_and_agents_are_told(store: Arc<dyn Store>) {
     store.tell_of_node(id(2)).await.unwrap();
     let open = session(1, 0);
     store.put_session(open.clone()).await.unwrap();
+    for is_carried in [true, false] {
+        let (from, to) = (open.carrier, NodeId::new(u64::MAX));
+        assert_eq!(store.carry_session(open.id.clone(), from, to).await, Ok(is_carried));
+    }
     for was_open in [true, false] {
         assert_eq!(store.end_session(open.id.clone(), ended(5), None).await, Ok(was_open));
     }
     let told = |instances| Topic::Command { id: command(1, 0).id, instances };
-    let of_session = Topic::SessionEnded(open.id);
+    let of_session = [Topic::SessionCarried(open.id.clone()), Topic::SessionEnded(open.id)];
     let nodes = [1, 1, 2].map(|number| Topic::Node(id(number)));
-    let told = [told(vec![]), told(vec![id(1)]), told(vec![])].into_iter().chain(nodes).chain([of_session]);
+    let told = [told(vec![]), told(vec![id(1)]), told(vec![])].into_iter().chain(nodes).chain(of_session);
     let told: Vec<Topic> = told.collect();
     assert_eq!(hear(&store, &mut heard).await, told);
 }

@@ -590,7 +590,11 @@ impl Store for SqliteStore {
     }
 
     fn carry_session(&self, id: String, from: Option<NodeId>, to: NodeId) -> Future<'_, bool> {
-        self.write(move |connection| sessions::carry(connection, &id, from, to))
+        let carried = id.clone();
+        let topics = move |is_carried: &bool| {
+            if *is_carried { vec![Topic::SessionCarried(carried.clone())] } else { vec![] }
+        };
+        self.tell(move |connection| sessions::carry(connection, &id, from, to), topics)
     }
 
     fn sessions(&self, query: SessionQuery) -> Future<'_, Vec<Session>> {

@@ -13,12 +13,18 @@ pub(super) fn run(call: JsonCall<'_>) -> Outcome<'_> {
     Box::pin(async move {
         let details = format!("Terminated by {}.", call.caller.principal.arn());
         let id = session::session_id(&call)?;
-        if call.region.fleet().is_some() && call.region.sessions().get(id).is_none() {
-            end_elsewhere(&call, id, details).await?;
-        } else {
+        let is_here = call.region.sessions().get(id).is_some_and(|session| !session.has_moved());
+        let is_carried = if is_here || call.region.fleet().is_none() {
             let session = session::open_session(&call)?;
-            session.close(End::by_operator(details));
+            session.close(End::by_operator(details.clone()));
             session.over().await.map_err(refusal::of_store)?;
+            // Another server has taken it up in this moment.
+            session.has_moved()
+        } else {
+            true
+        };
+        if is_carried {
+            end_elsewhere(&call, id, details).await?;
         }
         Ok(success::aws_json(call.request_id, &json!({"SessionId": id})).into())
     })
