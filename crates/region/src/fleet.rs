@@ -18,6 +18,8 @@ use tokio::time::Instant;
 
 use crate::doubt::{Again, Doubt};
 use crate::forwarding::{Forwarding, Other};
+use crate::metrics::SilenceLabels;
+use crate::said::Said;
 use crate::signal::Signal;
 use crate::{Effect, RegionServer, secrets, sessions};
 
@@ -342,6 +344,7 @@ pub(crate) fn start(region: &Arc<RegionServer>, reader: Reader) {
 
 /// Beats. A write that takes long must not keep anybody from hearing: this is a task of its own.
 async fn beat(region: Weak<RegionServer>) {
+    let failed = Said::default();
     loop {
         tokio::time::sleep(ROUND).await;
         let Some(region) = region.upgrade() else { return };
@@ -353,12 +356,16 @@ async fn beat(region: Weak<RegionServer>) {
         match region.store().beat(beat).await {
             Ok(()) => *fleet.beaten.lock().unwrap_or_else(PoisonError::into_inner) = at,
             Err(StoreError::Closed) => return,
-            Err(error) => tracing::warn!(%error, "this server cannot tell the others that it lives"),
+            Err(error) if failed.is_due() => {
+                tracing::warn!(%error, "this server cannot tell the others that it lives");
+            }
+            Err(_) => {}
         }
     }
 }
 
 async fn hear(region: Weak<RegionServer>, mut reader: Reader) {
+    let failed = Said::default();
     loop {
         {
             let Some(region) = region.upgrade() else { return };
@@ -374,7 +381,10 @@ async fn hear(region: Weak<RegionServer>, mut reader: Reader) {
                     }
                 }
                 Err(StoreError::Closed) => return,
-                Err(error) => tracing::warn!(%error, "this server does not hear what others change"),
+                Err(error) if failed.is_due() => {
+                    tracing::warn!(%error, "this server does not hear what others change");
+                }
+                Err(_) => {}
             }
             if !fleet.beats() && fleet.policy(MESSAGE_GATEWAY) != StalePolicy::Serve && region.sessions().leave_all() {
                 tracing::warn!("the other servers may take this one for gone: it carries no session any more");
@@ -475,6 +485,15 @@ impl RegionServer {
     /// Whether it has not heard for so long that it may not know of the epochs that seal now.
     pub(crate) fn has_lapsed(&self) -> bool {
         self.high_water.went_back() || self.fleet().is_some_and(|fleet| fleet.silence(self.now()) > LAPSED_AFTER)
+    }
+
+    /// Brings the gauge of what this server has not heard up to date.
+    pub(crate) fn measure_silence(&self) {
+        let Some(fleet) = self.fleet() else { return };
+        for (of, silence) in [("feed", fleet.silence(self.now())), ("beat", fleet.unbeaten())] {
+            let seconds = i64::try_from(silence.as_secs()).unwrap_or(i64::MAX);
+            self.metrics.silence.get_or_create(&SilenceLabels { of }).set(seconds);
+        }
     }
 
     /// Whether channels and sessions that are open stay so: not at a server that has lapsed, since nobody tells it of an end,

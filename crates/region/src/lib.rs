@@ -41,6 +41,7 @@ mod reload;
 mod rewrap;
 mod roles;
 mod run_command;
+mod said;
 mod secrets;
 mod services;
 mod sessions;
@@ -736,6 +737,7 @@ impl RegionServer {
 
     /// Brings the gauges up to date, to be called when they are read.
     pub fn measure(&self) {
+        self.measure_silence();
         self.metrics.machines.set(i64::try_from(self.machines.count()).unwrap_or(i64::MAX));
         self.metrics.hosts.set(i64::try_from(self.hosts.count()).unwrap_or(i64::MAX));
         self.metrics.control_channels.set(i64::try_from(self.channels.count()).unwrap_or(i64::MAX));

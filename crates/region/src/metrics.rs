@@ -29,6 +29,12 @@ pub(crate) struct StaleLabels {
     pub(crate) outcome: &'static str,
 }
 
+/// What was not heard: `feed`, of others what they change; `beat`, an answer to this server's own sign of life.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+pub(crate) struct SilenceLabels {
+    pub(crate) of: &'static str,
+}
+
 /// What became of a set of host keys that a machine published.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
 pub(crate) struct HostKeyLabels {
@@ -47,6 +53,7 @@ pub struct Metrics {
     pub(crate) calls: Family<CallLabels, Counter>,
     pub(crate) issued: Counter,
     pub(crate) stale: Family<StaleLabels, Counter>,
+    pub(crate) silence: Family<SilenceLabels, Gauge>,
     pub(crate) audit_lost: Counter,
     pub(crate) audit_refused: Counter,
     pub(crate) host_keys: Family<HostKeyLabels, Counter>,
@@ -68,6 +75,11 @@ impl Metrics {
             "inborn_stale_calls",
             "Calls that were served or refused while this server did not hear what others change",
             self.stale.clone(),
+        );
+        registry.register(
+            "inborn_fleet_silence_seconds",
+            "How long this region server has heard nothing of what others change (feed), and no answer to its own beat (beat)",
+            self.silence.clone(),
         );
         registry.register("inborn_credentials_issued", "Credentials issued to hosts", self.issued.clone());
         registry.register(

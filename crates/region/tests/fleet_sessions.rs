@@ -545,6 +545,7 @@ async fn who_cannot_beat_carries_no_session() {
     let mut client = a.client_side(&session, &token).await;
     talk(&mut agent, &mut client).await;
     a.link.mute(true);
+    until("it carries it no more", async || status(&a, &session).await.as_deref() == Some("Disconnected")).await;
     assert_eq!((let_go(&mut agent).await, let_go(&mut client).await), (1001, 1001));
     assert_eq!(a.ssm("ResumeSession", value!({"SessionId": session})).await.status, 400, "not while it cannot");
     a.link.mute(false);

@@ -61,10 +61,17 @@ pub(crate) fn from_statement(error: &Error) -> Fault {
         &SqlState::DATA_CORRUPTED | &SqlState::INDEX_CORRUPTED => corrupt(says(error)),
         code if is_interruption(code) => Fault::Again(unavailable(error)),
         // Read-only: a standby, or a primary that was told so.
-        &SqlState::READ_ONLY_SQL_TRANSACTION => Fault::Final(unavailable(error)),
+        &SqlState::READ_ONLY_SQL_TRANSACTION => {
+            Fault::Final(StoreError::Unavailable(format!("{}; {READ_ONLY_REMEDY}", says(error))))
+        }
         _ => Fault::Final(StoreError::Io(says(error))),
     }
 }
+
+/// What to do about a database that takes no writes.
+const READ_ONLY_REMEDY: &str = "it is a standby, or was told so: lead the URL to the primary, or see on the primary why \
+     default_transaction_read_only is on (often a disk that is almost full), make room, and reset it (ALTER SYSTEM RESET, ALTER DATABASE … RESET \
+     or ALTER ROLE … RESET default_transaction_read_only)";
 
 /// An error of an insertion or update of `what`, which tells a key that is taken from other troubles.
 pub(crate) fn from_insertion(error: &Error, what: &'static str) -> Fault {
@@ -213,7 +220,7 @@ mod tests {
             ("57014", "final", "Busy".to_owned()),
             ("55P03", "final", "Busy".to_owned()),
             ("53100", "final", "Full".to_owned()),
-            ("25006", "final", is("25006", "Unavailable")),
+            ("25006", "final", is("25006", "Unavailable").replace("refused", &format!("refused; {READ_ONLY_REMEDY}"))),
             ("53300", "again", is("53300", "Unavailable")),
             ("57P01", "again", is("57P01", "Unavailable")),
             ("57P03", "again", is("57P03", "Unavailable")),

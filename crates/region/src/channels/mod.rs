@@ -29,7 +29,7 @@ use crate::machines::Observer;
 pub(crate) use control::{Pace, converse, opening};
 pub(crate) use grants::{Grants, GrantsFull};
 pub(crate) use incoming::{Done, Heard};
-pub(crate) use openings::Openings;
+pub(crate) use openings::{Openings, Place};
 
 /// Frames that wait for one agent to take them.
 const QUEUE_FRAMES_MAX: usize = 64;

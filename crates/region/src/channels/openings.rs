@@ -12,6 +12,7 @@ pub(crate) const OF_EACH_MAX: usize = 4;
 #[derive(Debug)]
 pub(crate) struct Openings<K: Eq + Hash> {
     all_max: usize,
+    each_max: usize,
     taken: Mutex<Taken<K>>,
 }
 
@@ -30,14 +31,19 @@ pub(crate) struct Place<'a, K: Eq + Hash> {
 
 impl<K: Eq + Hash + Clone> Openings<K> {
     pub(crate) fn new(all_max: usize) -> Self {
-        Self { all_max, taken: Mutex::new(Taken { by: HashMap::new(), all: 0 }) }
+        Self::sharing(all_max, OF_EACH_MAX)
+    }
+
+    /// Of which one and the same may take so many.
+    pub(crate) fn sharing(all_max: usize, each_max: usize) -> Self {
+        Self { all_max, each_max, taken: Mutex::new(Taken { by: HashMap::new(), all: 0 }) }
     }
 
     /// Takes a place, if there is one for `key`.
     pub(crate) fn take(&self, key: K) -> Option<Place<'_, K>> {
         let mut taken = self.taken();
         let own = taken.by.get(&key).copied().unwrap_or_default();
-        if own >= OF_EACH_MAX || taken.all >= self.all_max {
+        if own >= self.each_max || taken.all >= self.all_max {
             return None;
         }
         taken.by.insert(key.clone(), own + 1);

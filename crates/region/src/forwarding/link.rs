@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use inborn_identity::AccountId;
 use inborn_listener::Peer;
 use inborn_pki::tls;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy};
@@ -84,7 +85,7 @@ pub(super) async fn send(
     other: &Other,
     parts: &Parts,
     body: Bytes,
-    peer: &Peer,
+    (peer, whose): (&Peer, Option<AccountId>),
 ) -> Result<Answered, Unreachable> {
     let address: Address = other.address.parse().map_err(unreachable)?;
     // What the database says of a server is no reason to speak in the clear.
@@ -95,7 +96,7 @@ pub(super) async fn send(
         .await
         .map_err(|_| unreachable("no connection in time"))??;
     let name = region.identity().region.as_str();
-    let sealed = seal::seal(region.epochs().kek(), name, other.node, parts, peer, region.now());
+    let sealed = seal::seal(region.epochs().kek(), name, other.node, parts, (peer, whose), region.now());
     let sealed = sealed.ok_or_else(|| unreachable("nothing can be sealed"))?;
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
     let mut request = Request::new(Full::new(body));
@@ -134,7 +135,7 @@ async fn whole(response: Response<Incoming>) -> Result<Response<Full<Bytes>>, Un
 pub(super) async fn ask(region: &RegionServer, other: &Other, path: &str) -> Option<Bytes> {
     let request = Request::builder().method(Method::GET).uri(path).header("host", "sibling").body(()).ok()?;
     let peer = Peer { address: ([0, 0, 0, 0], 0).into(), tls: None };
-    let answered = send(region, other, &request.into_parts().0, Bytes::new(), &peer).await;
+    let answered = send(region, other, &request.into_parts().0, Bytes::new(), (&peer, None)).await;
     match answered {
         Ok(Answered::Whole(response)) if response.status() == StatusCode::OK => {
             Some(response.into_body().collect().await.unwrap_or_default().to_bytes())

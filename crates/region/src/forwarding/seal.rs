@@ -12,14 +12,15 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use http::header::{AUTHORIZATION, HOST, SEC_WEBSOCKET_KEY};
 use http::request::Parts;
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, Method};
 use inborn_credential::Kek;
-use inborn_identity::UnixTime;
+use inborn_identity::{AccountId, UnixTime};
 use inborn_listener::{Peer, TlsFacts};
 use inborn_sigv4::sha256;
 use inborn_store::NodeId;
 use serde::{Deserialize, Serialize};
 
+use super::OWN;
 use crate::RegionServer;
 
 /// The header that says so. No client of AWS sends it, and none signs it.
@@ -28,6 +29,8 @@ pub(super) const HEADER: HeaderName = HeaderName::from_static("inborn-forwarded"
 const SECONDS_MAX: u64 = 30;
 /// Requests that are remembered so that none is taken twice.
 const REMEMBERED_MAX: usize = 65_536;
+/// Of these, requests of one account, and of all who have not signed.
+const REMEMBERED_OF_EACH_MAX: usize = 16_384;
 /// The longest value of the header.
 const VALUE_BYTES_MAX: usize = 1024;
 /// The longest name of a cipher suite that is passed on.
@@ -39,6 +42,9 @@ struct Said {
     at: u64,
     source: SocketAddr,
     tls: Option<(String, String)>,
+    /// The account whose principal has signed; servers of before do not say it.
+    #[serde(default)]
+    whose: Option<u64>,
 }
 
 /// The header is there, and not from a server of this region for this request. It is never as if it were not there: a server whose clock
@@ -51,22 +57,56 @@ pub(crate) type PassedOn = (Arc<RegionServer>, Arc<Peer>);
 
 /// The requests that were taken a moment ago.
 #[derive(Debug, Default)]
-pub(super) struct Taken(Mutex<HashMap<[u8; 32], UnixTime>>);
+pub(super) struct Taken(Mutex<Remembered>);
+
+#[derive(Debug, Default)]
+struct Remembered {
+    /// Until when each is remembered, and whose it is.
+    until: HashMap<[u8; 32], (UnixTime, Option<AccountId>)>,
+    of: HashMap<Option<AccountId>, usize>,
+    /// When it was last looked for what is over.
+    looked_at: UnixTime,
+}
+
+impl Remembered {
+    fn has_room(&self, whose: Option<AccountId>) -> bool {
+        let own = self.of.get(&whose).copied().unwrap_or_default();
+        self.until.len() < REMEMBERED_MAX && own < REMEMBERED_OF_EACH_MAX
+    }
+
+    fn forget(&mut self, now: UnixTime) {
+        let Self { until, of, looked_at } = self;
+        // Seconds are as exact as anything here.
+        if *looked_at == now {
+            return;
+        }
+        *looked_at = now;
+        until.retain(|_, (until, whose)| {
+            let is_kept = now <= *until;
+            if let (false, Some(own)) = (is_kept, of.get_mut(whose)) {
+                *own = own.saturating_sub(1);
+            }
+            is_kept
+        });
+        of.retain(|_, own| *own > 0);
+    }
+}
 
 impl Taken {
-    /// Notes a request; `false` if it was taken before, or if so many were that nobody can tell.
-    fn take(&self, digest: [u8; 32], now: UnixTime) -> bool {
+    /// Notes a request; `false` if it was taken before, or if so many were, or so many of the same account, that nobody can tell.
+    fn take(&self, digest: [u8; 32], whose: Option<AccountId>, now: UnixTime) -> bool {
         let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if taken.contains_key(&digest) {
+        if taken.until.contains_key(&digest) {
             return false;
         }
-        if taken.len() >= REMEMBERED_MAX {
-            taken.retain(|_, until| now <= *until);
+        if !taken.has_room(whose) {
+            taken.forget(now);
         }
-        let is_room = taken.len() < REMEMBERED_MAX;
+        let is_room = taken.has_room(whose);
         if is_room {
             // As long as it could be taken again, by whichever clock.
-            taken.insert(digest, now.plus(2 * SECONDS_MAX));
+            taken.until.insert(digest, (now.plus(2 * SECONDS_MAX), whose));
+            *taken.of.entry(whose).or_default() += 1;
         }
         is_room
     }
@@ -92,11 +132,13 @@ pub(super) fn seal(
     region: &str,
     node: NodeId,
     parts: &Parts,
-    peer: &Peer,
+    (peer, whose): (&Peer, Option<AccountId>),
     now: UnixTime,
 ) -> Option<HeaderValue> {
     let tls = peer.tls.as_ref().map(|tls| (tls.version.to_owned(), cut(&tls.cipher_suite)));
-    let said = serde_json::to_vec(&Said { at: now.as_secs(), source: peer.address, tls }).ok()?;
+    let said =
+        serde_json::to_vec(&Said { at: now.as_secs(), source: peer.address, tls, whose: whose.map(AccountId::number) })
+            .ok()?;
     let sealed = kek.seal(&label(region, node, parts), &said).ok()?;
     HeaderValue::from_str(&format!("{region}.{}", BASE64.encode(sealed))).ok()
 }
@@ -118,7 +160,13 @@ fn open(
     let said = kek.open(&label(region, node, parts), sealed).ok()?;
     let said: Said = serde_json::from_slice(&said).ok()?;
     let at = UnixTime::from_secs(said.at);
-    if now.since(at) > SECONDS_MAX || at.since(now) > SECONDS_MAX || !taken.take(sha256(sealed), now) {
+    if now.since(at) > SECONDS_MAX || at.since(now) > SECONDS_MAX {
+        return None;
+    }
+    // What is only asked may be asked again: that changes nothing.
+    let whose = said.whose.and_then(|number| AccountId::new(number).ok());
+    let is_question = parts.method == Method::GET && parts.uri.path().starts_with(OWN);
+    if !is_question && !taken.take(sha256(sealed), whose, now) {
         return None;
     }
     let tls = said.tls.map(|(version, cipher_suite)| TlsFacts {
@@ -180,7 +228,7 @@ mod tests {
     }
 
     fn sealed(parts: &Parts) -> Vec<u8> {
-        let value = seal(&kek(1), "lab", NODE, parts, &peer(), NOW).unwrap();
+        let value = seal(&kek(1), "lab", NODE, parts, (&peer(), AccountId::new(7).ok()), NOW).unwrap();
         assert!(value.len() <= VALUE_BYTES_MAX);
         BASE64.decode(value.to_str().unwrap().strip_prefix("lab.").unwrap()).unwrap()
     }
@@ -220,15 +268,46 @@ mod tests {
     }
 
     #[test]
+    fn questions_take_no_room() {
+        let (taken, question) = (Taken::default(), parts("/inborn/agent/i-1", ""));
+        let sealed = sealed(&question);
+        let twice = [(); 2].map(|()| open(&kek(1), "lab", NODE, &question, &sealed, &taken, NOW).is_some());
+        assert_eq!((twice, taken.0.lock().unwrap().until.len()), ([true, true], 0));
+    }
+
+    /// An account's, by its number.
+    fn whose(number: usize) -> Option<AccountId> {
+        AccountId::new(number as u64 + 1).ok()
+    }
+
+    #[test]
     fn requests_that_are_remembered_below_at_and_above_the_most() {
         let taken = Taken::default();
         let digest = |number: usize| sha256(&number.to_be_bytes());
         for number in 0..REMEMBERED_MAX {
-            assert!(taken.take(digest(number), NOW), "{number}");
+            assert!(taken.take(digest(number), whose(number / REMEMBERED_OF_EACH_MAX), NOW), "{number}");
         }
-        assert!(!taken.take(digest(0), NOW), "it was taken");
-        assert!(!taken.take(digest(REMEMBERED_MAX), NOW), "nobody could tell the next time");
-        assert!(!taken.take(digest(REMEMBERED_MAX), NOW.plus(2 * SECONDS_MAX)));
-        assert!(taken.take(digest(REMEMBERED_MAX), NOW.plus(2 * SECONDS_MAX + 1)), "what is over makes room");
+        let other = whose(REMEMBERED_MAX);
+        assert!(!taken.take(digest(0), other, NOW), "it was taken");
+        assert!(!taken.take(digest(REMEMBERED_MAX), other, NOW), "nobody could tell the next time");
+        assert!(!taken.take(digest(REMEMBERED_MAX), other, NOW.plus(2 * SECONDS_MAX)));
+        assert!(taken.take(digest(REMEMBERED_MAX), other, NOW.plus(2 * SECONDS_MAX + 1)), "what is over makes room");
+    }
+
+    #[test]
+    fn requests_of_one_account_below_at_and_above_the_most() {
+        for own in [whose(0), None] {
+            let taken = Taken::default();
+            let digest = |number: usize| sha256(&number.to_be_bytes());
+            for number in 0..REMEMBERED_OF_EACH_MAX {
+                assert!(taken.take(digest(number), own, NOW), "{number}");
+            }
+            assert!(!taken.take(digest(REMEMBERED_MAX), own, NOW));
+            assert!(taken.take(digest(REMEMBERED_MAX), whose(1), NOW), "it is room for others");
+            assert!(
+                taken.take(digest(REMEMBERED_MAX + 1), own, NOW.plus(2 * SECONDS_MAX + 1)),
+                "what is over makes room"
+            );
+        }
     }
 }

@@ -8,11 +8,12 @@ use http::{Response, StatusCode};
 use http_body_util::Full;
 use hyper::upgrade::OnUpgrade;
 use inborn_credential::Caller;
+use inborn_identity::AccountId;
 use inborn_store::Session as Record;
 use inborn_wire::error::Problem;
 
 use super::{Exchange, Handshake, RequestOrigin, trace};
-use crate::forwarding::{Asking, NotAuthentic, Other, TakesUp};
+use crate::forwarding::{Asker, Asking, NotAuthentic, Other, TakesUp};
 use crate::metrics::CallLabels;
 use crate::operation::{Input, Reply};
 use crate::{Operation, RegionServer};
@@ -48,7 +49,7 @@ impl RegionServer {
 
     /// What is answered to who says that it has passed a request on, and has not, or none for this region.
     pub(super) fn not_believed(&self, origin: &RequestOrigin) -> Response<Full<Bytes>> {
-        if self.forwarding().says_unbelieved(std::time::Instant::now()) {
+        if self.forwarding().unbelieved.is_due() {
             tracing::warn!(source = %origin.peer.address, "a request that says it was passed on by another server is not believed: if it was, look at that one's clock and epoch.key");
         }
         let mut response = Response::new(Full::default());
@@ -75,11 +76,11 @@ impl RegionServer {
             None => record.account == account,
         };
         let text = |name: &str| members.text(name).ok().flatten().unwrap_or_default();
-        let session = text("SessionId");
+        let (session, asker) = (text("SessionId"), Asker::Account(account));
         if exchange.is_forwarded {
             // By the store's word it is this server's.
             if operation.name == "ResumeSession" || operation.name == "CreateDataChannel" {
-                self.who_carries(session, TakesUp::Own, is_own).await?;
+                self.who_carries(session, (asker, TakesUp::Own), is_own).await?;
             }
             return Ok(None);
         }
@@ -88,21 +89,22 @@ impl RegionServer {
                 let runs =
                     |id: &_| self.machines().packed(*id).is_some_and(|it| it.account() == account && it.is_running());
                 match text("Target").parse().ok().filter(runs) {
-                    Some(machine) => self.who_has_agent(machine).await?,
+                    Some(machine) => self.who_has_agent(account, machine).await?,
                     None => None,
                 }
             }
             ("ssm", "ResumeSession") | ("ssmmessages", "CreateDataChannel") => {
-                self.who_carries(session, TakesUp::Left, is_own).await?
+                self.who_carries(session, (asker, TakesUp::Left), is_own).await?.map(|(other, _)| other)
             }
             ("ssmmessages", "OpenDataChannel") => {
-                let Some(other) = self.who_carries(session, TakesUp::Nothing, is_own).await? else { return Ok(None) };
-                return self.pass_socket(exchange, other, session, true).await;
+                let carrier = self.who_carries(session, (asker, TakesUp::Nothing), is_own).await?;
+                let Some(carrier) = carrier else { return Ok(None) };
+                return self.pass_socket(exchange, carrier, session, true).await;
             }
             _ => None,
         };
         let Some(other) = other else { return Ok(None) };
-        self.pass_on(other, exchange.parts, body, &exchange.origin.peer, None).await.map(Some)
+        self.pass_on(other, exchange.parts, body, (&exchange.origin.peer, account), None).await.map(Some)
     }
 
     /// The same for a data channel that is opened without a signature. It is known who asks once the other server has heard the token.
@@ -114,20 +116,24 @@ impl RegionServer {
         if exchange.is_forwarded || Handshake::of(exchange.parts).is_none() {
             return Ok(None);
         }
-        let Some(other) = self.who_carries(session, TakesUp::Nothing, |_| true).await? else { return Ok(None) };
-        self.pass_socket(exchange, other, session, false).await
+        let asker = Asker::Source(exchange.origin.into());
+        let carrier = self.who_carries(session, (asker, TakesUp::Nothing), |_| true).await?;
+        let Some(carrier) = carrier else { return Ok(None) };
+        self.pass_socket(exchange, carrier, session, false).await
     }
 
     async fn pass_socket(
         self: &Arc<Self>,
         exchange: &Exchange<'_>,
-        other: Other,
+        (other, account): (Other, AccountId),
         session: &str,
         is_signed: bool,
     ) -> Result<Option<Response<Full<Bytes>>>, Problem> {
         let Some(client) = exchange.parts.extensions.get::<OnUpgrade>().cloned() else { return Ok(None) };
-        let asking = Asking { session: session.to_owned(), is_signed, client };
-        self.pass_on(other, exchange.parts, Bytes::new(), &exchange.origin.peer, Some(asking)).await.map(Some)
+        let asking = Asking { session: session.to_owned(), account, is_signed, client };
+        self.pass_on(other, exchange.parts, Bytes::new(), (&exchange.origin.peer, account), Some(asking))
+            .await
+            .map(Some)
     }
 
     /// Counts a call that another server has answered.

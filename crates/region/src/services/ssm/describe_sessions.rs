@@ -1,6 +1,6 @@
 //! `DescribeSessions`: the sessions that are open, or those that have ended.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use inborn_identity::UnixTime;
 use inborn_store::{Session as Record, SessionPlace, SessionQuery};
@@ -84,8 +84,9 @@ async fn stored(
     limit: usize,
     has_ended: bool,
 ) -> Result<Page, Problem> {
-    let account = Some(call.caller.principal.account());
-    let elsewhere = if has_ended { BTreeMap::new() } else { call.region.sessions_elsewhere().await? };
+    let account = call.caller.principal.account();
+    let elsewhere = if has_ended { Arc::default() } else { call.region.sessions_elsewhere(account).await? };
+    let account = Some(account);
     let status = |record: &Record| match (&record.end, call.region.sessions().get(&record.id)) {
         (Some(end), _) => end.status.clone(),
         (None, Some(session)) => session.status().to_owned(),
