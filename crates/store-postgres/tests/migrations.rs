@@ -13,12 +13,12 @@ use std::path::Path;
 
 use inborn_store::conformance::samples::{
     LAUNCHED_AT, account, agent_report, bare, detector, detector_part, document, finding, host_id, host_join,
-    inventory_record, join_token, launch_with_token, operator, other_account, session,
+    inventory_record, join_token, launch_with_token, operator, other_account, part_change, session,
 };
 use inborn_store::dump::{TableSummary, digests};
 use inborn_store::{
-    Account, Document, Instance, InventoryChange, InventoryKind, LaunchOutcome, OperatorChange, PartKind, Quarantine,
-    QuarantineScope, Session, SessionQuery, SqliteSnapshot, SqliteStore, Store, StoreError,
+    Account, DetectorChange, Document, Instance, InventoryChange, InventoryKind, LaunchOutcome, OperatorChange,
+    PartKind, Quarantine, QuarantineScope, Session, SessionQuery, SqliteSnapshot, SqliteStore, Store, StoreError,
 };
 use inborn_store_postgres::{PostgresSnapshot, PostgresStore};
 
@@ -63,8 +63,9 @@ async fn more_of_6(store: &dyn Store) {
     store.put_quarantine(quarantine).await.unwrap();
     let records = vec![inventory_record(InventoryKind::Item, 1, 1), inventory_record(InventoryKind::Compliance, 1, 2)];
     store.put_inventory(InventoryChange { instance: bare(1).id, records, unchanged: vec![] }).await.unwrap();
-    store.put_detector(detector(1, account())).await.unwrap();
-    store.put_detector_part(detector_part(1, PartKind::Filter, 1, 1)).await.unwrap();
+    store.put_detector(DetectorChange::new(detector(1, account()))).await.unwrap();
+    let part = part_change(detector(1, account()), detector_part(1, PartKind::Filter, 1, 1));
+    store.put_detector(part).await.unwrap();
     store.put_findings(vec![finding(1, 1, 1), finding(1, 2, 3)]).await.unwrap();
     store.put_agent_reports(vec![agent_report(1, 1)]).await.unwrap();
 }
