@@ -441,6 +441,9 @@ async fn a_database_is_lost_and_put_back() {
     let (epochs, _) = ends(&older);
     assert!(epochs.lines().count() > epochs_before.lines().count(), "{epochs}");
     until("the host is back", || (host.status()["is_connected"] == true).then_some(()));
+    // Of a host nobody knows any more whether it had been evicted: it gets nothing until an operator says so.
+    assert_eq!(cluster.sql(&older, "SELECT subject FROM quarantines"), host.id);
+    operate(&a, &format!("Inborn.EndQuarantine&Subject.1={}", host.id));
     let again =
         until("the guest has credentials that are good", || credential(guest).filter(|found| a.whoami(found).0 == 200));
     assert_ne!(again.access_key_id, before.access_key_id);

@@ -193,6 +193,8 @@ pub(crate) struct Done {
     pub(crate) reply: Reply,
     /// Whether every try before was answered.
     pub(crate) is_alone: bool,
+    /// Whether no try before can have done it: each was answered, and none by an error that leaves it open.
+    pub(crate) is_first: bool,
 }
 
 async fn told(world: &Rc<World>, id: InstanceId, action: &str) -> Option<Done> {
@@ -229,16 +231,18 @@ pub(crate) async fn try_until_known(world: &Rc<World>, body: &str) -> Option<Don
 
 /// Asks one server after the other until one says that it is done, or that it cannot be done.
 async fn answered(world: &Rc<World>, account: usize, body: &str, tries_max: usize) -> Option<Done> {
-    let mut is_alone = true;
+    let (mut is_alone, mut is_first) = (true, true);
     for _ in 0..tries_max {
         if let Some(server) = world.any_server() {
             let signer = world.operator_of(account, &server);
             match world.call(&server, "ec2", body, &signer).await {
                 Some(reply) if [200, 400].contains(&reply.status) => {
-                    return Some(Done { server: server.run, reply, is_alone });
+                    return Some(Done { server: server.run, reply, is_alone, is_first });
                 }
-                Some(_) => {}
-                None => is_alone = false,
+                // It says that nothing has happened.
+                Some(reply) if reply.status == 503 => {}
+                Some(_) => is_first = false,
+                None => (is_alone, is_first) = (false, false),
             }
         }
         sleep(Duration::from_millis(700)).await;

@@ -85,7 +85,7 @@ async fn until_done(world: &Rc<World>, action: &str, scope: Scope) -> Option<(us
     };
     let done = try_until_known(world, &format!("Action={action}&Version=2016-11-15&Subject.1={subject}")).await?;
     // What a try before has done is not there any more, and is the only reason for a refusal.
-    if done.reply.status != 200 && done.is_alone {
+    if done.reply.status != 200 && done.is_first {
         let line = format!("{action} of {scope:?} is refused: {}", done.reply.code());
         world.oracle.borrow_mut().violation(world.elapsed(), line);
     }

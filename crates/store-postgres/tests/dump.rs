@@ -183,6 +183,8 @@ async fn a_standby_will_do_to_look() {
 
     let mut snapshot = PostgresSnapshot::open(&of_standby).await.unwrap();
     snapshot.must_be_current().unwrap();
+    // Its moment is that of the first look at a table.
+    assert_eq!(digests(&mut snapshot).await.unwrap(), expected);
     store.launch(launch(vec![bare(10)])).await.unwrap();
     let mut file = Vec::new();
     dump(&mut snapshot, "0", LAUNCHED_AT, &mut file).await.unwrap();

@@ -57,8 +57,15 @@ pub(super) async fn check(call: &Call<'_>, scopes: &[QuarantineScope]) -> Result
                     return Err(refusal::invalid_value(format!("There is no host {id}")));
                 }
             }
-            QuarantineScope::Account(id) if id != account && !(is_of_region && call.region.accounts().is_open(id)) => {
-                return Err(refusal::invalid_value(format!("The account {id} is not the caller's")));
+            QuarantineScope::Account(id) if id != account => {
+                let is_open = || call.region.accounts().is_open(id);
+                // Another server may have added it a moment ago.
+                if is_of_region && !is_open() {
+                    call.region.home().hear_accounts().await.map_err(refusal::of_store)?;
+                }
+                if !(is_of_region && is_open()) {
+                    return Err(refusal::invalid_value(format!("The account {id} is not the caller's")));
+                }
             }
             QuarantineScope::All if !is_of_region => {
                 return Err(refusal::invalid_value("Only an operator of the region's own account may name all"));
