@@ -542,7 +542,6 @@ impl RegionServer {
                 _ => {}
             }
         }
-        sessions::hear_carried(self, &carried).await?;
         // First of all: what comes next may be sealed with a new one.
         if epochs {
             self.hear_epochs().await?;
@@ -598,7 +597,8 @@ impl RegionServer {
                 Scope::All => QuarantineScope::All,
             });
         }
-        Ok(())
+        // After all that ends access: it keeps none of that waiting.
+        sessions::hear_carried(self, &carried).await
     }
 
     /// Forgets what every server has heard long ago, to be called now and then.

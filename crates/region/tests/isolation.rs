@@ -360,7 +360,7 @@ fn every_operation_is_decided() {
 
 #[tokio::test]
 async fn nothing_of_one_account_is_another_s() {
-    let mut scene = scene().await;
+    let mut scene = Box::pin(scene()).await;
     let before = scene.of_the_first().await;
     let mut wrong = Vec::new();
     for service in SERVICES {

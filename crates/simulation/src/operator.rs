@@ -193,7 +193,7 @@ pub(crate) struct Done {
     pub(crate) reply: Reply,
     /// Whether every try before was answered.
     pub(crate) is_alone: bool,
-    /// Whether no try before can have done it: each was answered, and none by an error that leaves it open.
+    /// Whether there was no try before, which may have done it.
     pub(crate) is_first: bool,
 }
 
@@ -239,8 +239,6 @@ async fn answered(world: &Rc<World>, account: usize, body: &str, tries_max: usiz
                 Some(reply) if [200, 400].contains(&reply.status) => {
                     return Some(Done { server: server.run, reply, is_alone, is_first });
                 }
-                // It says that nothing has happened.
-                Some(reply) if reply.status == 503 => {}
                 Some(_) => is_first = false,
                 None => (is_alone, is_first) = (false, false),
             }

@@ -195,7 +195,7 @@ async fn a_standby_will_do_to_look() {
     assert_eq!(digests(&mut SqliteSnapshot::open(&path).unwrap()).await.unwrap(), expected, "one moment of it");
     let reader = PostgresStore::open_to_read(&of_standby).await.unwrap();
     let checked = check(&mut snapshot, &reader, LAUNCHED_AT).await.unwrap();
-    assert!(checked.rows.iter().any(|row| *row == ("instances", 5)), "{:?}", checked.rows);
+    assert!(checked.rows.contains(&("instances", 5)), "{:?}", checked.rows);
     assert!(reader.launch(launch(vec![bare(11)])).await.is_err());
     assert!(PostgresStore::open(&of_standby).await.is_err(), "a server needs one that takes writes");
     assert!(PostgresLoading::begin(&of_standby).await.is_err());
