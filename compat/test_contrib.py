@@ -22,7 +22,7 @@ DASHBOARD = CONTRIB / "monitoring/dashboard.json"
 #: Functions and words of PromQL that rules and panels may use, and the labels that are ours or Prometheus's own.
 FUNCTIONS = {"changes", "count", "increase", "max", "min", "predict_linear", "rate", "sum", "time"}
 WORDS = {"and", "by", "or", "unless", "up"}
-LABELS = {"action", "code", "instance", "job", "outcome", "reason", "region", "result", "service", "version"}
+LABELS = {"action", "code", "instance", "job", "of", "outcome", "reason", "region", "result", "service", "version"}
 CLOSES = {")": "(", "]": "[", "}": "{"}
 DURATION = re.compile(r"\d+[smhd]")
 

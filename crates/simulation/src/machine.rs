@@ -13,6 +13,8 @@ use crate::host::{GIVEN_AHEAD_SECONDS, Held};
 use crate::oracle::Asked;
 use crate::world::World;
 
+/// Longer than a server gives anything by what it heard last.
+const HEARD_WITHIN: Duration = Duration::from_secs(7);
 const WHOAMI: &str = "Action=GetCallerIdentity&Version=2011-06-15";
 /// The most credentials a machine keeps: those of before are tried, too.
 const KEPT_MAX: usize = 4;
@@ -73,8 +75,8 @@ fn look_again(world: &World, id: InstanceId, host: usize, held: &mut Option<(usi
         let line = format!("machine {number:?} has no credential any more at host {host}");
         world.oracle.borrow_mut().violation(world.elapsed(), line);
     }
-    // What was given before the last change is to go.
-    *held = now.filter(|(_, changed)| has.is_some_and(|has| has.issued > *changed));
+    // What was given before the last change is to go, and so is what a server gave that had not heard of it.
+    *held = now.filter(|(_, changed)| has.is_some_and(|has| has.issued > *changed + HEARD_WITHIN));
 }
 
 /// Whether servers agree about each byte of what they issue.
