@@ -102,6 +102,8 @@ def verdict(world: World) -> None:
     assert not found, f"seed {world.seed}\n{world.fleet.logs()}\n\n{found}"
 
 
+# Beside much else a datagram that is not taken is waited for a hundred times over.
+@pytest.mark.timeout(300)
 def test_what_breaks_is_broken_and_whole_again():
     """Datagrams there and back: a fault that is none would find nothing."""
     need_all()
