@@ -6,6 +6,7 @@ mod activation;
 mod arguments;
 mod attach;
 mod audit;
+mod balancers;
 mod beside;
 mod bridge;
 mod certificates;

@@ -72,6 +72,7 @@ impl Serving {
         let (region, members) = deployment::open(settings, &directory, Arc::clone(&clock)).await?;
         let mut registry = Registry::default();
         deployment::register(&region, &mut registry);
+        listeners.front.register(&mut registry);
 
         let addresses: [IpAddr; 1] = [settings.bind];
         let names = serving::server_names(&region, &addresses);

@@ -106,6 +106,7 @@ impl Fixed {
             tls_port,
             operations_port,
             hosts_port,
+            balancers,
             drain,
             ready_file,
             rates: _,
@@ -132,6 +133,7 @@ impl Fixed {
             ("tls_port", tls_port.to_string()),
             ("operations_port", operations_port.to_string()),
             ("hosts_port", format!("{hosts_port:?}")),
+            ("proxy_protocol_from", format!("{balancers:?}")),
             ("drain", format!("{drain:?}")),
             ("ready_file", format!("{ready_file:?}")),
             ("metadata_rate", format!("{metadata:?}")),
@@ -176,6 +178,8 @@ mod tests {
         assert_eq!(rates.principal, before.rates.principal);
         assert_eq!(other(|now| now.rates.source = Rate { per_second: 1, burst: 2 }), (vec!["source_rate"], vec![]));
         assert_eq!(other(|now| now.port = 7), (vec![], vec!["port"]));
+        let balancer = |now: &mut Settings| now.balancers = vec!["10.0.0.8/32".parse().unwrap()];
+        assert_eq!(other(balancer), (vec![], vec!["proxy_protocol_from"]));
         assert_eq!(other(|now| now.detection.settings = None), (vec![], vec![]), "said by its own name");
         let stale = |now: &mut Settings| {
             let stale = [("ec2".to_owned(), StalePolicy::RefuseAll)].into();

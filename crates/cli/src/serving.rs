@@ -19,7 +19,7 @@ use inborn_host::control::{ControlSocket, Handler};
 use inborn_host::pocket::ENDPOINTS_ADDRESS;
 use inborn_identity::{Clock, InstanceId, Region};
 use inborn_lake::Lake;
-use inborn_listener::{Limits, Peer};
+use inborn_listener::{Limits, Peer, Sources, serve_from};
 use inborn_pki::{ServerNames, tls};
 use inborn_region::{HostsEndpoint, Opening, RegionServer, RequestOrigin};
 use inborn_store::{SqliteStore, Store};
@@ -29,6 +29,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::activation::PassedSockets;
+use crate::balancers::Front;
 use crate::bridge::{ControlHandler, HostObserver, LocalIssuer, LocalReach, Residents};
 use crate::certificates::{self, Published};
 use crate::clock::SystemClock;
@@ -83,6 +84,8 @@ pub(crate) struct Listeners {
     operations: TcpListener,
     /// Where the hosts of a region ask.
     hosts: Vec<(Region, TcpListener)>,
+    /// What is before them.
+    pub(crate) front: Front,
 }
 
 /// As what a region is opened beside its home.
@@ -105,6 +108,7 @@ impl Serving {
         deployment::register(&region, &mut registry);
         let host_metrics = inborn_host::Metrics::default();
         host_metrics.register(&mut registry);
+        listeners.front.register(&mut registry);
         let residents = Residents::default();
         let issuer = Arc::new(LocalIssuer { regions: regions.clone(), residents: residents.clone() });
         let record = directory.file(NETWORK_RECORD);
@@ -315,6 +319,7 @@ impl Listeners {
                 }
                 hosts
             },
+            front: Front::new(&settings.balancers),
         })
     }
 
@@ -357,20 +362,23 @@ impl Listeners {
         let regions = region.regions();
         for (name, listener) in self.hosts {
             if let Some(region) = regions.iter().find(|region| region.identity().region == name) {
-                serve_hosts(listener, tasks, limits, region, stop)?;
+                serve_hosts(self.front.of_callers(), listener, tasks, limits, region, stop)?;
             }
         }
-        tasks.spawn(inborn_listener::serve(self.plain, None, limits, stop.clone(), region_service(region, None)));
-        tasks.spawn(inborn_listener::serve(self.tls, Some(tls), limits, stop.clone(), region_service(region, None)));
-        tasks.spawn(inborn_listener::serve(self.operations, None, limits, stop.clone(), move |request, _peer| {
-            Arc::clone(&operations).answer(request)
-        }));
+        for (listener, tls) in [(self.plain, None), (self.tls, Some(tls))] {
+            let service = region_service(region, None);
+            tasks.spawn(serve_from(self.front.of_callers(), listener, tls, limits, stop.clone(), service));
+        }
+        let answer = move |request, _peer| Arc::clone(&operations).answer(request);
+        let sources = self.front.of_operations();
+        tasks.spawn(serve_from(sources, self.operations, None, limits, stop.clone(), answer));
         Ok(())
     }
 }
 
 /// The endpoint for hosts, with TLS of its own.
 fn serve_hosts(
+    sources: Sources,
     listener: TcpListener,
     tasks: &mut JoinSet<()>,
     limits: Limits,
@@ -382,9 +390,8 @@ fn serve_hosts(
     let endpoint = HostsEndpoint::new(Arc::clone(region));
     let limits = Limits { connections_max: HOST_CONNECTIONS_MAX, ..limits };
     tracing::info!(address = %listener.local_addr()?, region = %region.identity().region, "hosts are listened to");
-    tasks.spawn(inborn_listener::serve(listener, Some(config), limits, stop.clone(), move |request, peer| {
-        Arc::clone(&endpoint).respond(request, peer)
-    }));
+    let answer = move |request, peer| Arc::clone(&endpoint).respond(request, peer);
+    tasks.spawn(serve_from(sources, listener, Some(config), limits, stop.clone(), answer));
     let region = Arc::clone(region);
     tokio::spawn(async move {
         loop {

@@ -1,6 +1,7 @@
 //! What `up` is asked for, from flags, environment and file, checked as a whole: all mistakes are told at once.
 
 mod advertise;
+mod balancers;
 mod more;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use inborn_identity::{Partition, Region};
 use inborn_region::{
     EpochSettings, FleetSettings, Foreign, KeySource, Rate, Rates, RegionIdentity, SERVICES, TelemetrySettings,
 };
+use ipnet::IpNet;
 use serde::Deserialize;
 
 use crate::arguments::{ServeRegion, Up, named};
@@ -54,6 +56,8 @@ pub(crate) struct Settings {
     pub(crate) operations_port: u16,
     /// Where hosts ask; `None`: nowhere.
     pub(crate) hosts_port: Option<u16>,
+    /// The balancers that are believed about where their connections come from.
+    pub(crate) balancers: Vec<IpNet>,
     pub(crate) drain: Duration,
     pub(crate) ready_file: Option<PathBuf>,
     pub(crate) rates: Rates,
@@ -149,6 +153,7 @@ struct FileSettings {
     tls_port: Option<u16>,
     operations_port: Option<u16>,
     hosts_port: Option<u16>,
+    proxy_protocol_from: Option<Vec<String>>,
     drain: Option<u32>,
     ready_file: Option<PathBuf>,
     source_rate: Option<u32>,
@@ -270,6 +275,9 @@ impl Settings {
             bail!("{}", mistakes.join("\n"));
         }
         let merged = Self::merge_with(&arguments.up, file, more, Vec::new())?;
+        if let Some(mistake) = balancers::check_advertised(&merged.balancers, advertise.as_ref()) {
+            bail!("{mistake}");
+        }
         let merged = Self { store, advertise, fleet: Some(FleetSettings { name, stale }), ..merged };
         more::check_stores(merged.store.as_ref(), &merged.more)?;
         Ok(merged)
@@ -287,6 +295,7 @@ impl Settings {
             tls_port: 0,
             operations_port: 0,
             hosts_port: None,
+            balancers: Vec::new(),
             drain: Duration::ZERO,
             ready_file: None,
             rates: Rates::default(),
@@ -338,6 +347,7 @@ impl Settings {
                     .to_owned(),
             );
         }
+        let balancers = balancers::networks(&up.proxy_protocol_from, file.proxy_protocol_from, &mut mistakes);
         let detection = file.detection.unwrap_or_default().check(&mut mistakes);
         let (identity, telemetry) = match (identity, telemetry) {
             (Ok(identity), Ok(telemetry)) if mistakes.is_empty() => (identity, telemetry),
@@ -374,6 +384,7 @@ impl Settings {
             tls_port: port(up.tls_port, file.tls_port, DEFAULT_TLS_PORT),
             operations_port: port(up.operations_port, file.operations_port, DEFAULT_OPERATIONS_PORT),
             hosts_port: up.hosts_port.or(file.hosts_port),
+            balancers,
             drain: Duration::from_secs(u64::from(drain)),
             ready_file: up.ready_file.clone().or(file.ready_file),
             rates: Rates {

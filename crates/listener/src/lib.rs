@@ -4,7 +4,9 @@
 //! served: it hands a request and its [`Peer`] to a function and writes what that answers.
 #![forbid(unsafe_code)]
 
+mod balancers;
 mod body;
+pub mod proxy_header;
 mod tls;
 
 use std::convert::Infallible;
@@ -26,6 +28,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+pub use balancers::{Balancers, Sources};
 pub use body::{BodyError, discard_body, read_body};
 pub use tls::TlsFacts;
 
@@ -67,7 +70,7 @@ const ACCEPT_BACK_OFF: Duration = Duration::from_millis(50);
 /// Who is at the other end of a connection.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Peer {
-    /// Its address.
+    /// Its address; behind a balancer that is believed, the one that this says.
     pub address: SocketAddr,
     /// What was negotiated, if the connection is encrypted.
     pub tls: Option<TlsFacts>,
@@ -77,6 +80,21 @@ pub struct Peer {
 /// has `respond` answer each request. Returns when all its connections have ended, at the latest when their grace after
 /// the stop is over.
 pub async fn serve<R, F>(
+    listener: TcpListener,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    limits: Limits,
+    stop: watch::Receiver<bool>,
+    respond: R,
+) where
+    R: Fn(Request<Incoming>, Arc<Peer>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response<Full<Bytes>>> + Send + 'static,
+{
+    serve_from(Sources::Connections, listener, tls, limits, stop, respond).await;
+}
+
+/// As [`serve`], where `sources` says how it is known who is at the other end.
+pub async fn serve_from<R, F>(
+    sources: Sources,
     listener: TcpListener,
     tls: Option<Arc<rustls::ServerConfig>>,
     limits: Limits,
@@ -103,7 +121,7 @@ pub async fn serve<R, F>(
             tracing::warn!(limit = limits.connections_max, "connection refused: too many are open");
             continue;
         };
-        let connection = Connection { stream, address, limits, stop: stop.clone(), place };
+        let connection = Connection { stream, address, sources: sources.clone(), limits, stop: stop.clone(), place };
         tokio::spawn(connection.serve(tls.clone(), respond.clone()));
     }
     drop(listener);
@@ -132,6 +150,7 @@ pub async fn back_off(error: &io::Error) {
 struct Connection {
     stream: TcpStream,
     address: SocketAddr,
+    sources: Sources,
     limits: Limits,
     stop: watch::Receiver<bool>,
     place: OwnedSemaphorePermit,
@@ -143,13 +162,15 @@ impl Connection {
         R: Fn(Request<Incoming>, Arc<Peer>) -> F + Send + Sync + 'static,
         F: Future<Output = Response<Full<Bytes>>> + Send + 'static,
     {
-        let Self { stream, address, limits, stop, place } = self;
+        let Self { mut stream, address, sources, limits, stop, place } = self;
         // Answers are one write each: waiting to fill a segment only delays them.
         let _ = stream.set_nodelay(true);
         // A client that asks and asks and never reads would keep its connection for ever. The kernel counts, so it costs
         // nothing here.
         let patience = u32::try_from(limits.write_timeout.as_millis()).unwrap_or(u32::MAX);
         let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, patience);
+        // Before TLS, which the balancer has no part in.
+        let Some(address) = sources.source(&mut stream, address).await else { return };
         match tls {
             None => converse(stream, Peer { address, tls: None }, limits, stop, respond).await,
             Some(config) => {

@@ -79,6 +79,10 @@ pub(crate) struct Up {
         value_delimiter = ','
     )]
     pub(crate) region_hosts_ports: Vec<String>,
+    /// Balancers that say in a header (PROXY protocol, version 2) where a connection comes from: addresses or networks, with
+    /// commas between several; who is there must send it, and nobody else's is read [default: none]
+    #[arg(long, env = "INBORN_PROXY_PROTOCOL_FROM", value_name = "NETWORK", value_delimiter = ',')]
+    pub(crate) proxy_protocol_from: Vec<String>,
     /// Once, after a backup was put back: take a store that is older than what was seen, and refuse all that was issued so far
     #[arg(long, env = "INBORN_ACCEPT_OLDER_STORE")]
     pub(crate) accept_older_store: bool,

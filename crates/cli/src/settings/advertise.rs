@@ -1,7 +1,7 @@
 //! Where other region servers reach this one.
 
 use core::str::FromStr;
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use inborn_region::{AddressError, check_address};
 
@@ -36,6 +36,15 @@ impl Advertise {
             Self::Host(host) => format!("https://{host}:{tls_port}"),
         }
     }
+
+    /// The host, if it is an address and not a name.
+    pub(super) fn ip(&self) -> Option<IpAddr> {
+        let host = match self {
+            Self::Address(address) => address.split_once("://")?.1.rsplit_once(':')?.0,
+            Self::Host(host) => host,
+        };
+        host.trim_start_matches('[').trim_end_matches(']').parse().ok()
+    }
 }
 
 #[cfg(test)]
@@ -53,6 +62,17 @@ mod tests {
             ("http://[fd00::1]:4580", "http://[fd00::1]:4580"),
         ] {
             assert_eq!(text.parse::<Advertise>().map(|it| it.address(4581)), Ok(expected.to_owned()), "{text}");
+        }
+        for (text, expected) in [
+            ("10.0.0.7", Some("10.0.0.7")),
+            ("http://10.0.0.7:80", Some("10.0.0.7")),
+            ("fd00::1", Some("fd00::1")),
+            ("https://[fd00::1]:1", Some("fd00::1")),
+            ("a.region.lab", None),
+            ("https://a:1", None),
+        ] {
+            let address = text.parse::<Advertise>().unwrap().ip();
+            assert_eq!(address, expected.map(|address| address.parse().unwrap()), "{text}");
         }
         for text in ["", "a b", "a:1", "ftp://a:1", "http://a", "http://a:0", "https://a:1/path"] {
             assert_eq!(text.parse::<Advertise>(), Err(AddressError), "{text}");
