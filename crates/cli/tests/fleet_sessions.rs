@@ -11,6 +11,7 @@ mod hosts;
 mod patience;
 mod servers;
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use aws_lc_rs::encoding::AsDer;
@@ -172,7 +173,8 @@ async fn a_session_needs_no_one_server() {
     assert_eq!(done(&c, "DescribeSessions", &json!({"State": "Active"}))["Sessions"], json!([]));
 }
 
-/// Calls, WebSockets of both kinds and hosts, each connection at the next server. The price: servers see the balancer, and say so.
+/// Calls, WebSockets of both kinds and hosts, each connection at the next server. The balancer says where they come from, and no
+/// server takes its address for a source, whoever carries what.
 #[tokio::test(flavor = "multi_thread")]
 async fn all_goes_through_what_balances_tcp() {
     let Some(cluster) = postgres::cluster() else { return };
@@ -184,12 +186,17 @@ async fn all_goes_through_what_balances_tcp() {
         if *name != "a" {
             copy_key(directories[0].1.path(), directory.path());
         }
-        let advertised = ("INBORN_ADVERTISE", "127.0.0.1");
-        let settings = [("INBORN_STORE", url.as_str()), advertised, ("INBORN_HOSTS_PORT", port.as_str())];
+        let settings = [
+            ("INBORN_STORE", url.as_str()),
+            ("INBORN_ADVERTISE", "127.0.0.1"),
+            ("INBORN_HOSTS_PORT", port.as_str()),
+            ("INBORN_PROXY_PROTOCOL_FROM", balancer::SOURCE),
+        ];
         servers.push(Server::start_with(name, directory.path(), &settings));
     }
-    let calls = Balancer::before(servers.iter().map(|server| server.address().to_owned()).collect()).await;
-    let for_hosts = Balancer::before(ports.iter().map(|port| format!("127.0.0.1:{port}")).collect()).await;
+    let client = Ipv4Addr::new(203, 0, 113, 7);
+    let calls = Balancer::telling(client, servers.iter().map(|server| server.address().to_owned()).collect()).await;
+    let for_hosts = Balancer::telling(client, ports.iter().map(|port| format!("127.0.0.1:{port}")).collect()).await;
     let [mut front, other] = servers.try_into().ok().unwrap();
     // Who asks it asks the balancer from here on.
     front.ready["endpoint"] = format!("http://{}", calls.address).into();
@@ -251,8 +258,9 @@ async fn all_goes_through_what_balances_tcp() {
     }
     let audit = |at: usize| std::fs::read_to_string(directories[at].1.path().join("audit/audit.jsonl")).unwrap();
     for at in [0, 1] {
-        let is_told = || audit(at).contains(&format!("\"sourceIPAddress\":\"{}\"", balancer::SOURCE)).then_some(());
-        until("the balancer is in the audit", is_told);
+        let is_told = || audit(at).contains(&format!("\"sourceIPAddress\":\"{client}\"")).then_some(());
+        until("the client is in the audit", is_told);
+        assert!(!audit(at).contains(balancer::SOURCE));
     }
     drop((host, other));
 }
