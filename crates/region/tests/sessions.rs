@@ -169,6 +169,22 @@ async fn an_operator_ends_a_session_for_both_sides() {
     assert_eq!(running.send(&role, &create("data", &session, BODY)).await.status, 400);
 }
 
+/// What is on its way when a session ends finds its connection still there: else it would be reset, and the end could not be read.
+#[tokio::test]
+async fn whoever_still_speaks_at_the_end_hears_of_it() {
+    let Scene { running, role, session, token, .. } = scene().await;
+    let mut client = running.client_side(&session, &token).await;
+    let _agent = running.agent_side(&role, &session).await;
+    running.done("TerminateSession", value!({"SessionId": session})).await;
+    for number in 0..5 {
+        // Each is answered by a reset, if it is answered at all.
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        client.say(Message::binary(bytes("input_stream_data", number, b"x"))).await;
+    }
+    assert_eq!(client.receive().await.message_type, "channel_closed");
+    assert_eq!(client.closed().await, 1000);
+}
+
 #[tokio::test]
 async fn each_side_may_come_back_and_takes_its_own_place() {
     let Scene { running, role, session, token, .. } = scene().await;

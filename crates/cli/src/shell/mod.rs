@@ -7,7 +7,7 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow};
 use futures_util::{SinkExt, StreamExt};
 use inborn_guest::http::Switched;
 use inborn_identity::Clock;
@@ -18,8 +18,8 @@ use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_tungstenite::tungstenite::{self, Message};
 
 use crate::arguments::shell::Shell;
 use crate::clock::SystemClock;
@@ -79,6 +79,8 @@ struct Conversation {
     outgoing: Outgoing,
     incoming: Incoming,
     exit_code: u8,
+    /// Why nothing more can be said. What the other side said before that can still be heard.
+    unsaid: Option<tungstenite::Error>,
 }
 
 impl Conversation {
@@ -92,7 +94,7 @@ impl Conversation {
             "ClientVersion": env!("CARGO_PKG_VERSION"),
         });
         socket.send(Message::text(first.to_string())).await.context("the session broke off")?;
-        Ok(Self { socket, outgoing: Outgoing::default(), incoming: Incoming::default(), exit_code: 0 })
+        Ok(Self { socket, outgoing: Outgoing::default(), incoming: Incoming::default(), exit_code: 0, unsaid: None })
     }
 
     /// Passes keys and output on until the session ends; gives what the command exited with, if that is told.
@@ -113,7 +115,7 @@ impl Conversation {
                             break closed;
                         }
                     }
-                    Some(Ok(Message::Close(_)) | Err(_)) | None => bail!("the session broke off: see `inborn audit`"),
+                    Some(Ok(Message::Close(_)) | Err(_)) | None => return Err(self.broken_off()),
                     Some(Ok(_)) => {}
                 },
                 read = keys.read(&mut buffer), if has_input && !self.outgoing.is_full() => {
@@ -129,11 +131,11 @@ impl Conversation {
                     let sequence = oldest.as_ref().map(|(sequence, _)| *sequence);
                     // It was there at the last look too.
                     if let (Some((_, frame)), true) = (oldest, stuck == sequence) {
-                        self.say(frame).await?;
+                        self.say(frame).await;
                     }
                     stuck = sequence;
                 }
-                _ = keep_alive.tick() => self.socket.send(Message::Ping("keepalive".into())).await.context("the session broke off")?,
+                _ = keep_alive.tick() => self.put(Message::Ping("keepalive".into())).await,
             }
         };
         drop(terminal);
@@ -150,7 +152,7 @@ impl Conversation {
             OUTPUT_STREAM_DATA => {
                 let (is_acknowledged, ready) = self.incoming.take(&frame);
                 if is_acknowledged {
-                    self.say(acknowledgement(&frame, new_uuid()?, now_ms())?).await?;
+                    self.say(acknowledgement(&frame, new_uuid()?, now_ms())?).await;
                 }
                 for (payload_type, payload) in ready {
                     self.show(payload_type, &payload).await?;
@@ -203,11 +205,24 @@ impl Conversation {
 
     async fn send(&mut self, payload_type: u32, payload: &[u8]) -> anyhow::Result<()> {
         let piece = self.outgoing.piece(payload_type, payload, new_uuid()?, now_ms())?;
-        self.say(piece).await
+        self.say(piece).await;
+        Ok(())
     }
 
-    async fn say(&mut self, frame: Vec<u8>) -> anyhow::Result<()> {
-        self.socket.send(Message::binary(frame)).await.context("the session broke off")
+    async fn say(&mut self, frame: Vec<u8>) {
+        self.put(Message::binary(frame)).await;
+    }
+
+    /// That it cannot be sent is not the end: the other side may have ended the session, and how it did is still to be heard.
+    async fn put(&mut self, message: Message) {
+        if let Err(error) = self.socket.send(message).await {
+            self.unsaid.get_or_insert(error);
+        }
+    }
+
+    fn broken_off(&mut self) -> anyhow::Error {
+        let remedy = "the session broke off: see `inborn audit`";
+        self.unsaid.take().map_or_else(|| anyhow!(remedy), |error| anyhow!(error).context(remedy))
     }
 }
 

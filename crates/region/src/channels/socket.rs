@@ -87,8 +87,14 @@ pub(super) async fn send(socket: &mut Socket, message: Message) -> bool {
     matches!(sent, Ok(Ok(())))
 }
 
-/// Closes a socket and says why. What the client still sends is not read.
+/// Closes a socket and says why. What the client still sends is thrown away until it agrees: if the connection went with anything unread,
+/// TCP would reset it, and the client could lose what it was told last (RFC 9293, section 3.6.1).
 pub(crate) async fn close(mut socket: Socket, code: CloseCode, reason: &'static str) {
     let frame = CloseFrame { code, reason: reason.into() };
-    let _ = tokio::time::timeout(CLOSE_TIMEOUT, socket.close(Some(frame))).await;
+    let farewell = async {
+        if socket.close(Some(frame)).await.is_ok() {
+            while receive(&mut socket).await.is_ok() {}
+        }
+    };
+    let _ = tokio::time::timeout(CLOSE_TIMEOUT, farewell).await;
 }
