@@ -12,7 +12,7 @@ use tokio_postgres::error::SqlState;
 use crate::fault::{self, Fault, Outcome};
 use crate::transaction::{Query, Session};
 use crate::value::{Insertion, Row, Value, values};
-use crate::{hosts, records};
+use crate::{hosts, launches, records};
 
 /// All columns by name: a migration of a newer program may add some, and `*` would break statements that are prepared. In the order
 /// of [`row`].
@@ -63,15 +63,6 @@ pub(crate) const INSTANCE: &str = "an instance";
 
 /// See [`inborn_store::Store::launch`].
 pub(crate) async fn launch(session: &Session<'_>, request: &LaunchRequest) -> Outcome<LaunchOutcome> {
-    launch_or(session, request, refused).await
-}
-
-/// As [`launch`]; what it means that the instances could not be inserted is for `meaning` to say.
-async fn launch_or(
-    session: &Session<'_>,
-    request: &LaunchRequest,
-    meaning: fn(&tokio_postgres::Error) -> Fault,
-) -> Outcome<LaunchOutcome> {
     if let Some(token) = &request.client_token {
         if let Some((fingerprint, reservation)) = earlier_launch(session, request.account, token).await? {
             if fingerprint != request.fingerprint {
@@ -101,7 +92,7 @@ async fn launch_or(
         return Err(Conflict::Exists(INSTANCE).into());
     }
     let (sql, rows) = INSERT.of(request.instances.iter().map(row).collect())?;
-    session.attempt(sql, &rows).await.map_err(|error| meaning(&error))?;
+    session.attempt(sql, &rows).await.map_err(|error| refused(&error))?;
     insert_user_data(session, &request.instances).await?;
     insert_tags(session, &request.instances).await?;
     Ok(LaunchOutcome::New(request.launched()))
@@ -109,20 +100,30 @@ async fn launch_or(
 
 /// As [`launch`], of one of which nobody knows whether an earlier attempt has taken effect, or still will. Ids are used once, so at most
 /// one of the two does: if the earlier one has, it is found here by its ids; if it is not over, this one waits for its end at the first
-/// of them. Whatever refuses this one has refused the earlier one, too.
+/// of them, or at a place. Whatever else refuses this one has refused the earlier one, too.
 pub(crate) async fn launch_again(session: &Session<'_>, request: &LaunchRequest) -> Outcome<LaunchOutcome> {
     let ids = Value::all(request.instances.iter().map(|instance| instance.id));
-    let sql = "SELECT id FROM instances WHERE id = ANY($1) AND account = $2 AND reservation_id = $3";
-    let own = session.rows(sql, &[ids, Value::shown(request.account), (&request.reservation_id).into()]).await?;
-    if own.len() == request.instances.len() {
+    let sql = "SELECT account, reservation_id FROM instances WHERE id = ANY($1)";
+    let found = session.rows(sql, &[ids]).await?;
+    let account = request.account.to_string();
+    for row in &found {
+        if row.text("account")? != account || row.text("reservation_id")? != request.reservation_id {
+            return Err(Conflict::Exists(INSTANCE).into());
+        }
+    }
+    if !found.is_empty() {
         return Ok(LaunchOutcome::New(request.launched()));
     }
-    launch_or(session, request, |error| match refused(error) {
-        // The earlier one, perhaps, which was not seen before: the next attempt finds out.
-        Fault::Final(StoreError::Conflict(Conflict::Exists(_))) => Fault::Again(StoreError::Busy),
+    if launches::is_taken_by_another(session, request).await? {
+        return Err(Conflict::AttachmentTaken.into());
+    }
+    launch(session, request).await.map_err(|fault| match fault {
+        // By the earlier one, perhaps, which was not seen before: the next attempt finds out.
+        Fault::Final(StoreError::Conflict(Conflict::Exists(_) | Conflict::AttachmentTaken)) => {
+            Fault::Again(StoreError::Busy)
+        }
         fault => fault,
     })
-    .await
 }
 
 /// All of an account's reservations, in the order of their launch indexes.

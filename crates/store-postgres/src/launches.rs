@@ -23,6 +23,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedRwLockReadGuard, oneshot};
 
 use self::answers::Asked;
+pub(crate) use self::answers::is_taken_by_another;
 use self::statement::{Failure, make};
 use crate::fault;
 use crate::feed::Node;

@@ -178,6 +178,38 @@ async fn launches_whose_connection_is_ended_are_tried_again() {
     assert_eq!(cluster.sql(&url, "SELECT COUNT(*), COUNT(DISTINCT id) FROM instances"), "7|7");
 }
 
+/// A launch is broken off, and is found under way when it is tried again, first of all at its place: it is not refused by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_launch_is_not_refused_by_its_own_attachment() {
+    let Some(cluster) = common::cluster() else { return };
+    let url = cluster.database();
+    let store = Arc::new(PostgresStore::open(&url).await.unwrap());
+    let at = |number: u32| Instance { attachment: Some(Attachment::LoopbackPort(4000)), ..bare(number) };
+    // Indexes are looked at in the order of their making, and this one is made anew.
+    cluster.sql(&url, "REINDEX INDEX CONCURRENTLY instances_pkey");
+
+    let (held, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    assert_eq!(store.launch(launch(vec![at(1)])).await, Ok(LaunchOutcome::New(vec![at(1)])));
+    held.batch_execute("CREATE TEMP TABLE kept AS SELECT * FROM instances; DELETE FROM instances").await.unwrap();
+    held.batch_execute("BEGIN; INSERT INTO instances SELECT * FROM kept").await.unwrap();
+    let mut calls = [call(&store, launch(vec![at(1)]))];
+    let ended = until_one_waits(cluster, &url, &mut calls, "").await;
+    assert_eq!(cluster.sql(&url, &format!("SELECT pg_terminate_backend({ended})")), "t");
+    until_one_waits(cluster, &url, &mut calls, &ended).await;
+    held.batch_execute("COMMIT").await.unwrap();
+    let [again] = calls;
+    assert_eq!(again.await, Ok(LaunchOutcome::New(vec![at(1)])));
+
+    // By another one's it is.
+    held.batch_execute("BEGIN; DELETE FROM instances; INSERT INTO instances SELECT * FROM kept").await.unwrap();
+    let mut calls = [call(&store, launch(vec![at(2)]))];
+    let ended = until_one_waits(cluster, &url, &mut calls, "").await;
+    assert_eq!(cluster.sql(&url, &format!("SELECT pg_terminate_backend({ended})")), "t");
+    let [again] = calls;
+    assert_eq!(again.await, Err(Conflict::AttachmentTaken.into()));
+}
+
 /// What lies between a store and its database, and can keep an answer to itself.
 struct Between {
     keeps: Arc<AtomicBool>,

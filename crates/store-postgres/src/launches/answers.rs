@@ -13,15 +13,15 @@ use crate::hosts::FoundHost;
 use crate::instances::{self, INSTANCE};
 use crate::schema;
 use crate::transaction::Session;
-use crate::value::{Value, columns};
+use crate::value::{Row, Value, columns};
 
 /// Which of some pairs were tokens of a launch.
 const TOKENS: &str = "SELECT launches.account, launches.client_token, launches.fingerprint, launches.reservation_id FROM launches \
     JOIN UNNEST(CAST($1 AS TEXT[]), CAST($2 AS TEXT[])) AS asked (account, client_token) \
     ON launches.account = asked.account AND launches.client_token = asked.client_token";
 
-/// Which of some attachments are taken.
-const ATTACHMENTS: &str = "SELECT instances.host_id, instances.attachment_kind, instances.attachment_value FROM instances \
+/// Which of some attachments are taken, and by whom.
+const ATTACHMENTS: &str = "SELECT instances.id, instances.host_id, instances.attachment_kind, instances.attachment_value FROM instances \
     JOIN UNNEST(CAST($1 AS TEXT[]), CAST($2 AS TEXT[]), CAST($3 AS TEXT[])) AS asked (host_id, kind, place) \
     ON instances.host_id = asked.host_id AND instances.attachment_kind = asked.kind \
     AND instances.attachment_value = asked.place";
@@ -143,13 +143,26 @@ fn place(instance: &Instance) -> Option<Place> {
     Some((instance.host.map(|host| host.to_string()).unwrap_or_default(), kind.to_owned(), value))
 }
 
-async fn places(session: &Session<'_>, requests: &[Arc<LaunchRequest>]) -> Outcome<HashSet<Place>> {
-    let asked = requests.iter().flat_map(|request| &request.instances).filter_map(place);
+/// Whether another instance than those of a launch has the place of one of them.
+pub(crate) async fn is_taken_by_another(session: &Session<'_>, request: &LaunchRequest) -> Outcome<bool> {
+    let own: HashSet<String> = request.instances.iter().map(|instance| instance.id.to_string()).collect();
+    let holders = holders(session, &request.instances).await?;
+    let ids: Vec<String> = holders.iter().map(|row| row.text("id")).collect::<Outcome<_>>()?;
+    Ok(ids.iter().any(|id| !own.contains(id)))
+}
+
+/// The rows of [`ATTACHMENTS`] for some instances.
+async fn holders(session: &Session<'_>, instances: impl IntoIterator<Item = &Instance>) -> Outcome<Vec<Row>> {
+    let asked = instances.into_iter().filter_map(place);
     let asked = columns(asked.map(|(host, kind, place)| vec![host.into(), kind.into(), place.into()]))?;
     if asked.is_empty() {
-        return Ok(HashSet::new());
+        return Ok(Vec::new());
     }
-    let rows = session.rows(ATTACHMENTS, &asked).await?;
+    session.rows(ATTACHMENTS, &asked).await
+}
+
+async fn places(session: &Session<'_>, requests: &[Arc<LaunchRequest>]) -> Outcome<HashSet<Place>> {
+    let rows = holders(session, requests.iter().flat_map(|request| &request.instances)).await?;
     rows.iter()
         .map(|row| Ok((row.text("host_id")?, row.text("attachment_kind")?, row.text("attachment_value")?)))
         .collect()
