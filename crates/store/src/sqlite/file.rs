@@ -19,6 +19,9 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const STATEMENTS_MAX: usize = 64;
 /// What is left of the log file after a checkpoint, in bytes: a burst of writes does not keep the disk for ever.
 const LOG_BYTES_MAX: i64 = 16 * 1024 * 1024;
+/// Pages in the log after which it goes into the file. A page that was changed many times goes there once, and both are made durable for
+/// that, so that it is worth to wait (SQLite's own default is 1,000); but it all fits in what is left of the log.
+const LOG_PAGES: i64 = 3500;
 /// Each connection's page cache, in KiB. The state of a region is small, and `up` is to be a small process.
 const CACHE_KIB: i64 = 1024;
 
@@ -111,6 +114,7 @@ pub(super) fn connect_writer(
     set(&connection, "synchronous", "FULL")?;
     set(&connection, "foreign_keys", true)?;
     let _: i64 = pragma(&connection, "journal_size_limit", LOG_BYTES_MAX)?;
+    let _: i64 = pragma(&connection, "wal_autocheckpoint", LOG_PAGES)?;
     if let Some(pages) = pages_max {
         let _: i64 = pragma(&connection, "max_page_count", i64::from(pages))?;
     }
@@ -210,6 +214,7 @@ mod tests {
         assert!(get::<bool>(&writer, "foreign_keys"));
         assert_eq!(get::<i64>(&writer, "max_page_count"), 100);
         assert_eq!(get::<i64>(&writer, "journal_size_limit"), LOG_BYTES_MAX);
+        assert_eq!(get::<i64>(&writer, "wal_autocheckpoint"), LOG_PAGES);
         let reader = connect_reader(&path).unwrap();
         assert!(get::<bool>(&reader, "query_only"));
         for connection in [&writer, &reader] {

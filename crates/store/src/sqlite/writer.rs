@@ -27,7 +27,7 @@ pub(super) enum WriteJob {
 
 /// A write whose result waits for the commit.
 pub(super) trait Write: Send {
-    /// Does it, inside a savepoint. May be called again after a rollback.
+    /// Does it; if it has an error, what it did is rolled back. May be called again after a rollback.
     fn run(&mut self, connection: &Connection) -> Result<(), StoreError>;
     /// Answers: what `run` gave last, or the error.
     fn finish(self: Box<Self>, committed: Result<(), StoreError>);
@@ -146,7 +146,7 @@ impl Writer {
         }
     }
 
-    /// Does all writes in one transaction, each in a savepoint. `Ok`: it is committed, and this is how each one went.
+    /// Does all writes in one transaction, each of several in a savepoint. `Ok`: it is committed, and this is how each one went.
     /// `Err`: nothing of it happened (or, after `Io`, nothing is known to have happened).
     fn transaction(&self, writes: &mut [Box<dyn Write>]) -> Result<Vec<Result<(), StoreError>>, StoreError> {
         fault::run(&self.connection, "BEGIN IMMEDIATE")?;
@@ -164,6 +164,10 @@ impl Writer {
     }
 
     fn savepoints(&self, writes: &mut [Box<dyn Write>]) -> Result<Vec<Result<(), StoreError>>, StoreError> {
+        // The transaction of one is all the savepoint that it needs.
+        if let [write] = writes {
+            return write.run(&self.connection).map(|()| vec![Ok(())]);
+        }
         let mut results = Vec::with_capacity(writes.len());
         for write in writes {
             fault::run(&self.connection, "SAVEPOINT job")?;
