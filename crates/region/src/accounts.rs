@@ -3,7 +3,6 @@
 //! The region's own account, the one that the store is bound to, is always there: its operators administer the region.
 //! Whether an account is open is asked at each call, of memory that follows the store.
 
-use core::sync::atomic::{AtomicU64, Ordering};
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -70,8 +69,6 @@ pub(crate) struct Accounts {
     turn: Mutex<()>,
     /// Who reads the store and follows it takes turns too: what was read earlier must not take the place of what was read later.
     hearing: Mutex<()>,
-    /// How many accounts were closed here, and operators' keys switched off or deleted.
-    ended: AtomicU64,
 }
 
 impl Accounts {
@@ -85,14 +82,7 @@ impl Accounts {
                 Err(error) => return Err(error),
             }
         }
-        Ok(Self {
-            store,
-            own,
-            known: RwLock::new(known),
-            turn: Mutex::default(),
-            hearing: Mutex::default(),
-            ended: AtomicU64::new(0),
-        })
+        Ok(Self { store, own, known: RwLock::new(known), turn: Mutex::default(), hearing: Mutex::default() })
     }
 
     /// Another server has changed accounts: memory follows the store.
@@ -101,11 +91,6 @@ impl Accounts {
         let known = read(&*self.store).await?;
         *self.known.write().unwrap_or_else(PoisonError::into_inner) = known;
         Ok(())
-    }
-
-    /// How much of accounts has ended by calls to this server: an older store would bring it back.
-    pub(crate) fn ended(&self) -> u64 {
-        self.ended.load(Ordering::SeqCst)
     }
 
     /// All of them, by id.
@@ -222,8 +207,9 @@ impl RegionServer {
         if alive > 0 {
             return Err(AccountError::HasMachines(id, alive));
         }
-        home.store.close_account(id, now).await.inspect_err(|_| home.doubt())?;
-        self.accounts.ended.fetch_add(1, Ordering::SeqCst);
+        let closed = home.store.close_account(id, now).await;
+        home.high_water.count_end_by(&closed);
+        closed.inspect_err(|_| home.doubt())?;
         home.hear_accounts().await.inspect_err(|_| home.doubt())?;
         // From here on nobody of it is let in anywhere.
         self.end_everywhere_what_no_longer_stands();
@@ -322,7 +308,7 @@ impl RegionServer {
         let home = self.home();
         let was_there = home.store.change_operator(key, change).await;
         if change != OperatorChange::Enable {
-            self.accounts.ended.fetch_add(1, Ordering::SeqCst);
+            home.high_water.count_an_end();
         }
         if was_there.is_err() {
             // It is not known whether it was done: what ends access is believed.

@@ -1,6 +1,6 @@
 //! The high-water mark: by it a region notices that its store was put back from a backup.
 //!
-//! An older store knows nothing of what has ended since: machines that were terminated, cut-offs, quarantines, epochs, operators' keys. So
+//! An older store knows nothing of what has ended since: machines that were terminated, cut-offs, quarantines, epochs, keys, roles. So
 //! whenever something has ended the store counts one further, and each server notes the count in a file of its own once the
 //! store has it. A store that counts less than the file is older than what was seen here, and a region does not start on it,
 //! nor go on.
@@ -22,6 +22,7 @@ use tokio::time::Instant;
 
 use crate::accepted::end_all;
 use crate::fence::{self, NotedFence};
+use crate::quarantine::leaves_doubt;
 use crate::secrets::KeySource;
 use crate::{OpenError, RegionServer};
 
@@ -188,9 +189,17 @@ impl HighWater {
         Ok(high_water)
     }
 
-    /// Something has ended that an older store would bring back, and that is no cut-off: what is in quarantine now, a host, a join token.
+    /// Something has ended that an older store would bring back, and that is no cut-off: what is in quarantine now, a host, a join token,
+    /// an epoch, an account, an operator's key, a role or that it is passed, an agent's key.
     pub(crate) fn count_an_end(&self) {
         self.ends.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// The same of what the store was asked for, if it has done it or may have.
+    pub(crate) fn count_end_by<T>(&self, outcome: &Result<T, StoreError>) {
+        if outcome.as_ref().err().is_none_or(leaves_doubt) {
+            self.count_an_end();
+        }
     }
 
     /// Whether the store was put back while the region runs.
@@ -353,9 +362,7 @@ impl RegionServer {
             return Ok(());
         }
         // Before the store is read: what ends from here on is the next mark's.
-        // Accounts are in the home's store.
-        let of_accounts = if self.is_home() { self.accounts.ended() } else { 0 };
-        let ended = self.authenticator.cut_offs_made() + of_accounts + high_water.ends.load(Ordering::SeqCst);
+        let ended = self.authenticator.cut_offs_made() + high_water.ends.load(Ordering::SeqCst);
         let (seen, found) = (high_water.seen(), found(&*self.store).await?);
         if let Some(older) = older(Some(&seen), found.as_ref()) {
             // A first mark that could not be written yet is none.

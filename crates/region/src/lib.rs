@@ -644,14 +644,18 @@ impl RegionServer {
         by: String,
         now: UnixTime,
     ) -> Result<(), SettingError> {
-        self.host_management.of(account).set(role, by, now, || self.last_management_issue(now)).await?;
+        let set = self.host_management.of(account).set(role, by, now, || self.last_management_issue(now)).await;
+        self.high_water.count_an_end();
+        set?;
         self.end_what_no_longer_stands();
         Ok(())
     }
 
     /// Forgets that an agent has registered; when this has answered, its sessions have ended.
     async fn forget_agent(&self, instance: InstanceId, now: UnixTime) -> Result<bool, StoreError> {
-        let was_there = self.agents.forget(instance, self.last_management_issue(now)).await?;
+        let forgotten = self.agents.forget(instance, self.last_management_issue(now)).await;
+        self.high_water.count_end_by(&forgotten);
+        let was_there = forgotten?;
         self.channels.keep(|claims| claims.instance != instance || self.holds(claims));
         self.sessions.keep(|claims| claims.instance != instance || self.stands(claims));
         Ok(was_there)

@@ -6,7 +6,9 @@ mod common;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use common::agent::Agent;
 use common::verdict::*;
 use common::{hosts, *};
 use inborn_identity::{Clock, UnixTime};
@@ -161,6 +163,99 @@ async fn a_store_that_is_gone_is_not_replaced_by_a_new_one() {
     std::fs::remove_file(data.join("inborn.db")).unwrap();
     let said = refusal(data).await;
     assert!(said.contains("it is not the one that was seen here"), "{said}");
+}
+
+/// Whatever has ended is counted, so that no older store brings it back unnoticed.
+#[tokio::test]
+async fn every_end_is_counted() {
+    const OTHER: &str = "AccountId=210987654321";
+    const TRUST: &str = "%7B%22Statement%22%3A%7B%22Effect%22%3A%22Allow%22%2C%22Principal%22%3A%7B%22Service%22%3A%22\
+        ssm.amazonaws.com%22%7D%2C%22Action%22%3A%22sts%3AAssumeRole%22%7D%7D";
+    let data = tempfile::tempdir().unwrap();
+    let data = data.path();
+    let running = start_at(tempfile::tempdir().unwrap(), open(data), opening(data, false), hosts::today()).await;
+    let at = hosts::serve(&running).await;
+    let text = |reply: &Reply, tag: &str| between(&reply.body, &format!("<{tag}>"), &format!("</{tag}>")).to_owned();
+    let ask = async |call: Call| {
+        let reply = running.send(&running.operator(), &call).await;
+        assert_eq!(reply.status, 200, "{}", reply.body);
+        reply
+    };
+    let ec2 = async |what: String| ask(ec2(&format!("Action={what}"))).await;
+    let iam = async |what: String| ask(call("iam", &format!("Action={what}&Version=2010-05-08"))).await;
+    let (ended, stopped) = (running.launch().await, running.launch().await);
+    let (id, agent, _) = running.managed().await;
+    let host = hosts::Host::joined(&running, &at).await;
+    iam(format!("CreateRole&RoleName=Agents&AssumeRolePolicyDocument={TRUST}")).await;
+    ec2(format!("Inborn.CreateAccount&{OTHER}")).await;
+    let operators = [
+        ec2(format!("Inborn.CreateOperator&{OTHER}&Name=first")).await,
+        ec2(format!("Inborn.CreateOperator&{OTHER}&Name=second")).await,
+    ];
+    let [first, second] = operators.map(|reply| text(&reply, "accessKeyId"));
+    let setting = async |operation: &str, value: &str| {
+        let id = "/ssm/managed-instance/default-ec2-instance-management-role";
+        let body = format!(r#"{{"SettingId":"{id}"{value}}}"#);
+        ask(json("ssm", &format!("AmazonSSM.{operation}"), &body)).await
+    };
+    // When nothing that was done before is still to be counted.
+    let settled = async || {
+        let (mut before, mut since) = (count(data), Instant::now());
+        while since.elapsed() < Duration::from_millis(1300) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            if count(data) != before {
+                (before, since) = (count(data), Instant::now());
+            }
+        }
+        before
+    };
+    for what in [
+        "a machine ends",
+        "a machine stops",
+        "a quarantine",
+        "its release",
+        "a host is evicted",
+        "a join token is used",
+        "another role is passed",
+        "none is passed",
+        "a role is deleted",
+        "an agent changes its key",
+        "an agent is forgotten",
+        "a key is switched off",
+        "a key is deleted",
+        "an account is closed",
+        "an epoch comes",
+    ] {
+        let before = settled().await;
+        match what {
+            "a machine ends" => drop(ec2(format!("TerminateInstances&InstanceId.1={ended}")).await),
+            "a machine stops" => drop(ec2(format!("StopInstances&InstanceId.1={stopped}")).await),
+            "a quarantine" => drop(ec2(format!("Inborn.PutQuarantine&Subject.1={stopped}&Reason=x")).await),
+            "its release" => drop(ec2(format!("Inborn.EndQuarantine&Subject.1={stopped}")).await),
+            "a host is evicted" => drop(ec2(format!("Inborn.EvictHost&HostId={}", host.id())).await),
+            "a join token is used" => drop(hosts::Host::joined(&running, &at).await),
+            "another role is passed" => drop(setting("UpdateServiceSetting", r#","SettingValue":"Agents""#).await),
+            "none is passed" => drop(setting("ResetServiceSetting", "").await),
+            "a role is deleted" => drop(iam("DeleteRole&RoleName=Agents".to_owned()).await),
+            "an agent changes its key" => {
+                let body = format!(r#"{{"NewPublicKey":"{}","NewPublicKeyType":"Rsa"}}"#, Agent::new().public_key());
+                let operation = "UpdateManagedInstancePublicKey";
+                let reply = running.twice_signed(&agent, &running.machine(id), operation, &body).await;
+                assert_eq!(reply.status, 200, "{}", reply.body);
+            }
+            "an agent is forgotten" => {
+                let body = format!(r#"{{"InstanceId":"{id}"}}"#);
+                ask(json("ssm", "AmazonSSM.DeregisterManagedInstance", &body)).await;
+            }
+            "a key is switched off" => {
+                ec2(format!("Inborn.ModifyOperator&AccessKeyId={first}&State=disabled")).await;
+            }
+            "a key is deleted" => drop(ec2(format!("Inborn.DeleteOperator&AccessKeyId={second}")).await),
+            "an account is closed" => drop(ec2(format!("Inborn.CloseAccount&{OTHER}")).await),
+            _ => drop(ec2("Inborn.RotateEpoch".to_owned()).await),
+        }
+        until(what, async || count(data) > before).await;
+    }
 }
 
 /// Put back beneath a server that runs: it lets nobody in any more, and says so.

@@ -177,6 +177,8 @@ impl RegionServer {
         let is_revoked = found.iter().any(|epoch| epoch.revoked && !was_revoked(epoch.id));
         self.epochs.verifies.store(highest(&found), Ordering::SeqCst);
         *known = found;
+        // Also of one that begins: it takes a number, and an older one's place.
+        self.high_water.count_an_end();
         if is_revoked {
             self.end_what_no_longer_stands();
             self.credentials_ended(QuarantineScope::All);

@@ -348,9 +348,10 @@ impl RegionServer {
             .certify(id, &public_key, now)
             .map_err(|_| JoinError::Invalid("the public key is no point of P-256"))?;
         let join = HostJoin { digest: inborn_sigv4::sha256(secret), id, name, public_key, at: now };
-        let host = self.hosts.remember(self.store.join_host(join).await?);
+        let joined = self.store.join_host(join).await;
         // The token is used up.
-        self.high_water.count_an_end();
+        self.high_water.count_end_by(&joined);
+        let host = self.hosts.remember(joined?);
         tracing::info!(host = %host.id, name = %host.name, "a host has joined");
         Ok((host, certificate))
     }
@@ -370,10 +371,11 @@ impl RegionServer {
     /// # Errors
     /// The store's. If the host's record says evicted by then, housekeeping terminates what is left.
     pub(crate) async fn evict_host(&self, id: HostId) -> Result<Option<Arc<Host>>, StoreError> {
-        let Some(host) = self.store.change_host(id, HostChange::Evict).await? else { return Ok(None) };
-        let host = self.hosts.remember(host);
+        let evicted = self.store.change_host(id, HostChange::Evict).await;
         // It may have no machines, whose cut-offs would count.
-        self.high_water.count_an_end();
+        self.high_water.count_end_by(&evicted);
+        let Some(host) = evicted? else { return Ok(None) };
+        let host = self.hosts.remember(host);
         tracing::warn!(host = %id, name = %host.name, "a host was evicted");
         self.channels.keep(|claims| self.holds(claims));
         self.sessions.keep(|claims| self.stands(claims));

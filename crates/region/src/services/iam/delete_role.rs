@@ -19,7 +19,9 @@ pub(super) fn run(call: Call<'_>) -> Outcome<'_> {
         if call.region.regions().iter().any(|region| is_passed(region)) {
             return Err(refusal::passed(role.name.as_str()));
         }
-        if !call.region.roles().delete(call.account(), &name).await.map_err(refusal::of_store)? {
+        let deleted = call.region.roles().delete(call.account(), &name).await;
+        call.region.home().high_water.count_end_by(&deleted);
+        if !deleted.map_err(refusal::of_store)? {
             return Err(refusal::no_such_role(name.as_str()));
         }
         // Its sessions in other regions may have something open.

@@ -15,7 +15,9 @@ pub(super) fn run(call: JsonCall<'_>) -> Outcome<'_> {
             return Err(refusal::key_already_registered());
         }
         let agents = call.region.agents();
-        if !agents.change_key(instance, &old, &new, call.now).await.map_err(refusal::of_store)? {
+        let changed = agents.change_key(instance, &old, &new, call.now).await;
+        call.region.high_water.count_end_by(&changed);
+        if !changed.map_err(refusal::of_store)? {
             return Err(refusal::too_many_updates());
         }
         Ok(success::aws_json(call.request_id, &json!({})).into())
