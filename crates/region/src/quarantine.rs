@@ -444,8 +444,11 @@ impl RegionServer {
             Ok(true) => {}
             Ok(false) => return Ok(false),
             Err(error @ (StoreError::Io(_) | StoreError::Closed)) => {
-                // What ends access is believed, what gives it is not: the store is asked at the next release.
-                self.cut_off_all(&cut_offs);
+                // It is in quarantine here until the store says that it is not, and what the release has ended is read before that. It is
+                // not believed now: of a release that came to nothing this server alone would know an end, and date what it issues by it.
+                let mut still = List::clone(&self.quarantines.list.load());
+                still.insert(scope, Arc::clone(quarantine));
+                self.now_there_are(still);
                 return Err(error.into());
             }
             Err(error) => return Err(error.into()),
@@ -503,14 +506,12 @@ impl RegionServer {
         self.now_there_are(both);
         // What was released before the list was read is not in it, whether or not it was known here that it had ever begun. The
         // cut-offs of the release are there with it, but the news of them may still be to come.
-        if self.fleet().is_some() {
-            // A release may have taken effect long after it was asked for, but not before its quarantine began.
-            let before = self.quarantines.list.load_full();
-            let ended =
-                before.iter().filter(|(scope, _)| !list.contains_key(*scope)).map(|(_, quarantine)| quarantine.since);
-            let since =
-                ended.map(|since| since.minus(RELEASED_SECONDS)).chain([self.now().minus(RELEASED_SECONDS)]).min();
-            self.cut_off_all(&self.store.cut_offs_since(since.unwrap_or(UnixTime::from_secs(0))).await?);
+        // A release may have taken effect long after it was asked for, but not before its quarantine began.
+        let before = self.quarantines.list.load_full();
+        let ended = before.iter().filter(|(scope, _)| !list.contains_key(*scope)).map(|(_, ended)| ended.since).min();
+        if ended.is_some() || self.fleet().is_some() {
+            let since = self.now().min(ended.unwrap_or(UnixTime::MAX)).minus(RELEASED_SECONDS);
+            self.cut_off_all(&self.store.cut_offs_since(since).await?);
         }
         self.now_there_are(list);
         Ok(())

@@ -205,6 +205,24 @@ async fn a_crash_between_any_two_stages() {
     }
 }
 
+/// Nothing has ended by a revocation that came to nothing; one that took effect has ended all, whatever its answer was.
+#[tokio::test]
+async fn a_revocation_of_which_nobody_knows() {
+    let store = Arc::new(FaultyStore::new(Arc::new(SqliteStore::in_memory().unwrap())));
+    let running = start_on(Arc::clone(&store) as _, KeySource::Ephemeral).await;
+    let id = running.launch().await;
+    let before = issue(&running, id, NOW);
+    // The first write makes the epoch that comes after it.
+    store.fail(store.writes() + 1, Fault::io_before());
+    assert_eq!(ask(&running, "RevokeEpoch&EpochId=1").await.status, 500);
+    assert_eq!(whoami(&running, &(&before).into()).await, good());
+    assert_eq!(issue(&running, id, NOW), before);
+    store.fail_next(Fault::io_after());
+    assert_eq!(ask(&running, "RevokeEpoch&EpochId=1").await.status, 500);
+    assert_eq!(whoami(&running, &(&before).into()).await, expired());
+    assert_eq!(issue(&running, id, NOW).issued_at, NOW.plus(REVOKED_AHEAD_SECONDS));
+}
+
 #[tokio::test]
 async fn an_epoch_is_rotated_by_its_age() {
     let store: Arc<dyn Store> = Arc::new(SqliteStore::in_memory().unwrap());

@@ -310,7 +310,7 @@ async fn an_account_in_quarantine_by_the_region_cannot_release_itself() {
     assert_eq!(end(&running, OTHER).await.status, 400, "it was released");
 }
 
-/// Of a write of which nobody knows whether it took effect, what ends access is believed.
+/// After a write of which nobody knows whether it took effect, nobody is let in whom it may have ended.
 #[tokio::test]
 async fn a_store_that_fails() {
     let inner: Arc<dyn Store> = Arc::new(SqliteStore::in_memory().unwrap());
@@ -334,4 +334,24 @@ async fn a_store_that_fails() {
     // It has taken effect, and whoever asks again learns so.
     assert_eq!(end(&running, &subject).await.status, 400);
     assert_eq!(whoami(&running, &machine).await, expired());
+}
+
+/// What a release would have ended that came to nothing, one server alone would know of: it would date what it issues by that.
+#[tokio::test]
+async fn a_release_that_came_to_nothing_ends_nothing() {
+    let store = Arc::new(FaultyStore::new(Arc::new(SqliteStore::in_memory().unwrap())));
+    let running = start_on(Arc::clone(&store) as _, KeySource::Ephemeral).await;
+    let id = running.launch().await;
+    assert_eq!(put(&running, &id.to_string()).await.status, 200);
+    let later = NOW.plus(3600);
+    running.clock.set(later.plus(30));
+    store.fail_next(Fault::io_before());
+    assert_eq!(end(&running, &id.to_string()).await.status, 500);
+    assert!(running.region.issue(id, Delivery::V2, later).is_none(), "it is in quarantine still");
+    // As another server does, whose clock is behind.
+    running.clock.set(later);
+    assert_eq!(end(&running, &id.to_string()).await.status, 200);
+    let issued = running.region.issue(id, Delivery::V2, later.plus(600)).unwrap().credential;
+    assert_eq!(issued.issued_at, later.plus(1 + CLOCKS_APART_SECONDS));
+    assert_eq!(whoami(&running, &(&issued).into()).await, good());
 }

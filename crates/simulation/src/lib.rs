@@ -11,6 +11,7 @@ mod call;
 mod clock;
 mod epochs;
 mod host;
+mod late;
 mod lineage;
 mod machine;
 mod operator;

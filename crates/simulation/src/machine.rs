@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use inborn_credential::Delivery;
 use inborn_identity::InstanceId;
+use inborn_store::{InstanceState, QuarantineScope};
 use tokio::time::sleep;
 
 use crate::call::Signer;
 use crate::host::{GIVEN_AHEAD_SECONDS, Held};
 use crate::oracle::Asked;
+use crate::server::Running;
 use crate::world::World;
 
 /// Longer than a server gives anything by what it heard last.
@@ -136,6 +138,37 @@ pub(crate) async fn all_are_known(world: &Rc<World>) {
                 let line = format!("machine {number} is given credentials after its end");
                 world.oracle.borrow_mut().violation(world.elapsed(), line);
             }
+        }
+    }
+}
+
+/// At the end also of what nobody was told: every server has what the store has, and all have the same.
+pub(crate) async fn all_are_as_stored(world: &Rc<World>) {
+    let (quarantines, evicted) = world.stored_ends().await;
+    let is_in = |scope| quarantines.contains(&scope);
+    for machine in world.stored_machines().await {
+        let has_ended = machine.state != InstanceState::Running
+            || is_in(QuarantineScope::All)
+            || is_in(QuarantineScope::Account(machine.account))
+            || is_in(QuarantineScope::Instance(machine.id))
+            || machine.host.is_some_and(|host| is_in(QuarantineScope::Host(host)) || evicted.contains(&host));
+        let now = world.now();
+        let servers = world.servers.iter().map(|server| server.running().unwrap());
+        let issue = |server: Running| (server.run, server.region.issue(machine.id, Delivery::V2, now));
+        let issued: Vec<_> = servers.map(issue).map(|(run, issued)| (run, issued.map(|one| one.credential))).collect();
+        let number = world.oracle.borrow().place(machine.id).map(|(number, _)| number);
+        let wrong = match issued.iter().find(|(_, credential)| credential.is_none() != has_ended) {
+            Some((run, None)) => {
+                Some(format!("machine {number:?} runs, and is not known to server run {run} in the end"))
+            }
+            Some((run, Some(_))) => {
+                Some(format!("machine {number:?} has ended, and server run {run} does not know it"))
+            }
+            None if issued.windows(2).all(|pair| pair[0].1 == pair[1].1) => None,
+            None => Some(format!("servers disagree about a credential of machine {number:?} in the end")),
+        };
+        if let Some(line) = wrong {
+            world.oracle.borrow_mut().violation(world.elapsed(), line);
         }
     }
 }

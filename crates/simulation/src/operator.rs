@@ -77,8 +77,12 @@ pub(crate) async fn work(world: Rc<World>, mut random: fastrand::Rng) {
                 let reboot = format!("Action=RebootInstances&Version=2016-11-15&InstanceId.1={id}");
                 world.oracle.borrow_mut().rebooted(id, world.elapsed());
                 let account = world.oracle.borrow().account_of(id);
-                let _ = ask_of(&world, account, &reboot).await;
+                let done = ask_for(&world, account, &reboot).await;
                 world.oracle.borrow_mut().rebooted(id, world.elapsed());
+                // It may end a boot whenever it takes effect.
+                if !done.is_some_and(|done| done.is_alone) {
+                    continue;
+                }
             }
             3 if !is_far => {
                 let pair = ("Inborn.PutQuarantine", Ending::Quarantined, "Inborn.EndQuarantine");
@@ -144,7 +148,7 @@ async fn end_and_begin(
 
 /// Whether it is done, and nothing of it is still under way.
 async fn end(world: &Rc<World>, id: InstanceId, action: &str, ending: Ending) -> bool {
-    world.oracle.borrow_mut().may_end(id, world.elapsed());
+    world.oracle.borrow_mut().may_end(id, ending, world.elapsed());
     let Some(done) = told(world, id, action).await else { return false };
     let number = world.oracle.borrow_mut().ended(id, ending, done.server, world.elapsed());
     world.note(format!("machine {number} has ended: {ending:?}"));
@@ -163,7 +167,7 @@ async fn evict(world: &Rc<World>, random: &mut fastrand::Rng) {
     host.state.borrow_mut().is_ending = true;
     for id in &ids {
         world.oracle.borrow_mut().take(*id);
-        world.oracle.borrow_mut().may_end(*id, world.elapsed());
+        world.oracle.borrow_mut().may_end(*id, Ending::Terminated, world.elapsed());
     }
     let ask = format!("Action=Inborn.EvictHost&Version=2016-11-15&HostId={}", host.id);
     // Of what was not acknowledged nobody knows anything.

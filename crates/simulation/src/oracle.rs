@@ -102,6 +102,8 @@ struct Machine {
     is_taken: bool,
     /// Whether it is not known what became of the last change.
     is_uncertain: bool,
+    /// What somebody has asked for that ends it, and was not told yet that it has.
+    ending: Option<Ending>,
     /// Whether the last end is not followed by a beginning, not even one that may have been.
     is_ended: bool,
     changed: Duration,
@@ -123,6 +125,8 @@ pub struct Summary {
     pub evicted: usize,
     /// Quarantines that were acknowledged: of a host, of an account, of all.
     pub quarantined: [usize; 3],
+    /// Changes that took effect after somebody was told that nobody knows what became of them, and others that had to wait for one.
+    pub late: [usize; 2],
     /// How often servers were compared.
     pub compared: usize,
     /// Rotations that were acknowledged, revocations that were, and epochs that came to seal because others had grown old.
@@ -182,6 +186,7 @@ impl Oracle {
             host,
             is_taken: false,
             is_uncertain: false,
+            ending: None,
             is_ended: false,
             changed: now,
             ends: Vec::new(),
@@ -200,7 +205,7 @@ impl Oracle {
         wide.members.push((id, false));
         let is_certain = wide.is_certain;
         self.take(id);
-        self.may_end(id, now);
+        self.may_end(id, Ending::Quarantined, now);
         if is_certain {
             self.ended(id, Ending::Quarantined, NO_SERVER, now);
         }
@@ -213,7 +218,7 @@ impl Oracle {
         let ids: Vec<InstanceId> = self.in_order(lives).collect();
         let members = ids.into_iter().map(|id| (id, core::mem::replace(&mut self.machine(id).is_taken, true)));
         let members: Vec<_> = members.collect();
-        members.iter().for_each(|(id, _)| self.may_end(*id, now));
+        members.iter().for_each(|(id, _)| self.may_end(*id, Ending::Quarantined, now));
         self.wide = Some(Wide { scope, members, is_certain: false });
     }
 
@@ -263,9 +268,29 @@ impl Oracle {
     }
 
     /// Somebody asks for an end.
-    pub(crate) fn may_end(&mut self, id: InstanceId, now: Duration) {
+    pub(crate) fn may_end(&mut self, id: InstanceId, ending: Ending, now: Duration) {
         let machine = self.machine(id);
-        (machine.is_uncertain, machine.changed) = (true, now);
+        (machine.is_uncertain, machine.ending, machine.changed) = (true, Some(ending), now);
+    }
+
+    /// A change of this has taken effect, and nobody was told so. Where it ends a machine, what that one had has ended with it.
+    pub(crate) fn took_effect(&mut self, what: &[String], at: Duration) {
+        self.summary.late[0] += 1;
+        let wide: Vec<InstanceId> = self.wide.iter().flat_map(|wide| wide.members.iter().map(|(id, _)| *id)).collect();
+        for (id, machine) in &mut self.machines {
+            let Some(ending) = machine.ending else { continue };
+            let is_of_it = |one: &String| match ending {
+                Ending::Terminated | Ending::Stopped => *one == format!("instance {id}"),
+                // There is one of many at a time, and all others are of one machine.
+                Ending::Quarantined if wide.contains(id) => {
+                    one.starts_with("quarantine ") && !one.starts_with("quarantine i-")
+                }
+                Ending::Quarantined => *one == format!("quarantine {id}"),
+            };
+            if what.iter().any(is_of_it) {
+                machine.ends.push(End { ending, asked: machine.changed, acknowledged: at, server: NO_SERVER });
+            }
+        }
     }
 
     /// An end was acknowledged.
@@ -273,14 +298,14 @@ impl Oracle {
         self.summary.ended += 1;
         let machine = self.machine(id);
         machine.ends.push(End { ending, asked: machine.changed, acknowledged: now, server });
-        (machine.is_uncertain, machine.is_ended, machine.changed) = (false, true, now);
+        (machine.is_uncertain, machine.ending, machine.is_ended, machine.changed) = (false, None, true, now);
         machine.number
     }
 
     /// Somebody asks for a beginning. Of an end that was not acknowledged nothing is known.
     pub(crate) fn may_begin(&mut self, id: InstanceId, now: Duration) {
         let machine = self.machine(id);
-        (machine.is_uncertain, machine.is_ended, machine.changed) = (true, false, now);
+        (machine.is_uncertain, machine.ending, machine.is_ended, machine.changed) = (true, None, false, now);
     }
 
     /// A beginning was acknowledged.

@@ -11,14 +11,19 @@ use inborn_region::{
     StalePolicy, TelemetrySettings,
 };
 use inborn_store::SqliteStore;
-use inborn_testkit::{Fate, FaultyStore, Link, Passage};
+use inborn_testkit::{Fate, FaultyStore, LateChanges, Link, Passage};
 
 use crate::call::REGION;
 use crate::clock::SimulatedClock;
 
+/// A change that takes effect late does so within this time, every second one sooner.
+const LATE_MAX: Duration = Duration::from_secs(40);
+const SOON_MAX: Duration = Duration::from_secs(4);
+
 /// The link of one run of a server to the store.
 pub(crate) struct StoreLink {
     state: Arc<Mutex<LinkState>>,
+    late: Arc<LateChanges>,
     is_gone: AtomicBool,
 }
 
@@ -30,6 +35,8 @@ pub(crate) struct LinkState {
     pub(crate) way_max: Duration,
     /// Of a thousand calls, how many are lost.
     pub(crate) lost_per_mille: u32,
+    /// Of a thousand changes, how many take effect late.
+    pub(crate) late_per_mille: u32,
 }
 
 impl Link for StoreLink {
@@ -48,6 +55,20 @@ impl Link for StoreLink {
         };
         Passage { there, back, fate }
     }
+
+    fn lateness(&self) -> Option<Duration> {
+        let LinkState { random, late_per_mille, .. } = &mut *self.state.lock().unwrap();
+        // Whatever is drawn for nothing makes others of all seeds.
+        if *late_per_mille == 0 || random.u32(0..1000) >= *late_per_mille {
+            return None;
+        }
+        let most = if random.bool() { SOON_MAX } else { LATE_MAX };
+        Some(most.mul_f64(random.f64()))
+    }
+
+    fn late(&self) -> Arc<LateChanges> {
+        Arc::clone(&self.late)
+    }
 }
 
 /// A server, whether it runs or not.
@@ -57,6 +78,7 @@ pub(crate) struct Server {
     pub(crate) link: Arc<Mutex<LinkState>>,
     stale: StalePolicy,
     store: SqliteStore,
+    late: Arc<LateChanges>,
     directory: PathBuf,
     running: Mutex<Option<Running>>,
 }
@@ -77,17 +99,18 @@ impl Server {
         clock: SimulatedClock,
         random: fastrand::Rng,
         stale: StalePolicy,
-        store: SqliteStore,
+        (store, late): (SqliteStore, Arc<LateChanges>),
         directory: PathBuf,
     ) -> Self {
         let way_max = Duration::from_millis(3);
-        let link = LinkState { random, is_cut: false, way_max, lost_per_mille: 0 };
+        let link = LinkState { random, is_cut: false, way_max, lost_per_mille: 0, late_per_mille: 0 };
         Self {
             number,
             clock: Arc::new(clock),
             link: Arc::new(Mutex::new(link)),
             stale,
             store,
+            late,
             directory,
             running: Mutex::default(),
         }
@@ -100,7 +123,8 @@ impl Server {
 
     /// Starts it. That may fail, as its store may.
     pub(crate) async fn start(&self, run: usize) -> Result<(), String> {
-        let link = Arc::new(StoreLink { state: Arc::clone(&self.link), is_gone: AtomicBool::new(false) });
+        let (state, late) = (Arc::clone(&self.link), Arc::clone(&self.late));
+        let link = Arc::new(StoreLink { state, late, is_gone: AtomicBool::new(false) });
         let store = FaultyStore::behind(Arc::new(self.store.another_node()), Arc::clone(&link) as _);
         let none = Rate { per_second: 0, burst: 0 };
         let own = self.directory.join(format!("server-{}", self.number));

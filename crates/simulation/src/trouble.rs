@@ -15,7 +15,7 @@ pub(crate) async fn make(world: Rc<World>, mut random: fastrand::Rng) {
         world.rest(Duration::from_millis(random.u64(200..6000))).await;
         let server = random.usize(0..world.servers.len());
         let lasts = Duration::from_millis(random.u64(100..14_000));
-        let kind = random.u32(0..8);
+        let kind = random.u32(0..9);
         let host = random.usize(0..world.hosts.len());
         let mut dice = Seeded(random.fork());
         let (off_by, _) = Clocks::Near.draw(&mut random, lasts);
@@ -69,6 +69,12 @@ pub(crate) async fn make(world: Rc<World>, mut random: fastrand::Rng) {
                     sleep(lasts).await;
                     world.hosts[host].clock.set_off_by(off_by);
                     world.hosts[host].start(world.servers.len(), &mut dice);
+                }
+                7 => {
+                    world.note(format!("changes of server {server} take effect late for {lasts:?}"));
+                    one.link.lock().unwrap().late_per_mille = 300;
+                    sleep(lasts).await;
+                    one.link.lock().unwrap().late_per_mille = 0;
                 }
                 _ => {
                     world.note(format!("every server is cut off from the store for {lasts:?}"));

@@ -6,10 +6,10 @@ use core::time::Duration;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use inborn_identity::{Clock, UnixTime};
+use inborn_identity::{Clock, HostId, UnixTime};
 use inborn_region::StalePolicy;
-use inborn_store::{SealedEpoch, SqliteStore, Store as _};
-use inborn_testkit::{Fate, FaultyStore, Link, Passage};
+use inborn_store::{HostState, Instance, InstanceQuery, QuarantineScope, SealedEpoch, SqliteStore, Store as _};
+use inborn_testkit::{Fate, FaultyStore, LateChanges, Link, Passage};
 use tokio::time::{Instant, sleep};
 
 use crate::call::{Reply, Signer, call};
@@ -18,7 +18,7 @@ use crate::host::{Host, Seeded};
 use crate::oracle::{Oracle, Summary};
 use crate::quarantine::Hands;
 use crate::server::{Running, Server};
-use crate::{epochs, host, machine, operator, trouble};
+use crate::{epochs, host, late, machine, operator, trouble};
 
 /// The accounts that machines are of: the region's own, and another.
 pub(crate) const ACCOUNTS: [&str; 2] = ["123456789012", "210987654321"];
@@ -52,6 +52,8 @@ pub(crate) struct World {
     other_operator: Option<Signer>,
     /// The store as it is: nothing lies between.
     store: FaultyStore,
+    /// Of all servers, what takes effect late.
+    pub(crate) late: Arc<LateChanges>,
     /// How long things go wrong.
     troubled: Cell<Duration>,
     slow_until: Cell<Option<Instant>>,
@@ -111,10 +113,12 @@ async fn simulate(seed: u64) -> Result<Report, Failure> {
     let begun = Instant::now();
     let directory = tempfile::tempdir().unwrap();
     let store = SqliteStore::in_memory().unwrap();
+    let late_changes = Arc::new(LateChanges::default());
     let whoami = if random.bool() { StalePolicy::RefuseAll } else { StalePolicy::RefuseChanges };
     let server = |number| {
         let clock = SimulatedClock::new(begun);
-        Server::new(number, clock, random.fork(), whoami, store.another_node(), directory.path().to_owned())
+        let store = (store.another_node(), Arc::clone(&late_changes));
+        Server::new(number, clock, random.fork(), whoami, store, directory.path().to_owned())
     };
     let servers: Vec<Server> = (0..SERVERS).map(server).collect();
     let mut world = World {
@@ -125,7 +129,8 @@ async fn simulate(seed: u64) -> Result<Report, Failure> {
         clocks: epochs::clocks(seed),
         hands: Hands::default(),
         other_operator: None,
-        store: FaultyStore::behind(Arc::new(store.another_node()), Arc::new(Straight)),
+        store: FaultyStore::behind(Arc::new(store.another_node()), Arc::new(Straight(Arc::clone(&late_changes)))),
+        late: Arc::clone(&late_changes),
         troubled: Cell::new(TROUBLED),
         slow_until: Cell::default(),
         begun,
@@ -151,19 +156,22 @@ async fn simulate(seed: u64) -> Result<Report, Failure> {
     let operators: Vec<_> = operators.collect();
     let agreement = tokio::task::spawn_local(machine::compare(Rc::clone(&world), random.fork()));
     let watch = tokio::task::spawn_local(epochs::watch(Rc::clone(&world)));
+    tokio::task::spawn_local(late::watch(Rc::clone(&world)));
     tokio::task::spawn_local(epochs::let_hours_pass(Rc::clone(&world), seed, random.fork()));
     trouble::make(Rc::clone(&world), random.fork()).await;
     for one in operators {
         one.await.unwrap();
     }
-    sleep(QUIET).await;
+    world.is_quiet().await;
     host::all_are_back(&world, BACK_AFTER - QUIET).await;
     world.oracle.borrow_mut().end();
     agreement.abort();
     watch.abort();
     epochs::all_are_onward(&world).await;
     machine::all_are_known(&world).await;
-    let (summary, violations) = world.oracle.borrow().verdict();
+    machine::all_are_as_stored(&world).await;
+    let (mut summary, violations) = world.oracle.borrow().verdict();
+    summary.late[1] = late_changes.held_up();
     let trace = world.trace.take();
     if !violations.is_empty() {
         return Err(Failure { seed, violations, trace });
@@ -200,9 +208,41 @@ impl World {
         sleep(usual.max((usual * SLOW).min(self.slow_for()))).await;
     }
 
+    /// Waits until all has been well for long enough, and nothing was still to take effect.
+    async fn is_quiet(&self) {
+        let mut since = Instant::now();
+        while since.elapsed() < QUIET {
+            sleep(Duration::from_secs(1)).await;
+            if self.late.are_to_come() {
+                since = Instant::now();
+            }
+        }
+    }
+
+    /// All machines as the store has them.
+    pub(crate) async fn stored_machines(&self) -> Vec<Instance> {
+        let query = InstanceQuery { account: None, after: None, limit: InstanceQuery::LIMIT_MAX };
+        let page = self.store.instances(query).await.unwrap();
+        assert_eq!(page.next, None, "more machines than a simulation has");
+        page.instances
+    }
+
+    /// What is in quarantine as the store has it, and the hosts that are evicted.
+    pub(crate) async fn stored_ends(&self) -> (Vec<QuarantineScope>, Vec<HostId>) {
+        let quarantines = self.store.quarantines().await.unwrap().into_iter().map(|quarantine| quarantine.scope);
+        let hosts = self.store.hosts().await.unwrap();
+        let evicted = hosts.into_iter().filter(|host| host.state == HostState::Evicted).map(|host| host.id);
+        (quarantines.collect(), evicted.collect())
+    }
+
     /// The epochs as the store has them.
     pub(crate) async fn stored_epochs(&self) -> Vec<SealedEpoch> {
         self.store.epochs().await.unwrap()
+    }
+
+    /// When that was, since the beginning.
+    pub(crate) fn since_beginning(&self, at: Instant) -> Duration {
+        at.saturating_duration_since(self.begun)
     }
 
     /// Since the beginning.
@@ -299,9 +339,13 @@ impl World {
 }
 
 /// A way on which nothing is lost.
-struct Straight;
+struct Straight(Arc<LateChanges>);
 
 impl Link for Straight {
+    fn late(&self) -> Arc<LateChanges> {
+        Arc::clone(&self.0)
+    }
+
     fn passage(&self) -> Passage {
         Passage { there: Duration::ZERO, back: Duration::ZERO, fate: Fate::Arrives }
     }

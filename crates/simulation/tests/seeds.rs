@@ -156,6 +156,9 @@ fn nothing_happens_that_never_may() {
     let quarantined = summaries.iter().fold([0; 3], |sum, summary| [0, 1, 2].map(|n| sum[n] + summary.quarantined[n]));
     println!("quarantines of a host, of an account, of all: {quarantined:?}");
     assert!(quarantined.iter().all(|count| *count > 0), "of some kind there was no quarantine: {quarantined:?}");
+    let late = summaries.iter().fold([0; 2], |sum, summary| [0, 1].map(|n| sum[n] + summary.late[n]));
+    println!("changes that took effect late, and others that had to wait for one: {late:?}");
+    assert!(late.iter().all(|count| *count > 0), "no change took effect late, or nobody had to wait for one: {late:?}");
     assert!(epochs[0] > 0 && epochs[1] > 0, "no rotation, or no revocation, was acknowledged: {epochs:?}");
     assert!(epochs[2] > 0 || seeds.len() < MANY, "no rotation was ever completed");
     assert!(summaries.iter().any(|summary| summary.answers[2] > 0), "nobody was ever put off");

@@ -1,7 +1,7 @@
 //! A store that fails when it is told to, or lies at the end of a link that is not to be relied upon.
 
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use inborn_identity::{AccessKeyId, AccountId, HostId, InstanceId, RoleName, UnixTime};
@@ -16,10 +16,14 @@ use inborn_store::{
 };
 use tokio::sync::{OwnedRwLockWriteGuard, RwLock, mpsc};
 
+use crate::late::{self, OwnNews};
 use crate::link::{self, Link};
 
 /// The setting that a region writes beside what it is asked: no test knows when.
 const HIGH_WATER: &str = "high-water";
+
+/// Of the epochs there are few, and each change looks at all.
+const EPOCHS: &str = "epochs";
 
 /// The most parts in which all machines come over a link: more than a simulation has.
 const PARTS_MAX: usize = 1024;
@@ -64,6 +68,8 @@ struct Gate {
 /// while it is silent, and for what the link does that the store may lie behind.
 pub struct FaultyStore {
     link: Option<Arc<dyn Link>>,
+    /// What is told to this opening of its own, if the store lies behind a link.
+    own: OwnNews,
     /// Which node it says that it is, if not the inner store's.
     node: Option<NodeId>,
     is_silent: AtomicBool,
@@ -83,6 +89,7 @@ impl FaultyStore {
     pub fn new(inner: Arc<dyn Store>) -> Self {
         Self {
             link: None,
+            own: OwnNews::default(),
             inner,
             writes: AtomicU64::new(0),
             plan: Mutex::default(),
@@ -169,8 +176,23 @@ impl FaultyStore {
         B: FnOnce(&'a dyn Store) -> Future<'a, T> + Send + 'a,
     {
         match &self.link {
-            Some(link) => Box::pin(link::call(link.as_ref(), move || begin(&*self.inner))),
+            Some(link) => Box::pin(link::call(&*self.inner, link.as_ref(), &self.own, begin)),
             None => begin(&*self.inner),
+        }
+    }
+
+    /// A write that may take effect late, and keeps this locked until then.
+    fn change_of<'a, T, B>(&'a self, what: Vec<String>, begin: B) -> Future<'a, T>
+    where
+        T: Send + 'static,
+        B: for<'s> FnOnce(&'s dyn Store) -> Future<'s, T> + Send + 'static,
+    {
+        match &self.link {
+            Some(link) => {
+                let (store, link, own) = (Arc::clone(&self.inner), Arc::clone(link), Arc::clone(&self.own));
+                Box::pin(late::call(store, link, own, what, begin))
+            }
+            None => self.write(begin),
         }
     }
 
@@ -195,9 +217,24 @@ impl FaultyStore {
     }
 }
 
+/// What a launch locks: its token, and the host that it is placed on.
+fn launched(request: &LaunchRequest) -> Vec<String> {
+    let token = request.client_token.as_ref().unwrap_or(&request.reservation_id);
+    let hosts: BTreeSet<HostId> = request.instances.iter().filter_map(|instance| instance.host).collect();
+    [format!("launch {} {token}", request.account)].into_iter().chain(hosts.into_iter().map(host)).collect()
+}
+
+fn host(id: HostId) -> String {
+    format!("host {id}")
+}
+
+fn quarantine_of(scope: QuarantineScope) -> String {
+    format!("quarantine {scope}")
+}
+
 impl Store for FaultyStore {
     fn launch(&self, request: LaunchRequest) -> Future<'_, LaunchOutcome> {
-        self.write(move |store| store.launch(request))
+        self.change_of(launched(&request), move |store| store.launch(request))
     }
 
     fn instance(&self, id: InstanceId) -> Future<'_, Option<Instance>> {
@@ -230,7 +267,8 @@ impl Store for FaultyStore {
     }
 
     fn change(&self, request: ChangeRequest) -> Future<'_, Vec<Changed>> {
-        self.write(move |store| store.change(request))
+        let what = request.instances.iter().map(|id| format!("instance {id}")).collect();
+        self.change_of(what, move |store| store.change(request))
     }
 
     fn purge(&self, terminated_before: UnixTime) -> Future<'_, u64> {
@@ -250,7 +288,7 @@ impl Store for FaultyStore {
     }
 
     fn change_host(&self, id: HostId, change: HostChange) -> Future<'_, Option<Host>> {
-        self.write(move |store| store.change_host(id, change))
+        self.change_of(vec![host(id)], move |store| store.change_host(id, change))
     }
 
     fn forget_join_tokens(&self, ended_before: UnixTime) -> Future<'_, u64> {
@@ -298,11 +336,11 @@ impl Store for FaultyStore {
     }
 
     fn put_epoch(&self, epoch: SealedEpoch) -> Future<'_, ()> {
-        self.write(move |store| store.put_epoch(epoch))
+        self.change_of(vec![EPOCHS.to_owned()], move |store| store.put_epoch(epoch))
     }
 
     fn change_epochs(&self, changes: Vec<EpochChange>, cut_offs: Vec<RecordedCutOff>) -> Future<'_, ()> {
-        self.write(move |store| store.change_epochs(changes, cut_offs))
+        self.change_of(vec![EPOCHS.to_owned()], move |store| store.change_epochs(changes, cut_offs))
     }
 
     fn cut_offs(&self) -> Future<'_, Vec<RecordedCutOff>> {
@@ -315,7 +353,8 @@ impl Store for FaultyStore {
     }
 
     fn put_cut_off(&self, cut_off: RecordedCutOff) -> Future<'_, ()> {
-        self.write(move |store| store.put_cut_off(cut_off))
+        let what = vec![format!("cut-off {:?}", cut_off.cut_off)];
+        self.change_of(what, move |store| store.put_cut_off(cut_off))
     }
 
     fn forget_cut_offs(&self, before: UnixTime) -> Future<'_, u64> {
@@ -333,11 +372,11 @@ impl Store for FaultyStore {
     }
 
     fn put_quarantine(&self, quarantine: Quarantine) -> Future<'_, ()> {
-        self.write(move |store| store.put_quarantine(quarantine))
+        self.change_of(vec![quarantine_of(quarantine.scope)], move |store| store.put_quarantine(quarantine))
     }
 
     fn end_quarantine(&self, scope: QuarantineScope, cut_offs: Vec<RecordedCutOff>) -> Future<'_, bool> {
-        self.write(move |store| store.end_quarantine(scope, cut_offs))
+        self.change_of(vec![quarantine_of(scope)], move |store| store.end_quarantine(scope, cut_offs))
     }
 
     fn host_keys(&self, instance: InstanceId) -> Future<'_, (u64, HostKeys)> {
@@ -353,10 +392,11 @@ impl Store for FaultyStore {
     }
 
     fn put_setting(&self, change: SettingChange) -> Future<'_, ()> {
-        if change.name == HIGH_WATER {
+        if change.name == HIGH_WATER && self.link.is_none() {
             return self.read(move |store| store.put_setting(change));
         }
-        self.write(move |store| store.put_setting(change))
+        let what = vec![format!("setting {}", change.name)];
+        self.change_of(what, move |store| store.put_setting(change))
     }
 
     fn setting_names(&self) -> Future<'_, Vec<String>> {
@@ -539,7 +579,8 @@ impl Store for FaultyStore {
         if self.is_mute.load(Ordering::SeqCst) {
             return Box::pin(core::future::ready(Err(StoreError::Unavailable("injected: it takes no beats".into()))));
         }
-        self.write(move |store| store.beat(beat))
+        let what = vec![format!("node {}", self.node())];
+        self.change_of(what, move |store| store.beat(beat))
     }
 
     fn fence(&self) -> Option<Fence> {
@@ -555,7 +596,11 @@ impl Store for FaultyStore {
             let error = StoreError::Unavailable("injected silence".into());
             return Box::pin(core::future::ready(Err(error)));
         }
-        self.read(move |store| store.news(heard))
+        self.read(move |store| late::news(store, &self.own, heard))
+    }
+
+    fn tells_of_doubtful(&self) -> bool {
+        self.link.is_some()
     }
 
     fn forget_news(&self, entries_before: UnixTime, nodes_before: UnixTime) -> Future<'_, u64> {

@@ -3,8 +3,10 @@
 
 mod clock;
 mod faulty;
+mod late;
 mod link;
 
 pub use clock::ManualClock;
 pub use faulty::{Fault, FaultyStore};
+pub use late::LateChanges;
 pub use link::{Fate, Link, Passage};

@@ -8,13 +8,23 @@ use std::sync::Arc;
 use std::task::{Wake, Waker};
 use std::thread::{self, Thread};
 
-use inborn_store::{Future, StoreError};
+use inborn_store::{Future, Store, StoreError};
 use tokio::time::sleep;
+
+use crate::late::{LateChanges, OwnNews, in_doubt};
 
 /// Says of each call what becomes of it.
 pub trait Link: Send + Sync {
     /// What becomes of a call that is made now.
     fn passage(&self) -> Passage;
+
+    /// How much later than it arrives a change takes effect that is made now, if its caller is not told what became of it.
+    fn lateness(&self) -> Option<Duration> {
+        None
+    }
+
+    /// The late changes of the store at the other end.
+    fn late(&self) -> Arc<LateChanges>;
 }
 
 /// What becomes of one call.
@@ -41,29 +51,35 @@ pub enum Fate {
     CallerIsGone,
 }
 
-/// A call over a link.
+/// A call over a link; what is done of a change whose answer is lost, its own node is told.
 pub(crate) async fn call<'a, T: Send + 'a>(
+    store: &'a dyn Store,
     link: &dyn Link,
-    begin: impl FnOnce() -> Future<'a, T> + Send + 'a,
+    own: &OwnNews,
+    begin: impl FnOnce(&'a dyn Store) -> Future<'a, T> + Send + 'a,
 ) -> Result<T, StoreError> {
     let Passage { there, back, fate } = link.passage();
     sleep(there).await;
     let answer = match fate {
         Fate::CallIsLost => Err(lost()),
         Fate::CallerIsGone => core::future::pending().await,
-        Fate::Arrives => at_once(begin()),
-        Fate::AnswerIsLost => at_once(begin()).and(Err(StoreError::Io("injected loss of an answer".into()))),
+        Fate::Arrives => at_once(begin(store)),
+        Fate::AnswerIsLost => in_doubt(store, own, begin).and(Err(answer_lost())),
     };
     sleep(back).await;
     answer
 }
 
-fn lost() -> StoreError {
+pub(crate) fn lost() -> StoreError {
     StoreError::Unavailable("injected loss".into())
 }
 
+pub(crate) fn answer_lost() -> StoreError {
+    StoreError::Io("injected loss of an answer".into())
+}
+
 /// Waits with the whole thread, so that nothing else happens meanwhile and no time passes by a clock that is paused.
-fn at_once<T>(future: Future<'_, T>) -> Result<T, StoreError> {
+pub(crate) fn at_once<T>(future: Future<'_, T>) -> Result<T, StoreError> {
     struct Unpark(Thread);
     impl Wake for Unpark {
         fn wake(self: Arc<Self>) {

@@ -159,10 +159,10 @@ impl RegionServer {
     pub(crate) async fn hear_epochs(&self) -> Result<(), StoreError> {
         let mut known = self.epochs.known.lock().await;
         let found = self.store.epochs().await?;
-        self.follow_epochs(&mut known, found)
+        self.follow_epochs(&mut known, found).await
     }
 
-    fn follow_epochs(&self, known: &mut Vec<SealedEpoch>, found: Vec<SealedEpoch>) -> Result<(), StoreError> {
+    async fn follow_epochs(&self, known: &mut Vec<SealedEpoch>, found: Vec<SealedEpoch>) -> Result<(), StoreError> {
         if *known == found {
             return Ok(());
         }
@@ -174,12 +174,17 @@ impl RegionServer {
             .map_err(|error| StoreError::Corrupt(error.to_string()))?;
         self.authenticator.set_keyring(Arc::new(keyring)).map_err(|error| StoreError::Corrupt(error.to_string()))?;
         let was_revoked = |id| known.iter().any(|epoch| epoch.id == id && epoch.revoked);
-        let is_revoked = found.iter().any(|epoch| epoch.revoked && !was_revoked(epoch.id));
+        let revoked = found.iter().filter(|epoch| epoch.revoked && !was_revoked(epoch.id));
+        let revoked_at = revoked.map(|epoch| epoch.ended_at.unwrap_or_default()).min();
+        if let Some(since) = revoked_at {
+            // What it ended was written with it, at that moment; the news of that may still be to come.
+            self.cut_off_all(&self.store.cut_offs_since(since).await?);
+        }
         self.epochs.verifies.store(highest(&found), Ordering::SeqCst);
         *known = found;
         // Also of one that begins: it takes a number, and an older one's place.
         self.high_water.count_an_end();
-        if is_revoked {
+        if revoked_at.is_some() {
             self.end_what_no_longer_stands();
             self.credentials_ended(QuarantineScope::All);
         }
@@ -241,7 +246,7 @@ impl RegionServer {
         }
         let mut known = self.epochs.known.lock().await;
         let found = self.store.epochs().await?;
-        self.follow_epochs(&mut known, found)?;
+        self.follow_epochs(&mut known, found).await?;
         let now = self.now();
         let id = stage::next_id(&known, now)?;
         self.publish(id, now).await?;
@@ -253,7 +258,7 @@ impl RegionServer {
     /// with the next round.
     async fn follow_own(&self, known: &mut Vec<SealedEpoch>) -> Result<(), StoreError> {
         let found = self.store.epochs().await.inspect_err(|_| self.doubt())?;
-        self.follow_epochs(known, found)
+        self.follow_epochs(known, found).await.inspect_err(|_| self.doubt())
     }
 
     /// A change that has failed so may have been made, or be made yet.
@@ -274,7 +279,7 @@ impl RegionServer {
     pub(crate) async fn revoke_epoch(&self, id: u32) -> Result<(), EpochError> {
         let mut known = self.epochs.known.lock().await;
         let found = self.store.epochs().await?;
-        self.follow_epochs(&mut known, found)?;
+        self.follow_epochs(&mut known, found).await?;
         let now = self.now();
         let target = known.iter().find(|epoch| epoch.id == id).cloned().ok_or(EpochError::Unknown(id))?;
         if target.state == EpochState::Retired {
@@ -304,8 +309,9 @@ impl RegionServer {
         }
         let done = self.store.change_epochs(changes, cut_offs.clone()).await;
         let done = done.inspect_err(|error| self.doubt_epochs_after(error));
-        if matches!(done, Ok(()) | Err(StoreError::Io(_) | StoreError::Closed)) {
-            // What ends access is believed.
+        // Only what is certain: of a revocation that came to nothing this server alone would know an end, and refuse what all others
+        // issue. If it has taken effect after an error, what it ended is read with the epochs.
+        if done.is_ok() {
             self.cut_off_all(&cut_offs);
         }
         self.follow_own(&mut known).await?;
