@@ -327,7 +327,7 @@ impl RegionServer {
         };
         let authenticator = Arc::new(authenticator);
         // First, as ever: what is released is gone from here when its cut-offs are there.
-        let quarantines = Quarantines::load(&*store).await?;
+        let quarantines = Quarantines::load(&*store, now).await?;
         for recorded in store.cut_offs().await? {
             authenticator.cut_off(secrets::cut_off(recorded.cut_off), recorded.at);
         }

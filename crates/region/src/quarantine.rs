@@ -5,7 +5,7 @@
 
 use core::time::Duration;
 use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use arc_swap::ArcSwap;
 use inborn_credential::CutOffs;
@@ -83,6 +83,8 @@ type List = HashMap<QuarantineScope, Arc<Quarantine>>;
 /// The quarantines in the store and in memory.
 pub(crate) struct Quarantines {
     list: ArcSwap<List>,
+    /// When this server first knew of each: one that took effect late says that it began when it was asked for.
+    heard: std::sync::Mutex<HashMap<QuarantineScope, UnixTime>>,
     /// Store and memory change as one.
     turn: Mutex<()>,
     changed: watch::Sender<()>,
@@ -111,9 +113,15 @@ pub(crate) const fn leaves_doubt(error: &StoreError) -> bool {
 }
 
 impl Quarantines {
-    pub(crate) async fn load(store: &dyn Store) -> Result<Self, StoreError> {
-        let list = read(store).await?;
-        Ok(Self { list: ArcSwap::from_pointee(list), turn: Mutex::new(()), changed: watch::Sender::new(()) })
+    pub(crate) async fn load(store: &dyn Store, now: UnixTime) -> Result<Self, StoreError> {
+        let quarantines = Self {
+            list: ArcSwap::default(),
+            heard: std::sync::Mutex::default(),
+            turn: Mutex::new(()),
+            changed: watch::Sender::new(()),
+        };
+        quarantines.set(read(store).await?, now);
+        Ok(quarantines)
     }
 
     /// The quarantine that a machine is in: of several the widest.
@@ -151,7 +159,17 @@ impl Quarantines {
         }
     }
 
-    fn set(&self, list: List) {
+    /// Not before it took effect, whenever it was asked for.
+    fn known_since(&self, quarantine: &Quarantine, now: UnixTime) -> UnixTime {
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        quarantine.since.max(heard.get(&quarantine.scope).copied().unwrap_or(now))
+    }
+
+    fn set(&self, list: List, now: UnixTime) {
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.retain(|scope, _| list.contains_key(scope));
+        list.keys().for_each(|scope| _ = heard.entry(*scope).or_insert(now));
+        drop(heard);
         self.list.store(Arc::new(list));
         self.changed.send_replace(());
     }
@@ -464,7 +482,8 @@ impl RegionServer {
     fn cut_offs_of_release(&self, quarantine: &Quarantine, now: UnixTime) -> Vec<RecordedCutOff> {
         // What was issued in this second is not told from what was stolen in it. And others may have dated what they issued, and
         // the beginning of the quarantine, by clocks that were not this one's.
-        let before = now.plus(1).max(quarantine.since.plus(GIVEN_AFTER_SECONDS)).plus(CLOCKS_APART_SECONDS);
+        let since = self.quarantines.known_since(quarantine, now);
+        let before = now.plus(1).max(since.plus(GIVEN_AFTER_SECONDS)).plus(CLOCKS_APART_SECONDS);
         // What a machine has may be dated ahead of all clocks: behind an earlier cut-off, or by its launch.
         let (mut before, mut released) = (before, Vec::new());
         self.each_of(quarantine.scope, |machine| {
@@ -525,7 +544,7 @@ impl RegionServer {
         if changed.is_empty() {
             return;
         }
-        self.quarantines.set(list);
+        self.quarantines.set(list, self.now());
         self.end_what_no_longer_stands();
         changed.into_iter().for_each(|scope| self.credentials_ended(scope));
     }

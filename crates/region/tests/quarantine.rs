@@ -355,3 +355,25 @@ async fn a_release_that_came_to_nothing_ends_nothing() {
     assert_eq!(issued.issued_at, later.plus(1 + CLOCKS_APART_SECONDS));
     assert_eq!(whoami(&running, &(&issued).into()).await, good());
 }
+
+/// As a commit that waits for a standby: the quarantine says that it began when it was asked for, and until it took effect hosts were given
+/// credentials ahead of their time.
+#[tokio::test]
+async fn a_quarantine_that_took_effect_late_is_not_undone_by_its_release() {
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::in_memory().unwrap());
+    let running = start_on(Arc::clone(&store), KeySource::Ephemeral).await;
+    let id = running.launch().await;
+    let (scope, other) = (QuarantineScope::Instance(id), running.launch().await);
+    let late = NOW.plus(300);
+    running.clock.set(late);
+    let prepared = running.region.issue(id, Delivery::V2, late.plus(GIVEN_AFTER_SECONDS)).unwrap();
+    let (by, reason) = (format!("arn:aws:iam::{}:user/operator", account()), String::new());
+    store.put_quarantine(Quarantine { scope, since: NOW, by, reason }).await.unwrap();
+    // This server hears of it with one of its own.
+    assert_eq!(put(&running, &other.to_string()).await.status, 200);
+    assert!(running.region.issue(id, Delivery::V2, late).is_none());
+    assert_eq!(end(&running, &id.to_string()).await.status, 200);
+    let issued = running.region.issue(id, Delivery::V2, late).unwrap().credential;
+    assert_eq!(issued.issued_at, late.plus(GIVEN_AFTER_SECONDS + CLOCKS_APART_SECONDS));
+    assert_eq!(whoami(&running, &(&prepared.credential).into()).await, expired());
+}

@@ -1,11 +1,12 @@
 //! What operators were told, what machines were answered, and what may never be: the invariants.
 //!
 //! - A launch that was acknowledged is never lost.
-//! - Whatever has ended is let in nowhere later than the bound after the end was acknowledged, and at the server that
-//!   acknowledged it not at all; credentials of before stay ended when the machine begins again.
+//! - Whatever has ended is let in nowhere later than the bound after the end was acknowledged, or took effect late without anybody
+//!   being told, and at the server that acknowledged it not at all; credentials of before stay ended when the machine begins again.
 //! - Who is known and has not ended is never refused, only put off.
 //! - Servers never disagree about a byte of a credential, also of one of the next minutes, whichever epoch seals it: that is the one
 //!   that the store says.
+//! - In the end every server has what the store has, also of what nobody was told the end of, and all have the same.
 //! - A host has nothing of a machine that is not on it, and what it has of one that lives stays there whatever the region does.
 //! - Whatever credential a machine finds is good for another five hours, by the clock of who gives it.
 //! - Epochs only go forward, at each server and in the store; no server is ahead of the store; the number of the one that seals never
@@ -27,6 +28,9 @@ const LAPSED_AFTER: Duration = Duration::from_secs(15);
 const SLACK: Duration = Duration::from_secs(2);
 /// After this, and the longest trouble, everybody has heard.
 const SETTLED_AFTER: Duration = Duration::from_secs(20);
+
+/// What was asked for so long before an end that took effect late was given before it.
+const GIVEN_WITHIN: Duration = Duration::from_secs(15);
 
 /// For how long a credential is good that a machine is given, at the least: windows follow each other hourly, and the next one is there
 /// ahead of its time. Source: docs/hosts.md.
@@ -273,7 +277,7 @@ impl Oracle {
         (machine.is_uncertain, machine.ending, machine.changed) = (true, Some(ending), now);
     }
 
-    /// A change of this has taken effect, and nobody was told so. Where it ends a machine, what that one had has ended with it.
+    /// A change of this has taken effect, and nobody was told so. Where it ends a machine, what that one was given until then has ended.
     pub(crate) fn took_effect(&mut self, what: &[String], at: Duration) {
         self.summary.late[0] += 1;
         let wide: Vec<InstanceId> = self.wide.iter().flat_map(|wide| wide.members.iter().map(|(id, _)| *id)).collect();
@@ -288,7 +292,8 @@ impl Oracle {
                 Ending::Quarantined => *one == format!("quarantine {id}"),
             };
             if what.iter().any(is_of_it) {
-                machine.ends.push(End { ending, asked: machine.changed, acknowledged: at, server: NO_SERVER });
+                let asked = machine.changed.max(at.saturating_sub(GIVEN_WITHIN));
+                machine.ends.push(End { ending, asked, acknowledged: at, server: NO_SERVER });
             }
         }
     }

@@ -17,7 +17,7 @@ use crate::call::REGION;
 use crate::clock::SimulatedClock;
 
 /// A change that takes effect late does so within this time, every second one sooner.
-const LATE_MAX: Duration = Duration::from_secs(40);
+const LATE_MAX: Duration = Duration::from_secs(60);
 const SOON_MAX: Duration = Duration::from_secs(4);
 
 /// The link of one run of a server to the store.

@@ -15,8 +15,9 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::link::{Fate, Link, Passage, answer_lost, at_once, lost};
 
-/// How long somebody waits for what is locked before it is told that the store is busy: as long as a statement may take at PostgreSQL.
-const LOCKED_FOR_MAX: Duration = Duration::from_secs(10);
+/// How long somebody waits for what is locked before it is told that the store is busy, as by the `statement_timeout` of PostgreSQL. Shorter
+/// than that usually is, so that who asks a server is answered before it gives up.
+const LOCKED_FOR_MAX: Duration = Duration::from_secs(4);
 
 /// What such changes have locked, of all programs that have one store open.
 #[derive(Debug, Default)]
