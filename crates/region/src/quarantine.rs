@@ -464,6 +464,7 @@ impl RegionServer {
             Err(error @ (StoreError::Io(_) | StoreError::Closed)) => {
                 // It is in quarantine here until the store says that it is not, and what the release has ended is read before that. It is
                 // not believed now: of a release that came to nothing this server alone would know an end, and date what it issues by it.
+                self.high_water.count_an_end();
                 let mut still = List::clone(&self.quarantines.list.load());
                 still.insert(scope, Arc::clone(quarantine));
                 self.now_there_are(still);
