@@ -1,4 +1,4 @@
-//! Every table that is dumped, the same for every store: SQLite at version 16, PostgreSQL at version 8.
+//! Every table that is dumped, the same for every store: SQLite at version 17, PostgreSQL at version 8.
 //!
 //! What region servers tell each other while they run (`region_nodes`, `feed`) is nobody's any more once they have ended, and
 //! `schema_version` is each database's own: those three are in no dump. Tests of both stores hold this list to what is there.

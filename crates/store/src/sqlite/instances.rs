@@ -210,23 +210,25 @@ pub(super) fn change(connection: &Connection, request: &ChangeRequest) -> Outcom
 
 /// See [`crate::Store::purge`].
 pub(super) fn purge(connection: &Connection, terminated_before: UnixTime) -> Outcome<u64> {
-    let doomed = "SELECT id, reservation_id FROM instances WHERE terminated_at < ?1 ORDER BY terminated_at LIMIT ?2";
-    let doomed: Vec<(String, String)> = connection
+    let doomed =
+        "SELECT id, account, client_token FROM instances WHERE terminated_at < ?1 ORDER BY terminated_at LIMIT ?2";
+    let doomed: Vec<(String, String, Option<String>)> = connection
         .prepare_cached(doomed)
         .and_then(|mut sql| {
             let bounds = (records::time(terminated_before), PURGE_MAX);
-            sql.query_map(bounds, |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+            sql.query_map(bounds, |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect()
         })
         .map_err(fault::from_sqlite)?;
-    for (id, _) in &doomed {
+    for (id, ..) in &doomed {
         let sql = "DELETE FROM instances WHERE id = ?1";
         connection.prepare_cached(sql).and_then(|mut sql| sql.execute((id,))).map_err(fault::from_sqlite)?;
     }
-    for (_, reservation) in &doomed {
-        let sql = "DELETE FROM launches WHERE reservation_id = ?1 AND NOT EXISTS \
+    for (_, account, token) in &doomed {
+        let Some(token) = token else { continue };
+        let sql = "DELETE FROM launches WHERE account = ?1 AND client_token = ?2 AND NOT EXISTS \
             (SELECT 1 FROM instances WHERE instances.reservation_id = launches.reservation_id \
             AND instances.account = launches.account)";
-        connection.prepare_cached(sql).and_then(|mut sql| sql.execute((reservation,))).map_err(fault::from_sqlite)?;
+        connection.prepare_cached(sql).and_then(|mut sql| sql.execute((account, token))).map_err(fault::from_sqlite)?;
     }
     Ok(doomed.len() as u64)
 }

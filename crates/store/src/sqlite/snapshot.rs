@@ -80,20 +80,14 @@ impl SqliteSnapshot {
         let found = self.connection.prepare(&sql).and_then(|mut statement| {
             statement.query_map((), |row| row.get::<_, String>(0))?.collect::<rusqlite::Result<Vec<String>>>()
         });
-        match found {
-            Ok(lines) => faults.extend(lines.into_iter().filter(|line| line != "ok")),
-            Err(error) => match fault::from_sqlite(error) {
-                StoreError::Corrupt(what) => return Ok(vec![what]),
-                other => return Err(other),
-            },
-        }
+        faults.extend(or_damage(found)?.into_iter().filter(|line| line != "ok"));
         let orphans = self.connection.prepare("PRAGMA foreign_key_check").and_then(|mut statement| {
             let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, String>(2)?));
-            statement.query_map((), read)?.take(FAULTS_MAX as usize).collect::<rusqlite::Result<Vec<_>>>()
+            let told = |(table, parent)| format!("a row of {table} belongs to none of {parent}");
+            let found = statement.query_map((), read)?.take(FAULTS_MAX as usize);
+            found.map(|orphan| orphan.map(told)).collect::<rusqlite::Result<Vec<String>>>()
         });
-        let orphans = orphans.map_err(fault::from_sqlite)?;
-        faults
-            .extend(orphans.into_iter().map(|(table, parent)| format!("a row of {table} belongs to none of {parent}")));
+        faults.extend(or_damage(orphans)?);
         Ok(faults)
     }
 
@@ -106,6 +100,14 @@ impl SqliteSnapshot {
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// What was found; if the file is too damaged for that, that it is.
+fn or_damage(found: rusqlite::Result<Vec<String>>) -> Result<Vec<String>, StoreError> {
+    found.or_else(|error| match fault::from_sqlite(error) {
+        StoreError::Corrupt(what) => Ok(vec![what]),
+        other => Err(other),
+    })
 }
 
 impl Snapshot for SqliteSnapshot {
