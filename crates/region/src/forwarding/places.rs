@@ -22,7 +22,7 @@ const SOCKETS_MAX: usize = 2_000;
 const SOCKETS_OF_ACCOUNT_MAX: usize = 1_000;
 
 /// In whose name something is asked.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Asker {
     /// An account, one of whose principals has signed.
     Account(AccountId),

@@ -21,16 +21,21 @@ use inborn_store::NodeId;
 use serde::{Deserialize, Serialize};
 
 use super::OWN;
+use super::places::Asker;
 use crate::RegionServer;
 
 /// The header that says so. No client of AWS sends it, and none signs it.
 pub(super) const HEADER: HeaderName = HeaderName::from_static("inborn-forwarded");
 /// How far the clocks of two servers may be apart, and how long the request may be on its way.
 const SECONDS_MAX: u64 = 30;
-/// Requests that are remembered so that none is taken twice.
-const REMEMBERED_MAX: usize = 65_536;
-/// Of these, requests of one account, and of all who have not signed.
-const REMEMBERED_OF_EACH_MAX: usize = 16_384;
+/// Requests of those who signed that are remembered so that none is taken twice. With [`UNSIGNED`] it is what hash tables have room for
+/// before they grow (seven eighths of a power of two): with what is counted, at most 24 MB in each region where both are full.
+const SIGNED: Shares = Shares { all: 114_688, of_each: 16_384 };
+/// The same of those who did not: they keep nobody out who did.
+const UNSIGNED: Shares = Shares { all: 57_344, of_each: 4_096 };
+/// Bytes that are kept of a request.
+const REMEMBERED_BYTES: usize = size_of::<([u8; 32], (UnixTime, Asker))>();
+const _: () = assert!(REMEMBERED_BYTES <= 96);
 /// The longest value of the header.
 const VALUE_BYTES_MAX: usize = 1024;
 /// The longest name of a cipher suite that is passed on.
@@ -55,27 +60,54 @@ pub(crate) struct NotAuthentic;
 /// Of which region's server a request is that was passed on, and who sent it.
 pub(crate) type PassedOn = (Arc<RegionServer>, Arc<Peer>);
 
-/// The requests that were taken a moment ago.
-#[derive(Debug, Default)]
-pub(super) struct Taken(Mutex<Remembered>);
+/// How many requests are remembered, and how many of them are of one account or source.
+#[derive(Clone, Copy, Debug)]
+struct Shares {
+    all: usize,
+    of_each: usize,
+}
 
-#[derive(Debug, Default)]
+/// The requests that were taken a moment ago: of those who signed, and of those who did not.
+///
+/// What there is no room for is refused, and so never done: one that is not remembered could be taken a second time, and nobody would know.
+/// The server that has passed it on answers that it did not reach this one, and whoever asked asks again. So whoever fills the room keeps
+/// others out, and nobody may do that alone or with a few: nobody has more than their share, or than what is still free. The more there
+/// are who take all they may, the less each has, and there is room left for one more.
+#[derive(Debug)]
+pub(super) struct Taken {
+    signed: Mutex<Remembered>,
+    unsigned: Mutex<Remembered>,
+}
+
+#[derive(Debug)]
 struct Remembered {
+    shares: Shares,
     /// Until when each is remembered, and whose it is.
-    until: HashMap<[u8; 32], (UnixTime, Option<AccountId>)>,
-    of: HashMap<Option<AccountId>, usize>,
+    until: HashMap<[u8; 32], (UnixTime, Asker)>,
+    of: HashMap<Asker, usize>,
     /// When it was last looked for what is over.
     looked_at: UnixTime,
 }
 
+impl Default for Taken {
+    fn default() -> Self {
+        Self { signed: Mutex::new(Remembered::new(SIGNED)), unsigned: Mutex::new(Remembered::new(UNSIGNED)) }
+    }
+}
+
 impl Remembered {
-    fn has_room(&self, whose: Option<AccountId>) -> bool {
+    fn new(shares: Shares) -> Self {
+        Self { shares, until: HashMap::new(), of: HashMap::new(), looked_at: UnixTime::default() }
+    }
+
+    fn has_room(&self, whose: Asker) -> bool {
         let own = self.of.get(&whose).copied().unwrap_or_default();
-        self.until.len() < REMEMBERED_MAX && own < REMEMBERED_OF_EACH_MAX
+        let free = self.shares.all.saturating_sub(self.until.len());
+        own < self.shares.of_each.min(free)
     }
 
     fn forget(&mut self, now: UnixTime) {
-        let Self { until, of, looked_at } = self;
+        let Self { until, of, looked_at, .. } = self;
         // Seconds are as exact as anything here.
         if *looked_at == now {
             return;
@@ -93,9 +125,14 @@ impl Remembered {
 }
 
 impl Taken {
-    /// Notes a request; `false` if it was taken before, or if so many were, or so many of the same account, that nobody can tell.
-    fn take(&self, digest: [u8; 32], whose: Option<AccountId>, now: UnixTime) -> bool {
-        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Notes a request; `false` if it was taken before, or if so many were, or so many of the same account or source, that nobody can tell.
+    fn take(&self, digest: [u8; 32], whose: Asker, now: UnixTime) -> bool {
+        // The account is sealed with the request: none is looked for among those of others.
+        let taken = match whose {
+            Asker::Account(_) => &self.signed,
+            Asker::Source(_) => &self.unsigned,
+        };
+        let mut taken = taken.lock().unwrap_or_else(PoisonError::into_inner);
         if taken.until.contains_key(&digest) {
             return false;
         }
@@ -164,7 +201,8 @@ fn open(
         return None;
     }
     // What is only asked may be asked again: that changes nothing.
-    let whose = said.whose.and_then(|number| AccountId::new(number).ok());
+    let account = said.whose.and_then(|number| AccountId::new(number).ok());
+    let whose = account.map_or_else(|| Asker::Source(said.source.ip().into()), Asker::Account);
     let is_question = parts.method == Method::GET && parts.uri.path().starts_with(OWN);
     if !is_question && !taken.take(sha256(sealed), whose, now) {
         return None;
@@ -206,6 +244,8 @@ impl RegionServer {
 
 #[cfg(test)]
 mod tests {
+    use core::net::{IpAddr, Ipv4Addr};
+
     use http::Request;
 
     use super::*;
@@ -272,42 +312,94 @@ mod tests {
         let (taken, question) = (Taken::default(), parts("/inborn/agent/i-1", ""));
         let sealed = sealed(&question);
         let twice = [(); 2].map(|()| open(&kek(1), "lab", NODE, &question, &sealed, &taken, NOW).is_some());
-        assert_eq!((twice, taken.0.lock().unwrap().until.len()), ([true, true], 0));
+        let remembered = [&taken.signed, &taken.unsigned].map(|taken| taken.lock().unwrap().until.len());
+        assert_eq!((twice, remembered), ([true, true], [0, 0]));
     }
 
-    /// An account's, by its number.
-    fn whose(number: usize) -> Option<AccountId> {
-        AccountId::new(number as u64 + 1).ok()
+    fn account(number: usize) -> Asker {
+        Asker::Account(AccountId::new(number as u64 + 1).unwrap())
     }
+
+    fn source(number: usize) -> Asker {
+        Asker::Source(IpAddr::from(Ipv4Addr::from_bits(u32::try_from(number).unwrap())).into())
+    }
+
+    fn digest(number: usize) -> [u8; 32] {
+        sha256(&number.to_be_bytes())
+    }
+
+    const KINDS: [(Shares, fn(usize) -> Asker); 2] = [(SIGNED, account), (UNSIGNED, source)];
 
     #[test]
     fn requests_that_are_remembered_below_at_and_above_the_most() {
-        let taken = Taken::default();
-        let digest = |number: usize| sha256(&number.to_be_bytes());
-        for number in 0..REMEMBERED_MAX {
-            assert!(taken.take(digest(number), whose(number / REMEMBERED_OF_EACH_MAX), NOW), "{number}");
+        for (shares, whose) in KINDS {
+            let taken = Taken::default();
+            for number in 0..shares.all {
+                assert!(taken.take(digest(number), whose(number), NOW), "{number}");
+            }
+            let (other, after) = (whose(shares.all), NOW.plus(2 * SECONDS_MAX));
+            assert!(!taken.take(digest(0), other, NOW), "it was taken");
+            assert!(!taken.take(digest(shares.all), other, NOW), "nobody could tell the next time");
+            assert!(!taken.take(digest(shares.all), other, after));
+            assert!(taken.take(digest(shares.all), other, after.plus(1)), "what is over makes room");
         }
-        let other = whose(REMEMBERED_MAX);
-        assert!(!taken.take(digest(0), other, NOW), "it was taken");
-        assert!(!taken.take(digest(REMEMBERED_MAX), other, NOW), "nobody could tell the next time");
-        assert!(!taken.take(digest(REMEMBERED_MAX), other, NOW.plus(2 * SECONDS_MAX)));
-        assert!(taken.take(digest(REMEMBERED_MAX), other, NOW.plus(2 * SECONDS_MAX + 1)), "what is over makes room");
     }
 
     #[test]
-    fn requests_of_one_account_below_at_and_above_the_most() {
-        for own in [whose(0), None] {
+    fn requests_of_one_account_or_source_below_at_and_above_the_most() {
+        for (shares, whose) in KINDS {
             let taken = Taken::default();
-            let digest = |number: usize| sha256(&number.to_be_bytes());
-            for number in 0..REMEMBERED_OF_EACH_MAX {
-                assert!(taken.take(digest(number), own, NOW), "{number}");
+            for number in 0..shares.of_each {
+                assert!(taken.take(digest(number), whose(0), NOW), "{number}");
             }
-            assert!(!taken.take(digest(REMEMBERED_MAX), own, NOW));
-            assert!(taken.take(digest(REMEMBERED_MAX), whose(1), NOW), "it is room for others");
-            assert!(
-                taken.take(digest(REMEMBERED_MAX + 1), own, NOW.plus(2 * SECONDS_MAX + 1)),
-                "what is over makes room"
-            );
+            assert!(!taken.take(digest(shares.all), whose(0), NOW));
+            assert!(taken.take(digest(shares.all), whose(1), NOW), "it is room for others");
+            let after = NOW.plus(2 * SECONDS_MAX + 1);
+            assert!(taken.take(digest(shares.all + 1), whose(0), after), "what is over makes room");
         }
+    }
+
+    /// However much each of a handful asks for, and whatever those do who do not sign.
+    #[test]
+    fn a_few_do_not_keep_others_out() {
+        for (shares, whose) in KINDS {
+            let taken = Taken::default();
+            let mut number = 0;
+            for one in 0..12 {
+                while taken.take(digest(number), whose(one), NOW) {
+                    number += 1;
+                }
+                number += 1;
+            }
+            assert!(number < shares.all, "{number}");
+            assert!(taken.take(digest(number), whose(12), NOW));
+        }
+        let taken = Taken::default();
+        for number in 0..UNSIGNED.all {
+            assert!(taken.take(digest(number), source(number), NOW), "{number}");
+        }
+        assert!(!taken.take(digest(UNSIGNED.all), source(UNSIGNED.all), NOW));
+        assert!(taken.take(digest(UNSIGNED.all), account(0), NOW), "who signs is not kept out");
+    }
+
+    /// A network of IPv6 is one source (RFC 6177), and an account is its own, wherever its principals are.
+    #[test]
+    fn whose_a_request_is() {
+        let opened = |address: &str, whose: Option<u64>| {
+            let (request, taken) = (parts("/v1/x", address), Taken::default());
+            let peer = Peer { address: SocketAddr::new(address.parse().unwrap(), 9), tls: None };
+            let whose = whose.map(|number| AccountId::new(number).unwrap());
+            let value = seal(&kek(1), "lab", NODE, &request, (&peer, whose), NOW).unwrap();
+            let sealed = BASE64.decode(value.to_str().unwrap().strip_prefix("lab.").unwrap()).unwrap();
+            assert!(open(&kek(1), "lab", NODE, &request, &sealed, &taken, NOW).is_some());
+            let [signed, unsigned] = [&taken.signed, &taken.unsigned].map(|taken| taken.lock().unwrap().of.clone());
+            signed.into_keys().chain(unsigned.into_keys()).collect::<Vec<_>>()
+        };
+        let network = opened("2001:db8:0:1::1", None);
+        assert_eq!(opened("2001:db8:0:1:ffff::2", None), network);
+        assert_ne!(opened("2001:db8:0:2::1", None), network);
+        assert_eq!(opened("::ffff:192.0.2.1", None), opened("192.0.2.1", None));
+        assert_eq!(opened("192.0.2.1", Some(7)), [Asker::Account(AccountId::new(7).unwrap())]);
+        assert_eq!(opened("192.0.2.2", Some(7)), opened("192.0.2.1", Some(7)));
     }
 }
