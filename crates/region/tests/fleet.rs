@@ -483,3 +483,18 @@ async fn a_key_that_is_off_is_off_everywhere() {
     within_two_seconds(false, "closed").await;
     assert_ne!(b.send(&machine, &call("sts", WHOAMI)).await.status, 200);
 }
+
+/// Who is behind does not know which hosts have joined elsewhere, and says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_behind_does_not_say_that_a_host_is_not_there() {
+    let Fleet { b, of_b, .. } = &fleet(&[]).await;
+    let launch = "Action=RunInstances&ImageId=ami-12345678&MinCount=1&MaxCount=1&Placement.HostId=h-0123456789abcdef0";
+    let launched = async || {
+        let reply = b.send(&b.operator(), &ec2(launch)).await;
+        (reply.status, between(&reply.body, "<Code>", "</Code>").to_owned())
+    };
+    of_b.silence(true);
+    assert_eq!(launched().await, (503, "Unavailable".to_owned()));
+    of_b.silence(false);
+    until("it hears again", async || launched().await == (400, "InvalidHostID.NotFound".to_owned())).await;
+}

@@ -303,13 +303,18 @@ impl RegionServer {
     }
 
     /// A host; one that is not known here may have joined at another server a moment ago.
-    pub(crate) async fn host_soon(&self, id: HostId) -> Option<Arc<Host>> {
-        if self.hosts.get(id).is_none()
-            && let Some(fleet) = self.fleet()
-        {
-            fleet.catch_up().await;
+    ///
+    /// # Errors
+    /// It is not known here, and neither is what others have changed: nobody can tell whether it is there.
+    pub(crate) async fn host_soon(&self, id: HostId) -> Result<Option<Arc<Host>>, StoreError> {
+        let caught_up = match (self.hosts.get(id), self.fleet()) {
+            (None, Some(fleet)) => fleet.catch_up().await,
+            _ => true,
+        };
+        match self.hosts.get(id) {
+            None if !caught_up => Err(StoreError::Unavailable("this server has not heard who is there".to_owned())),
+            found => Ok(found),
         }
-        self.hosts.get(id)
     }
 
     /// A token that lets one host join, which then serves machines of these accounts.

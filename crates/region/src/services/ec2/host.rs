@@ -38,7 +38,8 @@ pub(super) fn placement(placement: &Structure<'_>) -> Result<Option<HostId>, Pro
 /// Whether so many machines of the caller's account may be placed on a host. The store asks again when it is done.
 pub(super) async fn check_placement(call: &Call<'_>, id: HostId, count: usize) -> Result<(), Problem> {
     let account = call.caller.principal.account();
-    let host = call.region.host_soon(id).await.filter(|host| host.accounts.contains(&account));
+    let host = call.region.host_soon(id).await.map_err(refusal::of_store)?;
+    let host = host.filter(|host| host.accounts.contains(&account));
     // Whoever may not use a host does not learn that there is one.
     let host = host.ok_or_else(|| refusal::host_not_found(id))?;
     if host.state != HostState::Active {
