@@ -661,6 +661,11 @@ impl RegionServer {
         Ok(was_there)
     }
 
+    /// Follows the store about the registration of an agent, which another server may have changed.
+    pub(crate) async fn hear_agent(&self, instance: InstanceId) -> Result<(), StoreError> {
+        self.agents.hear(instance, self.last_management_issue(self.now())).await
+    }
+
     /// When the last management session was issued at the latest. What moves sessions ahead of the clock is remembered over a
     /// restart, the mark is not.
     fn last_management_issue(&self, now: UnixTime) -> UnixTime {

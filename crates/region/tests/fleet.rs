@@ -7,6 +7,7 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use common::agent::{Agent, session};
 use common::hosts::{launch_on, serve, today};
 use common::verdict::*;
 use common::*;
@@ -482,6 +483,35 @@ async fn a_key_that_is_off_is_off_everywhere() {
     }
     within_two_seconds(false, "closed").await;
     assert_ne!(b.send(&machine, &call("sts", WHOAMI)).await.status, 200);
+}
+
+/// An agent asks whichever server its call comes to, also the moment after it registered at another one.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_registered_elsewhere_is_known_at_once() {
+    let Fleet { a, b, of_b, .. } = &fleet(&[]).await;
+    let (_, _, known) = a.managed().await;
+    until("the role is known", async || whoami(b, &known).await == good()).await;
+    let (id, agent) = (a.launch().await, Agent::new());
+    until("the machine is known", async || whoami(b, &a.machine(id)).await == good()).await;
+    of_b.silence(true);
+    assert_eq!(a.register(&agent, id).await.status, 200);
+    let given = session(&a.role_token(&agent, id).await);
+    let unheard = async |signer: &Signer| b.send(signer, &call("sts", WHOAMI)).await.status;
+    assert_eq!(unheard(&given).await, 503, "who cannot tell says so");
+    let other = b.role_token(&Agent::new(), id).await;
+    assert_eq!(other.status, 400, "{}", other.body);
+    assert_eq!(unheard(&given).await, 503, "nobody else makes it look");
+    let reply = b.role_token(&agent, id).await;
+    assert_eq!(reply.status, 200, "{}", reply.body);
+    assert_eq!(whoami(b, &session(&reply)).await, good());
+    assert_eq!(whoami(b, &given).await, good());
+
+    of_b.silence(false);
+    until("it hears again", async || b.region.faults().await.is_empty()).await;
+    let (_, role) = a.node().await;
+    assert_eq!(whoami(b, &role).await, good(), "without a wait");
+    let (id, _) = a.node().await;
+    b.command(json!({"InstanceIds": [id.to_string()]})).await;
 }
 
 /// Who is behind does not know which hosts have joined elsewhere, and says so.

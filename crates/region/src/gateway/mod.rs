@@ -365,15 +365,7 @@ impl RegionServer {
         };
         let caller = caller.map_err(auth_problem)?;
         if let Some(claims) = caller.claims.as_deref() {
-            if let (Err(_), Some(fleet)) = (self.check_alive(claims), self.fleet()) {
-                // It may have been launched or started at another server a moment ago: who cannot tell says no such thing.
-                let caught_up = fleet.catch_up().await;
-                if !caught_up && self.check_alive(claims).is_err() {
-                    return Err(Problem::Unavailable);
-                }
-            }
-            self.check_alive(claims)?;
-            self.check_passed(claims)?;
+            self.check_stands(claims).await?;
         }
         exchange.caller = Some(caller.clone());
         exchange.is_throttled = !self.bounds.principals.admits(Limited::from(&caller), exchange.received);

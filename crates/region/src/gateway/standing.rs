@@ -17,9 +17,21 @@ impl RegionServer {
         self.keeps_channels() && self.check_alive(claims).is_ok() && self.check_passed(claims).is_ok()
     }
 
+    /// Whether a session stands of which somebody has proved that it is theirs. Its machine may have been launched or started, and its agent
+    /// may have registered, at another server a moment ago: nobody is refused before what is new is heard, and who cannot tell says no such
+    /// thing. All who wait are answered by the same rounds, of which there are so many a second at most, however many ask.
+    pub(super) async fn check_stands(&self, claims: &Claims) -> Result<(), Problem> {
+        let check = || self.check_alive(claims).and_then(|()| self.check_passed(claims));
+        let is_unheard = match (check(), self.fleet()) {
+            (Err(_), Some(fleet)) => !fleet.catch_up().await,
+            (known, _) => return known,
+        };
+        check().map_err(|problem| if is_unheard { Problem::Unavailable } else { problem })
+    }
+
     /// A session of the management role ends with the setting that passed the role, with the role, and with the registration
     /// of its agent: at once.
-    pub(super) fn check_passed(&self, claims: &Claims) -> Result<(), Problem> {
+    fn check_passed(&self, claims: &Claims) -> Result<(), Problem> {
         let Kind::Management { role, role_id } = &claims.kind else { return Ok(()) };
         let is_role = self.roles().get(claims.account, role).is_some_and(|found| found.role_id == **role_id);
         if !is_role {
@@ -33,7 +45,7 @@ impl RegionServer {
 
     /// Cut-offs are forgotten by the clock, which may have been wrong. A machine that is gone is unknown, one that is off
     /// has no credentials, and what it was given before it was off stays ended, whatever the clock says or said.
-    pub(super) fn check_alive(&self, claims: &Claims) -> Result<(), Problem> {
+    fn check_alive(&self, claims: &Claims) -> Result<(), Problem> {
         let machine = self.machines.packed(claims.instance).ok_or(Problem::UnknownKey)?;
         // It learns nothing of why.
         if self.quarantines().of(&*machine).is_some() {

@@ -71,8 +71,12 @@ pub(super) async fn proven_key(call: &JsonCall<'_>, instance: InstanceId) -> Res
         tracing::error!(%instance, "the stored key of an agent is damaged");
         Problem::Internal
     })?;
-    match call.second_signature {
-        Some(signature) if signature.is_by(&key) => Ok(key),
-        _ => Err(refusal::second_signature()),
+    if !call.second_signature.is_some_and(|signature| signature.is_by(&key)) {
+        return Err(refusal::second_signature());
     }
+    // It may have registered at another server a moment ago. Only who has proved that it did makes this one look, and once.
+    if call.region.agents().since(instance).is_none() {
+        call.region.hear_agent(instance).await.map_err(refusal::of_store)?;
+    }
+    Ok(key)
 }

@@ -32,6 +32,7 @@ const ERRORS: &str = "0";
 
 pub(super) fn run(call: JsonCall<'_>) -> Outcome<'_> {
     Box::pin(async move {
+        hear_of_agents(&call).await?;
         let sent = read(&call)?;
         let shown = command::shown(&sent.command);
         let response_elements = json!({"command": {
@@ -187,14 +188,29 @@ fn machines(call: &JsonCall<'_>, input: &Object) -> Result<(Vec<Managed>, Map<St
     Ok((found, said))
 }
 
+/// An agent that is not known here may have registered at another server a moment ago: who cannot tell says no such thing.
+async fn hear_of_agents(call: &JsonCall<'_>) -> Result<(), Problem> {
+    let ids = call.parameters.texts("InstanceIds")?.unwrap_or_default();
+    let is_missing = || ids.iter().any(|id| managed(call, id).is_none());
+    let caught_up = match call.region.fleet() {
+        Some(fleet) if is_missing() => fleet.catch_up().await,
+        _ => true,
+    };
+    if !caught_up && is_missing() { Err(Problem::Unavailable) } else { Ok(()) }
+}
+
+/// A machine that has an agent which has registered and spoken.
+fn managed(call: &JsonCall<'_>, id: &str) -> Option<Managed> {
+    let id: InstanceId = id.parse().ok()?;
+    call.region.agents().since(id)?;
+    Some((call.machine(id)?, call.region.nodes().get(id)?))
+}
+
 /// Machines by their ids: each must be there, and have an agent that has registered and spoken. It may be away.
 fn by_ids(call: &JsonCall<'_>, ids: &[&str]) -> Result<Vec<Managed>, Problem> {
     let (mut seen, mut found, mut missing) = (BTreeSet::new(), Vec::new(), Vec::new());
     for id in ids {
-        let parsed: Option<InstanceId> = id.parse().ok();
-        let parsed = parsed.filter(|id| call.region.agents().since(*id).is_some());
-        let managed = parsed.and_then(|id| Some((call.machine(id)?, call.region.nodes().get(id)?)));
-        match managed.filter(|(machine, _)| machine.state != InstanceState::Terminated) {
+        match managed(call, id).filter(|(machine, _)| machine.state != InstanceState::Terminated) {
             Some(managed) if seen.insert(managed.0.id) => found.push(managed),
             Some(_) => return Err(refusal::duplicate_instance()),
             None => missing.push(*id),
