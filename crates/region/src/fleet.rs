@@ -4,15 +4,16 @@
 //! what is new. Whoever has not heard for [`STALE_AFTER`] may not know of a termination: it says so, and does what the policy
 //! of each service allows.
 
+mod follow;
+
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
-use inborn_credential::{CutOff, Scope};
-use inborn_identity::{CallerKind, InstanceId, UnixTime};
-use inborn_store::{Beat, Heard, InstanceQuery, News, NodeId, QuarantineScope, RegionNode, Store, StoreError, Topic};
+use inborn_identity::{CallerKind, UnixTime};
+use inborn_store::{Beat, Heard, News, NodeId, RegionNode, Store, StoreError};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -21,7 +22,7 @@ use crate::forwarding::{Forwarding, Other};
 use crate::metrics::SilenceLabels;
 use crate::said::Said;
 use crate::signal::Signal;
-use crate::{Effect, RegionServer, secrets, sessions};
+use crate::{Effect, RegionServer, sessions};
 
 /// How often a server beats, and how often it asks what is new.
 const ROUND: Duration = Duration::from_millis(500);
@@ -502,103 +503,6 @@ impl RegionServer {
         !self.high_water.went_back()
             && (!self.has_lapsed()
                 || self.fleet().is_some_and(|fleet| fleet.policy(MESSAGE_GATEWAY) == StalePolicy::Serve))
-    }
-
-    /// Acts upon what others have changed.
-    async fn follow(&self, topics: impl Iterator<Item = &Topic>) -> Result<(), StoreError> {
-        let mut instances = BTreeSet::new();
-        let (mut roles, mut documents, mut host_management, mut sessions) = (false, false, false, false);
-        let (mut quarantines, mut epochs, mut ended, mut carried) = (false, false, Vec::new(), Vec::new());
-        let (mut hosts, mut accounts, mut operators) = (false, false, false);
-        let (mut nodes, mut commands, mut detectors) = (BTreeSet::new(), Vec::new(), BTreeSet::new());
-        for topic in topics {
-            match topic {
-                Topic::Instances(ids) => instances.extend(ids.iter().copied()),
-                Topic::CutOff(recorded) => {
-                    let cut_off = secrets::cut_off(recorded.cut_off);
-                    self.authenticator.cut_off(cut_off, recorded.at);
-                    if let CutOff::IssuedBefore { scope, .. } = cut_off {
-                        ended.push(scope);
-                    }
-                    sessions = true;
-                }
-                Topic::Roles => roles = true,
-                Topic::Documents => documents = true,
-                Topic::Hosts => hosts = true,
-                Topic::Registration(instance) => {
-                    self.agents.hear(*instance, self.last_management_issue(self.now())).await?;
-                    sessions = true;
-                }
-                Topic::Quarantines => quarantines = true,
-                Topic::Setting(name) => host_management |= self.host_management.is_named(name),
-                Topic::Epochs => epochs = true,
-                Topic::Accounts => accounts = true,
-                Topic::Operators => operators = true,
-                Topic::Detector(account) => _ = detectors.insert(*account),
-                Topic::SessionCarried(id) => carried.push(id.as_str()),
-                Topic::SessionEnded(id) => self.sessions.ended_elsewhere(id),
-                Topic::Node(instance) => _ = nodes.insert(*instance),
-                Topic::Command { id, instances } => commands.push((id.as_str(), instances.as_slice())),
-                _ => {}
-            }
-        }
-        // First of all: what comes next may be sealed with a new one.
-        if epochs {
-            self.hear_epochs().await?;
-        }
-        if accounts {
-            self.hear_accounts().await?;
-            sessions = true;
-        } else if operators {
-            self.hear_operators().await?;
-        }
-        // Before the machines: what ends with a host ends now, however many of them there are.
-        if hosts {
-            self.hosts.refresh().await?;
-            sessions = true;
-        }
-        let instances: Vec<InstanceId> = instances.into_iter().collect();
-        for ids in instances.chunks(InstanceQuery::LIMIT_MAX as usize) {
-            self.machines.hear(ids, self.now()).await?;
-        }
-        let nodes: Vec<InstanceId> = nodes.into_iter().collect();
-        for ids in nodes.chunks(InstanceQuery::LIMIT_MAX as usize) {
-            self.nodes.hear(ids.to_vec()).await?;
-        }
-        // After the machines, so that none of them is taken for one that is gone.
-        if !commands.is_empty() {
-            self.run_command.hear(commands.into_iter());
-        }
-        if roles && self.is_home() {
-            self.roles.hear().await?;
-        }
-        if documents {
-            self.documents.hear().await?;
-        }
-        if host_management {
-            self.host_management.hear().await?;
-        }
-        if !detectors.is_empty() {
-            self.guardduty.hear(&detectors).await?;
-        }
-        if quarantines {
-            self.hear_quarantines().await?;
-            self.hand_on_quarantines();
-        }
-        if self.is_home() && (accounts || roles) {
-            self.end_everywhere_what_no_longer_stands();
-        } else if roles || host_management || sessions {
-            self.end_what_no_longer_stands();
-        }
-        for scope in ended {
-            self.credentials_ended(match scope {
-                Scope::Instance(id) => QuarantineScope::Instance(id),
-                Scope::Account(id) => QuarantineScope::Account(id),
-                Scope::All => QuarantineScope::All,
-            });
-        }
-        // After all that ends access: it keeps none of that waiting.
-        sessions::hear_carried(self, &carried).await
     }
 
     /// Forgets what every server has heard long ago, to be called now and then.

@@ -50,6 +50,7 @@ mod signers;
 mod telemetry;
 mod throttle;
 mod tunnels;
+mod unreadable;
 mod user_keys;
 
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};

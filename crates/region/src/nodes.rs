@@ -7,6 +7,8 @@ use inborn_identity::{InstanceId, UnixTime};
 use inborn_store::{InstanceQuery, Node, Store, StoreError};
 use tokio::sync::{Mutex, MutexGuard};
 
+use crate::unreadable::pass_over;
+
 /// How long a node is online after its agent spoke: agents speak every five minutes, and one word may get lost.
 pub(crate) const ONLINE_SECONDS: u64 = 11 * 60;
 /// How often agents speak.
@@ -132,7 +134,22 @@ impl Nodes {
     /// Other servers have heard something new of these machines: memory follows the store.
     pub(crate) async fn hear(&self, instances: Vec<InstanceId>) -> Result<(), StoreError> {
         let _turn = self.turn(instances.iter().copied()).await;
-        let found = self.store.nodes_by_id(instances).await?;
+        self.follow(instances).await
+    }
+
+    /// Takes these over, while nobody else changes them. One that cannot be read keeps none of the others: its agent says it again.
+    async fn follow(&self, instances: Vec<InstanceId>) -> Result<(), StoreError> {
+        let found = match self.store.nodes_by_id(instances.clone()).await {
+            Err(StoreError::Corrupt(_)) => {
+                let mut found = Vec::new();
+                for instance in instances {
+                    let read = self.store.nodes_by_id(vec![instance]).await;
+                    found.extend(pass_over("what an agent said", instance, read)?.into_iter().flatten());
+                }
+                found
+            }
+            found => found?,
+        };
         self.take_over(found);
         Ok(())
     }
@@ -140,8 +157,16 @@ impl Nodes {
     /// Reads all nodes again.
     pub(crate) async fn read_again(&self) -> Result<(), StoreError> {
         let _turn = self.turn_of(0..LANES).await;
-        let found = self.store.nodes().await?;
-        self.take_over(found);
+        match self.store.nodes().await {
+            // Of those that are not known here, others tell when their agents speak.
+            Err(StoreError::Corrupt(_)) => {
+                let known: Vec<InstanceId> = self.after(None).iter().map(|node| node.instance).collect();
+                for ids in known.chunks(InstanceQuery::LIMIT_MAX as usize) {
+                    self.follow(ids.to_vec()).await?;
+                }
+            }
+            found => self.take_over(found?),
+        }
         Ok(())
     }
 

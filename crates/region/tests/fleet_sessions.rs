@@ -13,7 +13,9 @@ use common::commands::{body, code};
 use common::fleet::{Fleet, Server, node, set_time, two, until};
 use common::hosts::today;
 use common::session::bytes;
+use common::verdict::{unknown, whoami};
 use common::*;
+use inborn_credential::Delivery;
 use inborn_identity::InstanceId;
 use inborn_listener::Limits;
 use inborn_pki::{Authority, ServerNames, tls};
@@ -555,4 +557,50 @@ async fn who_cannot_beat_carries_no_session() {
     let mut client = a.client_side(&session, resumed["TokenValue"].as_str().unwrap()).await;
     talk(&mut agent, &mut client).await;
     assert_eq!(count(&fleet, true).await, 0);
+}
+
+/// One record that cannot be read keeps no server from hearing of all else, but where it could be the end of somebody's access.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_record_that_cannot_be_read_makes_nobody_deaf() {
+    let Scene { fleet, a, b, c: _c, id, role, control: _control } = scene().await;
+    let (session, token) = started(&b, id).await;
+    let mut agent = a.agent_side(&role, &session).await;
+    let mut client = b.client_side(&session, &token).await;
+    talk(&mut agent, &mut client).await;
+    for what in [session.as_str(), &id.to_string(), "nodes", "documents", "sessions", "detectors"] {
+        a.link.damage(what);
+    }
+    // What this one carries no more, as far as it knows, it lets go.
+    let (own, other) = (a.region.store().node(), b.region.store().node());
+    assert_eq!(b.link.carry_session(session.clone(), Some(own), other).await, Ok(true));
+    assert_eq!((let_go(&mut agent).await, let_go(&mut client).await), (1001, 1001));
+    let facts = value!({"InstanceId": id.to_string(), "AgentVersion": "3.4.0.0", "ComputerName": "web-2"});
+    let call = json("ssm", "AmazonSSM.UpdateInstanceInformation", &facts.to_string());
+    assert_eq!(b.send(&role, &call).await.status, 200);
+    let content = value!({"schemaVersion": "2.2", "mainSteps": [
+        {"action": "aws:runShellScript", "name": "x", "inputs": {"runCommand": ["true"]}}]});
+    let document = value!({"Name": "true-only", "DocumentType": "Command", "Content": content.to_string()});
+    let reply = b.ssm("CreateDocument", document).await;
+    assert_eq!(reply.status, 200, "{}", reply.body);
+    // Other agents are heard, and ends.
+    node(&b, &a).await;
+    let terminate = ec2(&format!("Action=TerminateInstances&InstanceId.1={id}"));
+    assert_eq!(b.send(&b.operator(), &terminate).await.status, 200);
+    until("an end is known", async || whoami(&a, &role).await == unknown()).await;
+    // So it is where everything is read again.
+    a.link.silence(true);
+    let machine = b.launch().await;
+    fleet.store.forget_news(NOW.plus(60), NOW.minus(60)).await.unwrap();
+    a.link.silence(false);
+    until("a launch is known", async || a.region.machines().get(machine).is_some()).await;
+    until("it has heard all", async || a.region.faults().await.is_empty()).await;
+
+    a.link.damage("quarantines");
+    let quarantine = ec2(&format!("Action=Inborn.PutQuarantine&Subject.1={machine}"));
+    assert_eq!(b.send(&b.operator(), &quarantine).await.status, 200);
+    until("it knows that it is deaf", async || !a.region.faults().await.is_empty()).await;
+    assert_eq!(a.ssm("StartSession", value!({"Target": id.to_string()})).await.status, 503);
+    a.link.mend();
+    until("it hears again", async || a.region.faults().await.is_empty()).await;
+    assert!(a.region.issue(machine, Delivery::V2, NOW).is_none());
 }

@@ -76,6 +76,7 @@ pub struct FaultyStore {
     is_mute: AtomicBool,
     quarantines: Gate,
     hidden: Mutex<Option<String>>,
+    damaged: Mutex<BTreeSet<String>>,
     command_reads: AtomicU64,
     cut_off_reads: AtomicU64,
     inner: Arc<dyn Store>,
@@ -98,6 +99,7 @@ impl FaultyStore {
             is_mute: AtomicBool::new(false),
             quarantines: Gate::default(),
             hidden: Mutex::default(),
+            damaged: Mutex::default(),
             command_reads: AtomicU64::new(0),
             cut_off_reads: AtomicU64::new(0),
         }
@@ -140,6 +142,30 @@ impl FaultyStore {
     /// From now on this command cannot be read with its invocations.
     pub fn hide_command(&self, id: Option<&str>) {
         *self.hidden.lock().unwrap_or_else(PoisonError::into_inner) = id.map(str::to_owned);
+    }
+
+    /// From now on what is read of this holds what was never written there: a session or a node by its id, or all `quarantines`, `documents`,
+    /// `nodes`, `sessions` or `detectors`.
+    pub fn damage(&self, what: &str) {
+        self.damaged.lock().unwrap_or_else(PoisonError::into_inner).insert(what.to_owned());
+    }
+
+    /// From now on all can be read again.
+    pub fn mend(&self) {
+        self.damaged.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// Reads what may be damaged.
+    fn read_if_whole<'a, T: Send + 'a>(
+        &'a self,
+        what: &[String],
+        begin: impl FnOnce(&'a dyn Store) -> Future<'a, T> + Send + 'a,
+    ) -> Future<'a, T> {
+        let damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
+        match what.iter().find(|what| damaged.contains(*what)) {
+            Some(what) => Box::pin(core::future::ready(Err(StoreError::Corrupt(format!("injected: {what}"))))),
+            None => self.read(begin),
+        }
     }
 
     /// How often a command was asked for with its invocations.
@@ -367,7 +393,7 @@ impl Store for FaultyStore {
             waiting.fetch_add(1, Ordering::SeqCst);
             drop(open.read().await);
             waiting.fetch_sub(1, Ordering::SeqCst);
-            self.read(move |store| store.quarantines()).await
+            self.read_if_whole(&["quarantines".to_owned()], move |store| store.quarantines()).await
         })
     }
 
@@ -432,11 +458,12 @@ impl Store for FaultyStore {
     }
 
     fn nodes(&self) -> Future<'_, Vec<Node>> {
-        self.read(move |store| store.nodes())
+        self.read_if_whole(&["nodes".to_owned()], move |store| store.nodes())
     }
 
     fn nodes_by_id(&self, ids: Vec<InstanceId>) -> Future<'_, Vec<Node>> {
-        self.read(move |store| store.nodes_by_id(ids))
+        let all: Vec<String> = ids.iter().map(ToString::to_string).collect();
+        self.read_if_whole(&all, move |store| store.nodes_by_id(ids))
     }
 
     fn put_node(&self, node: Node, is_told: bool) -> Future<'_, bool> {
@@ -448,7 +475,7 @@ impl Store for FaultyStore {
     }
 
     fn documents(&self) -> Future<'_, Vec<Document>> {
-        self.read(move |store| store.documents())
+        self.read_if_whole(&["documents".to_owned()], move |store| store.documents())
     }
 
     fn put_document(&self, document: Document) -> Future<'_, ()> {
@@ -512,7 +539,7 @@ impl Store for FaultyStore {
     }
 
     fn session(&self, id: String) -> Future<'_, Option<Session>> {
-        self.read(move |store| store.session(id))
+        self.read_if_whole(&[id.clone()], move |store| store.session(id))
     }
 
     fn carry_session(&self, id: String, from: Option<NodeId>, to: NodeId) -> Future<'_, bool> {
@@ -520,7 +547,7 @@ impl Store for FaultyStore {
     }
 
     fn sessions(&self, query: SessionQuery) -> Future<'_, Vec<Session>> {
-        self.read(move |store| store.sessions(query))
+        self.read_if_whole(&["sessions".to_owned()], move |store| store.sessions(query))
     }
 
     fn forget_sessions(&self, retention: SessionRetention) -> Future<'_, u64> {
@@ -528,7 +555,7 @@ impl Store for FaultyStore {
     }
 
     fn detectors(&self) -> Future<'_, Vec<Detector>> {
-        self.read(move |store| store.detectors())
+        self.read_if_whole(&["detectors".to_owned()], move |store| store.detectors())
     }
 
     fn detector_of(&self, account: AccountId) -> Future<'_, Option<(Detector, Vec<DetectorPart>)>> {

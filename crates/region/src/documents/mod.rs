@@ -12,6 +12,7 @@ use inborn_store::{Store, StoreError};
 use tokio::sync::Mutex;
 
 use crate::OpenError;
+use crate::unreadable::pass_over;
 pub(crate) use content::{Content, ContentError};
 
 /// Most documents of an account. Source: botocore's model, `DocumentLimitExceeded`.
@@ -64,11 +65,14 @@ impl Documents {
         Ok(Self { store, built_in, known: RwLock::new(known), turn: Mutex::default() })
     }
 
-    /// Another server has changed documents: memory follows the store.
+    /// Another server has changed documents: memory follows the store. Where one cannot be read, all stay as they are known: that lets nobody
+    /// do more than before, since everybody who may send a command has a document that runs whatever they like.
     pub(crate) async fn hear(&self) -> Result<(), StoreError> {
         let _turn = self.turn.lock().await;
+        let read = self.store.documents().await;
+        let Some(all) = pass_over("a document of Systems Manager", "(any)", read)? else { return Ok(()) };
         let mut known = Known::new();
-        for stored in self.store.documents().await? {
+        for stored in all {
             match Content::read(&stored.content) {
                 Ok(content) => insert(&mut known, Document { content, is_built_in: false, stored }),
                 Err(_) => tracing::error!(document = stored.name, "a document in the store cannot be read"),

@@ -10,6 +10,7 @@ use inborn_store::{Conflict, DetectorChange, PartChange, PartKind, SettingChange
 use super::criteria::Criteria;
 use super::settings::{AddressSet, Filter, Settings};
 use super::{ChangeError, Creation, GuardDuty, ReadSet, SetChange, Watched, document, new_id};
+use crate::unreadable::pass_over;
 
 /// How often a change is thought through again because somebody else has changed the same.
 const TRIES: u32 = 5;
@@ -233,7 +234,7 @@ impl GuardDuty {
     pub(crate) async fn hear(&self, accounts: &BTreeSet<AccountId>) -> Result<(), StoreError> {
         let _turn = self.changes.lock().await;
         for account in accounts {
-            self.read(*account).await?;
+            self.read_what_can_be(*account).await?;
         }
         Ok(())
     }
@@ -241,12 +242,18 @@ impl GuardDuty {
     /// Memory follows the store, whatever others have changed.
     pub(crate) async fn read_again(&self) -> Result<(), StoreError> {
         let _turn = self.changes.lock().await;
-        let found = self.store.detectors().await?.into_iter().map(|detector| detector.account);
+        let found = pass_over("a detector", "(any)", self.store.detectors().await)?.unwrap_or_default();
+        let found = found.into_iter().map(|detector| detector.account);
         let known = self.watched.load().keys().copied().collect::<Vec<_>>();
         for account in found.chain(known).collect::<BTreeSet<_>>() {
-            self.read(account).await?;
+            self.read_what_can_be(account).await?;
         }
         Ok(())
+    }
+
+    /// As [`Self::read`]; what cannot be read stays as it is known. A detector finds, and lets nobody in.
+    async fn read_what_can_be(&self, account: AccountId) -> Result<(), StoreError> {
+        pass_over("a detector of account", account, self.read(account).await).map(drop)
     }
 
     /// Reads what an account has, while nobody changes it here.

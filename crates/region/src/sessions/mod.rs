@@ -27,6 +27,7 @@ use crate::RegionServer;
 use crate::channels::{Done, Grants, Openings, SendError};
 use crate::fleet::Fleet;
 use crate::machines::Observer;
+use crate::unreadable::pass_over;
 use queue::Queue;
 
 pub(crate) use documents::{SHELL, SessionDocument};
@@ -568,11 +569,15 @@ pub(crate) async fn claim(region: &Arc<RegionServer>, record: Record) -> Result<
     tokio::spawn(claiming).await.unwrap_or(Err(StoreError::Closed))
 }
 
-/// Others carry these sessions now, or did for a moment: those of them that are open here, and are another's, go on there.
+/// Others carry these sessions now, or did for a moment: those of them that are open here, and are another's, go on there. So is one taken
+/// whose record cannot be read: no session is carried by two, and both its sides are let go.
 pub(crate) async fn hear_carried(region: &RegionServer, ids: &[&str]) -> Result<(), StoreError> {
     for session in ids.iter().filter_map(|id| region.sessions().get(id)) {
-        let found = region.store().session(session.record.id.clone()).await?;
-        leave_if_moved(region, &session, found.as_ref());
+        let id = &session.record.id;
+        match pass_over("a session", id, region.store().session(id.clone()).await)? {
+            Some(found) => leave_if_moved(region, &session, found.as_ref()),
+            None => session.close(End::moved()),
+        }
     }
     Ok(())
 }
@@ -583,14 +588,26 @@ pub(crate) async fn hear_all_carried(region: &RegionServer) -> Result<(), StoreE
         return Ok(());
     }
     let mut query = all_open();
-    while let Some(page) = page_of_open(region, &mut query).await? {
+    loop {
+        let page = match page_of_open(region, &mut query).await {
+            // One by one: no other session is kept from being heard of by one that cannot be read.
+            Err(StoreError::Corrupt(_)) => {
+                let open = region.sessions().all();
+                return hear_carried(
+                    region,
+                    &open.iter().map(|session| session.record.id.as_str()).collect::<Vec<_>>(),
+                )
+                .await;
+            }
+            page => page?,
+        };
+        let Some(page) = page else { return Ok(()) };
         for record in page {
             if let Some(session) = region.sessions().get(&record.id) {
                 leave_if_moved(region, &session, Some(&record));
             }
         }
     }
-    Ok(())
 }
 
 fn leave_if_moved(region: &RegionServer, session: &Session, found: Option<&Record>) {
