@@ -22,7 +22,8 @@ use inborn_identity::{AccountId, Clock, HostId, InstanceId};
 use inborn_region::{EpochSettings, KeySource, Opening, Rates, RegionServer, TelemetrySettings};
 use inborn_store::conformance::samples::bare;
 use inborn_store::{
-    HostJoin, Instance, JoinToken, LaunchRequest, Quarantine, QuarantineScope, RecordedCutOff, SqliteStore, Store,
+    HostJoin, Instance, JoinToken, LaunchRequest, Quarantine, QuarantineBasis, QuarantineScope, RecordedCutOff,
+    SqliteStore, Store,
 };
 use inborn_testkit::ManualClock;
 use rustix::time::{ClockId, clock_gettime};
@@ -117,16 +118,16 @@ async fn fill(directory: &Path) {
 /// As many machines as there are have ended, and nobody has forgotten them yet. The end of a quarantine writes many at once.
 async fn fill_cut_offs(directory: &Path) {
     let store = SqliteStore::open(&directory.join("region.db")).unwrap();
-    let scope = QuarantineScope::All;
-    let quarantine = Quarantine { scope, reason: String::new(), by: "operator".to_owned(), since: NOW };
+    let (scope, reason, by) = (QuarantineScope::All, String::new(), "operator".to_owned());
+    let quarantine = Quarantine { scope, reason, by, since: NOW };
     let of_ended = |number: u32| {
         let cut_off = inborn_store::CutOff::Dead { instance: id(machines_at_all() + number) };
         RecordedCutOff { cut_off, at: NOW }
     };
     for first in (0..machines_at_all()).step_by(CUT_OFFS_TOGETHER as usize) {
         let behind = (first + CUT_OFFS_TOGETHER).min(machines_at_all());
-        store.put_quarantine(quarantine.clone()).await.unwrap();
-        assert!(store.end_quarantine(scope, (first..behind).map(of_ended).collect()).await.unwrap());
+        store.put_quarantine(quarantine.clone(), QuarantineBasis::Any).await.unwrap();
+        assert!(store.end_quarantine(quarantine.clone(), (first..behind).map(of_ended).collect()).await.unwrap());
     }
     store.close().await.unwrap();
 }

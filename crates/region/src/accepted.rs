@@ -7,8 +7,8 @@ use futures_util::future::try_join_all;
 use inborn_credential::Kek;
 use inborn_identity::UnixTime;
 use inborn_store::{
-    CutOff, CutOffScope, EpochChange, EpochState, HostState, OperatorChange, Quarantine, QuarantineScope,
-    RecordedCutOff, SealedEpoch, Store, StoreError,
+    CutOff, CutOffScope, EpochChange, EpochState, HostState, OperatorChange, Quarantine, QuarantineBasis,
+    QuarantineScope, RecordedCutOff, SealedEpoch, Store, StoreError,
 };
 
 use crate::OpenError;
@@ -75,7 +75,7 @@ async fn put_hosts_into_quarantine(store: &dyn Store, now: UnixTime) -> Result<u
     let scopes = hosts.map(|host| QuarantineScope::Host(host.id));
     let new: Vec<_> = scopes.filter(|scope| !known.contains(scope)).collect();
     for some in new.chunks(QUARANTINES_AT_ONCE) {
-        try_join_all(some.iter().map(|scope| store.put_quarantine(quarantine(*scope)))).await?;
+        try_join_all(some.iter().map(|scope| store.put_quarantine(quarantine(*scope), QuarantineBasis::Any))).await?;
     }
     Ok(new.len())
 }

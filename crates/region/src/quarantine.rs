@@ -11,8 +11,8 @@ use arc_swap::ArcSwap;
 use inborn_credential::CutOffs;
 use inborn_identity::{AccountId, InstanceId, UnixTime};
 use inborn_store::{
-    CutOff, CutOffScope, Instance, InstanceState, PackedInstance, Quarantine, QuarantineScope, RecordedCutOff, Store,
-    StoreError,
+    Conflict, CutOff, CutOffScope, Instance, InstanceState, PackedInstance, Quarantine, QuarantineBasis,
+    QuarantineScope, RecordedCutOff, Store, StoreError,
 };
 use tokio::sync::{Mutex, watch};
 
@@ -22,6 +22,8 @@ use crate::{RegionServer, secrets};
 /// Machines of one account that may be in quarantine by their own names. Who has more to lock out has a host or an account to
 /// name: those are never refused, so that no account can use up what the region locks others out with.
 pub(crate) const QUARANTINES_MAX: usize = 10_000;
+/// How often a change of a quarantine is tried that other servers change at the same time.
+const ATTEMPTS_MAX: u32 = 8;
 /// Quarantines of machines that are gone, which are forgotten at a time.
 const FORGOTTEN_AT_ONCE: usize = 1000;
 /// How long after its beginning a machine may still be given something: until every server has heard, and then for as long as
@@ -83,8 +85,8 @@ type List = HashMap<QuarantineScope, Arc<Quarantine>>;
 /// The quarantines in the store and in memory.
 pub(crate) struct Quarantines {
     list: ArcSwap<List>,
-    /// When this server first knew of each: one that took effect late says that it began when it was asked for.
-    heard: std::sync::Mutex<HashMap<QuarantineScope, UnixTime>>,
+    /// The beginning of each, and when this server first knew of it: one that took effect late says that it began when it was asked for.
+    heard: std::sync::Mutex<HashMap<QuarantineScope, (UnixTime, UnixTime)>>,
     /// Store and memory change as one.
     turn: Mutex<()>,
     changed: watch::Sender<()>,
@@ -105,6 +107,11 @@ pub(crate) fn may_end(quarantine: &Quarantine, account: AccountId, region: Accou
 /// Whether an operator of this account has begun it.
 fn is_by(quarantine: &Quarantine, account: AccountId) -> bool {
     quarantine.by.split(':').nth(4).and_then(|by| by.parse::<AccountId>().ok()) == Some(account)
+}
+
+/// Others were faster each time.
+fn changed(scope: QuarantineScope) -> QuarantineError {
+    StoreError::from(Conflict::QuarantineChanged(scope)).into()
 }
 
 /// Whether memory may not be what the store has after this error.
@@ -162,13 +169,15 @@ impl Quarantines {
     /// Not before it took effect, whenever it was asked for.
     fn known_since(&self, quarantine: &Quarantine, now: UnixTime) -> UnixTime {
         let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        quarantine.since.max(heard.get(&quarantine.scope).copied().unwrap_or(now))
+        let known = heard.get(&quarantine.scope).filter(|(since, _)| *since == quarantine.since);
+        quarantine.since.max(known.map_or(now, |(_, at)| *at))
     }
 
     fn set(&self, list: List, now: UnixTime) {
         let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        heard.retain(|scope, _| list.contains_key(scope));
-        list.keys().for_each(|scope| _ = heard.entry(*scope).or_insert(now));
+        // One that was released, and put again, is another.
+        heard.retain(|scope, (since, _)| list.get(scope).is_some_and(|found| found.since == *since));
+        list.values().for_each(|found| _ = heard.entry(found.scope).or_insert((found.since, now)));
         drop(heard);
         self.list.store(Arc::new(list));
         self.changed.send_replace(());
@@ -298,20 +307,38 @@ impl RegionServer {
         if is_instance && !list.contains_key(&scope) && self.quarantined_of(&list, account) >= QUARANTINES_MAX {
             return Err(QuarantineError::TooMany);
         }
-        if let QuarantineScope::Account(_) = scope {
-            // Another server may have put it there a moment ago.
-            let list = read(&*self.store).await?;
-            if list.get(&scope).is_some_and(|found| !may_end(found, account, self.identity().account)) {
-                return Err(QuarantineError::NotYours(scope));
+        let outcome = match scope {
+            QuarantineScope::Account(_) if account != self.identity().account => {
+                self.put_own(quarantine, account).await
             }
-        }
-        let outcome = self.store.put_quarantine(quarantine).await;
-        if matches!(outcome, Ok(()) | Err(StoreError::Io(_) | StoreError::Closed)) {
+            // Whatever there is may be changed, so that nobody who writes without end can keep it out.
+            _ => self.store.put_quarantine(quarantine, QuarantineBasis::Any).await.map_err(Into::into),
+        };
+        if matches!(outcome, Ok(()) | Err(QuarantineError::Store(StoreError::Io(_) | StoreError::Closed))) {
             // After an error it may have been written all the same.
             self.high_water.count_an_end();
             self.hear_in_turn().await?;
         }
-        Ok(outcome?)
+        outcome
+    }
+
+    /// Puts an account into quarantine for one of its own operators, unless the region's have. What was judged is what is changed,
+    /// whatever other servers write meanwhile.
+    async fn put_own(&self, quarantine: Quarantine, account: AccountId) -> Result<(), QuarantineError> {
+        let scope = quarantine.scope;
+        for _ in 0..ATTEMPTS_MAX {
+            let list = read(&*self.store).await?;
+            let found = list.get(&scope);
+            if found.is_some_and(|found| !may_end(found, account, self.identity().account)) {
+                return Err(QuarantineError::NotYours(scope));
+            }
+            let basis = found.map_or(QuarantineBasis::Absent, |found| QuarantineBasis::Found(Quarantine::clone(found)));
+            match self.store.put_quarantine(quarantine.clone(), basis).await {
+                Err(StoreError::Conflict(Conflict::QuarantineChanged(_))) => {}
+                outcome => return Ok(outcome?),
+            }
+        }
+        Err(changed(scope))
     }
 
     /// Puts into quarantine here what the home has in quarantine everywhere: it was done while this region was away, or not there
@@ -336,13 +363,19 @@ impl RegionServer {
         let asked = tokio::time::timeout(HOME_PATIENCE, read(&*home.store)).await;
         let of_home = asked.map_err(|_| StoreError::Unavailable("the home's did not answer in time".to_owned()))??;
         for quarantine in of_home.values().filter(|found| lacks(found)) {
-            let put = self.store.put_quarantine(Quarantine::clone(quarantine)).await;
-            put.inspect_err(|error| {
-                if leaves_doubt(error) {
-                    self.doubt();
+            // What the account has by itself takes no other's place.
+            let is_by_region = is_by(quarantine, self.identity().account);
+            let basis = if is_by_region { QuarantineBasis::Any } else { QuarantineBasis::Absent };
+            match self.store.put_quarantine(Quarantine::clone(quarantine), basis).await {
+                Ok(()) => self.high_water.count_an_end(),
+                Err(StoreError::Conflict(Conflict::QuarantineChanged(_))) => {}
+                Err(error) => {
+                    if leaves_doubt(&error) {
+                        self.doubt();
+                    }
+                    return Err(error);
                 }
-            })?;
-            self.high_water.count_an_end();
+            }
         }
         self.hear_in_turn().await
     }
@@ -380,16 +413,20 @@ impl RegionServer {
     /// for it: of a machine that is gone nothing can be let in, so that store and memory need not change as one.
     pub(crate) async fn forget_quarantines_of_the_gone(&self) -> Result<(), StoreError> {
         let list = self.quarantines.list.load_full();
-        let instances = list.keys().filter_map(|scope| match scope {
-            QuarantineScope::Instance(id) => Some((*scope, *id)),
+        let instances = list.values().filter_map(|quarantine| match quarantine.scope {
+            QuarantineScope::Instance(id) => Some((quarantine, id)),
             _ => None,
         });
         let unknown = instances.filter(|(_, id)| !self.machines.contains(*id)).take(FORGOTTEN_AT_ONCE);
         let mut is_changed = false;
-        for (scope, id) in unknown {
+        for (quarantine, id) in unknown {
             let found = self.store.instance(id).await?;
             if found.is_none_or(|found| found.state == InstanceState::Terminated) {
-                is_changed |= self.store.end_quarantine(scope, Vec::new()).await?;
+                match self.store.end_quarantine(Quarantine::clone(quarantine), Vec::new()).await {
+                    // Another server has just changed it: next time.
+                    Err(StoreError::Conflict(Conflict::QuarantineChanged(_))) => {}
+                    outcome => is_changed |= outcome?,
+                }
             }
         }
         if is_changed {
@@ -444,6 +481,22 @@ impl RegionServer {
         now: UnixTime,
     ) -> Result<bool, QuarantineError> {
         let _turn = self.quarantines.turn.lock().await;
+        for _ in 0..ATTEMPTS_MAX {
+            match self.release_as_read(scope, account, now).await {
+                Err(QuarantineError::Store(StoreError::Conflict(Conflict::QuarantineChanged(_)))) => {}
+                outcome => return outcome,
+            }
+        }
+        Err(changed(scope))
+    }
+
+    /// Judges by what the store has, and ends that and no other: a conflict where another server has changed it meanwhile.
+    async fn release_as_read(
+        &self,
+        scope: QuarantineScope,
+        account: AccountId,
+        now: UnixTime,
+    ) -> Result<bool, QuarantineError> {
         // What another server has written a moment ago counts too.
         let list = read(&*self.store).await?;
         let Some(quarantine) = list.get(&scope) else {
@@ -456,9 +509,10 @@ impl RegionServer {
         }
         // Of an earlier release, which may have been another server's: what it has ended may be dated ahead of all clocks.
         let since = now.minus(CutOffs::AHEAD_SECONDS_MAX + RELEASED_SECONDS);
-        self.cut_off_all(&self.store.cut_offs_since(since).await?);
-        let cut_offs = self.cut_offs_of_release(quarantine, now);
-        match self.store.end_quarantine(scope, cut_offs.clone()).await {
+        let known = self.store.cut_offs_since(since).await?;
+        self.cut_off_all(&known);
+        let cut_offs = self.cut_offs_of_release(quarantine, &known, now);
+        match self.store.end_quarantine(Quarantine::clone(quarantine), cut_offs.clone()).await {
             Ok(true) => {}
             Ok(false) => return Ok(false),
             Err(error @ (StoreError::Io(_) | StoreError::Closed)) => {
@@ -480,28 +534,41 @@ impl RegionServer {
         Ok(true)
     }
 
-    fn cut_offs_of_release(&self, quarantine: &Quarantine, now: UnixTime) -> Vec<RecordedCutOff> {
+    /// What a release cuts off. It is stronger than all that is `known` to end the same, as the store demands: whoever was released
+    /// and put into quarantine again since that was read has been given something behind that.
+    fn cut_offs_of_release(
+        &self,
+        quarantine: &Quarantine,
+        known: &[RecordedCutOff],
+        now: UnixTime,
+    ) -> Vec<RecordedCutOff> {
+        let whole = match quarantine.scope {
+            QuarantineScope::Instance(id) => Some(CutOffScope::Instance(id)),
+            QuarantineScope::Account(id) => Some(CutOffScope::Account(id)),
+            QuarantineScope::All => Some(CutOffScope::All),
+            QuarantineScope::Host(_) => None,
+        };
         // What was issued in this second is not told from what was stolen in it. And others may have dated what they issued, and
         // the beginning of the quarantine, by clocks that were not this one's.
         let since = self.quarantines.known_since(quarantine, now);
         let before = now.plus(1).max(since.plus(GIVEN_AFTER_SECONDS)).plus(CLOCKS_APART_SECONDS);
+        let behind_known = known.iter().filter_map(|recorded| match recorded.cut_off {
+            CutOff::IssuedBefore { scope, before } if Some(scope) == whole => Some(before.plus(1)),
+            _ => None,
+        });
+        let before = behind_known.fold(before, UnixTime::max);
         // What a machine has may be dated ahead of all clocks: behind an earlier cut-off, or by its launch.
         let (mut before, mut released) = (before, Vec::new());
         self.each_of(quarantine.scope, |machine| {
             let not_before = self.authenticator.issue_not_before(machine.account(), machine.id());
             before = before.max(machine.launch_time().max(machine.boot_time()).max(not_before).plus(1));
             // Only these are cut off one by one.
-            if let QuarantineScope::Host(_) = quarantine.scope {
-                released.push(machine.id());
+            if whole.is_none() {
+                released.push(CutOffScope::Instance(machine.id()));
             }
         });
         let cut_off = |scope| RecordedCutOff { cut_off: CutOff::IssuedBefore { scope, before }, at: now };
-        match quarantine.scope {
-            QuarantineScope::Instance(id) => vec![cut_off(CutOffScope::Instance(id))],
-            QuarantineScope::Account(id) => vec![cut_off(CutOffScope::Account(id))],
-            QuarantineScope::All => vec![cut_off(CutOffScope::All)],
-            QuarantineScope::Host(_) => released.into_iter().map(|id| cut_off(CutOffScope::Instance(id))).collect(),
-        }
+        whole.into_iter().chain(released).map(cut_off).collect()
     }
 
     /// The same cut-offs that the store has, for the verifier of this process.

@@ -12,7 +12,10 @@ use common::*;
 use inborn_credential::Delivery;
 use inborn_identity::{AccountId, Clock, HostId, InstanceId};
 use inborn_region::KeySource;
-use inborn_store::{HostJoin, Instance, JoinToken, LaunchRequest, Quarantine, QuarantineScope, SqliteStore, Store};
+use inborn_store::{
+    Conflict, HostJoin, Instance, JoinToken, LaunchRequest, Quarantine, QuarantineBasis, QuarantineScope, SqliteStore,
+    Store, StoreError,
+};
 use inborn_testkit::{Fault, FaultyStore};
 
 /// From the beginning of a quarantine on, nothing is good for so long that may have been prepared before.
@@ -223,7 +226,7 @@ async fn quarantines_below_at_and_above_the_most() {
     for number in 0..3 {
         let scope = QuarantineScope::Instance(id_of(0xfe, number));
         let quarantine = Quarantine { scope, reason: String::new(), by: String::new(), since: NOW };
-        store.put_quarantine(quarantine).await.unwrap();
+        store.put_quarantine(quarantine, QuarantineBasis::Any).await.unwrap();
     }
     for thousand in 0..10_u64 {
         let machine = |number| Instance {
@@ -242,7 +245,7 @@ async fn quarantines_below_at_and_above_the_most() {
     for number in 0..9_998_u64 {
         let scope = QuarantineScope::Instance(id_of(0xff, number));
         let quarantine = Quarantine { scope, reason: String::new(), by: String::new(), since: NOW };
-        store.put_quarantine(quarantine).await.unwrap();
+        store.put_quarantine(quarantine, QuarantineBasis::Any).await.unwrap();
     }
     let running = start_on(store, key_source).await;
     let ids = [running.launch().await, running.launch().await, running.launch().await];
@@ -251,7 +254,7 @@ async fn quarantines_below_at_and_above_the_most() {
     }
     assert!(put(&running, &ids[2].to_string()).await.body.contains("<Code>QuarantineLimitExceeded</Code>"));
     // Another account has its own, and what is wider is never refused.
-    let other = stranger(&running).await;
+    let other = running.operator_of(OTHER).await;
     let launch = ec2("Action=RunInstances&ImageId=ami-12345678&MinCount=1&MaxCount=1");
     let others = running.send(&other, &launch).await.body;
     let others = between(&others, "<instanceId>", "</instanceId>");
@@ -273,25 +276,11 @@ fn id_of(kind: u8, number: u64) -> InstanceId {
 
 const OTHER: &str = "210987654321";
 
-/// An operator of another account.
-async fn stranger(running: &Running) -> Signer {
-    let owner = running.operator();
-    let made = ec2(&format!("Action=Inborn.CreateAccount&AccountId={OTHER}&Name=other"));
-    assert_eq!(running.send(&owner, &made).await.status, 200);
-    let made = ec2(&format!("Action=Inborn.CreateOperator&AccountId={OTHER}&Name=stranger"));
-    let made = running.send(&owner, &made).await.body;
-    Signer {
-        access_key_id: between(&made, "<accessKeyId>", "</accessKeyId>").to_owned(),
-        secret: between(&made, "<secretAccessKey>", "</secretAccessKey>").to_owned(),
-        token: None,
-    }
-}
-
 /// What the region has against an account, a stolen key of the account must not undo; what the account did itself, it may.
 #[tokio::test]
 async fn an_account_in_quarantine_by_the_region_cannot_release_itself() {
     let running = start().await;
-    let other = stranger(&running).await;
+    let other = running.operator_of(OTHER).await;
     let (put_it, end_it) = (
         ec2(&format!("Action=Inborn.PutQuarantine&Subject.1={OTHER}")),
         ec2(&format!("Action=Inborn.EndQuarantine&Subject.1={OTHER}")),
@@ -368,7 +357,7 @@ async fn a_quarantine_that_took_effect_late_is_not_undone_by_its_release() {
     running.clock.set(late);
     let prepared = running.region.issue(id, Delivery::V2, late.plus(GIVEN_AFTER_SECONDS)).unwrap();
     let (by, reason) = (format!("arn:aws:iam::{}:user/operator", account()), String::new());
-    store.put_quarantine(Quarantine { scope, since: NOW, by, reason }).await.unwrap();
+    store.put_quarantine(Quarantine { scope, since: NOW, by, reason }, QuarantineBasis::Any).await.unwrap();
     // This server hears of it with one of its own.
     assert_eq!(put(&running, &other.to_string()).await.status, 200);
     assert!(running.region.issue(id, Delivery::V2, late).is_none());
@@ -376,4 +365,25 @@ async fn a_quarantine_that_took_effect_late_is_not_undone_by_its_release() {
     let issued = running.region.issue(id, Delivery::V2, late).unwrap().credential;
     assert_eq!(issued.issued_at, late.plus(GIVEN_AFTER_SECONDS + CLOCKS_APART_SECONDS));
     assert_eq!(whoami(&running, &(&prepared.credential).into()).await, expired());
+}
+
+/// An account whose quarantine others change each time between what was read and what is written.
+#[tokio::test]
+async fn attempts_below_at_and_above_the_most() {
+    let store = Arc::new(FaultyStore::new(Arc::new(SqliteStore::in_memory().unwrap())));
+    let running = start_on(Arc::clone(&store) as _, KeySource::Ephemeral).await;
+    let other = running.operator_of(OTHER).await;
+    let scope = QuarantineScope::Account(OTHER.parse().unwrap());
+    for action in ["Inborn.PutQuarantine", "Inborn.EndQuarantine"] {
+        for (conflicts, status) in [(9, 503), (8, 503), (7, 200)] {
+            let first = store.writes();
+            for write in first..first + conflicts {
+                store.fail(write, Fault::Before(StoreError::Conflict(Conflict::QuarantineChanged(scope))));
+            }
+            let call = ec2(&format!("Action={action}&Subject.1={OTHER}"));
+            assert_eq!(running.send(&other, &call).await.status, status, "{action} {conflicts}");
+            assert_eq!(store.writes(), first + 8, "{action} {conflicts}");
+        }
+    }
+    assert!(store.quarantines().await.unwrap().is_empty());
 }

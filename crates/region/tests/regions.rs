@@ -16,7 +16,8 @@ use inborn_region::{
     RegionIdentity, RegionServer, SERVICES, TelemetrySettings,
 };
 use inborn_store::{
-    Account, Instance, LaunchRequest, Quarantine, QuarantineScope, SettingChange, SqliteStore, Store, StoreError,
+    Account, Instance, LaunchRequest, Quarantine, QuarantineBasis, QuarantineScope, SettingChange, SqliteStore, Store,
+    StoreError,
 };
 use inborn_testkit::{Fault, FaultyStore};
 
@@ -663,7 +664,8 @@ async fn what_the_home_hears_of_it_hands_on() {
     let two = &two_over(behind(&elsewhere), true, Rates::default()).await;
     let by = format!("arn:aws:iam::{}:user/elsewhere", identity().account);
     let scope = QuarantineScope::Account(identity().account);
-    elsewhere.put_quarantine(Quarantine { scope, reason: String::new(), by, since: NOW }).await.unwrap();
+    let quarantine = Quarantine { scope, reason: String::new(), by, since: NOW };
+    elsewhere.put_quarantine(quarantine, QuarantineBasis::Any).await.unwrap();
     until("it is taken over", async || two.of_other.quarantines().await.unwrap().len() == 1).await;
 }
 

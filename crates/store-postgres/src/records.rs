@@ -175,6 +175,16 @@ const ALL: &str = "*";
 
 /// See [`inborn_store::Store::put_cut_off`].
 pub(crate) async fn put_cut_off(session: &Session<'_>, recorded: &RecordedCutOff) -> Outcome<()> {
+    write_cut_off(session, recorded, "").await.map(drop)
+}
+
+/// As [`put_cut_off`], unless there is one that is as strong already; gives whether it was written.
+pub(crate) async fn put_stronger_cut_off(session: &Session<'_>, recorded: &RecordedCutOff) -> Outcome<bool> {
+    let condition = " WHERE excluded.threshold > cut_offs.threshold";
+    write_cut_off(session, recorded, condition).await.map(|written| written > 0)
+}
+
+async fn write_cut_off(session: &Session<'_>, recorded: &RecordedCutOff, condition: &str) -> Outcome<u64> {
     let (kind, subject, threshold) = match recorded.cut_off {
         CutOff::Dead { instance } => ("dead", instance.to_string(), 0_i64.into()),
         CutOff::OlderBoot { instance, below } => ("older-boot", instance.to_string(), below.into()),
@@ -184,7 +194,7 @@ pub(crate) async fn put_cut_off(session: &Session<'_>, recorded: &RecordedCutOff
         ON CONFLICT (kind, subject) DO UPDATE SET \
         threshold = CASE WHEN excluded.threshold > cut_offs.threshold THEN excluded.threshold ELSE cut_offs.threshold END, \
         made_at = CASE WHEN excluded.made_at > cut_offs.made_at THEN excluded.made_at ELSE cut_offs.made_at END";
-    session.run(sql, &[kind.into(), subject.into(), threshold, recorded.at.into()]).await.map(drop)
+    session.run(&format!("{sql}{condition}"), &[kind.into(), subject.into(), threshold, recorded.at.into()]).await
 }
 
 fn subject(scope: CutOffScope) -> String {

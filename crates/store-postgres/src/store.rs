@@ -10,7 +10,7 @@ use inborn_store::{
     CommandRetention, Detector, DetectorChange, DetectorPart, Document, EpochChange, Fence, Finding, FindingQuery,
     FindingRetention, Future, Heard, Host, HostChange, HostJoin, HostKeys, HostKeysChange, Instance, InstancePage,
     InstanceQuery, InventoryChange, InventoryQuery, InventoryRecord, Invocation, JoinToken, KeyPair, LaunchOutcome,
-    LaunchRequest, Living, News, Node, NodeId, Operator, OperatorChange, Packer, Quarantine, QuarantineScope,
+    LaunchRequest, Living, News, Node, NodeId, Operator, OperatorChange, Packer, Quarantine, QuarantineBasis,
     RecordedCutOff, Registration, RegistrationChange, Resealing, Role, SealedEpoch, SentCommand, Session, SessionEnd,
     SessionQuery, SessionRetention, SettingChange, Store, StoreError, Topic,
 };
@@ -404,10 +404,10 @@ impl Store for PostgresStore {
         self.run(Access::Read, (), |session, ()| Box::pin(quarantines::all(session)))
     }
 
-    fn put_quarantine(&self, quarantine: Quarantine) -> Future<'_, ()> {
+    fn put_quarantine(&self, quarantine: Quarantine, basis: QuarantineBasis) -> Future<'_, ()> {
         match quarantine.check() {
             Ok(()) => self.tell(
-                quarantine,
+                (quarantine, basis),
                 |session, request| Box::pin(quarantines::put(session, request)),
                 |_, ()| vec![Topic::Quarantines],
             ),
@@ -415,9 +415,9 @@ impl Store for PostgresStore {
         }
     }
 
-    fn end_quarantine(&self, scope: QuarantineScope, cut_offs: Vec<RecordedCutOff>) -> Future<'_, bool> {
+    fn end_quarantine(&self, found: Quarantine, cut_offs: Vec<RecordedCutOff>) -> Future<'_, bool> {
         self.tell(
-            (scope, cut_offs),
+            (found, cut_offs),
             |session, request| Box::pin(quarantines::end(session, request)),
             |(_, cut_offs), was_there| Topic::of_release(cut_offs, *was_there),
         )

@@ -18,7 +18,8 @@ use inborn_store::conformance::samples::{
 use inborn_store::dump::{TableSummary, digests};
 use inborn_store::{
     Account, DetectorChange, Document, Instance, InventoryChange, InventoryKind, LaunchOutcome, OperatorChange,
-    PartKind, Quarantine, QuarantineScope, Session, SessionQuery, SqliteSnapshot, SqliteStore, Store, StoreError,
+    PartKind, Quarantine, QuarantineBasis, QuarantineScope, Session, SessionQuery, SqliteSnapshot, SqliteStore, Store,
+    StoreError,
 };
 use inborn_store_postgres::{PostgresSnapshot, PostgresStore};
 
@@ -60,7 +61,7 @@ async fn more_of_6(store: &dyn Store) {
         by: "arn:aws:iam::123456789012:user/operator".into(),
         since: LAUNCHED_AT,
     };
-    store.put_quarantine(quarantine).await.unwrap();
+    store.put_quarantine(quarantine, QuarantineBasis::Any).await.unwrap();
     let records = vec![inventory_record(InventoryKind::Item, 1, 1), inventory_record(InventoryKind::Compliance, 1, 2)];
     store.put_inventory(InventoryChange { instance: bare(1).id, records, unchanged: vec![] }).await.unwrap();
     store.put_detector(DetectorChange::new(detector(1, account()))).await.unwrap();

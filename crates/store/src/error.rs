@@ -2,7 +2,7 @@
 
 use inborn_identity::{HostId, InstanceId};
 
-use crate::InstanceState;
+use crate::{InstanceState, QuarantineScope};
 
 /// The store is well, but what it holds does not allow the change. Nothing was changed.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -45,6 +45,9 @@ pub enum Conflict {
     /// The detector, or what is set up at it, is no longer as the writer decided by.
     #[error("detector {0} was changed by somebody else: read it and decide again")]
     DetectorChanged(String),
+    /// The quarantine is no longer as the writer decided by, or what it was to cut off is cut off as late already.
+    #[error("the quarantine of {0} was changed by somebody else: look at it, and try again")]
+    QuarantineChanged(QuarantineScope),
     /// The record of host keys is no longer the one that the writer decided by.
     #[error("the host keys of {0} were changed by somebody else: read them and decide again")]
     HostKeysChanged(InstanceId),

@@ -63,7 +63,7 @@ pub use key_pair::{KeyPair, KeyType};
 pub use node::Node;
 pub use operator::{Operator, OperatorChange};
 pub use packed::{PackedInstance, PackedTags, Packer};
-pub use quarantine::{Quarantine, QuarantineScope};
+pub use quarantine::{Quarantine, QuarantineBasis, QuarantineScope};
 pub use registration::{Registration, RegistrationChange};
 pub use resealing::{Resealing, SealedPlace};
 pub use role::Role;

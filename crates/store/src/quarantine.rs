@@ -77,6 +77,16 @@ impl Quarantine {
         Ok(())
     }
 }
+/// What there has to be of a scope still, for its quarantine to begin or to change: what the writer has read, and decided by.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum QuarantineBasis {
+    /// Whatever there is.
+    Any,
+    /// No quarantine.
+    Absent,
+    /// This one, whole.
+    Found(Quarantine),
+}
 
 #[cfg(test)]
 mod tests {

@@ -10,7 +10,7 @@ use crate::{
     CommandRetention, Detector, DetectorChange, DetectorPart, Document, EpochChange, Fence, Finding, FindingQuery,
     FindingRetention, Heard, Host, HostChange, HostJoin, HostKeys, HostKeysChange, Instance, InstanceState,
     InventoryChange, InventoryQuery, InventoryRecord, Invocation, JoinToken, KeyPair, News, Node, NodeId, Operator,
-    OperatorChange, PackedInstance, PackedTags, Packer, Quarantine, QuarantineScope, RecordedCutOff, Registration,
+    OperatorChange, PackedInstance, PackedTags, Packer, Quarantine, QuarantineBasis, RecordedCutOff, Registration,
     RegistrationChange, Resealing, Role, SealedEpoch, SentCommand, Session, SessionEnd, SessionQuery, SessionRetention,
     StoreError, UserData,
 };
@@ -323,14 +323,20 @@ pub trait Store: Send + Sync + 'static {
     /// All quarantines, ordered by the text of their scope.
     fn quarantines(&self) -> Future<'_, Vec<Quarantine>>;
 
-    /// Begins a quarantine. Of one that is there already the beginning stays.
+    /// Begins a quarantine, if what there is of its scope is still what was decided by. Of one that is there already the
+    /// beginning stays.
     ///
     /// # Errors
-    /// `Invalid`: too long.
-    fn put_quarantine(&self, quarantine: Quarantine) -> Future<'_, ()>;
+    /// `Conflict`: it is not; `Invalid`: too long.
+    fn put_quarantine(&self, quarantine: Quarantine, basis: QuarantineBasis) -> Future<'_, ()>;
 
-    /// Ends a quarantine and cuts off in the same step; gives whether there was one. Without one nothing is cut off.
-    fn end_quarantine(&self, scope: QuarantineScope, cut_offs: Vec<RecordedCutOff>) -> Future<'_, bool>;
+    /// Ends the quarantine that was read, and cuts off in the same step; gives whether there was one of its scope. Without one
+    /// nothing is cut off.
+    ///
+    /// # Errors
+    /// `Conflict`: there is another one, or one of the cut-offs is there and as strong already. It was ended and begun again
+    /// meanwhile: within one second nothing else may tell the two apart, and what was issued between them is to be cut off, too.
+    fn end_quarantine(&self, found: Quarantine, cut_offs: Vec<RecordedCutOff>) -> Future<'_, bool>;
 
     /// The host keys of a machine and the revision of their record: 0 where nothing was written, also of machines that
     /// are not there.

@@ -10,9 +10,9 @@ use inborn_store::{
     CommandRetention, Detector, DetectorChange, DetectorPart, Document, EpochChange, Fence, Finding, FindingQuery,
     FindingRetention, Future, Heard, Host, HostChange, HostJoin, HostKeys, HostKeysChange, Instance, InstancePage,
     InstanceQuery, InventoryChange, InventoryQuery, InventoryRecord, Invocation, JoinToken, KeyPair, LaunchOutcome,
-    LaunchRequest, Living, News, Node, NodeId, Operator, OperatorChange, Packer, Quarantine, QuarantineScope,
-    RecordedCutOff, Registration, RegistrationChange, Resealing, Role, SealedEpoch, SentCommand, Session, SessionEnd,
-    SessionQuery, SessionRetention, SettingChange, Store, StoreError,
+    LaunchRequest, Living, News, Node, NodeId, Operator, OperatorChange, Packer, Quarantine, QuarantineBasis,
+    QuarantineScope, RecordedCutOff, Registration, RegistrationChange, Resealing, Role, SealedEpoch, SentCommand,
+    Session, SessionEnd, SessionQuery, SessionRetention, SettingChange, Store, StoreError,
 };
 use tokio::sync::{OwnedRwLockWriteGuard, RwLock, mpsc};
 
@@ -57,11 +57,19 @@ impl Fault {
     }
 }
 
-/// What some reads pass through.
+/// What some calls pass through.
 #[derive(Default)]
 struct Gate {
     open: Arc<RwLock<()>>,
     waiting: AtomicUsize,
+}
+
+impl Gate {
+    async fn pass(&self) {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        drop(self.open.read().await);
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// Any store, of which chosen writes fail. Reads, `close` and the high-water mark go through untouched, but for the change feed
@@ -75,6 +83,7 @@ pub struct FaultyStore {
     is_silent: AtomicBool,
     is_mute: AtomicBool,
     quarantines: Gate,
+    quarantine_writes: Gate,
     hidden: Mutex<Option<String>>,
     damaged: Mutex<BTreeSet<String>>,
     command_reads: AtomicU64,
@@ -98,6 +107,7 @@ impl FaultyStore {
             is_silent: AtomicBool::new(false),
             is_mute: AtomicBool::new(false),
             quarantines: Gate::default(),
+            quarantine_writes: Gate::default(),
             hidden: Mutex::default(),
             damaged: Mutex::default(),
             command_reads: AtomicU64::new(0),
@@ -137,6 +147,17 @@ impl FaultyStore {
     #[must_use]
     pub fn held_up(&self) -> usize {
         self.quarantines.waiting.load(Ordering::SeqCst)
+    }
+
+    /// Holds up whoever begins or ends a quarantine, until what is given is dropped.
+    pub async fn hold_quarantine_writes(&self) -> OwnedRwLockWriteGuard<()> {
+        Arc::clone(&self.quarantine_writes.open).write_owned().await
+    }
+
+    /// How many are held up so.
+    #[must_use]
+    pub fn held_up_writes(&self) -> usize {
+        self.quarantine_writes.waiting.load(Ordering::SeqCst)
     }
 
     /// From now on this command cannot be read with its invocations.
@@ -388,21 +409,28 @@ impl Store for FaultyStore {
     }
 
     fn quarantines(&self) -> Future<'_, Vec<Quarantine>> {
-        let Gate { open, waiting } = &self.quarantines;
         Box::pin(async move {
-            waiting.fetch_add(1, Ordering::SeqCst);
-            drop(open.read().await);
-            waiting.fetch_sub(1, Ordering::SeqCst);
+            self.quarantines.pass().await;
             self.read_if_whole(&["quarantines".to_owned()], move |store| store.quarantines()).await
         })
     }
 
-    fn put_quarantine(&self, quarantine: Quarantine) -> Future<'_, ()> {
-        self.change_of(vec![quarantine_of(quarantine.scope)], move |store| store.put_quarantine(quarantine))
+    fn put_quarantine(&self, quarantine: Quarantine, basis: QuarantineBasis) -> Future<'_, ()> {
+        let written =
+            self.change_of(vec![quarantine_of(quarantine.scope)], move |store| store.put_quarantine(quarantine, basis));
+        Box::pin(async move {
+            self.quarantine_writes.pass().await;
+            written.await
+        })
     }
 
-    fn end_quarantine(&self, scope: QuarantineScope, cut_offs: Vec<RecordedCutOff>) -> Future<'_, bool> {
-        self.change_of(vec![quarantine_of(scope)], move |store| store.end_quarantine(scope, cut_offs))
+    fn end_quarantine(&self, found: Quarantine, cut_offs: Vec<RecordedCutOff>) -> Future<'_, bool> {
+        let written =
+            self.change_of(vec![quarantine_of(found.scope)], move |store| store.end_quarantine(found, cut_offs));
+        Box::pin(async move {
+            self.quarantine_writes.pass().await;
+            written.await
+        })
     }
 
     fn host_keys(&self, instance: InstanceId) -> Future<'_, (u64, HostKeys)> {

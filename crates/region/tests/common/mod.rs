@@ -210,6 +210,19 @@ impl Running {
         exchange(self.address, &text).await
     }
 
+    /// An operator of an account that is made for it.
+    pub async fn operator_of(&self, account: &str) -> Signer {
+        let made = ec2(&format!("Action=Inborn.CreateAccount&AccountId={account}&Name=other"));
+        assert_eq!(self.send(&self.operator(), &made).await.status, 200);
+        let made = ec2(&format!("Action=Inborn.CreateOperator&AccountId={account}&Name=stranger"));
+        let made = self.send(&self.operator(), &made).await.body;
+        Signer {
+            access_key_id: between(&made, "<accessKeyId>", "</accessKeyId>").to_owned(),
+            secret: between(&made, "<secretAccessKey>", "</secretAccessKey>").to_owned(),
+            token: None,
+        }
+    }
+
     /// Turns Default Host Management on.
     pub async fn pass_role(&self, role: &str) -> Reply {
         let body = format!(r#"{{"SettingId":"{SETTING}","SettingValue":"{role}"}}"#);

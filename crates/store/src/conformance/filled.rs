@@ -3,8 +3,8 @@
 use super::samples::*;
 use crate::{
     Account, CutOff, CutOffScope, DetectorChange, EpochState, HostKeysChange, InventoryChange, InventoryKind,
-    InvocationState, Node, PartKind, Quarantine, QuarantineScope, RecordedCutOff, RegistrationChange, Role,
-    SettingChange, Store,
+    InvocationState, Node, PartKind, Quarantine, QuarantineBasis, QuarantineScope, RecordedCutOff, RegistrationChange,
+    Role, SettingChange, Store,
 };
 
 /// Fills a store that is empty, so that every table of [`crate::dump::TABLES`] has rows, some of them with all that is hard to
@@ -37,7 +37,7 @@ pub async fn fill(store: &dyn Store) {
         by: "arn:aws:iam::123456789012:user/operator".into(),
         since: LAUNCHED_AT,
     };
-    store.put_quarantine(quarantine).await.unwrap();
+    store.put_quarantine(quarantine, QuarantineBasis::Any).await.unwrap();
     let keys = HostKeysChange { instance: id(1), revision: 0, keys: host_keys(1) };
     store.put_host_keys(keys).await.unwrap();
     for (name, value) in [("region", b"{}".to_vec()), ("\u{1}odd ☃", (0..=255).collect()), ("none", vec![])] {

@@ -101,6 +101,8 @@ macro_rules! conformance_tests {
             cut_offs_are_forgotten_by_age,
             quarantines_last_until_they_are_ended,
             the_end_of_a_quarantine_cuts_off_in_the_same_step,
+            changes_of_quarantines_are_compared,
+            each_release_cuts_off_more_than_the_one_before,
             quarantine_limits,
             host_keys_are_kept_and_compared,
             host_keys_are_forgotten_with_their_machine,

@@ -40,7 +40,7 @@ use crate::{
     CommandRetention, Detector, DetectorChange, DetectorPart, Document, EpochChange, Fence, Finding, FindingQuery,
     FindingRetention, Future, Heard, Host, HostChange, HostJoin, HostKeys, HostKeysChange, Instance, InstancePage,
     InstanceQuery, InventoryChange, InventoryQuery, InventoryRecord, Invocation, JoinToken, KeyPair, LaunchOutcome,
-    LaunchRequest, Living, News, Node, NodeId, Operator, OperatorChange, Packer, Quarantine, QuarantineScope,
+    LaunchRequest, Living, News, Node, NodeId, Operator, OperatorChange, Packer, Quarantine, QuarantineBasis,
     RecordedCutOff, Registration, RegistrationChange, Resealing, Role, SealedEpoch, SentCommand, Session, SessionEnd,
     SessionQuery, SessionRetention, SettingChange, Store, StoreError, Topic,
 };
@@ -377,19 +377,20 @@ impl Store for SqliteStore {
         self.read(quarantines::all)
     }
 
-    fn put_quarantine(&self, quarantine: Quarantine) -> Future<'_, ()> {
+    fn put_quarantine(&self, quarantine: Quarantine, basis: QuarantineBasis) -> Future<'_, ()> {
         match quarantine.check() {
-            Ok(()) => {
-                self.tell(move |connection| quarantines::put(connection, &quarantine), |()| vec![Topic::Quarantines])
-            }
+            Ok(()) => self.tell(
+                move |connection| quarantines::put(connection, &quarantine, &basis),
+                |()| vec![Topic::Quarantines],
+            ),
             Err(error) => refuse(error),
         }
     }
 
-    fn end_quarantine(&self, scope: QuarantineScope, cut_offs: Vec<RecordedCutOff>) -> Future<'_, bool> {
+    fn end_quarantine(&self, found: Quarantine, cut_offs: Vec<RecordedCutOff>) -> Future<'_, bool> {
         let told = cut_offs.clone();
         let topics = move |was_there: &bool| Topic::of_release(&told, *was_there);
-        self.tell(move |connection| quarantines::end(connection, scope, &cut_offs), topics)
+        self.tell(move |connection| quarantines::end(connection, &found, &cut_offs), topics)
     }
 
     fn host_keys(&self, instance: InstanceId) -> Future<'_, (u64, HostKeys)> {

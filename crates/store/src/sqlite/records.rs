@@ -198,7 +198,20 @@ fn scope(row: &Row<'_>) -> Outcome<CutOffScope> {
 const ALL: &str = "*";
 
 /// See [`crate::Store::put_cut_off`].
-pub(super) fn put_cut_off(connection: &Connection, RecordedCutOff { cut_off, at }: RecordedCutOff) -> Outcome<()> {
+pub(super) fn put_cut_off(connection: &Connection, cut_off: RecordedCutOff) -> Outcome<()> {
+    write_cut_off(connection, cut_off, "").map(drop)
+}
+
+/// As [`put_cut_off`], unless there is one that is as strong already; gives whether it was written.
+pub(super) fn put_stronger_cut_off(connection: &Connection, cut_off: RecordedCutOff) -> Outcome<bool> {
+    write_cut_off(connection, cut_off, " WHERE excluded.threshold > cut_offs.threshold").map(|written| written > 0)
+}
+
+fn write_cut_off(
+    connection: &Connection,
+    RecordedCutOff { cut_off, at }: RecordedCutOff,
+    condition: &str,
+) -> Outcome<usize> {
     let (kind, subject, threshold) = match cut_off {
         CutOff::Dead { instance } => ("dead", instance.to_string(), 0),
         CutOff::OlderBoot { instance, below } => ("older-boot", instance.to_string(), i64::from(below)),
@@ -209,7 +222,8 @@ pub(super) fn put_cut_off(connection: &Connection, RecordedCutOff { cut_off, at 
         threshold = CASE WHEN excluded.threshold > cut_offs.threshold THEN excluded.threshold ELSE cut_offs.threshold END, \
         made_at = CASE WHEN excluded.made_at > cut_offs.made_at THEN excluded.made_at ELSE cut_offs.made_at END";
     let row = (kind, subject, threshold, time(at));
-    connection.prepare_cached(sql).and_then(|mut sql| sql.execute(row)).map(drop).map_err(fault::from_sqlite)
+    let sql = format!("{sql}{condition}");
+    connection.prepare_cached(&sql).and_then(|mut sql| sql.execute(row)).map_err(fault::from_sqlite)
 }
 
 fn subject(scope: CutOffScope) -> String {

@@ -139,6 +139,8 @@ pub(super) fn of_store(error: StoreError) -> Problem {
             refuse(503, "InsufficientInstanceCapacity", message)
         }
         StoreError::Busy | StoreError::Unavailable(_) => Problem::Unavailable,
+        // Others were faster: who tries again loses nothing.
+        StoreError::Conflict(Conflict::QuarantineChanged(_)) => Problem::Unavailable,
         error => {
             tracing::error!(%error, "the store failed");
             Problem::Internal
