@@ -5,7 +5,9 @@ use core::time::Duration;
 use std::sync::{Arc, Mutex};
 
 use inborn_identity::UnixTime;
-use inborn_store::{Beat, Heard, NodeId, Quarantine, QuarantineScope, SqliteStore, Store, StoreError, Topic};
+use inborn_store::{
+    Beat, Heard, NodeId, Quarantine, QuarantineBasis, QuarantineScope, SqliteStore, Store, StoreError, Topic,
+};
 use inborn_testkit::{Fate, FaultyStore, LateChanges, Link, Passage};
 use tokio::time::sleep;
 
@@ -65,26 +67,26 @@ async fn a_change_takes_effect_late_and_is_told_to_its_own_node() {
     assert!(a.tells_of_doubtful());
     let (of_a, of_b) = [a.node(), b.node()].map(|node| Heard { except: Some(node), ..Heard::default() }).into();
     let ((_, of_a), (_, of_b)) = (told(&a, &of_a).await, told(&b, &of_b).await);
-    a.put_quarantine(quarantine(QuarantineScope::All)).await.unwrap();
+    a.put_quarantine(quarantine(QuarantineScope::All), QuarantineBasis::Any).await.unwrap();
     assert!(told(&a, &of_a).await.0.is_empty(), "of what was answered nothing is told");
 
     *link.lateness.lock().unwrap() = Some(LATE_BY);
-    let ended = a.end_quarantine(QuarantineScope::All, Vec::new()).await;
+    let ended = a.end_quarantine(quarantine(QuarantineScope::All), Vec::new()).await;
     assert!(matches!(ended, Err(StoreError::Io(_))), "{ended:?}");
     *link.lateness.lock().unwrap() = None;
     assert!(late.are_to_come());
     assert_eq!(a.quarantines().await.unwrap().len(), 1, "it has not taken effect");
     assert!(told(&a, &of_a).await.0.is_empty());
     assert_eq!(
-        b.end_quarantine(QuarantineScope::All, Vec::new()).await,
+        b.end_quarantine(quarantine(QuarantineScope::All), Vec::new()).await,
         Err(StoreError::Busy),
         "nobody comes before it"
     );
     let account = QuarantineScope::Account("123456789012".parse().unwrap());
-    assert_eq!(b.put_quarantine(quarantine(account)).await, Ok(()), "others wait for nothing");
+    assert_eq!(b.put_quarantine(quarantine(account), QuarantineBasis::Any).await, Ok(()), "others wait for nothing");
 
     // Whoever waits comes just after it.
-    assert_eq!(b.end_quarantine(QuarantineScope::All, Vec::new()).await, Ok(false));
+    assert_eq!(b.end_quarantine(quarantine(QuarantineScope::All), Vec::new()).await, Ok(false));
     assert!(!late.are_to_come());
     let [(_, what)] = late.taken_effect().try_into().unwrap();
     assert_eq!((what, late.held_up()), (vec!["quarantine *".to_owned()], 2));
@@ -104,7 +106,7 @@ async fn a_change_takes_effect_without_its_program_and_one_whose_answer_is_lost_
     let (store, late) = (SqliteStore::in_memory().unwrap(), Arc::new(LateChanges::default()));
     let ((a, link), (b, of_b)) = (opened(&store, &late).await, opened(&store, &late).await);
     *link.lateness.lock().unwrap() = Some(LATE_BY);
-    assert!(a.put_quarantine(quarantine(QuarantineScope::All)).await.is_err());
+    assert!(a.put_quarantine(quarantine(QuarantineScope::All), QuarantineBasis::Any).await.is_err());
     drop(a);
     sleep(LATE_BY + Duration::from_millis(10)).await;
     assert_eq!(b.quarantines().await.unwrap().len(), 1);
@@ -112,7 +114,7 @@ async fn a_change_takes_effect_without_its_program_and_one_whose_answer_is_lost_
     let heard = Heard { except: Some(b.node()), ..Heard::default() };
     let (_, heard) = told(&b, &heard).await;
     *of_b.fate.lock().unwrap() = Fate::AnswerIsLost;
-    let ended = b.end_quarantine(QuarantineScope::All, Vec::new()).await;
+    let ended = b.end_quarantine(quarantine(QuarantineScope::All), Vec::new()).await;
     assert!(matches!(ended, Err(StoreError::Io(_))), "{ended:?}");
     *of_b.fate.lock().unwrap() = Fate::Arrives;
     assert!(told(&b, &heard).await.0.contains(&(b.node(), Topic::Quarantines)));
