@@ -1,8 +1,8 @@
 //! Several region servers over one store: each keeps machines and cut-offs in memory, and hears what the others change.
 //!
 //! Twice a second a server beats, so that others know how far its changes are settled, and asks the store's change feed for
-//! what is new. Whoever has not heard for [`STALE_AFTER`] may not know of a termination: it says so, and does what the policy
-//! of each service allows.
+//! what is new. Whoever has not heard for [`STALE_AFTER`], or was acknowledged no beat (`lease.rs`), may not know of a termination: it
+//! says so, and does what the policy of each service allows.
 
 mod follow;
 
@@ -19,15 +19,16 @@ use tokio::time::Instant;
 
 use crate::doubt::{Again, Doubt};
 use crate::forwarding::{Forwarding, Other};
+use crate::lease::{self, Lease, Moment};
 use crate::metrics::SilenceLabels;
 use crate::said::Said;
 use crate::signal::Signal;
 use crate::{Effect, RegionServer, sessions};
 
 /// How often a server beats, and how often it asks what is new.
-const ROUND: Duration = Duration::from_millis(500);
+pub(crate) const ROUND: Duration = Duration::from_millis(500);
 /// The shortest time between two rounds, however often somebody asks for one.
-const ROUND_MIN: Duration = Duration::from_millis(50);
+pub(crate) const ROUND_MIN: Duration = Duration::from_millis(50);
 /// How long the store may take for one round before it is given up.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Who has not heard for longer is stale.
@@ -100,9 +101,7 @@ pub(crate) struct Fleet {
     address: ArcSwap<String>,
     /// Policies of services; the others have the default.
     stale: ArcSwap<BTreeMap<String, StalePolicy>>,
-    heard: Mutex<LastHeard>,
-    /// When the beat was begun that was the last to be answered.
-    beaten: Mutex<Instant>,
+    lease: Lease,
     /// Whether sessions may have been left by whom nobody sees to go.
     has_lost: AtomicBool,
     /// Rounds that were begun.
@@ -144,22 +143,6 @@ fn is_succeeded(nodes: &HashMap<NodeId, Seen>, seen: &Seen) -> bool {
     there.any(|other| other.started_at > seen.started_at && seen.beaten_at <= other.started_at.plus(CLOCK_SECONDS))
 }
 
-/// When the round began that was the last to come to its end. Two clocks: one stands still while a machine is suspended, the
-/// other may be set.
-#[derive(Clone, Copy)]
-struct LastHeard {
-    at: Instant,
-    at_time: UnixTime,
-}
-
-impl LastHeard {
-    fn silence(self, now: Instant, now_time: UnixTime) -> Duration {
-        let by_clock = Duration::from_secs(now_time.as_secs().saturating_sub(self.at_time.as_secs()));
-        // The clock has whole seconds: what looks like one may be almost nothing.
-        now.saturating_duration_since(self.at).max(by_clock.saturating_sub(Duration::from_secs(1)))
-    }
-}
-
 /// How far a server has heard.
 pub(crate) struct Reader {
     heard: Heard,
@@ -175,19 +158,17 @@ impl Fleet {
         now: UnixTime,
     ) -> Result<(Self, Reader), StoreError> {
         // It verifies with nothing yet: until it does nobody seals with what is new.
-        let beaten = Mutex::new(Instant::now());
+        let beaten = Moment::now(now);
         store.beat(Beat { name: settings.name.clone(), at: now, verifies: 0, address: String::new() }).await?;
-        let at = Instant::now();
+        let (at, heard) = (Instant::now(), Moment::now(now));
         let node = store.node();
         // The first time everything is missed that anybody ever did: it is loaded.
         let news = store.news(Heard { except: Some(node), ..Heard::default() }).await?;
-        let heard = Mutex::new(LastHeard { at, at_time: now });
         let fleet = Self {
             name: settings.name,
             address: ArcSwap::default(),
             stale: ArcSwap::from_pointee(settings.stale),
-            heard,
-            beaten,
+            lease: Lease::new(beaten, heard),
             has_lost: AtomicBool::new(true),
             begun: AtomicU64::new(0),
             done: Signal::default(),
@@ -198,24 +179,18 @@ impl Fleet {
         Ok((fleet, Reader { heard: news.heard(Some(node)), ahead: BTreeSet::new() }))
     }
 
-    /// How long nothing was heard, if that is too long.
+    /// How long nothing was heard, or none of its beats acknowledged, if that is too long.
     pub(crate) fn stale_for(&self, now: UnixTime) -> Option<Duration> {
-        Some(self.silence(now)).filter(|silence| *silence > STALE_AFTER)
+        Some(self.lease.silence(now)).filter(|silence| *silence > STALE_AFTER)
     }
 
-    fn silence(&self, now: UnixTime) -> Duration {
-        let heard = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        heard.silence(Instant::now(), now)
-    }
-
-    /// How long no beat of this server's was answered.
-    fn unbeaten(&self) -> Duration {
-        Instant::now().saturating_duration_since(*self.beaten.lock().unwrap_or_else(PoisonError::into_inner))
+    pub(crate) const fn lease(&self) -> &Lease {
+        &self.lease
     }
 
     /// Whether the others know that this server lives, as far as it knows.
     pub(crate) fn beats(&self) -> bool {
-        self.unbeaten() <= UNBEATEN_AFTER
+        self.lease.unbeaten() <= UNBEATEN_AFTER
     }
 
     /// Notes who has beaten. If nothing was heard for a while (`was_deaf`), nobody is taken for gone because of that.
@@ -324,45 +299,24 @@ impl Fleet {
         self.policy(service).refuses(service, effect, caller)
     }
 
-    /// Waits until all is heard that had been changed when this was called, or for a second; says whether it is.
+    /// Waits until all is heard that had been changed when this was called, or for a second; says whether it is. Not if what was read may
+    /// be of a primary that was replaced.
     pub(crate) async fn catch_up(&self) -> bool {
         let awaited = self.begun.load(Ordering::SeqCst) + 1;
         self.asked.notify_one();
-        tokio::time::timeout(CATCH_UP_MAX, self.done.reaches(awaited)).await.is_ok()
+        tokio::time::timeout(CATCH_UP_MAX, self.done.reaches(awaited)).await.is_ok() && self.lease.is_of_the_primary()
     }
 
-    fn note(&self, round: u64, at: Instant, at_time: UnixTime) {
-        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = LastHeard { at, at_time };
+    fn note(&self, round: u64, begun: Moment) {
+        self.lease.note_round(begun);
         self.done.raise_to(round);
     }
 }
 
 /// Begins to beat and to hear, for as long as the region is there.
 pub(crate) fn start(region: &Arc<RegionServer>, reader: Reader) {
-    tokio::spawn(beat(Arc::downgrade(region)));
+    tokio::spawn(lease::beat(Arc::downgrade(region)));
     tokio::spawn(hear(Arc::downgrade(region), reader));
-}
-
-/// Beats. A write that takes long must not keep anybody from hearing: this is a task of its own.
-async fn beat(region: Weak<RegionServer>) {
-    let failed = Said::default();
-    loop {
-        tokio::time::sleep(ROUND).await;
-        let Some(region) = region.upgrade() else { return };
-        let Some(fleet) = region.fleet() else { return };
-        let verifies = region.epochs().verifies();
-        let (name, address) = (fleet.name.clone(), String::clone(&fleet.address.load()));
-        let beat = Beat { name, at: region.now(), verifies, address };
-        let at = Instant::now();
-        match region.store().beat(beat).await {
-            Ok(()) => *fleet.beaten.lock().unwrap_or_else(PoisonError::into_inner) = at,
-            Err(StoreError::Closed) => return,
-            Err(error) if failed.is_due() => {
-                tracing::warn!(%error, "this server cannot tell the others that it lives");
-            }
-            Err(_) => {}
-        }
-    }
 }
 
 async fn hear(region: Weak<RegionServer>, mut reader: Reader) {
@@ -373,10 +327,10 @@ async fn hear(region: Weak<RegionServer>, mut reader: Reader) {
             let Some(fleet) = region.fleet() else { return };
             // Whoever asks from here on is not content with this round.
             let round = fleet.begun.fetch_add(1, Ordering::SeqCst) + 1;
-            let (at, at_time) = (Instant::now(), region.now());
+            let begun = Moment::now(region.now());
             match reader.round(&region).await {
                 Ok(()) => {
-                    fleet.note(round, at, at_time);
+                    fleet.note(round, begun);
                     if fleet.has_lost_one() {
                         tokio::spawn(sessions::end_those_left(Arc::downgrade(&region)));
                     }
@@ -408,7 +362,7 @@ impl Reader {
         let asked = tokio::time::timeout(PATIENCE, region.store().news(self.heard.clone())).await;
         let news = asked.map_err(|_| StoreError::Unavailable("it did not answer in time".to_owned()))??;
         if let Some(fleet) = region.fleet() {
-            let was_deaf = fleet.silence(region.now()) > STALE_AFTER;
+            let was_deaf = fleet.stale_for(region.now()).is_some();
             fleet.see(&news.nodes, Instant::now(), was_deaf);
         }
         let doubt = region.take_doubt();
@@ -458,17 +412,18 @@ impl RegionServer {
         &self.forwarding
     }
 
+    /// What this server tells the others of itself; `None` if it is alone with its store.
+    pub(crate) fn next_beat(&self) -> Option<Beat> {
+        let fleet = self.fleet()?;
+        let (name, address) = (fleet.name.clone(), String::clone(&fleet.address.load()));
+        Some(Beat { name, at: self.now(), verifies: self.epochs().verifies(), address })
+    }
+
     /// Leaves the fleet, before the end of the process: other servers send nothing any more, and take up the sessions that this one
     /// carries when their two sides come back.
     pub async fn leave(&self) {
-        let Some(fleet) = self.fleet() else { return };
         self.advertise("");
-        let beat = Beat {
-            name: fleet.name.clone(),
-            at: self.now(),
-            verifies: self.epochs().verifies(),
-            address: String::new(),
-        };
+        let Some(beat) = self.next_beat() else { return };
         let leaving = async {
             if let Err(error) = self.store().beat(beat).await {
                 tracing::warn!(%error, "the other servers do not hear that this one ends");
@@ -485,13 +440,13 @@ impl RegionServer {
 
     /// Whether it has not heard for so long that it may not know of the epochs that seal now.
     pub(crate) fn has_lapsed(&self) -> bool {
-        self.high_water.went_back() || self.fleet().is_some_and(|fleet| fleet.silence(self.now()) > LAPSED_AFTER)
+        self.high_water.went_back() || self.fleet().is_some_and(|fleet| fleet.lease.silence(self.now()) > LAPSED_AFTER)
     }
 
     /// Brings the gauge of what this server has not heard up to date.
     pub(crate) fn measure_silence(&self) {
         let Some(fleet) = self.fleet() else { return };
-        for (of, silence) in [("feed", fleet.silence(self.now())), ("beat", fleet.unbeaten())] {
+        for (of, silence) in [("feed", fleet.lease.unread(self.now())), ("beat", fleet.lease.unbeaten())] {
             let seconds = i64::try_from(silence.as_secs()).unwrap_or(i64::MAX);
             self.metrics.silence.get_or_create(&SilenceLabels { of }).set(seconds);
         }
@@ -518,17 +473,6 @@ impl RegionServer {
 mod tests {
     use super::*;
 
-    #[test]
-    fn silence_is_told_by_both_clocks() {
-        let (at, at_time) = (Instant::now(), UnixTime::from_secs(1_800_000_000));
-        let heard = LastHeard { at, at_time };
-        for (elapsed, clock, expected) in [(0, 0, 0), (4, 4, 4), (6, 4, 6), (1, 3600, 3599), (2, 1, 2)] {
-            let silence = heard.silence(at + Duration::from_secs(elapsed), at_time.plus(clock));
-            assert_eq!(silence, Duration::from_secs(expected), "{elapsed} {clock}");
-        }
-        assert_eq!(heard.silence(at, at_time.minus(100)), Duration::ZERO, "a clock that was set back");
-    }
-
     fn beaten(id: u64, at: u64, address: &str) -> RegionNode {
         RegionNode {
             id: NodeId::new(id),
@@ -543,13 +487,12 @@ mod tests {
     }
 
     fn fleet() -> Fleet {
-        let heard = LastHeard { at: Instant::now(), at_time: UnixTime::from_secs(1) };
+        let begun = Moment::now(UnixTime::from_secs(1));
         Fleet {
             name: String::new(),
             address: ArcSwap::default(),
             stale: ArcSwap::default(),
-            heard: Mutex::new(heard),
-            beaten: Mutex::new(Instant::now()),
+            lease: Lease::new(begun, begun),
             has_lost: AtomicBool::new(false),
             begun: AtomicU64::new(0),
             done: Signal::default(),

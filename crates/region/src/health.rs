@@ -29,8 +29,8 @@ pub enum Fault {
     Audit,
     /// It has not heard for too long what other servers change.
     #[error(
-        "fleet: nothing was heard for {0} s of what other servers change, so that terminations may be unknown here: see \
-         that the database answers"
+        "fleet: nothing was heard for {0} s of what other servers change, or no beat acknowledged, so that terminations may be unknown \
+         here: see that the database answers, and that its commits wait for no standby that is gone"
     )]
     Stale(u64),
     /// The store was put back from a backup while this server runs.

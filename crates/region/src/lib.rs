@@ -31,6 +31,7 @@ mod hosts;
 mod identity;
 mod key_command;
 mod key_file;
+mod lease;
 mod machines;
 mod metrics;
 pub mod network;

@@ -118,6 +118,52 @@ async fn who_has_not_heard_refuses_changes_and_says_so() {
     assert_eq!(b.send(&b.operator(), &roles).await.status, 200);
 }
 
+/// A database that is read as ever and acknowledges no beat may be a primary that was replaced: what is read there is not all that others
+/// change.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_acknowledged_no_beat_has_not_heard_however_well_it_reads() {
+    let Fleet { a, b, of_b, .. } = &fleet_at(&[], today()).await;
+    let (at_a, at_b) = (serve(a).await, serve(b).await);
+    let host = common::hosts::Host::joined(a, &at_a).await;
+    let id = launch_on(a, host.id()).await;
+    until("the host is known", async || host.credentials(&at_b, &[id]).await.0 == 200).await;
+    let machine = a.machine(id);
+    let launch = ec2("Action=RunInstances&ImageId=ami-12345678&MinCount=1&MaxCount=1");
+    let launches = async || b.send(&b.operator(), &launch).await.status;
+    let gives = || b.region.issue(id, Delivery::V2, b.region.now()).is_some();
+    assert_eq!((whoami(b, &machine).await.0, gives()), (200, true));
+    let held = of_b.hold_beats().await;
+    until("a beat has no answer", async || of_b.held_beats() > 0).await;
+    // Five seconds are not too long yet: the clock has whole seconds, and one of them may be almost nothing.
+    b.clock.advance(6);
+    assert_eq!((launches().await, gives()), (200, true));
+    assert!(b.region.faults().await.is_empty());
+    b.clock.advance(1);
+    for _ in 0..2 {
+        assert_eq!((launches().await, gives()), (503, false));
+        assert_eq!(host.credentials(&at_b, &[id]).await.0, 503, "nor are hosts given any");
+        assert_eq!(whoami(b, &machine).await, (200, String::new()), "by what was heard last");
+        let faults = b.region.faults().await;
+        assert!(faults.iter().any(|fault| fault.to_string().contains("no beat acknowledged")), "{faults:?}");
+        // It reads meanwhile, which changes nothing.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let mut registry = prometheus_client::registry::Registry::default();
+    b.region.metrics().register(&mut registry);
+    let metrics = inborn_region::encode_metrics(&registry).unwrap();
+    assert!(metrics.contains(r#"inborn_stale_calls_total{service="sts",outcome="served"} 2"#), "{metrics}");
+    assert_eq!((whoami(a, &machine).await.0, a.region.faults().await.len()), (200, 0), "the other one is acknowledged");
+    b.clock.advance(9);
+    assert_eq!(whoami(b, &machine).await, (200, String::new()), "fifteen seconds are not too long yet");
+    b.clock.advance(1);
+    assert_eq!(whoami(b, &machine).await, (503, "ServiceUnavailable".to_owned()));
+
+    drop(held);
+    until("a beat is acknowledged", async || b.region.faults().await.is_empty()).await;
+    assert_eq!((launches().await, gives(), whoami(b, &machine).await.0), (200, true, 200));
+    assert_eq!(host.credentials(&at_b, &[id]).await.0, 200);
+}
+
 /// A server that is behind, and not for long enough to be stale: it does not know who was launched or started elsewhere meanwhile, and
 /// says that it cannot tell, not that they are nobody.
 #[tokio::test(flavor = "multi_thread")]

@@ -60,9 +60,9 @@ pub(crate) fn from_statement(error: &Error) -> Fault {
         &SqlState::DISK_FULL => Fault::Final(StoreError::Full),
         &SqlState::DATA_CORRUPTED | &SqlState::INDEX_CORRUPTED => corrupt(says(error)),
         code if is_interruption(code) => Fault::Again(unavailable(error)),
-        // Read-only: a standby, or a primary that was told so.
+        // A primary that was told so, or a standby.
         &SqlState::READ_ONLY_SQL_TRANSACTION => {
-            Fault::Final(StoreError::Unavailable(format!("{}; {READ_ONLY_REMEDY}", says(error))))
+            Fault::Final(StoreError::ReadOnly(format!("{}; {READ_ONLY_REMEDY}", says(error))))
         }
         _ => Fault::Final(StoreError::Io(says(error))),
     }
@@ -220,7 +220,7 @@ mod tests {
             ("57014", "final", "Busy".to_owned()),
             ("55P03", "final", "Busy".to_owned()),
             ("53100", "final", "Full".to_owned()),
-            ("25006", "final", is("25006", "Unavailable").replace("refused", &format!("refused; {READ_ONLY_REMEDY}"))),
+            ("25006", "final", is("25006", "ReadOnly").replace("refused", &format!("refused; {READ_ONLY_REMEDY}"))),
             ("53300", "again", is("53300", "Unavailable")),
             ("57P01", "again", is("57P01", "Unavailable")),
             ("57P03", "again", is("57P03", "Unavailable")),

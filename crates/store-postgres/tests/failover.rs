@@ -117,13 +117,7 @@ async fn nothing_that_was_answered_is_lost_with_the_primary() {
     let url = primary.database();
     let name = url.rsplit_once('/').unwrap().1.to_owned();
     let standby = primary.standby();
-    primary.sql(&url, "ALTER SYSTEM SET synchronous_standby_names = 'standby'");
-    primary.sql(&url, "SELECT pg_reload_conf()");
-    let begun = Instant::now();
-    while primary.sql(&url, "SELECT COUNT(*) FROM pg_stat_replication WHERE sync_state = 'sync'") != "1" {
-        assert!(begun.elapsed() < Duration::from_secs(60), "the standby does not follow");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    primary.wait_for_standby("standby");
     let either = primary.url_of_either(&standby, &name);
     let (stop, promoted) = (Arc::new(AtomicBool::new(false)), Arc::new(std::sync::OnceLock::new()));
     let mut writing = tokio::task::JoinSet::new();

@@ -81,9 +81,12 @@ pub enum StoreError {
     /// Another program has the store locked.
     #[error("another program keeps the store locked: end its transaction, or try again")]
     Busy,
-    /// The database does not answer, or takes no writes now. Nothing was changed.
+    /// The database does not answer. Nothing was changed.
     #[error("the database is not available ({0}): see that it runs and can be reached, or try again")]
     Unavailable(String),
+    /// The database says that it takes no writes now. Nothing was changed.
+    #[error("the database takes no writes ({0})")]
+    ReadOnly(String),
     /// The database is not set up as a store needs it.
     #[error("the database is not fit for a store: {0}")]
     Unfit(String),
@@ -153,6 +156,6 @@ impl StoreError {
     /// Whether the same request may succeed a little later without anybody doing anything about it.
     #[must_use]
     pub const fn is_transient(&self) -> bool {
-        matches!(self, Self::Busy | Self::Unavailable(_))
+        matches!(self, Self::Busy | Self::Unavailable(_) | Self::ReadOnly(_))
     }
 }

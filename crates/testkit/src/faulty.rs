@@ -82,6 +82,7 @@ pub struct FaultyStore {
     node: Option<NodeId>,
     is_silent: AtomicBool,
     is_mute: AtomicBool,
+    beats: Gate,
     quarantines: Gate,
     quarantine_writes: Gate,
     hidden: Mutex<Option<String>>,
@@ -106,6 +107,7 @@ impl FaultyStore {
             node: None,
             is_silent: AtomicBool::new(false),
             is_mute: AtomicBool::new(false),
+            beats: Gate::default(),
             quarantines: Gate::default(),
             quarantine_writes: Gate::default(),
             hidden: Mutex::default(),
@@ -136,6 +138,17 @@ impl FaultyStore {
     /// Whether beats come to nothing.
     pub fn mute(&self, is_mute: bool) {
         self.is_mute.store(is_mute, Ordering::SeqCst);
+    }
+
+    /// Lets no beat be answered, as a commit that waits for a standby, until what is given is dropped.
+    pub async fn hold_beats(&self) -> OwnedRwLockWriteGuard<()> {
+        Arc::clone(&self.beats.open).write_owned().await
+    }
+
+    /// How many wait for their answer so.
+    #[must_use]
+    pub fn held_beats(&self) -> usize {
+        self.beats.waiting.load(Ordering::SeqCst)
     }
 
     /// Holds up whoever reads the list of quarantines, as a slow store does, until what is given is dropped.
@@ -635,7 +648,10 @@ impl Store for FaultyStore {
             return Box::pin(core::future::ready(Err(StoreError::Unavailable("injected: it takes no beats".into()))));
         }
         let what = vec![format!("node {}", self.node())];
-        self.change_of(what, move |store| store.beat(beat))
+        Box::pin(async move {
+            self.beats.pass().await;
+            self.change_of(what, move |store| store.beat(beat)).await
+        })
     }
 
     fn fence(&self) -> Option<Fence> {

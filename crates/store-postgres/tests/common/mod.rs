@@ -183,6 +183,17 @@ impl Cluster {
         Self::serve(&self.programs, directory, "")
     }
 
+    /// From now on each commit waits for a standby of this name; returns when it follows.
+    pub(crate) fn wait_for_standby(&self, name: &str) {
+        self.set_synchronous(name);
+        let follows = "SELECT COUNT(*) FROM pg_stat_replication WHERE sync_state = 'sync'";
+        let begun = Instant::now();
+        while self.psql("postgres", follows).1 != "1" {
+            assert!(begun.elapsed() < START_MAX, "the standby does not follow");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     /// Makes a standby take writes; returns when it does.
     pub(crate) fn promote(&self) {
         let data = self.directory.join("data");

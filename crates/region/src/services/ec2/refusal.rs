@@ -138,7 +138,7 @@ pub(super) fn of_store(error: StoreError) -> Problem {
             let message = "The region cannot store this: its disk is full. Free some space in its data directory, or where its database is, and try again.";
             refuse(503, "InsufficientInstanceCapacity", message)
         }
-        StoreError::Busy | StoreError::Unavailable(_) => Problem::Unavailable,
+        StoreError::Busy | StoreError::Unavailable(_) | StoreError::ReadOnly(_) => Problem::Unavailable,
         // Others were faster: who tries again loses nothing.
         StoreError::Conflict(Conflict::QuarantineChanged(_)) => Problem::Unavailable,
         error => {

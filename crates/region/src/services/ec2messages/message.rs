@@ -38,7 +38,9 @@ pub(super) fn own(call: &JsonCall<'_>, operation: &str) -> Result<(String, Insta
 /// What agents are told when the store fails: they say it again.
 pub(super) fn of_store(error: StoreError) -> Problem {
     match error {
-        StoreError::Busy | StoreError::Unavailable(_) | StoreError::Full => Problem::Unavailable,
+        StoreError::Busy | StoreError::Unavailable(_) | StoreError::ReadOnly(_) | StoreError::Full => {
+            Problem::Unavailable
+        }
         error => {
             tracing::error!(%error, "the store failed");
             Problem::Internal

@@ -58,7 +58,7 @@ pub(super) fn of_store(error: StoreError) -> Problem {
             let message = "The region cannot store this: its disk is full. Free some space in its data directory, or where its database is, and try again.";
             refuse(500, "ServiceFailure", message)
         }
-        StoreError::Busy | StoreError::Unavailable(_) => Problem::Unavailable,
+        StoreError::Busy | StoreError::Unavailable(_) | StoreError::ReadOnly(_) => Problem::Unavailable,
         error => {
             tracing::error!(%error, "the store failed");
             Problem::Internal

@@ -250,7 +250,7 @@ pub(super) fn of_store(error: StoreError) -> Problem {
             "InternalServerError",
             "The region cannot store this: its disk is full. Free some space in its data directory, or where its database is, and try again.",
         ),
-        StoreError::Busy | StoreError::Unavailable(_) => Problem::Unavailable,
+        StoreError::Busy | StoreError::Unavailable(_) | StoreError::ReadOnly(_) => Problem::Unavailable,
         // It ended while it called.
         StoreError::NotFound(_) => Problem::UnknownKey,
         StoreError::Conflict(_) => too_many_updates(),
