@@ -549,7 +549,7 @@ async fn who_cannot_beat_carries_no_session() {
     a.link.mute(true);
     until("it carries it no more", async || status(&a, &session).await.as_deref() == Some("Disconnected")).await;
     assert_eq!((let_go(&mut agent).await, let_go(&mut client).await), (1001, 1001));
-    assert_eq!(a.ssm("ResumeSession", value!({"SessionId": session})).await.status, 400, "not while it cannot");
+    assert_eq!(a.ssm("ResumeSession", value!({"SessionId": session})).await.status, 503, "not while it cannot");
     a.link.mute(false);
     until("it beats again", async || a.ssm("ResumeSession", value!({"SessionId": session})).await.status == 200).await;
     let mut agent = a.agent_side(&role, &session).await;
