@@ -114,6 +114,7 @@ class Trouble:
         )
 
     def standby_lost(self, server: Server, host: Host, lasts: float) -> None:
+        """No commit is acknowledged meanwhile, beats neither: after five seconds every server puts everybody off."""
         one, other = self.databases()
         # Not while one of them is being made anew from the other.
         if self.fleet.databases_in_hand.acquire(blocking=False):

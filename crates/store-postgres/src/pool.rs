@@ -95,6 +95,9 @@ const UNKNOWN: &str = "it does not know what it has answered to this server: a p
 
 /// Refuses a database that has forgotten what it has answered: a primary that was replaced and has come back by itself, or one that was
 /// put back while the server runs.
+///
+/// It is asked once, when a connection is made. One that was open when another primary took over is asked nothing any more, and is read
+/// from as ever. A region server finds that out by its beats, which that primary does not acknowledge (`region/src/lease.rs`).
 async fn must_know(client: &deadpool_postgres::ClientWrapper, node: &Node) -> Result<(), HookError> {
     let Some(least) = node.beats_to_be_known(Instant::now()) else { return Ok(()) };
     let sql = "SELECT beats FROM region_nodes WHERE id = $1";
