@@ -143,6 +143,10 @@ fn is_succeeded(nodes: &HashMap<NodeId, Seen>, seen: &Seen) -> bool {
     there.any(|other| other.started_at > seen.started_at && seen.beaten_at <= other.started_at.plus(CLOCK_SECONDS))
 }
 
+fn slowest(nodes: &HashMap<NodeId, Seen>, now: UnixTime, at: Instant) -> UnixTime {
+    nodes.values().filter(|seen| seen.is_alive(at)).map(|seen| seen.beaten_at).fold(now, UnixTime::min)
+}
+
 /// How far a server has heard.
 pub(crate) struct Reader {
     heard: Heard,
@@ -282,6 +286,12 @@ impl Fleet {
         let mut names: Vec<String> = nodes.values().filter(waited_for).map(|seen| seen.name.clone()).collect();
         names.sort_unstable();
         names
+    }
+
+    /// What time it is by the clock of this server, `now`, or of the living one whose clock is furthest behind.
+    pub(crate) fn slowest_clock(&self, now: UnixTime) -> UnixTime {
+        let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        slowest(&nodes, now, Instant::now())
     }
 
     /// What is done for the callers of a service while this server is stale.
@@ -529,6 +539,19 @@ mod tests {
         assert_eq!(alive(&fleet), [true, true], "it was not gone");
         tokio::time::advance(GONE_AFTER + Duration::from_millis(1)).await;
         assert!(fleet.has_lost_one());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_slowest_clock_is_one_of_a_server_that_lives() {
+        let (fleet, now) = (fleet(), UnixTime::from_secs(1_000_000));
+        assert_eq!(fleet.slowest_clock(now), now, "it is alone");
+        fleet.see(&[beaten(1, 1_000_009, ""), beaten(2, 900_000, "")], Instant::now(), false);
+        assert_eq!(fleet.slowest_clock(now), UnixTime::from_secs(900_000));
+        tokio::time::advance(GONE_AFTER).await;
+        fleet.see(&[beaten(1, 1_000_019, ""), beaten(2, 900_000, "")], Instant::now(), false);
+        assert_eq!(fleet.slowest_clock(now), UnixTime::from_secs(900_000));
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert_eq!(fleet.slowest_clock(now), now, "what a server that is gone said last is no clock");
     }
 
     /// Sooner than others take it for gone, so that no session is carried by two.

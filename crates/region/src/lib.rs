@@ -708,7 +708,9 @@ impl RegionServer {
             tracing::warn!(%error, "the quarantines of machines that are gone have to wait");
         }
         let longest_life = inborn_credential::LIFE_MAX_SECONDS + inborn_credential::WINDOW_SECONDS;
-        let forgotten = self.store.forget_cut_offs(now.minus(2 * longest_life)).await;
+        // Of all servers: one whose clock is far ahead must not make the others forget, at their next start, what still matters.
+        let slowest = self.fleet().map_or(now, |fleet| fleet.slowest_clock(now));
+        let forgotten = self.store.forget_cut_offs(slowest.minus(2 * longest_life)).await;
         let old = self.store.forget_inventory(now.minus(INVENTORY_KEPT_SECONDS)).await;
         let (purged, commands) = (self.purge(now).await, self.run_command.tidy(now).await);
         let sessions = sessions::tidy(self.store.as_ref(), now).await;
