@@ -545,6 +545,8 @@ mod tests {
     async fn the_slowest_clock_is_one_of_a_server_that_lives() {
         let (fleet, now) = (fleet(), UnixTime::from_secs(1_000_000));
         assert_eq!(fleet.slowest_clock(now), now, "it is alone");
+        fleet.see(&[beaten(1, 1_000_009, "")], Instant::now(), false);
+        assert_eq!(fleet.slowest_clock(now), now, "the other's is further ahead");
         fleet.see(&[beaten(1, 1_000_009, ""), beaten(2, 900_000, "")], Instant::now(), false);
         assert_eq!(fleet.slowest_clock(now), UnixTime::from_secs(900_000));
         tokio::time::advance(GONE_AFTER).await;
