@@ -580,7 +580,8 @@ impl Store for FaultyStore {
     }
 
     fn session(&self, id: String) -> Future<'_, Option<Session>> {
-        self.read_if_whole(&[id.clone()], move |store| store.session(id))
+        let what = [id.clone()];
+        self.read_if_whole(&what, move |store| store.session(id))
     }
 
     fn carry_session(&self, id: String, from: Option<NodeId>, to: NodeId) -> Future<'_, bool> {

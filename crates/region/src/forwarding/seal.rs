@@ -328,7 +328,8 @@ mod tests {
         sha256(&number.to_be_bytes())
     }
 
-    const KINDS: [(Shares, fn(usize) -> Asker); 2] = [(SIGNED, account), (UNSIGNED, source)];
+    type Kind = (Shares, fn(usize) -> Asker);
+    const KINDS: [Kind; 2] = [(SIGNED, account), (UNSIGNED, source)];
 
     #[test]
     fn requests_that_are_remembered_below_at_and_above_the_most() {
