@@ -143,10 +143,6 @@ fn is_succeeded(nodes: &HashMap<NodeId, Seen>, seen: &Seen) -> bool {
     there.any(|other| other.started_at > seen.started_at && seen.beaten_at <= other.started_at.plus(CLOCK_SECONDS))
 }
 
-fn slowest(nodes: &HashMap<NodeId, Seen>, now: UnixTime, at: Instant) -> UnixTime {
-    nodes.values().filter(|seen| seen.is_alive(at)).map(|seen| seen.beaten_at).fold(now, UnixTime::min)
-}
-
 /// How far a server has heard.
 pub(crate) struct Reader {
     heard: Heard,
@@ -290,8 +286,9 @@ impl Fleet {
 
     /// What time it is by the clock of this server, `now`, or of the living one whose clock is furthest behind.
     pub(crate) fn slowest_clock(&self, now: UnixTime) -> UnixTime {
+        let at = Instant::now();
         let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
-        slowest(&nodes, now, Instant::now())
+        nodes.values().filter(|seen| seen.is_alive(at)).map(|seen| seen.beaten_at).fold(now, UnixTime::min)
     }
 
     /// What is done for the callers of a service while this server is stale.
