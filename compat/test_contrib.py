@@ -8,10 +8,13 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
+
+from netlab import CI
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -25,6 +28,19 @@ WORDS = {"and", "by", "or", "unless", "up"}
 LABELS = {"action", "code", "instance", "job", "of", "outcome", "reason", "region", "result", "service", "version"}
 CLOSES = {")": "(", "]": "[", "}": "{"}
 DURATION = re.compile(r"\d+[smhd]")
+
+
+@pytest.fixture(scope="module")
+def promtool() -> str:
+    """Prometheus's own tool; on CI it is there."""
+    found = shutil.which("promtool")
+    if found is None:
+        reason = "NOT TESTED: there is no promtool here (on Debian it is in the package prometheus)"
+        if CI:
+            pytest.fail(reason)
+        print(f"!! {reason}", file=sys.stderr)
+        pytest.skip(reason)
+    return found
 
 
 def faults(expression: str, metrics: set[str]) -> list[str]:
@@ -125,13 +141,109 @@ def test_what_is_wrong_with_an_expression_is_found(expression: str):
     assert faults(expression, {"inborn_ready", "inborn_verify_total", "inborn_hosts"})
 
 
-def test_promtool_takes_the_rules():
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        reason = "NOT TESTED: there is no promtool here (on Debian: apt-get install prometheus)"
-        print(f"!! {reason}", file=sys.stderr)
-        pytest.skip(reason)
-    done = subprocess.run([promtool, "check", "rules", ALERTS], capture_output=True, text=True, timeout=60)
+def check_rules(promtool: str, path: Path) -> str:
+    done = subprocess.run([promtool, "check", "rules", path], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_promtool_takes_the_rules(promtool: str):
+    assert "SUCCESS: 20 rules found" in check_rules(promtool, ALERTS)
+
+
+def test_promtool_takes_what_the_dashboard_asks(promtool: str, tmp_path: Path):
+    """Each panel's expression as a rule that records it: so much is parsed by who will have to."""
+    panels = json.loads(DASHBOARD.read_text())["panels"]
+    asked = [target["expr"].replace("$job", "inborn") for panel in panels for target in panel.get("targets", [])]
+    rules = [{"record": f"panel:{number}", "expr": expression} for number, expression in enumerate(asked)]
+    written = tmp_path / "rules.yaml"
+    written.write_text(json.dumps({"groups": [{"name": "panels", "rules": rules}]}))
+    assert f"SUCCESS: {len(asked)} rules found" in check_rules(promtool, written)
+
+
+@dataclass
+class Story:
+    """What is scraped, a value a minute from 0 on, and for whom an alert is raised at which minutes."""
+
+    alert: str
+    series: dict[str, str]
+    #: The labels of each alert that is raised then, beside the rule's own; and its value, if the rule tells it.
+    raised: dict[int, list[dict[str, str]]]
+
+
+A, B = {"instance": "a"}, {"instance": "b"}
+BEAT_OF_A = {**A, "of": "beat"}
+STALE = 'inborn_stale_calls_total{instance="a",outcome="refused",service="sts"}'
+STALE_IN_A = {**A, "outcome": "refused", "service": "sts"}
+STORIES = [
+    Story(
+        "InbornDown",
+        {'up{job="inborn",instance="a"}': "1x9", 'up{job="inborn",instance="b"}': "1 1 0x9", 'up{job="x"}': "0x9"},
+        {3: [], 4: [{**B, "job": "inborn"}]},
+    ),
+    # Two minutes at a time.
+    Story("InbornNotReady", {'inborn_ready{instance="a"}': "1 0 0 1 0x9"}, {2: [], 3: [], 5: [], 6: [A]}),
+    Story("InbornAuditLinesLost", {'inborn_audit_lines_lost_total{instance="a"}': "0x5 3x20"}, {5: [], 6: [A]}),
+    # Over five minutes, and no longer; a minute after it was seen.
+    Story("InbornStale", {STALE: "0x5 4x20"}, {6: [], 7: [STALE_IN_A], 10: [STALE_IN_A], 12: []}),
+    Story(
+        "InbornFleetSilent",
+        {'inborn_fleet_silence_seconds{instance="a",of="beat"}': "0 10 11 12 13 0 0"},
+        {2: [], 3: [{**BEAT_OF_A, "$value": "12"}], 4: [{**BEAT_OF_A, "$value": "13"}], 5: []},
+    ),
+    # At more than one call a second, and more refused than not.
+    Story(
+        "InbornRefusals",
+        {
+            'inborn_verify_total{instance="a",result="refused",reason="x"}': "0+70x40",
+            'inborn_verify_total{instance="a",result="verified",reason=""}': "0+30x40",
+            'inborn_verify_total{instance="b",result="refused",reason="x"}': "0+30x40",
+            'inborn_verify_total{instance="b",result="verified",reason=""}': "0+70x40",
+        },
+        {10: [], 30: [A]},
+    ),
+    Story("InbornDiskFull", {'inborn_disk_free_bytes{instance="a"}': "40e9-100e6x200"}, {60: [], 120: [A]}),
+    Story("InbornRestarts", {'inborn_start_time_seconds{instance="a"}': "1 2 3 4 5 5x20"}, {3: [], 4: [A]}),
+    Story("InbornHostAway", {'inborn_host_region_heard_time_seconds{instance="a"}': "0x40"}, {20: [], 21: [A]}),
+    # Hosts that are told to come again are no strangers.
+    Story(
+        "InbornHostsRefused",
+        {
+            'inborn_hosts_refused_total{instance="a",code="busy"}': "0+100x20",
+            'inborn_hosts_refused_total{instance="b",code="evicted"}': "0+2x20",
+        },
+        {2: [], 10: [{**B, "code": "evicted"}]},
+    ),
+    # Of what the rule counts no label is left.
+    Story(
+        "InbornVersionsDiffer",
+        {f'inborn_build_info{{instance="{one}",version="{one}"}}': "1x1500" for one in "ab"},
+        {1439: [], 1440: [{}]},
+    ),
+]
+
+
+@pytest.mark.parametrize("story", STORIES, ids=lambda story: story.alert)
+def test_rules_are_raised_when_they_should_be(promtool: str, tmp_path: Path, story: Story):
+    rules = {rule["alert"]: rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]}
+    rule = rules[story.alert]
+
+    def told(known: dict[str, str]) -> dict:
+        holes = {f"$labels.{name}": value for name, value in known.items()} | {"$value": known.get("$value", "")}
+        fill = lambda text: re.sub(r"\{\{ (.*?) \}\}", lambda hole: holes[hole[1]], text)  # noqa: E731
+        labels = {name: value for name, value in known.items() if name != "$value"}
+        texts = {name: fill(text) for name, text in rule["annotations"].items()}
+        return {"exp_labels": rule["labels"] | labels, "exp_annotations": texts}
+
+    moments = [
+        {"alertname": story.alert, "eval_time": f"{minute}m", "exp_alerts": [told(one) for one in raised]}
+        for minute, raised in story.raised.items()
+    ]
+    series = [{"series": name, "values": values} for name, values in story.series.items()]
+    test = {"interval": "1m", "input_series": series, "alert_rule_test": moments}
+    written = tmp_path / "test.json"
+    written.write_text(json.dumps({"rule_files": [str(ALERTS)], "evaluation_interval": "1m", "tests": [test]}))
+    done = subprocess.run([promtool, "test", "rules", written], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
