@@ -8,6 +8,7 @@ use std::hash::RandomState;
 use deadpool_postgres::{Object, Pool, Transaction};
 use futures_util::future;
 use inborn_store::{StoreError, Topic};
+use tokio::runtime::Handle;
 use tokio_postgres::IsolationLevel;
 
 use crate::fault::{self, Fault, Outcome};
@@ -98,14 +99,17 @@ fn pause(attempt: u32, random: u64) -> Duration {
 }
 
 async fn once<R: Sync, T: Send + Sync>(pool: &Pool, patience: Duration, task: &Task<'_, R, T>) -> Outcome<T> {
-    let mut client = pool.get().await.map_err(|error| fault::from_pool(&error))?;
+    let client = pool.get().await.map_err(|error| fault::from_pool(&error))?;
+    let mut lent = Lent { client: Some(client), patience };
     let running = task.told.and_then(|(node, _)| node.begin());
     let turn = running.as_ref().map(|running| running.turn);
-    let outcome = match tokio::time::timeout(patience, begun(&mut client, task, turn)).await {
-        Ok(outcome) => outcome,
+    let outcome = match tokio::time::timeout(patience, begun(&mut lent, task, turn)).await {
+        Ok(outcome) => {
+            lent.give_back();
+            outcome
+        }
         Err(_) => {
-            // Nobody knows what is still on its way on this connection.
-            drop(Object::take(client));
+            lent.close();
             Err(Fault::Final(match task.access {
                 Access::Read => StoreError::Unavailable("it did not answer in time".to_owned()),
                 _ => StoreError::Io("the database did not answer in time; the write may have taken effect".to_owned()),
@@ -120,8 +124,48 @@ async fn once<R: Sync, T: Send + Sync>(pool: &Pool, patience: Duration, task: &T
     outcome
 }
 
-async fn begun<R: Sync, T: Send + Sync>(client: &mut Object, task: &Task<'_, R, T>, turn: Option<Turn>) -> Outcome<T> {
+/// A connection in use. Where whoever uses it goes away before the end, what was asked last is still on its way, a commit perhaps that
+/// waits for a standby: who came next on this connection would wait behind that, while others are free. So it goes back to the others once
+/// it has answered. Until then it keeps its place among them: there are never more connections than there may be, however often somebody
+/// goes away.
+struct Lent {
+    client: Option<Object>,
+    patience: Duration,
+}
+
+impl Lent {
+    /// It has answered all that it was asked.
+    fn give_back(mut self) {
+        drop(self.client.take());
+    }
+
+    /// Nobody knows what is still on its way on it.
+    fn close(mut self) {
+        drop(self.client.take().map(Object::take));
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        let Some(client) = self.client.take() else { return };
+        match Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn(give_back_later(client, self.patience))),
+            Err(_) => drop(Object::take(client)),
+        }
+    }
+}
+
+/// Whatever is asked last is answered last: behind a rollback that the transaction has sent as it went.
+async fn give_back_later(client: Object, patience: Duration) {
+    match tokio::time::timeout(patience, client.batch_execute("")).await {
+        Ok(Ok(())) => drop(client),
+        Ok(Err(_)) | Err(_) => drop(Object::take(client)),
+    }
+}
+
+async fn begun<R: Sync, T: Send + Sync>(lent: &mut Lent, task: &Task<'_, R, T>, turn: Option<Turn>) -> Outcome<T> {
     let access = task.access;
+    let Some(client) = &mut lent.client else { return Err(Fault::Final(StoreError::Busy)) };
     let builder = client.build_transaction().isolation_level(access.level());
     // Where it writes nothing is said: a database that was made read-only is not to be overruled.
     let builder = if access == Access::Read { builder.read_only(true) } else { builder };

@@ -10,6 +10,7 @@
 mod common;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use inborn_store::conformance::samples::*;
 use inborn_store::{
@@ -276,6 +277,44 @@ async fn connections_that_are_ended_are_made_again() {
     cluster.sql(&url, end_all);
     // Over a connection whose end may not have been noticed yet.
     store.launch(launch(vec![bare(99_999)])).await.unwrap();
+}
+
+/// Whoever goes away in the midst of a write leaves it under way on its connection: who comes next does not wait behind it, while another
+/// connection is free, and nothing of it is committed with what comes next.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_goes_away_keeps_nobody_waiting() {
+    let Some(cluster) = common::cluster() else { return };
+    let url = cluster.database();
+    let options = PostgresOptions { connections: 2, ..PostgresOptions::default() };
+    let store = PostgresStore::open_with(&url, options).await.unwrap();
+    store.put_setting(setting(None, 1)).await.unwrap();
+    let (other, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
+    let connection = tokio::spawn(connection);
+    other.batch_execute("BEGIN; SELECT * FROM settings WHERE name = 'count' FOR UPDATE").await.unwrap();
+    let write = store.put_setting(setting(Some(1), 2));
+    assert!(tokio::time::timeout(Duration::from_millis(500), write).await.is_err(), "it waits for the other");
+    for _ in 0..6 {
+        let answered = tokio::time::timeout(Duration::from_secs(5), store.setting("another")).await;
+        assert_eq!(answered.expect("nobody waits for one who has gone").unwrap(), None);
+    }
+    // What was under way has come to nothing, and the connection is used again: there are no more of them than there may be.
+    other.batch_execute("COMMIT").await.unwrap();
+    let both = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() \
+        AND state = 'idle'";
+    for round in 0.. {
+        let found: i64 = other.query_one(both, &[]).await.unwrap().get(0);
+        if found == 2 {
+            break;
+        }
+        assert!(round < 100, "{found} connections are idle");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(count(&store).await, Some(1));
+    for value in 1..5 {
+        store.put_setting(setting(Some(value), value + 1)).await.unwrap();
+    }
+    drop(other);
+    connection.await.unwrap().unwrap();
 }
 
 /// Somebody else takes two machines in the opposite order: the database ends one of the two, and if that is ours it begins again.
