@@ -349,7 +349,7 @@ impl RegionServer {
         };
         let host_management = HostManagement::load(Arc::clone(&store), identity.account).await?;
         let agents = Agents::load(Arc::clone(&store)).await?;
-        let nodes = Nodes::load(Arc::clone(&store)).await?;
+        let nodes = Nodes::load(Arc::clone(&store), machines.iter().map(|machine| machine.id())).await?;
         let documents = Documents::load(Arc::clone(&store), identity.account).await?;
         let guardduty = GuardDuty::load(Arc::clone(&store)).await?;
         let (run_command, engine) = RunCommand::load(Arc::clone(&store)).await?;

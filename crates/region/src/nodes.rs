@@ -52,10 +52,23 @@ impl Told {
 }
 
 impl Nodes {
-    pub(crate) async fn load(store: Arc<dyn Store>) -> Result<Self, StoreError> {
-        let known = store.nodes().await?.into_iter().map(|node| (node.instance, Arc::new(node))).collect();
-        let told = StdMutex::default();
-        Ok(Self { store, known: RwLock::new(known), told, lanes: [const { Mutex::const_new(()) }; LANES] })
+    /// Those of the `living` machines. What cannot be read keeps none of the others.
+    pub(crate) async fn load(
+        store: Arc<dyn Store>,
+        living: impl Iterator<Item = InstanceId>,
+    ) -> Result<Self, StoreError> {
+        let (known, told) = (RwLock::default(), StdMutex::default());
+        let nodes = Self { store, known, told, lanes: [const { Mutex::const_new(()) }; LANES] };
+        match nodes.store.nodes().await {
+            Err(StoreError::Corrupt(_)) => {
+                let living: Vec<InstanceId> = living.collect();
+                for ids in living.chunks(InstanceQuery::LIMIT_MAX as usize) {
+                    nodes.follow(ids.to_vec()).await?;
+                }
+            }
+            found => nodes.take_over(found?),
+        }
+        Ok(nodes)
     }
 
     /// Takes down what an agent says of itself. What it leaves out this time, it said before: perhaps to another server, a moment
@@ -243,7 +256,10 @@ mod tests {
         let store = SqliteStore::in_memory().unwrap();
         store.launch(launch(vec![bare(1)])).await.unwrap();
         let store: Arc<dyn Store> = Arc::new(store);
-        [Nodes::load(Arc::clone(&store)).await.unwrap(), Nodes::load(store).await.unwrap()]
+        [
+            Nodes::load(Arc::clone(&store), [].into_iter()).await.unwrap(),
+            Nodes::load(store, [].into_iter()).await.unwrap(),
+        ]
     }
 
     fn known(nodes: &Nodes) -> (u64, Vec<String>) {
@@ -283,7 +299,7 @@ mod tests {
         let store = Arc::new(SqliteStore::in_memory().unwrap());
         store.beat(Beat { name: "a".into(), at: NOW, verifies: 0, address: String::new() }).await.unwrap();
         store.launch(launch(vec![bare(1)])).await.unwrap();
-        let load = || Nodes::load(Arc::clone(&store) as Arc<dyn Store>);
+        let load = || Nodes::load(Arc::clone(&store) as Arc<dyn Store>, [].into_iter());
         let nodes = load().await.unwrap();
         let mut heard = Heard::default();
         let mut words = 0;

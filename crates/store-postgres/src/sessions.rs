@@ -1,6 +1,6 @@
 //! Sessions as rows.
 
-use inborn_store::{NodeId, Session as Record, SessionEnd, SessionQuery, SessionRetention};
+use inborn_store::{NodeId, Session as Record, SessionEnd, SessionPlace, SessionQuery, SessionRetention};
 
 use crate::fault::Outcome;
 use crate::transaction::{Query, Session};
@@ -62,14 +62,20 @@ fn shown(carrier: Option<NodeId>) -> String {
 
 /// See [`inborn_store::Store::sessions`].
 pub(crate) async fn sessions(session: &Session<'_>, asked: &SessionQuery) -> Outcome<Vec<Record>> {
+    let sql = "SELECT id, account, instance_id, owner, document_name, reason, started_at, ended_at, status, details, \
+        carrier FROM sessions";
+    page(session, sql, asked).await?.iter().map(read).collect()
+}
+
+/// See [`inborn_store::Store::session_places`].
+pub(crate) async fn places(session: &Session<'_>, asked: &SessionQuery) -> Outcome<Vec<SessionPlace>> {
+    let place = |row: &Row| Ok(SessionPlace { started_at: row.moment("started_at")?, id: row.text("id")? });
+    page(session, "SELECT id, started_at FROM sessions", asked).await?.iter().map(place).collect()
+}
+
+async fn page(session: &Session<'_>, sql: &str, asked: &SessionQuery) -> Outcome<Vec<Row>> {
     let is_ended = if asked.has_ended { "IS NOT NULL" } else { "IS NULL" };
-    let mut query = Query::new(
-        &format!(
-            "SELECT id, account, instance_id, owner, document_name, reason, started_at, ended_at, status, details, \
-             carrier FROM sessions WHERE ended_at {is_ended}"
-        ),
-        &[],
-    );
+    let mut query = Query::new(&format!("{sql} WHERE ended_at {is_ended}"), &[]);
     if let Some(account) = asked.account {
         let account = query.value(account.to_string());
         query.push(&format!(" AND account = {account}"));
@@ -80,7 +86,7 @@ pub(crate) async fn sessions(session: &Session<'_>, asked: &SessionQuery) -> Out
     }
     let limit = query.value(asked.limit);
     query.push(&format!(" ORDER BY started_at DESC, id LIMIT {limit}"));
-    query.rows(session).await?.iter().map(read).collect()
+    query.rows(session).await
 }
 
 /// See [`inborn_store::Store::forget_sessions`].

@@ -12,7 +12,7 @@ use inborn_store::{
     InstanceQuery, InventoryChange, InventoryQuery, InventoryRecord, Invocation, JoinToken, KeyPair, LaunchOutcome,
     LaunchRequest, Living, News, Node, NodeId, Operator, OperatorChange, Packer, Quarantine, QuarantineBasis,
     RecordedCutOff, Registration, RegistrationChange, Resealing, Role, SealedEpoch, SentCommand, Session, SessionEnd,
-    SessionQuery, SessionRetention, SettingChange, Store, StoreError, Topic,
+    SessionPlace, SessionQuery, SessionRetention, SettingChange, Store, StoreError, Topic,
 };
 use tokio::sync::{RwLock, RwLockReadGuard, mpsc};
 use tracing::{Instrument as _, trace_span};
@@ -656,6 +656,13 @@ impl Store for PostgresStore {
     fn sessions(&self, query: SessionQuery) -> Future<'_, Vec<Session>> {
         match query.check() {
             Ok(()) => self.run(Access::Read, query, |session, request| Box::pin(sessions::sessions(session, request))),
+            Err(error) => refuse(error),
+        }
+    }
+
+    fn session_places(&self, query: SessionQuery) -> Future<'_, Vec<SessionPlace>> {
+        match query.check() {
+            Ok(()) => self.run(Access::Read, query, |session, request| Box::pin(sessions::places(session, request))),
             Err(error) => refuse(error),
         }
     }

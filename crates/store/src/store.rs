@@ -11,8 +11,8 @@ use crate::{
     FindingRetention, Heard, Host, HostChange, HostJoin, HostKeys, HostKeysChange, Instance, InstanceState,
     InventoryChange, InventoryQuery, InventoryRecord, Invocation, JoinToken, KeyPair, News, Node, NodeId, Operator,
     OperatorChange, PackedInstance, PackedTags, Packer, Quarantine, QuarantineBasis, RecordedCutOff, Registration,
-    RegistrationChange, Resealing, Role, SealedEpoch, SentCommand, Session, SessionEnd, SessionQuery, SessionRetention,
-    StoreError, UserData,
+    RegistrationChange, Resealing, Role, SealedEpoch, SentCommand, Session, SessionEnd, SessionPlace, SessionQuery,
+    SessionRetention, StoreError, UserData,
 };
 use tokio::sync::mpsc;
 
@@ -496,6 +496,12 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// `Invalid`: the limit.
     fn sessions(&self, query: SessionQuery) -> Future<'_, Vec<Session>>;
+
+    /// Where those that [`Store::sessions`] would give are in their order, also those of which nothing else can be read.
+    ///
+    /// # Errors
+    /// `Invalid`: the limit.
+    fn session_places(&self, query: SessionQuery) -> Future<'_, Vec<SessionPlace>>;
 
     /// Forgets sessions that have ended, the oldest first, a part at a time; gives how many.
     fn forget_sessions(&self, retention: SessionRetention) -> Future<'_, u64>;

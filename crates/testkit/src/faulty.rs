@@ -12,7 +12,7 @@ use inborn_store::{
     InstanceQuery, InventoryChange, InventoryQuery, InventoryRecord, Invocation, JoinToken, KeyPair, LaunchOutcome,
     LaunchRequest, Living, News, Node, NodeId, Operator, OperatorChange, Packer, Quarantine, QuarantineBasis,
     QuarantineScope, RecordedCutOff, Registration, RegistrationChange, Resealing, Role, SealedEpoch, SentCommand,
-    Session, SessionEnd, SessionQuery, SessionRetention, SettingChange, Store, StoreError,
+    Session, SessionEnd, SessionPlace, SessionQuery, SessionRetention, SettingChange, Store, StoreError,
 };
 use tokio::sync::{OwnedRwLockWriteGuard, RwLock, mpsc};
 
@@ -590,6 +590,10 @@ impl Store for FaultyStore {
 
     fn sessions(&self, query: SessionQuery) -> Future<'_, Vec<Session>> {
         self.read_if_whole(&["sessions".to_owned()], move |store| store.sessions(query))
+    }
+
+    fn session_places(&self, query: SessionQuery) -> Future<'_, Vec<SessionPlace>> {
+        self.read(move |store| store.session_places(query))
     }
 
     fn forget_sessions(&self, retention: SessionRetention) -> Future<'_, u64> {

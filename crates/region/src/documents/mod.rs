@@ -53,12 +53,8 @@ pub(crate) struct Documents {
 
 impl Documents {
     pub(crate) async fn load(store: Arc<dyn Store>, own: AccountId) -> Result<Self, OpenError> {
-        let mut known = Known::new();
-        for stored in store.documents().await? {
-            let content =
-                Content::read(&stored.content).map_err(|_| OpenError::Damaged("a document of Systems Manager"))?;
-            insert(&mut known, Document { content, is_built_in: false, stored });
-        }
+        let all = pass_over("a document of Systems Manager", "(any)", store.documents().await)?;
+        let known = readable(all.unwrap_or_default());
         let built_in = built_in::documents(own).map_err(|_| OpenError::Damaged("a built-in document"))?;
         let built_in =
             built_in.into_iter().map(|document| (document.stored.name.clone(), Arc::new(document))).collect();
@@ -71,13 +67,7 @@ impl Documents {
         let _turn = self.turn.lock().await;
         let read = self.store.documents().await;
         let Some(all) = pass_over("a document of Systems Manager", "(any)", read)? else { return Ok(()) };
-        let mut known = Known::new();
-        for stored in all {
-            match Content::read(&stored.content) {
-                Ok(content) => insert(&mut known, Document { content, is_built_in: false, stored }),
-                Err(_) => tracing::error!(document = stored.name, "a document in the store cannot be read"),
-            }
-        }
+        let known = readable(all);
         *self.known.write().unwrap_or_else(PoisonError::into_inner) = known;
         Ok(())
     }
@@ -138,6 +128,18 @@ impl Documents {
         self.known.write().unwrap_or_else(PoisonError::into_inner).remove(&(account, name.to_owned()));
         Ok(true)
     }
+}
+
+/// Those that can be read. Whoever sends a command by one of the others is told that it does not exist.
+fn readable(all: Vec<inborn_store::Document>) -> Known {
+    let mut known = Known::new();
+    for stored in all {
+        match Content::read(&stored.content) {
+            Ok(content) => insert(&mut known, Document { content, is_built_in: false, stored }),
+            Err(_) => tracing::error!(document = stored.name, "a document in the store cannot be read"),
+        }
+    }
+    known
 }
 
 fn insert(known: &mut Known, document: Document) {

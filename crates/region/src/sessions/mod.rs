@@ -17,7 +17,8 @@ use std::time::Duration;
 use inborn_credential::Claims;
 use inborn_identity::{InstanceId, UnixTime};
 use inborn_store::{
-    Instance, InstanceState, NodeId, Session as Record, SessionEnd, SessionQuery, SessionRetention, Store, StoreError,
+    Instance, InstanceState, NodeId, Session as Record, SessionEnd, SessionPlace, SessionQuery, SessionRetention,
+    Store, StoreError,
 };
 use inborn_wire::message_gateway::payload::{self, INTERACTIVE_SHELL, InteractiveShell, SCHEMA};
 use serde_json::{Map, Value, json};
@@ -515,11 +516,28 @@ fn all_open() -> SessionQuery {
     SessionQuery { account: None, has_ended: false, after: None, limit: SessionQuery::LIMIT_MAX }
 }
 
-/// The next page of the sessions that are open, if there is one.
+/// The next page of the sessions that are open, if there is one. One that cannot be read keeps none of the others: nobody is let into it.
 async fn page_of_open(region: &RegionServer, query: &mut SessionQuery) -> Result<Option<Vec<Record>>, StoreError> {
-    let page = region.store().sessions(query.clone()).await?;
-    let Some(last) = page.last() else { return Ok(None) };
-    query.after = Some(inborn_store::SessionPlace { started_at: last.started_at, id: last.id.clone() });
+    let store = region.store();
+    let (page, last) = match store.sessions(query.clone()).await {
+        Err(StoreError::Corrupt(_)) => {
+            let places = store.session_places(query.clone()).await?;
+            let mut page = Vec::new();
+            for SessionPlace { id, .. } in &places {
+                let found = pass_over("a session", id, store.session(id.clone()).await)?.flatten();
+                page.extend(found.filter(|record| record.end.is_none()));
+            }
+            (page, places.into_iter().next_back())
+        }
+        page => {
+            let page = page?;
+            let place = |last: &Record| SessionPlace { started_at: last.started_at, id: last.id.clone() };
+            let last = page.last().map(place);
+            (page, last)
+        }
+    };
+    let Some(last) = last else { return Ok(None) };
+    query.after = Some(last);
     Ok(Some(page))
 }
 
@@ -587,27 +605,19 @@ pub(crate) async fn hear_all_carried(region: &RegionServer) -> Result<(), StoreE
     if region.fleet().is_none() || region.sessions().all().is_empty() {
         return Ok(());
     }
-    let mut query = all_open();
-    loop {
-        let page = match page_of_open(region, &mut query).await {
-            // One by one: no other session is kept from being heard of by one that cannot be read.
-            Err(StoreError::Corrupt(_)) => {
-                let open = region.sessions().all();
-                return hear_carried(
-                    region,
-                    &open.iter().map(|session| session.record.id.as_str()).collect::<Vec<_>>(),
-                )
-                .await;
-            }
-            page => page?,
-        };
-        let Some(page) = page else { return Ok(()) };
+    let (mut query, mut seen) = (all_open(), HashSet::new());
+    while let Some(page) = page_of_open(region, &mut query).await? {
         for record in page {
             if let Some(session) = region.sessions().get(&record.id) {
                 leave_if_moved(region, &session, Some(&record));
             }
+            seen.insert(record.id);
         }
     }
+    // What could not be read, too, is open here.
+    let open = region.sessions().all();
+    let unseen = open.iter().map(|session| session.record.id.as_str()).filter(|id| !seen.contains(*id));
+    hear_carried(region, &unseen.collect::<Vec<_>>()).await
 }
 
 fn leave_if_moved(region: &RegionServer, session: &Session, found: Option<&Record>) {

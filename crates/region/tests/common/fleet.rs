@@ -44,7 +44,17 @@ impl Fleet {
     }
 
     pub async fn server_at(&self, name: &str, now: UnixTime) -> Server {
+        self.start(name, now, &[]).await
+    }
+
+    /// One that finds something else in these records than was ever written there: see [`FaultyStore::damage`].
+    pub async fn server_that_cannot_read(&self, name: &str, damaged: &[&str]) -> Server {
+        self.start(name, NOW, damaged).await
+    }
+
+    async fn start(&self, name: &str, now: UnixTime, damaged: &[&str]) -> Server {
         let link = Arc::new(FaultyStore::new(Arc::new(self.store.another_node())));
+        damaged.iter().for_each(|what| link.damage(what));
         let directory = tempfile::tempdir().unwrap();
         let opening = Opening {
             identity: identity(),

@@ -67,9 +67,12 @@ pub async fn sessions_are_listed_in_pages(store: Arc<dyn Store>) {
     assert_eq!(store.sessions(own).await.unwrap(), order[..3]);
     let mut after = None;
     for expected in &order {
-        let page = store.sessions(SessionQuery { after, limit: 1, ..query(false) }).await.unwrap();
+        let one = SessionQuery { after, limit: 1, ..query(false) };
+        let page = store.sessions(one.clone()).await.unwrap();
         assert_eq!(page, core::slice::from_ref(expected));
-        after = Some(SessionPlace { started_at: expected.started_at, id: expected.id.clone() });
+        let place = SessionPlace { started_at: expected.started_at, id: expected.id.clone() };
+        assert_eq!(store.session_places(one).await.unwrap(), core::slice::from_ref(&place));
+        after = Some(place);
     }
     assert_eq!(store.sessions(SessionQuery { after, ..query(false) }).await, Ok(vec![]));
 }
@@ -106,6 +109,8 @@ pub async fn session_limits(store: Arc<dyn Store>) {
         assert_eq!(store.end_session(session(2, 0).id, end, None).await.is_ok(), is_good, "{length}");
     }
     for (limit, is_good) in [(0, false), (1, true), (200, true), (201, false)] {
-        assert_eq!(store.sessions(SessionQuery { limit, ..query(false) }).await.is_ok(), is_good, "{limit}");
+        let limited = SessionQuery { limit, ..query(false) };
+        assert_eq!(store.sessions(limited.clone()).await.is_ok(), is_good, "{limit}");
+        assert_eq!(store.session_places(limited).await.is_ok(), is_good, "{limit}");
     }
 }

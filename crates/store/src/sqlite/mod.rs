@@ -42,7 +42,7 @@ use crate::{
     InstanceQuery, InventoryChange, InventoryQuery, InventoryRecord, Invocation, JoinToken, KeyPair, LaunchOutcome,
     LaunchRequest, Living, News, Node, NodeId, Operator, OperatorChange, Packer, Quarantine, QuarantineBasis,
     RecordedCutOff, Registration, RegistrationChange, Resealing, Role, SealedEpoch, SentCommand, Session, SessionEnd,
-    SessionQuery, SessionRetention, SettingChange, Store, StoreError, Topic,
+    SessionPlace, SessionQuery, SessionRetention, SettingChange, Store, StoreError, Topic,
 };
 pub use loading::SqliteLoading;
 use queue::Queue;
@@ -601,6 +601,13 @@ impl Store for SqliteStore {
     fn sessions(&self, query: SessionQuery) -> Future<'_, Vec<Session>> {
         match query.check() {
             Ok(()) => self.read(move |connection| sessions::sessions(connection, &query)),
+            Err(error) => refuse(error),
+        }
+    }
+
+    fn session_places(&self, query: SessionQuery) -> Future<'_, Vec<SessionPlace>> {
+        match query.check() {
+            Ok(()) => self.read(move |connection| sessions::places(connection, &query)),
             Err(error) => refuse(error),
         }
     }

@@ -4,7 +4,7 @@ use rusqlite::{Connection, Row, ToSql, params};
 
 use super::fault::{self, Outcome};
 use super::records::{column, moment, parsed, time};
-use crate::{NodeId, Session, SessionEnd, SessionQuery, SessionRetention};
+use crate::{NodeId, Session, SessionEnd, SessionPlace, SessionQuery, SessionRetention};
 
 /// The most sessions that one [`crate::Store::forget_sessions`] forgets, so that it does not hold up other writes for long.
 const FORGOTTEN_MAX: u32 = 1000;
@@ -62,9 +62,25 @@ fn shown(carrier: Option<NodeId>) -> String {
 
 /// See [`crate::Store::sessions`].
 pub(super) fn sessions(connection: &Connection, query: &SessionQuery) -> Outcome<Vec<Session>> {
+    page(connection, "*", query, read)
+}
+
+/// See [`crate::Store::session_places`].
+pub(super) fn places(connection: &Connection, query: &SessionQuery) -> Outcome<Vec<SessionPlace>> {
+    page(connection, "id, started_at", query, |row| {
+        Ok(SessionPlace { started_at: moment(row, "started_at")?, id: column(row, "id")? })
+    })
+}
+
+fn page<T>(
+    connection: &Connection,
+    columns: &str,
+    query: &SessionQuery,
+    read: fn(&Row<'_>) -> Outcome<T>,
+) -> Outcome<Vec<T>> {
     let is_ended = if query.has_ended { "NOT NULL" } else { "NULL" };
     let sql = format!(
-        "SELECT * FROM sessions WHERE ended_at IS {is_ended} AND (?1 IS NULL OR account = ?1) \
+        "SELECT {columns} FROM sessions WHERE ended_at IS {is_ended} AND (?1 IS NULL OR account = ?1) \
          AND (?2 IS NULL OR started_at < ?2 OR (started_at = ?2 AND id > ?3)) ORDER BY started_at DESC, id LIMIT ?4"
     );
     let account = query.account.map(|account| account.to_string());
