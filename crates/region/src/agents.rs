@@ -5,11 +5,19 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use inborn_credential::AgentKey;
 use inborn_identity::{InstanceId, UnixTime};
-use inborn_store::{Registration, RegistrationChange, Store, StoreError};
+use inborn_store::{PackedInstance, Registration, RegistrationChange, SettingChange, Store, StoreError};
 use tokio::sync::Mutex;
+
+use crate::RegionServer;
 
 // What is a key is kept.
 const _: () = assert!(AgentKey::BYTES_MAX <= RegistrationChange::KEY_BYTES_MAX);
+
+/// The setting that says up to which second sessions of agents that were forgotten may be dated, whichever server has issued them, and
+/// by whatever clock: eight bytes. What was forgotten is in no table, and a server that starts, or hears late, knows of it by this alone.
+const ENDED_NAME: &str = "ssm/registrations-ended";
+/// How often it is tried to raise it while others do.
+const ATTEMPTS_MAX: u32 = 8;
 
 /// What became of a registration.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,6 +43,23 @@ enum State {
     Until(UnixTime),
 }
 
+impl RegionServer {
+    /// Registers an agent: see [`Agents::register`].
+    pub(crate) async fn register_agent(
+        &self,
+        instance: InstanceId,
+        key: &AgentKey,
+        now: UnixTime,
+    ) -> Result<Registered, StoreError> {
+        // What it was given under an earlier registration may be dated ahead of all clocks: behind a cut-off, or by its launch.
+        let begun = |machine: Arc<PackedInstance>| {
+            self.authenticator.issue_not_before(machine.account(), instance).max(machine.launch_time())
+        };
+        let begun = self.machines().packed(instance).map(begun).filter(|begun| *begun > now);
+        self.agents().register(instance, key, begun.map_or(now, |begun| begun.plus(1))).await
+    }
+}
+
 impl Agents {
     pub(crate) async fn load(store: Arc<dyn Store>) -> Result<Self, StoreError> {
         let registrations = store.registrations().await?;
@@ -51,10 +76,13 @@ impl Agents {
         now: UnixTime,
     ) -> Result<Registered, StoreError> {
         let _turn = self.turn.lock().await;
-        // After what was forgotten within this second, so that sessions of before stay dead.
+        // In this order: what is not there any more has left its mark before it went.
+        let is_there = self.find(instance).await?.is_some();
+        // After what was forgotten, here or elsewhere, so that sessions of before stay dead.
+        let ended = if is_there { UnixTime::default() } else { self.ended().await?.1 };
         let at = match self.state(instance) {
-            Some(State::Until(ended)) => now.max(ended.plus(1)),
-            _ => now,
+            Some(State::Until(until)) => now.max(until.max(ended).plus(1)),
+            _ => now.max(ended.plus(1)),
         };
         let change = RegistrationChange { instance, expected: None, public_key: Some(key.as_der().to_vec()), at };
         match self.store.change_registration(change).await {
@@ -86,8 +114,40 @@ impl Agents {
         }
     }
 
+    /// Up to when sessions of agents that were forgotten may be dated, and what of that is stored.
+    async fn ended(&self) -> Result<(Option<Vec<u8>>, UnixTime), StoreError> {
+        let stored = self.store.setting(ENDED_NAME).await?;
+        let seconds = match &stored {
+            None => 0,
+            Some(bytes) => {
+                let bytes = bytes.as_slice().try_into().map_err(|_| {
+                    StoreError::Corrupt(format!("the setting {ENDED_NAME} holds what was never written there"))
+                })?;
+                u64::from_be_bytes(bytes)
+            }
+        };
+        Ok((stored, UnixTime::from_secs(seconds)))
+    }
+
+    /// Whoever registers from now on is dated behind this moment, at every server.
+    async fn raise_ended(&self, to: UnixTime) -> Result<(), StoreError> {
+        for _ in 0..ATTEMPTS_MAX {
+            let (expected, ended) = self.ended().await?;
+            if ended >= to {
+                return Ok(());
+            }
+            let value = to.as_secs().to_be_bytes().to_vec();
+            match self.store.put_setting(SettingChange { name: ENDED_NAME.to_owned(), expected, value }).await {
+                // Another server has forgotten an agent at the same time.
+                Err(StoreError::Conflict(_)) => {}
+                outcome => return outcome,
+            }
+        }
+        Err(StoreError::Busy)
+    }
+
     /// Forgets a registration; `false` if there was none. The sessions of the agent end with it: the last of them was
-    /// issued at `last_issue`.
+    /// issued at `last_issue`, by whichever server.
     pub(crate) async fn forget(&self, instance: InstanceId, last_issue: UnixTime) -> Result<bool, StoreError> {
         let _turn = self.turn.lock().await;
         let Some(found) = self.find(instance).await? else {
@@ -98,6 +158,8 @@ impl Agents {
             }
             return Ok(is_known);
         };
+        let last_issue = last_issue.max(found.registered_at);
+        self.raise_ended(last_issue).await?;
         let change =
             RegistrationChange { instance, expected: Some(found.public_key), public_key: None, at: last_issue };
         self.store.change_registration(change).await?;

@@ -126,6 +126,9 @@ pub const TERMINATED_SHOWN_SECONDS: u64 = 3600;
 /// How long inventory and compliance are kept that nobody renews. Source: Systems Manager quotas, "inventory data expiration".
 const INVENTORY_KEPT_SECONDS: u64 = 30 * 24 * 3600;
 
+/// How long after an end servers still give what has ended, until each has heard of it, or gives nothing any more.
+const HEARD_AFTER_SECONDS: u64 = 10;
+
 /// How long a session of the management role is good. Source: agents ask again half an hour after they were given one.
 pub const MANAGEMENT_SESSION_SECONDS: u64 = 3600;
 
@@ -646,7 +649,7 @@ impl RegionServer {
         by: String,
         now: UnixTime,
     ) -> Result<(), SettingError> {
-        let set = self.host_management.of(account).set(role, by, now, || self.last_management_issue(now)).await;
+        let set = self.host_management.of(account).set(role, by, now, || self.last_issue_anywhere(now)).await;
         self.high_water.count_an_end();
         set?;
         self.end_what_no_longer_stands();
@@ -655,7 +658,7 @@ impl RegionServer {
 
     /// Forgets that an agent has registered; when this has answered, its sessions have ended.
     async fn forget_agent(&self, instance: InstanceId, now: UnixTime) -> Result<bool, StoreError> {
-        let forgotten = self.agents.forget(instance, self.last_management_issue(now)).await;
+        let forgotten = self.agents.forget(instance, self.last_issue_anywhere(now)).await;
         self.high_water.count_end_by(&forgotten);
         let was_there = forgotten?;
         self.channels.keep(|claims| claims.instance != instance || self.holds(claims));
@@ -673,6 +676,12 @@ impl RegionServer {
     fn last_management_issue(&self, now: UnixTime) -> UnixTime {
         let mark = UnixTime::from_secs(self.last_management_issue.load(Ordering::SeqCst));
         self.host_management.issue_at(now).max(self.agents.last()).max(mark)
+    }
+
+    /// The same of all servers: others issue by their own clocks, and until they hear of the end.
+    fn last_issue_anywhere(&self, now: UnixTime) -> UnixTime {
+        let ahead = self.fleet().map_or(0, |_| quarantine::CLOCKS_APART_SECONDS + HEARD_AFTER_SECONDS);
+        self.last_management_issue(now.plus(ahead))
     }
 
     /// Terminates a machine whose command has ended, in the name of the host it ran on.

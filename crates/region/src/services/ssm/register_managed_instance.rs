@@ -17,7 +17,7 @@ pub(super) fn run(call: JsonCall<'_>) -> Outcome<'_> {
         }
         let instance = agent::own_fingerprint(&call)?;
         let key = agent::public_key(&call, "PublicKey")?;
-        match call.region.agents().register(instance, &key, call.now).await.map_err(refusal::of_store)? {
+        match call.region.register_agent(instance, &key, call.now).await.map_err(refusal::of_store)? {
             Registered::Yes => {
                 Ok(success::aws_json(call.request_id, &json!({"InstanceId": instance.to_string()})).into())
             }
