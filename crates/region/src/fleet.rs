@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use arc_swap::ArcSwap;
 use inborn_identity::{CallerKind, UnixTime};
 use inborn_store::{Beat, Heard, News, NodeId, RegionNode, Store, StoreError};
+use inborn_wire::error::Problem;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -317,6 +318,20 @@ impl Fleet {
     fn note(&self, round: u64, begun: Moment) {
         self.lease.note_round(begun);
         self.done.raise_to(round);
+    }
+}
+
+impl RegionServer {
+    /// Hears what others have changed, if something is missing here: they may have made it a moment ago.
+    ///
+    /// # Errors
+    /// It is missing still, and who cannot tell says nobody that it is not there.
+    pub(crate) async fn hear_of_missing(&self, is_missing: impl Fn() -> bool) -> Result<(), Problem> {
+        let caught_up = match self.fleet() {
+            Some(fleet) if is_missing() => fleet.catch_up().await,
+            _ => true,
+        };
+        if !caught_up && is_missing() { Err(Problem::Unavailable) } else { Ok(()) }
     }
 }
 

@@ -11,12 +11,13 @@ use inborn_credential::Caller;
 use inborn_identity::AccountId;
 use inborn_store::Session as Record;
 use inborn_wire::error::Problem;
+use inborn_wire::json::Object;
 
 use super::{Exchange, Handshake, RequestOrigin, trace};
 use crate::forwarding::{Asker, Asking, NotAuthentic, Other, TakesUp};
 use crate::metrics::CallLabels;
 use crate::operation::{Input, Reply};
-use crate::{Operation, RegionServer};
+use crate::{Machines, Operation, RegionServer};
 
 /// What became of a call that was not refused.
 pub(super) enum Done {
@@ -32,6 +33,12 @@ pub(super) enum Arrival {
     From(RequestOrigin, Option<Arc<RegionServer>>),
     /// It is a question of another server, or says so of itself and is none: this is the answer.
     Own(Response<Full<Bytes>>),
+}
+
+/// Whether a call is about one machine that is not known here.
+fn names_an_unknown(machines: &Machines, members: &Object) -> bool {
+    let named = ["Target", "InstanceId"].into_iter().filter_map(|name| members.text(name).ok().flatten());
+    named.filter_map(|id| id.parse().ok()).any(|id| !machines.contains(id))
 }
 
 impl RegionServer {
@@ -70,6 +77,8 @@ impl RegionServer {
         if self.fleet().is_none() {
             return Ok(None);
         }
+        // Whatever is said of a machine, also which server has its agent: it may have been launched at another one a moment ago.
+        self.hear_of_missing(|| names_an_unknown(self.machines(), members)).await?;
         let account = caller.principal.account();
         let is_own = |record: &Record| match caller.principal.instance() {
             Some(own) => record.instance == own,

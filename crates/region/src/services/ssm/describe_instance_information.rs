@@ -47,6 +47,7 @@ pub(super) fn run(call: JsonCall<'_>) -> Outcome<'_> {
             None => PAGE_MAX,
         };
         let after = call.parameters.text("NextToken")?.map(read_token).transpose()?;
+        hear_of_named(&call, &filters).await?;
         let (list, next) = page(&call, &filters, after, limit, entry).await;
         let mut output = json!({"InstanceInformationList": list});
         if let (Some(next), Some(output)) = (next, output.as_object_mut()) {
@@ -54,6 +55,12 @@ pub(super) fn run(call: JsonCall<'_>) -> Outcome<'_> {
         }
         Ok(success::aws_json(call.request_id, &output).into())
     })
+}
+
+/// A node that is asked for by its id, and is not known here, may have spoken at another server for the first time a moment ago.
+pub(super) async fn hear_of_named(call: &JsonCall<'_>, filters: &[Filter]) -> Result<(), Problem> {
+    let is_known = |id| call.machine(id).is_some() && call.region.nodes().get(id).is_some();
+    call.region.hear_of_missing(|| !filters.iter().flat_map(Filter::named).all(is_known)).await
 }
 
 /// The nodes behind this one that are asked for, as `show` has them, and the token of the next page if there is one.

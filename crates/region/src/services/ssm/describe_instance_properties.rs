@@ -6,7 +6,7 @@ use inborn_wire::json::Object;
 use inborn_wire::{constraint, success};
 use serde_json::{Map, Value, json};
 
-use super::describe_instance_information::{entry, page, read_token};
+use super::describe_instance_information::{entry, hear_of_named, page, read_token};
 use super::node_filter::{Filter, Rules};
 use super::refusal;
 use crate::operation::{JsonCall, Outcome};
@@ -50,6 +50,7 @@ pub(super) fn run(call: JsonCall<'_>) -> Outcome<'_> {
             None => PAGE_DEFAULT,
         };
         let after = call.parameters.text("NextToken")?.map(read_token).transpose()?;
+        hear_of_named(&call, &filters).await?;
         let (list, next) = page(&call, &filters, after, limit, properties).await;
         let mut output = json!({"InstanceProperties": list});
         if let (Some(next), Some(output)) = (next, output.as_object_mut()) {

@@ -53,6 +53,12 @@ impl Filter {
         Ok(Self { key: key.to_owned(), comparison, values })
     }
 
+    /// The machines that it names.
+    pub(super) fn named(&self) -> impl Iterator<Item = InstanceId> {
+        let is_by_id = matches!(self.key.as_str(), "InstanceIds" | "SourceIds") && self.comparison == Comparison::Equal;
+        self.values.iter().filter(move |_| is_by_id).filter_map(|value| value.parse().ok())
+    }
+
     /// Whether it asks for nodes by whether their agents spoke lately.
     pub(super) fn is_about_status(&self) -> bool {
         self.key == "PingStatus"

@@ -191,12 +191,7 @@ fn machines(call: &JsonCall<'_>, input: &Object) -> Result<(Vec<Managed>, Map<St
 /// An agent that is not known here may have registered at another server a moment ago: who cannot tell says no such thing.
 async fn hear_of_agents(call: &JsonCall<'_>) -> Result<(), Problem> {
     let ids = call.parameters.texts("InstanceIds")?.unwrap_or_default();
-    let is_missing = || ids.iter().any(|id| managed(call, id).is_none());
-    let caught_up = match call.region.fleet() {
-        Some(fleet) if is_missing() => fleet.catch_up().await,
-        _ => true,
-    };
-    if !caught_up && is_missing() { Err(Problem::Unavailable) } else { Ok(()) }
+    call.region.hear_of_missing(|| ids.iter().any(|id| managed(call, id).is_none())).await
 }
 
 /// A machine that has an agent which has registered and spoken.
