@@ -292,7 +292,8 @@ def test_the_image_is_built_of_sources_alone():
 def test_the_image_is_built_with_the_pinned_rust_and_tells_its_ports():
     recipe = (CONTRIB / "Containerfile").read_text()
     pinned = re.search(r'^channel = "(\d+\.\d+)\.\d+"', (ROOT / "rust-toolchain.toml").read_text(), re.M)[1]
-    assert re.findall(r"^FROM docker\.io/library/rust:(\S+) AS build$", recipe, re.M) == [f"{pinned}-bookworm"]
+    assert re.findall(r"^ARG BUILDER=docker\.io/library/rust:(\S+)$", recipe, re.M) == [f"{pinned}-bookworm"]
+    assert re.findall(r"^FROM (.+)$", recipe, re.M) == ["${BUILDER} AS build", "${BASE}"]
     settings = (ROOT / "crates/cli/src/settings.rs").read_text()
     ports = re.findall(r"^const DEFAULT_\w*PORT: u16 = (\d+);$", settings, re.M)
     assert len(ports) >= 3
