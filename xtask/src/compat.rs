@@ -1,8 +1,9 @@
 //! The real clients of `compat/` against the real binary.
 
+use crate::older::Older;
 use crate::shell::{Step, target_directory};
 use crate::tally::Tally;
-use crate::{clients, python};
+use crate::{clients, older, python};
 use anyhow::Result;
 use std::path::Path;
 
@@ -16,6 +17,8 @@ pub(crate) fn run(root: &Path, release: bool, extra: &[String]) -> Result<Tally>
     }
     build.run()?;
     clients::prepare(root)?;
+    // It takes minutes, once: who asks for some of the tests alone is not kept waiting for it.
+    let older = if extra.is_empty() { older::program(root)? } else { older::found(root)? };
     let binary = target_directory(root).join(if release { "release" } else { "debug" }).join("inborn");
 
     let directory = root.join("compat");
@@ -26,6 +29,13 @@ pub(crate) fn run(root: &Path, release: bool, extra: &[String]) -> Result<Tally>
         .env("INBORN_BIN", &binary)
         .env("INBORN_CLIENTS", target_directory(root).join("compat"))
         .env("PYTHONDONTWRITEBYTECODE", "1");
+    // What somebody has named goes first.
+    if std::env::var_os("INBORN_OLD_BIN").is_none() {
+        tests = match &older {
+            Older::Program(program) => tests.env("INBORN_OLD_BIN", program),
+            Older::Missing(why) => tests.env("INBORN_OLD_BIN_MISSING", why),
+        };
+    }
     // A developer's own AWS settings must not reach a test: they could point it at a real account.
     for (name, _) in std::env::vars_os() {
         match name.to_str() {

@@ -8,6 +8,7 @@ mod bench;
 mod clients;
 mod compat;
 mod fuzz;
+mod older;
 mod package;
 mod python;
 mod shell;
@@ -25,6 +26,7 @@ usage: cargo xtask COMMAND
   test [--no-compat] [--release]   every test: unit, property, doc, and the real clients of compat/ (set-up included)
   compat [--release] [-- ARGS]     only the real clients; ARGS go to pytest (`-- -k pocket`)
   setup                            what compat/ needs: its Python environment, and the clients of other languages
+  older                            a program of an older version, built of the history, for the test of upgrades
   bench [-- ARGS]                  the benchmarks
   fuzz [--seconds N] [TARGET…]     each fuzz target for N seconds (default 60), with the pinned toolchain alone
   simulate [--seeds FROM..TO]      servers, store and machines under faults, a run for each seed (default 0..10000), after those
@@ -64,6 +66,10 @@ fn run(arguments: Vec<String>) -> Result<()> {
             arguments.finish()?;
             python::environment(&root)?;
             clients::prepare(&root)
+        }
+        Some("older") => {
+            arguments.finish()?;
+            older::program(&root).map(|_| ())
         }
         Some("bench") => {
             let extra = arguments.after_dashes();
@@ -117,7 +123,7 @@ fn workspace_root() -> Result<PathBuf> {
     Path::new(&manifest).parent().map(Path::to_path_buf).context("xtask/ has no parent directory")
 }
 
-/// What is left of the command line. Nine commands do not pay for an argument parser's build time.
+/// What is left of the command line. Ten commands do not pay for an argument parser's build time.
 struct Arguments(Vec<String>);
 
 impl Arguments {
