@@ -59,6 +59,20 @@ def need_all() -> None:
         pytest.skip(f"NOT TESTED: {reason}")
 
 
+def need_faults(network: Network) -> None:
+    """Says which faults there are none of here. One way to each is enough: not every kernel has netem."""
+    lacking = []
+    if network.loses_with is None:
+        lacking.append("no packets are lost here: neither `nft` nor the kernel's netem is there")
+    if network.slows_with is None:
+        lacking.append("no database is slow here: neither netem nor tbf is in the kernel, or `tc` is not there")
+    for line in lacking:
+        print(f"!! {line}")
+    if CI and lacking:
+        pytest.fail(f"on CI nobody reads that faults were left out: {'; '.join(lacking)}")
+    print(f"packets are lost by {network.loses_with}, databases are slow by {(network.slows_with or ['nothing'])[0]}")
+
+
 @pytest.fixture(scope="module")
 def world() -> Iterator[World]:
     """The fleet, whole, with its hosts; the tests of this file come one after the other to it."""
@@ -68,10 +82,7 @@ def world() -> Iterator[World]:
     with scratch() as place:
         (place / "home").mkdir(mode=0o755)
         with fleet(place, postgres_programs(), SERVERS, HOSTS) as made:
-            if made.network.loses_with is None:
-                print("!! no packets are lost here: neither `nft` nor the kernel's netem is there")
-            if made.network.slows_with is None:
-                print("!! no database is slow here: neither netem nor tbf is in the kernel, or `tc` is not there")
+            need_faults(made.network)
             set_a_clock(made, seed)
             world = World(made, seed)
             try:
@@ -86,6 +97,8 @@ def world() -> Iterator[World]:
 def set_a_clock(made: Fleet, seed: int) -> None:
     """One of the servers has another clock, as far off as it may be. Source: docs/stores.md."""
     if FAKETIME is None:
+        if CI:
+            pytest.fail("on CI nobody reads that all clocks were right: no libfaketime")
         print("!! all clocks are right here: no libfaketime; on Debian: apt-get install libfaketime")
         return
     server = random.Random(f"{seed} clock").choice(made.servers)
@@ -110,6 +123,7 @@ def test_what_breaks_is_broken_and_whole_again():
     lab = Lab()
     try:
         network = Network(lab)
+        need_faults(network)
         one, other = Node(network, "one", 1), Node(network, "other", 2)
         sockets = [node.space.do(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for node in (one, other)]
         for node, end in zip((one, other), sockets, strict=True):
