@@ -107,8 +107,8 @@ fn commit(root: &Path) -> Result<Commit> {
 
 /// The oldest version whose programs can work with what the last migration leads to.
 fn usable_from(schema: &str) -> Option<u32> {
-    let migrations = schema.lines().filter(|line| line.trim_start().starts_with("Migration {"));
-    let (_, number) = migrations.last()?.split_once(USABLE_FROM)?;
+    let mut migrations = schema.lines().filter(|line| line.trim_start().starts_with("Migration {"));
+    let (_, number) = migrations.next_back()?.split_once(USABLE_FROM)?;
     let end = number.find(|c: char| !c.is_ascii_digit())?;
     number.get(..end)?.parse().ok()
 }
