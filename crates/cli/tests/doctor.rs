@@ -123,6 +123,9 @@ async fn region_servers_over_a_database() {
     well.fine(&WELL);
     well.fine(&["servers", "clocks", "addresses"]);
     assert!(well.says("servers").contains("2 beat: a, b"), "{}", well.says("servers"));
+    well.found("balancers", "hint", &["none is named", "--proxy-protocol-from"]);
+    let named = [settings[0], settings[1], ("INBORN_PROXY_PROTOCOL_FROM", "10.0.0.8")];
+    of_server(&of_a, &named).found("balancers", "ok", &["10.0.0.8/32: what connects from there"]);
     assert!(well.says("data directory").contains("that of `inborn region`"));
     assert_eq!(well.verdict("pockets"), "absent", "nobody runs pockets on a region server");
 
@@ -189,7 +192,7 @@ fn a_region_server_over_a_file() {
     let server = Server::start("a", &data, &url);
     let told = of_server(&data, &[("INBORN_STORE", &url)]);
     told.fine(&WELL);
-    told.fine(&["servers", "clocks"]);
+    told.fine(&["servers", "clocks", "balancers"]);
     server.stop();
     // Stopped, it is known by what is in its directory.
     of_server(&data, &[]).found("settings", "problem", &["store: none is named"]);

@@ -10,6 +10,7 @@ use std::time::Duration;
 use inborn_identity::{Clock, UnixTime};
 use inborn_pki::tls;
 use inborn_store::{Heard, RegionNode, Store};
+use ipnet::IpNet;
 
 use super::{Finding, Patient};
 use crate::certificates::Published;
@@ -30,6 +31,7 @@ const ADDRESS_PATIENCE: Duration = Duration::from_secs(5);
 const SERVERS: &str = "servers";
 const CLOCKS: &str = "clocks";
 const ADDRESSES: &str = "addresses";
+const BALANCERS: &str = "balancers";
 
 /// A server that beats.
 struct Living<'a> {
@@ -58,6 +60,7 @@ pub(super) async fn look(patient: &Patient, settings: &Settings, store: &dyn Sto
     let living = living(&before, &after, now);
     let mut findings = vec![verdict_on_servers(&living, &after, own, patient.running.is_some(), now)];
     findings.extend(verdict_on_clocks(&living));
+    findings.push(verdict_on_balancers(&settings.balancers, living.len()));
     if living.is_empty() {
         return findings;
     }
@@ -198,6 +201,23 @@ fn verdict_on_addresses(living: &[Living<'_>], own: &str, reached: &BTreeMap<Str
     }
 }
 
+/// What is in front of servers nobody here can see: so it is said what holds, and what that means.
+fn verdict_on_balancers(networks: &[IpNet], living: usize) -> Finding {
+    if !networks.is_empty() {
+        let list: Vec<String> = networks.iter().map(ToString::to_string).collect();
+        let what = "what connects from there says where its calls come from (PROXY protocol, version 2), and is refused without that";
+        return Finding::fine(BALANCERS, format!("{}: {what}", list.join(", ")));
+    }
+    let found = "none is named: calls come from the address that connects. Behind a balancer that opens connections of its own, that is \
+        the balancer, for everybody: all share its rate and its places, and the audit and findings name it";
+    if living > 1 {
+        let next = "if such a balancer is before these servers: let it send the PROXY protocol, version 2, and name it to each server at \
+            the same time (--proxy-protocol-from; docs/operations.md, A fleet)";
+        return Finding::hint(BALANCERS, found, next);
+    }
+    Finding::fine(BALANCERS, found)
+}
+
 /// Goes where a server says that it is, and has it show that it is one of the region, as servers do.
 fn reach(address: &str, name: &str, ca: &Path) -> Result<(), String> {
     let text = |error: std::io::Error| error.to_string();
@@ -330,6 +350,19 @@ mod tests {
         assert_eq!(verdict(&["https://a:1", "http://b:1"], "").0, Verdict::Problem);
         let (found, told) = verdict(&["https://a:1", "https://b:1"], "https://b:1");
         assert!(found == Verdict::Problem && told == "not reached from here: b at https://b:1: refused", "{told}");
+    }
+
+    #[test]
+    fn what_holds_about_balancers_is_said() {
+        let named: IpNet = "10.0.0.8/32".parse().unwrap();
+        let finding = verdict_on_balancers(&[named], 2);
+        assert!(finding.verdict == Verdict::Fine && finding.found.starts_with("10.0.0.8/32: "), "{finding:?}");
+        // Something leads clients to several servers, and may be one that hides them.
+        for (living, verdict) in [(0, Verdict::Fine), (1, Verdict::Fine), (2, Verdict::Hint)] {
+            let finding = verdict_on_balancers(&[], living);
+            assert!(finding.verdict == verdict && finding.found.starts_with("none is named"), "{finding:?}");
+            assert_eq!(finding.next.contains("--proxy-protocol-from"), living > 1);
+        }
     }
 
     #[test]
