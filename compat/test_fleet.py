@@ -22,18 +22,18 @@ from pathlib import Path
 import pytest
 from botocore.credentials import Credentials
 
-from fleet_calls import WHOAMI, Answer, call, credentials_for
+from fleet_calls import WHOAMI, Answer, Looked, call, credentials_for, look
 from fleet_lab import FAKETIME, HOSTS_PORT, START_SECONDS, Fleet, Host, Network, Node, Server, fleet, postgres_programs
-from fleet_people import EC2, Operator, World
+from fleet_people import EC2, METADATA_SECONDS, Operator, World
 from fleet_trouble import CALM_SECONDS, Trouble, all_ready, check_afterwards, described, operations, people, readiness
 from harness import ROOT, scratch, wait_until
 from lab import Lab
 from netlab import CI
 
 SERVERS, HOSTS = 3, 5
-#: How far a server's clock is ahead, or behind, in seconds. One that is ahead dates a reboot so far ahead, and until
-#: then the machine's host has nothing that has begun: not mended yet, seen once in half an hour.
-CLOCK = int(os.environ.get("INBORN_CLOCK_SECONDS") or -20)
+#: How far a server's clock is ahead, or behind, in seconds: drawn from the seed, if the variable says no other number.
+CLOCKS = (-20, 20)
+CLOCK = int(os.environ.get("INBORN_CLOCK_SECONDS") or 0)
 SECONDS = float(os.environ.get("INBORN_TROUBLE_SECONDS") or 60)
 #: Writers while the primary is lost, and how long after a standby was promoted each has to write again, at the latest.
 #: Source: docs/stores.md.
@@ -101,10 +101,15 @@ def set_a_clock(made: Fleet, seed: int) -> None:
             pytest.fail("on CI nobody reads that all clocks were right: no libfaketime")
         print("!! all clocks are right here: no libfaketime; on Debian: apt-get install libfaketime")
         return
-    server = random.Random(f"{seed} clock").choice(made.servers)
-    print(f"the clock of server {server.name} is {CLOCK:+d} s off")
+    dice = random.Random(f"{seed} clock")
+    server, seconds = dice.choice(made.servers), CLOCK or dice.choice(CLOCKS)
+    print(f"the clock of server {server.name} is {seconds:+d} s off")
+    start_with_clock(server, seconds)
+
+
+def start_with_clock(server: Server, seconds: int) -> None:
     server.kill()
-    server.set_clock(CLOCK)
+    server.set_clock(seconds)
     assert server.start(), server.log.read_text()
 
 
@@ -319,6 +324,72 @@ def test_a_server_without_the_database_says_who_somebody_is_and_changes_nothing(
         assert set(states) == set(world.oracle.machines) == set(described(world, other))
         assert asked(world, lonely, "sts", WHOAMI, session).status == 200
         assert launched(world, "three", None)
+
+
+#: How often a guest looks after a change, and for how long: until the clock that is right has caught up.
+LOOK_EVERY, LOOKS_FOR = 0.1, CLOCKS[1] + 5.0
+#: How long it may take until a host has heard of a launch or a start that was acknowledged, and has credentials for it.
+STARTED_WITHIN = 15.0
+
+
+@pytest.mark.timeout(900)
+def test_a_server_whose_clock_is_ahead_leaves_no_machine_without_credentials(place: Path):
+    """What belongs to a launch, a reboot or a start there is dated ahead, handed out at once, and let in at once."""
+    need_all()
+    if FAKETIME is None:
+        if CI:
+            pytest.fail("on CI nobody reads that this was skipped: apt-get install libfaketime")
+        pytest.skip("NOT TESTED: no libfaketime: apt-get install libfaketime")
+    with fleet(place, postgres_programs(), 2, 1, stale=()) as made:
+        world = World(made, 0)
+        world.join_hosts()
+        ahead, right = made.servers
+        host = made.hosts[0]
+        start_with_clock(ahead, CLOCKS[1])
+        all_ready(world)
+        answer = asked(world, ahead, "ec2", f"{LAUNCH}&Placement.HostId={host.id}")
+        assert answer.status == 200, answer.body
+        [machine] = answer.all("instanceId")
+        begun = time.monotonic()
+        wait_until(lambda: host.attach(machine), "the host knows the machine", START_SECONDS)
+
+        def looked() -> Looked:
+            return host.node.space.do(lambda: look(host.endpoints[machine], METADATA_SECONDS))
+
+        def held_all_the_while(until: float) -> list[Credentials]:
+            """Looks again and again; gives what was found, each once."""
+            found: dict[str, Credentials] = {}
+            while time.monotonic() < until:
+                one = looked().credential
+                assert one is not None, f"no credential: {looked().why}"
+                found.setdefault(one.key, Credentials(one.key, one.secret, one.token))
+                time.sleep(LOOK_EVERY)
+            return list(found.values())
+
+        first = wait_until(lambda: looked().credential, "the machine has a credential", STARTED_WITHIN)
+        print(f"a launch: held {time.monotonic() - begun:.1f} s after it")
+        assert time.monotonic() - begun < CLOCKS[1], "nobody had to wait for it so long that this tests nothing"
+        before = Credentials(first.key, first.secret, first.token)
+        for server in made.servers:
+            assert asked(world, server, "sts", WHOAMI, before).status == 200
+        # A reboot ends nothing: at no moment there is nothing.
+        assert asked(world, ahead, "ec2", f"Action=RebootInstances&{EC2}&InstanceId.1={machine}").status == 200
+        found = held_all_the_while(time.monotonic() + LOOKS_FOR)
+        assert len(found) == 2, "those of before, and those of the new boot"
+        for server in made.servers:
+            assert [asked(world, server, "sts", WHOAMI, keys).status for keys in (before, *found)] == [200] * 3
+        # A start does: what was before stays ended, what comes after it is there at once.
+        assert asked(world, right, "ec2", f"Action=StopInstances&{EC2}&InstanceId.1={machine}").status == 200
+        wait_until(lambda: looked().credential is None, "the host has heard of the stop", STARTED_WITHIN)
+        begun = time.monotonic()
+        assert asked(world, ahead, "ec2", f"Action=StartInstances&{EC2}&InstanceId.1={machine}").status == 200
+        wait_until(lambda: looked().credential, "the machine has a credential again", STARTED_WITHIN)
+        print(f"a start: held {time.monotonic() - begun:.1f} s after it")
+        [again] = held_all_the_while(begun + LOOKS_FOR)
+        for server in made.servers:
+            assert asked(world, server, "sts", WHOAMI, again).status == 200
+            for keys in (before, *found):
+                assert asked(world, server, "sts", WHOAMI, keys).code == "ExpiredToken"
 
 
 def launched(world: World, name: str, host: Host | None) -> bool:

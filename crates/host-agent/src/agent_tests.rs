@@ -201,6 +201,32 @@ fn a_machine_without_credentials_does_not_wait_long() {
     assert!(is_asked(&mut agent, at(4)));
 }
 
+/// A reboot by a clock that is ahead, or a release, dates what a machine has ahead. It is handed out at once, and nothing else is to be
+/// had, so that nobody is asked until the next is due. Of what begins much later it is not so: somebody's clock is wrong.
+#[test]
+fn what_begins_soon_is_held_and_not_asked_for_again_and_again() {
+    for (ahead, is_asked) in [(0, false), (20, false), (430, false), (603, false), (604, true)] {
+        let mut agent = settled(1);
+        let mut rebooted = record(1);
+        rebooted.boot_generation = 2;
+        let known = Ask::Machines(Machines { known: agent.mirror().versions() });
+        hear(&mut agent, known, changed(vec![given(rebooted, "v2")], Vec::new()), at(1));
+        let ask = agent.next(at(1)).into_iter().find(|ask| ask.lane() == Lane::Work).unwrap();
+        let mut given = generations(id(1), NOW);
+        given.truncate(1);
+        (given[0].boot_generation, given[0].issued_at) = (2, NOW.as_secs() + 1 + ahead);
+        given[0].next_at = given[0].issued_at + 3600;
+        let answer = Answer::Credentials(CredentialsGiven { generations: given });
+        assert_eq!(hear(&mut agent, ask, Ok(answer), at(1)), [Event::Credentials(id(1))]);
+        let known = agent.mirror().get(id(1)).unwrap();
+        let (held, _) = known.credential(inborn_credential::Delivery::V2, NOW.plus(1)).unwrap();
+        assert_eq!(held.issued_at, NOW.plus(1 + ahead), "at once");
+        // Three seconds later: 603 s ahead of the first moment are 600 now.
+        let asks = agent.next(at(4));
+        assert_eq!(asks.iter().any(|ask| matches!(ask, Ask::Credentials(_))), is_asked, "{ahead}: {asks:?}");
+    }
+}
+
 /// Its documents are signed.
 fn hold_documents(agent: &mut Agent, now: Now) {
     while let Some(ask @ Ask::Document(_)) = agent.next(now).into_iter().find(|ask| ask.lane() == Lane::Work) {

@@ -20,6 +20,10 @@ const AGAIN: Duration = Duration::from_secs(30);
 /// As [`AGAIN`], for a machine that holds nothing that is good: whoever answered may not have heard of its last start, which takes
 /// a region server seconds at most.
 const AGAIN_BARE: Duration = Duration::from_secs(3);
+/// How much later than now what a machine holds may begin, and be all there is to be had: what takes the place of what was cut off is dated
+/// up to seven minutes ahead, and what belongs to a start or a reboot by the clock of the server that was asked for that. It is handed out
+/// and let in at once. Much later than that, it is the clock of whoever has given it that is wrong, or this host's.
+const BEGINS_WITHIN_SECONDS: u64 = 600;
 /// Generations kept of a machine: the present one, the next, and the one before, for a clock that is set back.
 const GENERATIONS_MAX: usize = 3;
 
@@ -107,7 +111,12 @@ impl Known {
     /// Whether the clock was set so that what there is, is not for now.
     fn has_none_for(&self, now: UnixTime) -> bool {
         let now = now.as_secs();
-        self.has_credentials() && !self.generations.iter().any(|one| one.issued_at <= now && now < one.expires_at)
+        let boot = self.record.boot_generation;
+        let is_for_now = |one: &Generation| {
+            let begins_by = if one.boot_generation == boot { now.saturating_add(BEGINS_WITHIN_SECONDS) } else { now };
+            one.issued_at <= begins_by && now < one.expires_at
+        };
+        self.has_credentials() && !self.generations.iter().any(is_for_now)
     }
 
     /// Takes over what still holds of what was given before, under an older record.

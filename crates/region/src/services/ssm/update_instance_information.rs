@@ -21,7 +21,9 @@ pub(super) fn run(call: JsonCall<'_>) -> Outcome<'_> {
         if let Some(platform) = call.parameters.text("PlatformType")? {
             constraint::one_of("PlatformType", platform, &["Windows", "Linux", "MacOS"])?;
         }
-        call.region.nodes().heard(instance, said, call.now).await.map_err(refusal::of_store)?;
+        // Of this start, which another server may have dated by a clock that is ahead.
+        let started_at = call.machine(instance).map(|machine| machine.launch_time).unwrap_or_default();
+        call.region.nodes().heard(instance, said, call.now.max(started_at)).await.map_err(refusal::of_store)?;
         Ok(success::aws_json(call.request_id, &json!({})).into())
     })
 }

@@ -1,0 +1,155 @@
+//! Agents and machines over several region servers: what was launched, registered or forgotten at one is so at the others, whatever their
+//! clocks say, and what one server cannot read keeps it from nothing else.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+mod common;
+
+use common::agent::{Agent, session};
+use common::commands::body;
+use common::fleet::{Server, node, set_time, two, until};
+use common::verdict::{expired, good, whoami};
+use common::*;
+use inborn_identity::{AccountId, InstanceId};
+use inborn_store::{NodeId, Session, SessionQuery, Store};
+use serde_json::{Value, json as value};
+
+/// How far the clock of one of two servers is ahead.
+const AHEAD_SECONDS: u64 = 20;
+
+async fn told(at: &Running, operation: &str, input: Value) {
+    let reply = at.ssm(operation, input).await;
+    assert_eq!(reply.status, 200, "{}", reply.body);
+}
+
+/// Sessions of before an agent was forgotten, or before its role was passed to nobody, stay ended when it comes back, also those that another
+/// server has dated ahead.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_before_an_end_stays_ended_by_whichever_clock_it_was_issued() {
+    let (fleet, a, b) = two().await;
+    set_time(&[&a], NOW.plus(AHEAD_SECONDS)).await;
+    let (id, mut agent, mut role) = a.managed().await;
+    for is_forgotten in [true, false] {
+        until("the agent is known", async || whoami(&b, &role).await == good()).await;
+        if is_forgotten {
+            told(&b, "DeregisterManagedInstance", value!({"InstanceId": id.to_string()})).await;
+        } else {
+            told(&b, "ResetServiceSetting", value!({"SettingId": SETTING})).await;
+        }
+        assert_eq!(whoami(&b, &role).await, expired());
+        until("the end is known", async || whoami(&a, &role).await == expired()).await;
+        // One that knows nothing of it but what is stored.
+        let fresh = fleet.server("c").await;
+        if is_forgotten {
+            agent = Agent::new();
+            assert_eq!(fresh.register(&agent, id).await.status, 200);
+        } else {
+            assert_eq!(fresh.pass_role(inborn_identity::MANAGEMENT_ROLE_NAME).await.status, 200);
+        }
+        let new = session(&fresh.role_token(&agent, id).await);
+        for server in [&a, &b, &fresh] {
+            until("what is new is good", async || whoami(server, &new).await == good()).await;
+            assert_eq!(whoami(server, &role).await, expired());
+        }
+        role = new;
+    }
+}
+
+/// What an agent says at a server whose clock is behind the one that dated its machine's launch is said after the launch.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_has_spoken_since_its_launch_is_online() {
+    let (_fleet, a, b) = two().await;
+    set_time(&[&a], NOW.plus(AHEAD_SECONDS)).await;
+    let (id, _agent, role) = a.managed().await;
+    b.speaks(id, &role, "Linux").await;
+    for server in [&a, &b] {
+        let named = value!({"Filters": [{"Key": "InstanceIds", "Values": [id.to_string()]}]});
+        until("it is online", async || {
+            let reply = server.ssm("DescribeInstanceInformation", named.clone()).await;
+            let list = &body(&reply)["InstanceInformationList"];
+            // Known, it is so at once.
+            assert!(list[0].is_null() || list[0]["PingStatus"] == "Online", "{list}");
+            !list[0].is_null()
+        })
+        .await;
+    }
+}
+
+/// Nobody is told that a machine is not there, or not connected, by a server that has not heard of it yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_was_launched_elsewhere_is_known_at_once() {
+    let (_fleet, a, b) = two().await;
+    a.region.advertise(&format!("http://{}", a.address));
+    node(&a, &b).await;
+    b.link.silence(true);
+    let (id, role) = a.node().await;
+    let _control = a.control_channel(&role, id).await;
+    let (target, named) = (value!({"Target": id.to_string()}), value!({"InstanceId": id.to_string()}));
+    let filter = value!({"Filters": [{"Key": "InstanceIds", "Values": [id.to_string()]}]});
+    let calls = [
+        ("StartSession", target.clone()),
+        ("GetConnectionStatus", target),
+        ("DescribeInstanceInformation", filter.clone()),
+        ("DescribeInstanceProperties", value!({"FiltersWithOperator": filter["Filters"]})),
+        ("ListInventoryEntries", value!({"InstanceId": id.to_string(), "TypeName": "AWS:Application"})),
+        ("DeregisterManagedInstance", named),
+    ];
+    for (operation, input) in &calls {
+        let reply = b.ssm(operation, input.clone()).await;
+        assert_eq!(reply.status, 503, "{operation}: {}", reply.body);
+    }
+    b.link.silence(false);
+    for (operation, input) in &calls {
+        let mut reply = b.ssm(operation, input.clone()).await;
+        while reply.status == 503 {
+            reply = b.ssm(operation, input.clone()).await;
+        }
+        assert_eq!(reply.status, 200, "{operation}: {}", reply.body);
+        if *operation == "GetConnectionStatus" {
+            assert_eq!(body(&reply)["Status"], "connected");
+        }
+        assert!(!reply.body.contains(":[]") || *operation == "ListInventoryEntries", "{operation}: {}", reply.body);
+    }
+}
+
+fn left(id: &str, instance: InstanceId, account: AccountId) -> Session {
+    Session {
+        id: id.to_owned(),
+        account,
+        instance,
+        owner: "arn:aws:iam::123456789012:user/operator".to_owned(),
+        document_name: "SSM-SessionManagerRunShell".to_owned(),
+        reason: String::new(),
+        started_at: NOW,
+        end: None,
+        carrier: Some(NodeId::random()),
+    }
+}
+
+/// A server comes up beside records that it cannot read, knows all others, and ends the sessions that a server that has gone has left.
+#[tokio::test(flavor = "multi_thread")]
+async fn records_that_cannot_be_read_keep_no_server_from_its_start() {
+    let (fleet, a, b) = two().await;
+    let (lost, known) = (node(&a, &b).await.0, node(&a, &b).await.0);
+    let account = a.region.machines().get(known).unwrap().account;
+    for id in ["unreadable", "readable"] {
+        fleet.store.put_session(left(id, known, account)).await.unwrap();
+    }
+    for server in [a, b] {
+        let Server { running, link } = server;
+        drop((running, link));
+    }
+    let damaged = ["nodes", &lost.to_string(), "documents", "sessions", "unreadable"];
+    let c = fleet.server_that_cannot_read("c", &damaged).await;
+    let reply = c.ssm("DescribeInstanceInformation", value!({})).await;
+    let list = body(&reply)["InstanceInformationList"].clone();
+    assert_eq!((list.as_array().unwrap().len(), &list[0]["InstanceId"]), (1, &value!(known.to_string())));
+    assert!(c.region.machines().get(lost).is_some(), "the machine itself is known");
+    let documents = body(&c.ssm("ListDocuments", value!({})).await)["DocumentIdentifiers"].clone();
+    assert!(!documents.as_array().unwrap().is_empty(), "those that every account has");
+    until("what was left is ended", async || {
+        let query = SessionQuery { account: None, has_ended: false, after: None, limit: SessionQuery::LIMIT_MAX };
+        let open = fleet.store.sessions(query).await.unwrap();
+        open.iter().map(|session| session.id.as_str()).eq(["unreadable"])
+    })
+    .await;
+}
