@@ -123,7 +123,7 @@ async fn region_servers_over_a_database() {
     well.fine(&WELL);
     well.fine(&["servers", "clocks", "addresses"]);
     assert!(well.says("servers").contains("2 beat: a, b"), "{}", well.says("servers"));
-    well.found("balancers", "hint", &["none is named", "--proxy-protocol-from"]);
+    well.found("balancers", "hint", &["no balancer is named", "--proxy-protocol-from"]);
     let named = [settings[0], settings[1], ("INBORN_PROXY_PROTOCOL_FROM", "10.0.0.8")];
     of_server(&of_a, &named).found("balancers", "ok", &["10.0.0.8/32: what connects from there"]);
     assert!(well.says("data directory").contains("that of `inborn region`"));

@@ -208,7 +208,7 @@ fn verdict_on_balancers(networks: &[IpNet], living: usize) -> Finding {
         let what = "what connects from there says where its calls come from (PROXY protocol, version 2), and is refused without that";
         return Finding::fine(BALANCERS, format!("{}: {what}", list.join(", ")));
     }
-    let found = "none is named: calls come from the address that connects. Behind a balancer that opens connections of its own, that is \
+    let found = "no balancer is named: calls come from the address that connects. Behind a balancer that opens connections of its own, that is \
         the balancer, for everybody: all share its rate and its places, and the audit and findings name it";
     if living > 1 {
         let next = "if such a balancer is before these servers: let it send the PROXY protocol, version 2, and name it to each server at \
@@ -360,7 +360,7 @@ mod tests {
         // Something leads clients to several servers, and may be one that hides them.
         for (living, verdict) in [(0, Verdict::Fine), (1, Verdict::Fine), (2, Verdict::Hint)] {
             let finding = verdict_on_balancers(&[], living);
-            assert!(finding.verdict == verdict && finding.found.starts_with("none is named"), "{finding:?}");
+            assert!(finding.verdict == verdict && finding.found.starts_with("no balancer is named"), "{finding:?}");
             assert_eq!(finding.next.contains("--proxy-protocol-from"), living > 1);
         }
     }
