@@ -5,11 +5,14 @@
 //! process. The kinds take turns, and each figure is given with its spread.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, clippy::indexing_slicing, reason = "a benchmark")]
 
+#[path = "hosts/coming_back.rs"]
+mod coming_back;
 #[path = "../tests/common/mod.rs"]
 mod common;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -53,6 +56,15 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     match arguments.as_slice() {
         [what, address, file] if what == "wait" => runtime.block_on(wait(address.parse().unwrap(), file)),
+        [what, rest @ ..] if what == "return" => coming_back::measure(count(), rest.is_empty()),
+        [what, directory, count, at @ ..] if what == "serve" => {
+            // As `inborn region` runs.
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            runtime.block_on(coming_back::serve(directory.as_ref(), count.parse().unwrap(), at));
+        }
+        [what, address, directory, how] if what == "hosts" => {
+            runtime.block_on(coming_back::hosts(address.parse().unwrap(), directory.into(), how == "spread"));
+        }
         _ => runtime.block_on(measure()),
     }
 }
@@ -66,6 +78,10 @@ struct Written {
 }
 
 impl Written {
+    fn of(host: &Host, authority: [u8; 32]) -> Self {
+        Self { authority, certificate: host.certificate.clone().unwrap(), key: BASE64.encode(&*host.key.to_pkcs8()) }
+    }
+
     fn config(&self) -> Arc<ClientConfig> {
         let key = HostKey::from_pkcs8(&BASE64.decode(&self.key).unwrap()).unwrap();
         tls::host_client_config(self.authority, Some((&self.certificate, &key))).unwrap()
@@ -99,19 +115,14 @@ fn start() -> Server {
         runtime.block_on(async move {
             let running = region().await;
             let at = serve(&running).await;
-            let write = |host: &Host| Written {
-                authority: at.authority,
-                certificate: host.certificate.clone().unwrap(),
-                key: BASE64.encode(&*host.key.to_pkcs8()),
-            };
+            let write = |host: &Host| Written::of(host, at.authority);
             let mut busy = Vec::new();
             for _ in 0..BUSY {
                 let host = Host::joined(&running, &at).await;
                 busy.push((write(&host), launch(&running, &host).await));
             }
-            let count = std::env::var("INBORN_BENCH_HOSTS").map_or(WAITING, |number| number.parse().unwrap());
             let mut waiting = Vec::new();
-            for _ in 0..count {
+            for _ in 0..count() {
                 waiting.push(write(&Host::joined(&running, &at).await));
             }
             ready.send((at.address, busy, waiting)).unwrap();
@@ -129,19 +140,28 @@ fn start() -> Server {
     Server { address, busy, waiting, ask, told }
 }
 
-async fn region() -> Running {
-    let directory = tempfile::tempdir().unwrap();
+/// How many hosts there are that wait, or come back.
+fn count() -> usize {
+    std::env::var("INBORN_BENCH_HOSTS").map_or(WAITING, |number| number.parse().unwrap())
+}
+
+fn opening_in(directory: &Path) -> Opening {
     let none = Rate { per_second: 0, burst: 0 };
-    let opening = Opening {
+    Opening {
         identity: identity(),
         key_source: KeySource::Ephemeral,
-        audit_file: directory.path().join("audit.jsonl"),
+        audit_file: directory.join("audit.jsonl"),
         rates: Rates { source: none, principal: none },
         telemetry: TelemetrySettings::default(),
         fleet: None,
         epochs: EpochSettings::DEFAULT,
         accept_older_store: false,
-    };
+    }
+}
+
+async fn region() -> Running {
+    let directory = tempfile::tempdir().unwrap();
+    let opening = opening_in(directory.path());
     start_at(directory, Arc::new(SqliteStore::in_memory().unwrap()), opening, today()).await
 }
 
@@ -267,7 +287,7 @@ async fn wait(address: SocketAddr, file: &str) {
     for line in std::fs::read_to_string(file).unwrap().lines() {
         let written: Written = serde_json::from_str(line).unwrap();
         let mut stream = connect(address, &written.config()).await;
-        say(&mut stream, MACHINES, &json!({ "known": {} })).await;
+        say(&mut stream, MACHINES, &json!({ "known": {} })).await.unwrap();
         streams.push(stream);
     }
     println!("{} wait", streams.len());
@@ -280,16 +300,16 @@ async fn connect(address: SocketAddr, config: &Arc<ClientConfig>) -> TlsStream<T
     TlsConnector::from(Arc::clone(config)).connect(tls::hosts_endpoint_name().unwrap(), stream).await.unwrap()
 }
 
-async fn say(stream: &mut TlsStream<TcpStream>, path: &str, asked: &Value) {
+async fn say(stream: &mut TlsStream<TcpStream>, path: &str, asked: &Value) -> std::io::Result<()> {
     let body = asked.to_string();
     let text = format!("POST {path} HTTP/1.1\r\nhost: hosts\r\ncontent-length: {}\r\n\r\n{body}", body.len());
-    stream.write_all(text.as_bytes()).await.unwrap();
-    stream.flush().await.unwrap();
+    stream.write_all(text.as_bytes()).await?;
+    stream.flush().await
 }
 
 /// Asks, and reads the whole answer.
 async fn ask(stream: &mut TlsStream<TcpStream>, path: &str, asked: &Value) {
-    say(stream, path, asked).await;
+    say(stream, path, asked).await.unwrap();
     let (mut answer, mut buffer) = (Vec::new(), vec![0; 64 * 1024]);
     loop {
         let read = stream.read(&mut buffer).await.unwrap();

@@ -29,6 +29,13 @@ pub struct Endpoint {
     _stop: watch::Sender<bool>,
 }
 
+impl Endpoint {
+    /// That of a region that somebody else serves.
+    pub fn at(address: SocketAddr, authority: [u8; 32]) -> Self {
+        Self { address, authority, _stop: watch::channel(false).0 }
+    }
+}
+
 pub async fn serve(running: &Running) -> Endpoint {
     let authority = running.region.hosts_authority();
     let certificate = tls::HostsEndpointCertificate::new(authority, running.region.now()).unwrap();

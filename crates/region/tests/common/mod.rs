@@ -187,6 +187,13 @@ pub fn ec2(parameters: &str) -> Call {
 }
 
 impl Running {
+    /// Of a region that somebody else serves.
+    pub fn serving(region: Arc<RegionServer>, clock: Arc<ManualClock>, address: SocketAddr) -> Self {
+        let (_stop, _) = watch::channel(false);
+        let directory = tempfile::tempdir().unwrap();
+        Self { region, clock, address, directory, kept: Arc::default(), _stop }
+    }
+
     pub fn operator(&self) -> Signer {
         let key = self.region.operator_key().unwrap();
         Signer { access_key_id: key.access_key_id.clone(), secret: key.secret.expose().to_owned(), token: None }
