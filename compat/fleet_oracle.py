@@ -22,9 +22,10 @@ from dataclasses import dataclass, field
 
 #: A server that has not heard the others for longer lets nobody in. Source: docs/stores.md.
 STALE_AFTER = 5.0
-#: Silence is told in whole seconds by one of two clocks, and a call goes on after it has been judged.
-SLACK = 1.0
-BOUND = STALE_AFTER + SLACK
+#: Nothing is added to that. A server counts its silence from before it asked what is new, by the monotonic clock, which
+#: is this one too and which nobody sets; its other clock can only add to it. It looks at that after the last byte of a
+#: question has come, and before it judges. So whoever sends that byte later than this is not let in.
+BOUND = STALE_AFTER
 #: A host writes down what it was given within a second (docs/hosts.md); a loaded computer takes much longer.
 KEPT_AFTER = 10.0
 #: What every machine's credential has left, also after hours without a region. Source: docs/hosts.md.

@@ -28,9 +28,9 @@ use servers::{LAUNCH, Mint, REGION, Server, WHOAMI, copy_key, launched, run, sai
 const ATTEMPTS: usize = 6;
 /// By when every server normally knows of it.
 const SEEN_WITHIN: Duration = Duration::from_secs(2);
-/// Later nobody is let in who has ended, however busy the machine: a server that has not heard for 5 s lets nobody in, if it is told to
-/// (`refuse-all`), and clocks have whole seconds.
-const LET_IN_WITHIN: Duration = Duration::from_secs(6);
+/// Whoever asks later is not let in who has ended, however busy the machine: a server that has not heard for 5 s, counted from before it
+/// asked, lets nobody in, if it is told to (`refuse-all`).
+const LET_IN_WITHIN: Duration = Duration::from_secs(5);
 /// How far ahead credentials are dated here: behind what a release has cut off, and not so far that nobody takes them.
 const AHEAD_SECONDS: u64 = 600;
 

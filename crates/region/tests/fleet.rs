@@ -164,6 +164,26 @@ async fn who_is_acknowledged_no_beat_has_not_heard_however_well_it_reads() {
     assert_eq!(host.credentials(&at_b, &[id]).await.0, 200);
 }
 
+/// A server that hears again while somebody is judged: they may have been judged by what was known before, and are refused once more.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_stale_before_somebody_was_judged_does_not_let_them_in() {
+    let Fleet { a, b, of_b, .. } = &fleet(&[("sts", StalePolicy::RefuseAll)]).await;
+    of_b.silence(true);
+    let machine = a.machine(a.launch().await);
+    b.clock.advance(7);
+    // Until a beat is acknowledged by the new time: from then on it is stale for nothing but what it does not read.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let hears = async {
+        // The call waits for it by then: of this machine nothing is known here yet.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        of_b.silence(false);
+    };
+    let (verdict, ()) = tokio::join!(whoami(b, &machine), hears);
+    assert_eq!(verdict, (503, "ServiceUnavailable".to_owned()));
+    assert!(b.region.faults().await.is_empty(), "it has heard by then");
+    assert_eq!(whoami(b, &machine).await, (200, String::new()));
+}
+
 /// A server that is behind, and not for long enough to be stale: it does not know who was launched or started elsewhere meanwhile, and
 /// says that it cannot tell, not that they are nobody.
 #[tokio::test(flavor = "multi_thread")]
@@ -205,7 +225,9 @@ async fn who_was_away_for_too_long_reads_everything_again() {
     assert_eq!(whoami(b, &machine).await, (200, String::new()), "it does not know yet");
     of_b.silence(false);
     until("the end is known", async || whoami(b, &machine).await == unknown()).await;
-    assert!(b.region.machines().get(living).is_some() && b.region.machines().get(launched).is_some());
+    // What is gone goes first; who came meanwhile comes with the same reading, and who was there stays.
+    assert!(b.region.machines().get(living).is_some());
+    until("the launch is known", async || b.region.machines().get(launched).is_some()).await;
 }
 
 /// Whoever is in quarantine is let in nowhere and given nothing, at every server, and its release brings nothing back.

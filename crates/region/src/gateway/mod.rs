@@ -267,11 +267,13 @@ impl RegionServer {
             let parameters = request::parameters(exchange.parts, &exchange.target, &body)?;
             exchange.input = Some(Arc::new(Input::Query(parameters)));
         }
+        // Asked before: what is heard while somebody is judged says nothing of what they were judged by.
+        let was_stale = WasStale { own: self.is_stale(), home: self.home().is_stale() };
         let caller = self.verify(exchange, signed, &body, &endpoint).await?;
         let operation = exchange.permitted(self, service, &caller)?;
         exchange.operation = Some(operation);
         self.check_sent_on(exchange, &caller, operation)?;
-        self.check_heard(service, operation, &caller)?;
+        self.check_heard(service, operation, &caller, was_stale)?;
         let as_it_came = body.clone();
         let input = match exchange.input.as_ref() {
             Some(input) => Arc::clone(input),
@@ -414,16 +416,23 @@ impl RegionServer {
         Err(Problem::Unavailable)
     }
 
-    /// The region whose store was not heard for too long, if it has to do with such a caller: this one, or the home, which knows of
-    /// keys that were switched off and of roles that are gone.
-    fn unheard(&self, kind: CallerKind) -> Option<&Self> {
+    /// The region whose store was not heard for too long, now or before the caller was judged, if it has to do with such a caller: this
+    /// one, or the home, which knows of keys that were switched off and of roles that are gone.
+    fn unheard(&self, kind: CallerKind, was_stale: WasStale) -> Option<&Self> {
         let asks_home = matches!(kind, CallerKind::Operator | CallerKind::ManagementRole);
-        [Some(self), asks_home.then(|| self.home())].into_iter().flatten().find(|region| region.is_stale())
+        let asked = [Some((self, was_stale.own)), asks_home.then(|| (self.home(), was_stale.home))];
+        asked.into_iter().flatten().find(|(region, was)| *was || region.is_stale()).map(|(region, _)| region)
     }
 
     /// Whether an operation is done although this server may not know what others have changed.
-    fn check_heard(&self, service: &'static Service, operation: &Operation, caller: &Caller) -> Result<(), Problem> {
-        let Some(unheard) = self.unheard(caller.principal.kind()) else { return Ok(()) };
+    fn check_heard(
+        &self,
+        service: &'static Service,
+        operation: &Operation,
+        caller: &Caller,
+        was_stale: WasStale,
+    ) -> Result<(), Problem> {
+        let Some(unheard) = self.unheard(caller.principal.kind(), was_stale) else { return Ok(()) };
         // A store that was put back is looked at, and nothing else.
         let is_refused = match unheard.fleet().filter(|_| !unheard.high_water.went_back()) {
             Some(fleet) => fleet.refuses(service.name, operation.effect, caller.principal.kind()),
@@ -534,6 +543,13 @@ impl RegionServer {
         );
         response(answer, self.now(), exchange.is_body_unread)
     }
+}
+
+/// Which regions had not heard for too long before a caller was judged.
+#[derive(Clone, Copy)]
+struct WasStale {
+    own: bool,
+    home: bool,
 }
 
 /// What a signature has to be for.

@@ -175,7 +175,8 @@ impl HostsEndpoint {
         }
     }
 
-    /// Neither from one that does not hear the others, nor from one whose store was put back.
+    /// Neither from one that does not hear the others, nor from one whose store was put back. Asked before something is judged by what was
+    /// heard, not after: what is heard in between says nothing of that.
     fn check_heard(&self) -> Answer<()> {
         if self.region.is_stale() { Err(unavailable()) } else { Ok(()) }
     }
@@ -243,8 +244,8 @@ impl HostsEndpoint {
             self.catch_up().await?;
         }
         loop {
-            let host = self.caller(peer)?;
             self.check_heard()?;
+            let host = self.caller(peer)?;
             let seen = changes.get();
             let difference = self.difference(&host, asked);
             if !difference.is_empty() {
@@ -375,8 +376,8 @@ impl HostsEndpoint {
             unavailable()
         })?;
         // It may have been evicted while that was done.
-        self.caller(peer)?;
         self.check_heard()?;
+        self.caller(peer)?;
         let document = String::from_utf8(document.to_vec()).map_err(|_| unavailable())?;
         Ok(DocumentSigned { document, signature: signed.signature, pkcs7: signed.pkcs7 })
     }
