@@ -114,7 +114,7 @@ def image(podman: Podman) -> dict:
     (base / str(binary()).lstrip("/")).unlink()
     assert not [*base.rglob("inborn")]
     for name, text in {
-        "passwd": f"root:x:0:0::/:/sbin/nologin\nnonroot:x:{NONROOT}:{NONROOT}::/home/nonroot:/sbin/nologin\n",
+        "passwd": f"root:x:0:0::/:/sbin/nologin\nnonroot:x:{NONROOT}:{NONROOT}::/:/sbin/nologin\n",
         "group": f"root:x:0:\nnonroot:x:{NONROOT}:\n",
     }.items():
         (base / "etc").mkdir(exist_ok=True)
