@@ -25,7 +25,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use inborn_identity::AccountId;
-use inborn_store::conformance::samples::{bare, id};
+use inborn_store::conformance::samples::{bare, spread_id};
 use inborn_store::{Instance, LaunchRequest, SqliteStore, Store};
 use inborn_store_postgres::PostgresStore;
 use patience::until;
@@ -79,7 +79,7 @@ async fn fill(store: &dyn Store, account: AccountId, machines: u32) {
     for first in (0..machines).step_by(TOGETHER as usize) {
         let reservation_id = format!("r-{first:017x}");
         let instances = (first..first + TOGETHER).zip(0..).map(|(number, ami_launch_index)| Instance {
-            id: id(number),
+            id: spread_id(number),
             account,
             tags: BTreeMap::from([("Name".to_owned(), format!("web-{number}"))]),
             reservation_id: reservation_id.clone(),

@@ -1,26 +1,27 @@
-//! All instances at once, for a mirror in memory: three tables of one moment, each read in the order in which it lies there, row after
-//! row as they arrive. The server sends no more than are taken.
+//! All instances at once, for a mirror in memory: several connections, each of which reads the instances of a range of ids, then their
+//! tags and their user data, in the order in which they lie there, row after row as they arrive. The server sends no more than are taken.
+//!
+//! What one connection reads is of one moment: an instance comes with the tags that it had with what its row says. Two ranges may be of
+//! two moments. An id is in one range for ever, so none is missed because it moved, and none comes twice; what was changed after the
+//! first of these moments is in the feed behind where a server began to hear it, before it read anything, and it reads that again.
+
+mod rows;
 
 use core::pin::{Pin, pin};
-use core::str::FromStr;
 use core::time::Duration;
-use std::borrow::Cow;
-use std::collections::BTreeMap;
-use std::error::Error;
 use std::sync::Arc;
 
-use deadpool_postgres::{Object, Transaction};
+use deadpool_postgres::{Object, Pool, Transaction};
 use futures_util::{FutureExt as _, TryStreamExt as _};
-use inborn_identity::{InstanceId, MetadataOptions, UnixTime};
-use inborn_store::{Instance, Living, PackedTags, Packer, StateReason, StoreError, UserData};
+use inborn_identity::InstanceId;
+use inborn_store::{Living, PackedTags, Packer, StoreError, UserData};
 use tokio::sync::mpsc::Sender;
-use tokio_postgres::types::{FromSql, FromSqlOwned, Type};
+use tokio::task::JoinSet;
 use tokio_postgres::{IsolationLevel, Row, RowStream};
 
+use self::rows::{Columns, Packing};
 use crate::fault::{self, Fault, Outcome};
-use crate::instances;
-use crate::store::PostgresStore;
-use crate::value;
+use crate::store::{self, PostgresStore};
 
 /// Rows of a part.
 const TOGETHER: u32 = 4096;
@@ -28,18 +29,15 @@ const _: () = assert!(TOGETHER <= Living::PART_MAX);
 /// User data is long: so many are a part.
 const USER_DATA_TOGETHER: u32 = 256;
 
-/// First what many have in common, in the order in which [`common`] and [`own`] take them.
-const INSTANCES: &str = "SELECT account, zone, image_id, instance_type, placement_group, placement_partition, http_tokens, \
-    http_endpoint, hop_limit, metadata_ipv6, metadata_tags, key_name, public_key, lease, \
-    id, private_address, ipv6_address, state, launch_time, boot_time, boot_generation, reason_code, reason_message, \
-    ami_launch_index, reservation_id, client_token, host_id, attachment_kind, attachment_value, attachment_mac \
-    FROM instances WHERE state <> 'terminated'";
-/// How many columns [`common`] takes.
-const COMMON: usize = 14;
+/// How many connections read, if there are as many again for all else and a processor here for each: each of them goes through all rows in
+/// the database, and takes those of its range.
+const READERS_MAX: usize = 4;
+/// Where ids are parted for so many: their digits are drawn at random.
+const BOUNDS: [&str; READERS_MAX - 1] = ["i-4", "i-8", "i-c"];
 
 /// Those of one instance were written one after the other, as a rule.
-const TAGS: &str = "SELECT instance_id, tag_key, tag_value FROM instance_tags";
-const USER_DATA: &str = "SELECT instance_id, user_data FROM instance_user_data";
+const TAGS: &str = "SELECT instance_id, tag_key, tag_value FROM instance_tags WHERE TRUE";
+const USER_DATA: &str = "SELECT instance_id, user_data FROM instance_user_data WHERE TRUE";
 
 /// A statement has a time, and this one takes as long as there are machines. What is waited for is bounded row by row.
 const AS_LONG_AS_IT_TAKES: &str = "SET LOCAL statement_timeout = 0";
@@ -61,37 +59,104 @@ impl PostgresStore {
     /// See [`inborn_store::Store::living`].
     pub(crate) async fn send_living(&self, packer: Arc<Packer>, parts: Sender<Living>) -> Result<(), StoreError> {
         let _on_the_way = self.under_way().await;
-        let mut attempt = 1;
-        loop {
-            let mut client = self.connection().await?;
-            let mut sending =
-                Sending { packer: &packer, parts: &parts, patience: self.options().patience(), is_begun: false };
-            let Err(stop) = sending.send(&mut client).await else { return Ok(()) };
-            // Rows may still be on their way on this connection.
+        // Dropped before its end it ends them all.
+        let mut readers = JoinSet::new();
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        for range in ranges(processors.min(self.options().connections / 2)) {
+            let pool = self.pool().clone();
+            let sending = Sending {
+                range,
+                packer: Arc::clone(&packer),
+                parts: parts.clone(),
+                patience: self.options().patience(),
+                is_begun: false,
+            };
+            readers.spawn(sending.send_with(pool, self.options().connections));
+        }
+        while let Some(read) = readers.join_next().await {
+            read.map_err(|error| StoreError::Io(error.to_string()))??;
+        }
+        Ok(())
+    }
+}
+
+/// Ids from one to another: no text is in none or in two of those that [`ranges`] gives.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Range {
+    from: Option<&'static str>,
+    below: Option<&'static str>,
+}
+
+impl Range {
+    /// A statement that reads what of a column is in it.
+    fn of(self, sql: &str, column: &str) -> String {
+        let from = self.from.map_or_else(String::new, |from| format!(" AND {column} >= '{from}'"));
+        let below = self.below.map_or_else(String::new, |below| format!(" AND {column} < '{below}'"));
+        format!("{sql}{from}{below}")
+    }
+}
+
+/// As many ranges as there may be readers: one, two or four.
+fn ranges(readers: usize) -> Vec<Range> {
+    let [_, half, _] = BOUNDS;
+    let bounds = match readers {
+        0 | 1 => vec![],
+        2 | 3 => vec![half],
+        READERS_MAX.. => BOUNDS.to_vec(),
+    };
+    let ends = |bound: &&'static str| Some(*bound);
+    let from = core::iter::once(None).chain(bounds.iter().map(ends));
+    let below = bounds.iter().map(ends).chain([None]);
+    from.zip(below).map(|(from, below)| Range { from, below }).collect()
+}
+
+/// A connection that is given back only when nothing is on its way on it any more.
+struct Taken(Option<Object>);
+
+impl Taken {
+    fn give_back(mut self) {
+        drop(self.0.take());
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        if let Some(client) = self.0.take() {
             drop(Object::take(client));
-            match stop {
-                Stop::Unheard => return Ok(()),
-                Stop::Fault(Fault::Final(error)) => return Err(error),
-                // A connection that was ended while it lay idle. Where something was sent, it would come twice.
-                Stop::Fault(Fault::Again(_)) if !sending.is_begun && attempt <= self.options().connections => {
-                    attempt += 1
-                }
-                Stop::Fault(Fault::Again(error)) => return Err(error),
-            }
         }
     }
 }
 
-/// Where rows go, and how long is waited for one.
-struct Sending<'a> {
-    packer: &'a Packer,
-    parts: &'a Sender<Living>,
+/// What is read, where it goes, and how long is waited for a row.
+struct Sending {
+    range: Range,
+    packer: Arc<Packer>,
+    parts: Sender<Living>,
     patience: Duration,
     /// Whether anything was sent.
     is_begun: bool,
 }
 
-impl Sending<'_> {
+impl Sending {
+    async fn send_with(mut self, pool: Pool, connections: usize) -> Result<(), StoreError> {
+        let mut attempt = 1;
+        loop {
+            let mut client = Taken(Some(store::connection(&pool).await?));
+            let Some(connected) = client.0.as_mut() else { return Ok(()) };
+            match self.send(connected).await {
+                Ok(()) => {
+                    client.give_back();
+                    return Ok(());
+                }
+                Err(Stop::Unheard) => return Ok(()),
+                Err(Stop::Fault(Fault::Final(error))) => return Err(error),
+                // A connection that was ended while it lay idle. Where something was sent, it would come twice.
+                Err(Stop::Fault(Fault::Again(_))) if !self.is_begun && attempt <= connections => attempt += 1,
+                Err(Stop::Fault(Fault::Again(error))) => return Err(error),
+            }
+        }
+    }
+
     async fn send(&mut self, client: &mut Object) -> Result<(), Stop> {
         let builder = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
         let transaction = builder.start().await.map_err(told)?;
@@ -109,19 +174,11 @@ impl Sending<'_> {
     }
 
     async fn send_instances(&mut self, transaction: &Transaction<'_>) -> Result<(), Stop> {
-        let mut rows = pin!(stream(transaction, INSTANCES).await?);
-        let mut before: Option<(Row, Instance)> = None;
+        let mut rows = pin!(stream(transaction, &self.range.of(rows::INSTANCES, "id")).await?);
+        let mut packing = Packing::new(Arc::clone(&self.packer));
         let mut found = Vec::new();
         while let Some(row) = self.next(rows.as_mut()).await? {
-            let mut columns = Columns { row: &row, next: 0 };
-            // Most rows say of what machines have in common what the row before said. That is not parsed again.
-            let mut instance = match before {
-                Some((row_before, instance)) if columns.skip_same(&row_before, COMMON)? => instance,
-                _ => common(&mut columns)?,
-            };
-            own(&mut columns, &mut instance)?;
-            found.push(self.packer.pack(&instance));
-            before = Some((row, instance));
+            found.push(packing.pack(row)?);
             if found.len() >= TOGETHER as usize {
                 self.part(Living::Instances(core::mem::take(&mut found))).await?;
             }
@@ -130,11 +187,11 @@ impl Sending<'_> {
     }
 
     async fn send_tags(&mut self, transaction: &Transaction<'_>) -> Result<(), Stop> {
-        let mut rows = pin!(stream(transaction, TAGS).await?);
+        let mut rows = pin!(stream(transaction, &self.range.of(TAGS, "instance_id")).await?);
         let mut found: Vec<(InstanceId, PackedTags)> = Vec::new();
         let mut count = 0;
         while let Some(row) = self.next(rows.as_mut()).await? {
-            let mut columns = Columns { row: &row, next: 0 };
+            let mut columns = Columns::of(&row);
             let id = columns.parsed()?;
             if found.last().is_none_or(|(last, _)| *last != id) {
                 found.push((id, PackedTags::new()));
@@ -153,10 +210,10 @@ impl Sending<'_> {
     }
 
     async fn send_user_data(&mut self, transaction: &Transaction<'_>) -> Result<(), Stop> {
-        let mut rows = pin!(stream(transaction, USER_DATA).await?);
+        let mut rows = pin!(stream(transaction, &self.range.of(USER_DATA, "instance_id")).await?);
         let mut found = Vec::new();
         while let Some(row) = self.next(rows.as_mut()).await? {
-            let mut columns = Columns { row: &row, next: 0 };
+            let mut columns = Columns::of(&row);
             let id = columns.parsed()?;
             found.push((id, UserData::new(columns.value()?).map_err(fault::corrupt)?));
             if found.len() >= USER_DATA_TOGETHER as usize {
@@ -187,150 +244,44 @@ fn told(error: tokio_postgres::Error) -> Fault {
     fault::from_statement(&error)
 }
 
-/// An instance of which there is nothing yet but what it has in common with others.
-fn common(columns: &mut Columns<'_>) -> Outcome<Instance> {
-    // Fields are evaluated as they stand here: in the order of the columns.
-    Ok(Instance {
-        account: columns.parsed()?,
-        zone: columns.parsed()?,
-        image_id: columns.text()?.into_owned(),
-        instance_type: columns.text()?.into_owned(),
-        placement_group: columns.owned_if_any()?,
-        placement_partition: columns.number_if_any()?,
-        metadata_options: MetadataOptions {
-            http_tokens: columns.parsed()?,
-            http_endpoint: columns.parsed()?,
-            hop_limit: columns.number()?,
-            ipv6: columns.value()?,
-            tags: columns.value()?,
-        },
-        key_name: columns.owned_if_any()?,
-        public_key: columns.owned_if_any()?,
-        lease: columns.value()?,
-        id: InstanceId::from_bytes([0; InstanceId::BYTES]),
-        private_address: core::net::Ipv4Addr::UNSPECIFIED,
-        ipv6_address: None,
-        state: inborn_store::InstanceState::Running,
-        launch_time: UnixTime::from_secs(0),
-        boot_time: UnixTime::from_secs(0),
-        boot_generation: 0,
-        terminated_at: None,
-        state_reason: None,
-        user_data: None,
-        ami_launch_index: 0,
-        reservation_id: String::new(),
-        client_token: None,
-        tags: BTreeMap::new(),
-        host: None,
-        attachment: None,
-        mac: None,
-    })
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// What an instance has for itself, all of it.
-fn own(columns: &mut Columns<'_>, instance: &mut Instance) -> Outcome<()> {
-    instance.id = columns.parsed()?;
-    instance.private_address = columns.parsed()?;
-    instance.ipv6_address = columns.parsed_if_any()?;
-    instance.state = columns.parsed()?;
-    instance.launch_time = columns.moment()?;
-    instance.boot_time = columns.moment()?;
-    instance.boot_generation = columns.number()?;
-    let (code, message) = (columns.owned_if_any()?, columns.owned_if_any()?);
-    instance.state_reason = code.zip(message).map(|(code, message)| StateReason { code, message });
-    instance.ami_launch_index = columns.number()?;
-    columns.text()?.as_ref().clone_into(&mut instance.reservation_id);
-    instance.client_token = columns.owned_if_any()?;
-    instance.host = instances::host(&columns.text()?)?;
-    instance.attachment = instances::attachment(columns.owned_if_any()?, columns.owned_if_any()?)?;
-    instance.mac = columns.text_if_any()?.map(|text| instances::own_mac(&text)).transpose()?;
-    Ok(())
-}
-
-/// The columns of a row, one after the other.
-struct Columns<'a> {
-    row: &'a Row,
-    next: usize,
-}
-
-impl<'a> Columns<'a> {
-    fn raw<T: FromSql<'a>>(&mut self) -> Outcome<T> {
-        self.next += 1;
-        self.row.try_get(self.next - 1).map_err(|error| fault::from_statement(&error))
-    }
-
-    /// Steps over the next columns if another row has the same in them.
-    fn skip_same(&mut self, other: &Row, count: usize) -> Outcome<bool> {
-        let bytes = |row: &'a Row, column| row.try_get::<_, AsSent<'a>>(column);
-        for column in self.next..self.next + count {
-            let other: AsSent<'_> = other.try_get(column).map_err(|error| fault::from_statement(&error))?;
-            if bytes(self.row, column).map_err(|error| fault::from_statement(&error))? != other {
-                return Ok(false);
+    /// Whatever an id looks like, it is read once.
+    #[test]
+    fn every_text_is_in_one_range() {
+        for (connections, expected) in [(0, 1), (1, 1), (2, 2), (3, 2), (4, 4), (5, 4), (64, 4)] {
+            let ranges = ranges(connections);
+            assert_eq!(ranges.len(), expected, "{connections}");
+            for text in ["", "\u{1}", "a", "h-f", "i", "i-", "i-0", "i-3fff", "i-4", "i-40", "i-7ffff", "i-8", "i-bf"]
+                .into_iter()
+                .chain(["i-c", "i-c0", "i-ffffffffffffffffff", "i-g", "j", "~", "\u{10ffff}"])
+            {
+                let is_in = |range: &&Range| {
+                    range.from.is_none_or(|from| text >= from) && range.below.is_none_or(|below| text < below)
+                };
+                assert_eq!(ranges.iter().filter(is_in).count(), 1, "{text:?} for {connections}");
             }
         }
-        self.next += count;
-        Ok(true)
+        let [first, second, ..] = ranges(4)[..] else { panic!("there are four") };
+        assert_eq!(first.of("x", "id"), "x AND id < 'i-4'");
+        assert_eq!(second.of("x", "id"), "x AND id >= 'i-4' AND id < 'i-8'");
+        assert_eq!(ranges(1)[0].of("x", "id"), "x");
     }
 
-    fn value<T: FromSqlOwned>(&mut self) -> Outcome<T> {
-        self.raw()
-    }
-
-    fn text_if_any(&mut self) -> Outcome<Option<Cow<'a, str>>> {
-        let text: Option<&str> = self.raw()?;
-        text.map(|text| value::unescape(text).ok_or_else(|| self.strange())).transpose()
-    }
-
-    fn text(&mut self) -> Outcome<Cow<'a, str>> {
-        self.text_if_any()?.ok_or_else(|| self.strange())
-    }
-
-    fn owned_if_any(&mut self) -> Outcome<Option<String>> {
-        Ok(self.text_if_any()?.map(Cow::into_owned))
-    }
-
-    fn parsed_if_any<T: FromStr>(&mut self) -> Outcome<Option<T>> {
-        self.text_if_any()?.map(|text| text.parse().map_err(|_| self.strange())).transpose()
-    }
-
-    fn parsed<T: FromStr>(&mut self) -> Outcome<T> {
-        self.parsed_if_any()?.ok_or_else(|| self.strange())
-    }
-
-    fn number_if_any<T: TryFrom<i64>>(&mut self) -> Outcome<Option<T>> {
-        let number: Option<i64> = self.raw()?;
-        number.map(|number| T::try_from(number).map_err(|_| self.strange())).transpose()
-    }
-
-    fn number<T: TryFrom<i64>>(&mut self) -> Outcome<T> {
-        self.number_if_any()?.ok_or_else(|| self.strange())
-    }
-
-    fn moment(&mut self) -> Outcome<UnixTime> {
-        self.number().map(UnixTime::from_secs)
-    }
-
-    /// The column that was taken last holds something else than we write.
-    fn strange(&self) -> Fault {
-        let column = self.row.columns().get(self.next.saturating_sub(1));
-        value::strange(column.map_or("?", tokio_postgres::Column::name))
-    }
-}
-
-/// A value as it was sent, of whatever type.
-#[derive(PartialEq)]
-struct AsSent<'a>(Option<&'a [u8]>);
-
-impl<'a> FromSql<'a> for AsSent<'a> {
-    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
-        Ok(Self(Some(raw)))
-    }
-
-    fn from_sql_null(_: &Type) -> Result<Self, Box<dyn Error + Sync + Send>> {
-        Ok(Self(None))
-    }
-
-    fn accepts(_: &Type) -> bool {
-        true
+    /// As even as their digits are.
+    #[test]
+    fn ranges_are_of_one_size() {
+        let id = |digit: u8| InstanceId::from_bytes([digit; InstanceId::BYTES]).to_string();
+        for readers in [2, 4] {
+            for range in ranges(readers) {
+                let is_in = |id: &String| {
+                    range.from.is_none_or(|from| id.as_str() >= from)
+                        && range.below.is_none_or(|below| id.as_str() < below)
+                };
+                assert_eq!((0..16).map(id).filter(is_in).count(), 16 / readers, "{range:?}");
+            }
+        }
     }
 }

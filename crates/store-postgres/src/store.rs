@@ -109,9 +109,9 @@ impl PostgresStore {
         self.on_the_way.read().await
     }
 
-    /// A connection of its own, for as long as it is held.
-    pub(crate) async fn connection(&self) -> Result<Object, StoreError> {
-        connection(&self.pool).await
+    /// Where its connections come from.
+    pub(crate) const fn pool(&self) -> &Pool {
+        &self.pool
     }
 
     /// How this store uses its database.
@@ -213,7 +213,8 @@ fn only_reads() -> StoreError {
     StoreError::Unavailable("it was opened to read alone".to_owned())
 }
 
-async fn connection(pool: &Pool) -> Result<Object, StoreError> {
+/// A connection, for as long as it is held.
+pub(crate) async fn connection(pool: &Pool) -> Result<Object, StoreError> {
     pool.get().await.map_err(|error| fault::from_pool(&error))
 }
 

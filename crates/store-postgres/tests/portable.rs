@@ -105,6 +105,7 @@ const WORDS: &[&str] = &[
     "LOWER",
     "MAX",
     "MIN",
+    "NULLIF",
     "OCTET_LENGTH",
     "ROW_NUMBER",
     "SUBSTRING",

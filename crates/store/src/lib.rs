@@ -28,7 +28,7 @@ mod inventory;
 mod key_pair;
 mod node;
 mod operator;
-mod packed;
+pub mod packed;
 mod quarantine;
 mod registration;
 mod resealing;

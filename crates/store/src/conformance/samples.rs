@@ -37,6 +37,13 @@ pub fn id(number: u32) -> InstanceId {
     InstanceId::from_bytes([0, 0xfe, 0, a, b, c, d, 0, 1])
 }
 
+/// Another one of each number, spread over all there are, as those that are drawn.
+#[must_use]
+pub fn spread_id(number: u32) -> InstanceId {
+    let [a, b, c, d, e, f, g, h] = u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes();
+    InstanceId::from_bytes([a, b, c, d, e, f, g, h, 7])
+}
+
 /// A zone of us-east-1.
 #[must_use]
 pub fn zone() -> Zone {

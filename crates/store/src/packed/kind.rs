@@ -14,7 +14,7 @@ const LOOK_MIN: usize = 1024;
 
 /// What instances of one kind have in common.
 #[derive(PartialEq, Eq)]
-pub(crate) struct Kind {
+pub struct Kind {
     pub(super) account: AccountId,
     pub(super) zone: Zone,
     pub(super) image_id: Box<str>,
@@ -28,20 +28,21 @@ pub(crate) struct Kind {
     pub(super) lease: bool,
 }
 
-/// The same, borrowed: to look for a kind without making one.
+/// The same, borrowed: to look for a kind without making one. The fields are those of an [`Instance`](crate::Instance).
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Parts<'a> {
-    pub(crate) account: AccountId,
-    pub(crate) zone: &'a str,
-    pub(crate) image_id: &'a str,
-    pub(crate) instance_type: &'a str,
-    pub(crate) placement_group: Option<&'a str>,
-    pub(crate) placement_partition: Option<u32>,
-    pub(crate) metadata_options: MetadataOptions,
-    pub(crate) key_name: Option<&'a str>,
-    pub(crate) public_key: Option<&'a str>,
-    pub(crate) user_data: Option<&'a UserData>,
-    pub(crate) lease: bool,
+#[allow(missing_docs, reason = "they are told where an instance has them")]
+pub struct Parts<'a> {
+    pub account: AccountId,
+    pub zone: &'a str,
+    pub image_id: &'a str,
+    pub instance_type: &'a str,
+    pub placement_group: Option<&'a str>,
+    pub placement_partition: Option<u32>,
+    pub metadata_options: MetadataOptions,
+    pub key_name: Option<&'a str>,
+    pub public_key: Option<&'a str>,
+    pub user_data: Option<&'a UserData>,
+    pub lease: bool,
 }
 
 impl<'a> Parts<'a> {
@@ -81,6 +82,35 @@ impl Kind {
             user_data: self.user_data.as_ref(),
             lease: self.lease,
         }
+    }
+}
+
+/// Shares of a kind that are taken together. Each is counted where all who read have to look: one at a time, readers would wait for
+/// each other's counting.
+const SHARES: usize = 64;
+
+/// A kind, for one instance after the other that is of it.
+pub struct Shares {
+    kind: Arc<Kind>,
+    /// To give away.
+    taken: Vec<Arc<Kind>>,
+}
+
+impl Shares {
+    /// Of this kind.
+    #[must_use]
+    pub const fn new(kind: Arc<Kind>) -> Self {
+        Self { kind, taken: Vec::new() }
+    }
+
+    /// One more.
+    #[must_use]
+    pub fn take(&mut self) -> Arc<Kind> {
+        if let Some(share) = self.taken.pop() {
+            return share;
+        }
+        self.taken.extend(core::iter::repeat_n(&self.kind, SHARES).map(Arc::clone));
+        Arc::clone(&self.kind)
     }
 }
 

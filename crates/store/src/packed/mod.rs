@@ -15,8 +15,7 @@ use inborn_identity::{AccountId, HostId, IdError, InstanceId, UnixTime};
 use crate::{Attachment, Instance, InstanceState, OwnMac, StateReason, UserData};
 use texts::Texts;
 
-pub use kind::Packer;
-pub(crate) use kind::{Kind, Parts};
+pub use kind::{Kind, Packer, Parts, Shares};
 pub use texts::PackedTags;
 
 /// What only few instances have.
@@ -31,24 +30,26 @@ struct Rare {
     reservation_id: Option<Box<str>>,
 }
 
-/// What an instance has for itself, as it lies in the row: texts are borrowed. What it has in common with others is in [`Parts`].
-pub(crate) struct OwnRow<'a> {
-    pub(crate) id: InstanceId,
-    pub(crate) private_address: Ipv4Addr,
-    pub(crate) ipv6_address: Option<Ipv6Addr>,
-    pub(crate) state: InstanceState,
-    pub(crate) launch_time: UnixTime,
-    pub(crate) boot_time: UnixTime,
-    pub(crate) boot_generation: u32,
-    pub(crate) terminated_at: Option<UnixTime>,
-    pub(crate) state_reason: Option<StateReason>,
-    pub(crate) ami_launch_index: u32,
-    pub(crate) reservation_id: &'a str,
-    pub(crate) client_token: Option<&'a str>,
-    pub(crate) tags: PackedTags,
-    pub(crate) host: Option<HostId>,
-    pub(crate) attachment: Option<Attachment>,
-    pub(crate) mac: Option<OwnMac>,
+/// What an instance has for itself, as it lies in the row: texts are borrowed. What it has in common with others is in [`Parts`]. The fields
+/// are those of an [`Instance`].
+#[allow(missing_docs, reason = "they are told where an instance has them")]
+pub struct OwnRow<'a> {
+    pub id: InstanceId,
+    pub private_address: Ipv4Addr,
+    pub ipv6_address: Option<Ipv6Addr>,
+    pub state: InstanceState,
+    pub launch_time: UnixTime,
+    pub boot_time: UnixTime,
+    pub boot_generation: u32,
+    pub terminated_at: Option<UnixTime>,
+    pub state_reason: Option<StateReason>,
+    pub ami_launch_index: u32,
+    pub reservation_id: &'a str,
+    pub client_token: Option<&'a str>,
+    pub tags: PackedTags,
+    pub host: Option<HostId>,
+    pub attachment: Option<Attachment>,
+    pub mac: Option<OwnMac>,
 }
 
 /// The 17 digits of a reservation that is named as EC2 names them.
@@ -171,7 +172,7 @@ impl Packer {
     ///
     /// # Errors
     /// The zone is none.
-    pub(crate) fn kind_of_rows(&self, parts: &Parts<'_>) -> Result<Arc<Kind>, IdError> {
+    pub fn kind_of_rows(&self, parts: &Parts<'_>) -> Result<Arc<Kind>, IdError> {
         self.try_kind(parts, || parts.zone.parse())
     }
 
@@ -185,7 +186,9 @@ impl Packer {
 }
 
 impl PackedInstance {
-    pub(crate) fn new(kind: Arc<Kind>, row: OwnRow<'_>) -> Self {
+    /// Of what it has in common with others and what it has for itself.
+    #[must_use]
+    pub fn new(kind: Arc<Kind>, row: OwnRow<'_>) -> Self {
         let reservation = reservation_digits(row.reservation_id);
         let rare = Rare {
             ipv6_address: row.ipv6_address,

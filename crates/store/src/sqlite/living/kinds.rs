@@ -9,44 +9,34 @@ use rusqlite::types::Value;
 use super::super::fault::{self, Outcome};
 use super::Columns;
 use crate::Packer;
-use crate::packed::{Kind, Parts};
+use crate::packed::{Kind, Parts, Shares};
 
 /// How many columns [`kind`] takes.
 const COLUMNS: usize = 14;
-
-/// Shares of a kind that are taken together. Each is counted where all who read have to look: one at a time, readers would wait for
-/// each other's counting.
-const SHARES: usize = 64;
 
 /// The kind of the row that was read last.
 #[derive(Default)]
 pub(super) struct KindBefore {
     values: Vec<Value>,
-    kind: Option<Arc<Kind>>,
-    /// To give away.
-    shares: Vec<Arc<Kind>>,
+    shares: Option<Shares>,
 }
 
 impl KindBefore {
     /// The kind of a row of which the columns of its kind are next.
     pub(super) fn of(&mut self, columns: &mut Columns<'_, '_>, packer: &Packer) -> Outcome<Arc<Kind>> {
-        if let Some(kind) = &self.kind
+        if let Some(shares) = &mut self.shares
             && columns.skip_same(&self.values)?
         {
-            if let Some(share) = self.shares.pop() {
-                return Ok(share);
-            }
-            self.shares.extend(core::iter::repeat_n(kind, SHARES).map(Arc::clone));
-            return Ok(Arc::clone(kind));
+            return Ok(shares.take());
         }
-        (self.kind, self.shares) = (None, Vec::new());
+        self.shares = None;
         let mut again = Columns { row: columns.row, next: columns.next };
         let kind = kind(columns, packer)?;
         self.values.clear();
         for _ in 0..COLUMNS {
             self.values.push(again.value()?);
         }
-        self.kind = Some(Arc::clone(&kind));
+        self.shares = Some(Shares::new(Arc::clone(&kind)));
         Ok(kind)
     }
 }
