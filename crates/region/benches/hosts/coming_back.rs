@@ -22,7 +22,7 @@ use inborn_store::SqliteStore;
 use inborn_testkit::ManualClock;
 use rustls::ClientConfig;
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsConnector;
