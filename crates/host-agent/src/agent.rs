@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use inborn_fleet::{CREDENTIALS_MAX, Credentials, Document, Machines, MachinesChanged, RefusalCode};
 use inborn_identity::{InstanceId, UnixTime};
-use inborn_pki::{HOST_LIFE_SECONDS, HOST_RENEW_SECONDS};
+use inborn_pki::HOST_RENEW_SECONDS;
 
 use crate::ask::{Answer, Ask, Failure, Lane};
 use crate::backoff::{Backoff, Dice, SPREAD_SECONDS_MAX, WINDOW_SECONDS_MIN};
@@ -264,13 +264,13 @@ impl Agent {
                 let queue = self.queue(lane);
                 queue.backoff.succeed();
                 queue.not_before = Duration::ZERO;
-                self.answered(ask, answer, now, dice)
+                self.answered(ask, answer, now)
             }
             Err(failure) => self.failed(&ask, &failure, now, dice),
         }
     }
 
-    fn answered(&mut self, ask: Ask, answer: Answer, now: Now, dice: &mut dyn Dice) -> Vec<Event> {
+    fn answered(&mut self, ask: Ask, answer: Answer, now: Now) -> Vec<Event> {
         match (ask, answer) {
             (Ask::Machines(_), Answer::Machines(changed)) => self.machines_changed(changed),
             (Ask::Credentials(asked), Answer::Credentials(given)) => {
@@ -284,13 +284,18 @@ impl Agent {
                 is_it.then_some(Event::Document(asked.instance)).into_iter().collect()
             }
             (Ask::Renew, Answer::Renewed(renewed)) => {
-                // Whoever keeps the certificate says when it ends; until then there is no hurry.
-                self.renew_at = renew_at(now.wall.plus(HOST_LIFE_SECONDS), dice);
+                // Whoever keeps the certificate says so; if it cannot be kept, another is asked for.
+                self.renew_again = now.up + RENEW_AGAIN;
                 vec![Event::Renewed(renewed.certificate)]
             }
             // The client reads answers by their questions.
             _ => Vec::new(),
         }
+    }
+
+    /// The next certificate was kept, and shown from now on: when that one ends.
+    pub fn renewed(&mut self, certificate_ends: UnixTime, dice: &mut dyn Dice) {
+        self.renew_at = renew_at(certificate_ends, dice);
     }
 
     fn machines_changed(&mut self, changed: MachinesChanged) -> Vec<Event> {

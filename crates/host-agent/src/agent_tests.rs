@@ -373,8 +373,14 @@ fn a_certificate_is_renewed_in_the_second_half_of_its_life() {
         let ask = renews(&mut agent, due + 3600).unwrap();
         let renewed = Ok(answer(&ask, at(due + 3600)));
         assert_eq!(hear(&mut agent, ask, renewed, at(due + 3600)), [Event::Renewed("next".to_owned())]);
-        assert_eq!(renews(&mut agent, due + 7200), None);
-        assert!(renews(&mut agent, due + 3600 + HOST_LIFE_SECONDS).is_some());
+        // It could not be kept, and the old one goes on ending.
+        assert_eq!(renews(&mut agent, due + 7199), None);
+        let ask = renews(&mut agent, due + 7200).unwrap();
+        let renewed = Ok(answer(&ask, at(due + 7200)));
+        hear(&mut agent, ask, renewed, at(due + 7200));
+        agent.renewed(at(due + 7200).wall.plus(HOST_LIFE_SECONDS), &mut Loaded(side));
+        assert_eq!(renews(&mut agent, due + 7200 + due - 1), None);
+        assert!(renews(&mut agent, due + 7200 + due).is_some());
     }
 }
 

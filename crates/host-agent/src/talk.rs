@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use inborn_fleet::RefusalCode;
-use inborn_identity::Clock;
+use inborn_identity::{Clock, UnixTime};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -66,6 +66,12 @@ impl Talk {
     #[must_use]
     pub const fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// The host has kept its next certificate, which ends then.
+    pub fn renewed(&self, certificate_ends: UnixTime) {
+        let mut dice = self.dice.lock().unwrap_or_else(PoisonError::into_inner);
+        self.agent().renewed(certificate_ends, &mut **dice);
     }
 
     fn now(&self) -> Now {

@@ -250,16 +250,20 @@ impl Serving {
         self.control.follow(&event).await;
         self.cache.changed();
         if let Event::Renewed(certificate) = event {
-            let tls = {
+            let renewed = {
                 let mut identity = self.identity();
-                identity.renew(self.directory.path(), certificate).and_then(|()| identity.tls())
+                let tls = identity.renew(self.directory.path(), certificate).and_then(|()| identity.tls());
+                tls.map(|tls| (tls, identity.certificate_ends()))
             };
-            match tls {
-                Ok(tls) => {
+            match renewed {
+                Ok((tls, ends)) => {
                     self.talk.client().become_known_as(tls);
+                    self.talk.renewed(ends);
                     tracing::info!("the host's certificate was renewed");
                 }
-                Err(error) => tracing::error!("the host's next certificate is of no use: {error:#}"),
+                Err(error) => tracing::error!(
+                    "the host's next certificate could not be kept, another is asked for in an hour: {error:#}"
+                ),
             }
         }
     }
