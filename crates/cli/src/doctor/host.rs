@@ -274,6 +274,7 @@ mod tests {
     fn a_host_that_runs() {
         let machine = |is_running, credentials_until| PlacedMachine {
             instance: "i-0123456789abcdef0".parse().unwrap(),
+            account: "123456789012".parse().unwrap(),
             name: String::new(),
             is_running,
             credentials_until,

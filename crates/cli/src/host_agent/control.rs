@@ -213,6 +213,7 @@ impl HostControl {
                 known.credential(Delivery::V2, now).filter(|(credential, _)| credential.issued_at <= begins_by);
             PlacedMachine {
                 instance: record.instance,
+                account: record.account,
                 name: record.tags.get("Name").cloned().unwrap_or_default(),
                 is_running: record.is_running,
                 credentials_until: credential.map(|(credential, _)| credential.expires_at.as_secs()),

@@ -29,15 +29,24 @@ pub(crate) async fn find(control: &ControlClient, name_or_id: &str) -> anyhow::R
     if let Ok(id) = name_or_id.parse() {
         return Ok(id);
     }
-    let status = control.status().await?;
-    let named: Vec<InstanceId> =
-        status.machines.iter().filter(|machine| machine.name == name_or_id).map(|machine| machine.instance).collect();
-    match named.as_slice() {
-        [] => bail!("there is no machine {name_or_id} on this host: see `inborn host status`"),
-        [one] => Ok(*one),
+    named(&control.status().await?.machines, name_or_id)
+}
+
+/// The machine of this name. Accounts name their machines as they like: where there are machines of several, a name may be somebody's who
+/// waits to be taken for another.
+fn named(machines: &[PlacedMachine], name: &str) -> anyhow::Result<InstanceId> {
+    let found: Vec<&PlacedMachine> = machines.iter().filter(|machine| machine.name == name).collect();
+    match found.as_slice() {
+        [] => bail!("there is no machine {name} on this host: see `inborn host status`"),
+        [one] if machines.iter().all(|other| other.account == one.account) => Ok(one.instance),
+        [one] => bail!(
+            "machines of several accounts are on this host, and each may call its own {name}: name it by its id, if it is {} of account {}",
+            one.instance,
+            one.account
+        ),
         several => {
-            let ids: Vec<String> = several.iter().map(InstanceId::to_string).collect();
-            bail!("{} machines are called {name_or_id}: name one by its id ({})", several.len(), ids.join(", "))
+            let ids: Vec<String> = several.iter().map(|machine| machine.instance.to_string()).collect();
+            bail!("{} machines are called {name}: name one by its id ({})", several.len(), ids.join(", "))
         }
     }
 }
@@ -69,8 +78,8 @@ pub(crate) async fn status(arguments: &Status) -> anyhow::Result<()> {
                 ],
             )?;
             writeln!(out)?;
-            let rows: Vec<[String; 5]> = status.machines.iter().map(|machine| to_row(machine, &attachments)).collect();
-            output::table(&mut out, ["MACHINE", "NAME", "STATE", "CREDENTIALS UNTIL", "METADATA"], &rows)?;
+            let rows: Vec<[String; 6]> = status.machines.iter().map(|machine| to_row(machine, &attachments)).collect();
+            output::table(&mut out, ["MACHINE", "ACCOUNT", "NAME", "STATE", "CREDENTIALS UNTIL", "METADATA"], &rows)?;
         }
     }
     Ok(())
@@ -97,9 +106,10 @@ const fn state(machine: &PlacedMachine) -> &'static str {
     if machine.is_running { "running" } else { "stopped" }
 }
 
-fn to_row(machine: &PlacedMachine, attachments: &[Attachment]) -> [String; 5] {
+fn to_row(machine: &PlacedMachine, attachments: &[Attachment]) -> [String; 6] {
     [
         machine.instance.to_string(),
+        machine.account.to_string(),
         machine.name.clone(),
         state(machine).to_owned(),
         machine.credentials_until.map(time).unwrap_or_default(),
@@ -111,6 +121,7 @@ fn to_json(identity: &HostIdentity, status: &HostStatus, attachments: &[Attachme
     let machine = |machine: &PlacedMachine| {
         json!({
             "instance_id": machine.instance.to_string(),
+            "account_id": machine.account.to_string(),
             "name": machine.name,
             "state": state(machine),
             "credentials_until": machine.credentials_until.map(time),
@@ -127,4 +138,36 @@ fn to_json(identity: &HostIdentity, status: &HostStatus, attachments: &[Attachme
         "certificate_until": identity.certificate_ends().rfc3339(),
         "machines": status.machines.iter().map(machine).collect::<Vec<_>>(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine(number: u8, account: &str, name: &str) -> PlacedMachine {
+        PlacedMachine {
+            instance: InstanceId::from_bytes([0, 0, 0, 0, 0, 0, 0, 0, number]),
+            account: account.parse().unwrap(),
+            name: name.to_owned(),
+            is_running: true,
+            credentials_until: None,
+        }
+    }
+
+    /// Who may launch onto a host must not be taken for another account's machine by calling its own so.
+    #[test]
+    fn a_name_is_nobodys_where_there_are_machines_of_several_accounts() {
+        let (own, other) = ("123456789012", "000000000002");
+        let (web, db) = (machine(1, own, "web-1"), machine(2, own, "db"));
+        assert_eq!(named(&[web.clone(), db.clone()], "web-1").unwrap(), web.instance);
+        assert!(named(&[db.clone()], "web-1").unwrap_err().to_string().contains("there is no machine web-1"));
+        let twice = named(&[web.clone(), machine(3, own, "web-1")], "web-1").unwrap_err().to_string();
+        assert!(twice.contains("2 machines are called web-1"), "{twice}");
+        for others in [machine(4, other, "web-1"), machine(4, other, "")] {
+            let error = named(&[db.clone(), web.clone(), others], "web-1").unwrap_err().to_string();
+            assert!(error.contains("by its id"), "{error}");
+        }
+        let error = named(&[db, machine(4, other, "web-1")], "web-1").unwrap_err().to_string();
+        assert!(error.contains("of account 000000000002"), "{error}");
+    }
 }

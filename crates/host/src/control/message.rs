@@ -1,6 +1,6 @@
 //! Requests and answers.
 
-use inborn_identity::{InstanceId, MacAddress, Region};
+use inborn_identity::{AccountId, InstanceId, MacAddress, Region};
 use serde::{Deserialize, Serialize};
 
 use super::text;
@@ -104,6 +104,9 @@ pub struct PlacedMachine {
     /// Which one.
     #[serde(with = "text")]
     pub instance: InstanceId,
+    /// Whose it is.
+    #[serde(with = "text")]
+    pub account: AccountId,
     /// Its tag `Name`; empty if it has none.
     pub name: String,
     /// Whether it runs.
