@@ -28,9 +28,12 @@ use super::{JoinError, Version, is_refused};
 use crate::RegionServer;
 use crate::metrics::HostRefusedLabels;
 use crate::signers::aside;
+use crate::throttle::{Rate, Source, Throttle};
 
 /// Strangers that are being let in at a time: each costs a look into the store.
 const JOINS_MAX: usize = 4;
+/// And from each address, so that who guesses at secrets keeps nobody else out for long.
+const JOINS_OF_SOURCE: Rate = Rate { per_second: 2, burst: 60 };
 /// Calls of hosts that are being answered at a time, without those that only wait: what the bodies of all of them may take
 /// of memory is bounded by it. Who comes beyond is told to come again a little later.
 const CALLS_MAX: usize = 256;
@@ -54,6 +57,7 @@ const RECORD_BYTES_MAX: usize = ANSWER_BYTES_MAX / 2;
 pub struct HostsEndpoint {
     region: Arc<RegionServer>,
     joins: Semaphore,
+    joining: Throttle<Source>,
     calls: Semaphore,
     signatures: Semaphore,
 }
@@ -77,6 +81,7 @@ impl HostsEndpoint {
         Arc::new(Self {
             region,
             joins: Semaphore::new(JOINS_MAX),
+            joining: Throttle::new(JOINS_OF_SOURCE),
             calls: Semaphore::new(CALLS_MAX),
             signatures: Semaphore::new(SIGNATURES_MAX),
         })
@@ -192,6 +197,13 @@ impl HostsEndpoint {
 
     async fn join(&self, body: Incoming, peer: &Peer) -> Answer<Joined> {
         self.check_heard()?;
+        // A host is not let in where nobody would read of it.
+        if !self.region.audit.accepts_mutations() {
+            return Err(unavailable());
+        }
+        if !self.joining.admits(peer.address.ip().into(), self.region.now()) {
+            return Err(refuse(RefusalCode::Busy, "too many hosts join from this address: again a little later"));
+        }
         // Read before it has a place: who sends it slowly keeps nobody out.
         let Join { secret, name, public_key } = read(body, SMALL_BYTES_MAX).await?;
         let Ok(_place) = self.joins.try_acquire() else {
@@ -259,6 +271,7 @@ impl HostsEndpoint {
                 () = changes.reaches(seen + 1) => {}
                 () = end.as_mut() => {
                     self.caller(peer)?;
+                    self.check_heard()?;
                     return Ok(difference);
                 }
             }
@@ -314,6 +327,7 @@ impl HostsEndpoint {
             self.check_placed(&host, *instance).await?;
         }
         self.caller(peer)?;
+        self.check_heard()?;
         let now = self.region.now();
         let generations = asked.instances.iter().flat_map(|instance| self.generations(*instance, now)).collect();
         Ok(CredentialsGiven { generations })
