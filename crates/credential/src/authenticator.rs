@@ -159,12 +159,16 @@ impl Authenticator {
         Ok(())
     }
 
-    /// Ends credentials, from this call's return on. `at` is the moment of the decision.
-    pub fn cut_off(&self, cut_off: CutOff, at: UnixTime) {
+    /// Ends credentials, from this call's return on. `at` is the moment of the decision. Says whether there was no room for it, so that
+    /// everybody's have ended: their holders are to be told, who would go on with them else.
+    pub fn cut_off(&self, cut_off: CutOff, at: UnixTime) -> bool {
+        let mut cut_offs = write(&self.cut_offs);
+        let before = cut_offs.collapses();
         // What is told again is none more.
-        if write(&self.cut_offs).insert(cut_off, at) {
+        if cut_offs.insert(cut_off, at) {
             self.made.fetch_add(1, Ordering::SeqCst);
         }
+        cut_offs.collapses() > before
     }
 
     /// What the cut-offs say now about a session that was let in before. Whether it has expired by itself is not asked.

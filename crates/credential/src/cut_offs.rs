@@ -118,6 +118,8 @@ pub struct CutOffs {
     instances: BTreeMap<[u8; InstanceId::BYTES], Packed>,
     accounts: HashMap<AccountId, Ended>,
     all: Ended,
+    /// How often there was no room, and all was replaced by one for everybody.
+    collapses: u64,
 }
 
 impl CutOffs {
@@ -185,6 +187,12 @@ impl CutOffs {
         self.instances.get(&instance.to_bytes()).copied().map(Ended::from)
     }
 
+    /// How often there was no room for one more, so that everybody's credentials have ended: who issues tells their holders.
+    #[must_use]
+    pub const fn collapses(&self) -> u64 {
+        self.collapses
+    }
+
     /// What the cut-offs say about a credential with these claims. A dead instance is dead whatever else was said.
     #[must_use]
     pub fn verdict(&self, claims: &Claims) -> Verdict {
@@ -225,6 +233,7 @@ impl CutOffs {
         let before = entries().map(|ended| ended.issued_before).fold(at.plus(1), UnixTime::max);
         self.instances = BTreeMap::new();
         self.accounts = HashMap::new();
+        self.collapses += 1;
         self.all.add(CutOff::IssuedBefore { scope: Scope::All, before }, at);
     }
 }
