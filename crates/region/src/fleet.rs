@@ -42,6 +42,8 @@ const UNBEATEN_AFTER: Duration = Duration::from_secs(15);
 const CLOCK_SECONDS: u64 = 2;
 /// Of whom no beat was heard for longer nobody waits for: by its own clock it has lapsed long ago.
 const GONE_AFTER: Duration = Duration::from_secs(30);
+/// How far the clocks of two servers may be apart while epochs go from stage to stage: what is waited for between two stages has that to spare.
+const CLOCKS_APART_MAX_SECONDS: u64 = 900;
 /// How long a call waits to hear of a machine that is not known here: it may have been launched at another server just now.
 const CATCH_UP_MAX: Duration = Duration::from_secs(1);
 /// The service whose policy says what becomes of open channels.
@@ -290,6 +292,11 @@ impl Fleet {
         let at = Instant::now();
         let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
         nodes.values().filter(|seen| seen.is_alive(at)).map(|seen| seen.beaten_at).fold(now, UnixTime::min)
+    }
+
+    /// Whether the clock of this server, `now`, is ahead of that of another living one by more than servers' clocks may be apart.
+    pub(crate) fn is_too_far_ahead(&self, now: UnixTime) -> bool {
+        now > self.slowest_clock(now).plus(CLOCKS_APART_MAX_SECONDS)
     }
 
     /// What is done for the callers of a service while this server is stale.

@@ -31,7 +31,7 @@ impl RegionServer {
                 Topic::Instances(ids) => instances.extend(ids.iter().copied()),
                 Topic::CutOff(recorded) => {
                     let cut_off = secrets::cut_off(recorded.cut_off);
-                    self.authenticator.cut_off(cut_off, recorded.at);
+                    self.machines.end(cut_off, recorded.at);
                     if let CutOff::IssuedBefore { scope, .. } = cut_off {
                         ended.push(scope);
                     }

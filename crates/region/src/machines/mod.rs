@@ -362,7 +362,7 @@ impl Machines {
     fn cut_off_if_terminated(&self, instance: &Instance) {
         if instance.state == InstanceState::Terminated {
             let at = instance.terminated_at.unwrap_or(instance.launch_time);
-            self.authenticator.cut_off(CutOff::Dead { instance: instance.id }, at);
+            self.end(CutOff::Dead { instance: instance.id }, at);
         }
     }
 
@@ -376,7 +376,7 @@ impl Machines {
 
     /// A machine of which the store knows nothing any more was terminated, long enough ago to be forgotten.
     fn lose(&self, id: InstanceId, now: UnixTime) {
-        self.authenticator.cut_off(CutOff::Dead { instance: id }, now);
+        self.end(CutOff::Dead { instance: id }, now);
         if let Some(known) = self.get(id) {
             let state = InstanceState::Terminated;
             self.mirror(Instance {
@@ -405,16 +405,27 @@ impl Machines {
         usize::from(last) % LANES
     }
 
+    /// Ends credentials here, as the store says that they have. Where there is no more room for ends, everybody's have ended, and their
+    /// holders are told, to fetch others.
+    pub(crate) fn end(&self, cut_off: CutOff, at: UnixTime) {
+        if self.authenticator.cut_off(cut_off, at) {
+            tracing::warn!(
+                "more was cut off than is remembered: all credentials have ended, and machines are given others"
+            );
+            self.live.iter().for_each(|machine| self.credentials_ended(&machine));
+        }
+    }
+
     /// The same cut-off that the store has written with the change, for the verifier of this process.
     fn cut_off(&self, change: &Change, after: &Instance) {
         let instance = after.id;
         match change {
-            Change::Terminate { at, .. } => self.authenticator.cut_off(CutOff::Dead { instance }, *at),
+            Change::Terminate { at, .. } => self.end(CutOff::Dead { instance }, *at),
             Change::Stop { at, cut_off: true, .. }
             | Change::Start { at, cut_off: true }
             | Change::Reboot { at, cut_off: true } => {
                 let below = after.boot_generation;
-                self.authenticator.cut_off(CutOff::OlderBoot { instance, below }, *at);
+                self.end(CutOff::OlderBoot { instance, below }, *at);
             }
             _ => {}
         }
@@ -456,7 +467,7 @@ impl Machines {
                 Ok(Some(instance)) => {
                     if instance.state == InstanceState::Terminated {
                         let at = instance.terminated_at.unwrap_or(instance.launch_time);
-                        self.authenticator.cut_off(CutOff::Dead { instance: *id }, at);
+                        self.end(CutOff::Dead { instance: *id }, at);
                     } else if let Some(change) = change.filter(|change| !matches!(change, Change::Terminate { .. })) {
                         self.cut_off(change, &instance);
                     }
