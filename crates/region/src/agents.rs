@@ -4,19 +4,18 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use inborn_credential::AgentKey;
-use inborn_identity::{InstanceId, UnixTime};
-use inborn_store::{PackedInstance, Registration, RegistrationChange, SettingChange, Store, StoreError};
+use inborn_identity::{AccountId, InstanceId, UnixTime};
+use inborn_store::{Registration, RegistrationChange, SettingChange, Store, StoreError};
 use tokio::sync::Mutex;
-
-use crate::RegionServer;
 
 // What is a key is kept.
 const _: () = assert!(AgentKey::BYTES_MAX <= RegistrationChange::KEY_BYTES_MAX);
 
-/// The setting that says up to which second sessions of agents that were forgotten may be dated, whichever server has issued them, and
-/// by whatever clock: eight bytes. What was forgotten is in no table, and a server that starts, or hears late, knows of it by this alone.
+/// The settings, one of each account behind a slash, that say up to which second sessions of its agents that were forgotten may be dated,
+/// whichever server has issued them, and by whatever clock: eight bytes. What was forgotten is in no table, and a server that starts, or
+/// hears late, knows of it by this alone.
 const ENDED_NAME: &str = "ssm/registrations-ended";
-/// How often it is tried to raise it while others do.
+/// How often it is tried to raise one while others do.
 const ATTEMPTS_MAX: u32 = 8;
 
 /// What became of a registration.
@@ -43,23 +42,6 @@ enum State {
     Until(UnixTime),
 }
 
-impl RegionServer {
-    /// Registers an agent: see [`Agents::register`].
-    pub(crate) async fn register_agent(
-        &self,
-        instance: InstanceId,
-        key: &AgentKey,
-        now: UnixTime,
-    ) -> Result<Registered, StoreError> {
-        // What it was given under an earlier registration may be dated ahead of all clocks: behind a cut-off, or by its launch.
-        let begun = |machine: Arc<PackedInstance>| {
-            self.authenticator.issue_not_before(machine.account(), instance).max(machine.launch_time())
-        };
-        let begun = self.machines().packed(instance).map(begun).filter(|begun| *begun > now);
-        self.agents().register(instance, key, begun.map_or(now, |begun| begun.plus(1))).await
-    }
-}
-
 impl Agents {
     pub(crate) async fn load(store: Arc<dyn Store>) -> Result<Self, StoreError> {
         let registrations = store.registrations().await?;
@@ -67,22 +49,23 @@ impl Agents {
         Ok(Self { known: RwLock::new(known.collect()), turn: Mutex::new(()), store })
     }
 
-    /// Registers an agent. The same key again is the same registration: an agent that was cut off between our answer and its
-    /// own disk asks again.
+    /// Registers an agent, from `at` on, or from after the last session of one that was forgotten. The same key again is the same registration:
+    /// an agent that was cut off between our answer and its own disk asks again.
     pub(crate) async fn register(
         &self,
+        account: AccountId,
         instance: InstanceId,
         key: &AgentKey,
-        now: UnixTime,
+        at: UnixTime,
     ) -> Result<Registered, StoreError> {
         let _turn = self.turn.lock().await;
         // In this order: what is not there any more has left its mark before it went.
         let is_there = self.find(instance).await?.is_some();
         // After what was forgotten, here or elsewhere, so that sessions of before stay dead.
-        let ended = if is_there { UnixTime::default() } else { self.ended().await?.1 };
+        let ended = if is_there { UnixTime::default() } else { self.ended(account).await?.1 };
         let at = match self.state(instance) {
-            Some(State::Until(until)) => now.max(until.max(ended).plus(1)),
-            _ => now.max(ended.plus(1)),
+            Some(State::Until(until)) => at.max(until.max(ended).plus(1)),
+            _ => at.max(ended.plus(1)),
         };
         let change = RegistrationChange { instance, expected: None, public_key: Some(key.as_der().to_vec()), at };
         match self.store.change_registration(change).await {
@@ -114,14 +97,15 @@ impl Agents {
         }
     }
 
-    /// Up to when sessions of agents that were forgotten may be dated, and what of that is stored.
-    async fn ended(&self) -> Result<(Option<Vec<u8>>, UnixTime), StoreError> {
-        let stored = self.store.setting(ENDED_NAME).await?;
+    /// Up to when sessions of agents of an account that were forgotten may be dated, and what of that is stored.
+    async fn ended(&self, account: AccountId) -> Result<(Option<Vec<u8>>, UnixTime), StoreError> {
+        let name = ended_name(account);
+        let stored = self.store.setting(&name).await?;
         let seconds = match &stored {
             None => 0,
             Some(bytes) => {
                 let bytes = bytes.as_slice().try_into().map_err(|_| {
-                    StoreError::Corrupt(format!("the setting {ENDED_NAME} holds what was never written there"))
+                    StoreError::Corrupt(format!("the setting {name} holds what was never written there"))
                 })?;
                 u64::from_be_bytes(bytes)
             }
@@ -129,15 +113,16 @@ impl Agents {
         Ok((stored, UnixTime::from_secs(seconds)))
     }
 
-    /// Whoever registers from now on is dated behind this moment, at every server.
-    async fn raise_ended(&self, to: UnixTime) -> Result<(), StoreError> {
+    /// Whoever registers from now on in this account is dated behind this moment, at every server.
+    async fn raise_ended(&self, account: AccountId, to: UnixTime) -> Result<(), StoreError> {
         for _ in 0..ATTEMPTS_MAX {
-            let (expected, ended) = self.ended().await?;
+            let (expected, ended) = self.ended(account).await?;
             if ended >= to {
                 return Ok(());
             }
-            let value = to.as_secs().to_be_bytes().to_vec();
-            match self.store.put_setting(SettingChange { name: ENDED_NAME.to_owned(), expected, value }).await {
+            let change =
+                SettingChange { name: ended_name(account), expected, value: to.as_secs().to_be_bytes().to_vec() };
+            match self.store.put_setting(change).await {
                 // Another server has forgotten an agent at the same time.
                 Err(StoreError::Conflict(_)) => {}
                 outcome => return outcome,
@@ -148,7 +133,12 @@ impl Agents {
 
     /// Forgets a registration; `false` if there was none. The sessions of the agent end with it: the last of them was
     /// issued at `last_issue`, by whichever server.
-    pub(crate) async fn forget(&self, instance: InstanceId, last_issue: UnixTime) -> Result<bool, StoreError> {
+    pub(crate) async fn forget(
+        &self,
+        account: AccountId,
+        instance: InstanceId,
+        last_issue: UnixTime,
+    ) -> Result<bool, StoreError> {
         let _turn = self.turn.lock().await;
         let Some(found) = self.find(instance).await? else {
             // An end whose answer was lost before memory knew of it.
@@ -159,7 +149,7 @@ impl Agents {
             return Ok(is_known);
         };
         let last_issue = last_issue.max(found.registered_at);
-        self.raise_ended(last_issue).await?;
+        self.raise_ended(account, last_issue).await?;
         let change =
             RegistrationChange { instance, expected: Some(found.public_key), public_key: None, at: last_issue };
         self.store.change_registration(change).await?;
@@ -181,17 +171,21 @@ impl Agents {
         Ok(())
     }
 
-    /// Reads all registrations again.
-    pub(crate) async fn read_again(&self, last_issue: UnixTime) -> Result<(), StoreError> {
+    /// Reads all registrations again. Those that have ended meanwhile have ended with what was issued up to `last_issue` of their machine.
+    pub(crate) async fn read_again(&self, last_issue: impl Fn(InstanceId) -> UnixTime) -> Result<(), StoreError> {
         let _turn = self.turn.lock().await;
         let found = self.store.registrations().await?;
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        for state in known.values_mut() {
-            if matches!(state, State::Since(_)) {
-                *state = State::Until(last_issue);
-            }
-        }
-        known.extend(found.into_iter().map(|found| (found.instance, State::Since(found.registered_at))));
+        let found: HashMap<_, _> = found.into_iter().map(|found| (found.instance, found.registered_at)).collect();
+        let are_over = |known: &HashMap<InstanceId, State>| -> Vec<InstanceId> {
+            let since =
+                known.iter().filter(|(_, state)| matches!(state, State::Since(_))).map(|(instance, _)| *instance);
+            since.filter(|instance| !found.contains_key(instance)).collect()
+        };
+        // Whoever says when the last issue was looks into what is known.
+        let over = are_over(&self.known.read().unwrap_or_else(PoisonError::into_inner));
+        let over = over.into_iter().map(|instance| (instance, State::Until(last_issue(instance)))).collect::<Vec<_>>();
+        let since = found.into_iter().map(|(instance, registered_at)| (instance, State::Since(registered_at)));
+        self.known.write().unwrap_or_else(PoisonError::into_inner).extend(over.into_iter().chain(since));
         Ok(())
     }
 
@@ -213,16 +207,6 @@ impl Agents {
         }
     }
 
-    /// When the last registration was made, which may be a little ahead of now.
-    pub(crate) fn last(&self) -> UnixTime {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        let since = known.values().filter_map(|state| match state {
-            State::Since(since) => Some(*since),
-            State::Until(_) => None,
-        });
-        since.max().unwrap_or_default()
-    }
-
     /// Drops what is known of machines that are gone.
     pub(crate) fn keep(&self, is_alive: impl Fn(InstanceId) -> bool) {
         self.known.write().unwrap_or_else(PoisonError::into_inner).retain(|instance, _| is_alive(*instance));
@@ -235,4 +219,8 @@ impl Agents {
     fn note(&self, instance: InstanceId, state: State) {
         self.known.write().unwrap_or_else(PoisonError::into_inner).insert(instance, state);
     }
+}
+
+fn ended_name(account: AccountId) -> String {
+    format!("{ENDED_NAME}/{account}")
 }

@@ -79,7 +79,7 @@ impl RegionServer {
             Again::Lately => self.store.cut_offs_since(self.now().minus(ENTRIES_KEPT_SECONDS)).await?,
         };
         for recorded in cut_offs {
-            self.authenticator.cut_off(secrets::cut_off(recorded.cut_off), recorded.at);
+            self.machines.end(secrets::cut_off(recorded.cut_off), recorded.at);
         }
         self.hear_accounts().await?;
         self.hosts.refresh().await?;
@@ -95,7 +95,7 @@ impl RegionServer {
         self.guardduty.read_again().await?;
         sessions::hear_all_carried(self).await?;
         if is_all {
-            self.agents.read_again(self.last_management_issue(self.now())).await?;
+            self.read_agents_again().await?;
             self.nodes.read_again().await?;
         }
         self.run_command.read_again();

@@ -1,24 +1,29 @@
 //! Default Host Management: the setting that says which role is passed to machines, and what that ends.
 
+use core::sync::atomic::{AtomicU64, Ordering};
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use arc_swap::ArcSwap;
+use inborn_credential::CutOffs;
 use inborn_identity::{AccountId, RoleName, UnixTime};
 use inborn_store::{SettingChange, Store, StoreError};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
 use crate::OpenError;
+use crate::quarantine::{CLOCKS_APART_SECONDS, GIVEN_AFTER_SECONDS};
 
 /// The id of the setting, a path.
 pub(crate) const SETTING_ID: &str = "/ssm/managed-instance/default-ec2-instance-management-role";
 /// Its name in the store.
 const STORED_NAME: &str = "ssm/managed-instance/default-ec2-instance-management-role";
 
-/// How far ahead of the clock sessions may end by changes of settings: each change that ends some moves all that are issued then,
-/// whosever they are, a second ahead, and what is dated further ahead than clients' clocks may be off is let in nowhere.
-const ENDED_AHEAD_SECONDS_MAX: u64 = 120;
+/// How far ahead of the clock sessions may end by changes of a setting. Each change that ends some moves all of the account that are issued
+/// then a second further ahead; a release or a revocation may have dated them ahead before that, as far as the other two.
+const ENDED_AHEAD_SECONDS_MAX: u64 = GIVEN_AFTER_SECONDS + CLOCKS_APART_SECONDS + 170;
+// What is dated further ahead is let in nowhere, and what a cut-off ends that was dated so does not count whole.
+const _: () = assert!(ENDED_AHEAD_SECONDS_MAX + 2 < CutOffs::AHEAD_SECONDS_MAX);
 
 /// Why the setting was not changed.
 #[derive(Debug)]
@@ -60,9 +65,9 @@ impl HostManagementSetting {
         issued_at.as_secs() > self.ended || self.ended == 0
     }
 
-    /// When a session that is wanted now begins: after all that have ended, which takes a second if that was just now.
-    pub(crate) fn issue_at(&self, now: UnixTime) -> UnixTime {
-        if self.ended == 0 { now } else { now.max(UnixTime::from_secs(self.ended).plus(1)) }
+    /// No session begins before this: it does so after all that have ended.
+    pub(crate) fn begins_after(&self) -> UnixTime {
+        UnixTime::from_secs(if self.ended == 0 { 0 } else { self.ended.saturating_add(1) })
     }
 
     /// The setting after a change. Sessions of another role than the one that is passed now end with it; the last of them
@@ -130,12 +135,6 @@ impl HostManagement {
         }
         Ok(())
     }
-
-    /// When a session that is wanted now begins, whosever it is: after all that have ended.
-    pub(crate) fn issue_at(&self, now: UnixTime) -> UnixTime {
-        let all = self.by_account.read().unwrap_or_else(PoisonError::into_inner);
-        all.values().map(|one| one.setting().issue_at(now)).max().unwrap_or(now)
-    }
 }
 
 /// The setting of one account, in the store and in memory.
@@ -145,12 +144,14 @@ pub(crate) struct AccountSetting {
     /// What the store holds, byte for byte: the next change builds on it.
     stored: Mutex<Option<Vec<u8>>>,
     setting: ArcSwap<HostManagementSetting>,
+    /// The latest moment, in seconds since the epoch, that a session was dated which this server has issued.
+    last_issue: AtomicU64,
 }
 
 impl AccountSetting {
     /// One that nobody has set.
     fn new(store: Arc<dyn Store>, name: String) -> Self {
-        Self { store, name, stored: Mutex::default(), setting: ArcSwap::default() }
+        Self { store, name, stored: Mutex::default(), setting: ArcSwap::default(), last_issue: AtomicU64::default() }
     }
 
     async fn load(store: Arc<dyn Store>, name: String) -> Result<Self, OpenError> {
@@ -159,7 +160,13 @@ impl AccountSetting {
             Some(bytes) => serde_json::from_slice(bytes).map_err(|_| OpenError::Damaged("a service setting"))?,
             None => HostManagementSetting::default(),
         };
-        Ok(Self { store, name, stored: Mutex::new(stored), setting: ArcSwap::from_pointee(setting) })
+        Ok(Self {
+            store,
+            name,
+            stored: Mutex::new(stored),
+            setting: ArcSwap::from_pointee(setting),
+            last_issue: AtomicU64::default(),
+        })
     }
 
     /// Another server may have changed the setting: memory follows the store.
@@ -168,6 +175,16 @@ impl AccountSetting {
         let found = self.store.setting(&self.name).await?;
         self.follow(&mut stored, found);
         Ok(())
+    }
+
+    /// A session was issued that is dated so.
+    pub(crate) fn has_issued(&self, at: UnixTime) {
+        self.last_issue.fetch_max(at.as_secs(), Ordering::SeqCst);
+    }
+
+    /// When the last session was issued by this server since its start, as it was dated.
+    pub(crate) fn last_issue(&self) -> UnixTime {
+        UnixTime::from_secs(self.last_issue.load(Ordering::SeqCst))
     }
 
     /// The setting now.
@@ -236,7 +253,11 @@ mod tests {
     const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
 
     fn set(setting: &HostManagementSetting, value: Option<&str>, now: UnixTime) -> HostManagementSetting {
-        setting.changed(value.map(str::to_owned), "arn".to_owned(), now, setting.issue_at(now))
+        setting.changed(value.map(str::to_owned), "arn".to_owned(), now, issue_at(setting, now))
+    }
+
+    fn issue_at(setting: &HostManagementSetting, now: UnixTime) -> UnixTime {
+        now.max(setting.begins_after())
     }
 
     #[test]
@@ -256,7 +277,7 @@ mod tests {
     #[test]
     fn a_session_ends_when_another_role_or_none_is_passed() {
         let on = set(&HostManagementSetting::default(), Some("R"), NOW);
-        let issued = on.issue_at(NOW);
+        let issued = issue_at(&on, NOW);
         assert!(on.spares(issued));
         // The same role under its path ends nothing.
         assert!(set(&on, Some("service-role/R"), NOW).spares(issued));
@@ -265,7 +286,7 @@ mod tests {
             assert!(!changed.spares(issued), "{other:?}");
             // Turned back within the same second, the old sessions stay dead and new ones are good.
             let back = set(&changed, Some("R"), NOW);
-            assert!(!back.spares(issued) && back.spares(back.issue_at(NOW)), "{other:?}");
+            assert!(!back.spares(issued) && back.spares(issue_at(&back, NOW)), "{other:?}");
         }
     }
 
@@ -274,7 +295,7 @@ mod tests {
         let mut setting = HostManagementSetting::default();
         for _ in 0..3 {
             setting = set(&setting, Some("R"), NOW);
-            let issued = setting.issue_at(NOW);
+            let issued = issue_at(&setting, NOW);
             assert!(setting.spares(issued));
             setting = set(&setting, None, NOW);
             assert!(!setting.spares(issued));
@@ -288,21 +309,21 @@ mod tests {
         assert_eq!(HostManagementSetting::default().modified(), None);
     }
 
-    /// One account must not move what others are given to where no clock is.
+    /// Nothing is given that no clock reaches.
     #[tokio::test]
     async fn sessions_end_ahead_of_the_clock_below_at_and_above_the_most() {
         let store: Arc<dyn Store> = Arc::new(inborn_store::SqliteStore::in_memory().unwrap());
         let all = HostManagement::load(store, AccountId::new(1).unwrap()).await.unwrap();
         let setting = all.of(AccountId::new(2).unwrap());
-        for (ahead, is_done) in [(119, true), (120, true), (121, false)] {
+        for (ahead, is_done) in [(599, true), (600, true), (601, false)] {
             let last = || NOW.plus(ahead);
             setting.set(Some("one".to_owned()), "arn".to_owned(), NOW, last).await.unwrap();
             let done = setting.set(None, "arn".to_owned(), NOW, last).await;
             assert_eq!(done.is_ok(), is_done, "{ahead}");
         }
-        assert_eq!(all.issue_at(NOW), NOW.plus(121));
+        assert_eq!(setting.setting().begins_after(), NOW.plus(601));
         // What ends nothing may be changed as often as anybody likes.
-        setting.set(Some("path/one".to_owned()), "arn".to_owned(), NOW, || NOW.plus(500)).await.unwrap();
+        setting.set(Some("path/one".to_owned()), "arn".to_owned(), NOW, || NOW.plus(700)).await.unwrap();
     }
 
     #[tokio::test]
@@ -328,9 +349,10 @@ mod tests {
             assert_eq!(role(known, 2).as_deref(), Some("two"));
             assert_eq!(role(known, 3), None);
         }
-        // What one has ended moves nobody's new sessions back before it.
+        // What one has ended moves nobody else's sessions.
         all.of(account(2)).set(None, "arn".to_owned(), NOW.plus(9), || NOW.plus(9)).await.unwrap();
-        assert_eq!(all.issue_at(NOW), NOW.plus(10));
+        let begins = |number| all.of(account(number)).setting().begins_after();
+        assert_eq!((begins(2), begins(1)), (NOW.plus(10), UnixTime::default()));
         again.hear().await.unwrap();
         assert_eq!((role(&again, 1).as_deref(), role(&again, 2)), (Some("one"), None));
     }

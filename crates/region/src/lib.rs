@@ -29,6 +29,7 @@ mod high_water;
 mod host_management;
 mod hosts;
 mod identity;
+mod issue;
 mod key_command;
 mod key_file;
 mod lease;
@@ -54,17 +55,15 @@ mod tunnels;
 mod unreadable;
 mod user_keys;
 
-use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use core::sync::atomic::AtomicU8;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use inborn_credential::{
-    Authenticator, Claims, Credential, CryptoError, Delivery, KekError, KeyringError, Kind, generation,
-};
-use inborn_identity::{AccountId, CallerKind, Clock, InstanceId, UnixTime};
+use inborn_credential::{Authenticator, CryptoError, KekError, KeyringError};
+use inborn_identity::{CallerKind, Clock, InstanceId, UnixTime};
 use inborn_pki::{Authority, AuthorityError, DocumentSigner, HostsAuthority, InstanceConnectSigner};
 use inborn_ssh::HostAuthority;
-use inborn_store::{Change, PackedInstance, StateReason, Store, StoreError};
+use inborn_store::{Change, StateReason, Store, StoreError};
 
 use accounts::Accounts;
 use agents::Agents;
@@ -77,7 +76,7 @@ use forwarding::Forwarding;
 use gateway::Bounds;
 use guardduty::GuardDuty;
 use high_water::HighWater;
-use host_management::{HostManagement, SettingError};
+use host_management::HostManagement;
 use hosts::Hosts;
 use nodes::Nodes;
 use quarantine::Quarantines;
@@ -104,6 +103,7 @@ pub use high_water::Older;
 pub use hosts::HostsEndpoint;
 pub use identity::{RegionIdentity, private_address};
 pub use inborn_telemetry::Foreign;
+pub use issue::Issued;
 pub use key_file::{
     KEY_BYTES, KeyFileError, check as check_key_file, create as create_key_file, read as read_key_file,
     read_credential as read_key_credential,
@@ -125,9 +125,6 @@ pub const TERMINATED_SHOWN_SECONDS: u64 = 3600;
 
 /// How long inventory and compliance are kept that nobody renews. Source: Systems Manager quotas, "inventory data expiration".
 const INVENTORY_KEPT_SECONDS: u64 = 30 * 24 * 3600;
-
-/// How long after an end servers still give what has ended, until each has heard of it, or gives nothing any more.
-const HEARD_AFTER_SECONDS: u64 = 10;
 
 /// How long a session of the management role is good. Source: agents ask again half an hour after they were given one.
 pub const MANAGEMENT_SESSION_SECONDS: u64 = 3600;
@@ -251,8 +248,6 @@ pub struct RegionServer {
     run_command: RunCommand,
     guardduty: GuardDuty,
     sessions: Arc<Sessions>,
-    /// Seconds since the epoch.
-    last_management_issue: AtomicU64,
     authority: Authority,
     ssh_authority: HostAuthority,
     hosts: Arc<Hosts>,
@@ -380,7 +375,6 @@ impl RegionServer {
             run_command,
             guardduty,
             sessions,
-            last_management_issue: AtomicU64::new(0),
             authority: secrets.authority,
             ssh_authority: secrets.ssh_authority,
             hosts,
@@ -553,137 +547,6 @@ impl RegionServer {
         self.clock.now()
     }
 
-    /// A machine that may be given something now, as far as this server knows: it runs, is not in quarantine, and not on a host
-    /// that was cut off, nor of an account that was closed.
-    fn entitled(&self, instance: InstanceId) -> Option<Arc<PackedInstance>> {
-        // Who has not heard may not know of the epoch that seals, nor of an end of the machine.
-        if self.is_stale() {
-            return None;
-        }
-        let machine = self.machines.packed(instance).filter(|machine| machine.is_running())?;
-        let is_ended = self.hosts.has_evicted(&machine) || self.accounts.is_closed(machine.account());
-        (self.quarantines.of(&*machine).is_none() && !is_ended).then_some(machine)
-    }
-
-    /// The credential that `instance` holds at the moment `at`, fetched by `delivery`; `None` if it does not run, or is in
-    /// quarantine.
-    /// Pure but for the reading of the machine's record: any number of calls, on any server, give the same bytes.
-    #[must_use]
-    pub fn issue(&self, instance: InstanceId, delivery: Delivery, at: UnixTime) -> Option<Issued> {
-        let machine = self.entitled(instance)?;
-        let account = machine.account();
-        let not_before = self.authenticator.issue_not_before(account, instance);
-        // Nothing is older than the launch, which is asked of it: a clock that lags behind the one that dated the launch may date
-        // a reboot before it.
-        let begun = machine.boot_time().max(machine.launch_time());
-        let generation = generation(instance, begun.max(not_before), at);
-        let claims = Claims {
-            kind: Kind::Identity,
-            account,
-            instance,
-            region: self.identity.region.clone(),
-            issued_at: generation.issued_at,
-            expires_at: generation.expires_at,
-            delivery,
-            boot_generation: machine.boot_generation(),
-            private_address: Some(machine.private_address().into()),
-        };
-        match self.authenticator.keyring().mint(&claims) {
-            Ok(credential) => {
-                self.metrics.issued.inc();
-                Some(Issued { credential, next_at: generation.next_at })
-            }
-            Err(error) => {
-                tracing::error!(%instance, %error, "cannot make a credential");
-                None
-            }
-        }
-    }
-
-    /// A session of the role that Default Host Management passes to `instance`; `None` if it passes none, if the instance
-    /// does not run, or if no agent has registered there. The agent asks for the next one half-way, and may keep this one to its end.
-    #[must_use]
-    pub fn issue_management(&self, instance: InstanceId, now: UnixTime) -> Option<Issued> {
-        // Who has not heard may not know of the end of the role.
-        if self.home().is_stale() {
-            return None;
-        }
-        let machine = self.entitled(instance)?;
-        let account = machine.account();
-        let setting = self.host_management.of(account).setting();
-        let role = self.roles.get(account, &setting.role()?)?;
-        let not_before = self.authenticator.issue_not_before(account, instance);
-        let registered_at = self.agents.since(instance)?;
-        // A session that begins after all that has ended can never be taken for one of those.
-        let issued_at = setting.issue_at(now).max(machine.launch_time()).max(not_before).max(registered_at);
-        self.last_management_issue.fetch_max(issued_at.as_secs(), Ordering::SeqCst);
-        let claims = Claims {
-            kind: Kind::Management { role: role.name.clone(), role_id: role.role_id.as_str().into() },
-            account,
-            instance,
-            region: self.identity.region.clone(),
-            issued_at,
-            expires_at: issued_at.plus(MANAGEMENT_SESSION_SECONDS),
-            delivery: Delivery::V2,
-            boot_generation: machine.boot_generation(),
-            private_address: Some(machine.private_address().into()),
-        };
-        match self.authenticator.keyring().mint(&claims) {
-            Ok(credential) => {
-                self.metrics.issued.inc();
-                Some(Issued { credential, next_at: issued_at.plus(MANAGEMENT_SESSION_SECONDS / 2) })
-            }
-            Err(error) => {
-                tracing::error!(%instance, %error, "cannot make a management session");
-                None
-            }
-        }
-    }
-
-    /// Passes a role to all machines of an account, or none; when this has answered, the sessions of any other role have ended, and with
-    /// them their channels.
-    async fn pass_role(
-        &self,
-        account: AccountId,
-        role: Option<String>,
-        by: String,
-        now: UnixTime,
-    ) -> Result<(), SettingError> {
-        let set = self.host_management.of(account).set(role, by, now, || self.last_issue_anywhere(now)).await;
-        self.high_water.count_an_end();
-        set?;
-        self.end_what_no_longer_stands();
-        Ok(())
-    }
-
-    /// Forgets that an agent has registered; when this has answered, its sessions have ended.
-    async fn forget_agent(&self, instance: InstanceId, now: UnixTime) -> Result<bool, StoreError> {
-        let forgotten = self.agents.forget(instance, self.last_issue_anywhere(now)).await;
-        self.high_water.count_end_by(&forgotten);
-        let was_there = forgotten?;
-        self.channels.keep(|claims| claims.instance != instance || self.holds(claims));
-        self.sessions.keep(|claims| claims.instance != instance || self.stands(claims));
-        Ok(was_there)
-    }
-
-    /// Follows the store about the registration of an agent, which another server may have changed.
-    pub(crate) async fn hear_agent(&self, instance: InstanceId) -> Result<(), StoreError> {
-        self.agents.hear(instance, self.last_management_issue(self.now())).await
-    }
-
-    /// When the last management session was issued at the latest. What moves sessions ahead of the clock is remembered over a
-    /// restart, the mark is not.
-    fn last_management_issue(&self, now: UnixTime) -> UnixTime {
-        let mark = UnixTime::from_secs(self.last_management_issue.load(Ordering::SeqCst));
-        self.host_management.issue_at(now).max(self.agents.last()).max(mark)
-    }
-
-    /// The same of all servers: others issue by their own clocks, and until they hear of the end.
-    fn last_issue_anywhere(&self, now: UnixTime) -> UnixTime {
-        let ahead = self.fleet().map_or(0, |_| quarantine::CLOCKS_APART_SECONDS + HEARD_AFTER_SECONDS);
-        self.last_management_issue(now.plus(ahead))
-    }
-
     /// Terminates a machine whose command has ended, in the name of the host it ran on.
     ///
     /// # Errors
@@ -765,13 +628,4 @@ impl RegionServer {
         self.metrics.control_channels.set(i64::try_from(self.channels.count()).unwrap_or(i64::MAX));
         self.metrics.sessions.set(i64::try_from(self.sessions.all().len()).unwrap_or(i64::MAX));
     }
-}
-
-/// A credential and when the next one takes its place.
-#[derive(Debug)]
-pub struct Issued {
-    /// The credential.
-    pub credential: Credential,
-    /// The start of the next window.
-    pub next_at: UnixTime,
 }

@@ -560,8 +560,7 @@ impl RegionServer {
         // What a machine has may be dated ahead of all clocks: behind an earlier cut-off, or by its launch.
         let (mut before, mut released) = (before, Vec::new());
         self.each_of(quarantine.scope, |machine| {
-            let not_before = self.authenticator.issue_not_before(machine.account(), machine.id());
-            before = before.max(machine.launch_time().max(machine.boot_time()).max(not_before).plus(1));
+            before = before.max(self.dated_from(machine).plus(1));
             // Only these are cut off one by one.
             if whole.is_none() {
                 released.push(CutOffScope::Instance(machine.id()));
@@ -574,7 +573,7 @@ impl RegionServer {
     /// The same cut-offs that the store has, for the verifier of this process.
     pub(crate) fn cut_off_all(&self, cut_offs: &[RecordedCutOff]) {
         for recorded in cut_offs {
-            self.authenticator.cut_off(secrets::cut_off(recorded.cut_off), recorded.at);
+            self.machines.end(secrets::cut_off(recorded.cut_off), recorded.at);
         }
     }
 

@@ -412,7 +412,7 @@ async fn a_cut_off_closes_what_is_open() {
     until("the agent is known", async || whoami(b, &role).await.0 == 200).await;
     let mut control = b.control_channel(&role, id).await;
     control.ping().await;
-    let before = NOW.plus(60);
+    let before = NOW.plus(120);
     let scope = CutOffScope::Instance(id);
     store.put_cut_off(RecordedCutOff { cut_off: CutOff::IssuedBefore { scope, before }, at: NOW }).await.unwrap();
     assert_eq!(control.closed().await, 1000);
@@ -444,6 +444,47 @@ async fn what_ends_sessions_of_the_management_role_ends_them_everywhere() {
     until("a role is known", has_it).await;
     assert_eq!(a.send(&a.operator(), &delete).await.status, 200);
     until("its end is known", async || !has_it().await).await;
+}
+
+/// A release dates what is given next ahead of every clock. That ends with the registration, and with the setting, like all else that was given:
+/// wherever it was asked for, and whichever server is told of the end and of what comes after it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_is_dated_ahead_ends_with_its_registration_and_its_setting() {
+    let Fleet { a, b, .. } = &fleet(&[]).await;
+    let (id, agent, known) = a.managed().await;
+    until("the role is known", async || whoami(b, &known).await == good()).await;
+    for action in ["PutQuarantine", "EndQuarantine"] {
+        let reply = a.send(&a.operator(), &ec2(&format!("Action=Inborn.{action}&Subject.1={id}"))).await;
+        assert_eq!(reply.status, 200, "{}", reply.body);
+    }
+    until("the release is known", async || whoami(b, &known).await == expired()).await;
+    let given = async |at: &Running, agent: &Agent| {
+        until("a session is given", async || at.role_token(agent, id).await.status == 200).await;
+        session(&at.role_token(agent, id).await)
+    };
+    let stolen = given(b, &agent).await;
+    assert_eq!(whoami(a, &stolen).await, good());
+
+    let ssm = async |operation: &str, body: serde_json::Value| {
+        let reply = a.send(&a.operator(), &json("ssm", &format!("AmazonSSM.{operation}"), &body.to_string())).await;
+        assert_eq!(reply.status, 200, "{}", reply.body);
+    };
+    ssm("DeregisterManagedInstance", json!({"InstanceId": id.to_string()})).await;
+    assert_eq!(whoami(a, &stolen).await, expired());
+    let agent = Agent::new();
+    assert_eq!(a.register(&agent, id).await.status, 200);
+    assert_eq!(whoami(a, &stolen).await, expired(), "it was given for another registration");
+    let next = given(b, &agent).await;
+    assert_eq!((whoami(a, &next).await, whoami(b, &next).await), (good(), good()));
+    assert_eq!(whoami(b, &stolen).await, expired());
+
+    ssm("ResetServiceSetting", json!({"SettingId": SETTING})).await;
+    assert_eq!(whoami(a, &next).await, expired());
+    assert_eq!(a.pass_role(inborn_identity::MANAGEMENT_ROLE_NAME).await.status, 200);
+    assert_eq!(whoami(a, &next).await, expired(), "it was given by another setting");
+    let last = given(a, &agent).await;
+    until("the setting is known", async || whoami(b, &next).await == expired()).await;
+    assert_eq!((whoami(a, &last).await, whoami(b, &last).await), (good(), good()));
 }
 
 /// Also where the server that was told of it ends no machine any more: what counts is that the host's end is known.

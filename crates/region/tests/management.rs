@@ -238,6 +238,28 @@ async fn a_request_that_is_repeated_gives_what_it_would_give_now() {
     }
 }
 
+/// What one account's machines are given, however far ahead, keeps nobody from ending what another's are.
+#[tokio::test]
+async fn settings_are_changed_whatever_others_were_given() {
+    let running = start().await;
+    let (id, agent, _) = running.managed().await;
+    let other = running.operator_of("000000000002").await;
+    for action in ["PutQuarantine", "EndQuarantine"] {
+        let reply = running.send(&running.operator(), &ec2(&format!("Action=Inborn.{action}&Subject.1={id}"))).await;
+        assert_eq!(reply.status, 200, "{}", reply.body);
+    }
+    assert_eq!(running.role_token(&agent, id).await.status, 200);
+    let on = value!({"SettingId": SETTING, "SettingValue": MANAGEMENT_ROLE_NAME});
+    let changes = [("UpdateServiceSetting", on), ("ResetServiceSetting", value!({"SettingId": SETTING}))];
+    for signer in [&other, &running.operator()] {
+        for (operation, input) in changes.iter().chain(&changes) {
+            let call = json("ssm", &format!("AmazonSSM.{operation}"), &input.to_string());
+            let reply = running.send(signer, &call).await;
+            assert_eq!(reply.status, 200, "{operation}: {}", reply.body);
+        }
+    }
+}
+
 /// A request as the SDK sends it again: the values of earlier tries under another spelling, signed; the fresh one before
 /// them, not signed.
 #[tokio::test]

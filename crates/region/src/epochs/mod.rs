@@ -19,6 +19,7 @@ use inborn_store::{
 use tokio::sync::Mutex;
 
 use crate::quarantine::{CLOCKS_APART_SECONDS, GIVEN_AFTER_SECONDS, leaves_doubt};
+use crate::said::Said;
 use crate::secrets::{self, KeySource};
 use crate::{OpenError, RegionServer};
 use stage::Step;
@@ -84,13 +85,15 @@ pub(crate) struct Epochs {
     known: Mutex<Vec<SealedEpoch>>,
     /// The highest that this server verifies with.
     verifies: AtomicU32,
+    /// That clocks are too far apart.
+    said: Said,
 }
 
 impl Epochs {
     /// As they were when the keyring was made of them.
     pub(crate) fn new(kek: Arc<Kek>, source: KeySource, settings: EpochSettings, known: Vec<SealedEpoch>) -> Self {
         let verifies = AtomicU32::new(highest(&known));
-        Self { kek, source, settings, known: Mutex::new(known), verifies }
+        Self { kek, source, settings, known: Mutex::new(known), verifies, said: Said::default() }
     }
 
     /// The key that the servers of the region share.
@@ -215,6 +218,15 @@ impl RegionServer {
                 return Ok(());
             }
             let now = self.now();
+            // By this clock it would seal, or be retired, hours too early: of the others' time nobody has what is needed.
+            if self.fleet().is_some_and(|fleet| fleet.is_too_far_ahead(now)) {
+                if self.epochs.said.is_due() {
+                    tracing::warn!(
+                        "epochs stay as they are: another server's clock is far behind this one's. Set the one that is wrong"
+                    );
+                }
+                return Ok(());
+            }
             let mut known = self.epochs.known.lock().await;
             let all_verify = |id| self.fleet().is_none_or(|fleet| fleet.who_does_not_verify(id).is_empty());
             let rotate_after = self.epochs.settings.rotate_after_seconds;
@@ -324,10 +336,7 @@ impl RegionServer {
     /// also for the next minutes, is of before a revocation: what is dated later they would go on with, and nobody lets it in.
     fn after_all_issued(&self, now: UnixTime) -> UnixTime {
         let usual = now.plus(GIVEN_AFTER_SECONDS + CLOCKS_APART_SECONDS);
-        let after = self.machines.iter().fold(usual, |after, machine| {
-            let not_before = self.authenticator.issue_not_before(machine.account(), machine.id());
-            after.max(machine.launch_time().max(machine.boot_time()).max(not_before).plus(1))
-        });
+        let after = self.machines.iter().fold(usual, |after, machine| after.max(self.dated_from(&machine).plus(1)));
         // What lies further ahead does not count whole.
         after.min(now.plus(CutOffs::AHEAD_SECONDS_MAX))
     }
