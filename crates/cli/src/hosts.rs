@@ -59,6 +59,8 @@ enum HostCommand {
     Status(host_agent::Status),
     /// Print a token that lets one host join, once
     Token(Token),
+    /// Revoke all tokens that were printed and not used yet: one may be in other hands
+    RevokeTokens(Region),
     /// Let a host keep the machines it has, and give it no more
     Drain(Named),
     /// Cut a host off for good, with all that was given to it; its machines are terminated
@@ -93,6 +95,7 @@ pub(crate) async fn host(arguments: &Host) -> anyhow::Result<ExitCode> {
         HostCommand::Status(arguments) => host_agent::status(arguments).await.map(done),
         HostCommand::Join(arguments) => host_agent::join(arguments).await,
         HostCommand::Token(arguments) => token(arguments).await.map(done),
+        HostCommand::RevokeTokens(region) => revoke_tokens(region).await.map(done),
         HostCommand::Drain(named) => change("Inborn.DrainHost", named).await.map(done),
         HostCommand::Evict(named) => change("Inborn.EvictHost", named).await.map(done),
     }
@@ -107,6 +110,17 @@ async fn token(arguments: &Token) -> anyhow::Result<()> {
     let answer = operator.call("Inborn.CreateJoinToken", &parameters).await?;
     let document = Document::parse(&answer).context("the region's answer is not XML")?;
     writeln!(std::io::stdout().lock(), "{}", document.root_element().child_text("joinToken"))?;
+    Ok(())
+}
+
+async fn revoke_tokens(region: &Region) -> anyhow::Result<()> {
+    let answer = Operator::find(region).await?.call("Inborn.RevokeJoinTokens", &[]).await?;
+    let document = Document::parse(&answer).context("the region's answer is not XML")?;
+    let count = document.root_element().child_text("revokedTokenCount");
+    writeln!(
+        std::io::stdout().lock(),
+        "{count} tokens were revoked: hosts that have joined stay (see `inborn hosts`)"
+    )?;
     Ok(())
 }
 

@@ -41,6 +41,7 @@ const EXPECTED: &[(&str, &str, &[CallerKind])] = &[
     ("ec2", "Inborn.DescribeHosts", &[CallerKind::Operator]),
     ("ec2", "Inborn.DrainHost", &[CallerKind::Operator]),
     ("ec2", "Inborn.EvictHost", &[CallerKind::Operator]),
+    ("ec2", "Inborn.RevokeJoinTokens", &[CallerKind::Operator]),
     ("ec2", "ModifyInstanceAttribute", &[CallerKind::Operator]),
     ("ec2", "ModifyInstanceMetadataDefaults", &[CallerKind::Operator]),
     ("ec2", "ModifyInstanceMetadataOptions", &[CallerKind::Operator]),

@@ -75,6 +75,34 @@ async fn a_token_lets_one_host_in_and_no_second() {
     assert_eq!(Host::new().join(&at, token.secret()).await.0, 200, "one that ends in a second");
 }
 
+/// A token that may be in other hands is worth nothing any more, and nobody need know which they are.
+#[tokio::test]
+async fn tokens_are_revoked_all_at_once() {
+    let (running, at) = region().await;
+    let tokens = [join_token(&running, "").await, join_token(&running, "&Seconds=86400").await];
+    let revoked = running.send(&running.operator(), &ec2("Action=Inborn.RevokeJoinTokens")).await;
+    assert_eq!((revoked.status, between(&revoked.body, "<revokedTokenCount>", "<")), (200, "2"), "{}", revoked.body);
+    for token in tokens {
+        assert!(refused("join-token-refused")(&Host::new().join(&at, token.secret()).await));
+    }
+    let next = join_token(&running, "").await;
+    assert_eq!(Host::new().join(&at, next.secret()).await.0, 200);
+}
+
+/// Who guesses at secrets is told to wait, and not only they: each look costs a transaction.
+#[tokio::test]
+async fn those_who_join_from_one_address_are_bounded() {
+    let (running, at) = region().await;
+    let (host, token) = (Host::new(), join_token(&running, "").await);
+    for _ in 0..60 {
+        assert!(refused("join-token-refused")(&host.join(&at, &[0; 32]).await));
+    }
+    assert!(refused("busy")(&host.join(&at, &[0; 32]).await));
+    assert!(refused("busy")(&host.join(&at, token.secret()).await));
+    running.clock.advance(1);
+    assert_eq!(host.join(&at, token.secret()).await.0, 200);
+}
+
 #[tokio::test]
 async fn what_is_no_key_costs_no_token() {
     let (running, at) = region().await;

@@ -27,6 +27,8 @@ pub use endpoint::HostsEndpoint;
 
 /// The shortest and the longest life of a join token, in seconds.
 pub(crate) const JOIN_TOKEN_SECONDS: core::ops::RangeInclusive<i32> = 60..=86_400;
+/// Each has ended by then, if clocks of servers are less than a year apart.
+const JOIN_TOKENS_END_WITHIN_SECONDS: u64 = 366 * 86_400;
 /// The life of a join token if nobody says otherwise: time to walk to the other terminal.
 pub(crate) const JOIN_TOKEN_SECONDS_DEFAULT: u64 = 900;
 /// Machines of one host.
@@ -331,6 +333,17 @@ impl RegionServer {
         let record = inborn_store::JoinToken { digest, accounts, created_at: now, expires_at };
         self.store.put_join_token(record).await?;
         Ok((JoinToken::new(&secret, self.hosts_authority.fingerprint()), expires_at))
+    }
+
+    /// Forgets all tokens that let a host join, whoever made them; gives how many there were.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(crate) async fn revoke_join_tokens(&self, now: UnixTime) -> Result<u64, StoreError> {
+        // Whatever clock they were made by.
+        let revoked = self.store.forget_join_tokens(now.plus(JOIN_TOKENS_END_WITHIN_SECONDS)).await;
+        self.high_water.count_end_by(&revoked);
+        revoked
     }
 
     /// Lets a host in that comes with the secret of a token; gives its record and its certificate, PEM.

@@ -59,6 +59,7 @@ pub(super) const ROWS: &[Row] = &[
         None,
     ),
     ("ec2", "Inborn.CreateJoinToken", "AccountId.1=123456789012", DENIED, None),
+    ("ec2", "Inborn.RevokeJoinTokens", "", DENIED, None),
     ("ec2", "Inborn.DescribeEpochs", "", Some(Refused("UnsupportedOperation")), None),
     ("ec2", "Inborn.DescribeHosts", "", DENIED, None),
     ("ec2", "Inborn.DescribeQuarantines", "", Some(Nothing), None),

@@ -42,6 +42,7 @@ mod reboot_instances;
 mod refusal;
 mod request;
 mod revoke_epoch;
+mod revoke_join_tokens;
 mod rotate_epoch;
 mod run_instances;
 mod shape;
@@ -103,6 +104,7 @@ pub(super) static SERVICE: Service = Service {
         operation("Inborn.DescribeHosts", Effect::ReadOnly, describe_hosts::run),
         operation("Inborn.DrainHost", Effect::Mutating, drain_host::run),
         operation("Inborn.EvictHost", Effect::Mutating, evict_host::run),
+        operation("Inborn.RevokeJoinTokens", Effect::Mutating, revoke_join_tokens::run),
         operation("ModifyInstanceAttribute", Effect::Mutating, modify_instance_attribute::run),
         operation("ModifyInstanceMetadataDefaults", Effect::Mutating, modify_instance_metadata_defaults::run),
         operation("ModifyInstanceMetadataOptions", Effect::Mutating, modify_instance_metadata_options::run),
