@@ -75,7 +75,8 @@ pub(super) async fn proven_key(call: &JsonCall<'_>, instance: InstanceId) -> Res
         return Err(refusal::second_signature());
     }
     // It may have registered at another server a moment ago. Only who has proved that it did makes this one look, and once.
-    if call.region.agents().since(instance).is_none() {
+    // Of an earlier registration it would be given what the others do not let in.
+    if call.region.agents().since(instance) != Some(found.registered_at) {
         call.region.hear_agent(instance).await.map_err(refusal::of_store)?;
     }
     Ok(key)
