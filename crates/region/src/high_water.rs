@@ -83,6 +83,8 @@ pub(crate) struct HighWater {
     /// What has ended by calls to this server and is no cut-off.
     ends: AtomicU64,
     went_back: AtomicBool,
+    /// Whether the file lacks what was seen: its disk is full, or fails.
+    is_unwritten: AtomicBool,
     /// When the file was written last.
     written: Mutex<Instant>,
 }
@@ -170,6 +172,7 @@ impl HighWater {
             noted: AtomicU64::new(0),
             ends: AtomicU64::new(0),
             went_back: AtomicBool::new(false),
+            is_unwritten: AtomicBool::new(false),
             written: Mutex::new(Instant::now()),
         };
         match put(&**store, found.as_ref(), &mark).await {
@@ -217,14 +220,16 @@ impl HighWater {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Notes a mark that the store has, and what it has answered.
+    /// Notes a mark that the store has, and what it has answered. A file that cannot be written makes nothing unseen.
     fn note(&self, mark: Mark, fence: Option<NotedFence>) -> Result<(), OpenError> {
+        let noted = Noted::new(&mark, fence);
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = mark;
         if let Some(path) = &self.path {
-            let noted = Noted::new(&mark, fence);
+            self.is_unwritten.store(true, Ordering::SeqCst);
             aside(|| write(path, &noted))?;
+            self.is_unwritten.store(false, Ordering::SeqCst);
         }
         *self.written.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = mark;
         Ok(())
     }
 }
@@ -380,14 +385,17 @@ impl RegionServer {
         let Some(found) = found else { return Ok(()) };
         if ended > high_water.noted.load(Ordering::SeqCst) {
             let mark = Mark { count: found.count.saturating_add(1), ..found.clone() };
-            match put(&*self.store, Some(&found), &mark).await {
-                Ok(()) => high_water.note(mark, self.fence_to_note())?,
+            let is_put = match put(&*self.store, Some(&found), &mark).await {
+                Ok(()) => true,
                 // Somebody else has counted on since: that is of what had ended here, too.
-                Err(StoreError::Conflict(_)) => {}
+                Err(StoreError::Conflict(_)) => false,
                 Err(error) => return Err(error.into()),
-            }
+            };
             high_water.noted.store(ended, Ordering::SeqCst);
-        } else if found.count > seen.count {
+            if is_put {
+                high_water.note(mark, self.fence_to_note())?;
+            }
+        } else if found.count > seen.count || high_water.is_unwritten.load(Ordering::SeqCst) {
             high_water.note(found, self.fence_to_note())?;
         } else if let Some(fence) = self.fence_to_note()
             && high_water.is_due(Instant::now())

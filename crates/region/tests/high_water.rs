@@ -283,6 +283,45 @@ async fn a_store_that_goes_back_while_it_is_served() {
     assert!(faults.iter().any(|fault| fault.to_string().contains("put back from a backup")), "{faults:?}");
 }
 
+/// What this server has seen it has seen, whether its own disk takes it down or not; and that is tried again.
+#[tokio::test]
+async fn a_store_that_goes_back_while_the_mark_cannot_be_written() {
+    let data = tempfile::tempdir().unwrap();
+    let data = data.path();
+    let region = running(data, false).await;
+    let (first, second) = (region.launch().await, region.launch().await);
+    let machine = region.machine(second);
+    let store = Arc::clone(region.region.store());
+    let mark = async || store.setting("high-water").await.unwrap().unwrap();
+    let (file, before) = (data.join("high-water.json"), mark().await);
+    // Nothing can be put where a directory is.
+    std::fs::remove_file(&file).unwrap();
+    std::fs::create_dir(&file).unwrap();
+    let end = ec2(&format!("Action=TerminateInstances&InstanceId.1={first}"));
+    assert_eq!(region.send(&region.operator(), &end).await.status, 200);
+    until("the end is counted", async || mark().await != before).await;
+    let counted = mark().await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(mark().await, counted, "an end is counted once, however often the file is tried");
+    std::fs::remove_dir(&file).unwrap();
+    let seen: serde_json::Value = serde_json::from_slice(&counted).unwrap();
+    until("the file is written again", async || file.exists() && seen["count"] == count(data)).await;
+
+    std::fs::remove_file(&file).unwrap();
+    std::fs::create_dir(&file).unwrap();
+    let end = ec2(&format!("Action=TerminateInstances&InstanceId.1={second}"));
+    let other = region.launch().await;
+    let alive = region.machine(other);
+    assert_eq!(region.send(&region.operator(), &end).await.status, 200);
+    until("the second end is counted", async || mark().await != counted).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(whoami(&region, &alive).await, 200);
+    assert_ne!(whoami(&region, &machine).await, 200);
+    let expected = Some(mark().await);
+    store.put_setting(SettingChange { name: "high-water".to_owned(), expected, value: counted }).await.unwrap();
+    until("it notices", async || whoami(&region, &alive).await == 503).await;
+}
+
 /// Whoever has stolen a host has its certificate still, and the store of before its eviction takes it for a host.
 #[tokio::test]
 async fn no_host_is_given_anything_by_an_accepted_store_until_it_is_released() {
