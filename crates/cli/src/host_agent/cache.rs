@@ -24,6 +24,8 @@ const ROUND: Duration = Duration::from_secs(1);
 const QUIET_ROUND: Duration = Duration::from_secs(300);
 /// No more than one part in so many of the time goes into keeping.
 const SHARE: u32 = 20;
+/// But for a disk that was slow once nothing is older than this.
+const REST_MAX: Duration = Duration::from_secs(60);
 
 /// How much of what the agent knows would be there after a crash.
 #[derive(Debug)]
@@ -139,7 +141,7 @@ impl Cache {
                     is_failing = true;
                 }
             }
-            tokio::time::sleep(begun.elapsed() * SHARE).await;
+            tokio::time::sleep(rest_after(begun.elapsed())).await;
         }
     }
 
@@ -156,6 +158,11 @@ impl Cache {
     pub(super) fn close(&self) {
         *self.is_closed.lock().unwrap_or_else(PoisonError::into_inner) = true;
     }
+}
+
+/// How long nothing is kept after what took so long.
+fn rest_after(taken: Duration) -> Duration {
+    taken.saturating_mul(SHARE).min(REST_MAX)
 }
 
 /// What is kept in a data directory, for who only looks.
@@ -234,6 +241,13 @@ mod tests {
         let ask = agent.next(now).pop().unwrap();
         agent.heard(ask, Ok(Answer::Machines(MachinesChanged::default())), now, &mut SystemDice);
         agent.snapshot().unwrap()
+    }
+
+    #[test]
+    fn a_disk_that_was_slow_once_does_not_make_what_is_kept_old() {
+        for (taken, rest) in [(0, 0), (50, 1000), (2999, 59_980), (3000, 60_000), (3001, 60_000), (600_000, 60_000)] {
+            assert_eq!(rest_after(Duration::from_millis(taken)), Duration::from_millis(rest), "{taken}");
+        }
     }
 
     #[tokio::test]
