@@ -10,12 +10,13 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use inborn_credential::Credential;
+use inborn_fleet::JOIN;
 use inborn_identity::UnixTime;
 use inborn_listener::{Peer, TlsFacts};
 use inborn_region::{HostsEndpoint, OperatorKey, RegionServer, RequestOrigin};
 use inborn_sigv4::sign::{Credentials, Target, sign};
 use inborn_sigv4::{Header, PathMode, Request};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 const FORM: &str = "application/x-www-form-urlencoded; charset=utf-8";
 const PIPE_BYTES: usize = 64 * 1024;
@@ -102,33 +103,16 @@ pub(crate) async fn call(
     Some(Reply { status: status_of(&head)?, body: String::from_utf8(body).ok()? })
 }
 
-/// An answer to a host.
-pub(crate) struct HostReply {
-    pub(crate) status: u16,
-    pub(crate) retry_after: Option<u64>,
-    pub(crate) body: Vec<u8>,
-}
-
-/// Asks the endpoint for hosts, as the one whose certificate `tls` has, and waits for the answer.
-pub(crate) async fn host_call(
-    endpoint: &Arc<HostsEndpoint>,
-    path: &str,
-    body: Vec<u8>,
-    tls: Option<TlsFacts>,
-) -> Option<HostReply> {
+/// Joins at the endpoint for hosts, where all is well; gives the body of the answer.
+pub(crate) async fn join_host(endpoint: &Arc<HostsEndpoint>, body: Vec<u8>) -> Vec<u8> {
     let head =
-        format!("POST {path} HTTP/1.1\r\nhost: hosts\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+        format!("POST {JOIN} HTTP/1.1\r\nhost: hosts\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
     let endpoint = Arc::clone(endpoint);
-    let peer = Arc::new(Peer { address: ADDRESS, tls });
+    let peer = Arc::new(Peer { address: ADDRESS, tls: None });
     let respond = move |request| Arc::clone(&endpoint).respond(request, Arc::clone(&peer));
-    let (head, body) = exchange(&[head.as_bytes(), &body].concat(), respond).await?;
-    let mut lines = head.lines().filter_map(|line| line.split_once(": "));
-    let retry_after = lines.find(|(name, _)| name.eq_ignore_ascii_case("retry-after"));
-    Some(HostReply {
-        status: status_of(&head)?,
-        retry_after: retry_after.and_then(|(_, seconds)| seconds.parse().ok()),
-        body,
-    })
+    let (head, body) = exchange(&[head.as_bytes(), &body].concat(), respond).await.unwrap();
+    assert_eq!(status_of(&head), Some(200));
+    body
 }
 
 fn status_of(head: &str) -> Option<u16> {
@@ -144,19 +128,33 @@ where
     F: Future<Output = hyper::Response<Full<Bytes>>> + Send + 'static,
 {
     let (mut client, server) = tokio::io::duplex(PIPE_BYTES);
-    let respond = service_fn(move |request| {
-        let answer = respond(request);
-        async move { Ok::<_, core::convert::Infallible>(answer.await) }
-    });
-    tokio::spawn(async move {
-        let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(server), respond).await;
-    });
+    serve(server, respond);
     client.write_all(request).await.ok()?;
     let mut answer = Vec::new();
     client.read_to_end(&mut answer).await.ok()?;
     let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n")?;
     let body = answer.split_off(end + 4);
     Some((String::from_utf8(answer).ok()?, body))
+}
+
+/// Answers whatever comes over a connection.
+fn serve<F>(connection: DuplexStream, respond: impl Fn(hyper::Request<Incoming>) -> F + Send + 'static)
+where
+    F: Future<Output = hyper::Response<Full<Bytes>>> + Send + 'static,
+{
+    let respond = service_fn(move |request| {
+        let answer = respond(request);
+        async move { Ok::<_, core::convert::Infallible>(answer.await) }
+    });
+    tokio::spawn(async move {
+        let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(connection), respond).await;
+    });
+}
+
+/// Answers a host for as long as it keeps its connection.
+pub(crate) fn serve_host(endpoint: &Arc<HostsEndpoint>, tls: TlsFacts, connection: DuplexStream) {
+    let (endpoint, peer) = (Arc::clone(endpoint), Arc::new(Peer { address: ADDRESS, tls: Some(tls) }));
+    serve(connection, move |request| Arc::clone(&endpoint).respond(request, Arc::clone(&peer)));
 }
 
 fn signed(service: &str, body: &str, signer: &Signer, now: UnixTime) -> String {

@@ -1,7 +1,7 @@
 //! Hosts: computers that serve machines which the region has placed on them, crash, start again, and reach the region servers
-//! over links that are cut.
+//! over connections that are cut, break, and lose what is sent. What they have kept is on a disk of each.
 
-use core::cell::RefCell;
+use core::cell::{Cell, RefCell};
 use core::time::Duration;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -9,25 +9,28 @@ use std::sync::Arc;
 
 use base64::Engine;
 use inborn_credential::{Credential, Delivery};
-use inborn_fleet::{JOIN, Join, JoinToken, Joined};
-use inborn_host_agent::{Agent, Answer, Ask, Dice, Event, Failure, Now, Snapshot, decode};
+use inborn_fleet::{Join, JoinToken, Joined};
+use inborn_host_agent::{Address, Agent, Answer, Ask, Dice, Event, Failure, Lane, Lanes, Now, Snapshot};
 use inborn_identity::{Clock, HostId, InstanceId, UnixTime};
 use inborn_listener::TlsFacts;
 use inborn_pki::{HostCertificate, HostKey};
+use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::call::{HostReply, Signer, host_call};
+use crate::call::{Signer, join_host, serve_host};
 use crate::clock::SimulatedClock;
+use crate::disk::{self, Disk};
+use crate::line::{self, Fate, Losses, connect};
 use crate::server::Running;
 use crate::world::World;
 
-/// How often a host keeps what it would need after a restart.
-const KEPT_EVERY: Duration = Duration::from_secs(2);
 /// The longest rest between two looks.
 const REST_MAX: Duration = Duration::from_secs(1);
-/// How often who waits for an answer looks whether the other side is there.
+/// How often who waits looks whether it still has to.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How long after it has ended with an error a program is started again.
+const RESTART_AFTER: Duration = Duration::from_secs(5);
 
 /// How far ahead of its time hosts are given a credential. Source: docs/hosts.md.
 pub(crate) const GIVEN_AHEAD_SECONDS: u64 = 360;
@@ -40,6 +43,9 @@ pub(crate) struct Host {
     tls: TlsFacts,
     ends: UnixTime,
     begun: Instant,
+    /// What becomes of its messages.
+    pub(crate) losses: Cell<Losses>,
+    pub(crate) disk: RefCell<Disk>,
     pub(crate) state: RefCell<State>,
 }
 
@@ -48,8 +54,14 @@ pub(crate) struct Host {
 pub(crate) struct State {
     /// Nothing while the computer is off.
     agent: Option<Agent>,
-    /// What it has kept for its next start.
-    kept: Option<Snapshot>,
+    /// The connections of this start.
+    lanes: Rc<Lanes>,
+    /// When the last answer left a server, by lanes, and how many have, and which of them has come.
+    pub(crate) departed_at: [Duration; 2],
+    pub(crate) departed: u64,
+    pub(crate) arrived: u64,
+    /// Whether nothing is kept any more, since it has heard that it is cut off.
+    is_closed: bool,
     /// Which of its starts this is.
     run: usize,
     /// Whether no region server can be reached.
@@ -62,21 +74,21 @@ pub(crate) struct State {
     pub(crate) is_cut_off: bool,
     /// Whether it has heard that.
     is_evicted: bool,
-    /// When it asked for a credential first, by the name of its key.
-    asked: BTreeMap<String, Duration>,
+    /// When it asked for a credential first, and when the answer left, by the name of its key.
+    given: BTreeMap<String, (Duration, Duration)>,
 }
 
 /// A credential as a guest finds it.
 pub(crate) struct Held {
     pub(crate) signer: Signer,
-    /// When its host asked for it.
-    pub(crate) issued: Duration,
+    /// When its host asked for it, and when the answer left: it was issued in between.
+    pub(crate) issued: (Duration, Duration),
     /// For how many seconds it is good, by the clock of who has it.
     pub(crate) left: u64,
 }
 
 impl Held {
-    pub(crate) fn new(credential: &Credential, now: UnixTime, issued: Duration) -> Self {
+    pub(crate) fn new(credential: &Credential, now: UnixTime, issued: (Duration, Duration)) -> Self {
         Self { signer: Signer::from(credential), issued, left: credential.expires_at.since(now) }
     }
 }
@@ -91,14 +103,21 @@ impl Dice for Seeded {
 
 struct Heard {
     run: usize,
-    asked: Duration,
+    /// When it was asked, and when the answer left.
+    at: (Duration, Duration),
     ask: Ask,
     outcome: Result<Answer, Failure>,
 }
 
 impl Host {
     /// Lets a computer join by this server.
-    pub(crate) async fn join(number: usize, server: &Running, token: &JoinToken, clock: SimulatedClock) -> Self {
+    pub(crate) async fn join(
+        number: usize,
+        server: &Running,
+        token: &JoinToken,
+        clock: SimulatedClock,
+        random: fastrand::Rng,
+    ) -> Self {
         let key = HostKey::generate().unwrap();
         let join = Join {
             secret: token.secret().to_vec(),
@@ -106,8 +125,7 @@ impl Host {
             public_key: key.public_key().to_vec(),
         };
         let body = serde_json::to_vec(&join).unwrap();
-        let reply = host_call(&server.hosts, JOIN, body, None).await.unwrap();
-        let joined: Joined = serde_json::from_slice(&reply.body).unwrap();
+        let joined: Joined = serde_json::from_slice(&join_host(&server.hosts, body).await).unwrap();
         let certificate = HostCertificate::from_pem(&joined.certificate).unwrap();
         Self {
             number,
@@ -120,6 +138,8 @@ impl Host {
             },
             ends: certificate.not_after,
             begun: Instant::now(),
+            losses: Cell::default(),
+            disk: RefCell::new(Disk::new(joined.host, random)),
             state: RefCell::default(),
         }
     }
@@ -128,21 +148,33 @@ impl Host {
         Now { wall: self.clock.now(), up: self.begun.elapsed() }
     }
 
-    /// Starts it, with what it has kept.
-    pub(crate) fn start(&self, servers: usize, dice: &mut dyn Dice) {
+    /// Starts it, with what it has kept; gives what is wrong with that.
+    pub(crate) fn start(&self, servers: usize, dice: &mut dyn Dice) -> Option<String> {
+        // Who is started while it runs has ended before.
+        self.crash();
         let mut state = self.state.borrow_mut();
         let mut agent = Agent::new(servers, self.ends, dice);
-        if let Some(kept) = state.kept.take() {
+        let (kept, wrong) = self.disk.borrow_mut().read();
+        if let Some(kept) = kept {
             agent.restore(kept, self.now(), dice);
-            state.kept = agent.snapshot();
         }
-        state.run += 1;
+        (state.run, state.is_closed, state.lanes) = (state.run + 1, false, Rc::default());
         state.agent = Some(agent).filter(|_| !state.is_evicted);
+        wrong.map(|wrong| format!("host {} {wrong}", self.number))
     }
 
-    /// Ends it as a loss of power does.
+    /// Ends it as a loss of power does: servers are not told.
     pub(crate) fn crash(&self) {
         self.state.borrow_mut().agent = None;
+        self.disk.borrow_mut().crash();
+    }
+
+    /// What is to be kept now, of which start, and its revision.
+    pub(crate) fn to_keep(&self, is_due: impl FnOnce(usize, u64) -> bool) -> Option<(usize, u64, Snapshot)> {
+        let state = self.state.borrow();
+        let agent = state.agent.as_ref().filter(|_| !state.is_closed)?;
+        let (run, revision) = (state.run, agent.revision());
+        if is_due(run, revision) { Some((run, revision, agent.snapshot()?)) } else { None }
     }
 
     /// Which of its starts this is, if it runs.
@@ -162,7 +194,7 @@ impl Host {
         let known = state.agent.as_ref()?.mirror().get(id)?;
         let now = self.clock.now().plus(seconds);
         let (credential, _) = known.credential(Delivery::V2, now)?;
-        let issued = state.asked.get(credential.access_key_id.as_str()).copied().unwrap_or_default();
+        let issued = state.given.get(credential.access_key_id.as_str()).copied().unwrap_or_default();
         Some(Held::new(&credential, now, issued))
     }
 
@@ -182,7 +214,7 @@ impl Host {
         state.agent.as_ref().map(known).unwrap_or_default()
     }
 
-    fn is_cut(&self) -> bool {
+    pub(crate) fn is_cut(&self) -> bool {
         self.state.borrow().is_cut
     }
 
@@ -206,36 +238,41 @@ impl Host {
         Some(format!("machine {machine:?} has got no credential that is good at host {number}"))
     }
 
-    /// Asks a server; a failure, if question or answer are lost.
-    async fn ask(&self, world: &World, ask: &Ask, address: usize) -> Result<Answer, Failure> {
-        let lost = |what: &str| Failure::Unreachable(what.to_owned());
+    /// A server answers what comes over this connection.
+    pub(crate) fn is_served_at(&self, server: &Running, connection: DuplexStream) {
+        serve_host(&server.hosts, self.tls.clone(), connection);
+    }
+
+    /// A connection to a server, sooner or later.
+    async fn connect(&self, world: &Rc<World>, lane: Lane, address: usize) -> Result<DuplexStream, Failure> {
+        let fate = world.fate_of(self.losses.get());
+        world.messages[line::HOSTS].borrow_mut().questions_lost += usize::from(fate.is_lost());
         world.way().await;
-        if self.is_cut() {
-            sleep(Duration::from_secs(10)).await;
-            return Err(lost("no connection in time"));
+        match fate {
+            Fate::Silent => core::future::pending().await,
+            Fate::Broken => return Err(Failure::Unreachable("the connection broke".to_owned())),
+            Fate::Late(by) => sleep(by).await,
+            Fate::Arrives => {}
         }
-        let server = world.servers[address].running().ok_or_else(|| lost("nobody is there"))?;
-        if let Some(agent) = &mut self.state.borrow_mut().agent {
-            agent.connected();
+        while self.is_cut() {
+            sleep(LOOK_EVERY).await;
         }
-        let asked = host_call(&server.hosts, ask.path(), ask.body(), Some(self.tls.clone()));
-        let answered = async {
-            tokio::pin!(asked);
-            loop {
-                match timeout(LOOK_EVERY, &mut asked).await {
-                    Ok(reply) => return reply,
-                    Err(_) if !server.is_there() => return None,
-                    Err(_) => {}
-                }
+        let server = world.servers[address].running();
+        let server = server.ok_or_else(|| Failure::Unreachable("nobody is there".to_owned()))?;
+        Ok(connect(world, self.number, lane, server))
+    }
+
+    /// Asks a server, as a host does it over TLS.
+    async fn ask(&self, world: &Rc<World>, run: usize, ask: &Ask, address: usize) -> Result<Answer, Failure> {
+        let lanes = Rc::clone(&self.state.borrow().lanes);
+        let connecting = self.connect(world, ask.lane(), address);
+        let connected = || {
+            let State { run: now, agent, .. } = &mut *self.state.borrow_mut();
+            if let Some(agent) = agent.as_mut().filter(|_| *now == run) {
+                agent.connected();
             }
         };
-        let reply = timeout(ask.patience(), answered).await.map_err(|_| lost("no answer in time"))?;
-        world.way().await;
-        if self.is_cut() || !server.is_there() {
-            return Err(lost("the connection broke"));
-        }
-        let HostReply { status, retry_after, body } = reply.ok_or_else(|| lost("the connection broke"))?;
-        decode(ask, status, retry_after, &body)
+        lanes.ask(&address_of(address), ask, 0, connecting, connected).await
     }
 
     /// Takes in what became of a question; gives whether the region has cut the host off.
@@ -247,25 +284,49 @@ impl Host {
         if let Ok(Answer::Credentials(given)) = &heard.outcome {
             for one in &given.generations {
                 let name = one.v2.access_key_id.to_string();
-                state.asked.entry(name).or_insert(heard.asked);
+                state.given.entry(name).or_insert(heard.at);
             }
         }
         let now = self.now();
         let Some(agent) = &mut state.agent else { return false };
         let events = agent.heard(heard.ask, heard.outcome, now, dice);
-        if events.contains(&Event::Evicted) {
-            let (run, is_cut_off) = (state.run, state.is_cut_off);
-            *state = State { is_evicted: true, is_ending: true, is_cut_off, run, ..State::default() };
-            return true;
+        events.contains(&Event::Evicted)
+    }
+
+    /// Forgets all that it was given, once nothing is being written any more; whether it could, and did not crash before. What could not
+    /// be removed is served by the next start, until that hears of its end.
+    async fn is_forgotten(&self, world: &World, dice: &mut dyn Dice) -> bool {
+        let run = {
+            let mut state = self.state.borrow_mut();
+            state.is_closed = true;
+            state.run
+        };
+        while self.disk.borrow().is_writing() && self.run() == Some(run) {
+            sleep(LOOK_EVERY).await;
         }
-        false
+        if self.run() != Some(run) {
+            return false;
+        }
+        if !self.disk.borrow_mut().remove(world.is_troubled()) {
+            world.note(format!("host {} cannot remove what it was given", self.number));
+            self.state.borrow_mut().agent = None;
+            sleep(RESTART_AFTER).await;
+            if self.run().is_none() && self.state.borrow().run == run {
+                world.start_host(self.number, dice);
+            }
+            return false;
+        }
+        let mut state = self.state.borrow_mut();
+        let is_cut_off = state.is_cut_off;
+        *state = State { is_evicted: true, is_ending: true, is_cut_off, run, ..State::default() };
+        true
     }
 }
 
 /// A host's life: it talks with its region whenever it runs.
 pub(crate) async fn serve(world: Rc<World>, number: usize, mut dice: Seeded) {
     let (tell, mut told) = mpsc::channel(8);
-    let mut kept = Instant::now();
+    tokio::task::spawn_local(disk::keep(Rc::clone(&world), number));
     loop {
         let host = &world.hosts[number];
         let (asks, rest) = {
@@ -283,26 +344,22 @@ pub(crate) async fn serve(world: Rc<World>, number: usize, mut dice: Seeded) {
         for (run, ask, address) in asks {
             let (world, tell) = (Rc::clone(&world), tell.clone());
             tokio::task::spawn_local(async move {
-                let asked = world.elapsed();
-                let outcome = world.hosts[number].ask(&world, &ask, address).await;
-                let _ = tell.send(Heard { run, asked, ask, outcome }).await;
+                let (asked, host) = (world.elapsed(), &world.hosts[number]);
+                let outcome = host.ask(&world, run, &ask, address).await;
+                let departed = host.state.borrow().departed_at[line::index(ask.lane())];
+                let _ = tell.send(Heard { run, at: (asked, departed.max(asked)), ask, outcome }).await;
             });
         }
         let heard = timeout(rest, told.recv()).await.ok().flatten();
         if heard.is_some_and(|heard| host.heard(heard, &mut dice)) {
             world.note(format!("host {number} hears that it was evicted"));
-            return;
+            if host.is_forgotten(&world, &mut dice).await {
+                return;
+            }
         }
         let misplaced = world.oracle.borrow().misplaced(number, &host.machines());
         if let Some(line) = misplaced {
             world.oracle.borrow_mut().violation(world.elapsed(), line);
-        }
-        if kept.elapsed() >= KEPT_EVERY {
-            kept = Instant::now();
-            let mut state = host.state.borrow_mut();
-            if let Some(snapshot) = state.agent.as_ref().and_then(Agent::snapshot) {
-                state.kept = Some(snapshot);
-            }
         }
     }
 }
@@ -321,6 +378,11 @@ pub(crate) async fn all_are_back(world: &Rc<World>, at_most: Duration) {
         }
         sleep(Duration::from_secs(1)).await;
     }
+}
+
+/// By what name a host knows a server.
+fn address_of(server: usize) -> Address {
+    format!("server-{server}.example:4544").parse().unwrap()
 }
 
 fn der_of(pem: &str) -> Arc<[u8]> {

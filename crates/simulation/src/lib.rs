@@ -1,5 +1,6 @@
 //! Deterministic simulation: several real region servers over one real store, with operators and machines that call them, while
-//! links are cut, servers crash, the store is slow, clocks jump, and sometimes hours pass.
+//! links are cut, messages are lost or come late, servers and hosts crash, the store is slow, disks are slow or fail, clocks jump, and
+//! sometimes hours pass.
 //!
 //! All of it runs on one thread with a clock that is paused: seconds pass when nobody has anything to do. What goes wrong, who
 //! asks for what, how long everything takes, and the ids of all there is are drawn from a seed. Keys are not: nothing depends on
@@ -9,9 +10,11 @@
 
 mod call;
 mod clock;
+mod disk;
 mod epochs;
 mod host;
 mod late;
+mod line;
 mod lineage;
 mod machine;
 mod operator;
@@ -21,5 +24,7 @@ mod server;
 mod trouble;
 mod world;
 
+pub use disk::Disks;
+pub use line::Messages;
 pub use oracle::Summary;
 pub use world::{Failure, Report, run};

@@ -61,7 +61,8 @@ fn credential(world: &World, id: InstanceId, host: Option<usize>) -> Option<Held
         None => world.any_server().and_then(|server| {
             let now = server.region.now();
             let issued = server.region.issue(id, Delivery::V2, now)?;
-            Some(Held::new(&issued.credential, now, world.elapsed()))
+            let at = world.elapsed();
+            Some(Held::new(&issued.credential, now, (at, at)))
         }),
     }?;
     world.oracle.borrow_mut().found(id, held.left, world.elapsed());
@@ -78,7 +79,7 @@ fn look_again(world: &World, id: InstanceId, host: usize, held: &mut Option<(usi
         world.oracle.borrow_mut().violation(world.elapsed(), line);
     }
     // What was given before the last change is to go, and so is what a server gave that had not heard of it.
-    *held = now.filter(|(_, changed)| has.is_some_and(|has| has.issued > *changed + HEARD_WITHIN));
+    *held = now.filter(|(_, changed)| has.is_some_and(|has| has.issued.0 > *changed + HEARD_WITHIN));
 }
 
 /// Whether servers agree about each byte of what they issue.

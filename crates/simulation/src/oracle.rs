@@ -8,6 +8,7 @@
 //!   that the store says.
 //! - In the end every server has what the store has, also of what nobody was told the end of, and all have the same.
 //! - A host has nothing of a machine that is not on it, and what it has of one that lives stays there whatever the region does.
+//! - A host that starts takes what it has kept, whole, or nothing: never what a crash has left of it (`disk.rs`).
 //! - Whatever credential a machine finds is good for another five hours, by the clock of who gives it.
 //! - Epochs only go forward, at each server and in the store; no server is ahead of the store; the number of the one that seals never
 //!   falls; a rotation comes to its end. What was sealed by one that was revoked, or by one before it, is let in nowhere later than the
@@ -20,6 +21,8 @@ use inborn_credential::{LIFE_SECONDS, WINDOW_SECONDS};
 use inborn_identity::{InstanceId, UnixTime};
 use inborn_region::{STALE_AFTER, StalePolicy};
 
+use crate::disk::Disks;
+use crate::line::Messages;
 use crate::lineage::Lineage;
 
 /// How long a server that hears nothing lets sessions in, where its policy allows it. Source: docs/stores.md.
@@ -49,8 +52,8 @@ pub(crate) struct Asked {
     pub(crate) id: InstanceId,
     /// Which epoch has sealed the credential that it signed with.
     pub(crate) epoch: u32,
-    /// When it was given it.
-    pub(crate) issued: Duration,
+    /// Not before the first of these it was issued, and not after the second.
+    pub(crate) issued: (Duration, Duration),
     pub(crate) sent: Duration,
     pub(crate) answered: Duration,
     /// Which run of a server answered.
@@ -133,6 +136,12 @@ pub struct Summary {
     pub late: [usize; 2],
     /// How often servers were compared.
     pub compared: usize,
+    /// What became of messages between hosts and servers, and between all others and servers.
+    pub messages: [Messages; 2],
+    /// What became of what hosts have kept.
+    pub disks: Disks,
+    /// How often the data directory of a server was not there.
+    pub bare: usize,
     /// Rotations that were acknowledged, revocations that were, and epochs that came to seal because others had grown old.
     pub epochs: [usize; 3],
 }
@@ -447,7 +456,7 @@ impl Machine {
 
     fn wrongly_let_in(&self, asked: &Asked, bound: Duration) -> Option<String> {
         let late = |end: &End| {
-            let is_of_before = asked.issued < end.asked;
+            let is_of_before = asked.issued.1 < end.asked;
             let is_at_once = end.server == asked.server && asked.sent > end.acknowledged;
             is_of_before && (is_at_once || asked.sent > end.acknowledged + bound)
         };
@@ -462,6 +471,6 @@ impl Machine {
 
     fn wrongly_refused(&self, asked: &Asked, everyone: Option<Duration>) -> bool {
         let since = self.lives_since(everyone);
-        since.is_some_and(|since| asked.sent.min(asked.issued) > since + SETTLED_AFTER)
+        since.is_some_and(|since| asked.sent.min(asked.issued.0) > since + SETTLED_AFTER)
     }
 }

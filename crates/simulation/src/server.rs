@@ -1,5 +1,6 @@
 //! One region server: it starts, crashes, starts again, and reaches its store over a link of its own.
 
+use core::cell::Cell;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 use std::path::PathBuf;
@@ -12,9 +13,13 @@ use inborn_region::{
 };
 use inborn_store::SqliteStore;
 use inborn_testkit::{Fate, FaultyStore, LateChanges, Link, Passage};
+use tokio::sync::Notify;
 
 use crate::call::REGION;
 use crate::clock::SimulatedClock;
+use crate::line::Losses;
+
+const KEY_FILE: &str = "epoch.key";
 
 /// A change that takes effect late does so within this time, every second one sooner.
 const LATE_MAX: Duration = Duration::from_secs(60);
@@ -25,6 +30,7 @@ pub(crate) struct StoreLink {
     state: Arc<Mutex<LinkState>>,
     late: Arc<LateChanges>,
     is_gone: AtomicBool,
+    goes: Notify,
 }
 
 /// How the link of a server is.
@@ -76,6 +82,10 @@ pub(crate) struct Server {
     pub(crate) number: usize,
     pub(crate) clock: Arc<SimulatedClock>,
     pub(crate) link: Arc<Mutex<LinkState>>,
+    /// What becomes of calls of operators and machines.
+    pub(crate) losses: Cell<Losses>,
+    /// Whether its data directory is not there.
+    is_bare: Cell<bool>,
     stale: StalePolicy,
     store: SqliteStore,
     late: Arc<LateChanges>,
@@ -86,6 +96,8 @@ pub(crate) struct Server {
 /// A server that runs.
 #[derive(Clone)]
 pub(crate) struct Running {
+    /// Of which server.
+    pub(crate) number: usize,
     pub(crate) region: Arc<RegionServer>,
     pub(crate) hosts: Arc<HostsEndpoint>,
     /// Which run of which server this is: another one after each start.
@@ -108,6 +120,8 @@ impl Server {
             number,
             clock: Arc::new(clock),
             link: Arc::new(Mutex::new(link)),
+            losses: Cell::default(),
+            is_bare: Cell::new(false),
             stale,
             store,
             late,
@@ -124,11 +138,19 @@ impl Server {
     /// Starts it. That may fail, as its store may.
     pub(crate) async fn start(&self, run: usize) -> Result<(), String> {
         let (state, late) = (Arc::clone(&self.link), Arc::clone(&self.late));
-        let link = Arc::new(StoreLink { state, late, is_gone: AtomicBool::new(false) });
+        let link = Arc::new(StoreLink { state, late, is_gone: AtomicBool::new(false), goes: Notify::new() });
         let store = FaultyStore::behind(Arc::new(self.store.another_node()), Arc::clone(&link) as _);
         let none = Rate { per_second: 0, burst: 0 };
-        let own = self.directory.join(format!("server-{}", self.number));
+        let own = self.own(self.number);
+        if self.is_bare.get() {
+            return Err("its data directory is not there".to_owned());
+        }
         std::fs::create_dir_all(&own).map_err(|error| error.to_string())?;
+        let (key, first) = (own.join(KEY_FILE), self.own(0).join(KEY_FILE));
+        // As an operator copies it before the first start.
+        if self.number > 0 && !key.exists() {
+            std::fs::copy(first, &key).map_err(|error| error.to_string())?;
+        }
         let opening = Opening {
             identity: RegionIdentity {
                 partition: Partition::Aws,
@@ -136,7 +158,7 @@ impl Server {
                 account: AccountId::new(123_456_789_012).unwrap(),
                 domain: "amazonaws.com".to_owned(),
             },
-            key_source: KeySource::File(self.directory.join("epoch.key")),
+            key_source: KeySource::File(key),
             audit_file: own.join("audit.jsonl"),
             rates: Rates { source: none, principal: none },
             telemetry: TelemetrySettings::default(),
@@ -150,7 +172,7 @@ impl Server {
         let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
         let region = RegionServer::open(Arc::new(store), opening, clock).await.map_err(|error| error.to_string())?;
         let hosts = HostsEndpoint::new(Arc::clone(&region));
-        *self.running.lock().unwrap() = Some(Running { region, hosts, run, link });
+        *self.running.lock().unwrap() = Some(Running { number: self.number, region, hosts, run, link });
         Ok(())
     }
 
@@ -158,6 +180,20 @@ impl Server {
     pub(crate) fn crash(&self) {
         if let Some(running) = self.running.lock().unwrap().take() {
             running.link.is_gone.store(true, Ordering::SeqCst);
+            running.link.goes.notify_waiters();
+        }
+    }
+
+    fn own(&self, number: usize) -> PathBuf {
+        self.directory.join(format!("server-{number}"))
+    }
+
+    /// Its data directory is not there any more, or is again: nothing that it would put there can be put there, and it cannot start.
+    pub(crate) fn set_bare(&self, is_bare: bool) {
+        if self.is_bare.replace(is_bare) != is_bare {
+            let (own, away) = (self.own(self.number), self.directory.join(format!("away-{}", self.number)));
+            let (from, to) = if is_bare { (own, away) } else { (away, own) };
+            std::fs::rename(from, to).unwrap();
         }
     }
 }
@@ -166,5 +202,13 @@ impl Running {
     /// Whether it has not crashed since.
     pub(crate) fn is_there(&self) -> bool {
         !self.link.is_gone.load(Ordering::SeqCst)
+    }
+
+    /// Waits until it crashes.
+    pub(crate) async fn ends(&self) {
+        let goes = self.link.goes.notified();
+        if self.is_there() {
+            goes.await;
+        }
     }
 }

@@ -6,15 +6,18 @@ use core::time::Duration;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use inborn_host_agent::Dice;
 use inborn_identity::{Clock, HostId, UnixTime};
 use inborn_region::StalePolicy;
 use inborn_store::{HostState, Instance, InstanceQuery, QuarantineScope, SealedEpoch, SqliteStore, Store as _};
-use inborn_testkit::{Fate, FaultyStore, LateChanges, Link, Passage};
-use tokio::time::{Instant, sleep};
+use inborn_testkit::{Fate as StoreFate, FaultyStore, LateChanges, Link, Passage};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::call::{Reply, Signer, call};
 use crate::clock::{Clocks, SimulatedClock};
+use crate::disk::{Disks, part_of};
 use crate::host::{Host, Seeded};
+use crate::line::{CALLERS, Fate, Losses, Messages};
 use crate::oracle::{Oracle, Summary};
 use crate::quarantine::Hands;
 use crate::server::{Running, Server};
@@ -28,14 +31,16 @@ pub(crate) const REGION_ACCOUNT: usize = 0;
 const SERVERS: usize = 3;
 const OPERATORS: usize = 3;
 const HOSTS: usize = 2;
-/// When every host has to be back, with credentials for its machines, once nothing goes wrong any more: its widest pause, and
-/// two questions.
-const BACK_AFTER: Duration = Duration::from_secs(90);
+/// When every host has to be back, with credentials for its machines, once nothing goes wrong any more: as long as it waits for an
+/// answer that will not come, its widest pause, and two questions.
+const BACK_AFTER: Duration = Duration::from_secs(125);
 /// How long things go wrong, and how long all is well after that.
 const TROUBLED: Duration = Duration::from_secs(60);
 const QUIET: Duration = Duration::from_secs(30);
 /// The longest that a request or an answer is on its way.
 const WAY_MAX_MILLIS: u64 = 30;
+/// How long who calls a server waits for its answer.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// How much more seldom everybody does everything while a long time passes.
 const SLOW: u32 = 60;
 
@@ -54,6 +59,10 @@ pub(crate) struct World {
     store: FaultyStore,
     /// Of all servers, what takes effect late.
     pub(crate) late: Arc<LateChanges>,
+    /// Of hosts, and of all others.
+    pub(crate) messages: [RefCell<Messages>; 2],
+    /// How often the data directory of a server was not there.
+    pub(crate) bare: Cell<usize>,
     /// How long things go wrong.
     troubled: Cell<Duration>,
     slow_until: Cell<Option<Instant>>,
@@ -131,6 +140,8 @@ async fn simulate(seed: u64) -> Result<Report, Failure> {
         other_operator: None,
         store: FaultyStore::behind(Arc::new(store.another_node()), Arc::new(Straight(Arc::clone(&late_changes)))),
         late: Arc::clone(&late_changes),
+        messages: <[RefCell<Messages>; 2]>::default(),
+        bare: Cell::default(),
         troubled: Cell::new(TROUBLED),
         slow_until: Cell::default(),
         begun,
@@ -144,9 +155,9 @@ async fn simulate(seed: u64) -> Result<Report, Failure> {
     }
     world.other_operator = Some(world.make_account(ACCOUNTS[1]).await);
     for number in 0..HOSTS {
-        let host = world.join(number).await;
-        host.start(SERVERS, &mut Seeded(random.fork()));
+        let host = world.join(number, random.fork()).await;
         world.hosts.push(host);
+        world.start_host(number, &mut Seeded(random.fork()));
     }
     let world = Rc::new(world);
     for number in 0..HOSTS {
@@ -158,6 +169,7 @@ async fn simulate(seed: u64) -> Result<Report, Failure> {
     let watch = tokio::task::spawn_local(epochs::watch(Rc::clone(&world)));
     tokio::task::spawn_local(late::watch(Rc::clone(&world)));
     tokio::task::spawn_local(epochs::let_hours_pass(Rc::clone(&world), seed, random.fork()));
+    tokio::task::spawn_local(trouble::make_small(Rc::clone(&world), random.fork()));
     trouble::make(Rc::clone(&world), random.fork()).await;
     for one in operators {
         one.await.unwrap();
@@ -172,6 +184,9 @@ async fn simulate(seed: u64) -> Result<Report, Failure> {
     machine::all_are_as_stored(&world).await;
     let (mut summary, violations) = world.oracle.borrow().verdict();
     summary.late[1] = late_changes.held_up();
+    summary.messages = [0, 1].map(|whose| *world.messages[whose].borrow());
+    summary.disks = world.hosts.iter().fold(Disks::default(), |sum, host| sum.and(host.disk.borrow().counts));
+    summary.bare = world.bare.get();
     let trace = world.trace.take();
     if !violations.is_empty() {
         return Err(Failure { seed, violations, trace });
@@ -276,6 +291,13 @@ impl World {
         }
     }
 
+    /// Starts a host.
+    pub(crate) fn start_host(&self, number: usize, dice: &mut dyn Dice) {
+        if let Some(wrong) = self.hosts[number].start(self.servers.len(), dice) {
+            self.oracle.borrow_mut().violation(self.elapsed(), wrong);
+        }
+    }
+
     /// Asks the first server as an operator of the region's own account, while all is well.
     async fn set_up(&self, body: &str) -> Reply {
         let server = self.servers[0].running().unwrap();
@@ -300,13 +322,13 @@ impl World {
     }
 
     /// Lets a computer join while all is well.
-    async fn join(&self, number: usize) -> Host {
+    async fn join(&self, number: usize, random: fastrand::Rng) -> Host {
         let server = self.servers[0].running().unwrap();
         let [own, other] = ACCOUNTS;
         let ask = format!("Action=Inborn.CreateJoinToken&AccountId.1={own}&AccountId.2={other}");
         let reply = self.set_up(&ask).await;
         let token = reply.all("joinToken").next().unwrap().parse().unwrap();
-        Host::join(number, &server, &token, SimulatedClock::new(self.begun)).await
+        Host::join(number, &server, &token, SimulatedClock::new(self.begun), random).await
     }
 
     /// A server that runs, if the one that is asked does.
@@ -315,26 +337,76 @@ impl World {
         self.servers[number].running()
     }
 
-    /// Calls a server; nothing, if request or answer are lost, or the server crashes meanwhile.
+    /// Calls a server; nothing, if question or answer are lost or come too late, or the server crashes meanwhile. What was asked for may
+    /// be done then, and at any time.
     pub(crate) async fn call(&self, server: &Running, service: &str, body: &str, signer: &Signer) -> Option<Reply> {
+        let patience = Instant::now() + PATIENCE;
+        let losses = self.servers[server.number].losses.get();
+        let (question, answer) = (self.fate_of(losses), self.fate_of(losses));
+        self.messages[CALLERS].borrow_mut().count_question(question);
         self.way().await;
-        if !server.is_there() {
+        if !server.is_there() || question == Fate::Broken {
+            return None;
+        }
+        if question == Fate::Silent {
+            sleep_until(patience).await;
             return None;
         }
         // Clients that are told of the time go by it, as SDKs do.
         let now = if self.clocks.is_far() { server.region.now() } else { self.now() };
-        let asked = tokio::time::timeout(Duration::from_secs(10), call(&server.region, service, body, signer, now));
-        let reply = asked.await.ok()??;
-        if !server.is_there() {
-            return None;
-        }
+        let asking = {
+            let (server, service, body, signer) = (server.clone(), service.to_owned(), body.to_owned(), signer.clone());
+            async move {
+                if let Fate::Late(by) = question {
+                    sleep(by).await;
+                }
+                if server.is_there() { call(&server.region, &service, &body, &signer, now).await } else { None }
+            }
+        };
+        let reply = if (question, answer) == (Fate::Arrives, Fate::Arrives) {
+            timeout_at(patience, asking).await.ok()?
+        } else {
+            // It goes on when nobody waits for it any more.
+            timeout_at(patience, tokio::task::spawn_local(asking)).await.ok()?.ok()?
+        };
+        let reply = reply.filter(|_| server.is_there())?;
+        self.messages[CALLERS].borrow_mut().count_answer(answer);
         self.way().await;
-        Some(reply)
+        match answer {
+            Fate::Arrives => Some(reply),
+            Fate::Broken => None,
+            Fate::Silent => {
+                sleep_until(patience).await;
+                None
+            }
+            Fate::Late(by) => match timeout_at(patience, sleep(by)).await {
+                Ok(()) => Some(reply),
+                Err(_) => {
+                    self.messages[CALLERS].borrow_mut().given_up += 1;
+                    None
+                }
+            },
+        }
     }
 
     pub(crate) async fn way(&self) {
         let millis = self.random.borrow_mut().u64(0..=WAY_MAX_MILLIS);
         sleep(Duration::from_millis(millis)).await;
+    }
+
+    /// What becomes of a message. When all is well it arrives.
+    pub(crate) fn fate_of(&self, losses: Losses) -> Fate {
+        if self.is_troubled() { losses.draw(&mut self.random.borrow_mut()) } else { Fate::Arrives }
+    }
+
+    /// A number up to one.
+    pub(crate) fn chance(&self) -> f64 {
+        self.random.borrow_mut().f64()
+    }
+
+    /// Less than all of so many bytes.
+    pub(crate) fn part_of(&self, length: usize) -> usize {
+        part_of(length, &mut self.random.borrow_mut())
     }
 }
 
@@ -347,6 +419,6 @@ impl Link for Straight {
     }
 
     fn passage(&self) -> Passage {
-        Passage { there: Duration::ZERO, back: Duration::ZERO, fate: Fate::Arrives }
+        Passage { there: Duration::ZERO, back: Duration::ZERO, fate: StoreFate::Arrives }
     }
 }

@@ -21,6 +21,8 @@ const TWICE: usize = 4;
 const FEW: usize = 20;
 /// Among so many, one after the other, there are some in which hours pass, enough for a rotation to come to its end.
 const MANY: usize = 900;
+/// In so few there are messages of each kind that are lost or late, and disks that fail.
+const SOME: u64 = 12;
 /// Seeds that have failed once: what they found stays found.
 const KEPT: &str = include_str!("seeds.txt");
 
@@ -131,9 +133,11 @@ fn nothing_happens_that_never_may() {
 
     let epochs = summaries.iter().fold([0; 3], |sum, summary| [0, 1, 2].map(|n| sum[n] + summary.epochs[n]));
     println!("epochs: rotations, revocations, and those that came to seal by rotation alone: {epochs:?}");
+    let missing = small(&summaries);
     if seeds.len() < FEW {
         return;
     }
+    assert_eq!(missing, Vec::<String>::new(), "of these there was nothing");
     // A simulation in which nothing happens would hold, too.
     let of = |count: fn(&Summary) -> usize| summaries.iter().map(count).sum::<usize>() / summaries.len();
     let means = [
@@ -162,6 +166,63 @@ fn nothing_happens_that_never_may() {
     assert!(epochs[0] > 0 && epochs[1] > 0, "no rotation, or no revocation, was acknowledged: {epochs:?}");
     assert!(epochs[2] > 0 || seeds.len() < MANY, "no rotation was ever completed");
     assert!(summaries.iter().any(|summary| summary.answers[2] > 0), "nobody was ever put off");
+}
+
+type Count = fn(&Summary) -> usize;
+
+/// Says how many messages were lost or late, and what became of disks; gives what there was nothing of.
+fn small(summaries: &[Summary]) -> Vec<String> {
+    let mut missing = Vec::new();
+    let mut say = |what: &str, counts: &[(&str, Count)]| {
+        let sums = counts.iter().map(|(name, count)| (*name, summaries.iter().map(count).sum::<usize>()));
+        let sums: Vec<(&str, usize)> = sums.collect();
+        missing.extend(sums.iter().filter(|(_, sum)| *sum == 0).map(|(name, _)| format!("{what} {name}")));
+        let sums: Vec<String> = sums.iter().map(|(name, sum)| format!("{name} {sum}")).collect();
+        println!("{what} {}", sums.join(", "));
+    };
+    say(
+        "messages of hosts:",
+        &[
+            ("questions lost", |s| s.messages[0].questions_lost),
+            ("questions late", |s| s.messages[0].questions_late),
+            ("answers lost", |s| s.messages[0].answers_lost),
+            ("answers late", |s| s.messages[0].answers_late),
+            ("answers that found nobody", |s| s.messages[0].given_up),
+            ("answers that came after a later one", |s| s.messages[0].overtaken),
+        ],
+    );
+    say(
+        "messages of operators and machines:",
+        &[
+            ("questions lost", |s| s.messages[1].questions_lost),
+            ("questions late", |s| s.messages[1].questions_late),
+            ("answers lost", |s| s.messages[1].answers_lost),
+            ("answers late", |s| s.messages[1].answers_late),
+        ],
+    );
+    say(
+        "disks of hosts:",
+        &[
+            ("slow writes", |s| s.disks.slow),
+            ("failed writes", |s| s.disks.failed),
+            ("crashes within a write", |s| s.disks.cut_off),
+            ("starts with what was kept before the last change", |s| s.disks.outdated),
+            ("starts that found it broken", |s| s.disks.broken),
+            ("starts that could not read it", |s| s.disks.unreadable),
+        ],
+    );
+    let not_removed: usize = summaries.iter().map(|s| s.disks.not_removed).sum();
+    println!("hosts that were cut off and could not remove what they had kept: {not_removed}");
+    say("data directories of servers:", &[("not there", |s| s.bare)]);
+    missing
+}
+
+/// What is not drawn is not looked for.
+#[test]
+fn messages_are_lost_and_come_late_and_disks_fail() {
+    let summaries: Vec<Summary> =
+        (0..SOME).map(|seed| run(seed).unwrap_or_else(|failure| panic!("{failure}")).summary).collect();
+    assert_eq!(small(&summaries), Vec::<String>::new(), "of these there was nothing in {SOME} seeds");
 }
 
 /// Without this a seed that fails could not be looked into.
