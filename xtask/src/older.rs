@@ -2,7 +2,7 @@
 //! repository's own history.
 
 use crate::shell::{Step, target_directory};
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use std::path::{Path, PathBuf};
 
 /// Where migrations are, a file for each version of the schema, and where it is said which of them programs can do with.
@@ -41,7 +41,7 @@ fn place(root: &Path, commit: &str) -> PathBuf {
 /// Builds the older program, if it is not there yet.
 ///
 /// # Errors
-/// The history is whole and the commit is not in it, or it does not build.
+/// It does not build.
 pub(crate) fn program(root: &Path) -> Result<Older> {
     let commit = match commit(root)? {
         Commit::Found(commit) => commit,
@@ -97,12 +97,10 @@ fn commit(root: &Path) -> Result<Commit> {
     if let Ok(found) = git(&["rev-parse", "--verify", "--quiet", &format!("{named}^{{commit}}")]).output() {
         return Ok(Commit::Found(found.trim().to_owned()));
     }
-    if git(&["rev-parse", "--is-shallow-repository"]).output()?.trim() == "true" {
-        return Ok(Commit::Missing(format!("this is a shallow clone, which has no commit of schema {oldest}")));
-    }
-    bail!(
-        "the history of this clone is whole, and has no commit of schema {oldest} ({named}): no older program can be built"
-    )
+    let is_shallow = git(&["rev-parse", "--is-shallow-repository"]).output()?.trim() == "true";
+    let history =
+        if is_shallow { "this is a shallow clone, which" } else { "the history of this clone is another one, and" };
+    Ok(Commit::Missing(format!("{history} has no commit of schema {oldest} ({named})")))
 }
 
 /// The oldest version whose programs can work with what the last migration leads to.
