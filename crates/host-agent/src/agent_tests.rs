@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 
 use inborn_fleet::{CredentialsGiven, DocumentSigned, Generation, GivenMachine, MACHINES_MAX, Renewed};
+use inborn_pki::HOST_LIFE_SECONDS;
 use proptest::prelude::*;
 
 use super::*;
