@@ -118,6 +118,13 @@ impl<K: Eq + Hash> Throttle<K> {
         self.rate.store(Arc::new(rate));
     }
 
+    /// Whether `key` could make a call now, if it made one. It counts as none.
+    pub(crate) fn would_admit(&self, key: K, now: UnixTime) -> bool {
+        let rate = **self.rate.load();
+        let buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        rate.per_second == 0 || buckets.of.get(&key).is_none_or(|bucket| bucket.level(rate, now) > 0)
+    }
+
     /// Whether `key` may make a call now. Filling up goes by whole seconds, which is the resolution of time here; a clock
     /// that goes back fills nothing.
     pub(crate) fn admits(&self, key: K, now: UnixTime) -> bool {
@@ -162,11 +169,25 @@ impl Bucket {
 mod tests {
     use super::*;
     use inborn_listener::Peer;
+    use std::collections::HashSet;
 
     const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
 
     fn admitted(throttle: &Throttle<u32>, key: u32, now: UnixTime, calls: u32) -> u32 {
         (0..calls).map(|_| u32::from(throttle.admits(key, now))).sum()
+    }
+
+    #[test]
+    fn who_only_asks_makes_no_call() {
+        let throttle = Throttle::new(Rate { per_second: 1, burst: 2 });
+        let would = |now| (0..9).map(|_| throttle.would_admit(1, now)).collect::<HashSet<bool>>();
+        assert_eq!(would(NOW), [true].into());
+        assert_eq!(admitted(&throttle, 1, NOW, 1), 1);
+        assert_eq!(would(NOW), [true].into());
+        assert_eq!(admitted(&throttle, 1, NOW, 1), 1);
+        assert_eq!(would(NOW), [false].into());
+        assert_eq!(would(NOW.plus(1)), [true].into());
+        assert_eq!(admitted(&throttle, 1, NOW.plus(1), 2), 1);
     }
 
     #[test]

@@ -32,8 +32,8 @@ use crate::throttle::{Rate, Source, Throttle};
 
 /// Strangers that are being let in at a time: each costs a look into the store.
 const JOINS_MAX: usize = 4;
-/// And from each address, so that who guesses at secrets keeps nobody else out for long.
-const JOINS_OF_SOURCE: Rate = Rate { per_second: 2, burst: 60 };
+/// Secrets of no token that one address may come with, so that who guesses keeps nobody else out: each costs a look into the store.
+const GUESSES: Rate = Rate { per_second: 2, burst: 60 };
 /// Calls of hosts that are being answered at a time, without those that only wait: what the bodies of all of them may take
 /// of memory is bounded by it. Who comes beyond is told to come again a little later.
 const CALLS_MAX: usize = 256;
@@ -57,7 +57,7 @@ const RECORD_BYTES_MAX: usize = ANSWER_BYTES_MAX / 2;
 pub struct HostsEndpoint {
     region: Arc<RegionServer>,
     joins: Semaphore,
-    joining: Throttle<Source>,
+    guesses: Throttle<Source>,
     calls: Semaphore,
     signatures: Semaphore,
 }
@@ -81,7 +81,7 @@ impl HostsEndpoint {
         Arc::new(Self {
             region,
             joins: Semaphore::new(JOINS_MAX),
-            joining: Throttle::new(JOINS_OF_SOURCE),
+            guesses: Throttle::new(GUESSES),
             calls: Semaphore::new(CALLS_MAX),
             signatures: Semaphore::new(SIGNATURES_MAX),
         })
@@ -201,8 +201,10 @@ impl HostsEndpoint {
         if !self.region.audit.accepts_mutations() {
             return Err(unavailable());
         }
-        if !self.joining.admits(peer.address.ip().into(), self.region.now()) {
-            return Err(refuse(RefusalCode::Busy, "too many hosts join from this address: again a little later"));
+        let source = Source::from(peer.address.ip());
+        if !self.guesses.would_admit(source, self.region.now()) {
+            let message = "too many came from this address with a token that is not good: again a little later";
+            return Err(refuse(RefusalCode::Busy, message));
         }
         // Read before it has a place: who sends it slowly keeps nobody out.
         let Join { secret, name, public_key } = read(body, SMALL_BYTES_MAX).await?;
@@ -223,6 +225,7 @@ impl HostsEndpoint {
                 })
             }
             Err(error) if is_refused(&error) => {
+                self.guesses.admits(source, region.now());
                 let message = "the join token is not good (any more): make another with `inborn host token`";
                 Err(refuse(RefusalCode::JoinTokenRefused, message))
             }
