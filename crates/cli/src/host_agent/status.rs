@@ -160,7 +160,9 @@ mod tests {
         let (own, other) = ("123456789012", "000000000002");
         let (web, db) = (machine(1, own, "web-1"), machine(2, own, "db"));
         assert_eq!(named(&[web.clone(), db.clone()], "web-1").unwrap(), web.instance);
-        assert!(named(&[db.clone()], "web-1").unwrap_err().to_string().contains("there is no machine web-1"));
+        assert!(
+            named(core::slice::from_ref(&db), "web-1").unwrap_err().to_string().contains("there is no machine web-1")
+        );
         let twice = named(&[web.clone(), machine(3, own, "web-1")], "web-1").unwrap_err().to_string();
         assert!(twice.contains("2 machines are called web-1"), "{twice}");
         for others in [machine(4, other, "web-1"), machine(4, other, "")] {
