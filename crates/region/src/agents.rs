@@ -131,29 +131,29 @@ impl Agents {
         Err(StoreError::Busy)
     }
 
-    /// Forgets a registration; `false` if there was none. The sessions of the agent end with it: the last of them was
-    /// issued at `last_issue`, by whichever server.
+    /// Forgets a registration; `false` if there was none. The sessions of the agent end with it: the last of them is dated
+    /// `last_issue`, by whichever server.
     pub(crate) async fn forget(
         &self,
         account: AccountId,
         instance: InstanceId,
-        last_issue: UnixTime,
+        last_issue: impl Fn() -> UnixTime,
     ) -> Result<bool, StoreError> {
         let _turn = self.turn.lock().await;
         let Some(found) = self.find(instance).await? else {
             // An end whose answer was lost before memory knew of it.
             let is_known = matches!(self.state(instance), Some(State::Since(_)));
             if is_known {
-                self.note(instance, State::Until(last_issue));
+                self.note(instance, State::Until(last_issue()));
             }
             return Ok(is_known);
         };
-        let last_issue = last_issue.max(found.registered_at);
-        self.raise_ended(account, last_issue).await?;
-        let change =
-            RegistrationChange { instance, expected: Some(found.public_key), public_key: None, at: last_issue };
+        let at = last_issue().max(found.registered_at);
+        self.raise_ended(account, at).await?;
+        let change = RegistrationChange { instance, expected: Some(found.public_key), public_key: None, at };
         self.store.change_registration(change).await?;
-        self.note(instance, State::Until(last_issue));
+        // It was issued until now.
+        self.note(instance, State::Until(last_issue().max(at)));
         Ok(true)
     }
 

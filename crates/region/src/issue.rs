@@ -12,6 +12,9 @@ use crate::host_management::SettingError;
 use crate::quarantine::CLOCKS_APART_SECONDS;
 use crate::{MANAGEMENT_SESSION_SECONDS, RegionServer};
 
+/// How long after an end servers still give what has ended, until the store has it and each has heard of it, or gives nothing any more.
+const HEARD_AFTER_SECONDS: u64 = 10;
+
 impl RegionServer {
     /// A machine that may be given something now, as far as this server knows: it runs, is not in quarantine, and not on a host
     /// that was cut off, nor of an account that was closed.
@@ -108,15 +111,15 @@ impl RegionServer {
         setting.begins_after().max(machine.launch_time()).max(machine.boot_time()).max(not_before).max(registered_at)
     }
 
-    /// The latest moment that any server can have dated a session of the management role of this machine. The other servers' clocks may be
-    /// ahead, and they hear of an end a moment after it was asked for.
+    /// The latest moment that any server can date a session of the management role of this machine, until it has heard of an end now.
     fn dated_up_to(&self, machine: &PackedInstance, now: UnixTime) -> UnixTime {
         self.dated_up_to_of(machine.account(), now).max(self.dated_from(machine))
     }
 
-    /// What of that is the same for all machines of an account.
+    /// What of that is the same for all machines of an account. Other servers' clocks may be ahead, and they hear of an end later.
     fn dated_up_to_of(&self, account: AccountId, now: UnixTime) -> UnixTime {
-        now.plus(CLOCKS_APART_SECONDS).max(self.host_management.of(account).last_issue())
+        let ahead = self.fleet().map_or(0, |_| CLOCKS_APART_SECONDS + HEARD_AFTER_SECONDS);
+        now.plus(ahead).max(self.host_management.of(account).last_issue())
     }
 
     /// Passes a role to all machines of an account, or none; when this has answered, the sessions of any other role have ended, and with
@@ -131,7 +134,8 @@ impl RegionServer {
         self.hear_of_ends().await.map_err(SettingError::Store)?;
         let last_issue = || {
             let of_machines = self.machines.of_account(account).map(|machine| self.dated_from(&machine));
-            of_machines.fold(self.dated_up_to_of(account, now), UnixTime::max)
+            // They are issued until the store has it.
+            of_machines.fold(self.dated_up_to_of(account, now).max(now.plus(HEARD_AFTER_SECONDS)), UnixTime::max)
         };
         let set = self.host_management.of(account).set(role, by, now, last_issue).await;
         self.high_water.count_an_end();
@@ -156,7 +160,8 @@ impl RegionServer {
     /// Forgets that an agent has registered; when this has answered, its sessions have ended.
     pub(crate) async fn forget_agent(&self, instance: InstanceId, now: UnixTime) -> Result<bool, StoreError> {
         let Some(machine) = self.machines.packed(instance) else { return Ok(false) };
-        let forgotten = self.agents.forget(machine.account(), instance, self.dated_up_to(&machine, now)).await;
+        let last_issue = || self.dated_up_to(&machine, now.max(self.now()));
+        let forgotten = self.agents.forget(machine.account(), instance, last_issue).await;
         self.high_water.count_end_by(&forgotten);
         let was_there = forgotten?;
         self.channels.keep(|claims| claims.instance != instance || self.holds(claims));
@@ -190,7 +195,7 @@ impl RegionServer {
         match self.machines.packed(instance) {
             Some(machine) => self.dated_up_to(&machine, now),
             // It is gone, and so is what it was given.
-            None => now.plus(CLOCKS_APART_SECONDS),
+            None => now,
         }
     }
 }
