@@ -394,11 +394,12 @@ mod tests {
         let mut later = cut_offs.clone();
         let after_all = AT.plus(LIFE_MAX_SECONDS + CLOCK_SLACK_SECONDS);
         later.insert(CutOff::Dead { instance: sample().instance }, after_all);
-        assert_eq!(later.len(), 1);
+        assert_eq!((later.len(), later.collapses()), (1, 0), "all others could be forgotten");
         assert_eq!(later.issue_not_before(sample().account, instance(5)), UnixTime::from_secs(0));
 
+        assert_eq!(cut_offs.collapses(), 0);
         cut_offs.insert(CutOff::Dead { instance: sample().instance }, AT);
-        assert_eq!(cut_offs.len(), 1);
+        assert_eq!((cut_offs.len(), cut_offs.collapses()), (1, 1));
         assert_eq!(cut_offs.verdict(&sample()), Verdict::Dead);
         let of_a_dead_one = Claims { instance: instance(5), issued_at: AT, ..sample() };
         assert_eq!(cut_offs.verdict(&of_a_dead_one), Verdict::Expired);

@@ -575,6 +575,20 @@ mod tests {
         assert_eq!(fleet.slowest_clock(now), now, "what a server that is gone said last is no clock");
     }
 
+    /// Of two it is the one ahead that waits: by the other's clock an epoch that goes on has all the time that it needs.
+    #[tokio::test(start_paused = true)]
+    async fn clocks_are_apart_below_at_and_above_the_most() {
+        let (fleet, now) = (fleet(), UnixTime::from_secs(1_000_000));
+        let mut told = vec![fleet.is_too_far_ahead(now)];
+        for behind in [899, 900, 901] {
+            fleet.see(&[beaten(1, 1_000_000 - behind, "")], Instant::now(), false);
+            told.push(fleet.is_too_far_ahead(now));
+        }
+        fleet.see(&[beaten(1, 1_100_000, "")], Instant::now(), false);
+        told.push(fleet.is_too_far_ahead(now));
+        assert_eq!(told, [false, false, false, true, false]);
+    }
+
     /// Sooner than others take it for gone, so that no session is carried by two.
     #[tokio::test(start_paused = true)]
     async fn who_cannot_beat_knows_below_at_and_above_the_time() {
