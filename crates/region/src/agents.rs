@@ -60,9 +60,11 @@ impl Agents {
     ) -> Result<Registered, StoreError> {
         let _turn = self.turn.lock().await;
         // In this order: what is not there any more has left its mark before it went.
-        let is_there = self.find(instance).await?.is_some();
+        if let Some(found) = self.find(instance).await? {
+            return Ok(self.known_as(&found, key));
+        }
         // After what was forgotten, here or elsewhere, so that sessions of before stay dead.
-        let ended = if is_there { UnixTime::default() } else { self.ended(account).await?.1 };
+        let ended = self.ended(account).await?.1;
         let at = match self.state(instance) {
             Some(State::Until(until)) => at.max(until.max(ended).plus(1)),
             _ => at.max(ended.plus(1)),
@@ -70,15 +72,22 @@ impl Agents {
         let change = RegistrationChange { instance, expected: None, public_key: Some(key.as_der().to_vec()), at };
         match self.store.change_registration(change).await {
             Ok(()) => self.note(instance, State::Since(at)),
-            Err(StoreError::Conflict(_)) => match self.find(instance).await? {
-                Some(found) if found.public_key != key.as_der() => return Ok(Registered::OtherKey),
-                // An answer that was lost before memory knew of it.
-                Some(found) => self.note(instance, State::Since(found.registered_at)),
-                None => return Err(StoreError::Busy),
-            },
+            // It has registered at another server at the same moment.
+            Err(StoreError::Conflict(_)) => {
+                return self.find(instance).await?.map(|found| self.known_as(&found, key)).ok_or(StoreError::Busy);
+            }
             Err(error) => return Err(error),
         }
         Ok(Registered::Yes)
+    }
+
+    /// What a registration that is there is to an agent with this key. Memory may not know of it yet: an answer was lost.
+    fn known_as(&self, found: &Registration, key: &AgentKey) -> Registered {
+        if found.public_key != key.as_der() {
+            return Registered::OtherKey;
+        }
+        self.note(found.instance, State::Since(found.registered_at));
+        Registered::Yes
     }
 
     /// Gives an agent another key; `false` if it no longer has the old one.
