@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
+from collections.abc import Callable
+from typing import TypeVar
 
 IDENTITY = "identity-credentials/ec2/security-credentials/ec2-instance"
+Made = TypeVar("Made")
 #: Talks to the address itself, whatever proxy the machine has set.
 OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -46,3 +49,16 @@ class Metadata:
         document = json.loads(self.get(f"meta-data/{IDENTITY}"))
         assert document["Code"] == "Success", document["Code"]
         return document
+
+
+def while_held(endpoint: str, act: Callable[[dict[str, str]], Made]) -> tuple[Made, dict[str, str]]:
+    """What `act` makes of the credentials that the machine at an endpoint holds, and those.
+
+    Once an hour, at a second that is each machine's own, others take their place: if that was meanwhile, once more.
+    """
+    for _ in range(2):
+        held = Metadata(endpoint).identity()
+        made = act(held)
+        if Metadata(endpoint).identity() == held:
+            break
+    return made, held

@@ -9,7 +9,7 @@ import pytest
 
 from clients import ALL, Client, require
 from harness import Region, binary, clean_env, last_json, read_exports, run, scratch
-from metadata import Metadata
+from metadata import while_held
 
 INVALID = "The security token included in the request is invalid"
 #: What each service tells the identity role, as its SDKs parse it.
@@ -46,15 +46,19 @@ def in_pocket(client: Client) -> dict:
 def over_loopback(client: Client, region: Region) -> Iterator[tuple[dict, dict]]:
     """What it says with the exports of `inborn launch` and the credentials of metadata; and the exports."""
     exports = read_exports(region.cli("launch", "--export").stdout)
-    credentials = Metadata(exports["AWS_EC2_METADATA_SERVICE_ENDPOINT"]).identity()
-    keys = {
-        "AWS_ACCESS_KEY_ID": credentials["AccessKeyId"],
-        "AWS_SECRET_ACCESS_KEY": credentials["SecretAccessKey"],
-        "AWS_SESSION_TOKEN": credentials["Token"],
-    }
-    env = {**clean_env(region.home), **exports, **keys}
-    env["PATH"] = client.path(env["PATH"])
-    yield last_json(run([*client.argv, *MODES], env, check=True).stdout), {**exports, **keys}
+
+    def told(credentials: dict[str, str]) -> tuple[dict, dict]:
+        keys = {
+            "AWS_ACCESS_KEY_ID": credentials["AccessKeyId"],
+            "AWS_SECRET_ACCESS_KEY": credentials["SecretAccessKey"],
+            "AWS_SESSION_TOKEN": credentials["Token"],
+        }
+        env = {**clean_env(region.home), **exports, **keys}
+        env["PATH"] = client.path(env["PATH"])
+        return last_json(run([*client.argv, *MODES], env, check=True).stdout), {**exports, **keys}
+
+    both, _ = while_held(exports["AWS_EC2_METADATA_SERVICE_ENDPOINT"], told)
+    yield both
     region.cli("terminate", exports["INSTANCE_ID"])
 
 

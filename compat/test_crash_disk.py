@@ -15,7 +15,7 @@ import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
 from harness import ROOT, Region, read_exports, wait_until
-from metadata import Metadata
+from metadata import Metadata, while_held
 
 KILLS = 12
 DISK_MIB = 24
@@ -125,8 +125,8 @@ def fill(disk: Path) -> Path:
 def test_a_full_disk_refuses_launches_and_nothing_else(make_region: Callable[..., Region], small_disk: Path):
     region = make_region(data=small_disk / "data").start()
     machine = read_exports(region.cli("launch", "--name", "old", "--export").stdout)
-    metadata = Metadata(machine["AWS_EC2_METADATA_SERVICE_ENDPOINT"])
-    credentials = metadata.identity()
+    endpoint = machine["AWS_EC2_METADATA_SERVICE_ENDPOINT"]
+    metadata = Metadata(endpoint)
     filler = fill(small_disk)
 
     ec2 = region.client("ec2")
@@ -145,9 +145,14 @@ def test_a_full_disk_refuses_launches_and_nothing_else(make_region: Callable[...
     assert status in (500, 503), refused
     assert refused.response["Error"]["Message"]
 
-    for _ in range(20):
-        assert metadata.identity() == credentials
-        assert region.client("sts", credentials).get_caller_identity()["Account"] == region.account
+    def served_and_let_in(held: dict[str, str]) -> bool:
+        return all(
+            metadata.identity() == held
+            and region.client("sts", held).get_caller_identity()["Account"] == region.account
+            for _ in range(20)
+        )
+
+    assert while_held(endpoint, served_and_let_in)[0]
     result = region.cli("launch", "--name", "new", check=False)
     assert result.returncode != 0
     assert "panicked" not in region.output() + result.stderr

@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError
 from botocore.utils import InstanceMetadataRegionFetcher
 
 from harness import INSTANCE_ID, Region, binary, boto_client, read_exports, run, tool, wait_until
-from metadata import Metadata
+from metadata import Metadata, while_held
 
 NAMES = {"INSTANCE_ID", "AWS_EC2_METADATA_SERVICE_ENDPOINT", "AWS_ENDPOINT_URL", "AWS_REGION"}
 
@@ -114,8 +114,12 @@ def test_the_aws_cli_takes_the_exports_as_they_are(region: Region, machine: dict
 
 
 def test_inborn_credentials_follows_the_exports(region: Region, machine: dict[str, str]):
-    found = json.loads(run([binary(), "credentials"], {**region.env, **machine}, check=True).stdout)
-    served = Metadata(machine["AWS_EC2_METADATA_SERVICE_ENDPOINT"]).identity()
+    credentials, env = [binary(), "credentials"], {**region.env, **machine}
+
+    def told(_: dict[str, str]) -> dict[str, str]:
+        return json.loads(run(credentials, env, check=True).stdout)
+
+    found, served = while_held(machine["AWS_EC2_METADATA_SERVICE_ENDPOINT"], told)
     assert (found["Version"], found["AccessKeyId"]) == (1, served["AccessKeyId"])
     assert (found["SecretAccessKey"], found["SessionToken"]) == (served["SecretAccessKey"], served["Token"])
 

@@ -85,7 +85,7 @@ fn a_join_that_cannot_be_costs_no_token() {
 fn a_host_serves_while_its_region_is_away_and_after_its_own_restart() {
     let mut region = Region::start();
     let mut host = Host::start(&region);
-    let id = region.launch_on(&host.id);
+    let id = region.launch_long_before_rotation(REGION, &host.id);
     let port = host.attach(&id.to_string());
     let signer = until("the machine has a credential", || credential(port));
     let (status, body) = region.whoami(&signer);
@@ -153,8 +153,7 @@ fn a_host_of_a_second_region() {
 
     let (status, body) = region.ask_in(REGION, &launch(&host.id));
     assert!(status == 400 && body.contains("InvalidHostID.NotFound"), "{body}");
-    let body = region.operate_in(OTHER, &launch(&host.id));
-    let id = between(&body, "<instanceId>", "</instanceId>").to_owned();
+    let id = region.launch_long_before_rotation(OTHER, &host.id).to_string();
     let port = host.attach(&id);
     let signer = until("the machine has a credential", || credential(port));
     let placed = metadata(port, "/latest/meta-data/placement/region").unwrap();
@@ -365,7 +364,7 @@ fn a_service_manager_gives_the_key_and_is_told() {
     let mut told = [0; 256];
     let length = manager.recv(&mut told).unwrap();
     assert_eq!(text(&told[..length]), format!("READY=1\nSTATUS=host {} of region us-east-1", host.id));
-    let id = region.launch_on(&host.id);
+    let id = region.launch_long_before_rotation(REGION, &host.id);
     let port = host.attach(&id.to_string());
     let held = until("the machine has a credential", || credential(port));
     until("it is kept", || host.data().join("cache.sealed").exists().then_some(()));

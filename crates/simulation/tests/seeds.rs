@@ -17,8 +17,8 @@ use inborn_simulation::{Failure, Report, Summary, run};
 const SEEDS: u64 = 1000;
 /// So many seeds are run twice.
 const TWICE: usize = 4;
-/// Of so few seeds it cannot be said how much happens in them.
-const FEW: usize = 20;
+/// Of fewer seeds it cannot be said how much happens in them.
+const FEW: usize = 200;
 /// Among so many, one after the other, there are some in which hours pass, enough for a rotation to come to its end.
 const MANY: usize = 900;
 /// In so few there are messages of each kind that are lost or late, and disks that fail.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use inborn_credential::generation;
 use inborn_identity::InstanceId;
 use tempfile::TempDir;
 
@@ -18,6 +19,8 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub const REGION: &str = "us-east-1";
 /// A second one of the same deployment, where there is one.
 pub const OTHER: &str = "eu-west-1";
+/// Longer than any test looks at a machine's credentials.
+const LONG_BEFORE_ROTATION_SECONDS: u64 = 180;
 const WHOAMI: &str = "Action=GetCallerIdentity&Version=2011-06-15";
 
 pub fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
@@ -190,8 +193,25 @@ impl Region {
     }
 
     pub fn launch_on(&self, host: &str) -> InstanceId {
-        let body = self.operate(&launch(host));
+        self.launch_in(REGION, host)
+    }
+
+    fn launch_in(&self, region: &str, host: &str) -> InstanceId {
+        let body = self.operate_in(region, &launch(host));
         between(&body, "<instanceId>", "</instanceId>").parse().unwrap()
+    }
+
+    /// A machine that holds the same credentials for as long as a test looks at them: once an hour, at a second that is each machine's
+    /// own, others take their place.
+    pub fn launch_long_before_rotation(&self, region: &str, host: &str) -> InstanceId {
+        loop {
+            let id = self.launch_in(region, host);
+            let now = calls::now();
+            if generation(id, now, now).next_at.since(now) > LONG_BEFORE_ROTATION_SECONDS {
+                return id;
+            }
+            self.operate_in(region, &format!("Action=TerminateInstances&InstanceId.1={id}"));
+        }
     }
 
     pub fn whoami(&self, signer: &Signer) -> (u16, String) {
