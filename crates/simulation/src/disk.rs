@@ -8,18 +8,12 @@ use core::time::Duration;
 use std::rc::Rc;
 
 use inborn_credential::Kek;
-use inborn_host_agent::{Snapshot, open, seal};
+use inborn_host_agent::{KEEP_ROUND, Keeping, Snapshot, open, seal};
 use inborn_identity::HostId;
 use tokio::time::{Instant, sleep};
 
 use crate::world::World;
 
-/// How often it is looked whether there is something to keep, and how often it is kept only for when the region was heard; no more
-/// than one part in so many of the time goes into it, with a rest that is not longer than that. As in `cli`.
-const ROUND: Duration = Duration::from_secs(1);
-const QUIET_ROUND: Duration = Duration::from_secs(300);
-const SHARE: u32 = 20;
-const REST_MAX: Duration = Duration::from_secs(60);
 /// One removal in so many fails.
 const REMOVALS_FAIL_ONE_OF: u32 = 3;
 /// A write that takes longer is slow.
@@ -220,21 +214,22 @@ pub(crate) fn part_of(length: usize, random: &mut fastrand::Rng) -> usize {
 
 /// Keeps what a host knows, whenever it runs.
 pub(crate) async fn keep(world: Rc<World>, number: usize) {
-    let mut kept: Option<(usize, u64, Instant)> = None;
+    let start = Instant::now();
+    // A start knows nothing of what was kept in the one before.
+    let mut keeping = (0, Keeping::default());
     loop {
-        sleep(ROUND).await;
+        sleep(KEEP_ROUND).await;
         let host = &world.hosts[number];
-        let is_due = |run: usize, revision: u64| {
-            kept.is_none_or(|(last_run, last, at)| (last_run, last) != (run, revision) || at.elapsed() >= QUIET_ROUND)
-        };
+        let is_due = |run: usize, revision: u64| keeping.0 != run || keeping.1.is_due(revision, start.elapsed());
         let Some((run, revision, snapshot)) = host.to_keep(is_due) else { continue };
         let begun = Instant::now();
         let takes = host.disk.borrow_mut().begin(&snapshot);
         sleep(takes).await;
         // Who has crashed meanwhile has lost it, or not.
         if host.run() == Some(run) && host.disk.borrow_mut().end() {
-            kept = Some((run, revision, Instant::now()));
+            keeping.0 = run;
+            keeping.1.has_kept(revision, start.elapsed());
         }
-        sleep((begun.elapsed() * SHARE).min(REST_MAX)).await;
+        sleep(Keeping::rest_after(begun.elapsed())).await;
     }
 }

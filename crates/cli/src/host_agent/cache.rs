@@ -4,11 +4,11 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, bail};
 use inborn_credential::Kek;
-use inborn_host_agent::{CACHE_BYTES_MAX, Snapshot, Talk, open, seal};
+use inborn_host_agent::{CACHE_BYTES_MAX, KEEP_ROUND, Keeping, Snapshot, Talk, open, seal};
 use inborn_identity::HostId;
 use inborn_region::KeyFileError;
 use tokio::sync::Notify;
@@ -18,14 +18,6 @@ use crate::directory;
 
 const FILE: &str = "cache.sealed";
 const KEY_FILE: &str = "cache.key";
-/// How often it is looked whether there is something to keep, if nothing says so.
-const ROUND: Duration = Duration::from_secs(1);
-/// How often it is kept only for when the region was last heard.
-const QUIET_ROUND: Duration = Duration::from_secs(300);
-/// No more than one part in so many of the time goes into keeping.
-const SHARE: u32 = 20;
-/// But for a disk that was slow once nothing is older than this.
-const REST_MAX: Duration = Duration::from_secs(60);
 
 /// How much of what the agent knows would be there after a crash.
 #[derive(Debug)]
@@ -116,21 +108,20 @@ impl Cache {
 
     /// Keeps what the agent knows, until this is dropped.
     pub(super) async fn follow(&self, talk: &Talk) {
-        let mut kept: Option<(u64, Instant)> = None;
+        let (start, mut keeping) = (Instant::now(), Keeping::default());
         let mut is_failing = false;
         loop {
-            let _ = tokio::time::timeout(ROUND, self.changed.notified()).await;
+            let _ = tokio::time::timeout(KEEP_ROUND, self.changed.notified()).await;
             let (revision, snapshot) = {
                 let agent = talk.agent();
                 let revision = agent.revision();
-                let is_due = kept.is_none_or(|(last, at)| last != revision || at.elapsed() >= QUIET_ROUND);
-                (revision, if is_due { agent.snapshot() } else { None })
+                (revision, if keeping.is_due(revision, start.elapsed()) { agent.snapshot() } else { None })
             };
             let Some(snapshot) = snapshot else { continue };
             let begun = Instant::now();
             match self.keep(snapshot).await {
                 Ok(()) => {
-                    kept = Some((revision, Instant::now()));
+                    keeping.has_kept(revision, start.elapsed());
                     self.kept.set(revision);
                     is_failing = false;
                 }
@@ -141,7 +132,7 @@ impl Cache {
                     is_failing = true;
                 }
             }
-            tokio::time::sleep(rest_after(begun.elapsed())).await;
+            tokio::time::sleep(Keeping::rest_after(begun.elapsed())).await;
         }
     }
 
@@ -158,11 +149,6 @@ impl Cache {
     pub(super) fn close(&self) {
         *self.is_closed.lock().unwrap_or_else(PoisonError::into_inner) = true;
     }
-}
-
-/// How long nothing is kept after what took so long.
-fn rest_after(taken: Duration) -> Duration {
-    taken.saturating_mul(SHARE).min(REST_MAX)
 }
 
 /// What is kept in a data directory, for who only looks.
@@ -229,6 +215,8 @@ fn credential_path(name: &str) -> anyhow::Result<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use inborn_fleet::MachinesChanged;
     use inborn_host_agent::{Agent, Answer, Now, SystemDice};
     use inborn_identity::UnixTime;
@@ -241,13 +229,6 @@ mod tests {
         let ask = agent.next(now).pop().unwrap();
         agent.heard(ask, Ok(Answer::Machines(MachinesChanged::default())), now, &mut SystemDice);
         agent.snapshot().unwrap()
-    }
-
-    #[test]
-    fn a_disk_that_was_slow_once_does_not_make_what_is_kept_old() {
-        for (taken, rest) in [(0, 0), (50, 1000), (2999, 59_980), (3000, 60_000), (3001, 60_000), (600_000, 60_000)] {
-            assert_eq!(rest_after(Duration::from_millis(taken)), Duration::from_millis(rest), "{taken}");
-        }
     }
 
     #[tokio::test]
