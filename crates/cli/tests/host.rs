@@ -16,9 +16,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
-use hosts::{
-    Host, OTHER, REGION, Region, between, code, credential, join, join_at, launch, metadata, run, text, until,
-};
+use hosts::{Host, OTHER, REGION, Region, code, credential, join, join_at, launch, metadata, run, text, until};
 
 fn mode(path: &std::path::Path) -> u32 {
     std::fs::metadata(path).unwrap().permissions().mode() & 0o7777
