@@ -78,12 +78,28 @@ async fn two_servers_are_one_region() {
 
     // A rotation: both verify with the new epoch, and nothing is lost by it.
     let begun = Instant::now();
-    assert_eq!(a.call(&a.operator, "ec2", "Action=Inborn.RotateEpoch&Version=2016-11-15").0, 200);
+    let rotated = run(of_a.path(), &["epoch", "rotate"]);
+    assert!(rotated.status.success() && rotated.stdout == b"2\n", "{}", said(&rotated));
     let describe = "Action=Inborn.DescribeEpochs&Version=2016-11-15";
     let is_sealing = || b.call(&b.operator, "ec2", describe).1.matches("<state>sealing</state>").count() == 2;
     until("both verify with the new epoch", || is_sealing().then_some(()));
     eprintln!("a rotation was acknowledged by two servers after {:?}", begun.elapsed());
     assert_eq!(b.call(&signer, "sts", WHOAMI).0, 200);
+    let listed = run(of_b.path(), &["epoch", "list", "--output", "json"]);
+    let listed: serde_json::Value = serde_json::from_slice(&listed.stdout).unwrap();
+    for (epoch, number) in listed.as_array().unwrap().iter().zip(1..) {
+        assert_eq!((&epoch["epoch"], &epoch["state"]), (&number.into(), &"sealing".into()), "{listed}");
+        assert_eq!(
+            (&epoch["ended"], &epoch["waits_for"]),
+            (&serde_json::Value::Null, &serde_json::json!([])),
+            "{listed}"
+        );
+        assert!(epoch["created"].as_str().unwrap().ends_with('Z'), "{listed}");
+        assert_eq!(epoch["seals_from"].is_string(), number > 1, "the first seals from the beginning: {listed}");
+    }
+    assert_eq!(listed.as_array().unwrap().len(), 2, "{listed}");
+    let table = said(&run(of_b.path(), &["epoch", "list"]));
+    assert!(table.starts_with("EPOCH") && table.matches("sealing").count() == 2, "{table}");
 
     // Nothing depends on one process living.
     drop(a);

@@ -49,6 +49,13 @@ fn a_token_makes_one_host() {
     let said = text(&again.stderr);
     assert!(code(again.status) == 1 && said.contains("already") && said.contains("--data"), "{said}");
     assert_eq!(std::fs::read(data.join("host.json")).unwrap(), before);
+
+    // One that may be in other hands: the one printed just now that nobody has used, and this.
+    let lost = region.token();
+    let revoked = run(&["host", "revoke-tokens", "--data", region.data()]);
+    assert!(text(&revoked.stdout).starts_with("2 tokens were revoked"), "{revoked:?}");
+    let refused = join(&region, &lost, &base.path().join("lost"));
+    assert_eq!(code(refused.status), 3, "{}", text(&refused.stderr));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use common::hosts::{Endpoint, Host, join_token, launch_on, serve, today};
 use common::*;
 use inborn_fleet::{CREDENTIALS, CREDENTIALS_MAX, DOCUMENT, JOIN, MACHINES, RENEW};
-use inborn_identity::{AccountId, Clock, InstanceId};
+use inborn_identity::{Clock, InstanceId};
 use inborn_pki::{HOST_LIFE_SECONDS, HostCertificate, HostKey, HostsAuthority};
 use inborn_region::{EpochSettings, FleetSettings, KeySource, Opening, Rates, TelemetrySettings};
 use inborn_store::{SqliteStore, Store};
@@ -338,18 +338,23 @@ async fn machines_are_placed_where_their_account_may_be() {
     assert_eq!(operate(&running, &launch("x")).await, (400, "InvalidHostID.Malformed".to_owned()));
     let nowhere = "h-0123456789abcdef0";
     assert_eq!(operate(&running, &launch(nowhere)).await, (400, "InvalidHostID.NotFound".to_owned()));
-    let host = Host::new();
-    let other = AccountId::new(999_999_999_999).unwrap();
-    assert_eq!(operate(&running, &format!("Action=Inborn.CreateAccount&Name=n&AccountId={other}")).await.0, 200);
-    let token = join_token(&running, &format!("&AccountId.1={other}")).await;
-    let (status, answer) = host.join(&at, token.secret()).await;
-    assert_eq!(status, 200);
-    let of_others = launch(answer["host"].as_str().unwrap());
+    let other = running.operator_of("999999999999").await;
+    let host = Host::joined_for(&running, &at, "&AccountId.1=999999999999").await;
+    let of_others = launch(&host.id().to_string());
     assert_eq!(
         operate(&running, &of_others).await,
         (400, "InvalidHostID.NotFound".to_owned()),
         "as if it were not there"
     );
+    let placed = running.send(&other, &ec2(&of_others)).await;
+    let placed = between(&placed.body, "<instanceId>", "</instanceId>").parse().unwrap();
+    assert_eq!(host.credentials(&at, &[placed]).await.0, 200);
+    let shared = Host::joined_for(&running, &at, "&AccountId.1=999999999999&AccountId.2=123456789012").await;
+    for operator in [&other, &running.operator()] {
+        let placed = running.send(operator, &ec2(&launch(&shared.id().to_string()))).await;
+        assert_eq!(placed.status, 200, "{}", placed.body);
+    }
+    assert_eq!(shared.machines(&at).await.changed.len(), 2);
     let own = Host::joined(&running, &at).await;
     let lease = format!("{}&Inborn.Lease=true", launch(&own.id().to_string()));
     assert_eq!(operate(&running, &lease).await, (400, "InvalidParameterCombination".to_owned()));

@@ -63,8 +63,13 @@ impl Host {
 
     /// One that has joined.
     pub async fn joined(running: &Running, at: &Endpoint) -> Self {
+        Self::joined_for(running, at, "").await
+    }
+
+    /// By a token that was asked for with these parameters.
+    pub async fn joined_for(running: &Running, at: &Endpoint, parameters: &str) -> Self {
         let mut host = Self::new();
-        let token = join_token(running, "").await;
+        let token = join_token(running, parameters).await;
         let (status, answer) = host.join(at, token.secret()).await;
         assert_eq!(status, 200, "{answer}");
         host.certificate = Some(answer["certificate"].as_str().unwrap().to_owned());
