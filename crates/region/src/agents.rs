@@ -8,6 +8,8 @@ use inborn_identity::{AccountId, InstanceId, UnixTime};
 use inborn_store::{Registration, RegistrationChange, SettingChange, Store, StoreError};
 use tokio::sync::Mutex;
 
+use crate::host_management::ENDED_AHEAD_SECONDS_MAX;
+
 // What is a key is kept.
 const _: () = assert!(AgentKey::BYTES_MAX <= RegistrationChange::KEY_BYTES_MAX);
 
@@ -25,6 +27,8 @@ pub(crate) enum Registered {
     Yes,
     /// It has registered with another key.
     OtherKey,
+    /// Agents of the account were forgotten so often that its sessions would begin too far ahead of the clock.
+    TooOften,
 }
 
 /// Registrations: the store's truth, and in memory which machines have one.
@@ -49,14 +53,15 @@ impl Agents {
         Ok(Self { known: RwLock::new(known.collect()), turn: Mutex::new(()), store })
     }
 
-    /// Registers an agent, from `at` on, or from after the last session of one that was forgotten. The same key again is the same registration:
-    /// an agent that was cut off between our answer and its own disk asks again.
+    /// Registers an agent, from `at` on, or from after the last session of one that was forgotten, if that is not too far ahead of `now`. The
+    /// same key again is the same registration: an agent that was cut off between our answer and its own disk asks again.
     pub(crate) async fn register(
         &self,
         account: AccountId,
         instance: InstanceId,
         key: &AgentKey,
         at: UnixTime,
+        now: UnixTime,
     ) -> Result<Registered, StoreError> {
         let _turn = self.turn.lock().await;
         // In this order: what is not there any more has left its mark before it went.
@@ -65,13 +70,28 @@ impl Agents {
         }
         // After what was forgotten, here or elsewhere, so that sessions of before stay dead.
         let ended = self.ended(account).await?.1;
-        let at = match self.state(instance) {
-            Some(State::Until(until)) => at.max(until.max(ended).plus(1)),
-            _ => at.max(ended.plus(1)),
+        let ended = match self.state(instance) {
+            Some(State::Until(until)) => until.max(ended),
+            _ => ended,
         };
-        let change = RegistrationChange { instance, expected: None, public_key: Some(key.as_der().to_vec()), at };
+        // Each that is forgotten and registers again moves all of the account a second ahead, and what is dated too far ahead is not ended
+        // whole.
+        if ended.plus(1) > now.plus(ENDED_AHEAD_SECONDS_MAX) {
+            return Ok(Registered::TooOften);
+        }
+        let at = at.max(ended.plus(1));
+        let public_key = key.as_der().to_vec();
+        let change = RegistrationChange { instance, expected: None, public_key: Some(public_key.clone()), at };
         match self.store.change_registration(change).await {
-            Ok(()) => self.note(instance, State::Since(at)),
+            Ok(()) => {
+                // Another server has registered it and forgotten it again before this took effect.
+                if self.ended(account).await?.1 >= at {
+                    let undone = RegistrationChange { instance, expected: Some(public_key), public_key: None, at };
+                    self.store.change_registration(undone).await?;
+                    return Err(StoreError::Busy);
+                }
+                self.note(instance, State::Since(at));
+            }
             // It has registered at another server at the same moment.
             Err(StoreError::Conflict(_)) => {
                 return self.find(instance).await?.map(|found| self.known_as(&found, key)).ok_or(StoreError::Busy);

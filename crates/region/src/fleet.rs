@@ -139,6 +139,15 @@ impl Seen {
     }
 }
 
+/// What the clocks of servers are to each other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Clocks {
+    Together,
+    /// One that was found at the start beat at another time: whether it still does is seen in a moment.
+    Unknown,
+    Apart,
+}
+
 /// Whether a server was started after this one where this one was reached, and this one has not beaten since: then it has ended. If it
 /// has, both say the same of themselves.
 fn is_succeeded(nodes: &HashMap<NodeId, Seen>, seen: &Seen) -> bool {
@@ -294,9 +303,20 @@ impl Fleet {
         nodes.values().filter(|seen| seen.is_alive(at)).map(|seen| seen.beaten_at).fold(now, UnixTime::min)
     }
 
-    /// Whether the clock of this server, `now`, is ahead of that of another living one by more than servers' clocks may be apart.
-    pub(crate) fn is_too_far_ahead(&self, now: UnixTime) -> bool {
-        now > self.slowest_clock(now).plus(CLOCKS_APART_MAX_SECONDS)
+    /// Whether the clocks of this server, `now`, and of living others are further apart than they may be.
+    pub(crate) fn clocks(&self, now: UnixTime) -> Clocks {
+        let at = Instant::now();
+        let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_apart = |seen: &&Seen| {
+            let (first, last) = (seen.beaten_at.min(now), seen.beaten_at.max(now));
+            seen.is_alive(at) && last.since(first) > CLOCKS_APART_MAX_SECONDS
+        };
+        let mut apart = nodes.values().filter(is_apart).peekable();
+        match (apart.peek().is_some(), apart.any(|seen| seen.has_beaten)) {
+            (false, _) => Clocks::Together,
+            (true, false) => Clocks::Unknown,
+            (true, true) => Clocks::Apart,
+        }
     }
 
     /// What is done for the callers of a service while this server is stale.
@@ -575,18 +595,23 @@ mod tests {
         assert_eq!(fleet.slowest_clock(now), now, "what a server that is gone said last is no clock");
     }
 
-    /// Of two it is the one ahead that waits: by the other's clock an epoch that goes on has all the time that it needs.
+    /// In either direction: which of two is wrong nobody knows.
     #[tokio::test(start_paused = true)]
     async fn clocks_are_apart_below_at_and_above_the_most() {
+        use Clocks::{Apart, Together, Unknown};
         let (fleet, now) = (fleet(), UnixTime::from_secs(1_000_000));
-        let mut told = vec![fleet.is_too_far_ahead(now)];
-        for behind in [899, 900, 901] {
-            fleet.see(&[beaten(1, 1_000_000 - behind, "")], Instant::now(), false);
-            told.push(fleet.is_too_far_ahead(now));
+        let mut told = vec![fleet.clocks(now)];
+        // One that is found at the start has ended, perhaps.
+        let mut at = vec![900_000];
+        at.extend([899, 900, 901].map(|behind| 1_000_000 - behind));
+        at.extend([899, 900, 901].map(|ahead| 1_000_000 + ahead));
+        for at in at {
+            fleet.see(&[beaten(1, at, "")], Instant::now(), false);
+            told.push(fleet.clocks(now));
         }
-        fleet.see(&[beaten(1, 1_100_000, "")], Instant::now(), false);
-        told.push(fleet.is_too_far_ahead(now));
-        assert_eq!(told, [false, false, false, true, false]);
+        assert_eq!(told, [Together, Unknown, Together, Together, Apart, Together, Together, Apart]);
+        tokio::time::advance(GONE_AFTER + Duration::from_millis(1)).await;
+        assert_eq!(fleet.clocks(now), Together, "what a server that is gone said last is no clock");
     }
 
     /// Sooner than others take it for gone, so that no session is carried by two.

@@ -21,7 +21,7 @@ const STORED_NAME: &str = "ssm/managed-instance/default-ec2-instance-management-
 
 /// How far ahead of the clock sessions may end by changes of a setting. Each change that ends some moves all of the account that are issued
 /// then a second further ahead; a release or a revocation may have dated them ahead before that, as far as the other two.
-const ENDED_AHEAD_SECONDS_MAX: u64 = GIVEN_AFTER_SECONDS + CLOCKS_APART_SECONDS + 170;
+pub(crate) const ENDED_AHEAD_SECONDS_MAX: u64 = GIVEN_AFTER_SECONDS + CLOCKS_APART_SECONDS + 170;
 // What is dated further ahead is let in nowhere, and what a cut-off ends that was dated so does not count whole.
 const _: () = assert!(ENDED_AHEAD_SECONDS_MAX + 2 < CutOffs::AHEAD_SECONDS_MAX);
 
@@ -72,10 +72,10 @@ impl HostManagementSetting {
 
     /// The setting after a change. Sessions of another role than the one that is passed now end with it; the last of them
     /// was issued at `last_issue`, which may be a little ahead of now.
-    fn changed(&self, value: Option<String>, by: String, now: UnixTime, last_issue: UnixTime) -> Self {
+    fn changed(&self, value: Option<String>, by: String, now: UnixTime, last_issue: impl FnOnce() -> UnixTime) -> Self {
         let mut next = Self { value, modified: Some((by, now.as_secs())), ended: self.ended };
         if self.role().is_some() && next.role() != self.role() {
-            next.ended = last_issue.max(now).as_secs();
+            next.ended = last_issue().max(now).as_secs();
         }
         next
     }
@@ -194,7 +194,7 @@ impl AccountSetting {
 
     /// Sets the role to pass, or none. When this has answered, no session of another role is accepted.
     ///
-    /// `last_issue` gives the latest moment at which a session was issued until then.
+    /// `last_issue` gives the latest moment at which a session was issued until then; it is asked if any end.
     pub(crate) async fn set(
         &self,
         value: Option<String>,
@@ -203,7 +203,7 @@ impl AccountSetting {
         last_issue: impl FnOnce() -> UnixTime,
     ) -> Result<(), SettingError> {
         let mut stored = self.stored.lock().await;
-        let next = self.setting().changed(value, by, now, last_issue());
+        let next = self.setting().changed(value, by, now, last_issue);
         if next.ended > self.setting().ended && next.ended > now.plus(ENDED_AHEAD_SECONDS_MAX).as_secs() {
             return Err(SettingError::TooOften);
         }
@@ -253,7 +253,7 @@ mod tests {
     const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
 
     fn set(setting: &HostManagementSetting, value: Option<&str>, now: UnixTime) -> HostManagementSetting {
-        setting.changed(value.map(str::to_owned), "arn".to_owned(), now, issue_at(setting, now))
+        setting.changed(value.map(str::to_owned), "arn".to_owned(), now, || issue_at(setting, now))
     }
 
     fn issue_at(setting: &HostManagementSetting, now: UnixTime) -> UnixTime {

@@ -134,6 +134,8 @@ impl RegionServer {
         self.hear_of_ends().await.map_err(SettingError::Store)?;
         let last_issue = || {
             let of_machines = self.machines.of_account(account).map(|machine| self.dated_from(&machine));
+            // The body of the call came later than its head.
+            let now = now.max(self.now());
             // They are issued until the store has it.
             of_machines.fold(self.dated_up_to_of(account, now).max(now.plus(HEARD_AFTER_SECONDS)), UnixTime::max)
         };
@@ -154,7 +156,7 @@ impl RegionServer {
         self.hear_of_ends().await?;
         let Some(machine) = self.machines.packed(instance) else { return Err(StoreError::NotFound(vec![instance])) };
         let dated = Some(self.dated_from(&machine)).filter(|from| *from > now);
-        self.agents.register(machine.account(), instance, key, dated.map_or(now, |from| from.plus(1))).await
+        self.agents.register(machine.account(), instance, key, dated.map_or(now, |from| from.plus(1)), now).await
     }
 
     /// Forgets that an agent has registered; when this has answered, its sessions have ended.

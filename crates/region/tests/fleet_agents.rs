@@ -10,7 +10,7 @@ use common::fleet::{Server, node, set_time, two, until};
 use common::verdict::{expired, good, whoami};
 use common::*;
 use inborn_identity::{AccountId, InstanceId};
-use inborn_store::{NodeId, Session, SessionQuery, Store};
+use inborn_store::{NodeId, Session, SessionQuery, SettingChange, Store};
 use serde_json::{Value, json as value};
 
 /// How far the clock of one of two servers is ahead.
@@ -51,6 +51,62 @@ async fn what_was_before_an_end_stays_ended_by_whichever_clock_it_was_issued() {
             assert_eq!(whoami(server, &role).await, expired());
         }
         role = new;
+    }
+}
+
+/// What takes effect only after another server has registered the same agent and has forgotten it stays without effect.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registration_that_comes_after_its_end_is_none() {
+    let (fleet, a, b) = two().await;
+    let (id, agent) = (a.launch().await, Agent::new());
+    assert_eq!(b.pass_role(inborn_identity::MANAGEMENT_ROLE_NAME).await.status, 200);
+    let held = a.link.hold_changes().await;
+    let late = a.register(&agent, id);
+    let ended = async {
+        until("it is about to write", async || a.link.held_changes() == 1).await;
+        assert_eq!(b.register(&agent, id).await.status, 200);
+        let role = session(&b.role_token(&agent, id).await);
+        assert_eq!(whoami(&b, &role).await, good());
+        told(&b, "DeregisterManagedInstance", value!({"InstanceId": id.to_string()})).await;
+        drop(held);
+        role
+    };
+    let (late, role) = tokio::join!(late, ended);
+    assert_eq!(late.status, 503, "{}", late.body);
+    assert_eq!(fleet.store.registration(id).await.unwrap(), None);
+    for server in [&a, &b] {
+        until("it has ended", async || whoami(server, &role).await == expired()).await;
+        assert_ne!(server.role_token(&agent, id).await.status, 200);
+    }
+    // Asked again it is one, and nothing of before is good.
+    assert_eq!(a.register(&agent, id).await.status, 200);
+    assert_eq!(whoami(&a, &session(&a.role_token(&agent, id).await)).await, good());
+    assert_eq!(whoami(&a, &role).await, expired());
+}
+
+/// Each agent that is forgotten and comes back moves what its account is given a second ahead: not to where no clock is.
+#[tokio::test(flavor = "multi_thread")]
+async fn agents_come_back_ahead_of_the_clock_below_at_and_above_the_most() {
+    const AHEAD_SECONDS_MAX: u64 = 600;
+    let (fleet, a, _b) = two().await;
+    assert_eq!(a.pass_role(inborn_identity::MANAGEMENT_ROLE_NAME).await.status, 200);
+    let mut stored: Option<Vec<u8>> = None;
+    for (ended, status) in [(598, 200), (599, 200), (600, 400)] {
+        let id = a.launch().await;
+        let value = NOW.plus(ended).as_secs().to_be_bytes().to_vec();
+        let name = "ssm/registrations-ended/123456789012".to_owned();
+        let change = SettingChange { name, expected: stored.replace(value.clone()), value };
+        fleet.store.put_setting(change).await.unwrap();
+        let agent = Agent::new();
+        let reply = a.register(&agent, id).await;
+        assert_eq!(reply.status, status, "{ended}: {}", reply.body);
+        if status == 200 {
+            assert_eq!(whoami(&a, &session(&a.role_token(&agent, id).await)).await, good(), "{ended}");
+        } else {
+            assert!(reply.body.contains("TooManyUpdates"), "{}", reply.body);
+            set_time(&[&a], NOW.plus(ended + 1 - AHEAD_SECONDS_MAX)).await;
+            assert_eq!(a.register(&agent, id).await.status, 200, "as soon as the clock has come nearer");
+        }
     }
 }
 

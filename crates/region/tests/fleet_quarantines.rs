@@ -25,9 +25,9 @@ async fn done(at: &Server, call: &Call) {
 
 /// What a server answers that is overtaken between what it has read and what it writes.
 async fn overtaken<T>(at: &Server, who: &Signer, call: &Call, by: impl Future<Output = T>) -> (Reply, T) {
-    let held = at.link.hold_quarantine_writes().await;
+    let held = at.link.hold_changes().await;
     let overtaking = async {
-        until("it is about to write", async || at.link.held_up_writes() == 1).await;
+        until("it is about to write", async || at.link.held_changes() == 1).await;
         let done = by.await;
         drop(held);
         done

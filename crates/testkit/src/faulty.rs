@@ -84,7 +84,7 @@ pub struct FaultyStore {
     is_mute: AtomicBool,
     beats: Gate,
     quarantines: Gate,
-    quarantine_writes: Gate,
+    changes: Gate,
     hidden: Mutex<Option<String>>,
     damaged: Mutex<BTreeSet<String>>,
     command_reads: AtomicU64,
@@ -109,7 +109,7 @@ impl FaultyStore {
             is_mute: AtomicBool::new(false),
             beats: Gate::default(),
             quarantines: Gate::default(),
-            quarantine_writes: Gate::default(),
+            changes: Gate::default(),
             hidden: Mutex::default(),
             damaged: Mutex::default(),
             command_reads: AtomicU64::new(0),
@@ -162,15 +162,15 @@ impl FaultyStore {
         self.quarantines.waiting.load(Ordering::SeqCst)
     }
 
-    /// Holds up whoever begins or ends a quarantine, until what is given is dropped.
-    pub async fn hold_quarantine_writes(&self) -> OwnedRwLockWriteGuard<()> {
-        Arc::clone(&self.quarantine_writes.open).write_owned().await
+    /// Holds up whoever begins or ends a quarantine, or changes the registration of an agent, until what is given is dropped.
+    pub async fn hold_changes(&self) -> OwnedRwLockWriteGuard<()> {
+        Arc::clone(&self.changes.open).write_owned().await
     }
 
     /// How many are held up so.
     #[must_use]
-    pub fn held_up_writes(&self) -> usize {
-        self.quarantine_writes.waiting.load(Ordering::SeqCst)
+    pub fn held_changes(&self) -> usize {
+        self.changes.waiting.load(Ordering::SeqCst)
     }
 
     /// From now on this command cannot be read with its invocations.
@@ -432,7 +432,7 @@ impl Store for FaultyStore {
         let written =
             self.change_of(vec![quarantine_of(quarantine.scope)], move |store| store.put_quarantine(quarantine, basis));
         Box::pin(async move {
-            self.quarantine_writes.pass().await;
+            self.changes.pass().await;
             written.await
         })
     }
@@ -441,7 +441,7 @@ impl Store for FaultyStore {
         let written =
             self.change_of(vec![quarantine_of(found.scope)], move |store| store.end_quarantine(found, cut_offs));
         Box::pin(async move {
-            self.quarantine_writes.pass().await;
+            self.changes.pass().await;
             written.await
         })
     }
@@ -495,7 +495,11 @@ impl Store for FaultyStore {
     }
 
     fn change_registration(&self, change: RegistrationChange) -> Future<'_, ()> {
-        self.write(move |store| store.change_registration(change))
+        let written = self.write(move |store| store.change_registration(change));
+        Box::pin(async move {
+            self.changes.pass().await;
+            written.await
+        })
     }
 
     fn nodes(&self) -> Future<'_, Vec<Node>> {

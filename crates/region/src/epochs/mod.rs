@@ -18,6 +18,7 @@ use inborn_store::{
 };
 use tokio::sync::Mutex;
 
+use crate::fleet::Clocks;
 use crate::quarantine::{CLOCKS_APART_SECONDS, GIVEN_AFTER_SECONDS, leaves_doubt};
 use crate::said::Said;
 use crate::secrets::{self, KeySource};
@@ -218,14 +219,18 @@ impl RegionServer {
                 return Ok(());
             }
             let now = self.now();
-            // By this clock it would seal, or be retired, hours too early: of the others' time nobody has what is needed.
-            if self.fleet().is_some_and(|fleet| fleet.is_too_far_ahead(now)) {
-                if self.epochs.said.is_due() {
-                    tracing::warn!(
-                        "epochs stay as they are: another server's clock is far behind this one's. Set the one that is wrong"
-                    );
+            // By one of two clocks that are hours apart an epoch would seal, or be retired, hours too early, now or when that clock is set.
+            match self.fleet().map_or(Clocks::Together, |fleet| fleet.clocks(now)) {
+                Clocks::Together => {}
+                Clocks::Unknown => return Ok(()),
+                Clocks::Apart => {
+                    if self.epochs.said.is_due() {
+                        tracing::warn!(
+                            "epochs stay as they are: this server's clock and another's are far apart. Set the one that is wrong"
+                        );
+                    }
+                    return Ok(());
                 }
-                return Ok(());
             }
             let mut known = self.epochs.known.lock().await;
             let all_verify = |id| self.fleet().is_none_or(|fleet| fleet.who_does_not_verify(id).is_empty());

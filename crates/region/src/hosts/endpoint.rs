@@ -202,15 +202,19 @@ impl HostsEndpoint {
             return Err(unavailable());
         }
         let source = Source::from(peer.address.ip());
-        if !self.guesses.would_admit(source, self.region.now()) {
+        let may_guess = || {
             let message = "too many came from this address with a token that is not good: again a little later";
-            return Err(refuse(RefusalCode::Busy, message));
-        }
+            let may = self.guesses.would_admit(source, self.region.now());
+            if may { Ok(()) } else { Err(refuse(RefusalCode::Busy, message)) }
+        };
+        may_guess()?;
         // Read before it has a place: who sends it slowly keeps nobody out.
         let Join { secret, name, public_key } = read(body, SMALL_BYTES_MAX).await?;
         let Ok(_place) = self.joins.try_acquire() else {
             return Err(refuse(RefusalCode::Busy, "other hosts are joining: again a little later"));
         };
+        // Others from there may have guessed since.
+        may_guess()?;
         let secret = Zeroizing::new(secret);
         let region = &self.region;
         match region.join_host(&secret, name, public_key, region.now()).await {
@@ -329,8 +333,8 @@ impl HostsEndpoint {
         for instance in &asked.instances {
             self.check_placed(&host, *instance).await?;
         }
-        self.caller(peer)?;
         self.check_heard()?;
+        self.caller(peer)?;
         let now = self.region.now();
         let generations = asked.instances.iter().flat_map(|instance| self.generations(*instance, now)).collect();
         Ok(CredentialsGiven { generations })

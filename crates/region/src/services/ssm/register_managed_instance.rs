@@ -22,6 +22,7 @@ pub(super) fn run(call: JsonCall<'_>) -> Outcome<'_> {
                 Ok(success::aws_json(call.request_id, &json!({"InstanceId": instance.to_string()})).into())
             }
             Registered::OtherKey => Err(refusal::already_registered()),
+            Registered::TooOften => Err(refusal::too_many_updates()),
         }
     })
 }
