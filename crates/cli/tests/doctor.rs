@@ -90,8 +90,18 @@ fn of_host(host: &Host) -> Told {
     told(command)
 }
 
-const WELL: [&str; 9] =
-    ["data directory", "key file", "file modes", "audit", "store", "epochs", "key and store", "running", "ports"];
+const WELL: [&str; 10] = [
+    "data directory",
+    "key file",
+    "file modes",
+    "file owners",
+    "audit",
+    "store",
+    "epochs",
+    "key and store",
+    "running",
+    "ports",
+];
 
 #[tokio::test]
 async fn region_servers_over_a_database() {
@@ -217,7 +227,7 @@ fn hosts_apart_from_their_region() {
     until("all is served and kept", || {
         let told = of_host(&host);
         (told.verdict("running") == "ok" && told.verdict("cache") == "ok").then(|| {
-            told.fine(&["data directory", "file modes", "host", "certificate", "region", "clocks"]);
+            told.fine(&["data directory", "file modes", "file owners", "host", "certificate", "region", "clocks"]);
             assert!(told.says("running").contains("serves 1 machines"), "{}", told.says("running"));
             assert!(told.says("certificate").contains("days left"));
             for absent in ["store", "key file", "audit", "pockets", "settings", "trust"] {

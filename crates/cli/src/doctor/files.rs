@@ -24,6 +24,7 @@ const HOST_KEY: &str = "host.key";
 const DIRECTORY: &str = "data directory";
 const KEY: &str = "key file";
 const MODES: &str = "file modes";
+const OWNERS: &str = "file owners";
 const DISK: &str = "disk";
 const AUDIT: &str = "audit";
 const CLOCK: &str = "clock";
@@ -54,7 +55,7 @@ pub(super) fn look(patient: &Patient, source: Option<&Key>, is_sealed: bool) -> 
     if kind != Kind::Host {
         findings.push(key(patient, source, is_sealed));
     }
-    findings.extend([modes(data), disk(data)]);
+    findings.extend([modes(data), owners(data, metadata.uid(), metadata.gid()), disk(data)]);
     if kind != Kind::Host {
         findings.push(audit(data, kind));
     }
@@ -107,22 +108,33 @@ fn key(patient: &Patient, source: Option<&Key>, is_sealed: bool) -> Finding {
     }
 }
 
+/// The files of a data directory of which something holds, in order.
+fn files(data: &Path, holds: impl Fn(&std::fs::Metadata) -> bool) -> Vec<String> {
+    let entries = |directory: &Path| std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut found: Vec<String> = entries(data)
+        .chain(entries(&data.join(AUDIT_DIRECTORY)))
+        .filter(|entry| entry.metadata().is_ok_and(|metadata| metadata.is_file() && holds(&metadata)))
+        .map(|entry| entry.path().display().to_string())
+        .collect();
+    found.sort();
+    found
+}
+
+/// Who has run a command as root in the directory of a service has left files that the service cannot read.
+fn owners(data: &Path, owner: u32, group: u32) -> Finding {
+    match files(data, |metadata| metadata.uid() != owner).as_slice() {
+        [] => Finding::fine(OWNERS, "all belong to the owner of the directory"),
+        some => Finding::problem(
+            OWNERS,
+            format!("what runs as the owner of the directory cannot use {}", some.join(", ")),
+            format!("chown {owner}:{group} {}, and run such commands as that user", some.join(" ")),
+        ),
+    }
+}
+
 /// Of everything that only the owner may read.
 fn modes(data: &Path) -> Finding {
-    let entries = |directory: &Path| {
-        std::fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()).collect::<Vec<_>>()
-    };
-    let mut open: Vec<String> = entries(data)
-        .into_iter()
-        .chain(entries(&data.join(AUDIT_DIRECTORY)))
-        .filter(|path| {
-            std::fs::symlink_metadata(path)
-                .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o077 != 0)
-        })
-        .map(|path| path.display().to_string())
-        .collect();
-    open.sort();
-    match open.as_slice() {
+    match files(data, |metadata| metadata.permissions().mode() & 0o077 != 0).as_slice() {
         [] => Finding::fine(MODES, "nobody else may read the files"),
         some => {
             let has_key = some.iter().any(|path| path.ends_with(OPERATOR_ENV));
@@ -255,6 +267,21 @@ mod tests {
         assert!(finding.next.starts_with("chmod 600 "), "{finding:?}");
         set(0o600);
         assert_eq!(modes(base.path()).verdict, Verdict::Fine);
+    }
+
+    #[test]
+    fn files_of_somebody_else_are_named() {
+        let base = tempfile::tempdir().unwrap();
+        let key = base.path().join(HOST_KEY);
+        std::fs::write(&key, "").unwrap();
+        let metadata = std::fs::metadata(&key).unwrap();
+        let (user, group) = (metadata.uid(), metadata.gid());
+        assert_eq!(owners(base.path(), user, group).verdict, Verdict::Fine);
+        // As if the directory were of the next user.
+        let finding = owners(base.path(), user + 1, group + 2);
+        assert!(finding.verdict == Verdict::Problem && finding.found.contains("host.key"), "{finding:?}");
+        let chown = format!("chown {}:{} {}, ", user + 1, group + 2, key.display());
+        assert!(finding.next.starts_with(&chown), "{finding:?}");
     }
 
     fn patient(data: &Path, kind: Kind) -> Patient {
