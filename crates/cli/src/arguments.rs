@@ -175,13 +175,13 @@ pub(crate) enum Command {
     },
 }
 
-/// Which running `up` is meant.
+/// Which region is meant, by who serves it or has served it.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Region {
-    /// The data directory of the running `inborn up`
+    /// The data directory of the `inborn up`, `inborn region` or `inborn host` that is meant
     #[arg(long, env = "INBORN_DATA", value_name = "DIR", value_parser = path())]
     pub(crate) data: Option<PathBuf>,
-    /// Which of its regions [default: the home; of `inborn run` without an `inborn up`, a region of its own of this name]
+    /// Which of its regions, where it has several [default: the home]
     #[arg(long = "region", value_name = "NAME")]
     pub(crate) region_name: Option<String>,
 }
@@ -195,7 +195,7 @@ pub(crate) enum Output {
 const RUN_HELP: &str = "\
 Inside, 169.254.169.254 is the machine's metadata service, *.REGION.DOMAIN is the region with TLS that the usual \
 clients trust, and there is no other network. Needs no root. Uses a running `inborn up`; without one, a region of its \
-own in memory.
+own in memory, of the name that --region says.
 
 With --net host-egress there is the network of this computer too, for outgoing connections; this computer itself and \
 the metadata service of its own stay out of reach.
@@ -252,10 +252,10 @@ pub(crate) struct Place {
 }
 
 const ATTACH_HELP: &str = "\
-A machine has one attachment; this one takes the place of any other. It is made again when `inborn up` is started again, \
+A machine has one attachment; this one takes the place of any other. It is made again when `inborn up` or `inborn host` is started again, \
 and when a namespace or interface of the same name comes back (but see --once). `inborn describe` says what it is worth.
 
-All but --loopback need capabilities of the running `inborn up`, which root has; what is missing is said.
+All but --loopback need capabilities of the running `inborn up` or `inborn host`, which root has; what is missing is said.
 
 Examples:
   inborn attach web-1 --netns web
@@ -356,7 +356,7 @@ pub(crate) struct Targets {
 }
 
 const AUDIT_HELP: &str = "\
-Reads the audit files in the data directory, compressed ones too; no `inborn up` need be running. Times are UTC. With \
+Reads the audit files in the data directory, compressed ones too; nothing need be running there. Times are UTC. With \
 --output json, each line is a record in CloudTrail's form, as it was written.
 
 Examples:
@@ -366,7 +366,7 @@ Examples:
 
 #[derive(Debug, Args)]
 pub(crate) struct Audit {
-    /// The data directory of an `inborn up`, running or not
+    /// The data directory of an `inborn up` or `inborn region`, running or not
     #[arg(long, env = "INBORN_DATA", value_name = "DIR", value_parser = path())]
     pub(crate) data: Option<PathBuf>,
     /// Only calls by this machine, or that name it
@@ -384,7 +384,7 @@ pub(crate) struct Audit {
 }
 
 const CA_HELP: &str = "\
-Reads the certificates in the data directory; no `inborn up` need be running.
+Reads the certificates in the data directory; nothing need be running there.
 
 Examples:
   inborn ca                                   names, fingerprints, ends, files
@@ -395,7 +395,7 @@ Examples:
 pub(crate) struct Ca {
     #[command(subcommand)]
     pub(crate) command: Option<CaCommand>,
-    /// The data directory of an `inborn up`, running or not
+    /// The data directory of an `inborn up` or `inborn region`, running or not
     #[arg(long, env = "INBORN_DATA", value_name = "DIR", value_parser = path(), global = true)]
     pub(crate) data: Option<PathBuf>,
     /// How to print the list

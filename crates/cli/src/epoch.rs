@@ -24,7 +24,7 @@ const RUNNING_SECONDS: u64 = 60;
 
 pub(crate) const EPOCH_HELP: &str = "\
 Credentials are computed from an epoch, 32 secret bytes. A new epoch takes the place of the present one in stages: published, \
-once every region server verifies with it acknowledged, then sealing from a moment twenty minutes ahead; what was issued \
+once every region server verifies with it acknowledged, then sealing from a moment twenty-one minutes ahead; what was issued \
 before stays good until its own end, and then the old one is retired and its bytes are forgotten. By itself that happens every \
 90 days (`up --epoch-days`).
 

@@ -31,10 +31,13 @@ pub(crate) const JOIN_HELP: &str = "\
 The token is printed by `inborn host token` at the region. It says which region to trust, and is good once and not for long. \
 Who lists processes sees a command line: a token is better read from a file or from standard input.
 
+What is written belongs to the user who runs this, and nobody else can read it: join as the user whom the service runs as. That of the \
+packages, inborn-host.service, runs as `inborn`, in /var/lib/inborn-host.
+
 Exit status: 0 if it has joined; 3 if the token is not good (any more); 1 for anything else, which can be tried again.
 
 Examples:
-  inborn host token | ssh kvm-1 inborn host join --region-endpoint region.example:4544
+  inborn host token | ssh kvm-1 sudo -u inborn inborn host join --region-endpoint region.example:4544 --data /var/lib/inborn-host
   inborn host join --token-file token --region-endpoint a.example:4544,b.example:4544 --name kvm-1";
 
 #[derive(Debug, Args)]
