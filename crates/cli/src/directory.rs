@@ -68,7 +68,7 @@ impl DataDirectory {
         match lock_soon(&lock) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => bail!(
-                "another `inborn up` or `inborn host` is running on {}: stop it, or use another directory (--data DIR)",
+                "another `inborn up`, `inborn region` or `inborn host` is running on {}: stop it, or use another directory (--data DIR)",
                 path.display()
             ),
             Err(TryLockError::Error(error)) => {
