@@ -214,6 +214,70 @@ STORIES = [
         },
         {2: [], 10: [{**B, "code": "evicted"}]},
     ),
+    # And hosts that are no strangers, but many, and for long.
+    Story(
+        "InbornHostsTurnedAway",
+        {
+            'inborn_hosts_refused_total{instance="a",code="busy"}': "0+40x40",
+            'inborn_hosts_refused_total{instance="a",code="unavailable"}': "0+40x40",
+            'inborn_hosts_refused_total{instance="b",code="busy"}': "0+50x40",
+            'inborn_hosts_refused_total{instance="b",code="evicted"}': "0+50x40",
+        },
+        {15: [], 30: [A]},
+    ),
+    Story(
+        "InbornBalancerRefused",
+        {
+            'inborn_balancer_connections_refused_total{instance="a",reason="x"}': "0+1x20",
+            'inborn_balancer_connections_refused_total{instance="b",reason="x"}': "0+2x20",
+        },
+        {2: [], 10: [{**B, "reason": "x"}]},
+    ),
+    Story("InbornHostAwayLong", {'inborn_host_region_heard_time_seconds{instance="a"}': "0x200"}, {185: [], 186: [A]}),
+    Story(
+        "InbornMachinesWithoutCredentials",
+        {'inborn_host_machines_without_credentials{instance="a"}': "0 0 3x10"},
+        {6: [], 7: [{**A, "$value": "3"}]},
+    ),
+    Story("InbornChangesRefused", {'inborn_audit_mutations_refused_total{instance="a"}': "0x5 1x20"}, {5: [], 6: [A]}),
+    Story(
+        "InbornTelemetryDamaged",
+        {
+            'inborn_telemetry_log_damaged_places_total{instance="a"}': "0x5 1x20",
+            'inborn_telemetry_unreadable_files_total{instance="b"}': "0x9 1x20",
+        },
+        {5: [], 6: [A], 10: [A, B]},
+    ),
+    # What fails now and then, and what waits for its turn, is nothing to look at.
+    Story(
+        "InbornTelemetryWaits",
+        {
+            'inborn_telemetry_delivery_failures_total{instance="a"}': "0+1x40",
+            'inborn_telemetry_waiting_files{instance="a"}': "2x40",
+            'inborn_telemetry_delivery_failures_total{instance="b"}': "0+1x40",
+            'inborn_telemetry_waiting_files{instance="b"}': "0x40",
+            'inborn_telemetry_delivery_failures_total{instance="c"}': "0x40",
+            'inborn_telemetry_waiting_files{instance="c"}': "2x40",
+        },
+        {15: [], 20: [A]},
+    ),
+    Story(
+        "InbornDiskLow",
+        {
+            'inborn_disk_free_bytes{instance="a"}': "1073741824x5 1073741823x20",
+            'inborn_disk_free_bytes{instance="b"}': "1073741824x30",
+        },
+        {15: [], 16: [A]},
+    ),
+    Story(
+        "InbornMetadataRefused",
+        {
+            'inborn_imds_throttled_total{instance="a",outcome="refused"}': "0+70x40",
+            'inborn_imds_throttled_total{instance="a",outcome="delayed"}': "0+70x40",
+            'inborn_imds_throttled_total{instance="b",outcome="refused"}': "0+50x40",
+        },
+        {15: [], 30: [{**A, "outcome": "refused"}]},
+    ),
     # Of what the rule counts no label is left.
     Story(
         "InbornVersionsDiffer",
@@ -221,6 +285,11 @@ STORIES = [
         {1439: [], 1440: [{}]},
     ),
 ]
+
+
+def test_every_rule_has_its_story():
+    rules = [rule["alert"] for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]]
+    assert sorted(story.alert for story in STORIES) == sorted(rules)
 
 
 @pytest.mark.parametrize("story", STORIES, ids=lambda story: story.alert)

@@ -221,6 +221,16 @@ def asked_for() -> list[str]:
     return [*asked, *alerts]
 
 
+def check_labels(text: str) -> None:
+    """Words from short lists: nothing of which there are as many as machines, accounts, keys or addresses."""
+    labelled = re.findall(r"^(inborn_\w+)\{(.*)\} ", text, re.M)
+    assert labelled
+    for name, labels in labelled:
+        for value in re.findall(r'="([^"]*)"', labels):
+            assert not re.search(r"[ih]-[0-9a-f]{8}|\d{12}|AKIA|ASIA|\d+\.\d+\.\d+\.\d+", value), (name, value)
+            assert len(value) <= 64, (name, value)
+
+
 def served_by_a_region(make_region, place: Path) -> set[str]:
     """After something was counted for each: a family is not served before."""
     region = make_region("data", "--metadata-rate", "5").start()
@@ -250,7 +260,10 @@ def served_by_a_fleet(make_region, place: Path) -> set[str]:
             urllib.request.urlopen(f"https://127.0.0.1:{port}/", context=stranger, timeout=10)
         operations = json.loads(host.ready.read_text())["operations"]
         with urllib.request.urlopen(f"{operations}/metrics", timeout=10) as answer:
-            return served(server)[0] | names_in(answer.read().decode())
+            of_server, of_host = served(server)[1], answer.read().decode()
+        check_labels(of_server)
+        check_labels(of_host)
+        return names_in(of_server) | names_in(of_host)
     finally:
         host.kill()
 
@@ -274,10 +287,7 @@ def test_labels_are_words_from_short_lists(region: Region):
     region.client("ec2").describe_instances()
     _, text = served(region)
     assert instance["instance_id"] not in text
-    for name, labels in re.findall(r"^(inborn_\w+)\{(.*)\} ", text, re.M):
-        for value in re.findall(r'="([^"]*)"', labels):
-            assert not re.search(r"i-[0-9a-f]{8}|\d{12}|AKIA|ASIA|\d+\.\d+\.\d+\.\d+", value), (name, value)
-            assert len(value) <= 64, (name, value)
+    check_labels(text)
     assert 'inborn_build_info{version="' in text
 
 
