@@ -127,7 +127,9 @@ async fn each_fault_has_its_answer() {
     )
     .await;
     let mut other = machine.clone();
-    other.token = other.token.map(|token| token.replace(&token[60..61], if &token[60..61] == "A" { "B" } else { "A" }));
+    let token = other.token.as_mut().unwrap();
+    let another = if &token[60..61] == "A" { "B" } else { "A" };
+    token.replace_range(60..61, another);
     check("damaged token", running.signed(&other, &good), 403, "InvalidClientTokenId", invalid).await;
     let mut other = machine.clone();
     other.token = None;
