@@ -12,7 +12,7 @@ use common::*;
 use inborn_credential::{Credential, Delivery, LIFE_MAX_SECONDS};
 use inborn_identity::{Clock, InstanceId, UnixTime};
 use inborn_region::{EpochSettings, FleetSettings, KeySource, Opening, Rates, TelemetrySettings};
-use inborn_store::{EpochState, SealedEpoch, SqliteStore, Store};
+use inborn_store::{EpochState, Heard, SealedEpoch, SqliteStore, Store};
 use inborn_testkit::{Fault, FaultyStore};
 
 /// How far ahead an epoch is said to seal, and how long after that the one before is retired.
@@ -271,6 +271,35 @@ impl Fleet {
         for server in &self.servers {
             until("all hear", async || server.region.faults().await.is_empty()).await;
         }
+    }
+}
+
+/// By one of two clocks that are a day apart an epoch would seal from a day before on, and the one before it, with all that it has issued, be
+/// retired as soon as that clock is set.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_waits_until_clocks_are_together_and_ends_nothing() {
+    let fleet = fleet(2).await;
+    let (a, b) = (&fleet.servers[0], &fleet.servers[1]);
+    let id = a.launch().await;
+    until("the machine is known", async || b.region.machines().get(id).is_some()).await;
+    let machine = a.machine(id);
+    b.clock.set(NOW.minus(24 * 3600));
+    until("it has said so", async || {
+        let nodes = fleet.store.news(Heard::default()).await.unwrap().nodes;
+        nodes.iter().any(|node| node.beaten_at < NOW)
+    })
+    .await;
+    // That it is heard.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(ask(a, "RotateEpoch").await.status, 200);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(is_at(&*fleet.store, 2, EpochState::Published).await, "neither has gone on");
+    b.clock.set(NOW);
+    until("all verify", async || is_at(&*fleet.store, 2, EpochState::Sealing).await).await;
+    let seals_from = fleet.store.epochs().await.unwrap()[1].seals_from.unwrap();
+    assert_eq!(seals_from, NOW.plus(SEALS_AHEAD_SECONDS));
+    for server in [a, b] {
+        until("it is let in", async || whoami(server, &machine).await == good()).await;
     }
 }
 
