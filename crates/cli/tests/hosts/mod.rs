@@ -5,6 +5,7 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use inborn_credential::generation;
@@ -21,6 +22,9 @@ pub const REGION: &str = "us-east-1";
 pub const OTHER: &str = "eu-west-1";
 /// Longer than any test looks at a machine's credentials.
 const LONG_BEFORE_ROTATION_SECONDS: u64 = 180;
+/// Ports that the kernel gives to nobody who asks for any: those are 32768 and above (`net.ipv4.ip_local_port_range`).
+const FIRST_PORT: u32 = 10_000;
+const PORTS: u32 = 22_000;
 const WHOAMI: &str = "Action=GetCallerIdentity&Version=2011-06-15";
 
 pub fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
@@ -71,9 +75,18 @@ pub struct Region {
     port_of_other: Option<u16>,
 }
 
-/// A port that was free a moment ago.
+/// A port that nobody else is given before it is bound, nor while who was bound to it is away. No two are the same.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Tests in other processes begin elsewhere.
+    let begin = std::process::id().wrapping_mul(64);
+    loop {
+        let step = begin.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % PORTS;
+        let port = u16::try_from(FIRST_PORT + step).unwrap();
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 impl Region {
@@ -314,6 +327,11 @@ impl Host {
         let output = run(&["host", "status", "--output", "json", "--data", &self.path()]);
         assert!(output.status.success(), "{}", text(&output.stderr));
         serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// Until a restart brings back all that it knows. It may rest long after a slow disk.
+    pub fn wait_until_kept(&self) {
+        until("it is kept", || (self.status()["is_kept"] == true).then_some(()));
     }
 
     pub fn data(&self) -> PathBuf {
