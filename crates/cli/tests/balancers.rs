@@ -12,7 +12,7 @@ use std::path::Path;
 
 use balancer::Balancer;
 use patience::until;
-use servers::{REGION, Server, WHOAMI};
+use servers::{REGION, Server, WHOAMI, audit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -29,7 +29,7 @@ fn whoami(server: &Server, address: &str) -> std::io::Result<(u16, String)> {
 
 /// The sources of the calls that were recorded so far.
 fn sources(data: &Path) -> Vec<String> {
-    let audit = std::fs::read_to_string(data.join("audit/audit.jsonl")).unwrap();
+    let audit = audit(data);
     let lines = audit.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
     lines.filter_map(|line| Some(line["sourceIPAddress"].as_str()?.to_owned())).collect()
 }
@@ -75,8 +75,7 @@ async fn a_balancer_that_is_believed_says_where_calls_come_from() {
     });
     let joined = format!("\"sourceIPAddress\":\"{CLIENT}\"");
     let join = until("a host that joined is recorded", || {
-        let audit = std::fs::read_to_string(data.join("audit/audit.jsonl")).unwrap();
-        audit.lines().find(|line| line.contains("Inborn.HostJoined")).map(str::to_owned)
+        audit(data).lines().find(|line| line.contains("Inborn.HostJoined")).map(str::to_owned)
     });
     assert!(join.contains(&joined), "{join}");
 

@@ -10,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 
 use inborn_credential::{Claims, Delivery, Epoch, EpochId, EpochRoot, Kek, Keyring, Kind, generation};
 use inborn_identity::{InstanceId, MANAGEMENT_ROLE_NAME, Partition, UnixTime};
+use inborn_region::{AuditEntry, AuditReader};
 use inborn_store::{Instance, Store};
 use inborn_store_postgres::PostgresStore;
 
@@ -32,6 +33,19 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// All that a server has recorded, also in what it puts away at midnight.
+pub fn audit(data: &Path) -> String {
+    let mut reader = AuditReader::open(&data.join("audit/audit.jsonl"), UnixTime::from_secs(0), false).unwrap();
+    let (mut text, mut line) = (String::new(), Vec::new());
+    loop {
+        match reader.next(&mut line).unwrap() {
+            AuditEntry::Line => text.extend([std::str::from_utf8(&line).unwrap(), "\n"]),
+            AuditEntry::Skipped { path, reason } => panic!("{}: {reason}", path.display()),
+            AuditEntry::End => return text,
+        }
     }
 }
 
