@@ -10,8 +10,9 @@
 mod common;
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use common::Cluster;
@@ -48,16 +49,20 @@ fn options() -> PostgresOptions {
     PostgresOptions { connections: 4, wait: Duration::from_secs(2), statement: Duration::from_secs(2) }
 }
 
+/// What those who write are told, and tell.
+#[derive(Default)]
+struct Told {
+    promoted: std::sync::OnceLock<Instant>,
+    /// How many have been answered since then.
+    went_on: AtomicU32,
+    stop: AtomicBool,
+}
+
 /// Writes until it is told to stop.
-async fn write(
-    store: Arc<PostgresStore>,
-    first: u32,
-    stop: Arc<AtomicBool>,
-    promoted: Arc<std::sync::OnceLock<Instant>>,
-) -> Answered {
+async fn write(store: Arc<PostgresStore>, first: u32, told: Arc<Told>) -> Answered {
     let mut answered = Answered::default();
     for number in first.. {
-        if stop.load(Ordering::SeqCst) {
+        if told.stop.load(Ordering::SeqCst) {
             break;
         }
         let outcome = async {
@@ -71,8 +76,9 @@ async fn write(
         };
         match outcome.await {
             Ok(()) => {
-                if let Some(at) = promoted.get() {
-                    answered.went_on.get_or_insert(at.elapsed());
+                if let Some(at) = told.promoted.get().filter(|_| answered.went_on.is_none()) {
+                    answered.went_on = Some(at.elapsed());
+                    told.went_on.fetch_add(1, Ordering::SeqCst);
                 }
             }
             Err(error) if is_outage(&error) => tokio::time::sleep(Duration::from_millis(10)).await,
@@ -83,10 +89,10 @@ async fn write(
 }
 
 /// One epoch after the other, and a count that only grows, as a region counts what has ended.
-async fn go_on(store: Arc<PostgresStore>, stop: Arc<AtomicBool>) -> Answered {
+async fn go_on(store: Arc<PostgresStore>, told: Arc<Told>) -> Answered {
     let mut answered = Answered::default();
     let mut next = 1;
-    while !stop.load(Ordering::SeqCst) {
+    while !told.stop.load(Ordering::SeqCst) {
         let outcome = async {
             let there = store.epochs().await?;
             next = there.last().map_or(1, |epoch| epoch.id + 1);
@@ -108,29 +114,40 @@ async fn go_on(store: Arc<PostgresStore>, stop: Arc<AtomicBool>) -> Answered {
     answered
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn nothing_that_was_answered_is_lost_with_the_primary() {
-    // The server that all tests share says whether there is PostgreSQL here.
-    let Some(_) = common::cluster() else { return };
-    let programs = common::programs().unwrap();
-    let mut primary = Cluster::start(&programs, "");
+/// A primary that was killed under load, the standby that was promoted, and who has written.
+struct Failover {
+    primary: Cluster,
+    standby: Cluster,
+    /// The database at the primary, its name, and it at either.
+    url: String,
+    name: String,
+    either: String,
+    stores: Vec<Arc<PostgresStore>>,
+    /// One that knows only the new primary.
+    store: PostgresStore,
+    /// When the last of those who write was answered again, after the promotion.
+    longest: Duration,
+}
+
+async fn fail_over(programs: &Path) -> Failover {
+    let primary = Cluster::start(programs, "");
     let url = primary.database();
     let name = url.rsplit_once('/').unwrap().1.to_owned();
     let standby = primary.standby();
     primary.wait_for_standby("standby");
     let either = primary.url_of_either(&standby, &name);
-    let (stop, promoted) = (Arc::new(AtomicBool::new(false)), Arc::new(std::sync::OnceLock::new()));
+    let told = Arc::new(Told::default());
     let mut writing = tokio::task::JoinSet::new();
     let mut stores = Vec::new();
     for number in 0..STORES {
         let store = Arc::new(PostgresStore::open_with(&either, options()).await.unwrap());
         for task in 0..TASKS {
             let first = (number * TASKS + task + 1) * 100_000;
-            writing.spawn(write(Arc::clone(&store), first, Arc::clone(&stop), Arc::clone(&promoted)));
+            writing.spawn(write(Arc::clone(&store), first, Arc::clone(&told)));
         }
         stores.push(store);
     }
-    writing.spawn(go_on(Arc::clone(&stores[0]), Arc::clone(&stop)));
+    writing.spawn(go_on(Arc::clone(&stores[0]), Arc::clone(&told)));
     tokio::time::sleep(Duration::from_secs(2)).await;
 
     let lost_at = Instant::now();
@@ -138,24 +155,26 @@ async fn nothing_that_was_answered_is_lost_with_the_primary() {
         primary.kill();
         standby.promote();
     });
-    promoted.set(Instant::now()).unwrap();
+    told.promoted.set(Instant::now()).unwrap();
     eprintln!("the standby took writes {:?} after the primary was killed", lost_at.elapsed());
     tokio::time::sleep(GOES_ON_WITHIN).await;
-    stop.store(true, Ordering::SeqCst);
+    // Who is late is waited for, so that it is known how late.
+    while told.went_on.load(Ordering::SeqCst) < STORES * TASKS {
+        assert!(told.promoted.get().unwrap().elapsed() < PATIENCE, "somebody does not go on");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    told.stop.store(true, Ordering::SeqCst);
     let mut all = Answered::default();
     let mut longest = Duration::ZERO;
     while let Some(answered) = writing.join_next().await {
         let answered = answered.unwrap();
-        if !answered.launched.is_empty() {
-            longest = longest.max(answered.went_on.expect("every task went on"));
-        }
+        longest = longest.max(answered.went_on.unwrap_or_default());
         all.launched.extend(answered.launched);
         all.terminated.extend(answered.terminated);
         all.epochs.extend(answered.epochs);
         all.count = all.count.max(answered.count);
     }
     eprintln!("{} launches were answered; every task wrote again {longest:?} after the promotion", all.launched.len());
-    assert!(longest < GOES_ON_WITHIN);
 
     // Asked of somebody who knows only the new primary.
     let store = PostgresStore::open(&standby.url(&name)).await.unwrap();
@@ -179,6 +198,21 @@ async fn nothing_that_was_answered_is_lost_with_the_primary() {
     assert!(all.epochs.is_subset(&epochs), "an epoch went back");
     let count = store.setting("count").await.unwrap().unwrap();
     assert!(u64::from_be_bytes(count.try_into().unwrap()) >= all.count, "the count went back");
+    Failover { primary, standby, url, name, either, stores, store, longest }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_that_was_answered_is_lost_with_the_primary() {
+    // The server that all tests share says whether there is PostgreSQL here.
+    let Some(_) = common::cluster() else { return };
+    let programs = common::programs().unwrap();
+    let mut after = fail_over(&programs).await;
+    if after.longest >= GOES_ON_WITHIN {
+        // A busy computer is slow now and then; who does not look for the new primary always is.
+        after = fail_over(&programs).await;
+    }
+    assert!(after.longest < GOES_ON_WITHIN, "{:?}", after.longest);
+    let Failover { mut primary, standby, url, name, either, stores, store, .. } = after;
 
     // The old primary comes back by itself, takes writes as it believes, and is named first. It still waits for a standby that
     // it no longer has, and so answers nobody.
@@ -274,27 +308,33 @@ async fn a_database_that_is_slow_keeps_nobody_for_ever() {
     let Some(cluster) = common::cluster() else { return };
     let url = cluster.database();
     let options = PostgresOptions { statement: Duration::from_millis(500), ..PostgresOptions::default() };
-    let store = PostgresStore::open_with(&url, options).await.unwrap();
+    let hurried = PostgresStore::open_with(&url, options).await.unwrap();
+    let store = PostgresStore::open(&url).await.unwrap();
     store.launch(launch(vec![bare(1), bare(2)])).await.unwrap();
     let locking = {
         let url = url.clone();
         std::thread::spawn(move || {
-            let sql =
-                format!("BEGIN; UPDATE instances SET zone = zone WHERE id = '{}'; SELECT pg_sleep(4); COMMIT", id(1));
+            let sleep = "DO $$ BEGIN PERFORM pg_sleep(600); EXCEPTION WHEN query_canceled THEN NULL; END $$";
+            let sql = format!("BEGIN; UPDATE instances SET zone = zone WHERE id = '{}'; {sleep}; COMMIT", id(1));
             cluster.sql(&url, &sql);
         })
     };
     let begun = Instant::now();
-    let is_asleep =
-        "SELECT COUNT(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()";
-    while cluster.sql(&url, is_asleep) != "1" {
-        assert!(begun.elapsed() < Duration::from_secs(3));
+    let of_who_sleeps = "FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()";
+    while cluster.sql(&url, &format!("SELECT COUNT(*) {of_who_sleeps}")) != "1" {
+        assert!(begun.elapsed() < PATIENCE);
         std::thread::sleep(Duration::from_millis(20));
     }
-    let begun = Instant::now();
-    assert_eq!(store.change(change(&[1], terminate(1))).await, Err(StoreError::Busy));
-    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    let mut times = Vec::new();
+    // A busy computer is slow now and then; who waits for the lock always is.
+    while times.last().is_none_or(|took| *took >= Duration::from_secs(3)) {
+        assert!(times.len() < 3, "{times:?}");
+        let begun = Instant::now();
+        assert_eq!(hurried.change(change(&[1], terminate(1))).await, Err(StoreError::Busy));
+        times.push(begun.elapsed());
+    }
     store.change(change(&[2], terminate(1))).await.unwrap();
+    cluster.sql(&url, &format!("SELECT pg_cancel_backend(pid) {of_who_sleeps}"));
     tokio::task::block_in_place(|| locking.join().unwrap());
     store.change(change(&[1], terminate(1))).await.unwrap();
 }
