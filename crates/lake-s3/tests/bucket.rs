@@ -173,10 +173,8 @@ fn a_file_of_credentials_is_read_anew() {
 
 #[test]
 fn nobody_there_is_told_soon() {
-    let unused = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = unused.local_addr().unwrap();
-    drop(unused);
-    let url = format!("s3://telemetry?endpoint=http://{address}");
+    // Where nobody listens, and nobody is sent by chance.
+    let url = "s3://telemetry?endpoint=http://127.0.0.1:1";
     let bucket = S3::open(&url.parse().unwrap(), Credentials::fixed(KEY_ID, SECRET, None)).unwrap();
     let begun = Instant::now();
     let error = bucket.get(KEY, 0..1).unwrap_err().to_string();

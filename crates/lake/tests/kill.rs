@@ -19,6 +19,8 @@ use support::{batch, open};
 const PLACE: &str = "INBORN_KILL_TEST_LAKE";
 const FIRST: &str = "INBORN_KILL_TEST_FIRST";
 const ROUNDS: u32 = 12;
+/// At most so many, where a slow machine is seldom busy before it is killed.
+const ROUNDS_MAX: u32 = 100;
 const WRITERS: u32 = 4;
 const EVENTS: u32 = 3;
 /// Numbers set aside for one round: more than a round can append.
@@ -80,13 +82,17 @@ fn no_acknowledged_event_is_lost() {
     }
     let place = tempfile::tempdir().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let mut acknowledged = Vec::new();
+    let mut acknowledged: Vec<u32> = Vec::new();
     let mut busy_rounds = 0;
-    for round in 0..ROUNDS {
-        // Spread over starting, recovering and being busy; the scheduler adds its own chance.
-        let lifetime = Duration::from_millis(u64::from(30 + round * 61 % 180));
+    let is_enough = |busy_rounds, acknowledged: &[u32]| busy_rounds >= 6 || acknowledged.len() > 500;
+    let (mut idle_rounds, mut round) = (0, 0);
+    while round < ROUNDS || round < ROUNDS_MAX && !is_enough(busy_rounds, &acknowledged) {
+        // Spread over starting, recovering and being busy; the scheduler adds its own chance. Longer where the machine is slow.
+        let lifetime = Duration::from_millis(u64::from(30 + round * 61 % 180 + 5 * idle_rounds));
         let appended = run_and_kill(place.path(), round * ROUND, lifetime);
         busy_rounds += u32::from(!appended.is_empty());
+        idle_rounds += u32::from(appended.is_empty());
+        round += 1;
         acknowledged.extend(appended);
         runtime.block_on(async {
             let lake = open(place.path());
@@ -97,5 +103,5 @@ fn no_acknowledged_event_is_lost() {
             lake.close().await;
         });
     }
-    assert!(busy_rounds >= 6 || acknowledged.len() > 500, "{busy_rounds} rounds, {} batches", acknowledged.len());
+    assert!(is_enough(busy_rounds, &acknowledged), "{busy_rounds} rounds, {} batches", acknowledged.len());
 }
