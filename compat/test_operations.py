@@ -19,9 +19,9 @@ from pathlib import Path
 
 import pytest
 
-from harness import HERE, ROOT, Region, binary, clean_env, read_exports, run, wait_until
+from harness import HERE, ROOT, Region, at_best_within, binary, clean_env, free_port, read_exports, run, wait_until
 from raw import connect, good_request, read_answer
-from test_hosts import Host, free_port
+from test_hosts import Host
 
 MONITORING = HERE.parent / "contrib/monitoring"
 needs_root = pytest.mark.skipif(not ROOT, reason="a small disk has to be mounted")
@@ -92,7 +92,7 @@ def test_a_full_disk_is_not_ready(place: Path, make_region):
 
 
 def test_a_drain_says_so_first_and_loses_no_call(make_region):
-    region = make_region("data", "--drain", "3").start()
+    region = make_region("data", "--drain", "10").start()
     request = good_request(region)
     with connect(region.port) as slow:
         slow.sendall(request[:-1])
@@ -101,12 +101,11 @@ def test_a_drain_says_so_first_and_loses_no_call(make_region):
         assert ask(region, "/readyz")[1].startswith("not ready\nstopping")
         assert ask(region, "/livez") == (200, "ok\n")
         assert region.client("sts").get_caller_identity()["Account"] == region.account, "it still serves"
-        time.sleep(3)
-        wait_until(lambda: refuses(region.port), "no new connections")
+        wait_until(lambda: refuses(region.port), "no new connections", 30)
         assert region.alive(), "a call is under way"
         slow.sendall(request[-1:])
         assert read_answer(slow)[0] == 200, "it has its answer"
-    assert region.process.wait(5) == 0
+    assert region.process.wait(20) == 0
 
 
 def refuses(port: int) -> bool:
@@ -118,11 +117,22 @@ def refuses(port: int) -> bool:
 
 
 def test_a_second_signal_ends_the_drain(make_region):
-    region = make_region("data", "--drain", "60").start()
-    region.process.send_signal(signal.SIGTERM)
-    wait_until(lambda: ask(region, "/readyz")[0] == 503, "it says that it stops")
-    assert region.stop() < 2
-    assert region.process.returncode == 0
+    def ended(number: int) -> float:
+        region = make_region(f"data-{number}", "--drain", "60").start()
+        region.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: ask(region, "/readyz")[0] == 503, "it says that it stops")
+        seconds = region.stop()
+        assert region.process.returncode == 0
+        return seconds
+
+    at_best_within(2, ended)
+
+
+def five_signs_of_life(supervisor: socket.socket) -> float:
+    """How long they take."""
+    started = time.monotonic()
+    assert [supervisor.recv(4096) for _ in range(5)] == [b"WATCHDOG=1"] * 5
+    return time.monotonic() - started
 
 
 def test_a_supervisor_is_told(place: Path):
@@ -136,9 +146,8 @@ def test_a_supervisor_is_told(place: Path):
             try:
                 assert supervisor.recv(4096) == b"READY=1\nSTATUS=region us-east-1, account 123456789012"
                 assert (place / "data/ready.json").exists()
-                started = time.monotonic()
-                assert [supervisor.recv(4096) for _ in range(5)] == [b"WATCHDOG=1"] * 5
-                assert time.monotonic() - started < 2, "twice as often as it has to be"
+                # Twice as often as it has to be.
+                at_best_within(2, lambda _: five_signs_of_life(supervisor))
                 up.send_signal(signal.SIGTERM)
                 last = wait_until(lambda: (m := supervisor.recv(4096)) != b"WATCHDOG=1" and m, "it says that it stops")
                 assert last.startswith(b"STOPPING=1")
