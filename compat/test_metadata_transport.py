@@ -69,12 +69,21 @@ def inside(region: Region) -> Iterator[Inside]:
     inside.end()
 
 
+def answer(asking: Callable[[str, int], str], method: str, hops: int) -> str:
+    """What is answered to who expects it. A busy computer may take longer than it takes to know that nothing comes."""
+    for _ in range(3):
+        told = asking(method, hops)
+        if told != "nothing":
+            break
+    return told
+
+
 def expect_limit(asking: Callable[[str, int], str], limit: int):
     """A token gets over as many hops as it may and not one more, everything else over any."""
-    assert asking("PUT", limit) == "200", limit
+    assert answer(asking, "PUT", limit) == "200", limit
     if limit < USUAL:
         assert asking("PUT", limit + 1) == "nothing", limit
-    assert asking("GET", USUAL) == "200", limit
+    assert answer(asking, "GET", USUAL) == "200", limit
 
 
 def test_the_hop_limit_is_that_of_the_packets_with_the_token(region: Region):
@@ -113,14 +122,17 @@ def test_the_ipv6_endpoint_is_there_while_it_is_enabled(region: Region, inside: 
     def modify(**options):
         ec2(region).modify_instance_metadata_options(InstanceId=inside.instance, HttpEndpoint="enabled", **options)
 
-    assert inside.ask(IPV6, "PUT", 1) == "refused", "off unless somebody turns it on, as on EC2"
-    assert inside.ask(IPV4, "PUT", 1) == "200"
+    def asked(address: str, method: str) -> str:
+        return answer(lambda method, hops: inside.ask(address, method, hops), method, 1)
+
+    assert asked(IPV6, "PUT") == "refused", "off unless somebody turns it on, as on EC2"
+    assert asked(IPV4, "PUT") == "200"
     modify(HttpProtocolIpv6="enabled")
-    assert inside.ask(IPV6, "PUT", 1) == "200"
-    assert inside.ask(IPV6, "GET", 1) == "200"
+    assert asked(IPV6, "PUT") == "200"
+    assert asked(IPV6, "GET") == "200"
     modify(HttpProtocolIpv6="disabled")
-    assert inside.ask(IPV6, "GET", 1) == "refused"
-    assert inside.ask(IPV4, "GET", 1) == "200"
+    assert asked(IPV6, "GET") == "refused"
+    assert asked(IPV4, "GET") == "200"
 
 
 def test_botocore_reads_its_region_over_ipv6(region: Region):
@@ -221,7 +233,13 @@ def test_memory_stays_flat_under_128_clients(make_region: Callable[..., Region])
             stream.close()
 
     ask_for(1)
-    before = region.resident_kib()
+    before, deadline = region.resident_kib(), time.monotonic() + 10
+    # What a region makes once is made by many requests, and a slow computer has few of them in a second.
+    while time.monotonic() < deadline:
+        ask_for(1)
+        last, before = before, region.resident_kib()
+        if abs(before - last) < 256:
+            break
     for _ in range(3):
         ask_for(1)
     assert region.resident_kib() - before < 4 * 1024

@@ -27,9 +27,13 @@ def shells() -> list[tuple[float, dict]]:
 
 
 ready = Path(sys.argv[1])
+begun = time.monotonic()
 sensor = subprocess.Popen(["inborn", "sensor", "--print"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 threading.Thread(target=read, args=(sensor.stdout,), daemon=True).start()
-time.sleep(1.5)
+while not seen:
+    # Until it tells of a program: then it watches.
+    subprocess.run(["/bin/sleep", "0.5"], check=True)
+    assert time.monotonic() - begun < 60, "the sensor tells nothing"
 ready.touch()
 while ready.with_suffix(".wait").exists() and not ready.with_suffix(".go").exists():
     time.sleep(0.05)
