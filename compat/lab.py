@@ -111,12 +111,16 @@ class Namespace:
 
         return Inside(endpoint, version=version)
 
-    def who(self, endpoint: str = IPV4) -> str | None:
+    def who(self, endpoint: str = IPV4, tries: int = 3) -> str | None:
         """The instance that answers here, or nothing if nobody does."""
-        try:
-            return self.metadata(endpoint, patience=PATIENCE).get("meta-data/instance-id")
-        except OSError:
-            return None
+        for _ in range(tries):
+            with contextlib.suppress(OSError):
+                return self.metadata(endpoint, patience=PATIENCE).get("meta-data/instance-id")
+        return None
+
+    def hears_nobody(self, endpoint: str = IPV4) -> bool:
+        """Whether nobody answers here, for as long as an answer takes."""
+        return self.who(endpoint, tries=1) is None
 
 
 class Lab:
@@ -195,8 +199,7 @@ class LabRegion(Region):
 
     def call(self, operation: str, **parameters) -> dict:
         """An operation of EC2."""
-        # After a restart the region is at another port.
-        if self.ec2 is None or self.ec2.meta.endpoint_url != self.endpoint:
+        if self.ec2 is None:
             self.ec2 = self.client("ec2")
         return self.do(lambda: getattr(self.ec2, operation)(**parameters))
 

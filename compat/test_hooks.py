@@ -56,7 +56,7 @@ def test_start_stop_and_end_may_be_called_any_number_of_times(bare):
     keys = guest.metadata().identity()["AccessKeyId"]
     for _ in range(2):
         hook(region, str(binary()), "hook", "stop", "test/1")
-        assert guest.who() is None
+        assert guest.hears_nobody()
         assert machines(region)[0]["state"] == "stopped"
     assert hook(region, *start).stdout.strip() == instance, "a machine that was off is the same machine"
     assert guest.metadata().identity()["AccessKeyId"] != keys, "with other credentials"
@@ -112,7 +112,7 @@ def test_the_state_of_an_oci_container(bare):
         for _ in range(2):
             hook(region, *oci, told=oci_state("stopped", 0))
         assert machines(region) == []
-        assert inside.who() is None
+        assert inside.hears_nobody()
     finally:
         process.kill()
         process.wait()
@@ -201,7 +201,7 @@ def test_a_domain_of_libvirt(bare):
     assert guest.metadata().get("meta-data/mac") == "52:54:00:12:34:56"
     hook(region, script, "web-17", "reconnect", "begin", "-", told=domain())
     hook(region, script, "web-17", "stopped", "end", "-", told=domain())
-    assert guest.who() is None
+    assert guest.hears_nobody()
     hook(region, script, "web-17", "started", "begin", "-", told=domain())
     assert guest.who() == machine["instance_id"]
     failed = hook(region, script, "web-17", "started", "begin", "-", told="no XML")
@@ -244,7 +244,7 @@ def test_a_virtual_machine_of_proxmox(bare, place: Path):
     assert guest.metadata().get("meta-data/mac") == "bc:24:11:2e:9a:0f"
     for phase in ["pre-stop", "post-stop"]:
         hook(region, script, "101", phase, PVE_CONFIG=str(place))
-    assert machines(region)[0]["state"] == "stopped" and guest.who() is None
+    assert machines(region)[0]["state"] == "stopped" and guest.hears_nobody()
 
 
 def test_a_container_of_proxmox(bare, place: Path):
