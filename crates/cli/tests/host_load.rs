@@ -89,21 +89,27 @@ async fn some_hundred_hosts_come_back_without_a_rush() {
     tokio::time::sleep(TOLD_AFTER).await;
 
     // A computer that stands still for a moment brings together who came apart; a region that does not spread them always does.
-    let mut peak = HOSTS;
-    for _ in 0..TRIES {
-        peak = peak.min(come_back(&mut region, &all).await);
-        if peak <= RETURNS_MAX {
+    let mut tries = Vec::new();
+    while tries.len() < TRIES {
+        let found = come_back(&mut region, &all).await;
+        tries.push(found);
+        if is_well(&found) {
             break;
         }
         // Until all have heard again over how long they shall spread.
         tokio::time::sleep(TOLD_AFTER).await;
     }
-    assert!(peak <= RETURNS_MAX, "{peak}");
+    assert!(tries.iter().any(is_well), "{tries:?}");
     let _ = stop.send(true);
 }
 
-/// How many of them are back within one second, once the region that went away is back.
-async fn come_back(region: &mut Region, all: &[Arc<Talk>]) -> usize {
+/// Whether the hosts did not come all at once, and kept no operator waiting.
+fn is_well((peak, slowest): &(usize, Duration)) -> bool {
+    *peak <= RETURNS_MAX && *slowest < CALL_MAX
+}
+
+/// How many of them are back within one second, once the region that went away is back; and the slowest of an operator's calls meanwhile.
+async fn come_back(region: &mut Region, all: &[Arc<Talk>]) -> (usize, Duration) {
     region.go_away();
     seen(all, false).await;
     region.come_back();
@@ -128,6 +134,5 @@ async fn come_back(region: &mut Region, all: &[Arc<Talk>]) -> usize {
         "{HOSTS} hosts were back after {:?}, at most {peak} within a second; the slowest of {calls} other calls took {slowest:?}",
         back[HOSTS - 1]
     );
-    assert!(slowest < CALL_MAX, "{slowest:?}");
-    peak
+    (peak, slowest)
 }
