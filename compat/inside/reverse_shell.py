@@ -26,12 +26,17 @@ def shells() -> list[tuple[float, dict]]:
     return [(at, event) for at, event in seen if event["class_uid"] == 1003 and event["kernel"]["name"] == "dup"]
 
 
+def commands() -> list[str]:
+    """Those of the programs that were started."""
+    return [event["process"].get("cmd_line", "") for _, event in seen if event["type_uid"] == 100701]
+
+
 ready = Path(sys.argv[1])
 begun = time.monotonic()
 sensor = subprocess.Popen(["inborn", "sensor", "--print"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 threading.Thread(target=read, args=(sensor.stdout,), daemon=True).start()
-while not seen:
-    # Until it tells of a program: then it watches.
+while not any("/bin/sleep 0.5" in command for command in commands()):
+    # Until it tells of a program that was started: then it watches.
     subprocess.run(["/bin/sleep", "0.5"], check=True)
     assert time.monotonic() - begun < 60, "the sensor tells nothing"
 ready.touch()
@@ -55,7 +60,7 @@ result = {
     "shell": told[0][1] if told else None,
     "port": port,
     "pid": os.getpid(),
-    "commands": [event["process"].get("cmd_line", "") for _, event in seen if event["type_uid"] == 100701],
+    "commands": commands(),
     "status": sensor.wait(10),
     "errors": errors,
 }
