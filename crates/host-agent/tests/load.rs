@@ -204,13 +204,6 @@ impl Fleet {
         counts.range(from / 1000..).map(|(_, count)| *count).max().unwrap_or(0)
     }
 
-    fn has_an_hour_left(&self, host: usize, at: Now) {
-        let known = self.agents[host].mirror().get(instance(host)).unwrap();
-        let (credential, _) = known.credential(Delivery::V2, at.wall).unwrap();
-        let left = credential.expires_at.since(at.wall);
-        assert!(left > HOUR, "{left} s of host {host}");
-    }
-
     /// Checks what came to the region from a moment on, when all were without it.
     fn check(&self, what: &str, from: u64) {
         let returns: u64 = self.returns.range(from / 1000..).map(|(_, count)| count).sum();
@@ -228,6 +221,13 @@ impl Fleet {
             assert!(credential.issued_at <= at && at < next_at, "each machine holds the present generation");
         }
     }
+}
+
+fn has_an_hour_left(agent: &Agent, host: usize, at: Now) {
+    let known = agent.mirror().get(instance(host)).unwrap();
+    let (credential, _) = known.credential(Delivery::V2, at.wall).unwrap();
+    let left = credential.expires_at.since(at.wall);
+    assert!(left > HOUR, "{left} s of host {host}");
 }
 
 fn answer(host: usize, ms: u64, ask: &Ask) -> Answer {
@@ -272,16 +272,15 @@ fn a_region_that_was_away_for_four_hours_is_found_again_by_all_without_a_rush() 
     let mut fleet = Fleet::new(0, 30, LOST..back);
     // To the last moment each machine holds what is good for another hour, and still does after a start of its host from what it kept.
     fleet.run_until(back - 1000);
-    let (last, key) = (now(back - 1000), Kek::from_bytes(&[7; 32]).unwrap());
+    let (last, key, mut dice) = (now(back - 1000), Kek::from_bytes(&[7; 32]).unwrap(), Seeded(7));
     for host in 0..HOSTS {
-        fleet.has_an_hour_left(host, last);
+        has_an_hour_left(&fleet.agents[host], host, last);
         let kept = fleet.agents[host].snapshot().unwrap();
         let id = HostId::from_bytes(instance(host).to_bytes());
         let kept = open(&seal(&kept, &key, id).unwrap(), &key, id).unwrap();
-        let mut started = Agent::new(1, UnixTime::from_secs(BEGIN + 7 * 24 * HOUR), &mut fleet.dice);
-        started.restore(kept, last, &mut fleet.dice);
-        fleet.agents[host] = started;
-        fleet.has_an_hour_left(host, last);
+        let mut started = Agent::new(1, UnixTime::from_secs(BEGIN + 7 * 24 * HOUR), &mut dice);
+        started.restore(kept, last, &mut dice);
+        has_an_hour_left(&started, host, last);
     }
     fleet.run_until(back + 200_000);
     fleet.check("after four hours", back);

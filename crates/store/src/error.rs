@@ -140,7 +140,9 @@ pub enum StoreError {
     #[error("there is no store {0}: name another one")]
     Absent(String),
     /// Another process, or another part of this one, has the store open.
-    #[error("{0} is in use: another `inborn up` runs on this data; stop it, or name another data directory")]
+    #[error(
+        "{0} is in use: another `inborn up` or `inborn region` runs on this data; stop it, or name another data directory"
+    )]
     InUse(String),
     /// The medium, the file system or its permissions failed.
     #[error(
