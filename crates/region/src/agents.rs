@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use inborn_credential::AgentKey;
 use inborn_identity::{AccountId, InstanceId, UnixTime};
-use inborn_store::{Registration, RegistrationChange, SettingChange, Store, StoreError};
+use inborn_store::{Registration, RegistrationChange, SettingBasis, SettingChange, Store, StoreError};
 use tokio::sync::Mutex;
 
 use crate::host_management::ENDED_AHEAD_SECONDS_MAX;
@@ -17,7 +17,7 @@ const _: () = assert!(AgentKey::BYTES_MAX <= RegistrationChange::KEY_BYTES_MAX);
 /// whichever server has issued them, and by whatever clock: eight bytes. What was forgotten is in no table, and a server that starts, or
 /// hears late, knows of it by this alone.
 const ENDED_NAME: &str = "ssm/registrations-ended";
-/// How often it is tried to raise one while others do.
+/// How often it is tried to raise one, or to register by it, while others change it.
 const ATTEMPTS_MAX: u32 = 8;
 
 /// What became of a registration.
@@ -64,41 +64,37 @@ impl Agents {
         now: UnixTime,
     ) -> Result<Registered, StoreError> {
         let _turn = self.turn.lock().await;
-        // In this order: what is not there any more has left its mark before it went.
-        if let Some(found) = self.find(instance).await? {
-            return Ok(self.known_as(&found, key));
-        }
-        // After what was forgotten, here or elsewhere, so that sessions of before stay dead.
-        let ended = self.ended(account).await?.1;
-        let ended = match self.state(instance) {
-            Some(State::Until(until)) => until.max(ended),
-            _ => ended,
-        };
-        // Each that is forgotten and registers again moves all of the account a second ahead, and what is dated too far ahead is not ended
-        // whole.
-        if ended.plus(1) > now.plus(ENDED_AHEAD_SECONDS_MAX) {
-            return Ok(Registered::TooOften);
-        }
-        let at = at.max(ended.plus(1));
-        let public_key = key.as_der().to_vec();
-        let change = RegistrationChange { instance, expected: None, public_key: Some(public_key.clone()), at };
-        match self.store.change_registration(change).await {
-            Ok(()) => {
-                // Another server has registered it and forgotten it again before this took effect.
-                if self.ended(account).await?.1 >= at {
-                    let undone = RegistrationChange { instance, expected: Some(public_key), public_key: None, at };
-                    self.store.change_registration(undone).await?;
-                    return Err(StoreError::Busy);
+        for _ in 0..ATTEMPTS_MAX {
+            // In this order: what is not there any more has left its mark before it went.
+            if let Some(found) = self.find(instance).await? {
+                return Ok(self.known_as(&found, key));
+            }
+            // After what was forgotten, here or elsewhere, so that sessions of before stay dead.
+            let (value, ended) = self.ended(account).await?;
+            let ended = match self.state(instance) {
+                Some(State::Until(until)) => until.max(ended),
+                _ => ended,
+            };
+            // Each that is forgotten and registers again moves all of the account a second ahead, and what is dated too far ahead is not
+            // ended whole.
+            if ended.plus(1) > now.plus(ENDED_AHEAD_SECONDS_MAX) {
+                return Ok(Registered::TooOften);
+            }
+            let at = at.max(ended.plus(1));
+            let basis = Some(SettingBasis { name: ended_name(account), value });
+            let public_key = Some(key.as_der().to_vec());
+            let change = RegistrationChange { instance, expected: None, public_key, at, basis };
+            match self.store.change_registration(change).await {
+                Ok(()) => {
+                    self.note(instance, State::Since(at));
+                    return Ok(Registered::Yes);
                 }
-                self.note(instance, State::Since(at));
+                // It has registered at another server at the same moment, or one of the account was forgotten there.
+                Err(StoreError::Conflict(_)) => {}
+                Err(error) => return Err(error),
             }
-            // It has registered at another server at the same moment.
-            Err(StoreError::Conflict(_)) => {
-                return self.find(instance).await?.map(|found| self.known_as(&found, key)).ok_or(StoreError::Busy);
-            }
-            Err(error) => return Err(error),
         }
-        Ok(Registered::Yes)
+        Err(StoreError::Busy)
     }
 
     /// What a registration that is there is to an agent with this key. Memory may not know of it yet: an answer was lost.
@@ -119,7 +115,8 @@ impl Agents {
         now: UnixTime,
     ) -> Result<bool, StoreError> {
         let (expected, public_key) = (Some(old.as_der().to_vec()), Some(new.as_der().to_vec()));
-        match self.store.change_registration(RegistrationChange { instance, expected, public_key, at: now }).await {
+        let change = RegistrationChange { instance, expected, public_key, at: now, basis: None };
+        match self.store.change_registration(change).await {
             Ok(()) => Ok(true),
             Err(StoreError::Conflict(_)) => Ok(false),
             Err(error) => Err(error),
@@ -179,7 +176,8 @@ impl Agents {
         };
         let at = last_issue().max(found.registered_at);
         self.raise_ended(account, at).await?;
-        let change = RegistrationChange { instance, expected: Some(found.public_key), public_key: None, at };
+        let expected = Some(found.public_key);
+        let change = RegistrationChange { instance, expected, public_key: None, at, basis: None };
         self.store.change_registration(change).await?;
         // It was issued until now.
         self.note(instance, State::Until(last_issue().max(at)));

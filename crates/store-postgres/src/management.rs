@@ -1,10 +1,11 @@
 //! Roles and registrations as rows.
 
 use inborn_identity::{AccountId, InstanceId, RoleName};
-use inborn_store::{Conflict, Registration, RegistrationChange, Role};
+use inborn_store::{Conflict, Registration, RegistrationChange, Role, SettingBasis};
 
 use crate::fault::Outcome;
 use crate::instances;
+use crate::records::setting;
 use crate::transaction::Session;
 use crate::value::{Row, Value, values};
 
@@ -71,6 +72,11 @@ pub(crate) async fn change_registration(session: &Session<'_>, change: &Registra
     instances::expect_alive(session, change.instance).await?;
     if registration(session, &change.instance).await?.map(|found| found.public_key) != change.expected {
         return Err(Conflict::KeyChanged(change.instance).into());
+    }
+    if let Some(SettingBasis { name, value }) = &change.basis
+        && setting(session, name).await? != *value
+    {
+        return Err(Conflict::SettingChanged(name.clone()).into());
     }
     let id = change.instance.to_string();
     let done = match &change.public_key {

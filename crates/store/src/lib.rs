@@ -64,7 +64,7 @@ pub use node::Node;
 pub use operator::{Operator, OperatorChange};
 pub use packed::{PackedInstance, PackedTags, Packer};
 pub use quarantine::{Quarantine, QuarantineBasis, QuarantineScope};
-pub use registration::{Registration, RegistrationChange};
+pub use registration::{Registration, RegistrationChange, SettingBasis};
 pub use resealing::{Resealing, SealedPlace};
 pub use role::Role;
 pub use session::{Session, SessionEnd, SessionPlace, SessionQuery, SessionRetention};

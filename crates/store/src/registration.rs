@@ -28,6 +28,17 @@ pub struct RegistrationChange {
     pub public_key: Option<Vec<u8>>,
     /// When.
     pub at: UnixTime,
+    /// What it was decided by: whoever has changed that meanwhile has changed what is to be written.
+    pub basis: Option<SettingBasis>,
+}
+
+/// A setting as it was read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SettingBasis {
+    /// Its name.
+    pub name: String,
+    /// What it held; `None`: there was none.
+    pub value: Option<Vec<u8>>,
 }
 
 impl RegistrationChange {

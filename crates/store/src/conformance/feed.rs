@@ -91,7 +91,8 @@ pub async fn changes_are_told(store: Arc<dyn Store>) {
         description: String::new(),
         created_at: at,
     };
-    let registration = RegistrationChange { instance: id(3), expected: None, public_key: Some(vec![1]), at };
+    let registration =
+        RegistrationChange { instance: id(3), expected: None, public_key: Some(vec![1]), at, basis: None };
     store.put_cut_off(all).await.unwrap();
     store.put_epoch(epoch(1, EpochState::Sealing)).await.unwrap();
     store.put_operator(operator(1)).await.unwrap();

@@ -52,8 +52,13 @@ pub async fn fill(store: &dyn Store) {
         created_at: LAUNCHED_AT,
     };
     store.put_role(role).await.unwrap();
-    let registration =
-        RegistrationChange { instance: id(1), expected: None, public_key: Some(vec![48; 294]), at: LAUNCHED_AT };
+    let registration = RegistrationChange {
+        instance: id(1),
+        expected: None,
+        public_key: Some(vec![48; 294]),
+        at: LAUNCHED_AT,
+        basis: None,
+    };
     store.change_registration(registration).await.unwrap();
     let facts = core::array::from_fn(|at| if at == 3 { String::new() } else { format!("fact {at} ☃\u{0}") });
     store.put_node(Node { instance: id(1), pinged_at: LAUNCHED_AT.plus(3), facts }, true).await.unwrap();

@@ -4,8 +4,8 @@ use inborn_identity::{AccountId, InstanceId, RoleName};
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::fault::{self, Outcome};
-use super::records::{all, column, moment, parsed, time};
-use crate::{Conflict, Registration, RegistrationChange, Role, StoreError};
+use super::records::{all, column, moment, parsed, setting, time};
+use crate::{Conflict, Registration, RegistrationChange, Role, SettingBasis, StoreError};
 
 /// See [`crate::Store::roles`].
 pub(super) fn roles(connection: &Connection) -> Outcome<Vec<Role>> {
@@ -79,6 +79,11 @@ pub(super) fn change_registration(connection: &Connection, change: &Registration
     }
     if registration(connection, change.instance)?.map(|found| found.public_key) != change.expected {
         return Err(Conflict::KeyChanged(change.instance).into());
+    }
+    if let Some(SettingBasis { name, value }) = &change.basis
+        && setting(connection, name)? != *value
+    {
+        return Err(Conflict::SettingChanged(name.clone()).into());
     }
     let done = match &change.public_key {
         Some(key) => connection
