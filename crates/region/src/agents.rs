@@ -70,7 +70,13 @@ impl Agents {
                 return Ok(self.known_as(&found, key));
             }
             // After what was forgotten, here or elsewhere, so that sessions of before stay dead.
-            let (value, ended) = self.ended(account).await?;
+            let (stored, ended) = self.ended(account).await?;
+            let Some(value) = stored else {
+                match self.put_ended(account, None, UnixTime::default()).await {
+                    Ok(()) | Err(StoreError::Conflict(_)) => continue,
+                    Err(error) => return Err(error),
+                }
+            };
             let ended = match self.state(instance) {
                 Some(State::Until(until)) => until.max(ended),
                 _ => ended,
@@ -139,6 +145,11 @@ impl Agents {
         Ok((stored, UnixTime::from_secs(seconds)))
     }
 
+    async fn put_ended(&self, account: AccountId, expected: Option<Vec<u8>>, to: UnixTime) -> Result<(), StoreError> {
+        let value = to.as_secs().to_be_bytes().to_vec();
+        self.store.put_setting(SettingChange { name: ended_name(account), expected, value }).await
+    }
+
     /// Whoever registers from now on in this account is dated behind this moment, at every server.
     async fn raise_ended(&self, account: AccountId, to: UnixTime) -> Result<(), StoreError> {
         for _ in 0..ATTEMPTS_MAX {
@@ -146,9 +157,7 @@ impl Agents {
             if ended >= to {
                 return Ok(());
             }
-            let change =
-                SettingChange { name: ended_name(account), expected, value: to.as_secs().to_be_bytes().to_vec() };
-            match self.store.put_setting(change).await {
+            match self.put_ended(account, expected, to).await {
                 // Another server has forgotten an agent at the same time.
                 Err(StoreError::Conflict(_)) => {}
                 outcome => return outcome,

@@ -5,7 +5,7 @@ use inborn_store::{Conflict, Registration, RegistrationChange, Role, SettingBasi
 
 use crate::fault::Outcome;
 use crate::instances;
-use crate::records::setting;
+use crate::records::held_setting;
 use crate::transaction::Session;
 use crate::value::{Row, Value, values};
 
@@ -74,7 +74,7 @@ pub(crate) async fn change_registration(session: &Session<'_>, change: &Registra
         return Err(Conflict::KeyChanged(change.instance).into());
     }
     if let Some(SettingBasis { name, value }) = &change.basis
-        && setting(session, name).await? != *value
+        && held_setting(session, name).await?.as_ref() != Some(value)
     {
         return Err(Conflict::SettingChanged(name.clone()).into());
     }

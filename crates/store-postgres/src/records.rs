@@ -217,6 +217,12 @@ pub(crate) async fn setting(session: &Session<'_>, name: &String) -> Outcome<Opt
     row.map(|row| row.bytes("value")).transpose()
 }
 
+/// A setting that nobody changes until this transaction has ended. Whoever has changed it since the transaction began has it begin again.
+pub(crate) async fn held_setting(session: &Session<'_>, name: &String) -> Outcome<Option<Vec<u8>>> {
+    let row = session.row("SELECT value FROM settings WHERE name = $1 FOR UPDATE", values![name]).await?;
+    row.map(|row| row.bytes("value")).transpose()
+}
+
 /// See [`inborn_store::Store::put_setting`].
 pub(crate) async fn put_setting(session: &Session<'_>, change: &SettingChange) -> Outcome<()> {
     if setting(session, &change.name).await? != change.expected {

@@ -15,7 +15,7 @@ use std::time::Duration;
 use inborn_store::conformance::samples::*;
 use inborn_store::{
     Beat, Change, ChangeRequest, Conflict, CutOff, Heard, HostChange, HostState, Instance, InstanceQuery,
-    LaunchOutcome, PURGE_MAX, SettingChange, Store, StoreError, Topic,
+    LaunchOutcome, PURGE_MAX, RegistrationChange, SettingBasis, SettingChange, Store, StoreError, Topic,
 };
 use inborn_store_postgres::{PostgresOptions, PostgresStore};
 
@@ -44,6 +44,35 @@ fn setting(expected: Option<u32>, value: u32) -> SettingChange {
 async fn count(store: &PostgresStore) -> Option<u32> {
     let bytes = store.setting("count").await.unwrap();
     bytes.map(|bytes| u32::from_be_bytes(bytes.try_into().unwrap()))
+}
+
+/// While somebody else changes what a registration was decided by, it waits, and then it is not written.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_registers_by_what_somebody_changes() {
+    let Some(cluster) = common::cluster() else { return };
+    let url = cluster.database();
+    let store = Arc::new(PostgresStore::open(&url).await.unwrap());
+    store.launch(launch(vec![bare(1)])).await.unwrap();
+    store.put_setting(setting(None, 1)).await.unwrap();
+    let changing = {
+        let url = url.clone();
+        std::thread::spawn(move || {
+            let change = "UPDATE settings SET value = decode('00000002', 'hex') WHERE name = 'count'";
+            cluster.sql(&url, &format!("BEGIN; {change}; SELECT pg_sleep(3); COMMIT"));
+        })
+    };
+    let has_changed =
+        "SELECT COUNT(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()";
+    while cluster.sql(&url, has_changed) != "1" {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let basis = Some(SettingBasis { name: "count".to_owned(), value: vec![0, 0, 0, 1] });
+    let change =
+        RegistrationChange { instance: id(1), expected: None, public_key: Some(vec![1]), at: LAUNCHED_AT, basis };
+    let passed_by = Err(Conflict::SettingChanged("count".to_owned()).into());
+    assert_eq!(store.change_registration(change).await, passed_by);
+    assert_eq!(store.registration(id(1)).await, Ok(None));
+    tokio::task::block_in_place(|| changing.join().unwrap());
 }
 
 /// All of them open an empty database at once, count in one setting, and no count is lost.

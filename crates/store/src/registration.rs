@@ -28,17 +28,17 @@ pub struct RegistrationChange {
     pub public_key: Option<Vec<u8>>,
     /// When.
     pub at: UnixTime,
-    /// What it was decided by: whoever has changed that meanwhile has changed what is to be written.
+    /// What it was decided by: it is not written once that is another, and nobody changes that while it is written.
     pub basis: Option<SettingBasis>,
 }
 
-/// A setting as it was read.
+/// A setting as it was read. It is one that is there: of what is not there nobody can be kept from making it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SettingBasis {
     /// Its name.
     pub name: String,
-    /// What it held; `None`: there was none.
-    pub value: Option<Vec<u8>>,
+    /// What it held.
+    pub value: Vec<u8>,
 }
 
 impl RegistrationChange {

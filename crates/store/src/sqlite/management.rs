@@ -81,7 +81,7 @@ pub(super) fn change_registration(connection: &Connection, change: &Registration
         return Err(Conflict::KeyChanged(change.instance).into());
     }
     if let Some(SettingBasis { name, value }) = &change.basis
-        && setting(connection, name)? != *value
+        && setting(connection, name)?.as_ref() != Some(value)
     {
         return Err(Conflict::SettingChanged(name.clone()).into());
     }
