@@ -332,7 +332,7 @@ async fn all_servers_agree_before_during_and_after_a_rotation() {
 async fn a_rotation_waits_for_every_server_that_lives() {
     let fleet = fleet(2).await;
     // It hears nothing, and goes on beating.
-    fleet.stores[1].silence(true);
+    fleet.stores[1].deafen().await;
     let described = async || ask(&fleet.servers[0], "DescribeEpochs").await.body;
     assert_eq!(ask(&fleet.servers[0], "RotateEpoch").await.status, 200);
     tokio::time::sleep(Duration::from_secs(3)).await;
@@ -355,7 +355,7 @@ async fn who_was_away_neither_seals_nor_verifies() {
     let id = a.launch().await;
     until("the machine is known", async || b.region.machines().get(id).is_some()).await;
     let before = issue(b, id, NOW);
-    fleet.stores[1].silence(true);
+    fleet.stores[1].deafen().await;
     let unavailable = (503, "ServiceUnavailable".to_owned());
     for (silence, issues, verifies) in [(4, true, true), (7, false, true), (17, false, false)] {
         b.clock.set(NOW.plus(silence));

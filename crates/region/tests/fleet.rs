@@ -97,7 +97,7 @@ async fn who_has_not_heard_refuses_changes_and_says_so() {
     let roles =
         Call { headers: vec![("content-type", FORM.to_owned())], ..call("iam", "Action=ListRoles&Version=2010-05-08") };
     let roles = Call { region: "us-east-1".to_owned(), host: "iam.amazonaws.com".to_owned(), ..roles };
-    of_b.silence(true);
+    of_b.deafen().await;
     // Five seconds are not too long yet: the clock has whole seconds, and one of them may be almost nothing.
     b.clock.advance(6);
     assert_eq!(b.send(&b.operator(), &launch).await.status, 200);
@@ -168,7 +168,7 @@ async fn who_is_acknowledged_no_beat_has_not_heard_however_well_it_reads() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_was_stale_before_somebody_was_judged_does_not_let_them_in() {
     let Fleet { a, b, of_b, .. } = &fleet(&[("sts", StalePolicy::RefuseAll)]).await;
-    of_b.silence(true);
+    of_b.deafen().await;
     let machine = a.machine(a.launch().await);
     b.clock.advance(7);
     // Until a beat is acknowledged by the new time: from then on it is stale for nothing but what it does not read.
@@ -195,7 +195,7 @@ async fn who_is_behind_refuses_nobody_for_good() {
     let of_ended = a.machine(ended);
     change(a, "TerminateInstances", ended).await;
     until("it is known", async || whoami(b, &of_ended).await == unknown()).await;
-    of_b.silence(true);
+    of_b.deafen().await;
     let launched = a.machine(a.launch().await);
     change(a, "StartInstances", stopped).await;
     let started = a.machine(stopped);
@@ -216,7 +216,7 @@ async fn who_was_away_for_too_long_reads_everything_again() {
     let (ended, living) = (a.launch().await, a.launch().await);
     let machine = a.machine(ended);
     assert_eq!(whoami(b, &machine).await, (200, String::new()));
-    of_b.silence(true);
+    of_b.deafen().await;
     change(a, "TerminateInstances", ended).await;
     let launched = a.launch().await;
     // All that was told is forgotten, and the machine with it.
@@ -391,7 +391,7 @@ async fn who_has_not_heard_for_long_closes_what_is_open() {
         let (id, _agent, role) = a.managed().await;
         until("the agent is known", async || whoami(b, &role).await.0 == 200).await;
         let mut control = b.control_channel(&role, id).await;
-        of_b.silence(true);
+        of_b.deafen().await;
         b.clock.advance(8);
         control.ping().await;
         b.clock.advance(9);
@@ -522,7 +522,7 @@ async fn a_host_is_told_nothing_by_who_has_not_heard() {
     let host = common::hosts::Host::joined(a, &at_a).await;
     let before = launch_on(a, host.id()).await;
     until("the host is known", async || host.credentials(&at_b, &[before]).await.0 == 200).await;
-    of_b.silence(true);
+    of_b.deafen().await;
     let id = launch_on(a, host.id()).await;
     let known: BTreeMap<String, String> = host
         .machines(&at_a)
@@ -602,7 +602,7 @@ async fn an_agent_that_registered_elsewhere_is_known_at_once() {
     until("the role is known", async || whoami(b, &known).await == good()).await;
     let (id, agent) = (a.launch().await, Agent::new());
     until("the machine is known", async || whoami(b, &a.machine(id)).await == good()).await;
-    of_b.silence(true);
+    of_b.deafen().await;
     assert_eq!(a.register(&agent, id).await.status, 200);
     let given = session(&a.role_token(&agent, id).await);
     let unheard = async |signer: &Signer| b.send(signer, &call("sts", WHOAMI)).await.status;
@@ -632,7 +632,7 @@ async fn who_is_behind_does_not_say_that_a_host_is_not_there() {
         let reply = b.send(&b.operator(), &ec2(launch)).await;
         (reply.status, between(&reply.body, "<Code>", "</Code>").to_owned())
     };
-    of_b.silence(true);
+    of_b.deafen().await;
     assert_eq!(launched().await, (503, "Unavailable".to_owned()));
     of_b.silence(false);
     until("it hears again", async || launched().await == (400, "InvalidHostID.NotFound".to_owned())).await;

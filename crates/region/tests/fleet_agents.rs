@@ -135,7 +135,7 @@ async fn a_machine_that_was_launched_elsewhere_is_known_at_once() {
     let (_fleet, a, b) = two().await;
     a.region.advertise(&format!("http://{}", a.address));
     node(&a, &b).await;
-    b.link.silence(true);
+    b.link.deafen().await;
     let (id, role) = a.node().await;
     let _control = a.control_channel(&role, id).await;
     let (target, named) = (value!({"Target": id.to_string()}), value!({"InstanceId": id.to_string()}));

@@ -120,11 +120,11 @@ async fn who_has_not_heard_of_a_cancel_sends_no_command() {
     drop(socket);
     until("it is gone", async || !connected(&a, id).await).await;
     let c = fleet.server("c").await;
-    c.link.silence(true);
-    assert_eq!(a.ssm("CancelCommand", value!({"CommandId": ended})).await.status, 200);
-    assert_eq!(a.details(&ended, id).await, "Cancelling");
     // Nor as long as it cannot read what it is told is otherwise than it knew.
     c.link.hide_command(Some(&ended));
+    c.link.deafen().await;
+    assert_eq!(a.ssm("CancelCommand", value!({"CommandId": ended})).await.status, 200);
+    assert_eq!(a.details(&ended, id).await, "Cancelling");
     let mut socket = c.control_channel_at_once(&session, id).await;
     let told = job(&mut socket).await;
     assert_eq!((&told["Topic"], &told["JobId"]), (&value!("aws.ssm.sendCommand"), &job_id(&open, id)));
@@ -210,8 +210,8 @@ async fn who_has_not_heard_times_nothing_out() {
     // Of most of it the second server has heard; a third one knows all of it as it was sent.
     until("the second server has heard", async || b.link.command_reads() >= 3).await;
     let third = fleet.server("c").await;
-    third.link.silence(true);
-    b.link.silence(true);
+    third.link.deafen().await;
+    b.link.deafen().await;
     let told = [job(&mut socket).await, job(&mut socket).await];
     for told in &told {
         takes(&mut socket, told).await;

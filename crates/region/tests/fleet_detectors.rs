@@ -65,7 +65,7 @@ async fn no_server_writes_over_what_another_has_set_up() {
     let id = created(&a).await;
     let detector = format!("/detector/{id}");
     until("the other has it", async || ask(&b, "GET", &detector, &value!({})).await.0 == 200).await;
-    b.link.silence(true);
+    b.link.deafen().await;
     done(&a, "POST", &detector, &value!({"findingPublishingFrequency": "ONE_HOUR"})).await;
     done(&a, "POST", &format!("{detector}/filter"), &filter("of-a")).await;
     done(&b, "POST", &detector, &value!({"enable": false})).await;

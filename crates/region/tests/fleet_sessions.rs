@@ -480,7 +480,7 @@ async fn who_carries_no_more_lets_both_sides_go() {
     let record = fleet.store.session(session.clone()).await.unwrap().unwrap();
     assert_eq!((record.carrier, record.end), (Some(other), None));
     // So it is where what was told was forgotten before it was heard.
-    b.link.silence(true);
+    b.link.deafen().await;
     assert_eq!(a.link.carry_session(session.clone(), Some(other), own).await, Ok(true));
     fleet.store.forget_news(NOW.plus(60), NOW.minus(60)).await.unwrap();
     b.link.silence(false);
@@ -588,7 +588,7 @@ async fn one_record_that_cannot_be_read_makes_nobody_deaf() {
     assert_eq!(b.send(&b.operator(), &terminate).await.status, 200);
     until("an end is known", async || whoami(&a, &role).await == unknown()).await;
     // So it is where everything is read again.
-    a.link.silence(true);
+    a.link.deafen().await;
     let machine = b.launch().await;
     fleet.store.forget_news(NOW.plus(60), NOW.minus(60)).await.unwrap();
     a.link.silence(false);

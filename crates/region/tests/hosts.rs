@@ -298,7 +298,7 @@ async fn a_body_that_comes_late_is_judged_by_what_is_so_then() {
         let meanwhile = async || {
             tokio::time::sleep(Duration::from_millis(300)).await;
             if is_away {
-                store.silence(true);
+                store.deafen().await;
                 running.clock.advance(7);
             }
         };

@@ -602,7 +602,7 @@ async fn a_token_of_an_epoch_that_was_not_heard_of_is_waited_for_at_sts() {
     for region in [HOME, OTHER] {
         until("it is known", async || first.whoami(&before, region).await == good()).await;
     }
-    first.of_other.silence(true);
+    first.of_other.deafen().await;
     assert_eq!(second.operate(OTHER, "Action=Inborn.RevokeEpoch&EpochId=1").await.status, 200);
     for two in [first, second] {
         two.home.clock.advance(1);
@@ -678,7 +678,7 @@ async fn regions_fail_apart() {
     let launch = "Action=RunInstances&ImageId=ami-12345678&MinCount=1&MaxCount=1";
     let unavailable = (503, "Unavailable".to_owned());
 
-    two.of_other.silence(true);
+    two.of_other.deafen().await;
     until("the other is stale", async || verdict(&two.operate(OTHER, launch).await) == unavailable).await;
     assert_eq!(two.operate(HOME, launch).await.status, 200, "the home goes on");
     assert_eq!(two.whoami(&home, OTHER).await, good(), "who is of the home is known to the home");
@@ -688,7 +688,7 @@ async fn regions_fail_apart() {
     two.of_other.silence(false);
     until("the other hears again", async || two.whoami(&other, HOME).await == good()).await;
 
-    two.of_home.silence(true);
+    two.of_home.deafen().await;
     until("the home is stale", async || verdict(&two.operate(HOME, launch).await) == unavailable).await;
     assert_eq!(verdict(&two.operate(OTHER, launch).await), unavailable, "the key may be disabled by now");
     assert_eq!(two.operate(OTHER, "Action=DescribeInstances").await.status, 200, "operators read");

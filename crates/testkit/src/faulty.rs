@@ -3,6 +3,7 @@
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use inborn_identity::{AccessKeyId, AccountId, HostId, InstanceId, RoleName, UnixTime};
 use inborn_store::{
@@ -27,6 +28,12 @@ const EPOCHS: &str = "epochs";
 
 /// The most parts in which all machines come over a link: more than a simulation has.
 const PARTS_MAX: usize = 1024;
+
+/// How often [`FaultyStore::deafen`] looks whether somebody has asked.
+const ASKED_EVERY: Duration = Duration::from_millis(5);
+
+/// How long it waits.
+const ASKED_WITHIN: Duration = Duration::from_secs(60);
 
 /// How a write fails.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -81,6 +88,7 @@ pub struct FaultyStore {
     /// Which node it says that it is, if not the inner store's.
     node: Option<NodeId>,
     is_silent: AtomicBool,
+    asked_in_vain: AtomicU64,
     is_mute: AtomicBool,
     beats: Gate,
     quarantines: Gate,
@@ -106,6 +114,7 @@ impl FaultyStore {
             plan: Mutex::default(),
             node: None,
             is_silent: AtomicBool::new(false),
+            asked_in_vain: AtomicU64::new(0),
             is_mute: AtomicBool::new(false),
             beats: Gate::default(),
             quarantines: Gate::default(),
@@ -130,9 +139,24 @@ impl FaultyStore {
         Self { node: Some(NodeId::random()), ..Self::new(inner) }
     }
 
-    /// Whether the change feed is not to be had.
+    /// Whether the change feed is not to be had. Who has been told something already may still read what it was told of.
     pub fn silence(&self, is_silent: bool) {
         self.is_silent.store(is_silent, Ordering::SeqCst);
+    }
+
+    /// Silence that has begun when this returns: who asks one question after another is done with what it was told before.
+    ///
+    /// # Panics
+    /// If nobody asks for a minute.
+    pub async fn deafen(&self) {
+        self.silence(true);
+        let before = self.asked_in_vain.load(Ordering::SeqCst);
+        let asked = async {
+            while self.asked_in_vain.load(Ordering::SeqCst) == before {
+                tokio::time::sleep(ASKED_EVERY).await;
+            }
+        };
+        assert!(tokio::time::timeout(ASKED_WITHIN, asked).await.is_ok(), "nobody asks what is new");
     }
 
     /// Whether beats come to nothing.
@@ -673,6 +697,7 @@ impl Store for FaultyStore {
 
     fn news(&self, heard: Heard) -> Future<'_, News> {
         if self.is_silent.load(Ordering::SeqCst) {
+            self.asked_in_vain.fetch_add(1, Ordering::SeqCst);
             let error = StoreError::Unavailable("injected silence".into());
             return Box::pin(core::future::ready(Err(error)));
         }
