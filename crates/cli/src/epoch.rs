@@ -168,6 +168,9 @@ async fn list(arguments: &List) -> anyhow::Result<()> {
     let answer = operator.call("Inborn.DescribeEpochs", &[]).await?;
     let document = Document::parse(&answer).context("the region's answer is not XML")?;
     let set = document.root_element().child("epochSet").context("the region's answer has no epochs")?;
+    let apart = document.root_element().child("clocksApartSet");
+    let apart = apart.into_iter().flat_map(|set| set.children()).filter(|node| node.has_tag_name_local("item"));
+    let apart: Vec<String> = apart.map(|server| output::printable(&server.child_text("name"))).collect();
     let items = set.children().filter(|node| node.has_tag_name_local("item"));
     let all: Vec<Value> = items
         .map(|item| {
@@ -204,6 +207,13 @@ async fn list(arguments: &List) -> anyhow::Result<()> {
                 .collect();
             output::table(&mut out, ["EPOCH", "STATE", "CREATED", "SEALS FROM", "ENDED", "WAITS FOR"], &rows)?;
         }
+    }
+    if !apart.is_empty() {
+        let servers = apart.join(", ");
+        writeln!(
+            std::io::stderr().lock(),
+            "No epoch goes on: the clocks of the server that was asked and of {servers} are too far apart. Set the one that is wrong."
+        )?;
     }
     Ok(())
 }

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use calls::now;
 use inborn_identity::HostId;
-use inborn_store::{HostJoin, JoinToken};
+use inborn_store::{Beat, HostJoin, JoinToken};
 use patience::until;
 use servers::{LAUNCH, Mint, REGION, Server, WHOAMI, copy_key, launched, run, said};
 
@@ -124,6 +124,21 @@ async fn two_servers_are_one_region() {
     cluster.sql(&elsewhere, &format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true"));
     until("it is ready again", || (b.readiness().0 == 200).then_some(()));
     b.launch();
+
+    // One that beats by another clock holds up all epochs, and is named.
+    let warning = "the clocks of the server that was asked and of c are too far apart";
+    assert!(!said(&run(of_b.path(), &["epoch", "list"])).contains(warning));
+    let (begun, mut beats) = (Instant::now(), 0..);
+    loop {
+        let at = now().minus(3600).plus(beats.next().unwrap());
+        mint.store().beat(Beat { name: "c".to_owned(), at, verifies: 2, address: String::new() }).await.unwrap();
+        let listed = run(of_b.path(), &["epoch", "list", "--output", "json"]);
+        assert!(serde_json::from_slice::<serde_json::Value>(&listed.stdout).unwrap().is_array());
+        if String::from_utf8_lossy(&listed.stderr).contains(warning) {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "{}", said(&listed));
+    }
 }
 
 /// What a host has that joined by this number.

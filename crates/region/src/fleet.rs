@@ -137,6 +137,12 @@ impl Seen {
         let patience = if self.has_beaten { GONE_AFTER } else { STALE_AFTER };
         now.saturating_duration_since(self.at.max(self.watched_since)) <= patience
     }
+
+    /// Whether it lives, and its clock is further from `now` than it may be.
+    fn is_apart(&self, now: UnixTime, at: Instant) -> bool {
+        let (first, last) = (self.beaten_at.min(now), self.beaten_at.max(now));
+        self.is_alive(at) && last.since(first) > CLOCKS_APART_MAX_SECONDS
+    }
 }
 
 /// What the clocks of servers are to each other.
@@ -307,16 +313,22 @@ impl Fleet {
     pub(crate) fn clocks(&self, now: UnixTime) -> Clocks {
         let at = Instant::now();
         let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_apart = |seen: &&Seen| {
-            let (first, last) = (seen.beaten_at.min(now), seen.beaten_at.max(now));
-            seen.is_alive(at) && last.since(first) > CLOCKS_APART_MAX_SECONDS
-        };
-        let mut apart = nodes.values().filter(is_apart).peekable();
+        let mut apart = nodes.values().filter(|seen| seen.is_apart(now, at)).peekable();
         match (apart.peek().is_some(), apart.any(|seen| seen.has_beaten)) {
             (false, _) => Clocks::Together,
             (true, false) => Clocks::Unknown,
             (true, true) => Clocks::Apart,
         }
+    }
+
+    /// The servers for which clocks are [`Clocks::Apart`].
+    pub(crate) fn whose_clocks_are_apart(&self, now: UnixTime) -> Vec<String> {
+        let at = Instant::now();
+        let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        let apart = nodes.values().filter(|seen| seen.has_beaten && seen.is_apart(now, at));
+        let mut names: Vec<String> = apart.map(|seen| seen.name.clone()).collect();
+        names.sort_unstable();
+        names
     }
 
     /// What is done for the callers of a service while this server is stale.
@@ -608,6 +620,8 @@ mod tests {
         for at in at {
             fleet.see(&[beaten(1, at, "")], Instant::now(), false);
             told.push(fleet.clocks(now));
+            let named = fleet.whose_clocks_are_apart(now);
+            assert_eq!(named.is_empty(), *told.last().unwrap() != Apart, "{named:?}");
         }
         assert_eq!(told, [Together, Unknown, Together, Together, Apart, Together, Together, Apart]);
         tokio::time::advance(GONE_AFTER + Duration::from_millis(1)).await;

@@ -283,22 +283,27 @@ async fn a_rotation_waits_until_clocks_are_together_and_ends_nothing() {
     let id = a.launch().await;
     until("the machine is known", async || b.region.machines().get(id).is_some()).await;
     let machine = a.machine(id);
-    b.clock.set(NOW.minus(24 * 3600));
-    until("it has said so", async || {
-        let nodes = fleet.store.news(Heard::default()).await.unwrap().nodes;
-        nodes.iter().any(|node| node.beaten_at < NOW)
-    })
-    .await;
-    // That it is heard.
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    // A beat of another time: so it is seen to beat, who was only found when the other one started.
+    let now = NOW.plus(1);
+    a.clock.set(now);
+    b.clock.set(now.minus(24 * 3600));
+    let is_told = async |server: &Running, other: &str| {
+        let told = format!("<clocksApartSet><item><name>{other}</name></item></clocksApartSet>");
+        ask(server, "DescribeEpochs").await.body.contains(&told)
+    };
+    for (server, other) in [(a, "server 1"), (b, "server 0")] {
+        until("it is heard, and said", async || is_told(server, other).await).await;
+    }
     assert_eq!(ask(a, "RotateEpoch").await.status, 200);
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert!(is_at(&*fleet.store, 2, EpochState::Published).await, "neither has gone on");
-    b.clock.set(NOW);
+    b.clock.set(now);
     until("all verify", async || is_at(&*fleet.store, 2, EpochState::Sealing).await).await;
     let seals_from = fleet.store.epochs().await.unwrap()[1].seals_from.unwrap();
-    assert_eq!(seals_from, NOW.plus(SEALS_AHEAD_SECONDS));
+    assert_eq!(seals_from, now.plus(SEALS_AHEAD_SECONDS));
     for server in [a, b] {
+        let described = async || ask(server, "DescribeEpochs").await.body;
+        until("it is heard, too", async || !described().await.contains("clocksApartSet")).await;
         until("it is let in", async || whoami(server, &machine).await == good()).await;
     }
 }

@@ -90,6 +90,17 @@ pub(crate) struct Epochs {
     said: Said,
 }
 
+/// Epochs, and for whom they wait.
+#[derive(Debug, Default)]
+pub(crate) struct DescribedEpochs {
+    /// As the store has them, oldest first.
+    pub(crate) epochs: Vec<SealedEpoch>,
+    /// The servers that do not verify with the newest yet.
+    pub(crate) wait_for: Vec<String>,
+    /// The servers whose clocks are so far from this one's that none goes on.
+    pub(crate) clocks_apart: Vec<String>,
+}
+
 impl Epochs {
     /// As they were when the keyring was made of them.
     pub(crate) fn new(kek: Arc<Kek>, source: KeySource, settings: EpochSettings, known: Vec<SealedEpoch>) -> Self {
@@ -201,14 +212,16 @@ impl RegionServer {
         self.epochs.known.lock().await.clone()
     }
 
-    /// The epochs as they are, oldest first, and the servers that do not verify with the newest yet.
+    /// The epochs as they are, and for whom they wait.
     ///
     /// # Errors
     /// The store's.
-    pub(crate) async fn described_epochs(&self) -> Result<(Vec<SealedEpoch>, Vec<String>), StoreError> {
+    pub(crate) async fn described_epochs(&self) -> Result<DescribedEpochs, StoreError> {
         let epochs = self.store.epochs().await?;
-        let waits = self.fleet().map(|fleet| fleet.who_does_not_verify(highest(&epochs))).unwrap_or_default();
-        Ok((epochs, waits))
+        let (wait_for, clocks_apart) = self.fleet().map_or_else(Default::default, |fleet| {
+            (fleet.who_does_not_verify(highest(&epochs)), fleet.whose_clocks_are_apart(self.now()))
+        });
+        Ok(DescribedEpochs { epochs, wait_for, clocks_apart })
     }
 
     /// Does what is due, as far as it can be done now.
