@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from botocore.credentials import Credentials
 
 from fleet_calls import WHOAMI, Answer, Looked, Unanswered, call, credentials_for, host_context, keys_of, look
-from fleet_lab import HOSTS_PORT, Fleet, Host, Server
-from fleet_oracle import Credential, Oracle
+from fleet_lab import HOSTS_PORT, START_SECONDS, Fleet, Host, Server
+from fleet_oracle import LATER, Credential, Oracle
 
 EC2 = "Version=2016-11-15"
 OPERATORS, GUESTS_PER_HOST, PROBERS = 3, 2, 3
@@ -96,14 +96,31 @@ class World:
     def join_hosts(self) -> None:
         """Lets the computers that are to be hosts join, and serve."""
         for host in self.fleet.hosts:
-            ask = f"Action=Inborn.CreateJoinToken&{EC2}"
-            told = self.fleet.operators.space.do(lambda ask=ask: self.ec2(self.fleet.servers[0], ask))
+            told = done(self, self.fleet.servers[0], "Inborn.CreateJoinToken")
             host.join(told.all("joinToken")[0], self.fleet.servers)
             assert host.start(), host.log.read_text()
             self.contexts[host.number] = host_context(host.certificate, host.key)
 
     def ec2(self, server: Server, body: str, **more) -> Answer:
         return call(server.endpoint, "ec2", body, self.operator, **more)
+
+
+def answered(ask: Callable[[], Answer]) -> Answer:
+    """What is answered in the end: who is put off, by a server that has not heard the others just now, asks again."""
+    until = time.monotonic() + START_SECONDS
+    while True:
+        answer = ask()
+        is_put_off = answer.status in LATER or answer.status >= 500
+        if not is_put_off or time.monotonic() > until:
+            return answer
+        time.sleep(0.5)
+
+
+def done(world: World, server: Server, action: str) -> Answer:
+    """What an operator asks of a server, and is done."""
+    answer = world.fleet.operators.space.do(lambda: answered(lambda: world.ec2(server, f"Action={action}&{EC2}")))
+    assert answer.status == 200, (server.name, action, answer.body)
+    return answer
 
 
 class Told:

@@ -10,10 +10,9 @@ import time
 from collections.abc import Iterator
 
 from fleet_calls import look
-from fleet_lab import Host, Process, Server
+from fleet_lab import START_SECONDS, Host, Process, Server
 from fleet_oracle import LATER
 from fleet_people import (
-    EC2,
     EVICTED,
     GUESTS_PER_HOST,
     METADATA_SECONDS,
@@ -25,6 +24,7 @@ from fleet_people import (
     World,
     ask_who,
     described_epochs,
+    done,
     look_after,
     watch,
 )
@@ -282,10 +282,7 @@ def described(world: World, server: Server) -> dict[str, str]:
     found, token = {}, ""
     while True:
         more = f"&NextToken={token}" if token else ""
-        answer = world.fleet.operators.space.do(
-            lambda more=more: world.ec2(server, f"Action=DescribeInstances&{EC2}&MaxResults=1000{more}")
-        )
-        assert answer.status == 200, answer.body
+        answer = done(world, server, f"DescribeInstances&MaxResults=1000{more}")
         for id, state in re.findall(
             r"<instanceId>(i-[0-9a-f]{17})</instanceId>.*?<instanceState>.*?<name>([a-z-]+)</name>", answer.body, re.S
         ):
@@ -330,9 +327,8 @@ def check_afterwards(world: World) -> None:
 
 
 def described_epochs_there(world: World, server: Server) -> dict[int, str]:
-    found = fleet_do(world, lambda: described_epochs(world, server))
-    assert found, f"{server.name} does not tell the epochs"
-    return found
+    ask = lambda: fleet_do(world, lambda: described_epochs(world, server))  # noqa: E731
+    return wait_until(ask, f"{server.name} tells the epochs", START_SECONDS)
 
 
 def fleet_do(world: World, work):

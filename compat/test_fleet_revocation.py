@@ -19,7 +19,7 @@ from botocore.credentials import Credentials
 from fleet_calls import WHOAMI, Unanswered, call
 from fleet_lab import START_SECONDS, Server, fleet, postgres_programs
 from fleet_oracle import LATER, STALE_AFTER
-from fleet_people import EC2, World
+from fleet_people import World, answered, done
 from harness import at_best_within, scratch, wait_until
 from test_fleet import asked, need_all, session_of
 
@@ -58,12 +58,6 @@ def world() -> Iterator[World]:
             yield world
             # Shown with a test that fails.
             print(made.logs())
-
-
-def done(world: World, server: Server, action: str):
-    answer = asked(world, server, "ec2", f"Action={action}&{EC2}")
-    assert answer.status == 200, (server.name, action, answer.body)
-    return answer
 
 
 def watch(world: World, server: Server, keys: Credentials, begun: float, seen: Seen) -> None:
@@ -109,7 +103,7 @@ def test_who_has_ended_is_refused_everywhere_soon(world: World, kind: str):
 def refused_everywhere(world: World, kind: str) -> float:
     """Ends somebody at each server; gives when all refuse, in the middle of all tries."""
     servers, host = world.fleet.servers, world.fleet.hosts[0]
-    account = asked(world, servers[0], "sts", WHOAMI).all("Account")[0]
+    account = answered(lambda: asked(world, servers[0], "sts", WHOAMI)).all("Account")[0]
     last_let_in, refused = [], []
     for number in range(TRIES):
         told = servers[number % SERVERS]

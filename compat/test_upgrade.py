@@ -17,7 +17,7 @@ from botocore.credentials import Credentials
 from fleet_calls import WHOAMI, call, look
 from fleet_lab import START_SECONDS, Host, Server, fleet, postgres_programs
 from fleet_oracle import Credential
-from fleet_people import EC2, METADATA_SECONDS, World, described_epochs
+from fleet_people import METADATA_SECONDS, World, answered, described_epochs, done
 from harness import binary, run, scratch, wait_until
 from netlab import CI
 from test_fleet import need_all
@@ -49,13 +49,6 @@ def world() -> Iterator[World]:
             print(made.logs())
 
 
-def done(world: World, server: Server, action: str):
-    """What an operator asks of one of the two, and is done."""
-    answer = world.fleet.operators.space.do(lambda: world.ec2(server, f"Action={action}&{EC2}"))
-    assert answer.status == 200, (server.name, action, answer.body)
-    return answer
-
-
 def machines(world: World, server: Server) -> dict[str, str]:
     """Of all machines, as one of the two tells it, the state."""
     answer = done(world, server, "DescribeInstances")
@@ -64,7 +57,8 @@ def machines(world: World, server: Server) -> dict[str, str]:
 
 def who(world: World, server: Server, credential: Credential) -> int:
     keys = Credentials(credential.key, credential.secret, credential.token)
-    return world.fleet.operators.space.do(lambda: call(server.endpoint, "sts", WHOAMI, keys)).status
+    ask = lambda: call(server.endpoint, "sts", WHOAMI, keys)  # noqa: E731
+    return world.fleet.operators.space.do(lambda: answered(ask)).status
 
 
 def guest(host: Host, machine: str) -> Credential:
@@ -129,9 +123,8 @@ def check_each_hears_of_revocations(world: World, old: Server, new: Server, host
 
 
 def described_epochs_of(world: World, server: Server) -> dict[int, str]:
-    found = world.fleet.operators.space.do(lambda: described_epochs(world, server))
-    assert found, server.name
-    return found
+    ask = lambda: world.fleet.operators.space.do(lambda: described_epochs(world, server))  # noqa: E731
+    return wait_until(ask, f"{server.name} tells the epochs", START_SECONDS)
 
 
 def versions(world: World) -> tuple[str, str]:
