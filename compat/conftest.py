@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from double import Agent, Lab, Machine, pass_role
+from double import Agent, Lab, Machine, await_channel, pass_role
 from harness import Region, scratch
 from lab import laboratory, needs_lab
 from scenes import Loopback, Namespaces, Scene
@@ -110,6 +110,7 @@ def agent(machine: Machine, lab: Lab) -> Agent:
     agent = lab.start(machine)
     agent.wait("online")
     agent.wait("channel")
+    await_channel(machine.region, machine.id)
     return agent
 
 

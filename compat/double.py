@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from clients import AGENT, require
-from harness import Region, binary, clean_env, read_exports
+from harness import Region, binary, clean_env, read_exports, wait_until
 from metadata import Metadata
 
 SETTING = "/ssm/managed-instance/default-ec2-instance-management-role"
@@ -134,6 +134,13 @@ def nodes(region: Region) -> dict[str, dict]:
 
 def ping_status(region: Region, instance: str) -> str | None:
     return nodes(region).get(instance, {}).get("PingStatus")
+
+
+def await_channel(region: Region, instance: str) -> None:
+    """Waits until the region knows that a machine's agent has a channel, which the agent knows before."""
+    ssm = region.client("ssm")
+    is_known = lambda: ssm.get_connection_status(Target=instance)["Status"] == "connected"  # noqa: E731
+    wait_until(is_known, f"the region knows the channel of {instance}", 30)
 
 
 class Lab:

@@ -94,7 +94,7 @@ def test_a_token_request_that_is_tried_again_carries_stale_signatures(managed: R
     target = "AmazonSSM.RequestManagedInstanceRoleToken"
     with between(managed.port) as proxy:
         proxy.fail(target, *["refuse"] * tries)
-        agent = lab.start(machine, endpoint=proxy.address, pace=600)
+        agent = lab.start(machine, endpoint=proxy.address)
         agent.wait("online")
         (call,) = agent.calls("RequestManagedInstanceRoleToken")
         assert (call["status"], call["tries"], call["stale"]) == (200, tries + 1, tries)
@@ -107,7 +107,7 @@ def test_answers_that_are_lost_do_no_harm(managed: Region, lab: Lab):
     with between(managed.port) as proxy:
         proxy.fail("AmazonSSM.RegisterManagedInstance", "lose", "lose")
         proxy.fail("AmazonSSM.RequestManagedInstanceRoleToken", "lose", "refuse")
-        agent = lab.start(machine, endpoint=proxy.address, pace=600)
+        agent = lab.start(machine, endpoint=proxy.address)
         agent.wait("online")
         assert [call["tries"] for call in agent.calls("RegisterManagedInstance", status=200)] == [3]
         assert [call["stale"] for call in agent.calls("RequestManagedInstanceRoleToken", status=200)] == [2]
@@ -300,7 +300,8 @@ def test_a_region_that_is_back_has_its_agents_back(make_region: Callable[..., Re
     region = make_region().start()
     pass_role(region)
     machine = lab.machine(region)
-    agent = lab.start(machine)
+    # Its session is renewed after a minute.
+    agent = lab.start(machine, pace=30)
     agent.wait("channel")
     region.stop()
     agent.wait("no channel")

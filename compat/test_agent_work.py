@@ -14,7 +14,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from clients import PLUGIN, require
-from double import Lab, Machine, in_a_pocket, pass_role
+from double import Lab, Machine, await_channel, in_a_pocket, pass_role
 from harness import Region, clean_env, wait_until
 
 SCRIPT = "AWS-RunShellScript"
@@ -67,7 +67,7 @@ def test_a_command_acts_as_the_machine(managed: Region, lab: Lab):
     sent = ssm.send_command(InstanceIds=[instance], DocumentName=SCRIPT, Parameters={"commands": [script]})
     command = sent["Command"]["CommandId"]
     ssm.get_waiter("command_executed").wait(
-        CommandId=command, InstanceId=instance, WaiterConfig={"Delay": 1, "MaxAttempts": 20}
+        CommandId=command, InstanceId=instance, WaiterConfig={"Delay": 1, "MaxAttempts": 60}
     )
     said = ssm.get_command_invocation(CommandId=command, InstanceId=instance)["StandardOutputContent"]
     assert said.strip().endswith(f"assumed-role/AWSSystemsManagerDefaultEC2InstanceManagementRole/{instance}")
@@ -77,6 +77,7 @@ def test_the_last_word_may_come_first(managed: Region, lab: Lab):
     machine = lab.machine(managed)
     agent = lab.start(machine, "--final-first")
     agent.wait("channel")
+    await_channel(managed, machine.id)
     command = send(managed, machine, "echo done")
     agent.wait("reply acknowledged", count=2)
     assert finished(managed, machine, command)["Status"] == "Success"
@@ -129,6 +130,7 @@ def test_the_region_restarts_in_the_middle_of_a_command(make_region: Callable[..
     ran, go = lab.place / "ran", lab.place / "go"
     agent = lab.start(machine)
     agent.wait("channel")
+    await_channel(region, machine.id)
     command = send(region, machine, f"echo x >> {ran}; while ! [ -e {go} ]; do sleep 0.1; done; echo done")
     wait_until(ran.exists, "it runs")
     region.stop()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from botocore.exceptions import ClientError
 
-from double import Agent, Machine, pass_role
+from double import Agent, Machine, await_channel, pass_role
 from harness import Region, binary, run, tool, wait_until
 
 DOCUMENT = {
@@ -75,6 +75,7 @@ def test_the_last_reply_may_come_first(managed: Region, machine: Machine):
     agent = machine.start("--final-first")
     try:
         agent.wait("online")
+        await_channel(managed, machine.id)
         command = send(managed, machine, "echo out")
         assert ended(managed, machine, command)["Status"] == "Success"
         agent.wait("reply acknowledged", count=2)
@@ -132,6 +133,7 @@ def test_a_region_that_is_killed_in_mid_command(make_region: Callable[..., Regio
     agent = machine.start()
     try:
         agent.wait("online")
+        await_channel(first, machine.id)
         command = send(
             first, machine, f"touch {place}/begun", f"while ! [ -e {place}/go ]; do sleep 0.1; done", "echo done"
         )

@@ -20,7 +20,12 @@ type control struct {
 	lock             sync.Mutex
 	open             *channel
 	// Replies that the other side has not acknowledged.
-	replies map[string]frame.Message
+	replies map[string]reply
+}
+
+type reply struct {
+	message frame.Message
+	since   time.Time
 }
 
 type job struct {
@@ -30,7 +35,7 @@ type job struct {
 
 // run keeps the channel open: at once when it breaks, then ever more seldom.
 func (c *control) run(ending context.Context) {
-	c.replies = map[string]frame.Message{}
+	c.replies = map[string]reply{}
 	go c.resend(ending)
 	const waitMax = 40 * time.Minute
 	wait := time.Duration(0)
@@ -134,24 +139,28 @@ func (c *control) take(message frame.Message) {
 		tell("job", facts{"job": what.JobId, "by": "ssmmessages", "error": err.Error()})
 		return
 	}
-	c.jobs.take(what.JobId, what.Topic, content, func(reply string) {
+	c.jobs.take(what.JobId, what.Topic, content, func(said string) {
 		message := frame.New("agent_job_reply", map[string]any{
-			"schemaVersion": 1, "jobId": what.JobId, "content": reply, "topic": what.Topic,
+			"schemaVersion": 1, "jobId": what.JobId, "content": said, "topic": what.Topic,
 		})
 		c.lock.Lock()
-		c.replies[message.ID] = message
+		c.replies[message.ID] = reply{message, time.Now()}
 		c.lock.Unlock()
 		c.send(message)
 	}, "ssmmessages")
 }
 
-// resend sends replies again that nobody acknowledged.
+// resend sends replies again that nobody acknowledged. Of one that was sent a moment ago the word may be on its way.
 func (c *control) resend(ending context.Context) {
-	for pause(ending, 5*time.Minute, c.worker.pace) {
+	const every = 5 * time.Minute
+	for pause(ending, every, c.worker.pace) {
+		sentBefore := time.Now().Add(-time.Duration(float64(every) / c.worker.pace))
 		c.lock.Lock()
 		waiting := make([]frame.Message, 0, len(c.replies))
-		for _, message := range c.replies {
-			waiting = append(waiting, message)
+		for _, one := range c.replies {
+			if one.since.Before(sentBefore) {
+				waiting = append(waiting, one.message)
+			}
 		}
 		c.lock.Unlock()
 		for _, message := range waiting {
