@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import Region, Result, binary, clean_env, run, wait_until
+from harness import Region, Result, binary, clean_env, free_port, run, wait_until
 from lab import Namespace
 
 SSHD = shutil.which("sshd", path="/usr/sbin:/sbin:/usr/local/sbin:/usr/bin")
@@ -66,8 +66,7 @@ def server(
         pytest.skip("sshd is not installed: apt-get install openssh-server")
     listening, port, prefix = "0.0.0.0", 22, inside.words if inside else []
     if inside is None:
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            listening, port = probe.getsockname()
+        listening, port = "127.0.0.1", free_port()
     authorized = place / f"authorized-{port}"
     authorized.write_text(user_key.with_suffix(".pub").read_text() if user_key else "")
     # Where the privilege separation of Debian's build wants to live; only root has it.

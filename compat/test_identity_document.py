@@ -17,6 +17,13 @@ from metadata import Metadata
 SIGNED = "dynamic/instance-identity"
 
 
+@pytest.fixture(scope="module")
+def region(region: Region) -> Region:
+    """With its signers: a new region makes them beside all else, and `ca show` waits for that."""
+    region.cli("ca", "show", "identity")
+    return region
+
+
 @pytest.fixture
 def metadata(region: Region) -> Iterator[Metadata]:
     """Of a machine just launched."""

@@ -133,6 +133,8 @@ def image(podman: Podman) -> dict:
     return json.loads(podman("image", "inspect", "inborn"))[0]
 
 
+# With the image that it is the first to ask for.
+@pytest.mark.timeout(600)
 def test_the_image_has_the_program_and_says_how_it_is_run(image: dict):
     config = image["Config"]
     assert (config["Entrypoint"], config["Cmd"], config["StopSignal"]) == (["/usr/bin/inborn"], ["up"], "SIGTERM")

@@ -76,7 +76,9 @@ def test_a_machine_that_wants_tokens_gets_them(region: Region, machine: dict[str
 
 def test_botocores_own_reader_finds_the_region(machine: dict[str, str]):
     endpoint = machine["AWS_EC2_METADATA_SERVICE_ENDPOINT"].rstrip("/") + "/"
-    fetcher = InstanceMetadataRegionFetcher(config={"ec2_metadata_service_endpoint": endpoint}, env={})
+    config = {"ec2_metadata_service_endpoint": endpoint}
+    # By itself it waits for one second, once.
+    fetcher = InstanceMetadataRegionFetcher(timeout=5, num_attempts=3, config=config, env={})
     assert fetcher.retrieve_region() == machine["AWS_REGION"]
 
 

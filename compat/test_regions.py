@@ -157,6 +157,8 @@ def test_partitions_are_not_mixed(make_region):
         region.start()
 
 
+# The AWS CLI starts four times.
+@pytest.mark.timeout(180)
 def test_a_pocket_of_another_region(make_region):
     region = make_region("data", "--region", HOME, "--more-regions", OTHER).start()
     # By the names of the endpoints, with TLS that the pocket trusts, and by the global one.
@@ -167,7 +169,7 @@ def test_a_pocket_of_another_region(make_region):
             --output text --query Arn
         aws ec2 describe-instances --region {HOME} || true
     """
-    done = region.cli("run", "--region", OTHER, "--", "sh", "-ec", script)
+    done = region.cli("run", "--region", OTHER, "--", "sh", "-ec", script, timeout=110)
     arns = done.stdout.split()
     assert len(arns) == 3 and len(set(arns)) == 1 and ":assumed-role/aws:ec2-instance/i-" in arns[0], done.stdout
     assert "AuthFailure" in done.stderr, "the home's other services do not know it"

@@ -210,11 +210,16 @@ def test_a_key_whose_minute_is_over_is_refused(scene: Scene, place: Path, safe: 
 @needs_root
 def test_a_metadata_service_that_says_nothing_delays_nobody_for_long(guest: Guest):
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        begun = time.monotonic()
         words = [word for word in guest.words if word != guest.endpoint]
-        refused = run([*words, f"http://127.0.0.1:{silent.getsockname()[1]}", "root"], {"PATH": "/usr/bin:/bin"})
-        assert time.monotonic() - begun < 6
-    assert (refused.returncode, refused.stdout) == (1, "") and "did not answer in time" in refused.stderr
+
+        def delayed(_: int) -> float:
+            begun = time.monotonic()
+            refused = run([*words, f"http://127.0.0.1:{silent.getsockname()[1]}", "root"], {"PATH": "/usr/bin:/bin"})
+            seconds = time.monotonic() - begun
+            assert (refused.returncode, refused.stdout) == (1, "") and "did not answer in time" in refused.stderr
+            return seconds
+
+        at_best_within(6, delayed)
 
 
 @contextlib.contextmanager
@@ -420,6 +425,8 @@ class Pocket:
         (place / "pocket").mkdir()
         self.go = place / "pocket/go"
         waiting = f"cd {place}/pocket; until [ -e go ]; do sleep 0.05; done; "
+        there = lambda: {one["instance_id"] for one in json.loads(region.cli("ps", "--output", "json").stdout)}  # noqa: E731
+        known = there()
         self.process = subprocess.Popen(
             [binary(), "run", "--", "sh", "-c", waiting + script],
             env=region.env,
@@ -428,9 +435,7 @@ class Pocket:
             stderr=subprocess.PIPE,
             text=True,
         )
-        known = {one["instance_id"] for one in json.loads(region.cli("ps", "--output", "json").stdout)}
-        found = lambda: {one["instance_id"] for one in json.loads(region.cli("ps", "--output", "json").stdout)} - known  # noqa: E731
-        self.id = next(iter(wait_until(found, "the pocket has a machine")))
+        self.id = next(iter(wait_until(lambda: there() - known, "the pocket has a machine")))
 
     def finish(self) -> tuple[int, str, str]:
         self.go.touch()

@@ -8,8 +8,8 @@ set -eu
 operation=${1}EC2HostKeys directory=$2
 
 metadata=http://169.254.169.254/latest
-token=$(curl -sS -f -m 1 -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 5' "$metadata/api/token")
-get() { curl -sS -f -m 1 -H "X-aws-ec2-metadata-token: $token" "$metadata/$1"; }
+token=$(curl -sS -f -m 10 -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' "$metadata/api/token")
+get() { curl -sS -f -m 10 -H "X-aws-ec2-metadata-token: $token" "$metadata/$1"; }
 
 instance=${3:-$(get meta-data/instance-id/)}
 zone=$(get meta-data/placement/availability-zone/)
@@ -44,7 +44,7 @@ for word in "$region" ec2-instance-connect aws4_request; do
 done
 signature=$(mac "hexkey:$key" "$to_sign")
 
-curl -sS -m 5 -w '\n%{http_code}\n' -X POST "https://$host/$operation/" \
+curl -sS -m 20 -w '\n%{http_code}\n' -X POST "https://$host/$operation/" \
   -H 'Content-Type: application/json' -H 'Content-Encoding: amz-1.0' \
   -H "x-amz-target: com.amazon.aws.sshaccessproxyservice.AWSEC2InstanceConnectService.$operation" \
   -H "x-amz-content-sha256: $body_hash" -H "x-amz-date: $now" -H "x-amz-security-token: $session" \

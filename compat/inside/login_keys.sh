@@ -9,8 +9,8 @@ set -eu
 trusted=$1 user=$2 wanted=${3:-}
 
 metadata=http://169.254.169.254/latest
-token=$(curl -sS -f -m 1 -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 5' "$metadata/api/token")
-ask() { curl -sS -f -m 1 -H "X-aws-ec2-metadata-token: $token" "$@"; }
+token=$(curl -sS -f -m 10 -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' "$metadata/api/token")
+ask() { curl -sS -f -m 10 -H "X-aws-ec2-metadata-token: $token" "$@"; }
 get() { ask "$metadata/meta-data/$1"; }
 keys=managed-ssh-keys
 
