@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use common::channel::Socket;
 use common::commands::*;
+use common::verdict::until;
 use common::*;
 use inborn_identity::InstanceId;
 use inborn_region::KeySource;
@@ -693,7 +694,7 @@ async fn a_command_goes_over_the_control_channel() {
     let (id, session) = running.node().await;
     let waiting = running.command(to(id)).await;
     // What has waited comes with the channel.
-    let mut socket = running.control_channel(&session, id).await;
+    let mut socket = running.control_channel_at_once(&session, id).await;
     let received = socket.receive().await;
     assert_eq!(received.message_type, "agent_job");
     let job: Value = serde_json::from_str(&received.payload).unwrap();
@@ -703,7 +704,7 @@ async fn a_command_goes_over_the_control_channel() {
     assert_eq!(content["Parameters"]["commands"], value!(["true"]));
     // An agent that was cut off before it said anything is told again.
     drop(socket);
-    let mut socket = running.control_channel(&session, id).await;
+    let mut socket = running.control_channel_at_once(&session, id).await;
     assert_eq!(socket.receive().await.payload, received.payload);
 
     let ack = value!({"jobId": job["JobId"], "acknowledgedMessageId": received.id.to_string(), "statusCode": "200", "errorMessage": "Successful"});

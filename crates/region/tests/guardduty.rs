@@ -157,7 +157,7 @@ async fn what_is_found_is_stored_within_a_moment_and_told() {
     running.region.detect(DetectionSettings::default());
     for activity in ["Create", "Update"] {
         running.region.detection().found(finding(&running, instance));
-        let heard = tokio::time::timeout(Duration::from_secs(5), told.recv()).await.unwrap().unwrap();
+        let heard = tokio::time::timeout(PATIENCE, told.recv()).await.unwrap().unwrap();
         assert_eq!(heard, (json!("Execution:Runtime/ReverseShell"), json!(activity)));
     }
     let id = detector(&running).await;
@@ -185,7 +185,7 @@ async fn what_a_detector_does_not_want_is_not_told() {
     assert!(tokio::time::timeout(Duration::from_millis(700), told.recv()).await.is_err());
     post(&running, &format!("/detector/{id}"), json!({"enable": true})).await;
     running.region.detection().found(finding(&running, instance));
-    let heard = tokio::time::timeout(Duration::from_secs(5), told.recv()).await.unwrap().unwrap();
+    let heard = tokio::time::timeout(PATIENCE, told.recv()).await.unwrap().unwrap();
     assert_eq!(heard.1, "Create");
 }
 

@@ -189,11 +189,7 @@ async fn a_finding_that_cannot_be_stored_is_stored_later() {
     let setup = start(DetectionSettings::default()).await;
     *setup.kept.failures.lock().unwrap() = 1;
     setup.region.telemetry.tell(batch(&[reverse_shell()]));
-    let begun = Instant::now();
-    while setup.lines.0.lock().unwrap().is_empty() {
-        assert!(begun.elapsed() < Duration::from_secs(5));
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    until(|| !setup.lines.0.lock().unwrap().is_empty()).await;
     assert_eq!(setup.kept.findings.lock().unwrap().values().next().unwrap().count, 1);
     assert_eq!(setup.region.metrics.detection.lost.get(), 0);
 }
@@ -334,19 +330,23 @@ fn remote(address: &str) -> Action {
 
 #[tokio::test]
 async fn overload_is_counted_and_delays_nobody() {
-    let setup = start(DetectionSettings::default()).await;
     let events = vec![reverse_shell(); 500];
     let one = batch(&events);
-    let begun = Instant::now();
-    for _ in 0..2000 {
-        setup.region.telemetry.tell(Arc::clone(&one));
-    }
-    assert!(begun.elapsed() < Duration::from_secs(2), "accepting waited for the rules");
+    let mut times = Vec::new();
+    // A busy computer is slow now and then; whoever waits for the rules always is.
+    let setup = loop {
+        let setup = start(DetectionSettings::default()).await;
+        let begun = Instant::now();
+        for _ in 0..2000 {
+            setup.region.telemetry.tell(Arc::clone(&one));
+        }
+        let took = begun.elapsed();
+        times.push(took);
+        if took < Duration::from_secs(2) {
+            break setup;
+        }
+        assert!(times.len() < 3, "accepting waited for the rules: {times:?}");
+    };
     // What is left out is counted with the next batch that is judged.
-    let counted = || setup.region.metrics.detection.skipped.get() > 0;
-    let begun = Instant::now();
-    while !counted() {
-        assert!(begun.elapsed() < Duration::from_secs(20));
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    until(|| setup.region.metrics.detection.skipped.get() > 0).await;
 }

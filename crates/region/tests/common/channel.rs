@@ -12,8 +12,8 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role};
 
 use super::{Call, Reply, Running, Signer, between, call};
 
-/// Nothing in these tests takes longer.
-pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+/// Nothing in these tests takes longer, however loaded the machine.
+pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// A WebSocket as a client has it.
 pub struct Socket(pub WebSocketStream<TcpStream>);

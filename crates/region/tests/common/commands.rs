@@ -20,17 +20,6 @@ pub fn code(reply: &Reply) -> String {
     body(reply).get("__type").and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
-/// Waits until something is as it should be.
-pub async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    for _ in 0..100 {
-        if is_so().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("still not: {what}");
-}
-
 /// A reply of an agent to a command.
 pub fn reply(status: &str, code: i32, stdout: &str, stderr: &str) -> Value {
     json!({
