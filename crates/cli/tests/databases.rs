@@ -35,6 +35,8 @@ const STALE: Duration = Duration::from_secs(7);
 const LAPSED: Duration = Duration::from_secs(13);
 /// When a server lets nobody in that was acknowledged no beat, at the latest: fifteen seconds, and what a loaded machine takes to ask.
 const LAPSES_WITHIN: Duration = Duration::from_secs(25);
+/// Longer than a server takes to count and to note what has ended: it looks once a second.
+const COUNTED_WITHIN: Duration = Duration::from_millis(2500);
 /// How often the machine of the tests may be so slow that it comes too late to see what is between the two.
 const LATE_MAX: u32 = 5;
 
@@ -339,11 +341,16 @@ async fn a_server_that_is_left_with_a_replaced_primary_lets_nobody_in() {
     // A standby that is promoted leaves its primary, which waits for it from then on.
     standby.promote();
     let parted = Instant::now();
-    let a = Server::start("a", of_a, &standby.url(&name));
-    assert_eq!(a.operate(REGION, &format!("Action=TerminateInstances&InstanceId.1={id}")).0, 200);
-    assert_eq!(a.whoami(&machine).0, 403);
-    until("it lets nobody in", || (b.whoami(&machine).0 == 503).then_some(()));
-    assert!(parted.elapsed() < LAPSES_WITHIN, "{:?}", parted.elapsed());
+    let (_a, lapsed) = std::thread::scope(|scope| {
+        let refuses = || (b.whoami(&machine).0 == 503).then(|| parted.elapsed());
+        let lapsed = scope.spawn(move || until("it lets nobody in", refuses));
+        let a = Server::start("a", of_a, &standby.url(&name));
+        assert_eq!(a.operate(REGION, &format!("Action=TerminateInstances&InstanceId.1={id}")).0, 200);
+        assert_eq!(a.verdict(&machine).0, 403);
+        (a, lapsed.join().unwrap())
+    });
+    assert!(lapsed < LAPSES_WITHIN, "{lapsed:?}");
+    assert_eq!(b.whoami(&machine).0, 503);
     let (status, body) = b.operate(REGION, LAUNCH);
     assert!(status == 503 && body.contains("<Code>Unavailable</Code>"), "{status} {body}");
     let (status, said) = b.readiness();
@@ -416,15 +423,29 @@ async fn a_database_is_lost_and_put_back() {
         let sql = "SELECT CONVERT_FROM(value, 'UTF8') FROM settings WHERE name = 'high-water'";
         serde_json::from_str::<Value>(&cluster.sql(url, sql)).unwrap()["count"].clone()
     };
-    until("both have noted it", || {
-        [&of_a, &of_b].iter().all(|data| mark(data)["count"] == counted(&url)).then_some(())
-    });
     let ends = |url: &str| {
         let epochs = cluster.sql(url, "SELECT id, state, seals_from, ended_at, revoked FROM epochs ORDER BY id");
         (epochs, cluster.sql(url, "SELECT kind, subject, threshold, made_at FROM cut_offs ORDER BY kind, subject"))
     };
-    let today = backup("today.backup");
-    let ended_by_then = ends(&url);
+    // Each stage of the rotation is counted, too, by each server when it comes to it. Once all is counted and noted nothing is for seconds.
+    let found = || (mark(&of_a)["count"].clone(), mark(&of_b)["count"].clone(), counted(&url), ends(&url));
+    let standing = || {
+        until("both have noted all", || {
+            let before = found();
+            let (of_a, of_b, count, (epochs, _)) = &before;
+            if [of_a, of_b] != [count, count] || epochs.matches("sealing").count() != 2 {
+                return None;
+            }
+            std::thread::sleep(COUNTED_WITHIN);
+            (found() == before).then_some(before)
+        })
+    };
+    let (today, ended_by_then) = until("nothing has ended while all was backed up", || {
+        let before = standing();
+        let _ = std::fs::remove_file(base.path().join("today.backup"));
+        let today = backup("today.backup");
+        (standing() == before).then_some((today, before.3))
+    });
     assert!(ended_by_then.1.contains(&id.to_string()), "{ended_by_then:?}");
 
     // The catastrophe. Servers that run do not go on as if nothing was.

@@ -69,7 +69,7 @@ async fn two_servers_are_one_region() {
     let id = a.launch();
     let signer = machine(id).await;
     let begun = Instant::now();
-    let (status, body) = b.call(&signer, "sts", WHOAMI);
+    let (status, body) = b.verdict(&signer);
     assert!(status == 200 && body.contains(&id.to_string()), "{body}");
     eprintln!("a launch at one server verified at the other: first call answered in {:?}", begun.elapsed());
 
@@ -103,9 +103,9 @@ async fn two_servers_are_one_region() {
 
     // Nothing depends on one process living.
     drop(a);
-    assert_eq!(b.call(&signer, "sts", WHOAMI).0, 200);
+    assert_eq!(b.verdict(&signer).0, 200);
     let id = b.launch();
-    assert_eq!(b.call(&machine(id).await, "sts", WHOAMI).0, 200);
+    assert_eq!(b.verdict(&machine(id).await).0, 200);
     assert_eq!(b.readiness().0, 200);
     let end = format!("Action=TerminateInstances&InstanceId.1={id}&Version=2016-11-15");
     assert_eq!(b.call(&b.operator, "ec2", &end).0, 200);
@@ -209,7 +209,7 @@ async fn whoever_has_ended_is_let_in_nowhere() {
             };
             done(one, &format!("Action={end}"));
             let begun = Instant::now();
-            assert_eq!(one.whoami(&signer).0, 403, "{kind}: from the answer on");
+            assert_eq!(one.verdict(&signer).0, 403, "{kind}: from the answer on");
             let known = until("an end is known", || {
                 let sent = begun.elapsed();
                 let status = other.whoami(&signer).0;

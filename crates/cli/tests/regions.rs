@@ -18,7 +18,7 @@ mod servers;
 
 use inborn_identity::InstanceId;
 use patience::until;
-use servers::{LAUNCH, Mint, REGION as HOME, Server, Signer, WHOAMI, copy_key, launched, run, said};
+use servers::{LAUNCH, Mint, REGION as HOME, Server, Signer, copy_key, launched, run, said};
 
 const OTHER: &str = "eu-west-1";
 const DESCRIBE: &str = "Action=DescribeInstances&Version=2016-11-15";
@@ -27,14 +27,9 @@ fn end(id: InstanceId) -> String {
     format!("Action=TerminateInstances&InstanceId.1={id}")
 }
 
-/// What STS says of a caller, once it can tell: a server that did not hear of a launch in time says 503, which says nothing of the caller.
-fn identity(server: &Server, region: &str, signer: &Signer) -> (u16, String) {
-    until("STS can tell", || Some(server.call_in(region, signer, "sts", WHOAMI)).filter(|(status, _)| *status != 503))
-}
-
 /// What it says in each region.
 fn whoami(server: &Server, signer: &Signer) -> [u16; 2] {
-    [HOME, OTHER].map(|region| identity(server, region, signer).0)
+    [HOME, OTHER].map(|region| server.verdict_in(region, signer).0)
 }
 
 #[tokio::test]
@@ -69,7 +64,7 @@ async fn two_servers_serve_two_regions() {
             let (id, machine) = (ids[at].to_string(), &machines[at]);
             // STS knows it in every region, and never says that it is no one; every other service in its own alone.
             for region in [own, foreign] {
-                let (status, body) = identity(server, region, machine);
+                let (status, body) = server.verdict_in(region, machine);
                 assert!(status == 200 && body.contains(&id), "{body}");
             }
             let (status, body) = server.call_in(foreign, machine, "ec2", DESCRIBE);

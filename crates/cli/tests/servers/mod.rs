@@ -182,6 +182,21 @@ impl Server {
         self.call(signer, "sts", WHOAMI)
     }
 
+    /// What STS says of a caller, once it can tell: a server that did not hear of a launch in time says 503, which says nothing of the
+    /// caller.
+    pub fn verdict(&self, signer: &Signer) -> (u16, String) {
+        self.told(|| self.whoami(signer))
+    }
+
+    /// The same of one that is signed for a region.
+    pub fn verdict_in(&self, region: &str, signer: &Signer) -> (u16, String) {
+        self.told(|| self.call_in(region, signer, "sts", WHOAMI))
+    }
+
+    fn told(&self, ask: impl Fn() -> (u16, String)) -> (u16, String) {
+        until("STS can tell", || Some(ask()).filter(|(status, _)| *status != 503))
+    }
+
     pub fn readiness(&self) -> (u16, String) {
         let address = self.ready["operations"].as_str().unwrap().strip_prefix("http://").unwrap();
         calls::exchange(address, "GET /readyz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap()
