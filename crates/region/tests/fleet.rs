@@ -63,13 +63,18 @@ async fn change(at: &Running, action: &str, id: InstanceId) {
     assert_eq!(reply.status, 200, "{}", reply.body);
 }
 
+/// Whether what was to be done within five seconds of silence took so long that it may have been too late, and may be tried again.
+fn is_late(times: &[Duration]) -> bool {
+    times.len() < 5 && times.last().is_some_and(|time| *time > Duration::from_secs(3))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_one_does_the_other_knows() {
     let Fleet { a, b, .. } = &fleet(&[]).await;
     let id = a.launch().await;
     let machine = a.machine(id);
     // Without a wait: who asks for a machine that is not known yet waits for the news.
-    assert_eq!(whoami(b, &machine).await, (200, String::new()));
+    assert_eq!(verdict(b, &machine).await, (200, String::new()));
     assert_eq!(b.machine(id).secret, machine.secret, "both issue the same");
     change(a, "StopInstances", id).await;
     until("a stop is known", async || whoami(b, &machine).await == expired()).await;
@@ -78,10 +83,10 @@ async fn what_one_does_the_other_knows() {
     }
     change(b, "StartInstances", id).await;
     let second = b.machine(id);
-    assert_eq!(whoami(a, &second).await, (200, String::new()));
-    assert_eq!(whoami(a, &machine).await, expired(), "what was before stays ended");
+    assert_eq!(verdict(a, &second).await, (200, String::new()));
+    assert_eq!(verdict(a, &machine).await, expired(), "what was before stays ended");
     change(a, "TerminateInstances", id).await;
-    assert_eq!(whoami(a, &second).await, unknown());
+    assert_eq!(verdict(a, &second).await, unknown());
     until("a termination is known", async || whoami(b, &second).await == unknown()).await;
     assert!(b.region.machines().get(id).is_none());
 }
@@ -92,16 +97,27 @@ async fn who_has_not_heard_refuses_changes_and_says_so() {
         &fleet(&[("iam", StalePolicy::RefuseAll), ("ec2-instance-connect", StalePolicy::Serve)]).await;
     let id = a.launch().await;
     let machine = a.machine(id);
-    assert_eq!(whoami(b, &machine).await, (200, String::new()));
+    assert_eq!(verdict(b, &machine).await, (200, String::new()));
     let launch = ec2("Action=RunInstances&ImageId=ami-12345678&MinCount=1&MaxCount=1");
     let roles =
         Call { headers: vec![("content-type", FORM.to_owned())], ..call("iam", "Action=ListRoles&Version=2010-05-08") };
     let roles = Call { region: "us-east-1".to_owned(), host: "iam.amazonaws.com".to_owned(), ..roles };
-    of_b.deafen().await;
-    // Five seconds are not too long yet: the clock has whole seconds, and one of them may be almost nothing.
-    b.clock.advance(6);
-    assert_eq!(b.send(&b.operator(), &launch).await.status, 200);
-    assert!(b.region.faults().await.is_empty());
+    let mut times = Vec::new();
+    loop {
+        let begun = tokio::time::Instant::now();
+        of_b.deafen().await;
+        // Five seconds are not too long yet: the clock has whole seconds, and one of them may be almost nothing.
+        b.clock.advance(6);
+        let told = (b.send(&b.operator(), &launch).await.status, b.region.faults().await);
+        times.push(begun.elapsed());
+        if told == (200, Vec::new()) {
+            break;
+        }
+        // The seconds that a busy computer takes count as well.
+        assert!(is_late(&times), "{told:?} {times:?}");
+        of_b.silence(false);
+        until("it hears again", async || b.region.faults().await.is_empty()).await;
+    }
     b.clock.advance(1);
     let refused = b.send(&b.operator(), &launch).await;
     assert_eq!((refused.status, between(&refused.body, "<Code>", "</Code>")), (503, "Unavailable"));
@@ -132,12 +148,23 @@ async fn who_is_acknowledged_no_beat_has_not_heard_however_well_it_reads() {
     let launches = async || b.send(&b.operator(), &launch).await.status;
     let gives = || b.region.issue(id, Delivery::V2, b.region.now()).is_some();
     assert_eq!((whoami(b, &machine).await.0, gives()), (200, true));
-    let held = of_b.hold_beats().await;
-    until("a beat has no answer", async || of_b.held_beats() > 0).await;
-    // Five seconds are not too long yet: the clock has whole seconds, and one of them may be almost nothing.
-    b.clock.advance(6);
-    assert_eq!((launches().await, gives()), (200, true));
-    assert!(b.region.faults().await.is_empty());
+    let mut times = Vec::new();
+    let held = loop {
+        let begun = tokio::time::Instant::now();
+        let held = of_b.hold_beats().await;
+        until("a beat has no answer", async || of_b.held_beats() > 0).await;
+        // Five seconds are not too long yet: the clock has whole seconds, and one of them may be almost nothing.
+        b.clock.advance(6);
+        let told = (launches().await, gives(), b.region.faults().await);
+        times.push(begun.elapsed());
+        if told == (200, true, Vec::new()) {
+            break held;
+        }
+        // The seconds that a busy computer takes count as well.
+        assert!(is_late(&times), "{told:?} {times:?}");
+        drop(held);
+        until("a beat is acknowledged", async || b.region.faults().await.is_empty()).await;
+    };
     b.clock.advance(1);
     for _ in 0..2 {
         assert_eq!((launches().await, gives()), (503, false));
@@ -168,20 +195,31 @@ async fn who_is_acknowledged_no_beat_has_not_heard_however_well_it_reads() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_was_stale_before_somebody_was_judged_does_not_let_them_in() {
     let Fleet { a, b, of_b, .. } = &fleet(&[("sts", StalePolicy::RefuseAll)]).await;
-    of_b.deafen().await;
-    let machine = a.machine(a.launch().await);
-    b.clock.advance(7);
-    // Until a beat is acknowledged by the new time: from then on it is stale for nothing but what it does not read.
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    let hears = async {
-        // The call waits for it by then: of this machine nothing is known here yet.
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        of_b.silence(false);
-    };
-    let (verdict, ()) = tokio::join!(whoami(b, &machine), hears);
-    assert_eq!(verdict, (503, "ServiceUnavailable".to_owned()));
-    assert!(b.region.faults().await.is_empty(), "it has heard by then");
-    assert_eq!(whoami(b, &machine).await, (200, String::new()));
+    // On a busy computer a call may come only when it has heard, or wait in vain.
+    let mut seen = Vec::new();
+    while !seen.contains(&(503, true)) {
+        assert!(seen.len() < 5, "{seen:?}");
+        of_b.deafen().await;
+        let machine = a.machine(a.launch().await);
+        b.clock.advance(7);
+        // Until a beat is acknowledged by the new time: from then on it is stale for nothing but what it does not read. The first may
+        // have been begun before, and one is begun when the one before it has its answer.
+        let writes = of_b.writes();
+        until("a beat is acknowledged", async || of_b.writes() >= writes + 3).await;
+        let begun = tokio::time::Instant::now();
+        let asks = async { (whoami(b, &machine).await, begun.elapsed()) };
+        let hears = async {
+            // The call waits for it by then: of this machine nothing is known here yet.
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            of_b.silence(false);
+        };
+        let (((status, code), took), ()) = tokio::join!(asks, hears);
+        assert!(status == 200 || (status, code.as_str()) == (503, "ServiceUnavailable"), "{status} {code}");
+        // Whoever was answered by what it heard; who waits in vain does so for a second.
+        seen.push((status, (Duration::from_millis(300)..Duration::from_secs(1)).contains(&took)));
+        until("it has heard", async || b.region.faults().await.is_empty()).await;
+        assert_eq!(verdict(b, &machine).await, (200, String::new()));
+    }
 }
 
 /// A server that is behind, and not for long enough to be stale: it does not know who was launched or started elsewhere meanwhile, and
@@ -215,7 +253,7 @@ async fn who_was_away_for_too_long_reads_everything_again() {
     let Fleet { a, b, of_b, store, .. } = &fleet(&[]).await;
     let (ended, living) = (a.launch().await, a.launch().await);
     let machine = a.machine(ended);
-    assert_eq!(whoami(b, &machine).await, (200, String::new()));
+    assert_eq!(verdict(b, &machine).await, (200, String::new()));
     of_b.deafen().await;
     change(a, "TerminateInstances", ended).await;
     let launched = a.launch().await;
@@ -258,7 +296,7 @@ async fn a_quarantine_is_one_at_every_server() {
     let mut seen = unknown();
     until("the release is known", async || {
         seen = whoami(b, &machine).await;
-        seen != unknown()
+        seen != unknown() && seen.0 != 503
     })
     .await;
     assert_eq!(seen, expired());
@@ -311,7 +349,7 @@ async fn a_quarantine_of_many_is_one_at_every_server() {
         until("the quarantine is known", async || whoami(b, first).await == unknown()).await;
         for ((id, machine), is_covered) in all.iter().zip(&machines).zip(covers) {
             let expected = if is_covered { unknown() } else { (200, String::new()) };
-            assert_eq!(whoami(b, machine).await, expected, "{subject}: {id}");
+            assert_eq!(verdict(b, machine).await, expected, "{subject}: {id}");
             assert_eq!(gives(b, *id), !is_covered, "{subject}: {id}");
         }
         // Who comes later is in it, too.
@@ -325,7 +363,7 @@ async fn a_quarantine_of_many_is_one_at_every_server() {
         done(b, &b.operator(), &format!("Action=Inborn.EndQuarantine&Subject.1={subject}")).await;
         for (machine, is_covered) in machines.iter().zip(covers) {
             let expected = if is_covered { expired() } else { (200, String::new()) };
-            assert_eq!(whoami(b, machine).await, expected, "{subject}");
+            assert_eq!(verdict(b, machine).await, expected, "{subject}");
         }
     }
 }
@@ -333,6 +371,11 @@ async fn a_quarantine_of_many_is_one_at_every_server() {
 /// What a host waits for at one server ends with its eviction at the other.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_that_waits_hears_of_its_eviction_elsewhere() {
+    // It would be told when its wait is over, at the latest.
+    within(Duration::from_secs(WAIT_SECONDS / 2), eviction_is_heard_of).await;
+}
+
+async fn eviction_is_heard_of() -> Duration {
     let Fleet { a, b, .. } = &fleet_at(&[], today()).await;
     let (at_a, at_b) = (serve(a).await, serve(b).await);
     let host = common::hosts::Host::joined(a, &at_a).await;
@@ -345,23 +388,19 @@ async fn a_host_that_waits_hears_of_its_eviction_elsewhere() {
         .into_iter()
         .map(|one| (one.machine.instance.to_string(), one.version))
         .collect();
-    let begun = tokio::time::Instant::now();
     let asked = json!({ "known": known });
-    let waits = host.call(&at_b, MACHINES, &asked);
+    let waits = async { (host.call(&at_b, MACHINES, &asked).await, tokio::time::Instant::now()) };
     let evicts = async {
         // So long it has waited by then.
         tokio::time::sleep(Duration::from_secs(1)).await;
         let evict = format!("Action=Inborn.EvictHost&HostId={}", host.id());
         assert_eq!(a.send(&a.operator(), &ec2(&evict)).await.status, 200);
+        tokio::time::Instant::now()
     };
-    let (answer, ()) = tokio::join!(waits, evicts);
+    let ((answer, heard), evicted) = tokio::join!(waits, evicts);
     let (status, answer) = answer.unwrap();
     assert!(status != 200 && answer["code"] == "evicted", "{answer}");
-    assert!(
-        begun.elapsed() < Duration::from_secs(WAIT_SECONDS),
-        "it was told when its wait was over: {:?}",
-        begun.elapsed()
-    );
+    heard.saturating_duration_since(evicted)
 }
 
 /// Where the store is slow, a quarantine may have come and gone before a server reads which there are.
@@ -370,7 +409,7 @@ async fn a_quarantine_that_nobody_saw_has_ended_what_was_before_it() {
     let Fleet { a, b, of_b, .. } = &fleet(&[]).await;
     let id = a.launch().await;
     let machine = a.machine(id);
-    assert_eq!(whoami(b, &machine).await, (200, String::new()));
+    assert_eq!(verdict(b, &machine).await, (200, String::new()));
     let quarantine =
         async |action: &str| a.send(&a.operator(), &ec2(&format!("Action={action}&Subject.1={id}"))).await.status;
     let held = of_b.hold_quarantines().await;
@@ -463,33 +502,37 @@ async fn a_session_that_is_dated_ahead_ends_with_its_registration_and_its_settin
         session(&at.role_token(agent, id).await)
     };
     let stolen = given(b, &agent).await;
-    assert_eq!(whoami(a, &stolen).await, good());
+    assert_eq!(verdict(a, &stolen).await, good());
 
     let ssm = async |operation: &str, body: serde_json::Value| {
         let reply = a.send(&a.operator(), &json("ssm", &format!("AmazonSSM.{operation}"), &body.to_string())).await;
         assert_eq!(reply.status, 200, "{}", reply.body);
     };
     ssm("DeregisterManagedInstance", json!({"InstanceId": id.to_string()})).await;
-    assert_eq!(whoami(a, &stolen).await, expired());
+    assert_eq!(verdict(a, &stolen).await, expired());
     let agent = Agent::new();
     assert_eq!(a.register(&agent, id).await.status, 200);
-    assert_eq!(whoami(a, &stolen).await, expired(), "it was given for another registration");
+    assert_eq!(verdict(a, &stolen).await, expired(), "it was given for another registration");
     let next = given(b, &agent).await;
-    assert_eq!((whoami(a, &next).await, whoami(b, &next).await), (good(), good()));
-    assert_eq!(whoami(b, &stolen).await, expired());
+    assert_eq!((verdict(a, &next).await, verdict(b, &next).await), (good(), good()));
+    assert_eq!(verdict(b, &stolen).await, expired());
 
     ssm("ResetServiceSetting", json!({"SettingId": SETTING})).await;
-    assert_eq!(whoami(a, &next).await, expired());
+    assert_eq!(verdict(a, &next).await, expired());
     assert_eq!(a.pass_role(inborn_identity::MANAGEMENT_ROLE_NAME).await.status, 200);
-    assert_eq!(whoami(a, &next).await, expired(), "it was given by another setting");
+    assert_eq!(verdict(a, &next).await, expired(), "it was given by another setting");
     let last = given(a, &agent).await;
     until("the setting is known", async || whoami(b, &next).await == expired()).await;
-    assert_eq!((whoami(a, &last).await, whoami(b, &last).await), (good(), good()));
+    assert_eq!((verdict(a, &last).await, verdict(b, &last).await), (good(), good()));
 }
 
 /// Also where the server that was told of it ends no machine any more: what counts is that the host's end is known.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_eviction_at_one_is_known_everywhere() {
+    within(Duration::from_secs(5), eviction_is_known).await;
+}
+
+async fn eviction_is_known() -> Duration {
     let Fleet { a, b, store, .. } = &fleet(&[]).await;
     let digest = |secret: &[u8]| inborn_sigv4::sha256(secret);
     let accounts = [identity().account].into();
@@ -502,16 +545,17 @@ async fn an_eviction_at_one_is_known_everywhere() {
     b.region.store().join_host(join).await.unwrap();
     let id = common::hosts::launch_on(a, host).await;
     let machine = a.machine(id);
-    assert_eq!(whoami(b, &machine).await, (200, String::new()));
+    assert_eq!(verdict(b, &machine).await, (200, String::new()));
     let begun = std::time::Instant::now();
     store.change_host(host, inborn_store::HostChange::Evict).await.unwrap();
     b.region.store().change_host(host, inborn_store::HostChange::Evict).await.unwrap();
     until("an eviction is known", async || whoami(a, &machine).await == unknown()).await;
-    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    let took = begun.elapsed();
     assert!(a.region.issue(id, inborn_credential::Delivery::V2, a.region.now()).is_none());
     // Whoever was to end its machines may have died over it.
     a.region.tidy().await;
     assert!(a.region.machines().get(id).is_none());
+    took
 }
 
 /// A host that changes from one server to another must not lose a machine of which the other has not heard.
@@ -523,6 +567,7 @@ async fn a_host_is_told_nothing_by_who_has_not_heard() {
     let before = launch_on(a, host.id()).await;
     until("the host is known", async || host.credentials(&at_b, &[before]).await.0 == 200).await;
     of_b.deafen().await;
+    assert_eq!(host.credentials(&at_b, &[before]).await.0, 200, "what it knows for certain it gives");
     let id = launch_on(a, host.id()).await;
     let known: BTreeMap<String, String> = host
         .machines(&at_a)
@@ -535,19 +580,33 @@ async fn a_host_is_told_nothing_by_who_has_not_heard() {
     let ask = async || host.call(&at_b, MACHINES, &json!({ "known": known })).await.unwrap();
     let is_unavailable =
         |(status, answer): &(u16, serde_json::Value)| *status == 503 && answer["code"] == "unavailable";
-    let (told, given) = (ask().await, host.credentials(&at_b, &[id]).await);
+    let (mut told, mut given) = (ask().await, host.credentials(&at_b, &[id]).await);
     assert!(is_unavailable(&told) && is_unavailable(&given), "{told:?} {given:?}");
-    assert_eq!(host.credentials(&at_b, &[before]).await.0, 200, "what it knows for certain it gives");
     change(a, "TerminateInstances", before).await;
     of_b.silence(false);
-    assert_eq!(host.credentials(&at_b, &[id]).await.0, 200, "without a wait");
-    let (status, told) = ask().await;
+    // Without a wait, but for what it takes to hear.
+    until("it can tell", async || {
+        given = host.credentials(&at_b, &[id]).await;
+        !is_unavailable(&given)
+    })
+    .await;
+    assert_eq!(given.0, 200, "{given:?}");
+    until("it can tell", async || {
+        told = ask().await;
+        !is_unavailable(&told)
+    })
+    .await;
+    let (status, told) = told;
     assert_eq!((status, &told["gone"], &told["changed"]), (200, &json!([before.to_string()]), &json!([])));
 }
 
 /// Accounts and keys that are made at one server count at the other within two seconds, and so do their ends.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_is_off_is_off_everywhere() {
+    within(Duration::from_secs(2), longest_until_known).await;
+}
+
+async fn longest_until_known() -> Duration {
     let Fleet { a, b, .. } = &fleet(&[]).await;
     let owner = a.operator();
     let done = async |call: &str| {
@@ -563,21 +622,20 @@ async fn a_key_that_is_off_is_off_everywhere() {
         token: None,
     };
     let is_let_in = async |at: &Running| at.send(&other, &call("sts", WHOAMI)).await.status == 200;
-    let within_two_seconds = async |expected: bool, what: &str| {
+    let mut times = Vec::new();
+    let mut known = async |expected: bool, what: &str| {
         let begun = tokio::time::Instant::now();
-        while is_let_in(b).await != expected {
-            assert!(begun.elapsed() < Duration::from_secs(2), "{what}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        until(what, async || is_let_in(b).await == expected).await;
+        times.push(begun.elapsed());
     };
-    within_two_seconds(true, "made").await;
+    known(true, "made").await;
     let change =
         |state: &str| format!("Action=Inborn.ModifyOperator&AccessKeyId={}&State={state}", other.access_key_id);
     done(&change("disabled")).await;
     assert!(!is_let_in(a).await);
-    within_two_seconds(false, "disabled").await;
+    known(false, "disabled").await;
     done(&change("enabled")).await;
-    within_two_seconds(true, "enabled").await;
+    known(true, "enabled").await;
 
     // What the other server launches in the account, and what it has there, ends with the account.
     let launch = ec2("Action=RunInstances&ImageId=ami-12345678&MinCount=1&MaxCount=1");
@@ -586,12 +644,12 @@ async fn a_key_that_is_off_is_off_everywhere() {
     let machine = b.machine(id);
     assert_eq!(b.send(&other, &ec2(&format!("Action=TerminateInstances&InstanceId.1={id}"))).await.status, 200);
     let begun = tokio::time::Instant::now();
-    while a.send(&owner, &ec2("Action=Inborn.CloseAccount&AccountId=210987654321")).await.status != 200 {
-        assert!(begun.elapsed() < Duration::from_secs(2), "closed");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    within_two_seconds(false, "closed").await;
+    let close = ec2("Action=Inborn.CloseAccount&AccountId=210987654321");
+    until("it can be closed", async || a.send(&owner, &close).await.status == 200).await;
+    let closed = begun.elapsed();
+    known(false, "closed").await;
     assert_ne!(b.send(&machine, &call("sts", WHOAMI)).await.status, 200);
+    times.into_iter().fold(closed, Duration::max)
 }
 
 /// An agent asks whichever server its call comes to, also the moment after it registered at another one.
@@ -600,16 +658,15 @@ async fn an_agent_that_registered_elsewhere_is_known_at_once() {
     let Fleet { a, b, of_b, .. } = &fleet(&[]).await;
     let (_, _, known) = a.managed().await;
     until("the role is known", async || whoami(b, &known).await == good()).await;
-    let (id, agent) = (a.launch().await, Agent::new());
+    let (id, agent, stranger) = (a.launch().await, Agent::new(), Agent::new());
     until("the machine is known", async || whoami(b, &a.machine(id)).await == good()).await;
     of_b.deafen().await;
     assert_eq!(a.register(&agent, id).await.status, 200);
     let given = session(&a.role_token(&agent, id).await);
-    let unheard = async |signer: &Signer| b.send(signer, &call("sts", WHOAMI)).await.status;
-    assert_eq!(unheard(&given).await, 503, "who cannot tell says so");
-    let other = b.role_token(&Agent::new(), id).await;
+    let other = b.role_token(&stranger, id).await;
     assert_eq!(other.status, 400, "{}", other.body);
-    assert_eq!(unheard(&given).await, 503, "nobody else makes it look");
+    // Once: it takes a second of the five after which it would answer nobody.
+    assert_eq!(whoami(b, &given).await.0, 503, "who cannot tell says so, and nobody else makes it look");
     let reply = b.role_token(&agent, id).await;
     assert_eq!(reply.status, 200, "{}", reply.body);
     assert_eq!(whoami(b, &session(&reply)).await, good());
@@ -618,9 +675,18 @@ async fn an_agent_that_registered_elsewhere_is_known_at_once() {
     of_b.silence(false);
     until("it hears again", async || b.region.faults().await.is_empty()).await;
     let (_, role) = a.node().await;
-    assert_eq!(whoami(b, &role).await, good(), "without a wait");
+    assert_eq!(verdict(b, &role).await, good(), "without a wait");
     let (id, _) = a.node().await;
-    b.command(json!({"InstanceIds": [id.to_string()]})).await;
+    let sent = json!({
+        "InstanceIds": [id.to_string()], "DocumentName": "AWS-RunShellScript", "Parameters": {"commands": ["true"]},
+    });
+    let mut status = 503;
+    until("it can tell", async || {
+        status = b.ssm("SendCommand", sent.clone()).await.status;
+        status != 503
+    })
+    .await;
+    assert_eq!(status, 200);
 }
 
 /// Who is behind does not know which hosts have joined elsewhere, and says so.

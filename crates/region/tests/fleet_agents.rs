@@ -7,7 +7,7 @@ mod common;
 use common::agent::{Agent, session};
 use common::commands::body;
 use common::fleet::{Server, node, set_time, two, until};
-use common::verdict::{expired, good, whoami};
+use common::verdict::{expired, good, verdict, whoami};
 use common::*;
 use inborn_identity::{AccountId, InstanceId};
 use inborn_store::{NodeId, Session, SessionQuery, SettingChange, Store};
@@ -35,7 +35,7 @@ async fn what_was_before_an_end_stays_ended_by_whichever_clock_it_was_issued() {
         } else {
             told(&b, "ResetServiceSetting", value!({"SettingId": SETTING})).await;
         }
-        assert_eq!(whoami(&b, &role).await, expired());
+        assert_eq!(verdict(&b, &role).await, expired());
         until("the end is known", async || whoami(&a, &role).await == expired()).await;
         // One that knows nothing of it but what is stored.
         let fresh = fleet.server("c").await;
@@ -48,7 +48,7 @@ async fn what_was_before_an_end_stays_ended_by_whichever_clock_it_was_issued() {
         let new = session(&fresh.role_token(&agent, id).await);
         for server in [&a, &b, &fresh] {
             until("what is new is good", async || whoami(server, &new).await == good()).await;
-            assert_eq!(whoami(server, &role).await, expired());
+            assert_eq!(verdict(server, &role).await, expired());
         }
         role = new;
     }
@@ -59,6 +59,7 @@ async fn what_was_before_an_end_stays_ended_by_whichever_clock_it_was_issued() {
 async fn a_registration_that_comes_after_an_end_revives_nothing() {
     let (_fleet, a, b) = two().await;
     let (id, agent) = (a.launch().await, Agent::new());
+    until("the machine is known", async || b.region.machines().get(id).is_some()).await;
     assert_eq!(b.pass_role(inborn_identity::MANAGEMENT_ROLE_NAME).await.status, 200);
     let held = a.link.hold_changes().await;
     let late = a.register(&agent, id);
@@ -66,7 +67,7 @@ async fn a_registration_that_comes_after_an_end_revives_nothing() {
         until("it is about to write", async || a.link.held_changes() == 1).await;
         assert_eq!(b.register(&agent, id).await.status, 200);
         let role = session(&b.role_token(&agent, id).await);
-        assert_eq!(whoami(&b, &role).await, good());
+        assert_eq!(verdict(&b, &role).await, good());
         told(&b, "DeregisterManagedInstance", value!({"InstanceId": id.to_string()})).await;
         drop(held);
         role
@@ -76,7 +77,7 @@ async fn a_registration_that_comes_after_an_end_revives_nothing() {
     let new = session(&a.role_token(&agent, id).await);
     for server in [&a, &b] {
         until("it is known", async || whoami(server, &new).await == good()).await;
-        assert_eq!(whoami(server, &role).await, expired(), "what was given before the end");
+        assert_eq!(verdict(server, &role).await, expired(), "what was given before the end");
     }
 }
 
@@ -115,6 +116,7 @@ async fn an_agent_that_has_spoken_since_its_launch_is_online() {
     let (_fleet, a, b) = two().await;
     set_time(&[&a], NOW.plus(AHEAD_SECONDS)).await;
     let (id, _agent, role) = a.managed().await;
+    until("the agent is known", async || whoami(&b, &role).await == good()).await;
     b.speaks(id, &role, "Linux").await;
     for server in [&a, &b] {
         let named = value!({"Filters": [{"Key": "InstanceIds", "Values": [id.to_string()]}]});

@@ -58,6 +58,14 @@ async fn what_is_set_up_at_one_is_set_up_at_the_other() {
     until("another is there", async || ask(&a, "GET", &format!("/detector/{again}"), &value!({})).await.0 == 200).await;
 }
 
+/// Lets one hear of all that another has done, and then of nothing again: who has not heard for five seconds changes nothing.
+async fn hears_once(at: &Server, other: &Server) {
+    at.link.silence(false);
+    let id = other.launch().await;
+    until("it hears", async || at.region.machines().get(id).is_some()).await;
+    at.link.deafen().await;
+}
+
 /// A server that has not heard decides by what is there, not by what it remembers.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_server_writes_over_what_another_has_set_up() {
@@ -77,6 +85,7 @@ async fn no_server_writes_over_what_another_has_set_up() {
     assert_eq!((&shown["status"], &shown["findingPublishingFrequency"]), (&value!("DISABLED"), &value!("ONE_HOUR")));
 
     // A filter of which this one does not know yet is there all the same.
+    hears_once(&b, &a).await;
     done(&a, "POST", &format!("{detector}/filter"), &filter("third")).await;
     let (status, refused) = ask(&b, "POST", &format!("{detector}/filter"), &filter("third")).await;
     assert_eq!((status, refused["message"].as_str().unwrap().contains("already exists")), (400, true), "{refused}");
@@ -84,6 +93,7 @@ async fn no_server_writes_over_what_another_has_set_up() {
     let (status, refused) = ask(&b, "POST", &format!("{detector}/filter/third"), &value!({"rank": 2})).await;
     assert_eq!(status, 400, "what was deleted does not come back by a change: {refused}");
     // And one that was deleted is made anew, though this one has not heard of the end.
+    hears_once(&b, &a).await;
     done(&a, "DELETE", &detector, &value!({})).await;
     let again = created(&b).await;
     assert_eq!(fleet.store.detectors().await.unwrap().len(), 1);
