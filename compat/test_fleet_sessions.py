@@ -91,7 +91,11 @@ def parted() -> Iterator[Parted]:
         stack.callback(agent.end)
         agent.wait("online", seconds=START_SECONDS)
         agent.wait("channel", seconds=START_SECONDS)
-        yield Parted(made, world, machine, agent)
+        parted = Parted(made, world, machine, agent)
+        # A server asks those that it has heard of, and each is heard of a round after its start.
+        is_known = lambda ssm: ssm.get_connection_status(Target=machine)["Status"] == "connected"  # noqa: E731
+        wait_until(lambda: parted.ssm(here, is_known), f"{here.name} knows of the channel", START_SECONDS)
+        yield parted
 
 
 def test_a_shell_at_one_server_to_an_agent_at_another(parted: Parted, place: Path):
