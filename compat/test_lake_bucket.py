@@ -172,7 +172,9 @@ def url(wire: Wire, place: Path) -> str:
 @pytest.fixture
 def region(make_region: Make, filled: Path, url: str, place: Path) -> Region:
     """Not started; its telemetry is Parquet on its disk."""
-    region = make_region("data", "--region", REGION, "--telemetry-store", url, "--telemetry-local-gib", "0")
+    # What is kept for so long is none of it too old, whenever this runs.
+    keeps = ["--telemetry-local-gib", "0", "--telemetry-days", "36500"]
+    region = make_region("data", "--region", REGION, "--telemetry-store", url, *keeps)
     region.data.mkdir(mode=0o700)
     shutil.copytree(filled, region.data / "telemetry")
     (region.data / "telemetry").chmod(0o700)

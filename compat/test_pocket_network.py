@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import stat
 import subprocess
 import sys
 import tempfile
@@ -112,10 +111,10 @@ def pocket(request: pytest.FixtureRequest, lab: tuple[Computer, Path, Path]) -> 
         home = place / "home"
         home.mkdir()
         program, prefix = binary(), []
-        # Where udev has not been, as in containers, the device of networks is root's alone.
-        tun = place / "tun"
-        os.mknod(tun, stat.S_IFCHR | 0o666, os.makedev(10, 200))
-        tun.chmod(0o666)
+        # Where udev has not been, as in containers, the device of networks is root's alone. Among temporary files there
+        # may be no devices.
+        devices = place / "devices"
+        devices.mkdir()
         if request.param == "unprivileged":
             program = place / "inborn"
             program.write_bytes(binary().read_bytes())
@@ -123,7 +122,8 @@ def pocket(request: pytest.FixtureRequest, lab: tuple[Computer, Path, Path]) -> 
             home.chmod(0o777)
             prefix = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--no-new-privs"]
         env = clean_env(home)
-        mounts = f"mount --bind {resolv_conf} /etc/resolv.conf && mount --bind {tun} /dev/net/tun"
+        device = f"mount -t tmpfs none {devices} && mknod -m 666 {devices}/tun c 10 200"
+        mounts = f"mount --bind {resolv_conf} /etc/resolv.conf && {device} && mount --bind {devices}/tun /dev/net/tun"
         mounted = ["unshare", "--mount", "sh", "-c", f'{mounts} && exec "$@"', "sh"]
 
         def call(script: str, *flags: str, check: bool = True) -> Result:

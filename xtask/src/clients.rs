@@ -3,7 +3,7 @@
 //! What they need is not what a Rust project usually has, so a missing toolchain is said aloud and its tests are skipped
 //! (pytest counts them); on CI it is an error, because there nobody reads that they were skipped.
 
-use crate::shell::{Step, may_install_packages, on_ci, target_directory};
+use crate::shell::{Step, install_packages, may_install_packages, on_ci, target_directory};
 use anyhow::{Context as _, Result, bail};
 use std::path::Path;
 
@@ -86,12 +86,7 @@ fn install(root: &Path) -> Result<()> {
     if packages.is_empty() || !may_install_packages(root) {
         return Ok(());
     }
-    Step::new("apt-get", root).args(["update", "-qq"]).run()?;
-    Step::new("apt-get", root)
-        .args(["install", "-y", "-qq", "--no-install-recommends"])
-        .args(packages)
-        .env("DEBIAN_FRONTEND", "noninteractive")
-        .run()
+    install_packages(root, &packages)
 }
 
 impl Client {

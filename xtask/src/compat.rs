@@ -36,11 +36,12 @@ pub(crate) fn run(root: &Path, release: bool, extra: &[String]) -> Result<Tally>
             Older::Missing(why) => tests.env("INBORN_OLD_BIN_MISSING", why),
         };
     }
-    // A developer's own AWS settings must not reach a test: they could point it at a real account.
+    // A developer's own AWS settings must not reach a test: they could point it at a real account. Nor a proxy, which does not reach
+    // what is asked here.
     for (name, _) in std::env::vars_os() {
-        match name.to_str() {
-            Some(name) if name.starts_with("AWS_") || name == "INBORN_DATA" => tests = tests.env_remove(name),
-            _ => {}
+        let Some(name) = name.to_str() else { continue };
+        if name.starts_with("AWS_") || name == "INBORN_DATA" || name.to_lowercase().ends_with("_proxy") {
+            tests = tests.env_remove(name);
         }
     }
     tests.run_counting()

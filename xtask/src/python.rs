@@ -1,6 +1,6 @@
 //! The Python environment of `compat/`: made once, made again when `requirements.txt` or the interpreter changes.
 
-use crate::shell::{Step, may_install_packages};
+use crate::shell::{Step, install_packages, may_install_packages};
 use anyhow::{Context as _, Result, bail};
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 const INTERPRETERS: [&str; 2] = ["/usr/bin/python3", "python3"];
 
 /// The oldest Python that the pinned clients run on.
-const OLDEST: (u32, u32) = (3, 10);
+const OLDEST: (u32, u32) = (3, 11);
 
 /// Returns the interpreter of a ready environment in `compat/.venv`.
 ///
@@ -46,9 +46,7 @@ fn interpreter(root: &Path) -> Result<&'static str> {
         return Ok(found);
     }
     if may_install_packages(root) {
-        Step::new("apt-get", root).args(["update", "-qq"]).run()?;
-        let packages = ["install", "-y", "-qq", "--no-install-recommends", "python3", "python3-venv"];
-        Step::new("apt-get", root).args(packages).env("DEBIAN_FRONTEND", "noninteractive").run()?;
+        install_packages(root, &["python3", "python3-venv"])?;
         if let Some(found) = INTERPRETERS.into_iter().find(|python| suits(root, python)) {
             return Ok(found);
         }

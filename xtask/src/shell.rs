@@ -163,6 +163,26 @@ pub(crate) fn on_ci() -> bool {
     std::env::var("CI").is_ok_and(|value| !value.is_empty() && value != "false")
 }
 
+/// Installs Debian packages. What is fetched from elsewhere is tried three times: a mirror has its bad minutes.
+pub(crate) fn install_packages(root: &Path, packages: &[&str]) -> Result<()> {
+    let apt = |words: &[&str]| {
+        let patience = ["-o", "DPkg::Lock::Timeout=300"];
+        Step::new("apt-get", root).args(patience).args(words).env("DEBIAN_FRONTEND", "noninteractive")
+    };
+    let thrice = |words: &[&str]| {
+        apt(words).run().or_else(|_| apt(words).run()).or_else(|_| {
+            std::thread::sleep(std::time::Duration::from_secs(60));
+            apt(words).run()
+        })
+    };
+    // Without `--error-on` a list that could not be fetched is no error, and what it names cannot be found. Where one is never there,
+    // what is to be installed may be in the others.
+    if let Err(error) = thrice(&["update", "-qq", "--error-on=any"]) {
+        println!("{error:#}: going on with the lists that are there");
+    }
+    thrice(&[&["install", "-y", "-qq", "--no-install-recommends"], packages].concat())
+}
+
 /// May this process install Debian packages unasked? Only as root on a machine that says it is CI.
 pub(crate) fn may_install_packages(root: &Path) -> bool {
     on_ci() && Step::new("id", root).arg("-u").output().is_ok_and(|id| id.trim() == "0")

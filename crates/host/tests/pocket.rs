@@ -74,6 +74,7 @@ fn run_all_as_nobody() -> ExitCode {
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let copy = directory.path().join("pocket");
     fs::copy(this_program(), &copy).unwrap();
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
     let status = Command::new(copy)
         .uid(NOBODY)
         .gid(NOBODY)

@@ -87,7 +87,8 @@ fn is_root() -> bool {
 }
 
 fn new_directory() -> PathBuf {
-    let directory = tempfile::Builder::new().prefix("inborn-pg-").tempdir().unwrap().keep();
+    // Not where `TMPDIR` says: the server's user has to reach it, and a socket's path has 107 bytes at most.
+    let directory = tempfile::Builder::new().prefix("inborn-pg-").tempdir_in("/tmp").unwrap().keep();
     if is_root() {
         std::os::unix::fs::chown(&directory, Some(NOBODY), Some(NOBODY)).unwrap();
     }
