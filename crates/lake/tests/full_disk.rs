@@ -3,7 +3,8 @@
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
-    reason = "a test fails by panicking, and so does what it calls"
+    clippy::print_stderr,
+    reason = "a test fails by panicking, and so does what it calls; what is skipped is said"
 )]
 
 mod support;
@@ -25,7 +26,12 @@ impl SmallDisk {
             .args(["-t", "tmpfs", "-o", &format!("size={mebibytes}m"), "tmpfs"])
             .arg(place.path())
             .status();
-        mounted.is_ok_and(|status| status.success()).then_some(Self(place))
+        if mounted.is_ok_and(|status| status.success()) {
+            return Some(Self(place));
+        }
+        assert!(std::env::var_os("CI").is_none(), "on CI nobody reads that this was skipped");
+        eprintln!("!! SKIPPED, not tested: mounting a small disk needs root");
+        None
     }
 }
 

@@ -536,7 +536,11 @@ impl FullDisk {
         let place = tempfile::tempdir().unwrap();
         let mut mount = std::process::Command::new("mount");
         let status = mount.args(["-t", "tmpfs", "-o", "size=16k", "tmpfs"]).arg(place.path()).status();
-        status.is_ok_and(|status| status.success()).then_some(())?;
+        if !status.is_ok_and(|status| status.success()) {
+            assert!(std::env::var_os("CI").is_none(), "on CI nobody reads that this was skipped");
+            eprintln!("!! SKIPPED, not tested: mounting a small disk needs root");
+            return None;
+        }
         let disk = Self(place);
         fs::write(disk.0.path().join("filler"), vec![1; 12 << 10]).unwrap();
         Some(disk)
