@@ -34,12 +34,14 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// For the metadata service, which answers from memory next door.
+    /// For the metadata service, which answers from memory next door, on a computer that may be busy.
     pub const METADATA: Limits = Limits {
         connect_timeout: Duration::from_secs(1),
-        answer_timeout: Duration::from_secs(1),
+        answer_timeout: Duration::from_secs(5),
         body_bytes_max: 64 * 1024,
     };
+    /// For its token, whose answer is lost behind one network hop too many: nobody is kept waiting for that as long.
+    pub const METADATA_TOKEN: Limits = Limits { answer_timeout: Duration::from_secs(1), ..Limits::METADATA };
     /// For a region.
     pub const REGION: Limits = Limits {
         connect_timeout: Duration::from_secs(5),

@@ -64,12 +64,16 @@ pub enum MetadataError {
 /// How to ask, once it is known.
 enum Mode {
     V2(Secret),
-    V1,
+    V1 {
+        /// Whether a token may have been on its way.
+        is_token_lost: bool,
+    },
 }
 
 /// Asks the metadata service; the token is fetched with the first question and used for all.
 pub struct MetadataClient {
     client: Client,
+    token_client: Client,
     base: String,
     v1_allowed: bool,
     mode: Option<Mode>,
@@ -87,6 +91,7 @@ impl MetadataClient {
     pub fn new(settings: &Settings) -> Self {
         Self {
             client: Client::new(Limits::METADATA, None),
+            token_client: Client::new(Limits::METADATA_TOKEN, None),
             base: settings.metadata_endpoint.to_string().trim_end_matches('/').to_owned(),
             v1_allowed: settings.metadata_v1,
             mode: None,
@@ -99,8 +104,8 @@ impl MetadataClient {
     /// See [`MetadataError`].
     pub async fn get(&mut self, path: &str) -> Result<Option<Secret>, MetadataError> {
         let mut reply = self.get_once(path).await?;
-        if reply.status == 401 && matches!(self.mode, Some(Mode::V2(_))) {
-            // The token has ended, or belongs to a machine that was replaced. A fresh one is worth one attempt.
+        if reply.status == 401 && matches!(self.mode, Some(Mode::V2(_) | Mode::V1 { is_token_lost: true })) {
+            // The token has ended, belongs to a machine that was replaced, or was late, not lost. A fresh one is worth one attempt.
             self.mode = None;
             reply = self.get_once(path).await?;
         }
@@ -132,19 +137,20 @@ impl MetadataClient {
         };
         let header = match &mode {
             Mode::V2(token) => Some((TOKEN_HEADER, token.expose())),
-            Mode::V1 => None,
+            Mode::V1 { .. } => None,
         };
-        let reply = self.ask(Method::GET, path, header).await.map_err(MetadataError::Http);
+        let reply = self.ask(&self.client, Method::GET, path, header).await.map_err(MetadataError::Http);
         self.mode = Some(mode);
         reply
     }
 
     /// A token, or the knowledge that there is none to be had.
     async fn choose_mode(&self) -> Result<Mode, MetadataError> {
-        let reply = match self.ask(Method::PUT, TOKEN_PATH, Some((TTL_HEADER, TTL_SECONDS))).await {
+        let header = Some((TTL_HEADER, TTL_SECONDS));
+        let reply = match self.ask(&self.token_client, Method::PUT, TOKEN_PATH, header).await {
             Ok(reply) => reply,
             // Behind one network hop too many the answer with the token is lost, and only that one.
-            Err(HttpError::AnswerTimeout { .. }) if self.v1_allowed => return Ok(Mode::V1),
+            Err(HttpError::AnswerTimeout { .. }) if self.v1_allowed => return Ok(Mode::V1 { is_token_lost: true }),
             Err(error) => return Err(MetadataError::Http(error)),
         };
         match reply.status {
@@ -152,7 +158,7 @@ impl MetadataClient {
                 Ok(token) => Ok(Mode::V2(Secret::new(token))),
                 Err(_) => Err(MetadataError::NotText { path: TOKEN_PATH.to_owned() }),
             },
-            403..=405 if self.v1_allowed => Ok(Mode::V1),
+            403..=405 if self.v1_allowed => Ok(Mode::V1 { is_token_lost: false }),
             403..=405 => Err(MetadataError::V1Forbidden),
             status => Err(MetadataError::Status { path: TOKEN_PATH.to_owned(), status }),
         }
@@ -160,10 +166,16 @@ impl MetadataClient {
 
     /// Asks until there is an answer other than 5xx, at most [`ATTEMPTS_MAX`] times. A lost answer is not asked for again:
     /// it would be lost again.
-    async fn ask(&self, method: Method, path: &str, header: Option<(&str, &str)>) -> Result<Reply, HttpError> {
+    async fn ask(
+        &self,
+        client: &Client,
+        method: Method,
+        path: &str,
+        header: Option<(&str, &str)>,
+    ) -> Result<Reply, HttpError> {
         let mut pause = BACK_OFF;
         for _ in 1..ATTEMPTS_MAX {
-            match self.client.call(self.request(&method, path, header)?).await {
+            match client.call(self.request(&method, path, header)?).await {
                 Ok(reply) if reply.status < 500 => return Ok(reply),
                 Err(error @ (HttpError::AnswerTimeout { .. } | HttpError::Url { .. } | HttpError::TooLarge { .. })) => {
                     return Err(error);
@@ -172,7 +184,7 @@ impl MetadataClient {
             }
             pause *= 2;
         }
-        self.client.call(self.request(&method, path, header)?).await
+        client.call(self.request(&method, path, header)?).await
     }
 
     fn request(&self, method: &Method, path: &str, header: Option<(&str, &str)>) -> Result<Request<Bytes>, HttpError> {

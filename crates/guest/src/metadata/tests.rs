@@ -107,6 +107,18 @@ async fn a_lost_token_falls_back_too() {
     assert_eq!(server.client().require(PATH).await.unwrap(), "i-1");
 }
 
+/// From a computer that stood still for a second. Where version 1 is switched off nothing else helps.
+#[tokio::test]
+async fn a_late_token_is_asked_for_again() {
+    let server = Script::start(vec![String::new(), answer(401, "", ""), token(), answer(200, "", "i-1")]).await;
+    assert_eq!(server.client().require(PATH).await.unwrap(), "i-1");
+    assert!(server.seen()[3].contains("x-aws-ec2-metadata-token: TOKEN\r\n"));
+    // Not for ever: behind one hop too many it is lost each time.
+    let server = Script::start(vec![String::new(), answer(401, "", ""), String::new(), answer(401, "", "")]).await;
+    assert!(matches!(server.client().get(PATH).await, Err(MetadataError::TokenRequired)));
+    assert_eq!(server.seen().len(), 4);
+}
+
 #[tokio::test]
 async fn version_one_may_be_forbidden() {
     let server = Script::start(vec![answer(403, "", "")]).await;
